@@ -1,0 +1,121 @@
+/**
+ * Application code that waits for a lease by name.
+ *
+ * In the database a node stands in the queue of a lease at most once; this is the queue behind it
+ * inside the process.
+ */
+import { CoordinationError } from './errors.js'
+import type { Holding, Lease } from './lease.js'
+import { type Deferred, deferred } from './loop.js'
+
+/** One call of `acquire` or `tryAcquire`. */
+export interface Request {
+  readonly key: string
+  readonly name: string
+  /** Whether it queues when the lease is not free. */
+  readonly wait: boolean
+  readonly answer: Deferred<Lease | undefined>
+  /** The node has asked the database on behalf of it. */
+  asked: boolean
+}
+
+export class Requests {
+  readonly #byKey = new Map<string, Request[]>()
+  /** Keys that nobody here waits for any more, though this node may still stand in their queue. */
+  readonly #abandoned = new Set<string>()
+
+  add(key: string, name: string, wait: boolean): Request {
+    const request = { key, name, wait, answer: deferred<Lease | undefined>(), asked: false }
+    this.#byKey.set(key, [...(this.#byKey.get(key) ?? []), request])
+    this.#abandoned.delete(key)
+    return request
+  }
+
+  has(key: string): boolean {
+    return this.#byKey.has(key)
+  }
+
+  get keys(): string[] {
+    return [...this.#byKey.keys()]
+  }
+
+  get abandoned(): string[] {
+    return [...this.#abandoned]
+  }
+
+  /** Whether any of those who ask for a key would wait for it. */
+  wouldWait(key: string): boolean {
+    return (this.#byKey.get(key) ?? []).some((request) => request.wait)
+  }
+
+  /** Whether somebody asks for a key for whom the database was not asked yet. */
+  unasked(key: string): boolean {
+    return (this.#byKey.get(key) ?? []).some((request) => !request.asked)
+  }
+
+  /** The first in line; it gets the handle. */
+  first(key: string): Request | undefined {
+    return this.#byKey.get(key)?.[0]
+  }
+
+  grant(request: Request, holding: Holding): void {
+    this.#drop(request)
+    request.answer.resolve(holding)
+  }
+
+  /** The database has been asked for these keys: who would not wait has had the answer. */
+  answered(keys: readonly string[]): void {
+    for (const key of keys) {
+      for (const request of [...(this.#byKey.get(key) ?? [])]) {
+        request.asked = true
+        if (request.wait) continue
+        this.#drop(request)
+        request.answer.resolve(undefined)
+      }
+    }
+  }
+
+  withdrawn(keys: readonly string[]): void {
+    for (const key of keys) this.#abandoned.delete(key)
+  }
+
+  /** Somebody gave up waiting. */
+  giveUp(request: Request, error: unknown): void {
+    if (!this.#byKey.get(request.key)?.includes(request)) return
+    this.#drop(request)
+    if (request.asked && request.wait && !this.has(request.key)) this.#abandoned.add(request.key)
+    request.answer.reject(error)
+  }
+
+  /** The name turned out to be that of a worker. */
+  refuse(key: string): void {
+    const reason = `"${key}" is the name of a worker, so no lease can be acquired by it. Choose another name.`
+    for (const request of [...(this.#byKey.get(key) ?? [])]) {
+      this.giveUp(request, new CoordinationError('WCO_NAME', reason))
+    }
+    this.#abandoned.delete(key)
+  }
+
+  /** Nobody gets anything any more. */
+  rejectAll(error: unknown): void {
+    for (const request of [...this.#byKey.values()].flat()) this.giveUp(request, error)
+    this.#abandoned.clear()
+  }
+
+  /** Those who only try, when the database cannot be asked. */
+  rejectTries(error: unknown): void {
+    for (const request of [...this.#byKey.values()].flat()) if (!request.wait) this.giveUp(request, error)
+  }
+
+  /** A new session stands in no queue. */
+  forgetAsked(): void {
+    for (const request of [...this.#byKey.values()].flat()) request.asked = false
+    this.#abandoned.clear()
+  }
+
+  #drop(request: Request): void {
+    const left = (this.#byKey.get(request.key) ?? []).filter((each) => each !== request)
+    if (left.length > 0) this.#byKey.set(request.key, left)
+    else this.#byKey.delete(request.key)
+  }
+}

@@ -1,0 +1,86 @@
+/**
+ * The three workers as classes, for those who prefer them or come from .NET.
+ *
+ * Each *is* a worker definition: pass an instance to {@link Coordinator.worker}. There is nothing
+ * they can do that a plain object cannot.
+ */
+import type {
+  Assignment,
+  CoordinatedContext,
+  CoordinatedWorker,
+  PassContext,
+  SingleWorker,
+} from './worker.js'
+
+/** What the constructors take beside the name. */
+export type ClassOptions = Pick<
+  SingleWorker,
+  'everyMs' | 'maxFailures' | 'cooldownMs' | 'handoverTimeoutMs' | 'enabled'
+>
+
+abstract class NamedWorker {
+  readonly name: string
+  declare readonly everyMs?: number
+  declare readonly maxFailures?: number
+  declare readonly cooldownMs?: number
+  declare readonly handoverTimeoutMs?: number
+  declare readonly enabled?: boolean
+
+  /** @param name unique in its scope; defaults are those of every worker. */
+  constructor(name: string, options: ClassOptions = {}) {
+    this.name = name
+    Object.assign(this, options)
+  }
+}
+
+/** Runs on one node of each cluster at a time. */
+export abstract class SingleInstanceClusterWorker extends NamedWorker implements SingleWorker {
+  readonly kind = 'single'
+  readonly scope = 'cluster'
+
+  /** One pass while this node leads its cluster. Stop when `context.signal` aborts. */
+  abstract executeLeaderWork(context: PassContext): unknown
+
+  readonly run = (context: PassContext): unknown => this.executeLeaderWork(context)
+}
+
+/** Runs on one node at a time, across all clusters. */
+export abstract class SingleInstanceGlobalWorker extends NamedWorker implements SingleWorker {
+  readonly kind = 'single'
+  readonly scope = 'global'
+
+  /** One pass while this node leads globally. Stop when `context.signal` aborts. */
+  abstract executeGlobalLeaderWork(context: PassContext): unknown
+
+  readonly run = (context: PassContext): unknown => this.executeGlobalLeaderWork(context)
+}
+
+/** Runs on every node of every cluster; each has its index of how many. */
+export abstract class GloballyCoordinatedWorker extends NamedWorker implements CoordinatedWorker {
+  readonly kind = 'coordinated'
+  readonly scope = 'global'
+  #assignment: Assignment | undefined
+
+  /** One pass while this node has its share. Stop when `context.signal` aborts. */
+  abstract executeCoordinatedWork(context: CoordinatedContext): unknown
+
+  /** Index of this node's share, from 0; undefined while it has none: there is no default. */
+  get globalWorkerIndex(): number | undefined {
+    return this.#assignment?.index
+  }
+
+  /** How many nodes share the work; undefined while this node has no share. */
+  get globalWorkerCount(): number | undefined {
+    return this.#assignment?.count
+  }
+
+  readonly run = async (context: CoordinatedContext): Promise<void> => {
+    const { assignment } = context
+    this.#assignment = assignment
+    try {
+      await this.executeCoordinatedWork(context)
+    } finally {
+      if (this.#assignment === assignment) this.#assignment = undefined
+    }
+  }
+}

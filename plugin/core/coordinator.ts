@@ -1,0 +1,500 @@
+/**
+ * One process in a namespace: what an application talks to.
+ *
+ * A coordinator lives several lives, one after another, when its session is lost (`life.ts`); what
+ * the application registered and what is still at work outlives them here. How everything fits
+ * together is told in `README.md` beside this file.
+ */
+import { type Request, Requests } from './acquire.js'
+import {
+  drain,
+  type Instruction,
+  inOrder,
+  pause,
+  pruneLeases,
+  type Revocation,
+  type Revoked,
+  revoke,
+} from './changes.js'
+import type { Clock, Timer } from './clock.js'
+import { CoordinationError, StoreError } from './errors.js'
+import { type EventName, Events, type Listener } from './events.js'
+import { Holdings } from './holdings.js'
+import type { Identity } from './identity.js'
+import type { Holding, Lease } from './lease.js'
+import { Life, type Surroundings } from './life.js'
+import { type Log, withFields } from './log.js'
+import { Alarm, deferred, sleep, within } from './loop.js'
+import { checkName, leaseKey } from './names.js'
+import { KnownServer } from './server.js'
+import { describe, type Status } from './status.js'
+import type { Change, Retention, Scope, Store } from './store.js'
+import { backoffMs, blockWaitMs, type Timing } from './timing.js'
+import { parseWorker, Runner, type WorkerDefinition, type WorkerHandle, type WorkerState } from './worker.js'
+
+/** What a coordinator is told once, when it is made. */
+export interface CoordinatorSettings {
+  readonly namespace: string
+  readonly identity: Identity
+  readonly timing: Timing
+  readonly labels: Readonly<Record<string, string>>
+  readonly version: string | null
+  readonly retention: Retention
+}
+
+export type CoordinatorState = 'idle' | 'starting' | 'running' | 'closing' | 'closed'
+
+/** How {@link Coordinator.tryAcquire} asks for a lease. */
+export interface TryAcquireOptions {
+  /** Where the name is unique: `global` (the default), or in each cluster by itself. */
+  readonly scope?: Scope
+}
+
+/** How {@link Coordinator.acquire} waits for a lease. */
+export interface AcquireOptions extends TryAcquireOptions {
+  /** Gives up waiting when it aborts, with its reason. */
+  readonly signal?: AbortSignal
+  /** Gives up after so long, in ms. Default: waits without end. */
+  readonly timeoutMs?: number
+}
+
+/** How an operator takes a lease away; see {@link Coordinator.release}. */
+export type ReleaseOrder = Omit<Revocation, 'cooldownMs' | 'immediate'> &
+  Partial<Pick<Revocation, 'cooldownMs' | 'immediate'>>
+
+/** An operator's release keeps the old holder from winning again for so long. */
+const defaultReleaseCooldownMs = 60_000
+
+/** How often the first watcher clears away old events, gone nodes and names long unused. */
+const pruneEveryMs = 3_600_000
+
+/** A start gives up when it could not join in so many tries; the lives after it never give up. */
+const startTries = 3
+
+export class Coordinator implements AsyncDisposable {
+  readonly settings: CoordinatorSettings
+  readonly #store: Store
+  readonly #clock: Clock
+  readonly #log: Log
+  readonly #events: Events
+  readonly #holdings: Holdings
+  readonly #requests = new Requests()
+  readonly #runners = new Map<string, Runner>()
+  readonly #surroundings: Surroundings
+  readonly #pruneAlarm: Alarm
+  readonly #closing = new AbortController()
+  readonly #whenClosing = deferred()
+  #state: CoordinatorState = 'idle'
+  #life: Life | undefined
+  #starting: Promise<void> | undefined
+  #rejoining: Promise<void> | undefined
+  #closed: Promise<void> | undefined
+
+  constructor(settings: CoordinatorSettings, store: Store, clock: Clock, log: Log) {
+    const { identity, timing, labels, version } = settings
+    this.settings = settings
+    this.#store = store
+    this.#clock = clock
+    this.#log = withFields(log, { node: identity.node, cluster: identity.cluster })
+    this.#events = new Events((error, name) =>
+      this.#log.error({ err: error, event: name }, 'a listener threw'),
+    )
+    this.#holdings = new Holdings(timing, {
+      trusted: () => this.#life?.trusted() ?? false,
+      fence: (transaction, claim) => store.fence(transaction, claim),
+      changed: () => this.#life?.poke(),
+      acquired: (holding) => this.#acquired(holding),
+      ended: (holding) => this.#ended(holding),
+      released: (holding) => this.#events.emit('lease.released', { key: holding.key, token: holding.token }),
+    })
+    this.#surroundings = {
+      identity,
+      timing,
+      labels,
+      version,
+      store,
+      clock,
+      log: this.#log,
+      events: this.#events,
+      server: new KnownServer(blockWaitMs(timing)),
+      holdings: this.#holdings,
+      requests: this.#requests,
+      runners: this.#runners,
+    }
+    this.#pruneAlarm = new Alarm(clock, () => void this.#prune())
+  }
+
+  get state(): CoordinatorState {
+    return this.#state
+  }
+
+  /** Id of the present session; undefined while this node has not joined. */
+  get nodeId(): string | undefined {
+    return this.#life?.id
+  }
+
+  /**
+   * Registers a worker on this node, before the start or after it. It runs once this node has joined
+   * and is meant to run it.
+   *
+   * @throws {CoordinationError} `WCO_OPTIONS` or `WCO_NAME` with everything that is wrong with it,
+   *   `WCO_WORKER_CONFLICT` when the name is taken in this process.
+   */
+  worker(definition: WorkerDefinition): WorkerHandle {
+    if (this.#closing.signal.aborted) throw notRunning('is closing: no worker can be registered any more')
+    const worker = parseWorker(definition, this.settings.identity, this.settings.timing)
+    const { key } = worker.declaration
+    if (this.#runners.has(key)) {
+      throw new CoordinationError(
+        'WCO_WORKER_CONFLICT',
+        `The worker "${key}" is already registered in this process.`,
+      )
+    }
+    const runner = new Runner(worker, this.#clock, this.#log, (holding, error, failures) =>
+      this.#events.emit('pass.failed', { key: holding.key, error, failures }),
+    )
+    if (worker.enabled) this.#runners.set(key, runner)
+    this.#life?.poke()
+    return this.#handle(runner)
+  }
+
+  /**
+   * Joins the namespace and begins to work. Harmless when repeated.
+   *
+   * @throws {CoordinationError} `WCO_STORE` when the database does not answer, `WCO_WORKER_CONFLICT`
+   *   when a worker is registered differently by another node, `WCO_NOT_RUNNING` after a close.
+   */
+  start(): Promise<void> {
+    if (this.#closing.signal.aborted)
+      return Promise.reject(notRunning('is closed and cannot be started again'))
+    this.#starting ??= this.#start()
+    return this.#starting
+  }
+
+  /**
+   * Hands everything over and leaves: signals abort, passes settle (within `drainTimeoutMs`), leases
+   * are given back in one change, so that nobody has to wait for an expiry. Then closes the store.
+   * Harmless when repeated, before a start and during one.
+   */
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  /**
+   * Waits for a lease by name, and holds it until it is released.
+   *
+   * @throws {CoordinationError} `WCO_ACQUIRE_TIMEOUT` after `timeoutMs`, `WCO_NAME` when the name is
+   *   not usable or a worker's, `WCO_NOT_RUNNING` when the coordinator does not run; or the reason
+   *   of the signal.
+   */
+  async acquire(name: string, options: AcquireOptions = {}): Promise<Lease> {
+    options.signal?.throwIfAborted()
+    const request = this.#request(name, options.scope, true)
+    const giveUp = (): void => this.#giveUp(request, options.signal?.reason)
+    const timer = this.#timeout(request, options.timeoutMs)
+    options.signal?.addEventListener('abort', giveUp, { once: true })
+    try {
+      return await request.answer.promise.then(gotten)
+    } finally {
+      timer?.cancel()
+      options.signal?.removeEventListener('abort', giveUp)
+    }
+  }
+
+  /**
+   * Takes a lease by name if it is free. Undefined: somebody else has it, which is not an error.
+   *
+   * @throws {CoordinationError} `WCO_STORE` when the database does not answer; else as {@link acquire}.
+   */
+  async tryAcquire(name: string, options: TryAcquireOptions = {}): Promise<Lease | undefined> {
+    const request = this.#request(name, options.scope, false)
+    if (this.#holdings.get(request.key) !== undefined) this.#requests.answered([request.key])
+    return request.answer.promise
+  }
+
+  /**
+   * Whether this node holds a lease right now, of a worker or acquired, by its name or its full key.
+   * For a worker with several leases: any of them.
+   */
+  isHeld(name: string): boolean {
+    const means = (holding: Holding): boolean => [holding.name, holding.key, holding.worker].includes(name)
+    return this.#holdings.all().some((holding) => means(holding) && holding.held)
+  }
+
+  /** Everything in the namespace as of one instant. */
+  async status(): Promise<Status> {
+    return describe(await this.#store.snapshot(), this.settings, this.nodeId, this.#state)
+  }
+
+  /** Asks a node to hand everything over and to take nothing new. */
+  drain(node: string, by: Instruction): Promise<'done' | 'unchanged' | 'gone'> {
+    return this.#operate((change) => drain(change, node, true, by))
+  }
+
+  /** Takes a {@link drain} back. */
+  undrain(node: string, by: Instruction): Promise<'done' | 'unchanged' | 'gone'> {
+    return this.#operate((change) => drain(change, node, false, by))
+  }
+
+  /** Nobody runs a worker until it is resumed; survives restarts. The key is like `global/month-close`. */
+  pause(key: string, by: Instruction): Promise<'done' | 'unchanged' | 'unknown'> {
+    return this.#operate((change) => pause(change, key, true, by))
+  }
+
+  /** Takes a {@link pause} back. */
+  resume(key: string, by: Instruction): Promise<'done' | 'unchanged' | 'unknown'> {
+    return this.#operate((change) => pause(change, key, false, by))
+  }
+
+  /**
+   * Takes a lease away from its holder by force, if it still has the given token. Unless `immediate`
+   * (default false) the next holder begins when the old one has stopped, is gone, or cannot trust any
+   * more. For `cooldownMs` (default 60 000) the old holder does not win again while others stand.
+   */
+  release(order: ReleaseOrder): Promise<Revoked> {
+    const { cooldownMs = defaultReleaseCooldownMs, immediate = false } = order
+    return this.#operate((change) => revoke(change, { ...order, cooldownMs, immediate }))
+  }
+
+  on<Name extends EventName>(name: Name, listener: Listener<Name>): this {
+    this.#events.on(name, listener)
+    return this
+  }
+
+  once<Name extends EventName>(name: Name, listener: Listener<Name>): this {
+    this.#events.once(name, listener)
+    return this
+  }
+
+  off<Name extends EventName>(name: Name, listener: Listener<Name>): this {
+    this.#events.off(name, listener)
+    return this
+  }
+
+  async #start(): Promise<void> {
+    this.#state = 'starting'
+    try {
+      await this.#join(startTries)
+    } catch (error) {
+      this.#starting = undefined
+      if (this.#state === 'starting') this.#state = 'idle'
+      throw error
+    }
+    if (this.#life === undefined) return
+    if (this.#state === 'starting') this.#state = 'running'
+    this.#pruneAlarm.set(pruneEveryMs * this.#clock.random())
+  }
+
+  /** Begins a life. While the database does not answer it is tried again, within the number of tries. */
+  async #join(tries: number): Promise<void> {
+    let life = this.#newLife()
+    for (let attempt = 1; !this.#closing.signal.aborted; attempt++) {
+      try {
+        if (await life.join()) return this.#joined(life)
+        life = this.#newLife()
+      } catch (error) {
+        this.#events.emit('store.failed', { error })
+        this.#requests.rejectTries(error)
+        if (attempt >= tries) throw error
+        if (!(error instanceof StoreError) && tries === startTries) throw error
+        this.#log.warn({ err: error }, 'could not join yet')
+      }
+      const limits = {
+        firstMs: this.settings.timing.heartbeatMs / 20,
+        maxMs: this.settings.timing.heartbeatMs,
+      }
+      await sleep(this.#clock, backoffMs(attempt, limits, this.#clock.random()), this.#closing.signal)
+    }
+  }
+
+  #newLife(): Life {
+    this.#requests.forgetAsked()
+    return new Life(this.#surroundings, () => void this.#rejoin())
+  }
+
+  #joined(life: Life): void {
+    this.#life = life
+    this.#log.info({ session: life.id }, 'joined')
+    this.#events.emit('node.joined', { node: life.id })
+    life.poke()
+  }
+
+  /** The session was lost: once the work has settled, or was given time to, the next life begins. */
+  async #rejoin(): Promise<void> {
+    this.#life = undefined
+    if (this.#closing.signal.aborted) return
+    const settled = Promise.race([this.#whenSettled(), this.#whenClosing.promise])
+    this.#rejoining = within(this.#clock, this.settings.timing.handoverTimeoutMs, settled).then(() =>
+      this.#join(Number.POSITIVE_INFINITY),
+    )
+    await this.#rejoining
+  }
+
+  async #close(): Promise<void> {
+    if (this.#state !== 'idle') this.#state = 'closing'
+    this.#closing.abort()
+    this.#whenClosing.resolve()
+    this.#pruneAlarm.clear()
+    this.#requests.rejectAll(notRunning('is closing'))
+    await this.#starting?.catch(() => undefined)
+    await this.#rejoining
+    this.#state = 'closing'
+    const life = this.#life
+    if (life !== undefined) await this.#handOver(life)
+    await this.#store.close()
+    this.#life = undefined
+    this.#state = 'closed'
+  }
+
+  /**
+   * No new claims, then signals, then settling, then one change that gives everything back. Renewal
+   * goes on until the work has settled, because until then it may still need its leases.
+   */
+  async #handOver(life: Life): Promise<void> {
+    life.claimNothing()
+    this.#holdings.endAll('closing')
+    try {
+      if (!(await within(this.#clock, 0, this.#whenSettled()))) {
+        await life.drain()
+        const inTime = await within(this.#clock, this.settings.timing.drainTimeoutMs, this.#whenSettled())
+        if (!inTime) this.#warnOfUnsettled()
+      }
+      await life.leave()
+      this.#events.emit('node.left', { node: life.id })
+      this.#log.info({ session: life.id }, 'left')
+    } catch (error) {
+      this.#log.warn(
+        { err: error },
+        'could not give the leases back; they become free when this session is buried',
+      )
+    }
+    await life.stop()
+    this.#holdings.abandon('closing')
+  }
+
+  /** Resolves once no work that is under way now goes on. */
+  async #whenSettled(): Promise<void> {
+    await Promise.all(this.#holdings.all().map((holding) => holding.whenSettled))
+  }
+
+  #warnOfUnsettled(): void {
+    const leases = this.#holdings
+      .all()
+      .filter((holding) => !holding.settled)
+      .map((holding) => holding.key)
+    this.#log.warn(
+      { leases },
+      'work goes on although its signal has aborted; its leases are given back all the same',
+    )
+  }
+
+  async #stopWorker(runner: Runner): Promise<void> {
+    const { key } = runner.worker.declaration
+    if (this.#runners.get(key) === runner) this.#runners.delete(key)
+    const own = this.#holdings.all().filter((holding) => holding.worker === key)
+    this.#life?.poke()
+    await Promise.all(own.map((holding) => holding.whenForgotten))
+  }
+
+  #handle(runner: Runner): WorkerHandle {
+    const { name, key } = runner.worker.declaration
+    const stop = (): Promise<void> => this.#stopWorker(runner)
+    const state = (): WorkerState => {
+      if (runner.busy) return 'working'
+      return this.#runners.get(key) === runner ? 'standing' : 'stopped'
+    }
+    return {
+      name,
+      key,
+      get state() {
+        return state()
+      },
+      stop,
+      [Symbol.asyncDispose]: stop,
+    }
+  }
+
+  #request(name: string, scope: Scope = 'global', wait: boolean): Request {
+    const key = leaseKey(scope, this.settings.identity.cluster, checkName('lease', name))
+    if (this.#state === 'idle') throw notRunning('has not been started')
+    if (this.#closing.signal.aborted) throw notRunning('is closing')
+    if (this.#runners.has(key)) {
+      throw new CoordinationError(
+        'WCO_NAME',
+        `"${key}" is the name of a worker, so no lease can be acquired by it. Choose another name.`,
+      )
+    }
+    const request = this.#requests.add(key, name, wait)
+    this.#life?.poke()
+    return request
+  }
+
+  #giveUp(request: Request, error: unknown): void {
+    this.#requests.giveUp(request, error)
+    this.#life?.poke()
+  }
+
+  #timeout(request: Request, timeoutMs: number | undefined): Timer | undefined {
+    if (timeoutMs === undefined) return undefined
+    const message = `The lease "${request.key}" was not free within ${timeoutMs} ms.`
+    return this.#clock.setTimer(timeoutMs, () =>
+      this.#giveUp(request, new CoordinationError('WCO_ACQUIRE_TIMEOUT', message)),
+    )
+  }
+
+  /** Runs an operator's change. It needs no session of this node, which may be the very one in trouble. */
+  async #operate<T>(work: (change: Change) => Promise<T>): Promise<T> {
+    for (;;) {
+      const changed = await inOrder(this.#store, undefined, this.#holdings.highestToken, work)
+      if (changed.kind === 'done') return changed.result
+    }
+  }
+
+  async #prune(): Promise<void> {
+    this.#pruneAlarm.set(pruneEveryMs)
+    if (this.#life?.firstWatcher !== true) return
+    try {
+      await this.#store.prune(this.settings.retention)
+      const { leases, nowMs } = await this.#store.snapshot()
+      const unusedSinceMs = nowMs - this.settings.retention.goneNodesForMs
+      // A token is never less than the time it was given at, so it tells how long a name is unused at least.
+      const unused = leases.filter(
+        (lease) => lease.worker === null && lease.holder === null && lease.token < unusedSinceMs,
+      )
+      if (unused.length > 0)
+        await this.#operate((change) =>
+          pruneLeases(
+            change,
+            unused.map((lease) => lease.key),
+          ),
+        )
+    } catch (error) {
+      this.#log.warn({ err: error }, 'could not clear away old rows; it is tried again in an hour')
+    }
+  }
+
+  #acquired(holding: Holding): void {
+    this.#log.info({ lease: holding.key, token: holding.token }, 'holds a lease')
+    this.#events.emit('lease.acquired', { key: holding.key, token: holding.token })
+  }
+
+  #ended(holding: Holding): void {
+    const { key, token, ended: reason = 'lost' } = holding
+    this.#log.info({ lease: key, token, reason }, 'a lease has ended')
+    this.#events.emit('lease.ended', { key, token, reason })
+  }
+}
+
+function notRunning(how: string): CoordinationError {
+  return new CoordinationError('WCO_NOT_RUNNING', `The coordinator ${how}.`)
+}
+
+function gotten(lease: Lease | undefined): Lease {
+  if (lease === undefined) throw notRunning('stopped waiting')
+  return lease
+}

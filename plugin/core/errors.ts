@@ -1,0 +1,129 @@
+/**
+ * Every error a user can meet: class, code, sentence.
+ *
+ * Codes are part of the public interface and never change their meaning; sentences may be improved.
+ * "Somebody else holds it" is an answer and not an error, so it is not here.
+ */
+
+/** Codes of {@link CoordinationError}s. */
+export type ErrorCode =
+  /** An option is missing, wrong, unknown, or does not go with another. */
+  | 'WCO_OPTIONS'
+  /** A name is not usable as the name of a node, cluster, worker or lease. */
+  | 'WCO_NAME'
+  /** The database cannot be reached, or did not answer in time. */
+  | 'WCO_STORE'
+  /** The driver for this database is not installed. */
+  | 'WCO_DRIVER_MISSING'
+  /** The database's schema is newer than this version of the library. */
+  | 'WCO_SCHEMA_NEWER'
+  /** Migrations are pending, and may not or cannot be run. */
+  | 'WCO_SCHEMA_PENDING'
+  /** The same worker is registered twice, or differently by another node. */
+  | 'WCO_WORKER_CONFLICT'
+  /** `acquire` did not get the lease within its `timeoutMs`. */
+  | 'WCO_ACQUIRE_TIMEOUT'
+  /** The lease is no longer held here. */
+  | 'WCO_LEASE_LOST'
+  /** A fence found that the lease has been lost. */
+  | 'WCO_FENCED'
+  /** A fence was not given an open transaction of the coordinator's database. */
+  | 'WCO_FENCE_TARGET'
+  /** The coordinator is not running, or is closing. */
+  | 'WCO_NOT_RUNNING'
+  /** The worker's decorator is already taken in this Fastify instance. */
+  | 'WCO_DECORATOR_TAKEN'
+
+/** The base of all errors this library throws. */
+export class CoordinationError extends Error {
+  override readonly name: string = 'CoordinationError'
+
+  constructor(
+    readonly code: ErrorCode,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options)
+  }
+}
+
+/** What is known about a request that failed: certainly nothing happened, or nobody can say. */
+export type Outcome = 'none' | 'unknown'
+
+/** The database is away, too slow, or refused. */
+export class StoreError extends CoordinationError {
+  override readonly name = 'StoreError'
+
+  constructor(
+    message: string,
+    readonly outcome: Outcome,
+    options?: ErrorOptions,
+  ) {
+    super('WCO_STORE', message, options)
+  }
+}
+
+/** A fence found that its lease has been lost: the transaction must not commit. */
+export class FencedError extends CoordinationError {
+  override readonly name = 'FencedError'
+
+  constructor(
+    readonly lease: string,
+    readonly token: number,
+    detail = 'it has been released, revoked or taken over',
+  ) {
+    super(
+      'WCO_FENCED',
+      `The lease "${lease}" is no longer held with token ${token}: ${detail}. Roll this transaction back.`,
+    )
+  }
+}
+
+/** Why the signal of a pass or lease aborted. */
+export type EndReason =
+  /** The trust window ended without a good heartbeat: the database was away, or this process stood still. */
+  | 'trust-expired'
+  /** The session was buried, or the lease is gone from the database: somebody else may hold it. */
+  | 'lost'
+  /** An operator released it by force. */
+  | 'revoked'
+  /** The plan gave it to another node. */
+  | 'reassigned'
+  /** The holder itself gave it up, or it failed too often. */
+  | 'stepped-down'
+  /** The worker is paused. */
+  | 'paused'
+  /** The node is draining. */
+  | 'draining'
+  /** The coordinator is closing. */
+  | 'closing'
+  /** The worker was stopped in this process. */
+  | 'stopped'
+  /** The lease was released by its holder. */
+  | 'released'
+
+const endSentences: Record<EndReason, string> = {
+  'trust-expired': 'this node could not renew its session within the trust window',
+  lost: 'this node has lost it, and another one may hold it now',
+  revoked: 'it was released by force',
+  reassigned: 'it was given to another node',
+  'stepped-down': 'this node stepped down',
+  paused: 'its worker was paused',
+  draining: 'this node is draining',
+  closing: 'this node is closing',
+  stopped: 'its worker was stopped in this process',
+  released: 'it was released',
+}
+
+/** The reason a lease's signal carries, and what its `assertHeld` throws. */
+export class LeaseLostError extends CoordinationError {
+  override readonly name = 'LeaseLostError'
+
+  constructor(
+    readonly lease: string,
+    readonly token: number,
+    readonly reason: EndReason,
+  ) {
+    super('WCO_LEASE_LOST', `The lease "${lease}" has ended: ${endSentences[reason]}.`)
+  }
+}

@@ -1,0 +1,87 @@
+/**
+ * What a coordinator tells the application about this node, as typed events.
+ *
+ * Names are past participles. Listeners run synchronously; one that throws is reported and does no
+ * harm to the others or to the engine.
+ */
+import { EventEmitter } from 'node:events'
+import type { EndReason } from './errors.js'
+
+/** Events by name, with what they carry. */
+export interface CoordinatorEvents {
+  /** This node has joined, or joined again under a new id after its session was lost. */
+  'node.joined': { readonly node: string }
+  /** This node has left of its own accord. */
+  'node.left': { readonly node: string }
+  /** This node, watching, has declared another one gone. */
+  'node.gone': { readonly node: string }
+  /** This node's session was buried or has vanished: everything it held has ended. */
+  'session.lost': { readonly node: string }
+  /** The trust window ended without a good heartbeat: everything held has ended. */
+  'trust.expired': { readonly node: string }
+  /** This node holds a lease. */
+  'lease.acquired': { readonly key: string; readonly token: number }
+  /** A term has ended; for this reason the work under it was told to stop. */
+  'lease.ended': { readonly key: string; readonly token: number; readonly reason: EndReason }
+  /** The lease is free again or somebody else's, and the work under it has stopped. */
+  'lease.released': { readonly key: string; readonly token: number }
+  /** This node's share of a coordinated worker. */
+  'assignment.changed': {
+    readonly worker: string
+    readonly index: number
+    readonly count: number
+    readonly generation: number
+  }
+  /** A worker that was registered after the start contradicts what other nodes registered. */
+  'worker.refused': { readonly worker: string; readonly error: unknown }
+  /** A pass threw. */
+  'pass.failed': { readonly key: string; readonly error: unknown; readonly failures: number }
+  /** The database did not answer a heartbeat, a read or a change; it is tried again. */
+  'store.failed': { readonly error: unknown }
+}
+
+export type EventName = keyof CoordinatorEvents
+export type Listener<Name extends EventName> = (event: CoordinatorEvents[Name]) => void
+
+/** A typed event emitter whose listeners cannot break its owner. */
+export class Events {
+  readonly #emitter = new EventEmitter()
+  readonly #wrapped = new WeakMap<object, (event: unknown) => void>()
+  readonly #report: (error: unknown, name: EventName) => void
+
+  constructor(report: (error: unknown, name: EventName) => void) {
+    this.#report = report
+    this.#emitter.setMaxListeners(0)
+  }
+
+  on<Name extends EventName>(name: Name, listener: Listener<Name>): void {
+    this.#emitter.on(name, this.#guard(name, listener))
+  }
+
+  once<Name extends EventName>(name: Name, listener: Listener<Name>): void {
+    this.#emitter.once(name, this.#guard(name, listener))
+  }
+
+  off<Name extends EventName>(name: Name, listener: Listener<Name>): void {
+    const wrapped = this.#wrapped.get(listener)
+    if (wrapped !== undefined) this.#emitter.off(name, wrapped)
+  }
+
+  emit<Name extends EventName>(name: Name, event: CoordinatorEvents[Name]): void {
+    this.#emitter.emit(name, event)
+  }
+
+  #guard<Name extends EventName>(name: Name, listener: Listener<Name>): (event: unknown) => void {
+    const known = this.#wrapped.get(listener)
+    if (known !== undefined) return known
+    const wrapped = (event: unknown): void => {
+      try {
+        listener(event as CoordinatorEvents[Name])
+      } catch (error) {
+        this.#report(error, name)
+      }
+    }
+    this.#wrapped.set(listener, wrapped)
+    return wrapped
+  }
+}

@@ -1,0 +1,136 @@
+/**
+ * Who this node says it is: a name for people, and the cluster it belongs to.
+ *
+ * Two live processes may bear one name; sessions tell them apart. The cluster is not so harmless: it decides
+ * with whom a node competes, so anything that was asked for and is not there is an error and
+ * never a silent default. This is the one file besides `clock.ts` that looks at the process around it.
+ */
+import { hostname } from 'node:os'
+import { CoordinationError } from './errors.js'
+import { checkName, globalPrefix, shown } from './names.js'
+
+/** The name of a node and of its cluster. */
+export interface Identity {
+  readonly node: string
+  readonly cluster: string
+}
+
+/** Values (what is left out is taken from the environment), or a function that returns both. */
+export type IdentitySource = Partial<Identity> | (() => Identity | Promise<Identity>)
+
+type Environment = Readonly<Record<string, string | undefined>>
+
+/**
+ * The identity a source gives, checked. What a source leaves out, or everything when there is none: the node
+ * from `HOSTNAME`, else `COMPUTERNAME`, else the machine's host name; the cluster from `CLUSTER_NAME`,
+ * else `KUBERNETES_CLUSTER`, else `default`. Empty variables count as missing there.
+ *
+ * @throws CoordinationError `WCO_NAME` for an unusable name, `WCO_OPTIONS` for anything else that is wrong;
+ *   whatever the function throws comes out unchanged.
+ */
+export async function resolveIdentity(
+  source: IdentitySource | undefined,
+  environment: Environment = process.env,
+): Promise<Identity> {
+  if (typeof source === 'function') {
+    const { node, cluster } = asObject(await source())
+    return checked(givenNode(node), givenCluster(cluster))
+  }
+  const given = asObject(source ?? {})
+  return checked(
+    'node' in given ? givenNode(given.node) : defaultNode(environment),
+    'cluster' in given ? givenCluster(given.cluster) : defaultCluster(environment),
+  )
+}
+
+/**
+ * A source that reads environment variables when it is asked. A variable named here must be there and not
+ * empty; for what is not named here, the variables of {@link resolveIdentity} are looked at.
+ *
+ * @example identity: identityFromEnvironment({ node: 'MY_NODE_ID', cluster: 'DEPLOYMENT_GROUP' })
+ */
+export function identityFromEnvironment(names: { node?: string; cluster?: string } = {}): () => Identity {
+  return () =>
+    checked(
+      names.node === undefined ? defaultNode(process.env) : requiredVariable(names.node),
+      names.cluster === undefined ? defaultCluster(process.env) : requiredVariable(names.cluster),
+    )
+}
+
+/** A name that has not been checked yet, and where it came from. */
+interface Found {
+  readonly what: string
+  readonly name: unknown
+}
+
+function checked(node: Found, cluster: Found): Identity {
+  return Object.freeze({
+    node: checkName(node.what, node.name),
+    cluster: notGlobal(cluster.what, checkName(cluster.what, cluster.name)),
+  })
+}
+
+/** In any spelling: some databases compare keys without regard to case. */
+function notGlobal(what: string, cluster: string): string {
+  if (cluster.toLowerCase() !== globalPrefix) return cluster
+  throw new CoordinationError(
+    'WCO_NAME',
+    `${what}: expected another name than ${shown(cluster)}, which stands for the scope of all clusters.`,
+  )
+}
+
+function givenNode(name: unknown): Found {
+  return { what: 'identity.node', name }
+}
+
+function givenCluster(name: unknown): Found {
+  return { what: 'identity.cluster', name }
+}
+
+function defaultNode(environment: Environment): Found {
+  return (
+    firstVariable(environment, 'HOSTNAME', 'COMPUTERNAME') ?? {
+      what: "The node's name, taken from the machine's host name",
+      name: hostname(),
+    }
+  )
+}
+
+function defaultCluster(environment: Environment): Found {
+  return (
+    firstVariable(environment, 'CLUSTER_NAME', 'KUBERNETES_CLUSTER') ?? {
+      what: "The cluster's name",
+      name: 'default',
+    }
+  )
+}
+
+function firstVariable(environment: Environment, ...variables: readonly string[]): Found | undefined {
+  const variable = variables.find((name) => hasText(environment[name]))
+  return variable === undefined ? undefined : fromVariable(environment, variable)
+}
+
+function requiredVariable(variable: string): Found {
+  if (hasText(process.env[variable])) return fromVariable(process.env, variable)
+  throw new CoordinationError(
+    'WCO_OPTIONS',
+    `identity: expected the environment variable ${shown(variable)} to be set, got ${shown(process.env[variable])}.`,
+  )
+}
+
+function fromVariable(environment: Environment, variable: string): Found {
+  return { what: `The environment variable ${shown(variable)}`, name: environment[variable] }
+}
+
+function hasText(value: unknown): boolean {
+  return typeof value === 'string' && value !== ''
+}
+
+/** For those who do not compile against the types. */
+function asObject(given: unknown): { readonly node?: unknown; readonly cluster?: unknown } {
+  if (typeof given === 'object' && given !== null && !Array.isArray(given)) return given
+  throw new CoordinationError(
+    'WCO_OPTIONS',
+    `identity: expected an object with node and cluster, or a function that returns one, got ${shown(given)}.`,
+  )
+}

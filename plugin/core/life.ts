@@ -1,0 +1,431 @@
+/**
+ * One life of this node in a namespace, from a join until it leaves or is found lost.
+ *
+ * The heartbeat runs by itself (`session.ts`). Everything else happens in turns, one at a time: read
+ * the news if there is any, compare it with what this process is doing (`holdings.ts`), and put the
+ * difference into one change (`changes.ts`); again, until nothing is left to wish.
+ */
+import type { Requests } from './acquire.js'
+import {
+  attend,
+  bury,
+  type Declaration,
+  drain,
+  type Findings,
+  inOrder,
+  join,
+  leave,
+  type Ordered,
+  register,
+  settle,
+  settleIdentity,
+  type Wishes,
+} from './changes.js'
+import type { Clock, Reading } from './clock.js'
+import { StoreError } from './errors.js'
+import type { Events } from './events.js'
+import { type Agenda, type Holdings, isEmpty } from './holdings.js'
+import type { Identity } from './identity.js'
+import type { Log } from './log.js'
+import { Lookout } from './lookout.js'
+import { Alarm, Loop, Turnstile } from './loop.js'
+import type { KnownServer } from './server.js'
+import { Session } from './session.js'
+import type {
+  Beat,
+  Change,
+  HeartbeatAnswer,
+  OwnView,
+  ServerFacts,
+  Session as SessionKey,
+  Store,
+} from './store.js'
+import { backoffMs, type Timing } from './timing.js'
+import type { Runner } from './worker.js'
+
+/** What outlives a life: the process and its work. */
+export interface Surroundings {
+  readonly identity: Identity
+  readonly timing: Timing
+  readonly labels: Readonly<Record<string, string>>
+  readonly version: string | null
+  readonly store: Store
+  readonly clock: Clock
+  readonly log: Log
+  readonly events: Events
+  readonly server: KnownServer
+  readonly holdings: Holdings
+  readonly requests: Requests
+  /** The workers this node stands for, by key. */
+  readonly runners: ReadonlyMap<string, Runner>
+}
+
+/** A wish that a change left undone, say because a user's transaction fences the lease, is made again after so long. */
+const undoneRetryMs = 250
+
+export class Life {
+  readonly #in: Surroundings
+  readonly #lost: () => void
+  readonly #session: Session
+  readonly #lookout: Lookout
+  readonly #turns: Loop
+  readonly #turnAlarm: Alarm
+  /** Reads and changes pass one by one, so that none can overtake another and bring back what is old. */
+  readonly #turnstile = new Turnstile()
+  /** Changes in which leases were asked for, with the server they were made under. */
+  readonly #attempts = new Map<number, string>()
+  #firstJoinSentAt: Reading | undefined
+  #stopListening: () => void = () => undefined
+  #view: OwnView | undefined
+  #viewWanted = false
+  #registered: readonly string[] = []
+  readonly #refused = new Set<string>()
+  #claiming = true
+  #lastUndone = ''
+  #lastDone = 0
+  #failures = 0
+
+  /** @param lost called once when the session turns out to be gone. */
+  constructor(surroundings: Surroundings, lost: () => void) {
+    const { clock, store, timing } = surroundings
+    this.#in = surroundings
+    this.#lost = lost
+    this.#session = new Session(clock.uuid(), store, clock, timing, {
+      answered: (answer, sentAt, receivedAt) => this.#answered(answer, sentAt, receivedAt),
+      newsArrived: () => this.#newsArrived(),
+      heartbeatFailed: (error) => this.#failed(error, 'a heartbeat failed'),
+      trustExpired: () => this.#trustExpired(),
+      sessionLost: () => this.#sessionLost(),
+    })
+    this.#lookout = new Lookout(this.#session.id, store, clock, timing, {
+      bury: (beats) => this.#bury(beats),
+      attend: (findings) => this.#attend(findings),
+      lookFailed: (error) => this.#failed(error, 'a look at the other nodes failed'),
+    })
+    this.#turns = new Loop(() => this.#turn())
+    this.#turnAlarm = new Alarm(clock, () => this.#turns.poke())
+  }
+
+  get id(): string {
+    return this.#session.id
+  }
+
+  /** Whether this node may act on its leases at this very moment. */
+  trusted(): boolean {
+    return this.#session.trusted()
+  }
+
+  get trustLeftMs(): number {
+    return this.#session.trustLeftMs
+  }
+
+  /** Whether this node is the first of the two watchers. */
+  get firstWatcher(): boolean {
+    return this.#view?.watchers[0] === this.id
+  }
+
+  /** Something has changed in this process: compare again. */
+  poke(): void {
+    this.#turns.poke()
+  }
+
+  /**
+   * Joins. May be tried again after a failure: trust then counts from the first try, because that one
+   * may be the one that was carried out.
+   *
+   * @returns false when this life cannot begin and another must be tried.
+   */
+  async join(): Promise<boolean> {
+    const { identity, labels, version, clock } = this.#in
+    const declarations = this.#declarations()
+    const workers = declarations.map((declaration) => declaration.key)
+    const node = { id: this.id, name: identity.node, cluster: identity.cluster, workers, labels, version }
+    this.#firstJoinSentAt ??= clock.read()
+    const joined = await this.#change(this.#session.joinKey, (change) => join(change, node, declarations))
+    if (joined.kind !== 'done' || joined.result === 'buried' || joined.view === undefined) return false
+    this.#registered = workers
+    this.#session.joined(joined.view, this.#firstJoinSentAt)
+    this.#stopListening = this.#in.store.listen(this.id, () => this.#newsArrived())
+    this.#adopt(joined.view)
+    this.#turns.poke()
+    return true
+  }
+
+  /** From now on nothing new is claimed. */
+  claimNothing(): void {
+    this.#claiming = false
+  }
+
+  /** Tells the others that this node hands over, so that nothing is planned for it any more. */
+  async drain(): Promise<void> {
+    const by = { actor: this.#in.identity.node, reason: 'the node is closing' }
+    await this.#inTurn((change) => drain(change, this.id, true, by))
+  }
+
+  /** Gives everything back and goes, in one change. */
+  async leave(): Promise<void> {
+    await this.#inTurn((change) => leave(change, this.id))
+  }
+
+  /** Ends heartbeats, turns and timers. Resolves once nothing of this life is under way. */
+  async stop(): Promise<void> {
+    this.#quieten()
+    await this.#turns.stop()
+    await this.#turnstile.pass(() => Promise.resolve())
+  }
+
+  #quieten(): void {
+    this.#session.stop()
+    this.#lookout.stop()
+    this.#stopListening()
+    this.#turnAlarm.clear()
+  }
+
+  async #turn(): Promise<void> {
+    try {
+      for (;;) {
+        const dueInMs = await this.#turnstile.pass(() => this.#step())
+        this.#failures = 0
+        if (dueInMs === 0) continue
+        if (dueInMs !== undefined) this.#turnAlarm.set(dueInMs)
+        return
+      }
+    } catch (error) {
+      this.#turnFailed(error)
+    }
+  }
+
+  /** One step of a turn. Answers 0 when there is more to do, else when to look again; undefined for never. */
+  async #step(): Promise<number | undefined> {
+    if (this.#session.over || this.#firstJoinSentAt === undefined) return undefined
+    if (this.#viewWanted || this.#view === undefined) await this.#read()
+    if (this.#session.over || this.#view === undefined) return undefined
+    const { server, clock } = this.#in
+    const graceLeftMs = server.graceLeftMs(clock.read())
+    if (server.mustRecord || graceLeftMs === 0) return this.#own(settleIdentity)
+    const registration = this.#registrationWanted()
+    if (registration !== undefined) return this.#register(registration)
+    const agenda = this.#compare(this.#view)
+    if (isEmpty(agenda.wishes)) {
+      this.#lastUndone = ''
+      return earliest(agenda.dueInMs, graceLeftMs)
+    }
+    return this.#settle(agenda)
+  }
+
+  #compare(view: OwnView): Agenda {
+    const { server, clock, runners, requests, holdings } = this.#in
+    const mayClaim = this.#claiming && server.mayClaim && view.state === 'active' && this.trusted()
+    const now = clock.read()
+    return holdings.compare({
+      node: this.id,
+      view,
+      now,
+      mayClaim,
+      runners,
+      requests,
+      attempts: this.#attempts,
+    })
+  }
+
+  async #settle({ wishes, dueInMs }: Agenda): Promise<number | undefined> {
+    const undone = JSON.stringify(wishes)
+    if (undone === this.#lastUndone) {
+      this.#lastUndone = ''
+      return earliest(undoneRetryMs, dueInMs)
+    }
+    this.#lastUndone = undone
+    const key = this.#session.nextOperation()
+    this.#noteAttempt(key.operation, wishes)
+    await this.#own(
+      (change) => settle(change, this.id, wishes),
+      key,
+      ({ refused }) => this.#settled(wishes, refused),
+    )
+    return 0
+  }
+
+  /**
+   * A claim is recognised later by the number of the change that made it and the server it was made
+   * under. Once a later change has succeeded and its view was compared, an earlier one cannot be
+   * carried out any more.
+   */
+  #noteAttempt(operation: number, wishes: Wishes): void {
+    for (const earlier of this.#attempts.keys()) if (earlier < this.#lastDone) this.#attempts.delete(earlier)
+    if (wishes.claim.length + wishes.acquire.length > 0)
+      this.#attempts.set(operation, this.#in.server.identity)
+  }
+
+  /** Handles first, so that whoever only tried and got nothing can be told. */
+  #settled(wishes: Wishes, refused: readonly string[]): void {
+    const { requests } = this.#in
+    for (const key of refused) requests.refuse(key)
+    requests.withdrawn(wishes.withdraw)
+    if (this.#view !== undefined && wishes.acquire.length > 0) this.#compare(this.#view)
+    requests.answered(wishes.acquire.map((wish) => wish.key))
+  }
+
+  /** Runs a change of this session and takes in the view it brings. Answers 0: there may be more to do. */
+  async #own<T>(
+    work: (change: Change) => Promise<T>,
+    key: SessionKey = this.#session.nextOperation(),
+    done: (result: T) => void = () => undefined,
+  ): Promise<0> {
+    const { credit } = this.#session
+    const changed = await this.#change(key, work)
+    if (changed.kind === 'no-session') this.#session.lost()
+    else if (changed.kind === 'new-server') this.#viewWanted = true
+    else if (changed.view === undefined) this.#session.lost()
+    else {
+      this.#lastDone = key.operation
+      this.#adopt(changed.view)
+      this.#session.caughtUp(changed.view, credit)
+      done(changed.result)
+    }
+    return 0
+  }
+
+  async #inTurn<T>(work: (change: Change) => Promise<T>): Promise<void> {
+    await this.#turnstile.pass(async () => {
+      if (this.#session.over) return
+      await this.#change(this.#session.nextOperation(), work)
+    })
+  }
+
+  #change<T>(key: SessionKey, work: (change: Change) => Promise<T>): Promise<Ordered<T>> {
+    return inOrder(this.#in.store, key, this.#in.holdings.highestToken, work)
+  }
+
+  async #read(): Promise<void> {
+    const { credit } = this.#session
+    this.#viewWanted = false
+    const view = await this.#in.store.view(this.id)
+    if (this.#session.over) return
+    if (view === undefined) return this.#session.lost()
+    this.#adopt(view)
+    // What the view takes away ends before the trust it brings begins.
+    this.#compare(view)
+    this.#session.caughtUp(view, credit)
+  }
+
+  #adopt(view: OwnView): void {
+    this.#view = view
+    this.#learn(view, this.#in.clock.read())
+    this.#lookout.setDuty(view.watchers.includes(this.id))
+  }
+
+  #learn(facts: ServerFacts, receivedAt: Reading): boolean {
+    const changed = this.#in.server.learn(facts, receivedAt)
+    if (!changed) return false
+    this.#in.log.warn({ server: facts.serverIdentity }, 'the database server is another one than before')
+    this.#lookout.reset()
+    this.#viewWanted = true
+    return true
+  }
+
+  #answered(answer: HeartbeatAnswer, sentAt: Reading, receivedAt: Reading): { mustReadAgain: boolean } {
+    const changed = this.#learn(answer, receivedAt)
+    this.#lookout.sawWatchers(answer.watchers, sentAt, receivedAt)
+    if (this.#in.server.mustRecord) this.#turns.poke()
+    return { mustReadAgain: changed }
+  }
+
+  #newsArrived(): void {
+    this.#viewWanted = true
+    this.#turns.poke()
+  }
+
+  #trustExpired(): void {
+    this.#in.log.warn(
+      { session: this.id },
+      'the trust window ended without a good heartbeat: everything held has ended',
+    )
+    this.#in.events.emit('trust.expired', { node: this.id })
+    this.#in.holdings.endAll('trust-expired')
+  }
+
+  #sessionLost(): void {
+    this.#quieten()
+    this.#in.log.warn({ session: this.id }, 'the session was lost: everything held has ended')
+    this.#in.events.emit('session.lost', { node: this.id })
+    this.#in.holdings.abandon('lost')
+    this.#lost()
+  }
+
+  async #bury(beats: readonly Beat[]): Promise<void> {
+    const by = this.#in.identity.node
+    await this.#turnstile.pass(async () => {
+      if (this.#session.over) return
+      await this.#own(
+        (change) => bury(change, beats, by),
+        undefined,
+        (buried) => this.#buried(buried),
+      )
+    })
+    this.#turns.poke()
+  }
+
+  #buried(nodes: readonly string[]): void {
+    for (const node of nodes) {
+      this.#in.log.warn({ gone: node }, 'another node is gone: its heartbeat stood still for a ttl')
+      this.#in.events.emit('node.gone', { node })
+    }
+  }
+
+  async #attend(findings: Findings): Promise<void> {
+    await this.#turnstile.pass(async () => {
+      if (!this.#session.over) await this.#own((change) => attend(change, findings))
+    })
+    this.#turns.poke()
+  }
+
+  #declarations(): Declaration[] {
+    return [...this.#in.runners.values()].map((runner) => runner.worker.declaration)
+  }
+
+  /** Workers that were registered or stopped since: one at a time, so that one that is refused stops no other. */
+  #registrationWanted(): { added: string | undefined; wanted: Declaration[] } | undefined {
+    const { runners } = this.#in
+    const kept = this.#registered.filter((key) => runners.has(key))
+    const added = [...runners.keys()].find((key) => !kept.includes(key) && !this.#refused.has(key))
+    if (added === undefined && kept.length === this.#registered.length) return undefined
+    const wanted = this.#declarations().filter(({ key }) => key === added || kept.includes(key))
+    return { added, wanted }
+  }
+
+  async #register(registration: { added: string | undefined; wanted: Declaration[] }): Promise<0> {
+    try {
+      await this.#own((change) => register(change, this.id, registration.wanted))
+      this.#registered = registration.wanted.map((declaration) => declaration.key)
+    } catch (error) {
+      if (error instanceof StoreError || registration.added === undefined) throw error
+      this.#refused.add(registration.added)
+      this.#in.log.error({ err: error, worker: registration.added }, 'a worker was refused')
+      this.#in.events.emit('worker.refused', { worker: registration.added, error })
+    }
+    return 0
+  }
+
+  /** What a failed change may have done is seen by reading. */
+  #turnFailed(error: unknown): void {
+    if (this.#session.over) return
+    this.#viewWanted = true
+    this.#lastUndone = ''
+    this.#failures += 1
+    this.#failed(error, 'a turn failed')
+    this.#in.requests.rejectTries(error)
+    const limits = { firstMs: this.#in.timing.heartbeatMs / 20, maxMs: this.#in.timing.heartbeatMs }
+    this.#turnAlarm.set(backoffMs(this.#failures, limits, this.#in.clock.random()))
+  }
+
+  #failed(error: unknown, what: string): void {
+    this.#in.events.emit('store.failed', { error })
+    if (error instanceof StoreError) this.#in.log.warn({ err: error }, what)
+    else this.#in.log.error({ err: error }, what)
+  }
+}
+
+function earliest(a: number | undefined, b: number | undefined): number | undefined {
+  const due = Math.min(a ?? Number.POSITIVE_INFINITY, b ?? Number.POSITIVE_INFINITY)
+  return Number.isFinite(due) ? Math.max(1, Math.ceil(due)) : undefined
+}

@@ -1,0 +1,198 @@
+/**
+ * Looking for the dead.
+ *
+ * The two watchers look at all nodes every tenth of a ttl; every other node sees the watchers' beats
+ * in the answers to its own heartbeats. By the same rule for both, whoever has itself seen a beat
+ * stand still for long enough buries that node, and the change re-checks the beat. So it does not
+ * matter who dies, nor that all die but one, and a healthy cluster pays for two looks and no more.
+ */
+import type { Findings } from './changes.js'
+import type { Clock, Reading } from './clock.js'
+import { barrierOpen, isBlocked } from './draft.js'
+import { Alarm } from './loop.js'
+import type { Beat, LeaseRow, Look, Store } from './store.js'
+import { lookEveryMs, standstillMs, type Timing } from './timing.js'
+import { Standstill } from './watch.js'
+
+/** What comes of a look. Both reject when the store does; the next look comes anyway. */
+export interface LookoutOwner {
+  bury(beats: readonly Beat[]): Promise<void>
+  attend(findings: Findings): Promise<void>
+  lookFailed(error: unknown): void
+}
+
+export class Lookout {
+  readonly #store: Store
+  readonly #clock: Clock
+  readonly #timing: Timing
+  readonly #owner: LookoutOwner
+  readonly #self: string
+  readonly #alarm: Alarm
+  readonly #nodes: Standstill<number>
+  readonly #watchers: Standstill<number>
+  readonly #unclaimed: Standstill<string>
+  readonly #overdue: Standstill<number>
+  #handoverTimeouts: ReadonlyMap<string, number> = new Map()
+  #suspects: ReadonlySet<string> = new Set()
+  #onDuty = false
+  #looking = false
+  #stopped = false
+
+  /** @param self the session on whose behalf it looks; a node never buries itself. */
+  constructor(self: string, store: Store, clock: Clock, timing: Timing, owner: LookoutOwner) {
+    this.#self = self
+    this.#store = store
+    this.#clock = clock
+    this.#timing = timing
+    this.#owner = owner
+    this.#alarm = new Alarm(clock, () => void this.#look())
+    const waitMs = standstillMs(timing)
+    const staleAfterMs = timing.ttlMs / 2
+    this.#nodes = new Standstill({ waitMs, staleAfterMs })
+    this.#watchers = new Standstill({ waitMs, staleAfterMs: staleAfterMs + timing.heartbeatMs })
+    this.#unclaimed = new Standstill({ waitMs: timing.claimTimeoutMs, staleAfterMs })
+    this.#overdue = new Standstill({
+      waitMs: timing.handoverTimeoutMs,
+      staleAfterMs,
+      waitMsFor: (key) => this.#handoverTimeouts.get(key) ?? timing.handoverTimeoutMs,
+    })
+  }
+
+  /** Whether this node is one of the two watchers. */
+  setDuty(onDuty: boolean): void {
+    if (this.#stopped || onDuty === this.#onDuty) return
+    this.#onDuty = onDuty
+    this.reset()
+    if (onDuty) this.#alarm.set(0)
+    else this.#alarm.clear()
+  }
+
+  /** What a heartbeat's answer says of the watchers: everybody's way of watching those who watch. */
+  sawWatchers(beats: readonly Beat[], sentAt: Reading, receivedAt: Reading): void {
+    if (this.#stopped || this.#onDuty) return
+    this.#suspects = new Set(beats.map((beat) => beat.id))
+    const still = this.#watchers.observe(this.#others(beats), sentAt, receivedAt)
+    if (still.length > 0) void this.#bury(beats, still)
+    const dueInMs = this.#watchers.dueInMs(receivedAt)
+    const nextHeartbeatMs = this.#timing.heartbeatMs
+    if (dueInMs !== undefined && dueInMs < nextHeartbeatMs) this.#alarm.set(dueInMs)
+    else this.#alarm.clear()
+  }
+
+  /** The server is another one, or this node was away: what was seen before counts no more. */
+  reset(): void {
+    for (const watch of [this.#nodes, this.#watchers, this.#unclaimed, this.#overdue]) watch.reset()
+  }
+
+  stop(): void {
+    this.#stopped = true
+    this.#alarm.clear()
+  }
+
+  async #look(): Promise<void> {
+    if (this.#stopped || this.#looking) return
+    this.#looking = true
+    try {
+      const sentAt = this.#clock.read()
+      const look = await this.#store.look()
+      const receivedAt = this.#clock.read()
+      if (this.#stopped) return
+      if (this.#onDuty) await this.#judge(look, sentAt, receivedAt)
+      else await this.#judgeWatchers(look, sentAt, receivedAt)
+    } catch (error) {
+      this.#owner.lookFailed(error)
+    } finally {
+      this.#looking = false
+      if (this.#onDuty && !this.#stopped) this.#alarm.set(this.#nextLookInMs())
+    }
+  }
+
+  async #judge(look: Look, sentAt: Reading, receivedAt: Reading): Promise<void> {
+    const still = this.#nodes.observe(this.#others(look.nodes), sentAt, receivedAt)
+    this.#handoverTimeouts = handoverTimeouts(look)
+    const unclaimed = this.#unclaimed.observe(unclaimedTargets(look), sentAt, receivedAt)
+    const overdue = this.#overdue.observe(lateHolders(look), sentAt, receivedAt)
+    const abandoned = look.leases.filter((lease) => lease.holder !== null && look.gone.has(lease.holder))
+    await this.#bury(look.nodes, still)
+    if (unclaimed.length + overdue.length + abandoned.length === 0) return
+    const byKey = new Map(look.leases.map((lease) => [lease.key, lease]))
+    await this.#owner.attend({
+      unclaimed: unclaimed.map((key) => ({ key, target: byKey.get(key)?.target ?? '' })),
+      overdue: overdue.map((key) => ({ key, token: byKey.get(key)?.token ?? 0 })),
+      abandoned: abandoned.map((lease) => lease.key),
+    })
+  }
+
+  /** The extra look of a node that is no watcher, at the very instant a watcher's time is up. */
+  async #judgeWatchers(look: Look, sentAt: Reading, receivedAt: Reading): Promise<void> {
+    const beats = look.nodes.filter((node) => this.#suspects.has(node.id))
+    const still = this.#watchers.observe(this.#others(beats), sentAt, receivedAt)
+    await this.#bury(beats, still)
+  }
+
+  async #bury(beats: readonly Beat[], ids: readonly string[]): Promise<void> {
+    if (ids.length === 0) return
+    try {
+      await this.#owner.bury(beats.filter((beat) => ids.includes(beat.id)))
+    } catch (error) {
+      this.#owner.lookFailed(error)
+    }
+  }
+
+  #others(beats: readonly Beat[]): Map<string, number> {
+    return new Map(beats.filter((beat) => beat.id !== this.#self).map((beat) => [beat.id, beat.beat]))
+  }
+
+  /** Every tenth of a ttl, and at the very instant something has stood still for as long as it may. */
+  #nextLookInMs(): number {
+    const now = this.#clock.read()
+    const due = [this.#nodes, this.#unclaimed, this.#overdue].flatMap((watch) => watch.dueInMs(now) ?? [])
+    return Math.max(1, Math.min(lookEveryMs(this.#timing), ...due))
+  }
+}
+
+/** Free leases whose targets could claim them, and have not. */
+function unclaimedTargets(look: Look): Map<string, string> {
+  const isGone = (node: string): boolean => look.gone.has(node)
+  const targets = new Map<string, string>()
+  for (const lease of look.leases) {
+    const free = lease.holder === null || isGone(lease.holder)
+    if (lease.target === null || !free || lease.holder === lease.target || isBlocked(lease, isGone)) continue
+    if (waitsAtBarrier(lease, look, isGone)) continue
+    targets.set(lease.key, `${lease.target}@${lease.revision}`)
+  }
+  return targets
+}
+
+/** All leases that hold a barrier shut are pending, so a look shows them all. */
+function waitsAtBarrier(lease: LeaseRow, look: Look, isGone: (node: string) => boolean): boolean {
+  const worker = look.workers.find((each) => each.key === lease.worker)
+  if (worker?.kind !== 'coordinated') return false
+  return !barrierOpen(
+    worker,
+    look.leases.filter((each) => each.worker === worker.key),
+    isGone,
+  )
+}
+
+/** Holders that are to hand over, by the token they hold. */
+function lateHolders(look: Look): Map<string, number> {
+  const late = new Map<string, number>()
+  for (const lease of look.leases) {
+    if (lease.holder === null || look.gone.has(lease.holder)) continue
+    const worker = look.workers.find((each) => each.key === lease.worker)
+    const outdated = worker !== undefined && lease.generation < worker.generation
+    if (lease.target !== lease.holder || outdated) late.set(lease.key, lease.token)
+  }
+  return late
+}
+
+function handoverTimeouts(look: Look): Map<string, number> {
+  const byWorker = new Map(look.workers.map((worker) => [worker.key, worker.handoverTimeoutMs]))
+  return new Map(
+    look.leases.flatMap((lease) => {
+      const timeoutMs = lease.worker === null ? undefined : byWorker.get(lease.worker)
+      return timeoutMs === undefined ? [] : [[lease.key, timeoutMs] as const]
+    }),
+  )
+}

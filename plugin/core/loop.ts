@@ -1,0 +1,118 @@
+/**
+ * How the engine waits and takes turns: one timer at a time, one turn at a time, nothing for ever.
+ */
+import type { Clock, Timer } from './clock.js'
+
+/** Runs pieces of work strictly one after another, in the order they were given. */
+export class Turnstile {
+  #last: Promise<unknown> = Promise.resolve()
+
+  pass<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(work)
+    this.#last = result.catch(() => undefined)
+    return result
+  }
+}
+
+/** One timer that can be set again and again; setting it replaces what it was set to. */
+export class Alarm {
+  readonly #clock: Clock
+  readonly #ring: () => void
+  #timer: Timer | undefined
+
+  constructor(clock: Clock, ring: () => void) {
+    this.#clock = clock
+    this.#ring = ring
+  }
+
+  set(delayMs: number): void {
+    this.#timer?.cancel()
+    this.#timer = this.#clock.setTimer(delayMs, () => {
+      this.#timer = undefined
+      this.#ring()
+    })
+  }
+
+  clear(): void {
+    this.#timer?.cancel()
+    this.#timer = undefined
+  }
+}
+
+/**
+ * Takes a turn whenever it is poked, never two at once. Pokes during a turn are answered by one
+ * more turn, so that none is missed and none piles up.
+ */
+export class Loop {
+  readonly #turn: () => Promise<void>
+  #poked = false
+  #running: Promise<void> | undefined
+  #stopped = false
+
+  constructor(turn: () => Promise<void>) {
+    this.#turn = turn
+  }
+
+  poke(): void {
+    this.#poked = true
+    if (!this.#stopped) this.#running ??= this.#run()
+  }
+
+  /** No further turn begins. Resolves once the present one has ended. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    await this.#running
+  }
+
+  async #run(): Promise<void> {
+    while (this.#poked && !this.#stopped) {
+      this.#poked = false
+      await this.#turn()
+    }
+    this.#running = undefined
+  }
+}
+
+/** Resolves after `delayMs`, or as soon as the signal aborts. Never rejects. */
+export function sleep(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve()
+  return new Promise((resolve) => {
+    const done = (): void => {
+      timer.cancel()
+      signal.removeEventListener('abort', done)
+      resolve()
+    }
+    const timer = clock.setTimer(delayMs, done)
+    signal.addEventListener('abort', done, { once: true })
+  })
+}
+
+/** Waits for a promise, but not longer than `limitMs`. Answers whether it was in time. */
+export function within(clock: Clock, limitMs: number, work: Promise<unknown>): Promise<boolean> {
+  return new Promise((resolve) => {
+    const timer = clock.setTimer(limitMs, () => resolve(false))
+    const inTime = (): void => {
+      timer.cancel()
+      resolve(true)
+    }
+    work.then(inTime, inTime)
+  })
+}
+
+/** A promise with its ends in hand. */
+export interface Deferred<T> {
+  readonly promise: Promise<T>
+  resolve(value: T): void
+  reject(reason: unknown): void
+}
+
+/** What `Promise.withResolvers` is on newer versions of Node. */
+export function deferred<T = void>(): Deferred<T> {
+  let resolve!: (value: T) => void
+  let reject!: (reason: unknown) => void
+  const promise = new Promise<T>((onResolve, onReject) => {
+    resolve = onResolve
+    reject = onReject
+  })
+  return { promise, resolve, reject }
+}

@@ -1,0 +1,259 @@
+/**
+ * Who should hold what. Pure functions of rows a change has read.
+ *
+ * A plan is made inside the change that made it necessary, by whichever node made that change. So it must
+ * not matter who plans, nor in which order the rows were read: every choice below ends in a total order
+ * (rendezvous score, then id). And since every plan costs the nodes it concerns an interruption, each
+ * function leaves alone what need not move; planning a plan again changes nothing.
+ */
+import { hash32, rendezvousScore, scoreOfHashes } from './hash.js'
+
+/** A node that stands for a worker. Ids are unique among candidates. */
+export interface Candidate {
+  readonly id: string
+  /** The application's version, as it names itself; null when it names none. */
+  readonly version: string | null
+  /** The change in which it joined: an age that needs no clock. */
+  readonly joinedRevision: number
+  /** Leases it holds or is meant to hold, over all workers. */
+  readonly load: number
+}
+
+/**
+ * The successor for one free exclusive right: the candidate with the fewest leases, so that leadership
+ * spreads by itself; ties by rendezvous score. Nodes in `avoid` (cooling down, or just passed over) are
+ * chosen only when nobody else stands. Undefined when there are no candidates.
+ */
+export function chooseSuccessor(
+  key: string,
+  candidates: readonly Candidate[],
+  avoid?: ReadonlySet<string>,
+): string | undefined {
+  const preferred = preferredOf(candidates, avoid)
+  const leastLoad = preferred.reduce((least, { load }) => Math.min(least, load), Number.POSITIVE_INFINITY)
+  const leastLoaded = preferred.filter(({ load }) => load === leastLoad)
+  return rendezvousRing(key, leastLoaded)[0]
+}
+
+/**
+ * After `failed` did not claim in time: the next candidate behind it in rendezvous order, wrapping, so that
+ * passing over one after another gives every candidate its turn. Load plays no part here: the least
+ * loaded candidate may be the very one that hangs, and would be chosen again and again.
+ *
+ * `failed` need not be a candidate any more. Nodes in `avoid` are chosen only when nobody else but
+ * `failed` stands, and `failed` itself only when it is the only candidate. Undefined when there are none.
+ */
+export function nextAfter(
+  key: string,
+  failed: string,
+  candidates: readonly Candidate[],
+  avoid?: ReadonlySet<string>,
+): string | undefined {
+  const others = candidates.filter(({ id }) => id !== failed)
+  const ring = rendezvousRing(key, preferredOf(others, avoid))
+  const behind = ring.find((id) => inRendezvousOrder(key, failed, id) < 0)
+  return behind ?? ring[0] ?? candidates[0]?.id
+}
+
+/**
+ * The shares of a coordinated worker: slot -> node, for one slot per candidate.
+ *
+ * The rule with the fewest changed indices: survivors whose index is below the new count keep it; survivors
+ * above it move down into the lowest holes, in order; newcomers, oldest first, fill what is left.
+ *
+ * `changed` says whether this is another plan than `current`, its count included; then it needs a new
+ * generation.
+ */
+export function planShares(
+  current: readonly (string | null)[],
+  candidates: readonly Candidate[],
+): { readonly shares: readonly string[]; readonly changed: boolean } {
+  const kept = keptShares(current, candidates)
+  const waiting = waitingForShare(current, candidates, new Set(kept))
+  const shares = kept.map((id) => id ?? waiting.next().value).filter((id) => id !== undefined)
+  return { shares, changed: !sameSlots(shares, current) }
+}
+
+/**
+ * Partitions: slot -> node, as many slots as `current` has; all null when there are no candidates.
+ *
+ * Balanced to ±1 with the fewest moves: what can stay, stays. Where that leaves a choice
+ *  - of which nodes have one partition more than the others: those that have one more already, then
+ *    nodes of the newest version (that of the candidate that joined last), then those with fewer
+ *    leases elsewhere. In a rolling deploy an old node will soon be gone, and whatever it is given now
+ *    would have to move a second time;
+ *  - of which partitions a node gives away, and to whom they go: rendezvous score.
+ *
+ * Only partitions that are loose are scored, and only against nodes that still want some. That is what
+ * keeps a plan for thousands of partitions short: the change that makes it holds up all others.
+ */
+export function planPartitions(
+  current: readonly (string | null)[],
+  candidates: readonly Candidate[],
+): readonly (string | null)[] {
+  const seats = seatsFor(current, candidates)
+  setQuotas(seats, current.length)
+  const plan: (string | null)[] = current.map(() => null)
+  for (const seat of seats) {
+    for (const slot of slotsToKeep(seat)) plan[slot] = seat.id
+  }
+  placeLoose(plan, seats)
+  return plan
+}
+
+/** Those not to be avoided; everybody when that leaves nobody. */
+function preferredOf(candidates: readonly Candidate[], avoid?: ReadonlySet<string>): readonly Candidate[] {
+  const preferred = candidates.filter(({ id }) => !avoid?.has(id))
+  return preferred.length > 0 ? preferred : candidates
+}
+
+function rendezvousRing(key: string, candidates: readonly Candidate[]): string[] {
+  return candidates.map(({ id }) => id).sort((a, b) => inRendezvousOrder(key, a, b))
+}
+
+/** Greatest score first. */
+function inRendezvousOrder(key: string, a: string, b: string): number {
+  return rendezvousScore(key, b) - rendezvousScore(key, a) || byText(a, b)
+}
+
+/** By code units: `localeCompare` would let each machine's settings decide. Never asked about equal ids. */
+function byText(a: string, b: string): number {
+  return a < b ? -1 : 1
+}
+
+/** Oldest first. */
+function byAge(a: Candidate, b: Candidate): number {
+  return a.joinedRevision - b.joinedRevision || byText(a.id, b.id)
+}
+
+/** The new shares as far as survivors keep theirs; null is a hole. A node keeps one share at most. */
+function keptShares(
+  current: readonly (string | null)[],
+  candidates: readonly Candidate[],
+): (string | null)[] {
+  const unplaced = new Set(candidates.map(({ id }) => id))
+  return candidates.map((_, slot) => {
+    const id = current[slot] ?? null
+    return id !== null && unplaced.delete(id) ? id : null
+  })
+}
+
+/**
+ * Candidates without a share, as many as there are holes: those that had one, by its index, then newcomers
+ * by age.
+ */
+function waitingForShare(
+  current: readonly (string | null)[],
+  candidates: readonly Candidate[],
+  placed: ReadonlySet<string | null>,
+): Iterator<string, undefined> {
+  const slots = new Map(current.map((id, slot) => [id, slot]))
+  const slotOf = (id: string): number => slots.get(id) ?? current.length
+  return candidates
+    .filter(({ id }) => !placed.has(id))
+    .sort((a, b) => slotOf(a.id) - slotOf(b.id) || byAge(a, b))
+    .map(({ id }) => id)
+    .values()
+}
+
+function sameSlots(a: readonly (string | null)[], b: readonly (string | null)[]): boolean {
+  return a.length === b.length && a.every((id, slot) => id === b[slot])
+}
+
+/** A candidate while partitions are being planned. */
+interface Seat {
+  readonly id: string
+  readonly hash: number
+  readonly newest: boolean
+  readonly load: number
+  /** The partitions it has now. */
+  readonly held: number[]
+  /** How many partitions it is to have. */
+  quota: number
+}
+
+/** In the order of ids, so that the order in which candidates were read cannot matter. */
+function seatsFor(current: readonly (string | null)[], candidates: readonly Candidate[]): Seat[] {
+  const newest = [...candidates].sort(byAge).at(-1)?.version
+  const seats = [...candidates]
+    .sort((a, b) => byText(a.id, b.id))
+    .map(({ id, version, load }) => ({
+      id,
+      hash: hash32(id),
+      newest: version === newest,
+      load,
+      held: [] as number[],
+      quota: 0,
+    }))
+  const seatOf = new Map<string | null, Seat>(seats.map((seat) => [seat.id, seat]))
+  for (const [slot, id] of current.entries()) seatOf.get(id)?.held.push(slot)
+  return seats
+}
+
+/**
+ * Everybody gets the whole part of the fair share; the remainder goes out as one more each. Giving it first to
+ * nodes that are above the fair share already is what makes the moves fewest: each of them then gives
+ * away one partition less.
+ */
+function setQuotas(seats: readonly Seat[], partitions: number): void {
+  const fairShare = Math.floor(partitions / seats.length)
+  const remainder = partitions % seats.length
+  const remainderHash = hash32(String(partitions))
+  const rank = ({ held, newest }: Seat): number => Number(held.length > fairShare) * 2 + Number(newest)
+  const elsewhere = ({ load, held }: Seat): number => load - held.length
+  const ranked = [...seats].sort(
+    (a, b) =>
+      rank(b) - rank(a) ||
+      elsewhere(a) - elsewhere(b) ||
+      scoreOfHashes(remainderHash, b.hash) - scoreOfHashes(remainderHash, a.hash),
+  )
+  for (const [place, seat] of ranked.entries()) seat.quota = fairShare + Number(place < remainder)
+}
+
+function slotsToKeep({ held, quota, hash }: Seat): readonly number[] {
+  if (held.length <= quota) return held
+  return held
+    .map((slot) => ({ slot, score: scoreOfHashes(slotHash(slot), hash) }))
+    .sort((a, b) => b.score - a.score)
+    .slice(0, quota)
+    .map(({ slot }) => slot)
+}
+
+function slotHash(slot: number): number {
+  return hash32(String(slot))
+}
+
+/** A node that is to have more partitions than it has. */
+interface Wanting {
+  readonly id: string
+  readonly hash: number
+  wants: number
+}
+
+/** Gives each loose partition to the node with the best score for it among those that want some. */
+function placeLoose(plan: (string | null)[], seats: readonly Seat[]): void {
+  const wanting: Wanting[] = seats
+    .map(({ id, hash, held, quota }) => ({ id, hash, wants: quota - held.length }))
+    .filter(({ wants }) => wants > 0)
+  for (const [slot, id] of plan.entries()) {
+    if (id !== null) continue
+    const best = bestFor(slotHash(slot), wanting)
+    if (best === undefined) return
+    plan[slot] = best.id
+    best.wants -= 1
+    if (best.wants === 0) wanting.splice(wanting.indexOf(best), 1)
+  }
+}
+
+/** The innermost loop, run once per loose partition and node: hence plain. Ties go to the first. */
+function bestFor(keyHash: number, wanting: readonly Wanting[]): Wanting | undefined {
+  let best: Wanting | undefined
+  let bestScore = -1
+  for (const seat of wanting) {
+    const score = scoreOfHashes(keyHash, seat.hash)
+    if (score <= bestScore) continue
+    best = seat
+    bestScore = score
+  }
+  return best
+}

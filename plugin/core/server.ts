@@ -1,0 +1,56 @@
+/**
+ * What this node knows of the database server, and whether it may claim under it.
+ *
+ * A server that crashed, failed over or was restored may have lost acknowledged writes, among them
+ * the claim of somebody who still trusts that it holds. So after a new server identity has been
+ * recorded nobody claims until a whole block wait has passed on its own clock since it saw the
+ * record; by then every trust window from before has ended. The first node to have waited says so in
+ * the database, which spares nodes that start later the same wait.
+ */
+import type { Reading } from './clock.js'
+import type { ServerFacts } from './store.js'
+import { surelyElapsedMs } from './trust.js'
+
+export class KnownServer {
+  readonly #graceMs: number
+  #identity: string | undefined
+  #recorded: string | undefined
+  #settled = false
+  #graceFrom: Reading | undefined
+
+  constructor(graceMs: number) {
+    this.#graceMs = graceMs
+  }
+
+  /** The identity last heard of; empty before the first answer. */
+  get identity(): string {
+    return this.#identity ?? ''
+  }
+
+  /** The server is another one than the record says: recording that comes before anything else. */
+  get mustRecord(): boolean {
+    return this.#identity !== undefined && this.#identity !== this.#recorded
+  }
+
+  get mayClaim(): boolean {
+    return this.#identity !== undefined && !this.mustRecord && this.#settled
+  }
+
+  /** Takes in what an answer said. Answers whether the server is another one than before. */
+  learn(facts: ServerFacts, receivedAt: Reading): boolean {
+    const changed = this.#identity !== undefined && this.#identity !== facts.serverIdentity
+    const newRecord = this.#recorded !== facts.recordedIdentity
+    this.#identity = facts.serverIdentity
+    this.#recorded = facts.recordedIdentity
+    this.#settled = facts.identitySettled
+    if (this.#settled || this.mustRecord) this.#graceFrom = undefined
+    else if (newRecord || this.#graceFrom === undefined) this.#graceFrom = receivedAt
+    return changed
+  }
+
+  /** How long until this node has waited out the grace period; undefined when there is none. */
+  graceLeftMs(now: Reading): number | undefined {
+    if (this.#graceFrom === undefined) return undefined
+    return Math.max(0, this.#graceMs - surelyElapsedMs(this.#graceFrom, now))
+  }
+}

@@ -1,0 +1,49 @@
+/**
+ * Fencing tokens: each greater than any before, for one lease, for ever.
+ *
+ * A counter alone is not enough: after a failover that lost the last writes it gives the same number twice.
+ * The database's clock alone is not enough: it can be set back. Both together, over a floor that is
+ * raised whenever writes may have been lost, need all three to fail at once. All are milliseconds since
+ * 1970 or a little more, and fit a JavaScript number for a quarter of a million years.
+ */
+
+/**
+ * The token for a new claim: above the lease's previous one, above the namespace's floor, and not below
+ * the time by the database's clock.
+ *
+ * @param previous the lease's latest token; 0 before the first
+ * @param floor every new token is greater than this
+ * @param nowMs now, by the database's clock
+ * @throws RangeError when the token would not be a safe integer: no claim is better than two equal tokens.
+ */
+export function nextToken(previous: number, floor: number, nowMs: number): number {
+  return safe(Math.max(previous + 1, floor + 1, Math.floor(nowMs)))
+}
+
+/**
+ * The floor to record with a new server identity: that database may have forgotten claims it had
+ * acknowledged. 10⁹ above everything known is eleven days of milliseconds: more than anybody loses
+ * without noticing.
+ *
+ * @param floor the floor so far
+ * @param highestToken the highest token of any lease in the database as it is now
+ * @param highestSeenHere the highest token the node that records the identity has ever seen
+ * @param nowMs now, by the database's clock
+ * @throws RangeError when the floor would not be a safe integer.
+ */
+export function raisedFloor(
+  floor: number,
+  highestToken: number,
+  highestSeenHere: number,
+  nowMs: number,
+): number {
+  return safe(Math.max(floor, highestToken, highestSeenHere, Math.floor(nowMs)) + 1_000_000_000)
+}
+
+/** Beyond 2^53 a number plus one can be the same number. */
+function safe(token: number): number {
+  if (Number.isSafeInteger(token)) return token
+  throw new RangeError(
+    `A fencing token must be a whole number of at most ${Number.MAX_SAFE_INTEGER}, not ${token}.`,
+  )
+}

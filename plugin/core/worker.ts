@@ -1,0 +1,317 @@
+/**
+ * Workers: what the application defines, and the loop that runs it while authority lasts.
+ *
+ * All three kinds are one thing to the engine, a set of leases; they differ in who is meant to hold
+ * which. So there is one loop: as long as a lease is held, the worker's `run` is called, pass after
+ * pass, with a signal that aborts when authority ends.
+ */
+import type { Declaration } from './changes.js'
+import type { Clock } from './clock.js'
+import { CoordinationError } from './errors.js'
+import { hash32 } from './hash.js'
+import type { Identity } from './identity.js'
+import type { HeldLease, Holding } from './lease.js'
+import { type Log, withFields } from './log.js'
+import { sleep } from './loop.js'
+import { checkName, leaseKey, shown } from './names.js'
+import type { Scope } from './store.js'
+import { backoffMs, type Timing } from './timing.js'
+
+/** What every pass is given. */
+export interface PassContext {
+  /** The lease under which this pass runs. */
+  readonly lease: HeldLease
+  /** Aborts when authority ends; pass it on to everything that takes one. The same as `lease.signal`. */
+  readonly signal: AbortSignal
+  /** The coordinator's log, with the lease and its token on every line. */
+  readonly log: Log
+  /**
+   * Ends this node's term: the signal aborts, and once the pass has settled another node takes over.
+   *
+   * @param cooldownMs how long this node should not win again while others stand; default the
+   *   worker's `cooldownMs`.
+   */
+  stepDown(cooldownMs?: number): void
+}
+
+/** A node's share of a coordinated worker. It never changes: a new plan means a new pass. */
+export interface Assignment {
+  /** From 0 to `count` − 1; no other node has the same one in this generation. */
+  readonly index: number
+  /** How many nodes share the work. */
+  readonly count: number
+  /** Number of the plan. No pass of an older generation runs anywhere while this one does. */
+  readonly generation: number
+  /** Whether a key falls to this share. Stable across nodes, processes and versions. */
+  owns(key: string | number | bigint): boolean
+}
+
+export interface CoordinatedContext extends PassContext {
+  readonly assignment: Assignment
+}
+
+export interface PartitionedContext extends PassContext {
+  /** Which partition, from 0 to `partitions` − 1. One pass at a time runs for each. */
+  readonly partition: number
+}
+
+interface CommonOptions {
+  /** Up to 100 letters, digits, `.`, `_`, `-`. */
+  readonly name: string
+  /** Where uniqueness holds: `cluster` repeats the worker once per cluster. Always written out. */
+  readonly scope: Scope
+  /** Pause between the end of a pass and the next, in ms. Default 1 000. */
+  readonly everyMs?: number
+  /** Failures in a row after which this node steps down and cools down. Default 5. */
+  readonly maxFailures?: number
+  /** How long it cools down then, in ms. Default 30 000. */
+  readonly cooldownMs?: number
+  /** How long a pass may take to stop when its lease goes elsewhere, in ms. Default the coordinator's. */
+  readonly handoverTimeoutMs?: number
+  /** With `false` this node does not stand for the worker. Default true. */
+  readonly enabled?: boolean
+}
+
+/** One run per scope: a leader. */
+export interface SingleWorker extends CommonOptions {
+  readonly kind: 'single'
+  run(context: PassContext): unknown
+}
+
+/** One run per node, each with its index of how many. */
+export interface CoordinatedWorker extends CommonOptions {
+  readonly kind: 'coordinated'
+  run(context: CoordinatedContext): unknown
+}
+
+/** One run per partition, partitions spread evenly over the nodes. */
+export interface PartitionedWorker extends CommonOptions {
+  readonly kind: 'partitioned'
+  /** How many partitions there are, from 1 to 16 384. The same on every node. */
+  readonly partitions: number
+  run(context: PartitionedContext): unknown
+}
+
+/** A worker, as {@link Coordinator.worker} takes it. */
+export type WorkerDefinition = SingleWorker | CoordinatedWorker | PartitionedWorker
+
+/** Where a worker stands on this node. */
+export type WorkerState =
+  /** Registered here; some other node may be at work. */
+  | 'standing'
+  /** At work here. */
+  | 'working'
+  /** This node does not stand for it. */
+  | 'stopped'
+
+/** What {@link Coordinator.worker} answers. */
+export interface WorkerHandle extends AsyncDisposable {
+  readonly name: string
+  /** `global/month-close`, or `eu-1/indexing`. */
+  readonly key: string
+  readonly state: WorkerState
+  /** This node no longer stands for it; resolves once its passes have settled and its leases are given back. */
+  stop(): Promise<void>
+}
+
+/** A definition that was checked, with its defaults filled in. */
+export interface Worker {
+  readonly declaration: Declaration
+  readonly definition: WorkerDefinition
+  readonly everyMs: number
+  readonly maxFailures: number
+  readonly cooldownMs: number
+  readonly enabled: boolean
+}
+
+const knownOptions = new Set([
+  'name',
+  'kind',
+  'scope',
+  'run',
+  'partitions',
+  'everyMs',
+  'maxFailures',
+  'cooldownMs',
+  'handoverTimeoutMs',
+  'enabled',
+])
+
+/**
+ * Checks a definition as a whole and says everything that is wrong with it at once.
+ *
+ * @throws {CoordinationError} `WCO_OPTIONS`, or `WCO_NAME` for the name alone.
+ */
+export function parseWorker(definition: WorkerDefinition, identity: Identity, timing: Timing): Worker {
+  if (typeof definition !== 'object' || definition === null) {
+    throw new CoordinationError(
+      'WCO_OPTIONS',
+      `A worker must be an object with name, kind, scope and run, got ${shown(definition)}.`,
+    )
+  }
+  const name = checkName('worker', definition.name)
+  const problems = workerProblems(definition)
+  if (problems.length > 0) {
+    throw new CoordinationError(
+      'WCO_OPTIONS',
+      `The worker "${name}" cannot be registered: ${problems.join('; ')}.`,
+    )
+  }
+  const { kind, scope } = definition
+  const cluster = scope === 'cluster' ? identity.cluster : null
+  return {
+    definition,
+    declaration: {
+      key: leaseKey(scope, identity.cluster, name),
+      name,
+      kind,
+      scope,
+      cluster,
+      partitions: kind === 'partitioned' ? definition.partitions : null,
+      handoverTimeoutMs: definition.handoverTimeoutMs ?? timing.handoverTimeoutMs,
+    },
+    everyMs: definition.everyMs ?? 1_000,
+    maxFailures: definition.maxFailures ?? 5,
+    cooldownMs: definition.cooldownMs ?? 30_000,
+    enabled: definition.enabled ?? true,
+  }
+}
+
+/** Runs the passes of one worker on this node, one loop for each lease that is held. */
+export class Runner {
+  readonly worker: Worker
+  readonly #clock: Clock
+  readonly #log: Log
+  readonly #failed: (holding: Holding, error: unknown, failures: number) => void
+  #failures = 0
+  #loops = 0
+
+  constructor(
+    worker: Worker,
+    clock: Clock,
+    log: Log,
+    failed: (holding: Holding, error: unknown, failures: number) => void,
+  ) {
+    this.worker = worker
+    this.#clock = clock
+    this.#log = log
+    this.#failed = failed
+  }
+
+  /** Whether any pass loop is under way, its lease ended or not. */
+  get busy(): boolean {
+    return this.#loops > 0
+  }
+
+  /** Calls `run` again and again until the lease ends; the handle is settled when the last call has. */
+  start(holding: Holding, assignment: Assignment | undefined, partition: number): void {
+    const log = withFields(this.#log, { lease: holding.key, token: holding.token })
+    const context = {
+      lease: holding as HeldLease,
+      signal: holding.signal,
+      log,
+      stepDown: (cooldownMs?: number) => this.#stepDown(holding, cooldownMs),
+    }
+    const { definition } = this.worker
+    const pass = async (): Promise<void> => {
+      if (definition.kind === 'partitioned') await definition.run({ ...context, partition })
+      else if (definition.kind === 'single') await definition.run(context)
+      else if (assignment !== undefined) await definition.run({ ...context, assignment })
+    }
+    this.#loops += 1
+    void this.#loop(holding, pass, log).finally(() => {
+      this.#loops -= 1
+      holding.settle()
+    })
+  }
+
+  async #loop(holding: Holding, pass: () => Promise<void>, log: Log): Promise<void> {
+    while (holding.held) {
+      try {
+        await pass()
+        this.#failures = 0
+        await sleep(this.#clock, this.worker.everyMs, holding.signal)
+      } catch (error) {
+        if (holding.signal.aborted) log.debug({ err: error }, 'pass ended by its signal')
+        else await this.#recover(holding, error, log)
+      }
+    }
+  }
+
+  /** Failures are counted across terms, so that a worker that always fails is called ever more rarely. */
+  async #recover(holding: Holding, error: unknown, log: Log): Promise<void> {
+    this.#failures += 1
+    log.error({ err: error, failures: this.#failures }, 'pass failed')
+    this.#failed(holding, error, this.#failures)
+    if (this.#failures % this.worker.maxFailures === 0) return this.#stepDown(holding)
+    const delayMs = backoffMs(this.#failures, { firstMs: 1_000, maxMs: 60_000 }, this.#clock.random())
+    await sleep(this.#clock, delayMs, holding.signal)
+  }
+
+  #stepDown(holding: Holding, cooldownMs = this.worker.cooldownMs): void {
+    if (holding.ended !== undefined) return
+    holding.cooldownMs = cooldownMs
+    holding.end('stepped-down')
+  }
+}
+
+/** A share, with the rule by which keys fall to shares. */
+export function makeAssignment(index: number, count: number, generation: number): Assignment {
+  return Object.freeze({
+    index,
+    count,
+    generation,
+    owns: (key: string | number | bigint) => hash32(String(key)) % count === index,
+  })
+}
+
+function workerProblems(definition: WorkerDefinition): string[] {
+  const { kind, scope, run } = definition
+  const problems = isPlain(definition)
+    ? Object.keys(definition)
+        .filter((option) => !knownOptions.has(option))
+        .map((option) => `there is no option \`${option}\``)
+    : []
+  const check = (holds: boolean, expected: string, got: unknown): void => {
+    if (!holds) problems.push(`${expected}, got ${shown(got)}`)
+  }
+  check(
+    ['single', 'coordinated', 'partitioned'].includes(kind),
+    '`kind` must be "single", "coordinated" or "partitioned"',
+    kind,
+  )
+  check(scope === 'cluster' || scope === 'global', '`scope` must be "cluster" or "global"', scope)
+  check(typeof run === 'function', '`run` must be a function', run)
+  const partitions = 'partitions' in definition ? definition.partitions : undefined
+  if (kind === 'partitioned')
+    check(isCount(partitions, 1, 16_384), '`partitions` must be a whole number from 1 to 16384', partitions)
+  else check(partitions === undefined, '`partitions` is for partitioned workers alone', partitions)
+  for (const option of ['everyMs', 'cooldownMs', 'handoverTimeoutMs'] as const) {
+    const value = definition[option]
+    const least = option === 'handoverTimeoutMs' ? 1 : 0
+    check(
+      value === undefined || isCount(value, least, dayMs),
+      `\`${option}\` must be a whole number of milliseconds from ${least} to ${dayMs}`,
+      value,
+    )
+  }
+  const { maxFailures, enabled } = definition
+  check(
+    maxFailures === undefined || isCount(maxFailures, 1, 1_000_000),
+    '`maxFailures` must be a whole number of at least 1',
+    maxFailures,
+  )
+  check(enabled === undefined || typeof enabled === 'boolean', '`enabled` must be true or false', enabled)
+  return problems
+}
+
+/** An instance of a class may have whatever fields it likes. */
+function isPlain(definition: object): boolean {
+  return [Object.prototype, null].includes(Object.getPrototypeOf(definition))
+}
+
+const dayMs = 24 * 3_600_000
+
+function isCount(value: unknown, least: number, most: number): boolean {
+  return typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most
+}

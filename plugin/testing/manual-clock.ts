@@ -1,0 +1,110 @@
+/**
+ * A clock that a test moves by hand.
+ *
+ * Nothing fires by itself: {@link ManualClock.advance} takes time from timer to timer, lets everything
+ * that each one set off come to rest, and only then goes on. So a test of a takeover takes
+ * milliseconds and always sees the same order.
+ */
+import type { Clock, Reading, Timer } from '../core/clock.js'
+
+interface Entry {
+  readonly atMs: number
+  readonly order: number
+  readonly fire: () => void
+}
+
+export class ManualClock implements Clock {
+  #nowMs = 1_000_000
+  #suspendedMs = 0
+  #order = 0
+  #ids = 0
+  readonly #entries = new Set<Entry>()
+  readonly #random: () => number
+
+  /** @param random chance for jitter, a number in [0, 1); default always the middle. */
+  constructor(random: () => number = () => 0.5) {
+    this.#random = random
+  }
+
+  /** What the monotonic clock says, in ms. */
+  get nowMs(): number {
+    return this.#nowMs
+  }
+
+  read(): Reading {
+    return { monoMs: this.#nowMs, bootMs: this.#nowMs + this.#suspendedMs }
+  }
+
+  setTimer(delayMs: number, fire: () => void): Timer {
+    const entry = { atMs: this.#nowMs + Math.max(0, delayMs), order: this.#order++, fire }
+    this.#entries.add(entry)
+    return { cancel: () => void this.#entries.delete(entry) }
+  }
+
+  random(): number {
+    return this.#random()
+  }
+
+  uuid(): string {
+    this.#ids += 1
+    return `00000000-0000-4000-8000-${String(this.#ids).padStart(12, '0')}`
+  }
+
+  /** Moves on by `ms`, firing on the way what comes due, each in its time. */
+  async advance(ms: number): Promise<void> {
+    const endMs = this.#nowMs + ms
+    await comeToRest()
+    for (let next = this.#next(endMs); next !== undefined; next = this.#next(endMs)) {
+      this.#nowMs = Math.max(this.#nowMs, next.atMs)
+      this.#entries.delete(next)
+      next.fire()
+      await comeToRest()
+    }
+    this.#nowMs = endMs
+  }
+
+  /** Moves on step by step until a condition holds. Throws when it does not within `limitMs`. */
+  async advanceUntil(
+    condition: () => boolean | Promise<boolean>,
+    limitMs: number,
+    stepMs = 10,
+  ): Promise<void> {
+    const endMs = this.#nowMs + limitMs
+    await comeToRest()
+    while (!(await condition())) {
+      if (this.#nowMs >= endMs)
+        throw new Error(`what was waited for did not come within ${limitMs} ms of the clock`)
+      await this.advance(stepMs)
+    }
+  }
+
+  /** The process stands still while time goes by: timers fire late, all at the end of it. */
+  stall(ms: number): void {
+    this.#nowMs += ms
+  }
+
+  /** The machine is suspended: the monotonic clock stands still, the boot-time clock runs on. */
+  suspend(ms: number): void {
+    this.#suspendedMs += ms
+  }
+
+  #next(endMs: number): Entry | undefined {
+    let next: Entry | undefined
+    for (const entry of this.#entries) {
+      if (entry.atMs > endMs) continue
+      if (
+        next === undefined ||
+        entry.atMs < next.atMs ||
+        (entry.atMs === next.atMs && entry.order < next.order)
+      ) {
+        next = entry
+      }
+    }
+    return next
+  }
+}
+
+/** Everything that only waits for promises has gone as far as it can. */
+async function comeToRest(): Promise<void> {
+  for (let round = 0; round < 3; round++) await new Promise((resolve) => setImmediate(resolve))
+}
