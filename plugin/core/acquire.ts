@@ -63,15 +63,18 @@ export class Requests {
     request.answer.resolve(holding)
   }
 
-  /** The database has been asked for these keys: who would not wait has had the answer. */
-  answered(keys: readonly string[]): void {
-    for (const key of keys) {
-      for (const request of [...(this.#byKey.get(key) ?? [])]) {
-        request.asked = true
-        if (request.wait) continue
-        this.#drop(request)
-        request.answer.resolve(undefined)
-      }
+  /** Everybody who asks for one of these keys at this moment. */
+  asking(keys: readonly string[]): Request[] {
+    return keys.flatMap((key) => this.#byKey.get(key) ?? [])
+  }
+
+  /** The database has been asked on behalf of these: who got nothing and would not wait has the answer. */
+  answered(requests: readonly Request[]): void {
+    for (const request of requests) {
+      request.asked = true
+      if (request.wait || !this.#isOpen(request)) continue
+      this.#drop(request)
+      request.answer.resolve(undefined)
     }
   }
 
@@ -81,7 +84,7 @@ export class Requests {
 
   /** Somebody gave up waiting. */
   giveUp(request: Request, error: unknown): void {
-    if (!this.#byKey.get(request.key)?.includes(request)) return
+    if (!this.#isOpen(request)) return
     this.#drop(request)
     if (request.asked && request.wait && !this.has(request.key)) this.#abandoned.add(request.key)
     request.answer.reject(error)
@@ -111,6 +114,10 @@ export class Requests {
   forgetAsked(): void {
     for (const request of [...this.#byKey.values()].flat()) request.asked = false
     this.#abandoned.clear()
+  }
+
+  #isOpen(request: Request): boolean {
+    return this.#byKey.get(request.key)?.includes(request) ?? false
   }
 
   #drop(request: Request): void {

@@ -99,7 +99,7 @@ export class Coordinator implements AsyncDisposable {
     this.#events = new Events((error, name) =>
       this.#log.error({ err: error, event: name }, 'a listener threw'),
     )
-    this.#holdings = new Holdings(timing, {
+    this.#holdings = new Holdings({
       trusted: () => this.#life?.trusted() ?? false,
       fence: (transaction, claim) => store.fence(transaction, claim),
       changed: () => this.#life?.poke(),
@@ -213,7 +213,7 @@ export class Coordinator implements AsyncDisposable {
    */
   async tryAcquire(name: string, options: TryAcquireOptions = {}): Promise<Lease | undefined> {
     const request = this.#request(name, options.scope, false)
-    if (this.#holdings.get(request.key) !== undefined) this.#requests.answered([request.key])
+    if (this.#holdings.get(request.key) !== undefined) this.#requests.answered([request])
     return request.answer.promise
   }
 

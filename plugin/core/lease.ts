@@ -55,6 +55,8 @@ export interface Keeper {
   /** Whether the trust window is open at this very moment; when it is found over, everything held ends. */
   trusted(): boolean
   fence(transaction: object, claim: Claim): Promise<void> | void
+  /** A handle has ended, for whatever reason. */
+  ended(holding: Holding): void
   /** Something about a handle has changed that the engine must act upon. */
   changed(): void
 }
@@ -149,6 +151,7 @@ export class Holding implements Lease {
     if (this.#endReason !== undefined) return
     this.#endReason = reason
     this.#controller.abort(new LeaseLostError(this.key, this.token, reason))
+    this.#keeper.ended(this)
     this.#keeper.changed()
   }
 

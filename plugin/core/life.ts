@@ -6,6 +6,7 @@
  * difference into one change (`changes.ts`); again, until nothing is left to wish.
  */
 import type { Requests } from './acquire.js'
+import { type Agenda, isEmpty, Planner } from './agenda.js'
 import {
   attend,
   bury,
@@ -24,7 +25,7 @@ import {
 import type { Clock, Reading } from './clock.js'
 import { StoreError } from './errors.js'
 import type { Events } from './events.js'
-import { type Agenda, type Holdings, isEmpty } from './holdings.js'
+import type { Circumstances, Holdings } from './holdings.js'
 import type { Identity } from './identity.js'
 import type { Log } from './log.js'
 import { Lookout } from './lookout.js'
@@ -72,6 +73,8 @@ export class Life {
   readonly #turnAlarm: Alarm
   /** Reads and changes pass one by one, so that none can overtake another and bring back what is old. */
   readonly #turnstile = new Turnstile()
+  readonly #planner: Planner
+  readonly #pollAlarm: Alarm
   /** Changes in which leases were asked for, with the server they were made under. */
   readonly #attempts = new Map<number, string>()
   #firstJoinSentAt: Reading | undefined
@@ -104,6 +107,8 @@ export class Life {
     })
     this.#turns = new Loop(() => this.#turn())
     this.#turnAlarm = new Alarm(clock, () => this.#turns.poke())
+    this.#pollAlarm = new Alarm(clock, () => void this.#poll())
+    this.#planner = new Planner(surroundings.holdings, timing)
   }
 
   get id(): string {
@@ -146,8 +151,8 @@ export class Life {
     this.#registered = workers
     this.#session.joined(joined.view, this.#firstJoinSentAt)
     this.#stopListening = this.#in.store.listen(this.id, () => this.#newsArrived())
+    if (!this.#in.store.capabilities.push) this.#pollAlarm.set(this.#in.timing.pollMs)
     this.#adopt(joined.view)
-    this.#turns.poke()
     return true
   }
 
@@ -179,6 +184,7 @@ export class Life {
     this.#lookout.stop()
     this.#stopListening()
     this.#turnAlarm.clear()
+    this.#pollAlarm.clear()
   }
 
   async #turn(): Promise<void> {
@@ -197,7 +203,7 @@ export class Life {
 
   /** One step of a turn. Answers 0 when there is more to do, else when to look again; undefined for never. */
   async #step(): Promise<number | undefined> {
-    if (this.#session.over || this.#firstJoinSentAt === undefined) return undefined
+    if (this.#session.over) return undefined
     if (this.#viewWanted || this.#view === undefined) await this.#read()
     if (this.#session.over || this.#view === undefined) return undefined
     const { server, clock } = this.#in
@@ -205,7 +211,9 @@ export class Life {
     if (server.mustRecord || graceLeftMs === 0) return this.#own(settleIdentity)
     const registration = this.#registrationWanted()
     if (registration !== undefined) return this.#register(registration)
-    const agenda = this.#compare(this.#view)
+    const circumstances = this.#circumstances(this.#view)
+    this.#in.holdings.follow(circumstances)
+    const agenda = this.#planner.compare(circumstances)
     if (isEmpty(agenda.wishes)) {
       this.#lastUndone = ''
       return earliest(agenda.dueInMs, graceLeftMs)
@@ -213,11 +221,11 @@ export class Life {
     return this.#settle(agenda)
   }
 
-  #compare(view: OwnView): Agenda {
-    const { server, clock, runners, requests, holdings } = this.#in
+  #circumstances(view: OwnView): Circumstances {
+    const { server, clock, runners, requests } = this.#in
     const mayClaim = this.#claiming && server.mayClaim && view.state === 'active' && this.trusted()
     const now = clock.read()
-    return holdings.compare({
+    return {
       node: this.id,
       view,
       now,
@@ -225,7 +233,7 @@ export class Life {
       runners,
       requests,
       attempts: this.#attempts,
-    })
+    }
   }
 
   async #settle({ wishes, dueInMs }: Agenda): Promise<number | undefined> {
@@ -237,10 +245,15 @@ export class Life {
     this.#lastUndone = undone
     const key = this.#session.nextOperation()
     this.#noteAttempt(key.operation, wishes)
+    const asking = this.#in.requests.asking(wishes.acquire.map((wish) => wish.key))
     await this.#own(
       (change) => settle(change, this.id, wishes),
       key,
-      ({ refused }) => this.#settled(wishes, refused),
+      ({ refused }) => {
+        for (const name of refused) this.#in.requests.refuse(name)
+        this.#in.requests.withdrawn(wishes.withdraw)
+        this.#in.requests.answered(asking)
+      },
     )
     return 0
   }
@@ -254,15 +267,6 @@ export class Life {
     for (const earlier of this.#attempts.keys()) if (earlier < this.#lastDone) this.#attempts.delete(earlier)
     if (wishes.claim.length + wishes.acquire.length > 0)
       this.#attempts.set(operation, this.#in.server.identity)
-  }
-
-  /** Handles first, so that whoever only tried and got nothing can be told. */
-  #settled(wishes: Wishes, refused: readonly string[]): void {
-    const { requests } = this.#in
-    for (const key of refused) requests.refuse(key)
-    requests.withdrawn(wishes.withdraw)
-    if (this.#view !== undefined && wishes.acquire.length > 0) this.#compare(this.#view)
-    requests.answered(wishes.acquire.map((wish) => wish.key))
   }
 
   /** Runs a change of this session and takes in the view it brings. Answers 0: there may be more to do. */
@@ -279,6 +283,7 @@ export class Life {
     else {
       this.#lastDone = key.operation
       this.#adopt(changed.view)
+      this.#in.holdings.follow(this.#circumstances(changed.view))
       this.#session.caughtUp(changed.view, credit)
       done(changed.result)
     }
@@ -287,8 +292,11 @@ export class Life {
 
   async #inTurn<T>(work: (change: Change) => Promise<T>): Promise<void> {
     await this.#turnstile.pass(async () => {
-      if (this.#session.over) return
-      await this.#change(this.#session.nextOperation(), work)
+      let undone = true
+      while (undone && !this.#session.over) {
+        const changed = await this.#change(this.#session.nextOperation(), work)
+        undone = changed.kind === 'new-server'
+      }
     })
   }
 
@@ -304,7 +312,7 @@ export class Life {
     if (view === undefined) return this.#session.lost()
     this.#adopt(view)
     // What the view takes away ends before the trust it brings begins.
-    this.#compare(view)
+    this.#in.holdings.follow(this.#circumstances(view))
     this.#session.caughtUp(view, credit)
   }
 
@@ -333,6 +341,19 @@ export class Life {
   #newsArrived(): void {
     this.#viewWanted = true
     this.#turns.poke()
+  }
+
+  /** Where hints do not come by themselves: one row is read, by its primary key. */
+  async #poll(): Promise<void> {
+    try {
+      const news = await this.#in.store.news(this.id)
+      if (this.#session.over) return
+      if (news === undefined) return this.#session.lost()
+      if (news !== this.#view?.newsRevision) this.#newsArrived()
+    } catch (error) {
+      this.#failed(error, 'the news could not be read')
+    }
+    if (!this.#session.over) this.#pollAlarm.set(this.#in.timing.pollMs)
   }
 
   #trustExpired(): void {

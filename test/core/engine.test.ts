@@ -1,0 +1,451 @@
+import t from 'tap'
+import type { Assignment, PassContext, WorkerDefinition } from '../../plugin/core/worker.js'
+import { World, type WorldNode } from '../support/world.js'
+
+/** A worker whose passes last until their signal aborts. */
+function leader(name: string, more: Partial<WorkerDefinition> = {}): WorkerDefinition {
+  return {
+    name,
+    kind: 'single',
+    scope: 'global',
+    run: ({ signal }) => aborted(signal),
+    ...more,
+  } as WorkerDefinition
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+}
+
+function caught(work: () => void): unknown {
+  try {
+    return void work()
+  } catch (error) {
+    return error
+  }
+}
+
+function holders(nodes: readonly WorldNode[], name: string): string[] {
+  return nodes.filter((node) => node.coordinator.isHeld(name)).map((node) => node.name)
+}
+
+t.test('a single worker runs on one node, and on the next when that one closes', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  for (const node of [a, b]) node.coordinator.worker(leader('month-close'))
+  await world.start(a, b)
+  t.same(holders(world.nodes, 'month-close'), ['a'])
+  const closed = a.coordinator.close()
+  await world.advance(200)
+  await closed
+  t.same(holders(world.nodes, 'month-close'), ['b'])
+  t.same(a.history, [
+    'lease.acquired global/month-close',
+    'lease.ended global/month-close closing',
+    'lease.released global/month-close',
+  ])
+})
+
+t.test('a cluster worker runs once per cluster', async (t) => {
+  const world = new World(t)
+  const nodes = [
+    await world.node('a', { cluster: 'eu' }),
+    await world.node('b', { cluster: 'eu' }),
+    await world.node('c', { cluster: 'us' }),
+  ]
+  for (const node of nodes) node.coordinator.worker(leader('indexing', { scope: 'cluster' }))
+  await world.start(...nodes)
+  t.same(holders(nodes, 'eu/indexing'), ['a'])
+  t.same(holders(nodes, 'us/indexing'), ['c'])
+})
+
+t.test('a node that stands still is buried after a ttl, and its work goes to another', async (t) => {
+  const world = new World(t)
+  const [a, b, c] = [await world.node('a'), await world.node('b'), await world.node('c')]
+  for (const node of [a, b, c]) node.coordinator.worker(leader('month-close'))
+  await world.start(a, b, c)
+  world.freeze(a)
+  await world.advance(world.timing.ttlMs - 1_000)
+  t.same(holders([b, c], 'month-close'), [], 'nobody takes over while the old leader may still trust')
+  await world.advance(world.timing.ttlMs / 10 + 2_500)
+  t.equal(holders([b, c], 'month-close').length, 1)
+  world.thaw(a)
+  t.notOk(a.coordinator.isHeld('month-close'), 'the one that stood still knows at once')
+  await world.advance(5_000)
+  t.ok(a.history.includes('trust.expired'))
+  t.ok(a.history.includes('session.lost'))
+  t.equal(holders(world.nodes, 'month-close').length, 1, 'it joined again and took nothing back')
+})
+
+t.test('both watchers may die, and all nodes but one', async (t) => {
+  const world = new World(t)
+  const nodes = await Promise.all(['a', 'b', 'c', 'd'].map((name) => world.node(name)))
+  for (const node of nodes) node.coordinator.worker(leader('month-close'))
+  await world.start(...nodes)
+  const [a, b, c, d] = nodes as [WorldNode, WorldNode, WorldNode, WorldNode]
+  for (const node of [a, b, c]) world.freeze(node)
+  const { ttlMs, heartbeatMs, claimTimeoutMs } = world.timing
+  await world.advance(ttlMs * 1.01 + heartbeatMs * 1.1 + 500)
+  t.same(d.history.filter((line) => line === 'node.gone').length, 2, 'the last one buries both watchers')
+  await world.advance(claimTimeoutMs + ttlMs / 10 + 500)
+  t.same(holders([d], 'month-close'), ['d'], 'and passes over the next leader, who is as dead')
+  await world.advance(ttlMs * 1.2)
+  t.same(d.history.filter((line) => line === 'node.gone').length, 3)
+})
+
+t.test('shares of a coordinated worker: no two generations run at once', async (t) => {
+  const world = new World(t)
+  const running = new Map<string, Assignment>()
+  const seen: string[] = []
+  const define = (name: string): WorkerDefinition => ({
+    name: 'data',
+    kind: 'coordinated',
+    scope: 'global',
+    run: async ({ assignment, signal }) => {
+      running.set(name, assignment)
+      const generations = new Set([...running.values()].map((each) => each.generation))
+      const indices = new Set([...running.values()].map((each) => each.index))
+      if (generations.size > 1 || indices.size < running.size)
+        seen.push(`overlap ${JSON.stringify([...running])}`)
+      await aborted(signal)
+      running.delete(name)
+    },
+  })
+  const nodes = [await world.node('a'), await world.node('b'), await world.node('c')]
+  for (const node of nodes) node.coordinator.worker(define(node.name))
+  await world.start(...nodes)
+  await world.advance(500)
+  t.same([...running.values()].map((each) => [each.index, each.count]).sort(), [
+    [0, 3],
+    [1, 3],
+    [2, 3],
+  ])
+  const closed = nodes[1]?.coordinator.close()
+  await world.advance(500)
+  await closed
+  t.same([...running].map(([name, each]) => [name, each.index, each.count]).sort(), [
+    ['a', 0, 2],
+    ['c', 1, 2],
+  ])
+  t.same(seen, [])
+})
+
+t.test('partitions are spread evenly, and only those that must move do', async (t) => {
+  const world = new World(t)
+  const owners = new Map<number, string>()
+  const starts = new Map<number, number>()
+  const define = (name: string): WorkerDefinition => ({
+    name: 'consumer',
+    kind: 'partitioned',
+    scope: 'global',
+    partitions: 12,
+    run: async ({ partition, signal }) => {
+      if (owners.has(partition)) t.fail(`partition ${partition} runs twice`)
+      owners.set(partition, name)
+      starts.set(partition, (starts.get(partition) ?? 0) + 1)
+      await aborted(signal)
+      owners.delete(partition)
+    },
+  })
+  const nodes = [await world.node('a'), await world.node('b'), await world.node('c')]
+  for (const node of nodes) node.coordinator.worker(define(node.name))
+  await world.start(...nodes)
+  await world.advance(1_000)
+  const count = (name: string): number => [...owners.values()].filter((owner) => owner === name).length
+  t.same(
+    nodes.map((node) => count(node.name)),
+    [4, 4, 4],
+  )
+  const before = new Map(starts)
+  const moving = [...owners].filter(([, owner]) => owner === 'c').map(([partition]) => partition)
+  const closed = nodes[2]?.coordinator.close()
+  await world.advance(1_000)
+  await closed
+  t.same([count('a'), count('b')], [6, 6])
+  const moved = [...starts]
+    .filter(([partition, times]) => times !== before.get(partition))
+    .map(([partition]) => partition)
+  t.same(moved.sort(), moving.sort())
+})
+
+t.test('leases by name: one holds, the others wait their turn, and trying is an answer', async (t) => {
+  const world = new World(t)
+  const [a, b, c] = [await world.node('a'), await world.node('b'), await world.node('c')]
+  await world.start(a, b, c)
+  const first = await a.coordinator.tryAcquire('rebuild')
+  t.ok(first?.held)
+  t.equal(await b.coordinator.tryAcquire('rebuild'), undefined)
+  t.equal(await a.coordinator.tryAcquire('rebuild'), undefined, 'not even this node twice')
+  const order: string[] = []
+  const second = b.coordinator.acquire('rebuild').then((lease) => {
+    order.push('b')
+    return lease
+  })
+  await world.advance(100)
+  const third = c.coordinator.acquire('rebuild').then((lease) => {
+    order.push('c')
+    return lease
+  })
+  await world.advance(100)
+  t.same(order, [])
+  await first?.release()
+  t.notOk(first?.held)
+  await world.advance(100)
+  t.same(order, ['b'])
+  const held = await second
+  t.ok(held.token > (first?.token ?? 0))
+  await held.release()
+  await world.advance(100)
+  t.same(order, ['b', 'c'])
+  await (await third).release()
+})
+
+t.test('waiting for a lease ends by its timeout and its signal', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  await world.start(a, b)
+  const held = await a.coordinator.acquire('rebuild')
+  const timedOut = t.rejects(b.coordinator.acquire('rebuild', { timeoutMs: 1_000 }), {
+    code: 'WCO_ACQUIRE_TIMEOUT',
+  })
+  const controller = new AbortController()
+  const stopped = t.rejects(b.coordinator.acquire('rebuild', { signal: controller.signal }), {
+    message: 'enough',
+  })
+  await world.advance(1_100)
+  controller.abort(new Error('enough'))
+  await Promise.all([timedOut, stopped])
+  await world.advance(100)
+  await held.release()
+  const status = await a.coordinator.status()
+  t.match(status.leases, [{ key: 'global/rebuild', state: 'free', waiting: 0 }])
+})
+
+t.test('a forced release: the holder is alive and does not work', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  let stuck = true
+  const release: (() => void)[] = []
+  const stubborn: WorkerDefinition = {
+    name: 'month-close',
+    kind: 'single',
+    scope: 'global',
+    run: ({ signal }) =>
+      stuck ? new Promise((resolve) => release.push(() => resolve(undefined))) : aborted(signal),
+  }
+  for (const node of [a, b]) node.coordinator.worker(stubborn)
+  await world.start(a, b)
+  t.same(holders(world.nodes, 'month-close'), ['a'])
+  const lease = (await a.coordinator.status()).leases[0]
+  const order = { key: 'global/month-close', token: lease?.token ?? 0, actor: 'ops', reason: 'stuck' }
+  t.match(await b.coordinator.release({ ...order, token: order.token - 1 }), { kind: 'stale' })
+  t.match(await b.coordinator.release(order), { kind: 'revoked', previousHolder: a.coordinator.nodeId })
+  t.match(await b.coordinator.release(order), { kind: 'repeated' })
+  stuck = false
+  await world.advance(world.timing.heartbeatMs * 2)
+  t.ok(a.history.includes('lease.ended global/month-close revoked'))
+  t.same(holders(world.nodes, 'month-close'), [], 'blocked while the old holder may still be at work')
+  await world.advance(world.timing.ttlMs * 1.01 + world.timing.statementTimeoutMs)
+  t.same(holders(world.nodes, 'month-close'), ['b'], 'claimed once nobody can trust any more')
+  for (const settle of release) settle()
+})
+
+t.test('a forced release is acknowledged by a holder that listens to its signal', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  for (const node of [a, b]) node.coordinator.worker(leader('month-close'))
+  await world.start(a, b)
+  const token = (await a.coordinator.status()).leases[0]?.token ?? 0
+  await b.coordinator.release({ key: 'global/month-close', token, actor: 'ops', reason: 'stuck' })
+  await world.advance(500)
+  t.same(holders(world.nodes, 'month-close'), ['b'])
+  await world.advance(30_000)
+  t.same(holders(world.nodes, 'month-close'), ['b'], 'the old holder does not win again')
+})
+
+t.test('pause stops a worker everywhere and survives restarts; resume brings it back', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  for (const node of [a, b]) node.coordinator.worker(leader('month-close'))
+  await world.start(a, b)
+  const by = { actor: 'ops', reason: 'maintenance' }
+  t.equal(await b.coordinator.pause('global/month-close', by), 'done')
+  t.equal(await b.coordinator.pause('global/month-close', by), 'unchanged')
+  t.equal(await b.coordinator.pause('global/nothing', by), 'unknown')
+  await world.advance(500)
+  t.same(holders(world.nodes, 'month-close'), [])
+  const c = await world.node('c')
+  c.coordinator.worker(leader('month-close'))
+  await world.start(c)
+  await world.advance(500)
+  t.same(holders(world.nodes, 'month-close'), [])
+  t.equal(await b.coordinator.resume('global/month-close', by), 'done')
+  await world.advance(500)
+  t.equal(holders(world.nodes, 'month-close').length, 1)
+})
+
+t.test('a draining node hands everything over and takes nothing', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  for (const node of [a, b]) {
+    node.coordinator.worker(leader('one'))
+    node.coordinator.worker(leader('two'))
+  }
+  await world.start(a, b)
+  await world.advance(500)
+  const by = { actor: 'ops', reason: 'deploy' }
+  t.equal(await b.coordinator.drain(a.coordinator.nodeId ?? '', by), 'done')
+  await world.advance(500)
+  t.same([holders(world.nodes, 'one'), holders(world.nodes, 'two')], [['b'], ['b']])
+  t.equal(await b.coordinator.undrain(a.coordinator.nodeId ?? '', by), 'done')
+  await world.advance(500)
+  t.same(
+    [holders(world.nodes, 'one'), holders(world.nodes, 'two')],
+    [['b'], ['b']],
+    'healthy holders are not moved',
+  )
+})
+
+t.test('a pass that fails too often hands the worker to another node', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  let failures = 0
+  a.coordinator.worker(
+    leader('month-close', {
+      maxFailures: 3,
+      run: () => {
+        failures++
+        throw new Error('no')
+      },
+    }),
+  )
+  b.coordinator.worker(leader('month-close'))
+  await world.start(a, b)
+  await world.advance(30_000)
+  t.equal(failures, 3)
+  t.same(holders(world.nodes, 'month-close'), ['b'])
+  t.ok(a.history.includes('lease.ended global/month-close stepped-down'))
+})
+
+t.test(
+  'the database away for less than the trust window costs nothing; for longer, all work stops and comes back',
+  async (t) => {
+    const world = new World(t)
+    let away = false
+    const flaky = await world.node('a', {
+      wrap: (store) =>
+        new Proxy(store, {
+          get: (target, property) => {
+            const value = Reflect.get(target, property)
+            if (typeof value !== 'function') return value
+            return (...args: unknown[]) => {
+              if (away && ['heartbeat', 'view', 'look', 'change', 'news'].includes(String(property)))
+                return Promise.reject(new Error('connection refused'))
+              return value.apply(target, args)
+            }
+          },
+        }),
+    })
+    let lost: unknown
+    let thrown: unknown
+    flaky.coordinator.worker(
+      leader('month-close', {
+        run: async ({ lease, signal }: PassContext) => {
+          await aborted(signal)
+          lost = signal.reason
+          thrown = caught(() => lease.assertHeld())
+        },
+      }),
+    )
+    await world.start(flaky)
+    away = true
+    await world.advance(world.timing.ttlMs - world.timing.marginMs - world.timing.heartbeatMs * 1.2)
+    t.ok(flaky.coordinator.isHeld('month-close'))
+    away = false
+    await world.advance(world.timing.heartbeatMs * 1.5)
+    t.ok(flaky.coordinator.isHeld('month-close'))
+    t.notOk(flaky.history.includes('trust.expired'))
+    away = true
+    await world.advance(world.timing.ttlMs)
+    t.notOk(flaky.coordinator.isHeld('month-close'))
+    t.match(lost, { code: 'WCO_LEASE_LOST', reason: 'trust-expired' })
+    t.match(thrown, { code: 'WCO_LEASE_LOST' })
+    away = false
+    await world.advance(world.timing.heartbeatMs * 2)
+    t.ok(flaky.coordinator.isHeld('month-close'), 'nobody buried it, so it goes on under a new token')
+  },
+)
+
+t.test('a new server identity: nobody claims until the old trust has surely ended', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  for (const node of [a, b]) node.coordinator.worker(leader('month-close'))
+  await world.start(a, b)
+  const before = (await a.coordinator.status()).leases[0]?.token ?? 0
+  world.identity = 'server-2'
+  await world.advance(world.timing.heartbeatMs * 1.5)
+  t.same(holders(world.nodes, 'month-close'), ['a'], 'who held goes on holding')
+  const closed = a.coordinator.close()
+  await world.advance(1_000)
+  await closed
+  t.same(holders([b], 'month-close'), [])
+  await world.advance(world.timing.ttlMs * 1.01 + world.timing.statementTimeoutMs + world.timing.heartbeatMs)
+  t.same(holders([b], 'month-close'), ['b'])
+  const after = (await b.coordinator.status()).leases[0]?.token ?? 0
+  t.ok(after > before + 1e9, 'tokens leap ahead of everything the old server may have given')
+})
+
+t.test('start and close, in any order and number', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  await Promise.all([a.coordinator.start(), a.coordinator.start()])
+  await Promise.all([a.coordinator.close(), a.coordinator.close()])
+  await t.rejects(a.coordinator.start(), { code: 'WCO_NOT_RUNNING' })
+  const b = await world.node('b')
+  await b.coordinator.close()
+  const c = await world.node('c')
+  const starting = c.coordinator.start()
+  await c.coordinator.close()
+  await starting
+  t.same(
+    world.nodes.map((node) => node.coordinator.state),
+    ['closed', 'closed', 'closed'],
+  )
+  t.same(await a.store.snapshot().catch(() => undefined), undefined, 'the store is closed')
+})
+
+t.test('1 000 leases on one node cost one statement per heartbeat', async (t) => {
+  const world = new World(t)
+  const calls = new Map<string, number>()
+  const counted = await world.node('a', {
+    wrap: (store) =>
+      new Proxy(store, {
+        get: (target, property) => {
+          const value = Reflect.get(target, property)
+          if (typeof value !== 'function') return value
+          return (...args: unknown[]) => {
+            calls.set(String(property), (calls.get(String(property)) ?? 0) + 1)
+            return value.apply(target, args)
+          }
+        },
+      }),
+  })
+  counted.coordinator.worker({
+    name: 'consumer',
+    kind: 'partitioned',
+    scope: 'global',
+    partitions: 1_000,
+    run: ({ signal }) => aborted(signal),
+  })
+  await world.start(counted)
+  await world.advance(1_000)
+  t.equal((await counted.coordinator.status()).leases.filter((lease) => lease.state === 'held').length, 1_000)
+  calls.clear()
+  await world.advance(world.timing.heartbeatMs * 6)
+  const heartbeats = calls.get('heartbeat') ?? 0
+  t.ok(heartbeats >= 5 && heartbeats <= 7, `${heartbeats} heartbeats`)
+  t.same([...calls.keys()].sort(), ['heartbeat', 'look'])
+})

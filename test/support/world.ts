@@ -1,0 +1,140 @@
+/**
+ * A few nodes in one process, over one real SQLite database in memory, with clocks moved by hand.
+ *
+ * Each node has its own clock, so that one can stand still or be suspended while the others go on.
+ */
+import Database from 'better-sqlite3'
+import type { Test } from 'tap'
+import { Coordinator, type CoordinatorSettings } from '../../plugin/core/coordinator.js'
+import type { EventName } from '../../plugin/core/events.js'
+import { silentLog } from '../../plugin/core/log.js'
+import type { Store } from '../../plugin/core/store.js'
+import { resolveTiming, type Timing } from '../../plugin/core/timing.js'
+import { openSqliteStoreOver } from '../../plugin/stores/sqlite/index.js'
+import { ManualClock } from '../../plugin/testing/manual-clock.js'
+
+export interface WorldNode {
+  readonly name: string
+  readonly coordinator: Coordinator
+  readonly clock: ManualClock
+  readonly store: Store
+  /** What happened, as `event key`, in order. */
+  readonly history: string[]
+}
+
+export class World {
+  readonly #database = new Database(':memory:')
+  readonly timing: Timing
+  readonly nodes: WorldNode[] = []
+  /** What the database's clock adds to the true time. */
+  clockOffsetMs = 0
+  identity = 'server-1'
+  #timeMs = 1_700_000_000_000
+  readonly #frozen = new Set<WorldNode>()
+
+  constructor(t: Test, timing: Partial<Timing> = {}) {
+    this.timing = resolveTiming({ ttlMs: 15_000, ...timing })
+    t.teardown(async () => {
+      for (const node of this.nodes) this.thaw(node)
+      const closed = Promise.all(this.nodes.map((node) => node.coordinator.close()))
+      await this.advanceUntil(
+        () => this.nodes.every((node) => node.coordinator.state === 'closed'),
+        120_000,
+        500,
+      )
+      await closed
+      this.#database.close()
+    })
+  }
+
+  async node(
+    name: string,
+    settings: Partial<CoordinatorSettings> & { cluster?: string; wrap?: (store: Store) => Store } = {},
+  ): Promise<WorldNode> {
+    const clock = new ManualClock()
+    const opened = await openSqliteStoreOver(this.#database, {
+      namespace: settings.namespace ?? 'default',
+      statementTimeoutMs: this.timing.statementTimeoutMs,
+      migrate: true,
+      nowMs: () => Math.round(this.#timeMs + this.clockOffsetMs),
+      identity: () => this.identity,
+    })
+    const store = settings.wrap?.(opened) ?? opened
+    const coordinator = new Coordinator(
+      {
+        namespace: 'default',
+        identity: { node: name, cluster: settings.cluster ?? 'default' },
+        timing: this.timing,
+        labels: {},
+        version: null,
+        retention: { eventsForMs: 1e9, events: 10_000, goneNodesForMs: 86_400_000 },
+        ...settings,
+      },
+      store,
+      uniqueIds(clock, name),
+      silentLog,
+    )
+    const history: string[] = []
+    for (const event of [
+      'lease.acquired',
+      'lease.ended',
+      'lease.released',
+      'session.lost',
+      'trust.expired',
+      'node.gone',
+    ] as EventName[]) {
+      coordinator.on(event, (what) =>
+        history.push(
+          [event, 'key' in what ? what.key : '', 'reason' in what ? what.reason : ''].join(' ').trim(),
+        ),
+      )
+    }
+    const node = { name, coordinator, clock, store, history }
+    this.nodes.push(node)
+    return node
+  }
+
+  /** Time goes by for everybody; nodes that are frozen only notice afterwards. */
+  async advance(ms: number, stepMs = 50): Promise<void> {
+    for (let passedMs = 0; passedMs < ms; passedMs += stepMs) {
+      this.#timeMs += stepMs
+      for (const node of this.nodes) {
+        if (this.#frozen.has(node)) node.clock.stall(stepMs)
+        else await node.clock.advance(stepMs)
+      }
+    }
+  }
+
+  async advanceUntil(
+    condition: () => boolean | Promise<boolean>,
+    limitMs: number,
+    stepMs = 50,
+  ): Promise<void> {
+    for (let passedMs = 0; !(await condition()); passedMs += stepMs) {
+      if (passedMs >= limitMs)
+        throw new Error(`what was waited for did not come within ${limitMs} ms of the clocks`)
+      await this.advance(stepMs, stepMs)
+    }
+  }
+
+  /** The process stands still, as under SIGSTOP. */
+  freeze(node: WorldNode): void {
+    this.#frozen.add(node)
+  }
+
+  thaw(node: WorldNode): void {
+    this.#frozen.delete(node)
+  }
+
+  /** Starts nodes one after another. */
+  async start(...nodes: WorldNode[]): Promise<void> {
+    for (const node of nodes) await node.coordinator.start()
+    await this.advance(50)
+  }
+}
+
+function uniqueIds(clock: ManualClock, name: string): ManualClock {
+  let lives = 0
+  clock.uuid = () => `${name}-life-${++lives}`
+  return clock
+}
