@@ -332,7 +332,9 @@ export async function attend(change: Change, findings: Findings): Promise<void> 
 
 /** One node has waited out the grace period after a new server identity: the others need not any more. */
 export async function settleIdentity(change: Change): Promise<void> {
-  if (!change.meta.identitySettled) await change.saveMeta({ identitySettled: true })
+  if (change.meta.identitySettled) return
+  await change.saveMeta({ identitySettled: true })
+  await tellEverybody(change)
 }
 
 /** Deletes leases acquired by name that have long been free. Tokens never go back: the floor rises above them. */
@@ -365,6 +367,10 @@ async function recordIdentity(change: Change, highestSeen: number): Promise<void
       detail: { from: serverIdentity, to: change.serverIdentity },
     },
   ])
+  await tellEverybody(change)
+}
+
+async function tellEverybody(change: Change): Promise<void> {
   await change.tell(new Set((await change.nodes()).map((node) => node.id)))
 }
 

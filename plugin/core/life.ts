@@ -101,6 +101,7 @@ export class Life {
       sessionLost: () => this.#sessionLost(),
     })
     this.#lookout = new Lookout(this.#session.id, store, clock, timing, {
+      mayClaim: () => this.#in.server.mayClaim,
       bury: (beats) => this.#bury(beats),
       attend: (findings) => this.#attend(findings),
       lookFailed: (error) => this.#failed(error, 'a look at the other nodes failed'),

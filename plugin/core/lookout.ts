@@ -16,6 +16,8 @@ import { Standstill } from './watch.js'
 
 /** What comes of a look. Both reject when the store does; the next look comes anyway. */
 export interface LookoutOwner {
+  /** Whether targets can claim at all; they cannot while a new server is being waited out. */
+  mayClaim(): boolean
   bury(beats: readonly Beat[]): Promise<void>
   attend(findings: Findings): Promise<void>
   lookFailed(error: unknown): void
@@ -110,7 +112,11 @@ export class Lookout {
   async #judge(look: Look, sentAt: Reading, receivedAt: Reading): Promise<void> {
     const still = this.#nodes.observe(this.#others(look.nodes), sentAt, receivedAt)
     this.#handoverTimeouts = handoverTimeouts(look)
-    const unclaimed = this.#unclaimed.observe(unclaimedTargets(look), sentAt, receivedAt)
+    const unclaimed = this.#unclaimed.observe(
+      this.#owner.mayClaim() ? unclaimedTargets(look) : new Map(),
+      sentAt,
+      receivedAt,
+    )
     const overdue = this.#overdue.observe(lateHolders(look), sentAt, receivedAt)
     const abandoned = look.leases.filter((lease) => lease.holder !== null && look.gone.has(lease.holder))
     await this.#bury(look.nodes, still)
