@@ -363,7 +363,7 @@ export interface Store {
   /**
    * As the first statement of a user's transaction: holds the lease row so that nobody can take it
    * over before that transaction ends, and throws `FencedError` when the claim is no longer true, or
-   * `FenceTargetError` when `transaction` is not an open transaction of this dialect. Where the
+   * `CoordinationError` with code `WCO_FENCE_TARGET` when `transaction` is not an open transaction of this dialect. Where the
    * driver is synchronous it answers synchronously.
    */
   fence(transaction: unknown, claim: Claim): Promise<void> | void

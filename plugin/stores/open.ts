@@ -1,0 +1,104 @@
+/** From what the option `database` was given to an open store. */
+import { CoordinationError } from '../core/errors.js'
+import type { Log } from '../core/log.js'
+import type { Store } from '../core/store.js'
+
+/** How a store is opened, whatever its database. */
+export interface OpenStoreOptions {
+  /**
+   * A URL (`postgres://…`, `sqlite:path`, `sqlite::memory:`), a driver's client (a `pg.Pool`, a better-sqlite3
+   * `Database`), or a Drizzle database over one of these.
+   */
+  readonly database: string | object
+  readonly namespace: string
+  /** How long a verb of the store may take, in milliseconds. */
+  readonly statementTimeoutMs: number
+  /** Whether pending migrations are run; otherwise they are an error. */
+  readonly migrate: boolean
+  /** Whether PostgreSQL is asked for hints, which takes a connection of its own. */
+  readonly push: boolean
+  /** Told what works less well than it could. */
+  readonly log: Pick<Log, 'warn'>
+}
+
+/**
+ * Opens the store for a database. Only the files and the driver of that database are loaded.
+ *
+ * @throws CoordinationError `WCO_OPTIONS` when it is none we know, `WCO_DRIVER_MISSING`, `WCO_SCHEMA_NEWER`,
+ * `WCO_SCHEMA_PENDING`; StoreError when the database cannot be reached.
+ */
+export async function openStore(options: OpenStoreOptions): Promise<Store> {
+  const { namespace, statementTimeoutMs, migrate, push, log } = options
+  const onWarning = (message: string, error?: unknown): void =>
+    log.warn(error === undefined ? {} : { err: error }, message)
+  const common = { namespace, statementTimeoutMs, migrate, onWarning }
+  const place = placeOf(options.database)
+  if (place.dialect === 'postgres') {
+    const { openPostgresStore } = await import('./postgres/index.js')
+    return openPostgresStore({ ...common, database: place.database, push })
+  }
+  const { openSqliteStore } = await import('./sqlite/index.js')
+  return openSqliteStore({ ...common, database: place.database })
+}
+
+type Place =
+  | { readonly dialect: 'postgres'; readonly database: string | PgPool }
+  | { readonly dialect: 'sqlite'; readonly database: string | SqliteDatabase }
+
+// Types only: neither driver is loaded by this.
+type PgPool = import('pg').Pool
+type SqliteDatabase = import('better-sqlite3').Database
+
+function placeOf(database: unknown): Place {
+  if (typeof database === 'string') return placeOfUrl(database)
+  const client = has(database, '$client') ? database.$client : database
+  if (isSqliteDatabase(client)) return { dialect: 'sqlite', database: client }
+  if (isPgPool(client)) return { dialect: 'postgres', database: client }
+  throw notADatabase(describe(client))
+}
+
+function placeOfUrl(url: string): Place {
+  const scheme = /^[a-z]+(?=:)/i.exec(url)?.[0].toLowerCase()
+  if (scheme === 'postgres' || scheme === 'postgresql') return { dialect: 'postgres', database: url }
+  if (scheme !== 'sqlite') throw notADatabase(describeUrl(url))
+  const path = url.slice('sqlite:'.length).replace(/^\/\//, '')
+  if (path === '') throw notADatabase('a URL without a path')
+  return { dialect: 'sqlite', database: path }
+}
+
+function isSqliteDatabase(client: unknown): client is SqliteDatabase {
+  return (
+    has(client, 'prepare') && has(client, 'name') && has(client, 'memory') && has(client, 'inTransaction')
+  )
+}
+
+/** A single connection will not do: heartbeats need one of their own. */
+function isPgPool(client: unknown): client is PgPool {
+  return has(client, 'connect') && has(client, 'query') && has(client, 'totalCount') && has(client, 'options')
+}
+
+function has<N extends string>(value: unknown, name: N): value is Record<N, unknown> {
+  return typeof value === 'object' && value !== null && name in value
+}
+
+function notADatabase(came: string): CoordinationError {
+  return new CoordinationError(
+    'WCO_OPTIONS',
+    'Option "database": expected a URL that begins with "postgres:", "postgresql:" or "sqlite:", a pg.Pool, a ' +
+      `better-sqlite3 Database, or a Drizzle database over one of these, got ${came}.`,
+  )
+}
+
+/** Nothing of a URL but its scheme may be told: any other part of it may hold a password. */
+function describeUrl(url: string): string {
+  const scheme = /^[a-z][a-z0-9+.-]*(?=:\/\/)/i.exec(url)?.[0]
+  if (scheme !== undefined) return `a URL that begins with "${scheme}:"`
+  return url === '' ? 'an empty string' : 'a string that begins with none of these'
+}
+
+function describe(value: unknown): string {
+  if (typeof value !== 'object' || value === null)
+    return value === null ? 'null' : `a value of type ${typeof value}`
+  const name = Object.getPrototypeOf(value)?.constructor?.name
+  return typeof name === 'string' && name !== '' ? `an object of class ${name}` : 'an object'
+}

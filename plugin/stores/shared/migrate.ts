@@ -1,0 +1,198 @@
+/**
+ * Brings a database's schema up to date, safely for any number of processes that start at once.
+ *
+ * The files are drizzle-kit's; the runner is our own. Drizzle's holds no lock, so that two processes
+ * starting on an empty database trip over each other, and on PostgreSQL it needs the right to create
+ * schemas even when there is nothing to do. Here the journal is read first, with no lock and no right
+ * beyond SELECT, and when every migration is in it nothing else happens: a process may run under
+ * a role that cannot create anything, once the migrations have been run under one that can.
+ *
+ * What is pending is applied in one transaction under the database's own lock, after the journal has been
+ * read again: whoever waited for the lock finds that the work is done.
+ */
+import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { readMigrationFiles } from 'drizzle-orm/migrator'
+import { CoordinationError } from '../../core/errors.js'
+
+/** The databases there are migrations for; also the names of their folders. */
+export type Dialect = 'postgres' | 'sqlite'
+
+/** The table that says which migrations have been applied, one name per row in its column `name`. */
+export const journalTable = 'worker_coordination_migrations'
+
+const journals: Record<Dialect, string> = {
+  postgres: `CREATE TABLE IF NOT EXISTS "${journalTable}" (
+  "name" text PRIMARY KEY,
+  "applied_at" timestamp with time zone DEFAULT CURRENT_TIMESTAMP NOT NULL
+)`,
+  sqlite: `CREATE TABLE IF NOT EXISTS "${journalTable}" (
+  "name" text NOT NULL PRIMARY KEY,
+  "applied_at" text DEFAULT CURRENT_TIMESTAMP NOT NULL
+)`,
+}
+
+/** A database whose schema is to be brought up to date. */
+export interface MigrationTarget {
+  /** The names in the journal; undefined while there is no journal. Needs no right beyond SELECT. */
+  appliedNames(): Promise<string[] | undefined>
+  /**
+   * Runs `work` in one transaction under a lock that all processes migrating this database take.
+   * When `work` throws, everything is undone and its error comes out unchanged.
+   */
+  locked<T>(work: (session: MigrationSession) => Promise<T>): Promise<T>
+}
+
+/** The inside of {@link MigrationTarget.locked}. */
+export interface MigrationSession {
+  /** As {@link MigrationTarget.appliedNames}, as of now that the lock is held. */
+  appliedNames(): Promise<string[] | undefined>
+  /** Runs one statement. */
+  execute(sql: string): Promise<void>
+  /** Adds a name to the journal. */
+  record(name: string): Promise<void>
+}
+
+/** One step of the schema's history. */
+export interface Migration {
+  /** `<yyyymmddhhmmss>_<what it changes>`: the order they are applied in. */
+  readonly name: string
+  readonly statements: readonly string[]
+}
+
+/**
+ * Applies what is pending, or makes sure that nothing is.
+ *
+ * @throws CoordinationError `WCO_SCHEMA_NEWER` when a migration has been applied that this version of the
+ * library does not know; `WCO_SCHEMA_PENDING` when some are pending and `migrate` is false, or when they
+ * cannot be run. Then nothing has been applied.
+ */
+export async function runMigrations(
+  dialect: Dialect,
+  target: MigrationTarget,
+  options: { readonly migrate: boolean },
+): Promise<void> {
+  await applyMigrations(dialect, shippedMigrations(dialect), target, options)
+}
+
+/** As {@link runMigrations}, for a history other than the shipped one. */
+export async function applyMigrations(
+  dialect: Dialect,
+  shipped: readonly Migration[],
+  target: MigrationTarget,
+  options: { readonly migrate: boolean },
+): Promise<void> {
+  const applied = await target.appliedNames()
+  const pending = pendingOf(shipped, applied ?? [])
+  if (pending.length === 0) return
+  if (!options.migrate) throw pendingError(dialect, pending, applied ?? [])
+  try {
+    await target.locked((session) => applyPending(dialect, shipped, session))
+  } catch (error) {
+    throw isNewer(error) ? error : pendingError(dialect, pending, applied ?? [], error)
+  }
+}
+
+/**
+ * The SQL that creates the schema, to be run by hand where the application itself may not: one
+ * transaction that also writes the journal, so that the library then starts with `migrate: false`.
+ *
+ * @param applied names already in the journal, to get only what is missing. Default: none.
+ */
+export function migrationSql(dialect: Dialect, applied: readonly string[] = []): string {
+  const pending = pendingOf(shippedMigrations(dialect), applied)
+  if (pending.length === 0) return ''
+  const statements = [
+    journals[dialect],
+    ...pending.flatMap(({ name, statements }) => [
+      ...statements,
+      `INSERT INTO "${journalTable}" ("name") VALUES ('${name}')`,
+    ]),
+  ]
+  return ['BEGIN', ...statements, 'COMMIT'].map((statement) => `${withoutSemicolon(statement)};\n`).join('\n')
+}
+
+/** The migrations of this version of the library, oldest first. */
+export function shippedMigrations(dialect: Dialect): Migration[] {
+  // This file is compiled to build/plugin/stores/shared/.
+  const folder = fileURLToPath(new URL(`../../../../migrations/${dialect}`, import.meta.url))
+  if (!existsSync(folder)) {
+    throw new CoordinationError(
+      'WCO_SCHEMA_PENDING',
+      'The migrations of fastify-worker-coordination are not where the package keeps them. When bundling ' +
+        'an application, leave this package out of the bundle.',
+    )
+  }
+  return readMigrationFiles({ migrationsFolder: folder }).map(({ name, sql }) => ({
+    name,
+    statements: sql.map((statement) => statement.trim()).filter((statement) => statement !== ''),
+  }))
+}
+
+async function applyPending(
+  dialect: Dialect,
+  shipped: readonly Migration[],
+  session: MigrationSession,
+): Promise<void> {
+  const applied = await session.appliedNames()
+  if (applied === undefined) await session.execute(journals[dialect])
+  for (const { name, statements } of pendingOf(shipped, applied ?? [])) {
+    for (const statement of statements) await session.execute(statement)
+    await session.record(name)
+  }
+}
+
+function pendingOf(shipped: readonly Migration[], applied: readonly string[]): Migration[] {
+  const known = new Set(shipped.map(({ name }) => name))
+  const unknown = applied.filter((name) => !known.has(name))
+  if (unknown.length > 0) throw newerError(unknown)
+  const done = new Set(applied)
+  return shipped.filter(({ name }) => !done.has(name))
+}
+
+function newerError(unknown: readonly string[]): CoordinationError {
+  return new CoordinationError(
+    'WCO_SCHEMA_NEWER',
+    `The database's schema is newer than this version of fastify-worker-coordination: it has ${listed(unknown)}. ` +
+      'Use the version of the library that made the schema, or a newer one.',
+  )
+}
+
+function isNewer(error: unknown): boolean {
+  return error instanceof CoordinationError && error.code === 'WCO_SCHEMA_NEWER'
+}
+
+function pendingError(
+  dialect: Dialect,
+  pending: readonly Migration[],
+  applied: readonly string[],
+  cause?: unknown,
+): CoordinationError {
+  const names = listed(pending.map(({ name }) => name))
+  const why =
+    cause === undefined
+      ? 'are to be run by hand (migrate: false)'
+      : `could not be run: ${databaseMessage(cause)}`
+  const call = `migrationSql('${dialect}'${applied.length === 0 ? '' : `, ${JSON.stringify(applied)}`})`
+  return new CoordinationError(
+    'WCO_SCHEMA_PENDING',
+    `Migrations are pending (${names}) that ${why}. ${call} from fastify-worker-coordination returns the SQL: ` +
+      'run it once as a user who may create tables.',
+    cause === undefined ? undefined : { cause },
+  )
+}
+
+/** What the database itself said, below whatever has been wrapped around it. */
+function databaseMessage(error: unknown): string {
+  let deepest = error
+  while (deepest instanceof Error && deepest.cause instanceof Error) deepest = deepest.cause
+  return deepest instanceof Error ? deepest.message : String(deepest)
+}
+
+function listed(names: readonly string[]): string {
+  return names.map((name) => `"${name}"`).join(', ')
+}
+
+function withoutSemicolon(statement: string): string {
+  return statement.endsWith(';') ? statement.slice(0, -1) : statement
+}

@@ -1,0 +1,121 @@
+/**
+ * The open database, one user at a time.
+ *
+ * The driver is synchronous, so two things must never happen. Waiting for another process inside SQLite
+ * would stop the whole event loop, heartbeats included: the busy timeout is therefore 0, and a busy
+ * file is tried again after a timer. And a change spans several turns of the event loop between its BEGIN
+ * and its COMMIT: whatever else this process wants to do on the same connection has to wait for its turn,
+ * or it would become part of that change.
+ */
+import type { Database } from 'better-sqlite3'
+import { StoreError } from '../../core/errors.js'
+import { isBusy, isUseless, storeError } from './failures.js'
+import type { Open, Source } from './source.js'
+
+/** Hands out the open database, one user at a time, and tries again while another process keeps it busy. */
+export class Connection {
+  readonly #source: Source
+  readonly #timeoutMs: number
+  #closing: Promise<void> | undefined
+
+  constructor(source: Source, timeoutMs: number) {
+    this.#source = source
+    this.#timeoutMs = timeoutMs
+  }
+
+  /**
+   * Runs `work` alone on the open database. While SQLite says that it is busy, `work` is run again: it
+   * must not let such an error out once it has done anything.
+   *
+   * @param doing completes the sentence "SQLite could not …".
+   * @throws StoreError
+   */
+  async run<T>(doing: string, work: (open: Open, deadlineMs: number) => T | Promise<T>): Promise<T> {
+    const deadlineMs = performance.now() + this.#timeoutMs
+    for (let attempt = 0; ; attempt += 1) {
+      const done = await this.#source.turns.take(deadlineMs)
+      try {
+        if (this.#closing) throw new StoreError('The store is closed.', 'none')
+        return await work(await this.#source.current(deadlineMs), deadlineMs)
+      } catch (error) {
+        if (isUseless(error)) this.#source.discard()
+        if (!isBusy(error) || performance.now() >= deadlineMs) throw storeError(doing, error)
+      } finally {
+        done()
+      }
+      await pause(attempt, deadlineMs)
+    }
+  }
+
+  /** Waits for whoever is using the database, then lets go of it. Harmless when repeated. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    const done = await this.#source.turns.take(Number.POSITIVE_INFINITY)
+    this.#source.close()
+    done()
+  }
+}
+
+/**
+ * Runs `work` in a transaction that holds the file's one write slot from its start. It may fail busy before
+ * `work` begins, and not in the middle because somebody else has written.
+ *
+ * @param work answers with `commit` whether anything is to be kept.
+ */
+export async function transact<T extends { readonly commit: boolean }>(
+  client: Database,
+  deadlineMs: number,
+  work: () => Promise<T>,
+): Promise<T> {
+  client.exec('BEGIN IMMEDIATE')
+  try {
+    const result = await work()
+    if (result.commit) await commit(client, deadlineMs)
+    return result
+  } finally {
+    // A full disk, for one, makes SQLite roll back by itself.
+    if (client.inTransaction) client.exec('ROLLBACK')
+  }
+}
+
+/** Outside of WAL mode, those who read the file can hold up a COMMIT. The transaction stays open meanwhile. */
+async function commit(client: Database, deadlineMs: number): Promise<void> {
+  for (let attempt = 0; ; attempt += 1) {
+    if (performance.now() >= deadlineMs) throw tooLate()
+    try {
+      client.exec('COMMIT')
+      return
+    } catch (error) {
+      if (!isBusy(error)) throw error
+    }
+    await pause(attempt, deadlineMs)
+  }
+}
+
+/** The answer of `work`, unless that takes until the deadline. */
+export async function within<T>(deadlineMs: number, work: () => Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(tooLate()), deadlineMs - performance.now())
+  })
+  try {
+    return await Promise.race([work(), late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+function tooLate(): StoreError {
+  return new StoreError('A transaction took longer than statementTimeoutMs and was rolled back.', 'none')
+}
+
+/** Waits before the next attempt: about 1 ms at first, at most 50, and not in step with other processes. */
+export async function pause(attempt: number, deadlineMs: number): Promise<void> {
+  const longestMs = Math.min(50, 2 ** (attempt + 1))
+  const delayMs = Math.min(longestMs * (0.5 + Math.random() / 2), deadlineMs - performance.now())
+  await new Promise((resolve) => setTimeout(resolve, delayMs))
+}

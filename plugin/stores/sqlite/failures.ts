@@ -1,0 +1,57 @@
+/** What the driver's errors mean: whether to try again, and whether the connection is still good. */
+import { CoordinationError, type Outcome, StoreError } from '../../core/errors.js'
+
+/**
+ * The error a caller gets for whatever went wrong, unless it is one of ours already.
+ *
+ * @param doing completes the sentence "SQLite could not …".
+ * @param outcome what has become of the request. Default: what the error says.
+ */
+export function storeError(doing: string, error: unknown, outcome = outcomeOf(error)): CoordinationError {
+  if (error instanceof CoordinationError) return error
+  const code = driverCode(error)
+  const detail = code === undefined ? messageOf(error) : `${messageOf(error)} (${code})`
+  return new StoreError(`SQLite could not ${doing}: ${detail}.`, outcome, { cause: error })
+}
+
+/**
+ * SQLite decides on the spot, so a failed statement has certainly done nothing, but for one case: when the
+ * disk fails while a commit is being written, the commit may have reached it all the same, and come to light
+ * when the file is next recovered.
+ */
+function outcomeOf(error: unknown): Outcome {
+  return driverCode(error)?.startsWith('SQLITE_IOERR') ? 'unknown' : 'none'
+}
+
+/** Another process, or another connection, is using the file: later it will do. */
+export function isBusy(error: unknown): boolean {
+  return !(error instanceof CoordinationError) && /^SQLITE_(BUSY|LOCKED)/.test(driverCode(error) ?? '')
+}
+
+/** The file cannot be written. */
+export function isReadOnly(error: unknown): boolean {
+  return /^SQLITE_READONLY/.test(driverCode(error) ?? '')
+}
+
+/**
+ * The connection will not get well by itself: one that was opened on a read-only file stays so after the file has
+ * been made writable, and after a failed disk nobody knows what it believes.
+ */
+export function isUseless(error: unknown): boolean {
+  return /^SQLITE_(READONLY|IOERR|CORRUPT|NOTADB|CANTOPEN)/.test(driverCode(error) ?? '')
+}
+
+/** What the driver said, below whatever has been wrapped around it. */
+export function messageOf(error: unknown): string {
+  let deepest = error
+  while (deepest instanceof Error && deepest.cause instanceof Error) deepest = deepest.cause
+  return deepest instanceof Error ? deepest.message : String(deepest)
+}
+
+/** `SQLITE_…`, however deep it has been wrapped. */
+function driverCode(error: unknown): string | undefined {
+  for (let at = error; at instanceof Error; at = at.cause) {
+    if ('code' in at && typeof at.code === 'string' && at.code.startsWith('SQLITE_')) return at.code
+  }
+  return undefined
+}

@@ -1,0 +1,72 @@
+/** A fence in a user's transaction: their connection, not ours. */
+import type { Database } from 'better-sqlite3'
+import { CoordinationError, FencedError } from '../../core/errors.js'
+import type { Claim } from '../../core/store.js'
+
+/** What a fence needs of the user's connection, whichever copy of the driver it comes from. */
+type UsersClient = Pick<Database, 'prepare' | 'inTransaction'>
+
+/**
+ * An update that changes nothing: it takes the file's write slot, which nobody else gets before the
+ * transaction ends. Raw SQL, since the user's Drizzle may be of another version than ours.
+ */
+const hold = `
+  update coordination_leases set revision = revision
+  where namespace = ? and key = ? and holder = ? and token = ? and exists (
+    select 1 from coordination_nodes as node
+    where node.namespace = coordination_leases.namespace and node.id = holder and node.state <> 'gone')`
+
+/**
+ * Checks the claim, and holds it until the transaction ends.
+ *
+ * @param transaction a better-sqlite3 `Database` in a transaction, or Drizzle's database or transaction over it.
+ * @throws FencedError when the claim is no longer true. CoordinationError `WCO_FENCE_TARGET` when this is not
+ * an open transaction, or not of a database with our tables. The driver's own error when the file is busy.
+ */
+export function fence(transaction: unknown, namespace: string, claim: Claim): void {
+  const client = clientOf(transaction)
+  if (client === undefined) {
+    throw notAFenceTarget(
+      'expected a better-sqlite3 database, or the database or transaction of Drizzle over one',
+    )
+  }
+  if (!client.inTransaction) throw notAFenceTarget('no transaction is open on it')
+  if (holdLease(client, namespace, claim) === 0) throw new FencedError(claim.key, claim.token)
+}
+
+function holdLease(client: UsersClient, namespace: string, { key, node, token }: Claim): number {
+  try {
+    return client.prepare(hold).run(namespace, key, node, token).changes
+  } catch (error) {
+    if (error instanceof Error && error.message.startsWith('no such table')) {
+      throw notAFenceTarget("its database is not the coordinator's")
+    }
+    throw error
+  }
+}
+
+function notAFenceTarget(why: string): CoordinationError {
+  return new CoordinationError(
+    'WCO_FENCE_TARGET',
+    `A fence was given something else than an open transaction: ${why}.`,
+  )
+}
+
+/** Drizzle's database shows its client; its transaction only has it in its session, in all versions so far. */
+function clientOf(transaction: unknown): UsersClient | undefined {
+  return [
+    transaction,
+    property(transaction, '$client'),
+    property(property(transaction, 'session'), 'client'),
+  ].find(isClient)
+}
+
+function isClient(value: unknown): value is UsersClient {
+  return (
+    typeof property(value, 'prepare') === 'function' && typeof property(value, 'inTransaction') === 'boolean'
+  )
+}
+
+function property(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined
+}

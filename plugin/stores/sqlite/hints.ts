@@ -1,0 +1,132 @@
+/**
+ * Hints between processes that share a file, by watching it.
+ *
+ * Every commit writes to the file or its `-wal`, which the operating system reports within a fraction of a
+ * millisecond. It does so before the commit can be seen, though, and how long before depends on the disk. So whoever
+ * has news for others touches the `-wal` once more when the commit is done, and for those who do not, each
+ * report leads to a look at once and again a few times soon after. A look costs microseconds: SQLite itself says
+ * whether another connection has committed anything since the last one, and only then is the news of the
+ * waiting nodes read. A slow tick stands in where reports are lost or do not exist, as on network file systems.
+ */
+import { type FSWatcher, realpathSync, utimesSync, watch } from 'node:fs'
+import { basename, dirname } from 'node:path'
+
+/** When to look after a report, counted from it. */
+const looksAfterMs = [0, 1, 4, 16]
+
+const tickMs = 1_000
+
+/** Those who wait for hints in one process, over one open database. */
+export class Hints {
+  readonly #wakers = new Map<string, Set<() => void>>()
+  /** The news of each listening node that it has last been woken for. */
+  readonly #seen = new Map<string, number | undefined>()
+
+  /** Calls `wake` at each hint for `node`, until the answered function is called. */
+  listen(node: string, wake: () => void): () => void {
+    // A function of its own, so that the same one may be given twice.
+    const waker = (): void => wake()
+    const wakers = this.#wakers.get(node) ?? new Set()
+    this.#wakers.set(node, wakers.add(waker))
+    return () => {
+      wakers.delete(waker)
+      if (wakers.size > 0 || this.#wakers.get(node) !== wakers) return
+      this.#wakers.delete(node)
+      this.#seen.delete(node)
+    }
+  }
+
+  nodes(): string[] {
+    return [...this.#wakers.keys()]
+  }
+
+  /** A change made over this very database has had news for these nodes. */
+  told(nodes: Iterable<string>, revision: number): void {
+    for (const node of nodes) this.#notice(node, revision)
+  }
+
+  /** Somebody else has committed something, and this is the news of all nodes that listen. */
+  found(news: ReadonlyMap<string, number>): void {
+    for (const node of this.nodes()) this.#notice(node, news.get(node))
+  }
+
+  /** Woken later and not here: a waker that throws must not make a change fail that has been committed. */
+  #notice(node: string, news: number | undefined): void {
+    const wakers = this.#wakers.get(node)
+    if (wakers === undefined || (this.#seen.has(node) && this.#seen.get(node) === news)) return
+    this.#seen.set(node, news)
+    for (const wake of wakers) queueMicrotask(() => wakers.has(wake) && wake())
+  }
+}
+
+/** Makes all processes that watch the file look, now that a commit can be seen. */
+export function announce(path: string): void {
+  const now = new Date()
+  try {
+    utimesSync(`${realpathSync(path)}-wal`, now, now)
+  } catch {
+    // Another user's file, or no `-wal`: the commit itself has been reported, and will be seen a little later.
+  }
+}
+
+/** Turns what happens to a file into looks. Nothing of it keeps the process alive. */
+export class FileWatch {
+  readonly #path: string
+  readonly #look: () => void
+  readonly #onWarning: (message: string, error?: unknown) => void
+  #watcher: FSWatcher | undefined
+  #tick: NodeJS.Timeout | undefined
+  #next: NodeJS.Timeout | undefined
+
+  constructor(path: string, look: () => void, onWarning: (message: string, error?: unknown) => void) {
+    this.#path = path
+    this.#look = look
+    this.#onWarning = onWarning
+  }
+
+  start(): void {
+    if (this.#tick) return
+    this.#tick = setInterval(this.#look, tickMs).unref()
+    try {
+      this.#watch()
+    } catch (error) {
+      this.#fail(error)
+    }
+  }
+
+  stop(): void {
+    this.#watcher?.close()
+    this.#watcher = undefined
+    clearInterval(this.#tick)
+    this.#tick = undefined
+    clearTimeout(this.#next)
+  }
+
+  /** The folder is watched, because the `-wal` comes and goes; beside the real file, not beside a link to it. */
+  #watch(): void {
+    const path = realpathSync(this.#path)
+    const name = basename(path)
+    this.#watcher = watch(dirname(path), { persistent: false }, (_event, changed) => {
+      if (changed === null || changed.startsWith(name)) this.#lookSoon(0)
+    })
+    this.#watcher.on('error', (error) => this.#fail(error))
+  }
+
+  #lookSoon(step: number): void {
+    clearTimeout(this.#next)
+    const afterMs = looksAfterMs[step]
+    if (afterMs === undefined) return
+    const delayMs = afterMs - (looksAfterMs[step - 1] ?? 0)
+    const look = (): void => {
+      this.#look()
+      this.#lookSoon(step + 1)
+    }
+    this.#next = setTimeout(look, delayMs).unref()
+  }
+
+  #fail(error: unknown): void {
+    this.#watcher?.close()
+    this.#watcher = undefined
+    this.#onWarning(`The database file cannot be watched, so that hints take up to ${tickMs} ms.`, error)
+  }
+}

@@ -1,0 +1,204 @@
+/** The port of `core/store.ts` over SQLite. */
+import type { Database } from 'better-sqlite3'
+import { StoreError } from '../../core/errors.js'
+import type {
+  Change,
+  Changed,
+  Claim,
+  EventRow,
+  HeartbeatAnswer,
+  Look,
+  OwnView,
+  Retention,
+  ServerFacts,
+  Session,
+  Snapshot,
+  Store,
+} from '../../core/store.js'
+import { capabilities } from './capabilities.js'
+import { SqliteChange } from './change.js'
+import { type Connection, transact, within } from './connections.js'
+import { fence } from './fence.js'
+import { announce, FileWatch, type Hints } from './hints.js'
+import { prepareQueries, type Queries } from './queries.js'
+import type { Open } from './source.js'
+
+/** What a store is made of. */
+export interface SqliteStoreOptions {
+  /** Changes, heartbeats, and whatever else writes. */
+  readonly writer: Connection
+  /** Reads, which then wait for no change; the same as `writer` where there is only one connection. */
+  readonly reader: Connection
+  readonly hints: Hints
+  readonly namespace: string
+  /** The file to watch for what other processes commit. Default: none, there are no others. */
+  readonly path?: string | undefined
+  /** The database's clock, which is the host's. */
+  readonly nowMs: () => number
+  /** Instead of the identity of the file or object. */
+  readonly identity?: (() => string) | undefined
+  readonly onWarning: (message: string, error?: unknown) => void
+}
+
+/** A namespace in an SQLite database. */
+export class SqliteStore implements Store {
+  readonly dialect = 'sqlite'
+  readonly capabilities = capabilities
+  readonly #options: SqliteStoreOptions
+  readonly #watch: FileWatch | undefined
+  readonly #listening = new Set<() => void>()
+  #closed = false
+  #looking = false
+  readonly #queries = new WeakMap<Database, Queries>()
+  #seen: { readonly client: Database; readonly version: number | undefined } | undefined
+
+  constructor(options: SqliteStoreOptions) {
+    const { path, onWarning } = options
+    this.#options = options
+    this.#watch =
+      path === undefined ? undefined : new FileWatch(path, () => void this.#lookForNews(), onWarning)
+  }
+
+  heartbeat(node: string, beat: number): Promise<HeartbeatAnswer | undefined> {
+    return this.#write('stamp a heartbeat', (queries, facts) => {
+      const pulse = queries.heartbeat(node, beat, facts.nowMs)
+      return pulse && { ...pulse, ...facts }
+    })
+  }
+
+  view(node: string): Promise<OwnView | undefined> {
+    return this.#read("read a node's view", (queries, facts) => {
+      const found = queries.view(node)
+      return found && { ...found, ...facts }
+    })
+  }
+
+  news(node: string): Promise<number | undefined> {
+    return this.#read('read the news', (queries) => queries.news(node))
+  }
+
+  look(): Promise<Look> {
+    return this.#read('look for the dead', (queries) => queries.look())
+  }
+
+  snapshot(): Promise<Snapshot> {
+    return this.#read('read a snapshot', (queries, { nowMs }) => ({ ...queries.snapshot(), nowMs }))
+  }
+
+  events(limit: number): Promise<EventRow[]> {
+    return this.#read('read events', (queries) => queries.events(limit))
+  }
+
+  async change<T>(session: Session | undefined, work: Work<T>): Promise<Changed<T>> {
+    const thrown: unknown[] = []
+    // Whatever the caller's work throws is not to be mistaken for an error of the database.
+    const observed: Work<T> = async (change) => {
+      try {
+        return await work(change)
+      } catch (error) {
+        thrown.push(error)
+        throw new StoreError('A change was given up by its maker.', 'none', { cause: error })
+      }
+    }
+    try {
+      return await this.#change(session, observed)
+    } catch (error) {
+      throw thrown.length > 0 ? thrown[0] : error
+    }
+  }
+
+  prune(retention: Retention): Promise<void> {
+    return this.#write('prune', (queries, { nowMs }) => queries.prune(retention, nowMs))
+  }
+
+  listen(node: string, wake: () => void): () => void {
+    if (this.#closed) return () => {}
+    const silence = this.#options.hints.listen(node, wake)
+    const stop = (): void => {
+      silence()
+      this.#listening.delete(stop)
+      if (this.#listening.size === 0) this.#watch?.stop()
+    }
+    this.#listening.add(stop)
+    this.#watch?.start()
+    return stop
+  }
+
+  fence(transaction: unknown, claim: Claim): void {
+    fence(transaction, this.#options.namespace, claim)
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    for (const stop of this.#listening) stop()
+    await Promise.all([this.#options.writer.close(), this.#options.reader.close()])
+  }
+
+  async #change<T>(session: Session | undefined, work: Work<T>): Promise<Changed<T>> {
+    const { writer } = this.#options
+    const { result, commit, change } = await writer.run('make a change', (open, deadlineMs) =>
+      transact(open.client, deadlineMs, async () => {
+        const change = new SqliteChange(this.#queriesOn(open), this.#factsOf(open), session)
+        try {
+          const result = await within(deadlineMs, () => work(change))
+          return { result, commit: change.wrote, change }
+        } finally {
+          change.end()
+        }
+      }),
+    )
+    if (commit && change.told.size > 0) this.#wake(change)
+    return { result, committed: commit }
+  }
+
+  #wake({ told, revision }: SqliteChange): void {
+    const { hints, path } = this.#options
+    hints.told(told, revision)
+    if (path !== undefined) announce(path)
+  }
+
+  #write<T>(doing: string, work: (queries: Queries, facts: Facts) => T): Promise<T> {
+    return this.#options.writer.run(doing, (open) => work(this.#queriesOn(open), this.#factsOf(open)))
+  }
+
+  #read<T>(doing: string, work: (queries: Queries, facts: Facts) => T): Promise<T> {
+    return this.#options.reader.run(doing, (open) => work(this.#queriesOn(open), this.#factsOf(open)))
+  }
+
+  #queriesOn({ client }: Open): Queries {
+    const queries = this.#queries.get(client) ?? prepareQueries(client, this.#options.namespace)
+    this.#queries.set(client, queries)
+    return queries
+  }
+
+  #factsOf(open: Open): Facts {
+    const { nowMs, identity } = this.#options
+    return { nowMs: nowMs(), serverIdentity: identity?.() ?? open.identity }
+  }
+
+  /** A look that fails is as good as none, and one that still waits for its turn sees what this one would. */
+  async #lookForNews(): Promise<void> {
+    if (this.#looking) return
+    this.#looking = true
+    const { reader, hints } = this.#options
+    const look = (open: Open) => this.#newsOn(open, hints.nodes())
+    const news = await reader.run('look for news', look).catch(() => undefined)
+    this.#looking = false
+    if (news) hints.found(news)
+  }
+
+  /** Undefined when no other connection has committed anything since the last look at the same file. */
+  #newsOn(open: Open, nodes: readonly string[]): ReadonlyMap<string, number> | undefined {
+    const { client } = open
+    const queries = this.#queriesOn(open)
+    const version = queries.dataVersion()
+    if (this.#seen?.client === client && this.#seen.version === version) return undefined
+    const news = queries.newsOf(nodes)
+    this.#seen = { client, version }
+    return news
+  }
+}
+
+type Facts = Pick<ServerFacts, 'nowMs' | 'serverIdentity'>
+
+type Work<T> = (change: Change) => Promise<T>

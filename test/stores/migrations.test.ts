@@ -1,0 +1,283 @@
+/** The schema comes to be once, however many start at once, and never by half. */
+import { execFile } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import Sqlite from 'better-sqlite3'
+import { Client, Pool } from 'pg'
+import t, { type Test } from 'tap'
+import { CoordinationError } from '../../plugin/core/errors.js'
+import { openStore } from '../../plugin/stores/open.js'
+import { limitsWithin, PooledConnections } from '../../plugin/stores/postgres/connections.js'
+import { migrationTarget as postgresTarget } from '../../plugin/stores/postgres/migrations.js'
+import {
+  applyMigrations,
+  type Dialect,
+  journalTable,
+  type Migration,
+  type MigrationTarget,
+  migrationSql,
+  shippedMigrations,
+} from '../../plugin/stores/shared/migrate.js'
+import { migrationTarget as sqliteTarget } from '../../plugin/stores/sqlite/migrations.js'
+import { type Database, eachDatabase, usePostgres, useSqlite } from '../support/databases.js'
+import { startProcess } from './store-process.js'
+
+t.setTimeout(120_000)
+
+t.test('many processes may start at once on an empty database', async (t) => {
+  await eachDatabase(t, async (t, database) => {
+    const processes = Array.from({ length: 5 }, () => startProcess(t))
+    await Promise.all(processes.map((process) => process.ask('open', database.url)))
+    t.strictSame(
+      await query(database, `select name from ${journalTable} order by name`),
+      names(database.dialect),
+    )
+    await Promise.all(processes.map((process, index) => process.ask('join', `node ${index}`)))
+    t.equal((await query(database, 'select id from coordination_nodes')).length, 5)
+  })
+})
+
+t.test('many stores may be opened at once in one process', async (t) => {
+  await eachDatabase(t, async (t, database) => {
+    const stores = await Promise.all(Array.from({ length: 5 }, () => open(database.url)))
+    t.strictSame(
+      await query(database, `select name from ${journalTable} order by name`),
+      names(database.dialect),
+    )
+    await Promise.all(stores.map((store) => store.close()))
+  })
+})
+
+t.test('what is pending is an error that names it when it may not be run', async (t) => {
+  await eachDatabase(t, async (t, database) => {
+    const error = await refusal(open(database.url, { migrate: false }))
+    t.equal(error.code, 'WCO_SCHEMA_PENDING')
+    for (const name of names(database.dialect)) t.match(error.message, name)
+    t.match(error.message, `migrationSql('${database.dialect}')`)
+    const made = await query(database, tablesIn[database.dialect])
+    t.strictSame(made, [], 'nothing was made')
+  })
+})
+
+t.test('after the SQL has been run by hand nothing is pending', async (t) => {
+  await eachDatabase(t, async (t, database) => {
+    await execute(database, migrationSql(database.dialect))
+    const store = await open(database.url, { migrate: false })
+    const { committed } = await store.change(undefined, (change) => change.saveMeta({ tokenFloor: 1 }))
+    t.ok(committed)
+    await store.close()
+    t.equal(migrationSql(database.dialect, names(database.dialect)), '', 'and nothing is left to be run')
+  })
+})
+
+t.test('a schema that is newer than this library is refused, and says what to do', async (t) => {
+  await eachDatabase(t, async (t, database) => {
+    await (await open(database.url)).close()
+    await execute(database, `insert into ${journalTable} (name) values ('29990101000000_future')`)
+    for (const migrate of [true, false]) {
+      const error = await refusal(open(database.url, { migrate }))
+      t.equal(error.code, 'WCO_SCHEMA_NEWER')
+      t.match(error.message, '29990101000000_future')
+      t.match(error.message, 'Use the version of the library')
+    }
+  })
+})
+
+t.test('a migration that fails leaves nothing, not even those before it', async (t) => {
+  await eachTarget(t, async (t, database, target) => {
+    const first: Migration = { name: '1_first', statements: ['create table first (id text)'] }
+    const second: Migration = {
+      name: '2_second',
+      statements: ['create table second (id text)', 'create nonsense'],
+    }
+    const options = { migrate: true }
+    const error = await refusal(applyMigrations(database.dialect, [first, second], target, options))
+    t.equal(error.code, 'WCO_SCHEMA_PENDING')
+    t.match(error.message, '"1_first", "2_second"')
+    t.match(error.message, /nonsense/, 'it tells what the database said')
+    t.strictSame(await query(database, tablesIn[database.dialect]), [])
+
+    const repaired = { ...second, statements: ['create table second (id text)'] }
+    await applyMigrations(database.dialect, [first, repaired], target, options)
+    t.strictSame(await query(database, tablesIn[database.dialect]), ['first', 'second', journalTable])
+  })
+})
+
+t.test('only what is not in the journal is run, in the order of the names', async (t) => {
+  await eachTarget(t, async (t, database, target) => {
+    const create = (name: string): Migration => ({ name, statements: [`create table ${name} (id text)`] })
+    const fill: Migration = { name: 'c', statements: [`insert into b values ('filled')`] }
+    await applyMigrations(database.dialect, [create('b')], target, { migrate: true })
+    const history = [create('a'), create('b'), fill]
+    const error = await refusal(applyMigrations(database.dialect, history, target, { migrate: false }))
+    t.match(error.message, '("a", "c")')
+    t.match(error.message, `migrationSql('${database.dialect}', ["b"])`)
+    await Promise.all(
+      [1, 2, 3].map(() => applyMigrations(database.dialect, history, target, { migrate: true })),
+    )
+    t.strictSame(await query(database, 'select id from b'), ['filled'])
+    t.strictSame(await query(database, `select name from ${journalTable} order by name`), ['a', 'b', 'c'])
+  })
+})
+
+t.test('a PostgreSQL role that may create nothing can start once the schema is there', async (t) => {
+  const database = await usePostgres(t)
+  const { role, url } = await useRole(t, database)
+  const refused = await refusal(open(url))
+  t.equal(refused.code, 'WCO_SCHEMA_PENDING')
+  t.match(refused.message, /permission denied/)
+  t.match(refused.message, "migrationSql('postgres')")
+
+  await (await open(database.url)).close()
+  await execute(database, `grant select, insert, update, delete on all tables in schema public to ${role}`)
+  const store = await open(url)
+  await store.change(undefined, (change) => change.saveMeta({ tokenFloor: 1 }))
+  t.equal((await store.snapshot()).meta.tokenFloor, 1)
+  await store.close()
+})
+
+t.test('PostgreSQL leaves room on its pages, so that a heartbeat touches no index', async (t) => {
+  const database = await usePostgres(t)
+  await (await open(database.url)).close()
+  const options = await query(
+    database,
+    "select array_to_string(reloptions, ',') from pg_class where relname = 'coordination_nodes'",
+  )
+  t.strictSame(options, ['fillfactor=50'])
+})
+
+t.test('schemas and migrations have not drifted apart', async (t) => {
+  for (const dialect of ['postgres', 'sqlite']) {
+    t.match(
+      await drizzleKit(dialect, 'generate', '--explain'),
+      { status: 'no_changes' },
+      `${dialect}: nothing to do`,
+    )
+    const check = await drizzleKit(dialect, 'check')
+    t.match(check, { status: 'ok' }, `${dialect}: no two branches of migrations`)
+    t.notOk(check.warnings, `${dialect}: no warnings`)
+  }
+})
+
+/** A statement that answers the names of all tables. */
+const tablesIn: Record<Dialect, string> = {
+  postgres: "select tablename from pg_tables where schemaname = 'public' order by tablename",
+  sqlite: "select name from sqlite_master where type = 'table' order by name",
+}
+
+function open(url: string, { migrate = true } = {}) {
+  return openStore({
+    database: url,
+    namespace: 'test',
+    statementTimeoutMs: 30_000,
+    migrate,
+    push: false,
+    log: { warn: () => undefined },
+  })
+}
+
+function names(dialect: Dialect): string[] {
+  return shippedMigrations(dialect).map(({ name }) => name)
+}
+
+async function refusal(attempt: Promise<unknown>): Promise<CoordinationError> {
+  const error = await attempt.then(
+    () => undefined,
+    (error: unknown) => error,
+  )
+  if (error instanceof CoordinationError) return error
+  throw new Error('Expected a CoordinationError', { cause: error })
+}
+
+/** Runs one body over an empty database of each dialect and the store's own way to migrate it. */
+async function eachTarget(
+  t: Test,
+  body: (t: Test, database: Database, target: MigrationTarget) => Promise<void>,
+): Promise<void> {
+  await t.test('sqlite', async (t) => {
+    const database = await useSqlite(t)
+    const client = new Sqlite(database.path)
+    t.teardown(() => client.close())
+    await body(t, database, oneByOne(sqliteTarget(client, Number.POSITIVE_INFINITY)))
+  })
+  await t.test('postgres', async (t) => {
+    const database = await usePostgres(t)
+    const pool = new Pool({ connectionString: database.url })
+    t.teardown(() => pool.end())
+    await body(t, database, postgresTarget(new PooledConnections(pool, limitsWithin(30_000))))
+  })
+}
+
+/** One connection has one transaction at a time; the store itself sees to that by taking turns. */
+function oneByOne(target: MigrationTarget): MigrationTarget {
+  let last: Promise<unknown> = Promise.resolve()
+  return {
+    appliedNames: target.appliedNames,
+    locked(work) {
+      const next = last.then(() => target.locked(work))
+      last = next.catch(() => undefined)
+      return next
+    },
+  }
+}
+
+/** The first column of the answer. */
+async function query({ dialect, url }: Database, sql: string): Promise<unknown[]> {
+  if (dialect === 'sqlite') return onSqlite(url, (client) => client.prepare(sql).pluck().all())
+  return onPostgres(url, async (client) => (await client.query({ text: sql, rowMode: 'array' })).rows.flat())
+}
+
+async function execute({ dialect, url }: Database, sql: string): Promise<void> {
+  if (dialect === 'sqlite') onSqlite(url, (client) => client.exec(sql))
+  else await onPostgres(url, (client) => client.query(sql))
+}
+
+function onSqlite<T>(url: string, work: (client: Sqlite.Database) => T): T {
+  const client = new Sqlite(url.slice('sqlite:'.length))
+  try {
+    return work(client)
+  } finally {
+    client.close()
+  }
+}
+
+async function onPostgres<T>(url: string, work: (client: Client) => Promise<T>): Promise<T> {
+  const client = new Client({ connectionString: url })
+  await client.connect()
+  try {
+    return await work(client)
+  } finally {
+    await client.end()
+  }
+}
+
+/** A role that may connect, and create nothing. */
+async function useRole(t: Test, database: Database): Promise<{ role: string; url: string }> {
+  const role = `coordination_test_${randomBytes(8).toString('hex')}`
+  const password = randomBytes(8).toString('hex')
+  await execute(database, `create role ${role} login password '${password}'`)
+  await execute(database, 'revoke create on schema public from public')
+  t.teardown(() => execute(database, `drop owned by ${role}; drop role ${role}`))
+  const url = new URL(database.url)
+  url.username = role
+  url.password = password
+  return { role, url: url.href }
+}
+
+/** What drizzle-kit answers; its exit code says nothing. */
+async function drizzleKit(DIALECT: string, ...args: string[]): Promise<Record<string, unknown>> {
+  const root = projectRoot(dirname(fileURLToPath(import.meta.url)))
+  const { stdout } = await promisify(execFile)(
+    process.execPath,
+    [join(root, 'node_modules/drizzle-kit/bin.cjs'), ...args, '--output', 'json'],
+    { cwd: root, env: { ...process.env, DIALECT, NODE_OPTIONS: '', NODE_V8_COVERAGE: '' } },
+  )
+  return JSON.parse(stdout)
+}
+
+function projectRoot(folder: string): string {
+  return existsSync(join(folder, 'drizzle.config.ts')) ? folder : projectRoot(dirname(folder))
+}

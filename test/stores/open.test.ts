@@ -1,0 +1,130 @@
+/** What the option `database` may be, and what is said when it is something else. */
+import { join } from 'node:path'
+import Sqlite from 'better-sqlite3'
+import { drizzle as drizzleSqlite } from 'drizzle-orm/better-sqlite3'
+import { drizzle as drizzlePostgres } from 'drizzle-orm/node-postgres'
+import { Client, Pool } from 'pg'
+import t from 'tap'
+import { openStore } from '../../plugin/stores/open.js'
+import { driverMissing, loadDriver } from '../../plugin/stores/shared/driver.js'
+import { usePostgres, useSqlite } from '../support/databases.js'
+
+t.setTimeout(60_000)
+
+t.test('a URL says which database it is, in any of its spellings', async (t) => {
+  const sqlite = await useSqlite(t)
+  const postgres = await usePostgres(t)
+  const rest = postgres.url.slice(postgres.url.indexOf(':'))
+  const urls = {
+    [`sqlite:${sqlite.path}`]: 'sqlite',
+    [`sqlite://${sqlite.path}`]: 'sqlite',
+    [`SQLite:${sqlite.path}`]: 'sqlite',
+    'sqlite::memory:': 'sqlite',
+    [`postgres${rest}`]: 'postgres',
+    [`postgresql${rest}`]: 'postgres',
+  }
+  for (const [url, dialect] of Object.entries(urls)) {
+    const store = await open(url)
+    t.equal(store.dialect, dialect, url.slice(0, url.indexOf(':') + 1))
+    await store.close()
+  }
+})
+
+t.test('a relative path is a file in the working directory, wherever that is later', async (t) => {
+  const { path } = await useSqlite(t)
+  const back = process.cwd()
+  t.teardown(() => process.chdir(back))
+  process.chdir(join(path, '..'))
+  const store = await open('sqlite:here.db')
+  process.chdir('/')
+  await store.change(undefined, (change) => change.saveMeta({ tokenFloor: 1 }))
+  t.equal((await store.snapshot()).meta.tokenFloor, 1)
+  await store.close()
+})
+
+t.test("a driver's client, or Drizzle over it, is used and left open", async (t) => {
+  const { path } = await useSqlite(t)
+  const file = new Sqlite(path)
+  const pool = new Pool({ connectionString: (await usePostgres(t)).url })
+  t.teardown(() => file.close())
+  const stores = {
+    sqlite: [file, drizzleSqlite({ client: file })],
+    postgres: [pool, drizzlePostgres({ client: pool })],
+  }
+  for (const [dialect, databases] of Object.entries(stores)) {
+    for (const database of databases) {
+      const store = await open(database)
+      t.equal(store.dialect, dialect)
+      await store.close()
+    }
+  }
+  t.ok(file.open)
+  t.equal((await pool.query('select 1')).rowCount, 1)
+  await pool.end()
+})
+
+t.test('anything else is refused, with what was expected and what came', async (t) => {
+  const table: readonly [string | object, string][] = [
+    ['mysql://root:secret@host/name', 'got a URL that begins with "mysql:"'],
+    ['', 'got an empty string'],
+    ['coordination.db', 'got a string that begins with none of these'],
+    ['user:secret@host/name', 'got a string that begins with none of these'],
+    ['sqlite:', 'got a URL without a path'],
+    ['sqlite://', 'got a URL without a path'],
+    [{}, 'got an object of class Object'],
+    [new Map(), 'got an object of class Map'],
+    [Object.create(null), 'got an object.'],
+    [new Client(), 'got an object of class Client'],
+    [{ $client: 1 }, 'got a value of type number'],
+  ]
+  for (const [database, got] of table) {
+    const error = await rejectionOf(open(database))
+    t.match(error, { code: 'WCO_OPTIONS' }, got)
+    t.match(String(error), got)
+    t.match(
+      String(error),
+      'expected a URL that begins with "postgres:", "postgresql:" or "sqlite:", a pg.Pool',
+    )
+    t.notMatch(String(error), 'secret')
+  }
+})
+
+t.test('a driver that cannot be loaded is an error that says what to install', async (t) => {
+  const cause = new Error("Cannot find package 'of-no-kind'\nimported from here")
+  const error = await rejectionOf(loadDriver('of-no-kind@1', () => Promise.reject(cause)))
+  t.match(error, { code: 'WCO_DRIVER_MISSING', cause })
+  t.match(String(error), 'npm install of-no-kind@1')
+  t.notMatch(String(error), 'imported from here')
+  t.match(driverMissing('it', 'a reason').message, 'a reason')
+})
+
+t.test('a driver whose binary half is missing counts as missing', async (t) => {
+  class Unbuilt extends Sqlite {
+    constructor(name: string) {
+      super(name)
+      throw new Error('Could not locate the bindings file. Tried: …')
+    }
+  }
+  const { path } = await useSqlite(t)
+  const handle = Object.setPrototypeOf(new Sqlite(path), Unbuilt.prototype)
+  t.teardown(() => Sqlite.prototype.close.call(handle))
+  t.match(await rejectionOf(open(handle)), { code: 'WCO_DRIVER_MISSING' })
+})
+
+function open(database: string | object) {
+  return openStore({
+    database,
+    namespace: 'test',
+    statementTimeoutMs: 30_000,
+    migrate: true,
+    push: false,
+    log: { warn: () => undefined },
+  })
+}
+
+async function rejectionOf(attempt: Promise<unknown>): Promise<unknown> {
+  return attempt.then(
+    () => undefined,
+    (error: unknown) => error,
+  )
+}
