@@ -58,8 +58,10 @@ export class Requests {
     return this.#byKey.get(key)?.[0]
   }
 
+  /** The node's one place in the queue is used up: for the others it must be asked again. */
   grant(request: Request, holding: Holding): void {
     this.#drop(request)
+    for (const other of this.#byKey.get(request.key) ?? []) other.asked = false
     request.answer.resolve(holding)
   }
 

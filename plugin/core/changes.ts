@@ -6,7 +6,7 @@
  * when it writes. How these rules fit together is told in `README.md` beside this file.
  */
 
-import { barrierOpen, Draft, freshLease, isBlocked, maxCooldownMs, vacated } from './draft.js'
+import { barrierOpen, Draft, freshLease, isBlocked, vacated } from './draft.js'
 import { CoordinationError, type EndReason } from './errors.js'
 import { slotKey } from './names.js'
 import { nextAfter } from './plan.js'
@@ -462,8 +462,8 @@ async function loadWhatIsNeeded(draft: Draft, wishes: Wishes): Promise<void> {
 function release(draft: Draft, node: string, wish: Wishes['release'][number]): boolean {
   const lease = draft.lease(wish.key)
   if (lease === undefined || lease.fenced || lease.holder !== node || lease.token !== wish.token) return false
-  const { cooldownMs = 0 } = wish
-  draft.edit(lease.key, { ...vacated, ...(cooldownMs > 0 ? coolDown(draft, node, cooldownMs) : {}) })
+  draft.edit(lease.key, vacated)
+  draft.coolDown(lease.key, node, wish.cooldownMs ?? 0)
   if (lease.target === node) draft.assign(lease.key, null)
   draft.record({ type: 'lease.released', subject: lease.key, node, token: lease.token, reason: wish.reason })
   return true
@@ -611,17 +611,9 @@ function takeAway(draft: Draft, lease: LockedLease, how: { immediate: boolean; c
   draft.edit(lease.key, {
     ...vacated,
     ...(blocks ? { blockedNode: holder, blockedToken: lease.token } : {}),
-    ...(how.cooldownMs > 0 ? coolDown(draft, holder, how.cooldownMs) : {}),
   })
+  draft.coolDown(lease.key, holder, how.cooldownMs)
   if (lease.target === holder) draft.assign(lease.key, null)
-}
-
-function coolDown(
-  draft: Draft,
-  node: string,
-  cooldownMs: number,
-): Pick<LeaseRow, 'cooldownNode' | 'cooldownUntilMs'> {
-  return { cooldownNode: node, cooldownUntilMs: draft.change.nowMs + Math.min(cooldownMs, maxCooldownMs) }
 }
 
 /** Nobody waits for ever for work that ignores its signal: the holder is revoked as if by an operator. */
@@ -656,7 +648,7 @@ async function passOver(draft: Draft, key: string, target: string): Promise<void
   } else if (worker.kind === 'coordinated') {
     if (!barrierOpen(worker, draft.leasesOf(worker.key), draft.isGone)) return
     if ((await draft.candidates(worker)).length < 2) return
-    if (draft.cooling(lease).size === 0) draft.edit(key, coolDown(draft, target, passedOverForMs))
+    if (draft.cooling(lease).size === 0) draft.coolDown(key, target, passedOverForMs)
     await draft.plan([worker.key])
   } else {
     const next = nextAfter(key, target, await draft.candidates(worker), draft.cooling(lease))

@@ -187,6 +187,22 @@ export class Draft {
       .map(({ id, version, joinedRevision }) => ({ id, version, joinedRevision, load: loads.get(id) ?? 0 }))
   }
 
+  /** Who may have a lease: the candidates of its worker, or those who wait for it by name. */
+  async standFor(lease: LeaseRow): Promise<Candidate[]> {
+    const worker = lease.worker === null ? undefined : this.worker(lease.worker)
+    if (worker !== undefined) return this.candidates(worker)
+    const waiting = new Set(lease.waiters)
+    const nodes = (await this.standing()).filter((node) => node.state === 'active' && waiting.has(node.id))
+    return nodes.map(({ id, version, joinedRevision }) => ({ id, version, joinedRevision, load: 0 }))
+  }
+
+  /** Keeps a node from winning a lease again for a while, as long as others stand. */
+  coolDown(key: string, node: string, forMs: number): void {
+    if (forMs <= 0) return
+    const cooldownUntilMs = this.change.nowMs + Math.min(forMs, maxCooldownMs)
+    this.edit(key, { cooldownNode: node, cooldownUntilMs })
+  }
+
   /** The node that is cooling down from a lease, if any is. */
   cooling(lease: LeaseRow): ReadonlySet<string> {
     const until = lease.cooldownUntilMs ?? 0
@@ -244,14 +260,19 @@ export class Draft {
     else this.#planPartitions(worker, candidates)
   }
 
-  /** A healthy holder is never moved; a target that still stands is kept. */
+  /**
+   * A healthy holder is never moved, unless it was asked to step down and another is to follow it; a
+   * target that still stands is kept.
+   */
   #planSingle(worker: WorkerRow, candidates: readonly Candidate[]): void {
     const lease = this.lease(worker.key)
     if (lease === undefined) return
+    const cooling = this.cooling(lease)
     const stands = (node: string | null): node is string =>
       candidates.some((candidate) => candidate.id === node)
-    const current = [lease.holder, lease.target].find(stands)
-    this.assign(lease.key, current ?? chooseSuccessor(lease.key, candidates, this.cooling(lease)) ?? null)
+    const current = [lease.holder, lease.target].filter(stands)
+    const kept = current.find((node) => !cooling.has(node)) ?? current[0]
+    this.assign(lease.key, kept ?? chooseSuccessor(lease.key, candidates, cooling) ?? null)
   }
 
   /**

@@ -203,6 +203,25 @@ t.test('leases by name: one holds, the others wait their turn, and trying is an 
   await (await third).release()
 })
 
+t.test(
+  'several who wait on one node get the lease one after another, without waiting for a ttl',
+  async (t) => {
+    const world = new World(t)
+    const [a, b] = [await world.node('a'), await world.node('b')]
+    await world.start(a, b)
+    const held = await b.coordinator.acquire('rebuild')
+    const first = a.coordinator.acquire('rebuild')
+    const second = a.coordinator.acquire('rebuild')
+    await world.advance(200)
+    await held.release()
+    await world.advance(200)
+    await (await first).release()
+    await world.advance(200)
+    t.ok(a.coordinator.isHeld('rebuild'))
+    await (await second).release()
+  },
+)
+
 t.test('waiting for a lease ends by its timeout and its signal', async (t) => {
   const world = new World(t)
   const [a, b] = [await world.node('a'), await world.node('b')]

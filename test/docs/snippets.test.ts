@@ -1,0 +1,293 @@
+/**
+ * The documents, held to what they speak of: snippets compile against the package as it is published, tables of
+ * options and figures are those of the code, tests that are quoted exist, links lead somewhere.
+ */
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join, relative, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
+import { resolveTiming, timingFigures } from '../../plugin/core/timing.js'
+import { parseWorker } from '../../plugin/core/worker.js'
+import { coordinatorOptions, type Option, pluginOptions } from '../../plugin/options.js'
+
+/** What the snippets leave to the reader's imagination. */
+const given = `
+import type { FastifyInstance } from 'fastify'
+import { integer, pgTable } from 'drizzle-orm/pg-core'
+import { integer as localInteger, sqliteTable } from 'drizzle-orm/sqlite-core'
+const reportsTable = pgTable('reports', { total: integer('total').notNull() })
+const localReportsTable = sqliteTable('reports', { total: localInteger('total').notNull() })
+type Coordination = FastifyInstance['coordination']
+declare global {
+  const app: FastifyInstance
+  const workerCoordination: typeof import('fastify-worker-coordination').default
+  const lease: Awaited<ReturnType<Coordination['acquire']>>
+  const nodeId: string
+  const token: number
+  const db: import('drizzle-orm/node-postgres').NodePgDatabase
+  const reports: typeof reportsTable
+  const sqliteDb: import('drizzle-orm/better-sqlite3').BetterSQLite3Database
+  const localReports: typeof localReportsTable
+  const report: { total: number }
+  function reindex(options: { signal: AbortSignal }): Promise<void>
+  function rebuild(options: { signal: AbortSignal }): Promise<void>
+  function monthIsOver(): Promise<boolean>
+  function closeMonth(options: { token: number; signal: AbortSignal }): Promise<void>
+  function pendingRows(signal: AbortSignal): AsyncIterable<{ id: string }>
+  function handle(row: { id: string }): Promise<void>
+  function consume(options: { partition: number; token: number; signal: AbortSignal }): Promise<void>
+}
+`
+
+const root = projectRoot()
+const options: Readonly<Record<string, Option>> = { ...coordinatorOptions, ...pluginOptions }
+const presets = ['default', 'fast', 'relaxed'] as const
+
+t.test('every snippet compiles against the package by its published name', async (t) => {
+  const snippets = documents().flatMap(snippetsOf)
+  t.ok(snippets.length > 10, 'the snippets are found')
+  t.equal(compilationOf(t, snippets), '', 'the compiler has nothing to say')
+})
+
+t.test('the compiler is heard', async (t) => {
+  const wrong = { name: 'wrong.ts', source: "import x from 'fastify-worker-coordination'\nx.nothing()\n" }
+  t.match(compilationOf(t, [wrong]), /wrong\.ts\(2,3\): error TS2339/)
+})
+
+t.test('the options that are documented are those there are, with their defaults and units', async (t) => {
+  const documented = rowsOf('docs/configuration.md', 'option')
+  t.strictSame(documented.map(nameIn).sort(), Object.keys(options).sort())
+  for (const row of [...documented, ...rowsOf('README.md', 'option')]) checkOption(t, row)
+})
+
+t.test('the options of workers and leases that are documented are those there are', async (t) => {
+  const checks = [
+    keyCheck('Workers', "Parameters<Coordination['worker']>[0]", 'worker option'),
+    keyCheck('Leases', "NonNullable<Parameters<Coordination['acquire']>[1]>", 'acquire option'),
+  ]
+  t.equal(compilationOf(t, checks), '', 'no option is missing or made up')
+
+  const run = (): void => undefined
+  const timing = resolveTiming({})
+  const definition = { name: 'w', kind: 'single', scope: 'global', run } as const
+  const worker = parseWorker(definition, { node: 'n', cluster: 'c' }, timing)
+  const defaults = new Map(
+    rowsOf('docs/configuration.md', 'worker option').map((row) => [nameIn(row), valueIn(row[1])]),
+  )
+  for (const name of ['everyMs', 'maxFailures', 'cooldownMs', 'enabled'] as const) {
+    t.equal(defaults.get(name), String(worker[name]), name)
+  }
+})
+
+t.test('the durations and figures of the presets are those of the code', async (t) => {
+  const documented = rowsOf('docs/configuration.md', '').map((row) => row.map(valueIn))
+  const expected = presets.map((preset) => {
+    const timing = resolveTiming({ preset })
+    return { ...timing, ...timingFigures(timing) }
+  })
+  const names = Object.keys(expected[0] ?? {}) as (keyof (typeof expected)[number])[]
+  t.strictSame(
+    documented,
+    names.map((name) => [name, ...expected.map((values) => String(values[name]))]),
+  )
+  const usual = rowsOf('docs/how-it-works.md', 'figure').map((row) => [nameIn(row), valueIn(row[1])])
+  t.strictSame(
+    usual,
+    Object.entries(timingFigures(resolveTiming({}))).map(([name, ms]) => [name, String(ms)]),
+  )
+})
+
+t.test('every test that the guarantees quote exists', async (t) => {
+  const line = /^- \[`[^`]+`\]\(([^)]+)\): "(.+)"$/
+  const quoted = read('docs/guarantees.md')
+    .split('\n')
+    .filter((text) => text.startsWith('- [`'))
+  t.ok(quoted.length > 30, 'the quotations are found')
+  for (const text of quoted) {
+    const [, file = '', name = ''] = line.exec(text) ?? []
+    const source = join(root, 'docs', file)
+    const spellings = [`'${name}'`, `"${name}"`, `'${name.replaceAll("'", "\\'")}'`]
+    t.ok(
+      existsSync(source) && spellings.some((spelling) => readFileSync(source, 'utf8').includes(spelling)),
+      text,
+    )
+  }
+})
+
+t.test('the map of the engine names each of its files, and no others', async (t) => {
+  const mapped = rowsOf('plugin/core/README.md', 'file').flatMap(([files = '']) =>
+    [...files.matchAll(/`([^`]+)`/g)].map(([, file]) => file),
+  )
+  const files = readdirSync(join(root, 'plugin/core')).filter((file) => file.endsWith('.ts'))
+  t.strictSame(mapped.sort(), files.sort())
+})
+
+t.test('relative links lead somewhere', async (t) => {
+  const links = documents().flatMap((file) => linksOf(file).map((link) => ({ file, link })))
+  t.ok(links.length > 30, 'the links are found')
+  for (const { file, link } of links) t.ok(leadsSomewhere(file, link), `${file}: ${link}`)
+})
+
+interface Snippet {
+  readonly name: string
+  readonly source: string
+}
+
+/** Every Markdown file of the project, as a path from its root. */
+function documents(folder = ''): string[] {
+  return readdirSync(join(root, folder), { withFileTypes: true }).flatMap((entry) => {
+    const path = join(folder, entry.name)
+    if (entry.isDirectory()) return isOurs(entry.name) ? documents(path) : []
+    return entry.name.endsWith('.md') ? [path] : []
+  })
+}
+
+function isOurs(folder: string): boolean {
+  return !folder.startsWith('.') && !['node_modules', 'build'].includes(folder)
+}
+
+/** Each begins on the line it has in its document, so that the compiler's complaints can be found there. */
+function snippetsOf(file: string): Snippet[] {
+  const text = read(file)
+  return [...text.matchAll(/^```ts\n(.*?)^```$/gms)].map(({ index, 1: code = '' }, place) => {
+    const above = text.slice(0, index).split('\n').length
+    return {
+      name: `${file.replaceAll(/[\\/]/g, '-')}.${place + 1}.ts`,
+      source: `${'\n'.repeat(above)}${code}\nexport {}\n`,
+    }
+  })
+}
+
+/**
+ * What the project's own compiler says of these, strict as it is with the project itself. They are put into the
+ * package, where its own name is known, and beside what was compiled, which is what its name leads to.
+ */
+function compilationOf(t: Test, snippets: readonly Snippet[]): string {
+  const folder = mkdtempSync(join(dirname(fileURLToPath(import.meta.url)), 'snippets-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const sources = [{ name: 'given.ts', source: given }, ...snippets]
+  for (const { name, source } of sources) writeFileSync(join(folder, name), source)
+  const config = {
+    extends: join(root, 'tsconfig.json'),
+    // Elsewhere than the project's own: else the compiler would look through to the sources.
+    compilerOptions: { noEmit: true, rootDir: folder, outDir: folder, noUnusedLocals: false },
+    include: [],
+    files: sources.map(({ name }) => name),
+  }
+  writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(config))
+  const { stdout, stderr } = spawnSync(process.execPath, [compiler(), '-p', folder, '--pretty', 'false'], {
+    cwd: folder,
+    encoding: 'utf8',
+  })
+  return (stdout + stderr).trim()
+}
+
+function compiler(): string {
+  const manifest = createRequire(import.meta.url).resolve('typescript/package.json')
+  const { bin } = JSON.parse(readFileSync(manifest, 'utf8')) as { bin: { tsc: string } }
+  return join(dirname(manifest), bin.tsc)
+}
+
+/** Compiles only when the type has exactly the keys that the table names. */
+function keyCheck(name: string, type: string, header: string): Snippet {
+  const documented = rowsOf('docs/configuration.md', header)
+    .map((row) => `'${nameIn(row)}'`)
+    .join(' | ')
+  const source = `
+    import type { FastifyInstance } from 'fastify'
+    type Coordination = FastifyInstance['coordination']
+    type KeysOf<T> = T extends unknown ? keyof T : never
+    type Known = KeysOf<${type}>
+    type Documented = ${documented}
+    export const undocumented: Exclude<Known, Documented> extends never ? null : Exclude<Known, Documented> = null
+    export const madeUp: Exclude<Documented, Known> extends never ? null : Exclude<Documented, Known> = null
+  `
+  return { name: `${name}.ts`, source }
+}
+
+function checkOption(t: Test, row: readonly string[]): void {
+  const [, byDefault, unit] = row
+  const name = nameIn(row)
+  const option = options[name]
+  if (option === undefined) return void t.fail(`there is no option ${name}`)
+  const units = { milliseconds: 'ms', events: 'events' } as const
+  t.equal(unit, option.unit === null ? '' : units[option.unit], `the unit of ${name}`)
+  if (['string', 'number', 'boolean'].includes(typeof option.default)) {
+    t.equal(valueIn(byDefault), String(option.default), `the default of ${name}`)
+  } else {
+    t.notMatch(byDefault, /^`|^\d/, `${name} has no default that could be written down`)
+  }
+}
+
+/** The rows of all tables of a document whose first column is headed so. */
+function rowsOf(file: string, header: string): string[][] {
+  const rows: string[][] = []
+  let within = false
+  let before: string[] | undefined
+  for (const line of read(file).split('\n')) {
+    const cells = line.startsWith('|') ? cellsOf(line) : undefined
+    if (cells === undefined) within = false
+    else if (cells.every((cell) => /^-+$/.test(cell))) within = before?.[0] === header
+    else if (within) rows.push(cells)
+    before = cells
+  }
+  return rows
+}
+
+function cellsOf(line: string): string[] {
+  return line
+    .split('|')
+    .slice(1, -1)
+    .map((cell) => cell.trim())
+}
+
+function nameIn(row: readonly string[]): string {
+  return valueIn(row[0])
+}
+
+/** `15 000` is written so for people. */
+function valueIn(cell = ''): string {
+  return cell.replaceAll('`', '').replaceAll(/(?<=\d) (?=\d)/g, '')
+}
+
+/** Targets of links, without those to other sites and those in code. */
+function linksOf(file: string): string[] {
+  const prose = read(file)
+    .replaceAll(/^```.*?^```$/gms, '')
+    .replaceAll(/^ {4}.*$/gm, '')
+  return [...prose.matchAll(/\]\(([^)\s]+)\)/g)]
+    .map(([, target = '']) => target)
+    .filter((target) => !/^[a-z]+:/.test(target))
+}
+
+function leadsSomewhere(file: string, link: string): boolean {
+  const [path = '', heading] = link.split('#')
+  const target = path === '' ? join(root, file) : resolve(root, dirname(file), path)
+  if (!existsSync(target) || relative(root, target).startsWith('..')) return false
+  return heading === undefined || headingsOf(readFileSync(target, 'utf8')).includes(heading)
+}
+
+/** As they are linked to on the usual sites. */
+function headingsOf(text: string): string[] {
+  return [...text.matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) =>
+    heading
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
+      .replaceAll(' ', '-'),
+  )
+}
+
+function read(file: string): string {
+  return readFileSync(join(root, file), 'utf8')
+}
+
+/** The nearest folder above that has sources: where this test was compiled to does not matter. */
+function projectRoot(): string {
+  let folder = dirname(fileURLToPath(import.meta.url))
+  while (!existsSync(join(folder, 'tsconfig.json')) || !existsSync(join(folder, 'plugin'))) {
+    folder = dirname(folder)
+  }
+  return folder
+}
