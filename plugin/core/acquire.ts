@@ -58,10 +58,8 @@ export class Requests {
     return this.#byKey.get(key)?.[0]
   }
 
-  /** The node's one place in the queue is used up: for the others it must be asked again. */
   grant(request: Request, holding: Holding): void {
     this.#drop(request)
-    for (const other of this.#byKey.get(request.key) ?? []) other.asked = false
     request.answer.resolve(holding)
   }
 
@@ -70,11 +68,16 @@ export class Requests {
     return keys.flatMap((key) => this.#byKey.get(key) ?? [])
   }
 
-  /** The database has been asked on behalf of these: who got nothing and would not wait has the answer. */
+  /**
+   * The database has been asked on behalf of these: who got nothing and would not wait has the answer.
+   * Where one of them got it, the node's one place in the queue is used up, and it must ask again.
+   */
   answered(requests: readonly Request[]): void {
+    const granted = new Set(requests.filter((request) => !this.#isOpen(request)).map(({ key }) => key))
     for (const request of requests) {
-      request.asked = true
-      if (request.wait || !this.#isOpen(request)) continue
+      if (!this.#isOpen(request)) continue
+      request.asked = !granted.has(request.key)
+      if (request.wait) continue
       this.#drop(request)
       request.answer.resolve(undefined)
     }
