@@ -1,0 +1,395 @@
+/**
+ * The inside of a change: one transaction that begins by taking the revision row.
+ *
+ * What is written is gathered, and goes out in one statement before the next read or the commit. Until it
+ * commits a change keeps all others waiting, and each statement is a journey to the database and back: so a
+ * typical one makes a handful of them, whatever the number of rows.
+ */
+import { and, eq, ne, type SQL, sql } from 'drizzle-orm'
+import { PgDialect } from 'drizzle-orm/pg-core'
+import { type CoordinationError, StoreError } from '../../core/errors.js'
+import type {
+  Change,
+  LeaseFilter,
+  LeaseRow,
+  Load,
+  LockedLease,
+  MetaRow,
+  NewEvent,
+  NewNode,
+  NodePatch,
+  NodeRow,
+  OwnView,
+  Session,
+  WorkerRow,
+} from '../../core/store.js'
+import { type Limits, type Loan, sent } from './connections.js'
+import { storeError, tooSlow } from './failures.js'
+import { payloadFor } from './hints.js'
+import { committing, nowMs, ownView, type Queries, rowsOf, type Terms } from './queries.js'
+import { leases, meta, nodes } from './schema.js'
+
+/** What a change is called in errors. */
+export const aChange = 'A change'
+
+/** What a change must know beside its connection. */
+export interface Setting {
+  readonly terms: Terms
+  readonly limits: Limits
+  readonly queries: Queries
+  /** Where hints go; undefined when none are sent. */
+  readonly channel: string | undefined
+}
+
+/**
+ * Opens a transaction whose every statement, and every silence of ours, the server itself bounds, and that is
+ * committed as heartbeats are. Nor is anything compiled: that takes longer than any of our statements, and guesses
+ * that are wide of the mark bring it about.
+ */
+export function beginWithin({ statementMs, lockMs, silenceMs }: Limits): string {
+  return `begin isolation level read committed;
+    set local statement_timeout = ${statementMs};
+    set local lock_timeout = ${lockMs};
+    set local idle_in_transaction_session_timeout = ${silenceMs};
+    set local jit = off;
+    select ${inlined(committing)}`
+}
+
+/** Begins a change: one journey takes the revision row and stamps the session. */
+export async function beginChange(
+  loan: Loan,
+  setting: Setting,
+  session: Session | undefined,
+): Promise<PostgresChange> {
+  const literal = (text: string): SQL => sql.raw(loan.client.escapeLiteral(text))
+  const steps = [beginWithin(setting.limits), takeRevision(setting.terms, literal)]
+  if (session !== undefined) steps.push(stampSession(setting.terms, literal, session))
+  loan.spoiled = true
+  const results: unknown = await sent(loan, aChange, () => loan.client.query(steps.join(';\n')))
+  const rows = (Array.isArray(results) ? results : []).map(
+    (result: { rows: Record<string, unknown>[] }) => result.rows[0],
+  )
+  const stamped = session === undefined ? undefined : rows.pop()
+  return new PostgresChange(loan, setting, session, rows.at(-1) ?? {}, stamped)
+}
+
+/**
+ * Waits for all earlier changes. RETURNING is evaluated once the row has been got, so that the time it
+ * tells is not older than theirs.
+ */
+function takeRevision({ namespace, identity }: Terms, literal: (text: string) => SQL): string {
+  return inlined(sql`
+    insert into ${meta} as m (namespace, revision, watchers, token_floor, server_identity, identity_settled)
+    values (${literal(namespace)}, 1, '[]', 0, '', true)
+    on conflict (namespace) do update set revision = m.revision + 1
+    returning to_json(m) as meta, ${nowMs} as now_ms, ${identity} as server_identity`)
+}
+
+function stampSession(
+  { namespace }: Terms,
+  literal: (text: string) => SQL,
+  { node, operation }: Session,
+): string {
+  return inlined(sql`
+    update ${nodes} as n set operation = ${literal(String(operation))}::bigint
+    where namespace = ${literal(namespace)} and id = ${literal(node)}
+      and state <> 'gone' and operation < ${literal(String(operation))}::bigint
+    returning to_json(n) as session`)
+}
+
+/** Several statements in one journey cannot have parameters. */
+function inlined(statement: SQL): string {
+  return new PgDialect().sqlToQuery(statement).sql
+}
+
+const toMeta = rowsOf<MetaRow>(meta)
+const toNodes = rowsOf<NodeRow>(nodes)
+
+export class PostgresChange implements Change {
+  readonly revision: number
+  readonly nowMs: number
+  readonly serverIdentity: string
+  readonly meta: MetaRow
+  readonly session: NodeRow | undefined
+  readonly #loan: Loan
+  readonly #setting: Setting
+  readonly #asking: Session | undefined
+  #leases = new Map<string, LeaseRow>()
+  #workers = new Map<string, WorkerRow>()
+  #events: object[] = []
+  #told = new Set<string>()
+  readonly #woken = new Set<string>()
+  #position = 0
+  #wrote = false
+  #failure: CoordinationError | undefined
+  #over = false
+
+  constructor(
+    loan: Loan,
+    setting: Setting,
+    asking: Session | undefined,
+    taken: Readonly<Record<string, unknown>>,
+    stamped: Readonly<Record<string, unknown>> | undefined,
+  ) {
+    const [row] = toMeta([taken.meta])
+    if (row === undefined) throw new StoreError('A change could not take its number.', 'none')
+    this.meta = row
+    this.revision = row.revision
+    this.nowMs = Number(taken.now_ms)
+    this.serverIdentity = String(taken.server_identity)
+    this.session = stamped === undefined ? undefined : toNodes([stamped.session])[0]
+    this.#loan = loan
+    this.#setting = setting
+    this.#asking = asking
+  }
+
+  /** What went wrong with the transaction: then it is dead, whatever `work` has made of the error. */
+  get failure(): CoordinationError | undefined {
+    return this.#failure
+  }
+
+  /** The nodes a hint is for: those told, but for the one that makes this change and knows. */
+  get woken(): string[] {
+    return [...this.#woken]
+  }
+
+  /** Commits, unless nothing was written. Answers whether it did. */
+  async finish(): Promise<boolean> {
+    await this.#flush()
+    if (!this.#wrote) {
+      await this.undo()
+      return false
+    }
+    await this.#ask(() => this.#commit())
+    this.#over = true
+    this.#loan.spoiled = false
+    return true
+  }
+
+  /** Rolls back. Where that fails, the connection ends and the server rolls back by itself. */
+  async undo(): Promise<void> {
+    this.#over = true
+    if (this.#failure !== undefined) return
+    await this.#loan.client.query('rollback').then(
+      () => {
+        this.#loan.spoiled = false
+      },
+      () => undefined,
+    )
+  }
+
+  async nodes(): Promise<NodeRow[]> {
+    return this.#read(() => this.#queries.nodes().execute())
+  }
+
+  async nodesById(ids: readonly string[]): Promise<NodeRow[]> {
+    return this.#read(() => this.#queries.nodesById().execute({ ids: [...ids] }))
+  }
+
+  async workers(keys: readonly string[]): Promise<WorkerRow[]> {
+    return this.#read(() => this.#queries.workers().execute({ keys: [...keys] }))
+  }
+
+  async leases({ keys = [], workers = [], nodes = [] }: LeaseFilter): Promise<LockedLease[]> {
+    const filter = { keys: [...keys], workers: [...workers], nodes: [...nodes] }
+    return this.#read(() => this.#queries.leases().execute(filter))
+  }
+
+  async loads(): Promise<Load[]> {
+    return this.#read(() => this.#queries.loads().execute())
+  }
+
+  async highestToken(): Promise<number> {
+    const highest = sql`coalesce(max(${leases.token}), 0)`.mapWith(Number)
+    const rows = await this.#read(() =>
+      this.#queries.db.select({ highest }).from(leases).where(eq(leases.namespace, this.#namespace)),
+    )
+    return rows[0]?.highest ?? 0
+  }
+
+  async view(node: string): Promise<OwnView | undefined> {
+    return ownView(await this.#read(() => this.#queries.view().execute({ node })))
+  }
+
+  async addNode(node: NewNode, operation: number): Promise<void> {
+    const { id, name, cluster, workers, labels, version } = node
+    const { revision, nowMs } = this
+    await this.#write(() =>
+      this.#queries.db.insert(nodes).values({
+        ...{ namespace: this.#namespace, id, name, cluster, workers, labels, version, operation },
+        ...{ state: 'active', beat: 0, startedAtMs: nowMs, heartbeatAtMs: nowMs },
+        ...{ joinedRevision: revision, newsRevision: revision, revision },
+      }),
+    )
+  }
+
+  async updateNode(id: string, patch: NodePatch): Promise<void> {
+    await this.#write(() =>
+      this.#queries.db
+        .update(nodes)
+        .set({ ...patch, revision: this.revision })
+        .where(this.#isStanding(id)),
+    )
+  }
+
+  async bury(id: string, beat?: number): Promise<boolean> {
+    const sameBeat = beat === undefined ? undefined : eq(nodes.beat, beat)
+    await this.#flush()
+    const buried = await this.#ask(() =>
+      this.#queries.db
+        .update(nodes)
+        .set({ state: 'gone', goneAtMs: this.nowMs, revision: this.revision })
+        .where(and(this.#isStanding(id), sameBeat))
+        .returning({ id: nodes.id }),
+    )
+    this.#wrote ||= buried.length > 0
+    return buried.length > 0
+  }
+
+  async saveWorkers(rows: readonly WorkerRow[]): Promise<void> {
+    this.#guard()
+    for (const row of rows) this.#workers.set(row.key, row)
+  }
+
+  async saveLeases(rows: readonly LeaseRow[]): Promise<void> {
+    this.#guard()
+    for (const row of rows) this.#leases.set(row.key, row)
+  }
+
+  /** Waits for no fence: a fenced row stays. */
+  async deleteLeases(keys: readonly string[]): Promise<void> {
+    if (keys.length === 0) return
+    const mine = and(
+      eq(leases.namespace, this.#namespace),
+      sql`${leases.key} = any (${sql.param([...keys])})`,
+    )
+    const { db } = this.#queries
+    const free = db.select({ key: leases.key }).from(leases).where(mine).for('update', { skipLocked: true })
+    await this.#write(() => db.delete(leases).where(and(mine, sql`${leases.key} in (${free})`)))
+  }
+
+  async saveMeta(patch: Partial<Omit<MetaRow, 'revision'>>): Promise<void> {
+    if (Object.keys(patch).length === 0) return
+    await this.#write(() =>
+      this.#queries.db.update(meta).set(patch).where(eq(meta.namespace, this.#namespace)),
+    )
+  }
+
+  async record(events: readonly NewEvent[]): Promise<void> {
+    this.#guard()
+    for (const event of events) {
+      this.#events.push({ ...event, position: this.#position, atMs: this.nowMs })
+      this.#position += 1
+    }
+  }
+
+  async tell(nodes: ReadonlySet<string>): Promise<void> {
+    this.#guard()
+    for (const node of nodes) {
+      this.#told.add(node)
+      if (node !== this.#asking?.node) this.#woken.add(node)
+    }
+  }
+
+  get #queries(): Queries {
+    return this.#setting.queries
+  }
+
+  get #namespace(): string {
+    return this.#setting.terms.namespace
+  }
+
+  #isStanding(id: string): SQL | undefined {
+    return and(eq(nodes.namespace, this.#namespace), eq(nodes.id, id), ne(nodes.state, 'gone'))
+  }
+
+  async #read<T>(send: () => Promise<T>): Promise<T> {
+    await this.#flush()
+    return this.#ask(send)
+  }
+
+  async #write(send: () => Promise<unknown>): Promise<void> {
+    await this.#flush()
+    await this.#ask(send)
+    this.#wrote = true
+  }
+
+  /** Sends what has been gathered. */
+  async #flush(): Promise<void> {
+    this.#guard()
+    const [leases, workers, events, told] = [this.#leases, this.#workers, this.#events, [...this.#told]]
+    if (leases.size + workers.size + events.length + told.length === 0) return
+    this.#leases = new Map()
+    this.#workers = new Map()
+    this.#events = []
+    this.#told = new Set()
+    this.#wrote = true
+    await this.#ask(() => this.#writeAll([...leases.values()], [...workers.values()], events, told))
+  }
+
+  async #writeAll(
+    leases: readonly LeaseRow[],
+    workers: readonly WorkerRow[],
+    events: readonly object[],
+    told: readonly string[],
+  ): Promise<void> {
+    const { channel } = this.#setting
+    const woken = channel === undefined ? [] : told.filter((node) => this.#woken.has(node))
+    const parts = {
+      leases: leases.length > 0,
+      workers: workers.length > 0,
+      events: events.length > 0,
+      told: told.length > 0,
+      notified: woken.length > 0,
+    }
+    const [answer] = await this.#queries.write(parts).execute({
+      revision: this.revision,
+      leases: storable(leases),
+      leaseKeys: leases.map(({ key }) => key),
+      workers: storable(workers),
+      events: storable(events),
+      told,
+      channel,
+      payload: payloadFor(woken),
+    })
+    if (answer?.savedLeases === leases.length) return
+    throw new StoreError('A change was to write leases that are fenced by a transaction.', 'none')
+  }
+
+  async #commit(): Promise<void> {
+    this.#loan.outcome = 'unknown'
+    const { command } = await this.#loan.client.query('commit')
+    // The server says so when it has rolled a failed transaction back instead.
+    if (command !== 'COMMIT') throw new StoreError('A change was undone by the database.', 'none')
+  }
+
+  /** Any error inside a transaction ends it, and its connection: both are in a state nobody should build on. */
+  async #ask<T>(send: () => Promise<T>): Promise<T> {
+    this.#guard()
+    try {
+      return await sent(this.#loan, aChange, send)
+    } catch (error) {
+      this.#failure = error as CoordinationError
+      throw error
+    }
+  }
+
+  #guard(): void {
+    if (this.#failure !== undefined) throw this.#failure
+    if (this.#over) throw new StoreError('This change has ended.', 'none')
+    const { deadline, lost } = this.#loan
+    if (lost !== undefined) throw storeError(aChange, 'none', lost)
+    // After a stall the timer that ends this verb may be late; nothing is sent that nobody waits for.
+    if (deadline.remainingMs === 0) throw tooSlow(aChange, deadline.limitMs, 'none')
+  }
+}
+
+/**
+ * Rows as one JSON text. PostgreSQL stores neither NUL nor half a surrogate pair; free text, as in the reason for
+ * a revocation, may hold them, and must not fail the change it belongs to.
+ */
+function storable(rows: readonly object[]): string {
+  return JSON.stringify(rows).replace(/\\(?:u(?:0000|d[89a-f][0-9a-f]{2})|.)/g, (found) =>
+    found.startsWith('\\u0000') || found.startsWith('\\ud') ? '\ufffd' : found,
+  )
+}

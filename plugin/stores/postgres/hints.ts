@@ -1,0 +1,65 @@
+/**
+ * Hints by LISTEN and NOTIFY.
+ *
+ * All nodes of one namespace in one schema share a channel; a notification carries short names of the
+ * nodes it is for, so that the others sleep on. A notification costs the server some work for each connection of
+ * the database that listens to anything, which is why there is one only when a change has news for somebody.
+ */
+import { createHash } from 'node:crypto'
+
+/** A notification may carry 8000 bytes; beyond this many nodes it is cheaper to wake them all. */
+const namedNodes = 150
+
+const everybody = '*'
+
+/** The channel of a namespace in a schema. PostgreSQL cuts names off at 63 bytes, so it is a hash. */
+export function channelOf(schema: string, namespace: string): string {
+  return `coordination_${digest(`${schema}\0${namespace}`).slice(0, 24)}`
+}
+
+/** What a notification for these nodes says. */
+export function payloadFor(nodes: readonly string[]): string {
+  return nodes.length > namedNodes ? everybody : nodes.map(shortName).join(',')
+}
+
+/** Those in this process who are waiting for hints. */
+export class Hints {
+  readonly #wakers = new Map<string, Set<() => void>>()
+
+  /** Calls `wake` at each hint for `node`, until the answered function is called. */
+  listen(node: string, wake: () => void): () => void {
+    const name = shortName(node)
+    // A function of its own, so that the same one may be given twice.
+    const waker = (): void => wake()
+    const wakers = this.#wakers.get(name) ?? new Set()
+    this.#wakers.set(name, wakers.add(waker))
+    return () => {
+      wakers.delete(waker)
+      if (wakers.size === 0 && this.#wakers.get(name) === wakers) this.#wakers.delete(name)
+    }
+  }
+
+  /** A notification has come, or would have come had there been a connection to hear it. */
+  heard(payload: string): void {
+    if (payload === everybody) this.wakeAll()
+    else for (const name of payload.split(',')) this.#wake(name)
+  }
+
+  /** Hints may have been lost. */
+  wakeAll(): void {
+    for (const name of [...this.#wakers.keys()]) this.#wake(name)
+  }
+
+  #wake(name: string): void {
+    for (const waker of [...(this.#wakers.get(name) ?? [])]) waker()
+  }
+}
+
+/** Two nodes of one short name wake together, which does no harm. */
+function shortName(node: string): string {
+  return digest(node).slice(0, 8)
+}
+
+function digest(text: string): string {
+  return createHash('sha256').update(text).digest('hex')
+}

@@ -1,0 +1,221 @@
+/** Opening a store on PostgreSQL: the driver, its connections, the schema. */
+import type { Client, ClientConfig, Pool } from 'pg'
+import { CoordinationError, StoreError } from '../../core/errors.js'
+import { loadDriver } from '../shared/driver.js'
+import { runMigrations } from '../shared/migrate.js'
+import { capabilitiesOf, examine, type Server } from './capabilities.js'
+import { Deadline, DedicatedConnection, type Limits, limitsWithin, PooledConnections } from './connections.js'
+import { messageOf, rootOf, sqlState, storeError } from './failures.js'
+import { channelOf, Hints } from './hints.js'
+import { migrationTarget } from './migrations.js'
+import { PostgresStore } from './store.js'
+
+/** How a store on PostgreSQL is opened. */
+export interface PostgresOptions {
+  /**
+   * `postgres://user:password@host:port/name`, or a pool of `pg`. A pool serves changes and reads, and is never
+   * ended; heartbeats get a connection of their own besides, made with the pool's options.
+   */
+  readonly database: string | Pool
+  readonly namespace: string
+  /** Within which each verb ends. */
+  readonly statementTimeoutMs: number
+  /** Whether pending migrations are run; otherwise they are an error. */
+  readonly migrate: boolean
+  /** Whether hints are sent and heard by NOTIFY and LISTEN. */
+  readonly push: boolean
+  /** Told what works less well than it could, and what has broken and will be mended. */
+  onWarning(message: string, error?: unknown): void
+}
+
+type Driver = typeof import('pg')
+
+/** Where connections come from. */
+interface Source {
+  readonly pool: Pool
+  /** The pool was made here: nobody else uses its connections, and it ends with the store. */
+  readonly own: boolean
+  createClient(): Client
+}
+
+/**
+ * Connects, runs the migrations, finds out what the server can do, and opens the connection for heartbeats.
+ *
+ * @throws StoreError when the database cannot be reached. CoordinationError `WCO_DRIVER_MISSING` when `pg` is
+ * not installed, `WCO_OPTIONS` when the URL cannot be read, and those of `runMigrations`.
+ */
+export async function openPostgresStore(options: PostgresOptions): Promise<PostgresStore> {
+  const { default: driver } = await loadDriver('pg', () => import('pg'))
+  const limits = limitsWithin(options.statementTimeoutMs)
+  const source = sourceOf(driver, options.database, limits)
+  const connections = new PooledConnections(source.pool, limits)
+  try {
+    await reach(source, connections)
+    await runMigrations('postgres', migrationTarget(connections), { migrate: options.migrate })
+    const server = await connections.lend('Looking at the server', ({ client }) => examine(client))
+    if (source.own && !server.pooled) connections.tell(sessionSettings(limits))
+    return await openOn(server, source, connections, limits, options)
+  } catch (error) {
+    await leave(source, connections, limits)
+    throw storeError('Opening the store', 'none', error)
+  }
+}
+
+async function openOn(
+  server: Server,
+  source: Source,
+  connections: PooledConnections,
+  limits: Limits,
+  options: PostgresOptions,
+): Promise<PostgresStore> {
+  // It imports the driver when it is loaded itself.
+  const { drizzle } = await import('drizzle-orm/node-postgres')
+  const { namespace, push, onWarning } = options
+  const { schema, identity, pooled } = server
+  const capabilities = capabilitiesOf(server, { push })
+  if (push && !capabilities.push) onWarning(withoutPush(server))
+  const channel = capabilities.push ? channelOf(schema, namespace) : undefined
+  const hints = new Hints()
+  const heartbeats = new DedicatedConnection(
+    {
+      create: source.createClient,
+      setUp: (client) => setUpHeartbeats(client, server, limits, channel),
+      notified: (payload) => hints.heard(payload),
+      restored: () => hints.wakeAll(),
+      lost: (error) => onWarning('The connection for heartbeats was lost, and will be made anew.', error),
+    },
+    limits.verbMs,
+  )
+  await heartbeats.open().catch((error: unknown) => {
+    throw unreachable(source, error)
+  })
+  return new PostgresStore({
+    ...{ capabilities, limits, schema, channel, hints, heartbeats, connections },
+    terms: { namespace, identity, named: !pooled },
+    database: (client) => drizzle({ client }),
+    async close() {
+      await heartbeats.close()
+      await leave(source, connections, limits)
+    },
+  })
+}
+
+function sourceOf(driver: Driver['default'], database: string | Pool, limits: Limits): Source {
+  return typeof database === 'string' ? ownSource(driver, database, limits) : lentSource(database, limits)
+}
+
+/** Idle connections do not stay long; a few are enough, since a node makes one change at a time. */
+function ownSource({ Client, Pool }: Driver['default'], url: string, limits: Limits): Source {
+  const config = { connectionString: url, ...clientSettings(limits) }
+  refuseUnreadable(() => new Client(config))
+  const pool = new Pool({ ...config, max: 3, idleTimeoutMillis: 10_000 })
+  return { pool, own: true, createClient: () => new Client(config) }
+}
+
+/**
+ * The pool's class and options, copied with their descriptors: the password is a property that does
+ * not show when they are enumerated.
+ */
+function lentSource(pool: Pool, limits: Limits): Source {
+  const ClientClass: new (config: ClientConfig) => Client = Reflect.get(pool, 'Client')
+  const options: ClientConfig = Object.defineProperties({}, Object.getOwnPropertyDescriptors(pool.options))
+  Object.assign(options, clientSettings(limits))
+  return { pool, own: false, createClient: () => new ClientClass(options) }
+}
+
+/**
+ * Keepalive finds out that the other machine is gone while nothing is being asked. The name is what the
+ * server's lists of connections show, unless the application has given one.
+ */
+function clientSettings({ verbMs }: Limits) {
+  return {
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+    connectionTimeoutMillis: verbMs,
+    fallback_application_name: 'fastify-worker-coordination',
+  }
+}
+
+/** The driver's own error carries the URL, and so the password. */
+function refuseUnreadable(createClient: () => Client): void {
+  try {
+    createClient()
+  } catch {
+    throw new CoordinationError(
+      'WCO_OPTIONS',
+      'database: expected a URL like postgres://user:password@host:5432/name, got one that cannot be read. ' +
+        'Special characters in the user or password must be percent-encoded.',
+    )
+  }
+}
+
+/** What a connection that nobody else uses is told before its first use. */
+function sessionSettings({ statementMs, lockMs }: Limits): string {
+  return `set statement_timeout = ${statementMs}; set lock_timeout = ${lockMs}; set jit = off`
+}
+
+/**
+ * What the connection for heartbeats is told. Its tables are found as on the other connections, which an application
+ * may set up as it opens them.
+ */
+async function setUpHeartbeats(
+  client: Client,
+  { pooled, searchPath }: Server,
+  limits: Limits,
+  channel: string | undefined,
+): Promise<void> {
+  if (pooled) return
+  const settings = [
+    sessionSettings(limits),
+    `select set_config('search_path', ${client.escapeLiteral(searchPath)}, false)`,
+    ...(channel === undefined ? [] : [`listen ${channel}`]),
+  ]
+  await client.query(settings.join('; '))
+}
+
+async function reach(source: Source, connections: PooledConnections): Promise<void> {
+  try {
+    await connections.lend('Connecting', async () => undefined)
+  } catch (error) {
+    throw unreachable(source, error)
+  }
+}
+
+/** Never with the password, nor with an error that might carry it. */
+function unreachable({ createClient }: Source, error: unknown): StoreError {
+  const { host, port, database } = createClient()
+  const cause = rootOf(error)
+  return new StoreError(
+    `The PostgreSQL database "${database}" at ${host}:${port} cannot be used: ${withoutStop(messageOf(cause))}. ${advice(cause)}`,
+    'none',
+    { cause },
+  )
+}
+
+function advice(error: unknown): string {
+  const state = sqlState(error) ?? ''
+  if (state.startsWith('28')) return 'Check the user and the password.'
+  if (state === '3D000') return 'Create the database, or check its name.'
+  if (state === '53300') return "Raise the server's max_connections, or give other applications fewer."
+  if (state === '57P03') return 'The server is starting or stopping: try again.'
+  return 'Check host and port, that the server is running and lets this machine in, and whether it wants SSL.'
+}
+
+function withoutStop(sentence: string): string {
+  return sentence.replace(/\.$/, '')
+}
+
+function withoutPush({ pooled }: Server): string {
+  const why = pooled
+    ? 'a connection pooler stands in between; name the server itself, or set push: false'
+    : 'the server does not listen'
+  return `Hints are not pushed, and changes are noticed later: ${why}.`
+}
+
+async function leave({ pool, own }: Source, connections: PooledConnections, limits: Limits): Promise<void> {
+  await connections.close()
+  if (!own) return
+  const late = (): Error => new Error('The goodbye was not heard.')
+  pool.on('error', () => undefined)
+  await new Deadline(limits.verbMs).hold(pool.end(), late).catch(() => undefined)
+}

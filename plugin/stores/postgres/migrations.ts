@@ -1,0 +1,72 @@
+/** How PostgreSQL is migrated: in one transaction, under an advisory lock that ends with it. */
+import type { PoolClient } from 'pg'
+import { journalTable, type MigrationSession, type MigrationTarget } from '../shared/migrate.js'
+import { Deadline, type PooledConnections } from './connections.js'
+
+/** Any number that nobody else locks. One for all schemas of a database, since they are rarely migrated. */
+const lockNumber = 726_415_927_301
+
+/** Building an index on what is already there may take a while, and so may whoever was first. */
+const limitMs = 120_000
+
+/** The database at the other end of these connections, as something to migrate. */
+export function migrationTarget(connections: PooledConnections): MigrationTarget {
+  const what = 'Looking for pending migrations'
+  return {
+    appliedNames: () => connections.lend(what, ({ client }) => appliedNames(client)),
+    locked: (work) => locked(connections, work),
+  }
+}
+
+function locked<T>(
+  connections: PooledConnections,
+  work: (session: MigrationSession) => Promise<T>,
+): Promise<T> {
+  const run = async (loan: { client: PoolClient; spoiled: boolean }): Promise<T> => {
+    const { client } = loan
+    // Until it has ended well, the transaction and its connection go together.
+    loan.spoiled = true
+    await client.query(`begin;
+      set local statement_timeout = ${limitMs};
+      set local lock_timeout = ${limitMs};
+      set local idle_in_transaction_session_timeout = ${limitMs};
+      select pg_advisory_xact_lock(${lockNumber})`)
+    try {
+      const result = await work(sessionOf(client))
+      await client.query('commit')
+      loan.spoiled = false
+      return result
+    } catch (error) {
+      await client.query('rollback').catch(() => undefined)
+      throw error
+    }
+  }
+  return connections.lend('Migrating', run, new Deadline(limitMs))
+}
+
+function sessionOf(client: PoolClient): MigrationSession {
+  return {
+    appliedNames: () => appliedNames(client),
+    execute: async (statement) => {
+      await client.query(statement)
+    },
+    record: async (name) => {
+      await client.query(`insert into ${journalTable} (name) values ($1)`, [name])
+    },
+  }
+}
+
+/**
+ * Needs no right but to read. A table that is not there is an answer, not an error.
+ *
+ * `to_regclass` by itself answers from a cache: a connection that has once seen the table missing goes
+ * on missing it after having waited for the lock under which another process made it. Reading from a
+ * table, here `pg_class`, makes it take notice first.
+ */
+async function appliedNames(client: PoolClient): Promise<string[] | undefined> {
+  const exists = 'select exists (select from pg_class where oid = to_regclass($1)) as there'
+  const found = await client.query<{ there: boolean }>(exists, [journalTable])
+  if (found.rows[0]?.there !== true) return undefined
+  const { rows } = await client.query<{ name: string }>(`select name from ${journalTable} order by name`)
+  return rows.map(({ name }) => name)
+}

@@ -1,0 +1,266 @@
+/**
+ * The port on PostgreSQL.
+ *
+ * Heartbeats have a connection to themselves, so that nothing can get in their way; changes and reads share a
+ * few others. How the statements read is in `queries.ts`, how a change runs in `change.ts`, and who watches the
+ * time in `connections.ts`.
+ */
+import { setTimeout as pause } from 'node:timers/promises'
+import { and, desc, eq, lt, ne, or, type SQL, sql } from 'drizzle-orm'
+import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
+import type { Client, ClientBase, PoolClient } from 'pg'
+import type {
+  Capabilities,
+  Change,
+  Changed,
+  Claim,
+  EventRow,
+  HeartbeatAnswer,
+  Look,
+  OwnView,
+  Retention,
+  Session,
+  Snapshot,
+  Store,
+} from '../../core/store.js'
+import { aChange, beginChange, beginWithin, type Setting } from './change.js'
+import {
+  Deadline,
+  type DedicatedConnection,
+  type Limits,
+  type Loan,
+  type PooledConnections,
+  sent,
+} from './connections.js'
+import { isConflict } from './failures.js'
+import { fence } from './fence.js'
+import { type Hints, payloadFor } from './hints.js'
+import { columnsOf, heartbeatAnswer, nowMs, ownView, type Queries, queriesOn, type Terms } from './queries.js'
+import { events, leases, nodes } from './schema.js'
+
+/** What a store is put together from. */
+export interface Parts {
+  readonly capabilities: Capabilities
+  readonly terms: Terms
+  readonly limits: Limits
+  /** Where the tables are. */
+  readonly schema: string
+  /** The channel for hints; undefined when none are sent. */
+  readonly channel: string | undefined
+  readonly hints: Hints
+  readonly heartbeats: DedicatedConnection
+  readonly connections: PooledConnections
+  /** Drizzle, on one connection. */
+  database(client: Client | PoolClient): NodePgDatabase
+  /** Ends what was opened for this store. */
+  close(): Promise<void>
+}
+
+/** How many events one call of `prune` deletes at most: it must end in time, or it would never get anywhere. */
+const eventsPrunedAtOnce = 10_000
+
+export class PostgresStore implements Store {
+  readonly dialect = 'postgres'
+  readonly capabilities: Capabilities
+  readonly #parts: Parts
+  readonly #queries = new WeakMap<ClientBase, Queries>()
+  #closed: Promise<void> | undefined
+
+  constructor(parts: Parts) {
+    this.#parts = parts
+    this.capabilities = parts.capabilities
+  }
+
+  async heartbeat(node: string, beat: number): Promise<HeartbeatAnswer | undefined> {
+    return this.#parts.heartbeats.ask('A heartbeat', async (client) =>
+      heartbeatAnswer(await this.#on(client).heartbeat().execute({ node, beat })),
+    )
+  }
+
+  async view(node: string): Promise<OwnView | undefined> {
+    return ownView(await this.#read('Reading the view', (on) => on.view().execute({ node })))
+  }
+
+  async news(node: string): Promise<number | undefined> {
+    const rows = await this.#read('Looking for news', (on) => on.news().execute({ node }))
+    return rows[0]?.newsRevision
+  }
+
+  async look(): Promise<Look> {
+    const [row] = await this.#read('Looking at all nodes', (on) => on.look().execute())
+    return row ?? { nodes: [], leases: [], workers: [], gone: new Set() }
+  }
+
+  async snapshot(): Promise<Snapshot> {
+    const [row] = await this.#read('Taking a snapshot', (on) => on.snapshot().execute())
+    const { nowMs = 0, meta = [], nodes = [], workers = [], leases = [] } = row ?? {}
+    const unwritten = { revision: 0, watchers: [], tokenFloor: 0, serverIdentity: '', identitySettled: true }
+    return { nowMs, meta: meta[0] ?? unwritten, nodes, workers, leases }
+  }
+
+  async events(limit: number): Promise<EventRow[]> {
+    return this.#read('Reading events', ({ db }) =>
+      db
+        .select(columnsOf(events))
+        .from(events)
+        .where(eq(events.namespace, this.#namespace))
+        .orderBy(desc(events.revision), desc(events.position))
+        .limit(limit),
+    )
+  }
+
+  async change<T>(session: Session | undefined, work: (change: Change) => Promise<T>): Promise<Changed<T>> {
+    const { connections, limits } = this.#parts
+    const deadline = new Deadline(limits.verbMs)
+    for (let attempt = 1; ; attempt += 1) {
+      const ended = await connections.lend(aChange, (loan) => this.#try(loan, session, work), deadline)
+      if (!('conflict' in ended)) return ended
+      const pauseMs = attempt * 20 * (0.5 + Math.random())
+      if (pauseMs > deadline.remainingMs) throw ended.conflict
+      await pause(pauseMs)
+    }
+  }
+
+  async prune({ eventsForMs, events: kept, goneNodesForMs }: Retention): Promise<void> {
+    await this.#read('Pruning', ({ db }, loan) => {
+      loan.outcome = 'unknown'
+      const pruned = db.$with('pruned').as(
+        db
+          .delete(events)
+          .where(sql`ctid in (${this.#surplusEvents(db, eventsForMs, kept)})`)
+          .returning({ position: events.position }),
+      )
+      return db.with(pruned).delete(nodes).where(this.#isForgotten(goneNodesForMs))
+    })
+  }
+
+  listen(node: string, wake: () => void): () => void {
+    return this.#parts.hints.listen(node, wake)
+  }
+
+  async fence(transaction: unknown, claim: Claim): Promise<void> {
+    const { schema } = this.#parts
+    await fence(transaction, claim, { schema, namespace: this.#namespace }, (claim) => this.#isTrue(claim))
+  }
+
+  async close(): Promise<void> {
+    this.#closed ??= this.#parts.close()
+    await this.#closed
+  }
+
+  get #namespace(): string {
+    return this.#parts.terms.namespace
+  }
+
+  #on(client: Client | PoolClient): Queries {
+    const { database, terms } = this.#parts
+    const queries = this.#queries.get(client) ?? queriesOn(database(client), terms)
+    this.#queries.set(client, queries)
+    return queries
+  }
+
+  /**
+   * One statement. On connections whose settings are not ours to make it goes into a transaction, because a
+   * statement that the server does not limit waits on, for a table that is being altered say, when its client
+   * has long given up; and each further try would leave one more.
+   */
+  async #read<T>(what: string, ask: (on: Queries, loan: Loan) => Promise<T>): Promise<T> {
+    const { connections, limits } = this.#parts
+    return connections.lend(what, async (loan) => {
+      const on = this.#on(loan.client)
+      if (connections.bounded) return sent(loan, what, () => ask(on, loan))
+      return sent(loan, what, async () => {
+        loan.spoiled = true
+        await loan.client.query(beginWithin(limits))
+        const answer = await ask(on, loan)
+        await loan.client.query('commit')
+        loan.spoiled = false
+        return answer
+      })
+    })
+  }
+
+  async #try<T>(
+    loan: Loan,
+    session: Session | undefined,
+    work: (change: Change) => Promise<T>,
+  ): Promise<Changed<T> | { conflict: unknown }> {
+    const change = await beginChange(loan, this.#settingOn(loan.client), session)
+    try {
+      const result = await work(change)
+      const committed = await change.finish()
+      if (committed) this.#wakeHere(change.woken)
+      return { result, committed }
+    } catch (error) {
+      await change.undo()
+      if (isConflict(change.failure)) return { conflict: error }
+      throw error
+    }
+  }
+
+  #settingOn(client: PoolClient): Setting {
+    const { terms, limits, channel } = this.#parts
+    return { terms, limits, channel, queries: this.#on(client) }
+  }
+
+  /** Where nothing is pushed, those in this process still need not wait. */
+  #wakeHere(woken: readonly string[]): void {
+    const { channel, hints } = this.#parts
+    if (channel === undefined && woken.length > 0) hints.heard(payloadFor(woken))
+  }
+
+  /** Events that are older than they may be, or come after as many as there may be. */
+  #surplusEvents(db: NodePgDatabase, eventsForMs: number, kept: number) {
+    const mine = eq(events.namespace, this.#namespace)
+    const place = sql`(${events.revision}, ${events.position})`
+    const newestSurplus = db
+      .select({ place: sql`${events.revision}, ${events.position}` })
+      .from(events)
+      .where(mine)
+      .orderBy(desc(events.revision), desc(events.position))
+      .limit(1)
+      .offset(kept)
+    return db
+      .select({ ctid: sql`ctid` })
+      .from(events)
+      .where(
+        and(
+          mine,
+          or(lt(events.atMs, sql`${nowMs} - ${eventsForMs}::bigint`), sql`${place} <= (${newestSurplus})`),
+        ),
+      )
+      .limit(eventsPrunedAtOnce)
+  }
+
+  /** Gone for long, and no lease names it. */
+  #isForgotten(goneNodesForMs: number): SQL | undefined {
+    const named = sql`exists (
+      select from ${leases} as l where l.namespace = ${this.#namespace}
+      and (l.holder = ${nodes.id} or l.target = ${nodes.id} or l.blocked_node = ${nodes.id}))`
+    return and(
+      eq(nodes.namespace, this.#namespace),
+      eq(nodes.state, 'gone'),
+      lt(nodes.goneAtMs, sql`${nowMs} - ${goneNodesForMs}::bigint`),
+      sql`not ${named}`,
+    )
+  }
+
+  async #isTrue({ key, node, token }: Claim): Promise<boolean> {
+    const rows = await this.#read('Looking at a lease', ({ db }) =>
+      db
+        .select({ key: leases.key })
+        .from(leases)
+        .innerJoin(nodes, and(eq(nodes.namespace, leases.namespace), eq(nodes.id, leases.holder)))
+        .where(
+          and(
+            eq(leases.namespace, this.#namespace),
+            eq(leases.key, key),
+            eq(leases.holder, node),
+            eq(leases.token, token),
+            ne(nodes.state, 'gone'),
+          ),
+        ),
+    )
+    return rows.length > 0
+  }
+}

@@ -1,0 +1,911 @@
+/** What is special about the store on PostgreSQL: its connections, its plans, its locks and its hints. */
+import { drizzle } from 'drizzle-orm/node-postgres'
+import pg, { type Client, type ClientBase, type Pool } from 'pg'
+import t, { type Test } from 'tap'
+import { FencedError, StoreError } from '../../plugin/core/errors.js'
+import type { Change } from '../../plugin/core/store.js'
+import { channelOf } from '../../plugin/stores/postgres/hints.js'
+import { openPostgresStore, type PostgresOptions } from '../../plugin/stores/postgres/index.js'
+import type { PostgresStore } from '../../plugin/stores/postgres/store.js'
+import {
+  commit,
+  gate,
+  join,
+  newLease,
+  newNode,
+  newWorker,
+  rejectionOf,
+  saveLeases,
+} from '../../plugin/testing/conformance/world.js'
+import { usePostgres } from '../support/databases.js'
+import { eventually } from '../support/eventually.js'
+import { answersCommit, type TcpProxy, useProxy } from '../support/proxy.js'
+
+t.setTimeout(180_000)
+
+const namespace = 'shop'
+
+t.test('heartbeats are heap-only updates', async (t) => {
+  const { url } = await usePostgres(t)
+  const client = await connected(t, url)
+  const store = await opened(t, url)
+  await join(store, ['a', 'b'])
+  const before = await updatesOfNodes(client)
+  for (let beat = 1; beat <= 100; beat++) t.ok(await store.heartbeat('a', beat))
+  // A server process that ends reports what it has done.
+  await store.close()
+  await eventually(async () => (await updatesOfNodes(client)).all - before.all >= 100)
+  const after = await updatesOfNodes(client)
+  t.equal(after.all - before.all, 100)
+  t.equal(after.heapOnly - before.heapOnly, 100)
+})
+
+t.test('journeys to the database are few, whatever the number of rows', async (t) => {
+  const { url } = await usePostgres(t)
+  const store = await opened(t, url)
+  await join(store, ['a', 'b'], { workers: ['w'] })
+  const count = async (work: () => Promise<unknown>) => (await queriesOf(work)).length
+  // The first statement on a connection is preceded by its settings.
+  await store.view('a')
+  t.equal(await count(() => store.heartbeat('a', 1)), 1)
+  t.equal(await count(() => store.view('a')), 1)
+  t.equal(await count(() => store.look()), 1)
+  t.equal(await count(() => store.snapshot()), 1)
+  t.equal(await count(() => store.news('a')), 1)
+  const work = async (change: Change): Promise<void> => {
+    const rows = Array.from({ length: 200 }, (_, slot) => newLease(`l-${slot}`, { worker: 'w', slot }))
+    await change.saveWorkers([newWorker('w')])
+    await change.saveLeases(rows)
+    await change.record(rows.map(({ key }) => ({ type: 'lease.acquired', subject: key })))
+    await change.tell(new Set(['a', 'b']))
+  }
+  t.equal(
+    await count(() => store.change({ node: 'a', operation: 2 }, work)),
+    3,
+    'it begins, writes, and commits',
+  )
+})
+
+t.test('a plan that was made for empty tables does not become a trap when they have grown', async (t) => {
+  const { url } = await usePostgres(t)
+  const store = await opened(t, url)
+  let beat = 0
+  const all = async (): Promise<void> => {
+    beat += 1
+    await store.heartbeat('node-0', beat)
+    await store.view('node-0')
+    await store.look()
+    await store.change(undefined, async (change) => {
+      await change.loads()
+      await change.leases({ keys: ['lease-1'], workers: ['w'], nodes: ['node-0'] })
+      await change.saveLeases([newLease('another')])
+      await change.tell(new Set(['node-1']))
+      await change.view('node-1')
+    })
+  }
+  await join(store, ['node-0'])
+  for (let round = 0; round < 10; round++) await all()
+  const ids = Array.from({ length: 2_000 }, (_, index) => `node-${index}`)
+  const rows = ids.flatMap((id, index) =>
+    [1, 2, 3, 4, 5].map((n) =>
+      newLease(`lease-${index}-${n}`, { holder: id, worker: `w-${index}`, pending: true }),
+    ),
+  )
+  const client = await connected(t, url)
+  await client.query(
+    `insert into coordination_nodes select 'shop', 'node-' || i, 'n', 'c', case when i % 2 = 0 then 'active' else 'gone' end,
+      '[]', '{}', null, 1, 0, 0, 0, 0, 1, 1, 1 from generate_series(1, 1999) as i`,
+  )
+  await saveLeases(store, ...rows)
+  // What compares each row with each takes minutes; a limit of 30 s would end it.
+  await all()
+})
+
+t.test('a store outlives the end of all its connections while they are idle', async (t) => {
+  const { url } = await usePostgres(t)
+  const admin = await connected(t, url)
+  const warnings: string[] = []
+  const store = await opened(t, url, { onWarning: (message) => warnings.push(message) })
+  await join(store, ['a'])
+  await store.heartbeat('a', 1)
+  t.ok((await terminateStores(admin)) >= 2)
+  await eventually(() => warnings.length === 1)
+  t.match(await store.heartbeat('a', 2), { state: 'active' })
+  t.equal(await join(store, ['b']), 2)
+})
+
+t.test('while no connection can be made nothing happens, and afterwards all goes on', async (t) => {
+  const { url } = await usePostgres(t)
+  const warnings: string[] = []
+  const onWarning = (message: string) => warnings.push(message)
+  const [store, proxy] = await openedThroughProxy(t, url, { onWarning })
+  await join(store, ['a'])
+  proxy.refuse()
+  await eventually(() => warnings.length > 0)
+  const verbs = [
+    () => store.heartbeat('a', 1),
+    () => store.heartbeat('a', 2),
+    () => store.view('a'),
+    () => join(store, ['b']),
+  ]
+  for (const verb of verbs) t.match(await rejectionOf(verb()), { name: 'StoreError', outcome: 'none' })
+  proxy.cut()
+  t.match(await store.heartbeat('a', 3), { state: 'active' })
+  t.equal(await join(store, ['b']), 2)
+})
+
+t.test('a change whose connection ends is undone, and says so', async (t) => {
+  const { url } = await usePostgres(t)
+  const admin = await connected(t, url)
+  const store = await opened(t, url)
+  await join(store, ['a'])
+  const error = await rejectionOf(
+    store.change(undefined, async (change) => {
+      await change.addNode(newNode('b'), 1)
+      await terminateStores(admin)
+      await eventually(async () => (await storeProcesses(admin)).length <= 1)
+      await change.addNode(newNode('c'), 1)
+    }),
+  )
+  t.match(error, { name: 'StoreError', outcome: 'none' })
+  t.equal(await join(store, ['d']), 2)
+  t.same(
+    (await store.snapshot()).nodes.map(({ id }) => id),
+    ['a', 'd'],
+  )
+})
+
+t.test('a change that has nothing more to send notices that its connection has ended', async (t) => {
+  const { url } = await usePostgres(t)
+  const admin = await connected(t, url)
+  const store = await opened(t, url)
+  const error = await rejectionOf(
+    store.change(undefined, async (change) => {
+      await change.addNode(newNode('b'), 1)
+      await terminateStores(admin)
+      await eventually(async () => (await storeProcesses(admin)).length <= 1)
+    }),
+  )
+  t.type(error, StoreError)
+  t.same((await store.snapshot()).nodes, [])
+})
+
+t.test('a change whose answer is lost after the commit may have happened, and has', async (t) => {
+  const { url } = await usePostgres(t)
+  const [store, proxy] = await openedThroughProxy(t, url)
+  await join(store, ['a'])
+  const lost = proxy.cutAtAnswer(answersCommit)
+  const error = await rejectionOf(saveLeases(store, newLease('l', { token: 7 })))
+  await lost
+  t.match(error, { name: 'StoreError', outcome: 'unknown' })
+  t.match((await store.snapshot()).leases, [{ key: 'l', token: 7 }])
+})
+
+t.test('when the network swallows everything each verb ends, and later all is well again', async (t) => {
+  const { url } = await usePostgres(t)
+  const [store, proxy] = await openedThroughProxy(t, url, { statementTimeoutMs: 1_000 })
+  await join(store, ['a'])
+  await store.heartbeat('a', 1)
+  proxy.goSilent()
+  const outcomes = {
+    heartbeat: await rejectionOf(store.heartbeat('a', 2)),
+    change: await rejectionOf(saveLeases(store, newLease('l'))),
+    view: await rejectionOf(store.view('a')),
+    secondHeartbeat: await rejectionOf(store.heartbeat('a', 3)),
+  }
+  t.match(outcomes, {
+    heartbeat: { name: 'StoreError', outcome: 'unknown' },
+    change: { name: 'StoreError', outcome: 'none' },
+    view: { name: 'StoreError', outcome: 'none' },
+    secondHeartbeat: { name: 'StoreError', outcome: 'none' },
+  })
+  proxy.cut()
+  t.ok(await eventually(() => store.heartbeat('a', 4).catch(() => undefined)))
+  await eventually(() => saveLeases(store, newLease('l')).catch(() => undefined))
+  t.ok(await store.view('a'))
+})
+
+t.test('a commit that nobody answers may have happened', async (t) => {
+  const { url } = await usePostgres(t)
+  const [store, proxy] = await openedThroughProxy(t, url, { statementTimeoutMs: 2_000 })
+  await join(store, ['a'])
+  // Of this change only the commit is left when the answers stop.
+  const error = await rejectionOf(
+    store.change(undefined, async (change) => {
+      await change.saveLeases([newLease('l')])
+      await change.nodes()
+      proxy.toClient.drop()
+    }),
+  )
+  t.match(error, { name: 'StoreError', outcome: 'unknown' })
+  const direct = await opened(t, url)
+  await eventually(async () => (await direct.snapshot()).leases.length === 1)
+})
+
+t.test('a process that freezes in the middle of a change does not stop the others', async (t) => {
+  const { url } = await usePostgres(t)
+  const [frozen, proxy] = await openedThroughProxy(t, url, { statementTimeoutMs: 3_000 })
+  const other = await opened(t, url, { statementTimeoutMs: 20_000 })
+  await join(other, ['a'])
+  const begun = gate()
+  const thawed = gate()
+  const change = rejectionOf(
+    frozen.change(undefined, async (change) => {
+      await change.addNode(newNode('frozen'), 1)
+      begun.open()
+      await thawed.opened
+      await change.addNode(newNode('thawed'), 1)
+    }),
+  )
+  await begun.opened
+  proxy.toServer.hold()
+  t.equal(await join(other, ['b']), 2)
+  proxy.toServer.release()
+  thawed.open()
+  t.match(await change, { name: 'StoreError', outcome: 'none' })
+  t.same(
+    (await other.snapshot()).nodes.map(({ id }) => id),
+    ['a', 'b'],
+  )
+})
+
+t.test('a change gives up waiting for a revision row that is held by force', async (t) => {
+  const { url } = await usePostgres(t)
+  const admin = await connected(t, url)
+  const store = await opened(t, url, { statementTimeoutMs: 1_000 })
+  await join(store, ['a'])
+  await admin.query('begin')
+  await admin.query('select * from coordination_meta for update')
+  t.match(await rejectionOf(join(store, ['b'])), {
+    name: 'StoreError',
+    outcome: 'none',
+    message: /lock timeout/,
+  })
+  t.ok(await store.heartbeat('a', 1), 'heartbeats wait for no change')
+  await admin.query('rollback')
+  t.equal(await join(store, ['b']), 2)
+})
+
+t.test('the time a change tells is not older than what it has waited for', async (t) => {
+  const { url } = await usePostgres(t)
+  const admin = await connected(t, url)
+  const store = await opened(t, url)
+  await join(store, ['a'])
+  await admin.query('begin')
+  await admin.query('select * from coordination_meta for update')
+  const change = store.change(undefined, async ({ nowMs }) => nowMs)
+  await eventually(async () => {
+    const { rows } = await admin.query("select from pg_stat_activity where wait_event_type = 'Lock'")
+    return rows.length > 0
+  })
+  const { rows } = await admin.query('select (extract(epoch from clock_timestamp()) * 1000)::float8 as now')
+  await admin.query('commit')
+  t.ok((await change).result >= Math.floor(rows[0].now))
+})
+
+t.test('a change that the database undoes for the sake of another is made again', async (t) => {
+  const { url } = await usePostgres(t)
+  const admin = await connected(t, url)
+  const store = await opened(t, url)
+  await failInserts(admin, '40001', 2)
+  let tries = 0
+  const revision = await commit(store, async (change) => {
+    tries += 1
+    await change.record([{ type: 'thing.happened', subject: 'a' }])
+  })
+  t.equal(tries, 3)
+  t.equal(revision, 1)
+  t.equal((await store.events(10)).length, 1)
+})
+
+t.test(
+  'a change that fails otherwise is not made again, and what its work makes of that does not matter',
+  async (t) => {
+    const { url } = await usePostgres(t)
+    const admin = await connected(t, url)
+    const store = await opened(t, url)
+    await failInserts(admin, 'P0001', 1)
+    const error = await rejectionOf(
+      store.change(undefined, async (change) => {
+        await change.addNode(newNode('a'), 1)
+        await change.record([{ type: 'thing.happened', subject: 'a' }])
+        await change.nodes().catch(() => undefined)
+      }),
+    )
+    t.match(error, { name: 'StoreError', outcome: 'none', message: /P0001/ })
+    t.same((await store.snapshot()).nodes, [])
+    t.equal(await join(store, ['a']), 1)
+  },
+)
+
+t.test('nothing is committed asynchronously, whatever the database does by default', async (t) => {
+  const { url } = await usePostgres(t)
+  const admin = await connected(t, url)
+  await (await opened(t, url)).close()
+  await admin.query(`
+    create table seen (what text, setting text);
+    create function note() returns trigger language plpgsql as $$ begin
+      insert into seen values (tg_table_name || ' ' || tg_op, current_setting('synchronous_commit')); return null;
+    end $$;
+    create trigger note after insert or update on coordination_nodes for each row execute function note()`)
+  for (const [setting, expected] of [
+    ['off', 'on'],
+    ['remote_apply', 'remote_apply'],
+    ['local', 'local'],
+  ]) {
+    await admin.query(`do $$ begin
+      execute format('alter database %I set synchronous_commit = ${setting}', current_database()); end $$`)
+    const store = await opened(t, url)
+    await join(store, [setting ?? ''])
+    await store.heartbeat(setting ?? '', 1)
+    await store.close()
+    const { rows } = await admin.query('delete from seen returning *')
+    t.same(rows, [
+      { what: 'coordination_nodes INSERT', setting: expected },
+      { what: 'coordination_nodes UPDATE', setting: expected },
+    ])
+  }
+})
+
+t.test('text that PostgreSQL cannot store does not fail the change it explains', async (t) => {
+  const { url } = await usePostgres(t)
+  const store = await opened(t, url)
+  const reason = 'nul \0, half \ud83d a pair, a whole one \ud83d\ude00, \\u0000 and \\ud83d spelt out, "\n'
+  await commit(store, (change) =>
+    change.record([{ type: 'x', subject: 'y', reason, detail: { [reason]: [reason] } }]),
+  )
+  const stored = reason.replace('\0', '\ufffd').replace(/\ud83d(?!\ude00)/, '\ufffd')
+  t.match(await store.events(1), [{ reason: stored, detail: { [stored]: [stored] } }])
+})
+
+t.test('hints', async (t) => {
+  t.test('a notification is sent only when a change tells somebody else', async (t) => {
+    const { url } = await usePostgres(t)
+    const store = await opened(t, url)
+    const notified = await notifications(t, url)
+    await join(store, ['a', 'b'])
+    const asA = (operation: number, told: string[]) =>
+      store.change({ node: 'a', operation }, async (change) => {
+        await change.saveLeases([newLease('l')])
+        await change.tell(new Set(told))
+      })
+    await store.heartbeat('a', 1)
+    await asA(2, [])
+    await asA(3, ['a'])
+    await rejectionOf(
+      store.change(undefined, async (change) => {
+        await change.tell(new Set(['b']))
+        await change.nodes()
+        throw new Error('no')
+      }),
+    )
+    await asA(4, ['a', 'b'])
+    await eventually(() => notified.length > 0)
+    await asA(5, ['b'])
+    await eventually(() => notified.length > 1)
+    t.equal(notified.length, 2)
+  })
+
+  t.test('only those who are told wake, however many that are', async (t) => {
+    const { url } = await usePostgres(t)
+    const [store, other] = [await opened(t, url), await opened(t, url)]
+    const woken: string[] = []
+    for (const node of ['a', 'b', 'c']) other.listen(node, () => woken.push(node))
+    const tell = (nodes: string[]) => commit(store, (change) => change.tell(new Set(nodes)))
+    await tell(['b'])
+    await eventually(() => woken.length === 1)
+    await tell(['a', 'c'])
+    await eventually(() => woken.length === 3)
+    t.same(woken, ['b', 'a', 'c'])
+    await tell(Array.from({ length: 2_000 }, (_, index) => `node-${index}`))
+    await eventually(() => woken.length === 6)
+  })
+
+  t.test('when the listening connection has been lost it comes back, and everybody wakes once', async (t) => {
+    const { url } = await usePostgres(t)
+    const admin = await connected(t, url)
+    const store = await opened(t, url)
+    const other = await opened(t, url)
+    let woken = 0
+    store.listen('a', () => {
+      woken += 1
+    })
+    await terminateStores(admin)
+    await eventually(() => woken > 0, { until: 'the listener is woken, for it may have missed something' })
+    const before = woken
+    await eventually(() => commit(other, (change) => change.tell(new Set(['a']))).catch(() => undefined))
+    await eventually(() => woken > before)
+  })
+
+  t.test(
+    'two namespaces in one schema, and one namespace in two schemas, do not wake each other',
+    async (t) => {
+      const { url } = await usePostgres(t)
+      const admin = await connected(t, url)
+      await admin.query('create schema one; create schema "Two, too"')
+      const stores = [
+        await opened(t, withSearchPath(url, 'one'), { namespace: 'x' }),
+        await opened(t, withSearchPath(url, 'one'), { namespace: 'y' }),
+        await opened(t, withSearchPath(url, '"Two, too"'), { namespace: 'x' }),
+      ]
+      const woken: number[] = []
+      for (const [index, store] of stores.entries()) store.listen('a', () => woken.push(index))
+      for (const [index, store] of stores.entries()) {
+        await commit(store, async (change) => {
+          await change.saveLeases([newLease(`lease of ${index}`)])
+          await change.tell(new Set(['a']))
+        })
+        await eventually(() => woken.length === index + 1)
+      }
+      t.same(woken, [0, 1, 2])
+      for (const [index, store] of stores.entries()) {
+        t.match(await store.snapshot(), { meta: { revision: 1 }, leases: [{ key: `lease of ${index}` }] })
+      }
+    },
+  )
+
+  t.test('without push nothing is sent or heard, but within a process nobody needs to wait', async (t) => {
+    const { url } = await usePostgres(t)
+    const notified = await notifications(t, url)
+    const store = await opened(t, url, { push: false })
+    t.equal(store.capabilities.push, false)
+    let woken = 0
+    const stop = store.listen('a', () => {
+      woken += 1
+    })
+    await commit(store, (change) => change.tell(new Set(['a', 'b'])))
+    t.equal(woken, 1)
+    stop()
+    stop()
+    await commit(store, (change) => change.tell(new Set(['a'])))
+    t.equal(woken, 1)
+    t.same(notified, [])
+  })
+})
+
+t.test('a fence', async (t) => {
+  const { url } = await usePostgres(t)
+  const store = await opened(t, url)
+  const client = await connected(t, url)
+  const claim = { key: 'l', node: 'a', token: 7 }
+  await join(store, ['a', 'b'])
+  const held = () => saveLeases(store, newLease('l', { holder: 'a', token: 7 }), newLease('free'))
+  await held()
+
+  t.test('holds a lease that a change then sees, leaves alone, and does not wait for', async (t) => {
+    await client.query('begin')
+    await store.fence(client, claim)
+    await commit(store, async (change) => {
+      const rows = await change.leases({ keys: ['l', 'free'] })
+      t.same(
+        rows.map(({ key, fenced }) => [key, fenced]),
+        [
+          ['free', false],
+          ['l', true],
+        ],
+      )
+      await change.saveLeases([newLease('free', { token: 1 })])
+      await change.deleteLeases(['l'])
+    })
+    const taken = rejectionOf(
+      saveLeases(store, newLease('free', { token: 2 }), newLease('l', { holder: 'b', token: 8 })),
+    )
+    t.match(await taken, { name: 'StoreError', outcome: 'none' })
+    await client.query('commit')
+    t.match((await store.snapshot()).leases, [
+      { key: 'free', token: 1 },
+      { key: 'l', holder: 'a', token: 7 },
+    ])
+  })
+
+  t.test('takes a transaction of Drizzle, nested ones too, as well as a client', async (t) => {
+    const pool = usePool(t, url)
+    const fencedIn = async (transaction: unknown, seen: () => Promise<unknown>): Promise<void> => {
+      await store.fence(transaction, claim)
+      t.equal(await seen(), true)
+    }
+    const isFenced = async () => {
+      const { result } = await store.change(undefined, (change) => change.leases({ keys: ['l'] }))
+      return result[0]?.fenced
+    }
+    await drizzle({ client: pool }).transaction(async (tx) => fencedIn(tx, isFenced))
+    await drizzle({ client: pool }).transaction((tx) => tx.transaction(async (tx) => fencedIn(tx, isFenced)))
+    await drizzle({ client }).transaction(async (tx) => fencedIn(tx, isFenced))
+    t.equal(await isFenced(), false)
+  })
+
+  t.test('refuses what is not an open transaction of this database', async (t) => {
+    const pool = usePool(t, url)
+    const elsewhere = await connected(t, (await usePostgres(t)).url)
+    await elsewhere.query('begin')
+    const refused: [string, unknown][] = [
+      ['a client outside of a transaction', client],
+      ['a pool', pool],
+      ["Drizzle's database on a pool", drizzle({ client: pool })],
+      ["Drizzle's database on a client", drizzle({ client })],
+      ['another database', elsewhere],
+      ['a URL', url],
+      ['nothing', undefined],
+    ]
+    for (const [what, target] of refused) {
+      const error = await rejectionOf(store.fence(target, claim))
+      t.match(error, { name: 'CoordinationError', code: 'WCO_FENCE_TARGET' }, what)
+    }
+  })
+
+  t.test('finds its lease whatever search_path and isolation the transaction has', async () => {
+    await client.query('begin isolation level serializable; set local search_path = pg_catalog')
+    await store.fence(client, claim)
+    await client.query('commit')
+  })
+
+  t.test('fails when the lease was taken over, also behind the back of an old snapshot', async (t) => {
+    await client.query('begin')
+    t.type(await rejectionOf(store.fence(client, { ...claim, token: 6 })), FencedError)
+    await client.query('rollback')
+    await client.query('begin isolation level repeatable read')
+    await client.query('select 1 from coordination_nodes')
+    await saveLeases(store, newLease('l', { holder: 'b', token: 8 }))
+    const error = await rejectionOf(store.fence(client, claim))
+    t.type(error, FencedError)
+    t.match(error, { cause: { code: '40001' } })
+    await client.query('rollback')
+    await held()
+  })
+
+  t.test('leaves the database its own error when the lease was touched and not lost', async (t) => {
+    await client.query('begin isolation level repeatable read')
+    await client.query('select 1 from coordination_nodes')
+    await saveLeases(store, newLease('l', { holder: 'a', token: 7, waiters: ['b'] }))
+    t.match(await rejectionOf(store.fence(client, claim)), { code: '40001', severity: 'ERROR' })
+    await client.query('rollback')
+  })
+
+  t.test('fails when the node is gone, even if the lease still names it', async (t) => {
+    await commit(store, (change) => change.bury('a'))
+    await client.query('begin')
+    t.type(await rejectionOf(store.fence(client, claim)), FencedError)
+    await client.query('rollback')
+  })
+})
+
+t.test("an application's pool", async (t) => {
+  t.test('serves the store and outlives it', async (t) => {
+    const { url } = await usePostgres(t)
+    const pool = usePool(t, url, { application_name: 'shop' })
+    const store = await opened(t, pool)
+    await join(store, ['a'])
+    t.ok(await store.heartbeat('a', 1))
+    t.ok(await store.view('a'))
+    await store.prune({ eventsForMs: 0, events: 0, goneNodesForMs: 0 })
+    const { rows } = await pool.query(
+      "select count(*)::int as n from pg_stat_activity where application_name = 'shop' and datname = current_database()",
+    )
+    t.equal(rows[0].n, 2, 'one connection of the pool, and one for heartbeats')
+    await store.close()
+    await store.close()
+    t.equal((await pool.query('select 1 as one')).rows[0].one, 1)
+    t.equal(pool.listenerCount('error'), 0)
+    t.match(await rejectionOf(store.view('a')), { name: 'StoreError', outcome: 'none' })
+  })
+
+  t.test('keeps its own settings', async (t) => {
+    const { url } = await usePostgres(t)
+    const pool = usePool(t, url, { max: 1 })
+    const settings = async () =>
+      (await pool.query("select name, setting from pg_settings where source in ('session', 'client')")).rows
+    const before = await settings()
+    const store = await opened(t, pool)
+    await join(store, ['a'])
+    await store.view('a')
+    await store.look()
+    t.same(await settings(), before)
+  })
+
+  t.test('may find its schema by what it does to each connection', async (t) => {
+    const { url } = await usePostgres(t)
+    await (await connected(t, url)).query('create schema hidden')
+    const pool = usePool(t, url)
+    pool.on('connect', (client: ClientBase) => void client.query('set search_path = hidden'))
+    const store = await opened(t, pool)
+    await join(store, ['a'])
+    t.ok(await store.heartbeat('a', 1))
+    const { rows } = await pool.query("select from pg_tables where schemaname = 'hidden'")
+    t.ok(rows.length > 0)
+  })
+
+  t.test('loses a connection that has failed, and no more', async (t) => {
+    const { url } = await usePostgres(t)
+    const admin = await connected(t, url)
+    const pool = usePool(t, url, { max: 1 })
+    const store = await opened(t, pool)
+    await failInserts(admin, 'P0001', 1)
+    t.type(
+      await rejectionOf(commit(store, (change) => change.record([{ type: 'x', subject: 'y' }]))),
+      StoreError,
+    )
+    t.equal((await pool.query('select 1 as one')).rows[0].one, 1)
+    t.equal(await join(store, ['a']), 1)
+  })
+
+  t.test('that is used up makes a verb fail in time and not for ever', async (t) => {
+    const { url } = await usePostgres(t)
+    const pool = usePool(t, url, { max: 1 })
+    const store = await opened(t, pool, { statementTimeoutMs: 1_000 })
+    const client = await pool.connect()
+    t.match(await rejectionOf(store.view('a')), { name: 'StoreError', outcome: 'none' })
+    client.release()
+    t.equal(await store.view('a'), undefined)
+    t.equal(pool.idleCount, 1)
+  })
+})
+
+t.test('opening', async (t) => {
+  t.test(
+    'a database that cannot be reached is named, with what to check, and never with the password',
+    async (t) => {
+      const { url } = await usePostgres(t)
+      const missing = new URL(url)
+      missing.pathname = '/not_there'
+      missing.password ||= 'hunter2'
+      for (const [database, expected] of [
+        [
+          'postgres://someone:hunter2@127.0.0.1:1/shop',
+          /"shop" at 127.0.0.1:1 .*ECONNREFUSED.* Check host and port/,
+        ],
+        ['postgres://someone:hunter2@localhost:1/shop', /"shop" at localhost:1 .*ECONNREFUSED/],
+        [missing.href, /"not_there" at .* Create the database/],
+      ] as const) {
+        const error = await rejectionOf(openPostgresStore(options(database)))
+        t.match(error, { name: 'StoreError', outcome: 'none', message: expected })
+        t.notMatch(`${describe(error)}`, new RegExp(missing.password))
+      }
+      const unreadable = await rejectionOf(
+        openPostgresStore(options('postgres://someone:hunter2@127.0.0.1:99999/shop')),
+      )
+      t.match(unreadable, { name: 'CoordinationError', code: 'WCO_OPTIONS' })
+      t.notMatch(describe(unreadable), /hunter2/)
+    },
+  )
+
+  t.test('a database that does not answer ends the attempt', async (t) => {
+    const { url } = await usePostgres(t)
+    const proxy = await useProxy(t, addressOf(url))
+    proxy.goSilent()
+    const error = await rejectionOf(
+      openPostgresStore(options(through(proxy, url), { statementTimeoutMs: 500 })),
+    )
+    t.match(error, { name: 'StoreError', outcome: 'none' })
+    await eventually(() => proxy.connections === 0, { until: 'nothing is left open' })
+  })
+
+  t.test('any number of processes may start at once on an empty database', async (t) => {
+    const { url } = await usePostgres(t)
+    const stores = await Promise.all(Array.from({ length: 8 }, () => opened(t, url)))
+    const revisions = await Promise.all(stores.map((store, index) => join(store, [`node-${index}`])))
+    t.same(
+      revisions.sort((a, b) => a - b),
+      [1, 2, 3, 4, 5, 6, 7, 8],
+    )
+  })
+
+  t.test('a role that may not look at the log, nor create anything, can run a store', async (t) => {
+    const { url } = await usePostgres(t)
+    const admin = await connected(t, url)
+    const privileged = await opened(t, url)
+    const role = `clerk_${process.pid}`
+    await admin.query(`
+      create role ${role} login password 'clerk';
+      grant usage on schema public to ${role};
+      grant select, insert, update, delete on all tables in schema public to ${role};
+      revoke create on schema public from public;
+      revoke execute on function pg_current_wal_lsn() from public`)
+    t.teardown(() => onServer(url, `drop role ${role}`))
+    const clerks = new URL(url)
+    clerks.username = role
+    clerks.password = 'clerk'
+    const store = await opened(t, clerks.href)
+    await join(store, ['a'])
+    const [mine, theirs] = await Promise.all([store.heartbeat('a', 1), privileged.view('a')])
+    t.match(mine?.serverIdentity, /^\d+$/)
+    t.match(theirs?.serverIdentity, /^\d+\.[0-9A-F]{8}$/)
+    await store.close()
+    await admin.query(`drop owned by ${role}`)
+  })
+
+  t.test('a connection bears the name of this library, unless the application has given one', async (t) => {
+    const { url } = await usePostgres(t)
+    const admin = await connected(t, url)
+    await opened(t, url)
+    t.ok((await storeProcesses(admin)).length > 0)
+    const named = new URL(url)
+    named.searchParams.set('application_name', 'shop')
+    await opened(t, named.href)
+    const { rows } = await admin.query("select from pg_stat_activity where application_name = 'shop'")
+    t.ok(rows.length > 0)
+  })
+})
+
+t.test('behind a pooler', async (t) => {
+  const { url } = await usePostgres(t)
+  const proxy = await useProxy(t, addressOf(url))
+  proxy.cutAtAnswer((bytes) => disguised(bytes) && false)
+  const warnings: string[] = []
+  const store = await opened(t, through(proxy, url), { onWarning: (message) => warnings.push(message) })
+  await join(store, ['a'])
+  t.ok(await store.heartbeat('a', 1))
+  t.ok(await store.view('a'))
+  await store.look()
+  await saveLeases(store, newLease('l', { holder: 'a' }))
+  await store.prune({ eventsForMs: 0, events: 0, goneNodesForMs: 0 })
+
+  t.test('nothing is pushed, and the application is told', async (t) => {
+    t.equal(store.capabilities.push, false)
+    t.match(warnings, [/pooler/])
+  })
+
+  t.test('no connection is given names or settings that another client might meet', async (t) => {
+    const sent = await queriesOf(async () => {
+      await store.heartbeat('a', 2)
+      await store.view('a')
+    })
+    t.same(
+      sent.map(({ name, text }) => `${name} ${text.split(/[ \n]/)[0]}`),
+      [' with', 'undefined begin', ' with', 'undefined commit'],
+    )
+  })
+})
+
+/** A server names its process as it takes a connection; a pooler makes one up. */
+function disguised(bytes: Buffer): true {
+  const at = bytes.indexOf(Buffer.from([0x4b, 0, 0, 0, 12]))
+  if (at >= 0) bytes.writeInt32BE(1, at + 5)
+  return true
+}
+
+function options(database: string | Pool, more: Partial<PostgresOptions> = {}): PostgresOptions {
+  return {
+    database,
+    namespace,
+    statementTimeoutMs: 30_000,
+    migrate: true,
+    push: true,
+    onWarning: () => undefined,
+    ...more,
+  }
+}
+
+async function opened(
+  t: Test,
+  database: string | Pool,
+  more: Partial<PostgresOptions> = {},
+): Promise<PostgresStore> {
+  const store = await openPostgresStore(options(database, more))
+  t.teardown(() => store.close())
+  return store
+}
+
+async function openedThroughProxy(
+  t: Test,
+  url: string,
+  more: Partial<PostgresOptions> = {},
+): Promise<[PostgresStore, TcpProxy]> {
+  const proxy = await useProxy(t, addressOf(url))
+  return [await opened(t, through(proxy, url), more), proxy]
+}
+
+function addressOf(url: string): { host: string; port: number } {
+  const { hostname, port } = new URL(url)
+  return { host: hostname, port: Number(port || 5432) }
+}
+
+function through(proxy: TcpProxy, url: string): string {
+  const way = new URL(url)
+  way.hostname = '127.0.0.1'
+  way.port = String(proxy.port)
+  return way.href
+}
+
+function withSearchPath(url: string, path: string): string {
+  const elsewhere = new URL(url)
+  elsewhere.searchParams.set('options', `-c search_path=${path.replace(/[\\ ]/g, '\\$&')}`)
+  return elsewhere.href
+}
+
+async function connected(t: Test, url: string): Promise<Client> {
+  const client = new pg.Client({ connectionString: url, application_name: 'test' })
+  // A database that is dropped at the end of a test ends whoever is connected.
+  client.on('error', () => undefined)
+  await client.connect()
+  t.teardown(() => client.end())
+  return client
+}
+
+function usePool(t: Test, url: string, more: pg.PoolConfig = {}): Pool {
+  const pool = new pg.Pool({ connectionString: url, ...more })
+  t.teardown(() => pool.end())
+  return pool
+}
+
+async function onServer(url: string, sql: string): Promise<void> {
+  const server = new URL(url)
+  server.pathname = '/postgres'
+  const client = new pg.Client({ connectionString: server.href })
+  await client.connect()
+  await client.query(sql)
+  await client.end()
+}
+
+async function updatesOfNodes(client: Client): Promise<{ all: number; heapOnly: number }> {
+  const { rows } = await client.query(
+    "select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where relname = 'coordination_nodes'",
+  )
+  return { all: Number(rows[0]?.n_tup_upd ?? 0), heapOnly: Number(rows[0]?.n_tup_hot_upd ?? 0) }
+}
+
+/** What any client of the driver sends while `work` runs. */
+async function queriesOf(
+  work: () => Promise<unknown>,
+): Promise<{ name: string | undefined; text: string }[]> {
+  const { query } = pg.Client.prototype
+  const sent: { name: string | undefined; text: string }[] = []
+  pg.Client.prototype.query = function (this: Client, ...args: unknown[]) {
+    const [first] = args
+    sent.push(
+      typeof first === 'string'
+        ? { name: undefined, text: first }
+        : (first as pg.QueryConfig & { name: string }),
+    )
+    return Reflect.apply(query, this, args)
+  }
+  try {
+    await work()
+  } finally {
+    pg.Client.prototype.query = query
+  }
+  return sent
+}
+
+async function storeProcesses(client: Client): Promise<number[]> {
+  const { rows } = await client.query(
+    "select pid from pg_stat_activity where application_name = 'fastify-worker-coordination' and datname = current_database()",
+  )
+  return rows.map(({ pid }) => pid)
+}
+
+async function terminateStores(client: Client): Promise<number> {
+  const processes = await storeProcesses(client)
+  await client.query('select pg_terminate_backend(pid) from unnest($1::int[]) as pid', [processes])
+  return processes.length
+}
+
+/** Lets the next insertions of events fail, as often as that, with an error of this state. */
+async function failInserts(client: Client, state: string, times: number): Promise<void> {
+  await client.query(`
+    create sequence failures;
+    create function fail() returns trigger language plpgsql as $$ begin
+      if nextval('failures') <= ${times} then
+        raise exception 'failing with ${state}' using errcode = '${state}';
+      end if;
+      return new;
+    end $$;
+    create trigger fail before insert on coordination_events for each statement execute function fail()`)
+}
+
+/** What is notified on the channel of the namespace in the schema `public`. */
+async function notifications(t: Test, url: string): Promise<string[]> {
+  const client = await connected(t, url)
+  const payloads: string[] = []
+  client.on('notification', ({ payload }) => payloads.push(payload ?? ''))
+  await client.query(`listen ${channelOf('public', namespace)}`)
+  return payloads
+}
+
+/** Everything that a log of this error could show. */
+function describe(error: unknown): string {
+  const seen: unknown[] = []
+  for (let at = error; at instanceof Error; at = at.cause) {
+    seen.push(at.message, at.stack, JSON.stringify(at), Object.values(at))
+  }
+  return JSON.stringify(seen)
+}

@@ -1,0 +1,148 @@
+/** A TCP proxy on loopback that does to a connection what networks do. */
+import { once } from 'node:events'
+import { connect, createServer, type Socket } from 'node:net'
+import type { Lifetime } from './databases.js'
+
+/** A way to a server that can be disturbed at will. */
+export interface TcpProxy {
+  readonly port: number
+  readonly toServer: Direction
+  readonly toClient: Direction
+  /** How many connections there are now. */
+  readonly connections: number
+  /**
+   * Breaks each connection when the server has answered with bytes that match; until then all passes. Answers when
+   * it has first happened.
+   */
+  cutAtAnswer(matches: (bytes: Buffer) => boolean): Promise<void>
+  /** Swallows everything in both directions, on the connections there are and on new ones, and breaks nothing. */
+  goSilent(): void
+  /** Breaks all connections. New ones pass again, undisturbed. */
+  cut(): void
+  /** As `cut`, but the client is told at once and rudely, as by a machine that knows nothing of the connection. */
+  reset(): void
+  /** Breaks all connections, and new ones at once, until `cut` or `reset`. */
+  refuse(): void
+}
+
+/** What becomes of the bytes that go one way. */
+export interface Direction {
+  /** How much later they arrive. */
+  delayMs: number
+  /** Keeps them back until `release`. */
+  hold(): void
+  /** Lets go what was held, and what comes after. */
+  release(): void
+  /** Loses them for ever, without breaking anything. */
+  drop(): void
+}
+
+/** Whether the server says that it has committed. */
+export function answersCommit(bytes: Buffer): boolean {
+  return bytes.includes('COMMIT\0')
+}
+
+/** A proxy to a server, which ends with the test. */
+export async function useProxy(t: Lifetime, target: { host: string; port: number }): Promise<TcpProxy> {
+  const clients = new Set<Socket>()
+  const toServer = new Way()
+  const toClient = new Way()
+  let refusing = false
+  let isLast: (bytes: Buffer) => boolean = () => false
+  let happened: () => void = () => undefined
+  const server = createServer((client) => {
+    if (refusing) return void client.resetAndDestroy()
+    const upstream = connect(target)
+    clients.add(client)
+    client.once('close', () => clients.delete(client))
+    link(client, upstream, (bytes) => toServer.pass(bytes, upstream))
+    link(upstream, client, (bytes) => {
+      if (!isLast(bytes)) return toClient.pass(bytes, client)
+      cut()
+      happened()
+    })
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    cut()
+    server.close()
+  })
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('The proxy has no port')
+  return {
+    port: address.port,
+    toServer,
+    toClient,
+    get connections() {
+      return clients.size
+    },
+    cutAtAnswer(matches) {
+      isLast = matches
+      return new Promise((resolve) => {
+        happened = resolve
+      })
+    },
+    goSilent() {
+      toServer.drop()
+      toClient.drop()
+    },
+    cut,
+    reset: () => cut((client) => client.resetAndDestroy()),
+    refuse() {
+      cut()
+      refusing = true
+    },
+  }
+
+  function cut(end: (client: Socket) => void = (client) => client.destroy()): void {
+    refusing = false
+    isLast = () => false
+    for (const way of [toServer, toClient]) way.clear()
+    for (const client of clients) end(client)
+  }
+}
+
+/** When one side goes, so does the other. */
+function link(from: Socket, to: Socket, pass: (bytes: Buffer) => void): void {
+  from.setNoDelay(true)
+  from.on('data', pass)
+  from.on('error', () => to.destroy())
+  from.on('close', () => to.destroy())
+}
+
+class Way implements Direction {
+  delayMs = 0
+  #held: (() => void)[] | undefined
+  #dropping = false
+
+  hold(): void {
+    this.#held ??= []
+  }
+
+  release(): void {
+    const held = this.#held ?? []
+    this.#held = undefined
+    for (const send of held) send()
+  }
+
+  drop(): void {
+    this.#dropping = true
+  }
+
+  /** Undisturbed again; what was held is lost. */
+  clear(): void {
+    this.delayMs = 0
+    this.#held = undefined
+    this.#dropping = false
+  }
+
+  pass(bytes: Buffer, to: Socket): void {
+    if (this.#dropping) return
+    const send = (): void => {
+      if (this.#held !== undefined) this.#held.push(send)
+      else if (!to.destroyed) to.write(bytes)
+    }
+    if (this.delayMs > 0) setTimeout(send, this.delayMs)
+    else send()
+  }
+}
