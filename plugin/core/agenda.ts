@@ -10,7 +10,7 @@ import type { Reading } from './clock.js'
 import { barrierOpen, isBlocked } from './draft.js'
 import { type Circumstances, type Holdings, isRecognised } from './holdings.js'
 import type { LeaseRow, WorkerRow } from './store.js'
-import { blockWaitMs, type Timing } from './timing.js'
+import type { Timing } from './timing.js'
 import { surelyElapsedMs } from './trust.js'
 
 /** What is to be done. */
@@ -88,6 +88,7 @@ class Comparison {
       withdraw: this.#withdraw,
       replan: this.#replan,
       waived: this.#waived,
+      longestTtlMs: this.#in.longestTtlMs,
     }
     return { wishes, dueInMs: this.#dueInMs }
   }
@@ -190,7 +191,7 @@ class Comparison {
   #mayPassBlocks(leases: readonly LeaseRow[]): boolean {
     const { view } = this.#in
     const blocked = leases.filter((lease) => isBlocked(lease, (node) => view.gone.has(node)))
-    const waitMs = blockWaitMs(this.#timing)
+    const waitMs = this.#in.blockWaitMs
     const passed = blocked.filter((lease) =>
       this.#overdue(`block:${lease.key}@${lease.blockedToken}`, waitMs),
     )

@@ -65,6 +65,8 @@ export interface Wishes {
   readonly replan: readonly string[]
   /** Blocks this node has itself seen stand for the whole block wait. */
   readonly waived: readonly Held[]
+  /** The longest ttl it reckoned with in waiting; a longer one that it did not know of makes the wait void. */
+  readonly longestTtlMs: number
 }
 
 /** What a change answers to the node that made it, over and above its result. */
@@ -127,7 +129,7 @@ export async function join(
     detail: { name: node.name, cluster: node.cluster },
   })
   draft.concern([node.id])
-  await electWatchers(draft)
+  await noteNodes(draft)
   await draft.write()
   return 'joined'
 }
@@ -171,9 +173,10 @@ export async function settle(change: Change, node: string, wishes: Wishes): Prom
     .filter(({ key }) => (draft.lease(key)?.worker ?? null) !== null)
     .map(({ key }) => key)
   if (change.session?.state === 'active') {
-    for (const key of wishes.claim) claim(draft, node, key, wishes.waived)
+    const waived = change.meta.longestTtlMs > wishes.longestTtlMs ? [] : wishes.waived
+    for (const key of wishes.claim) claim(draft, node, key, waived)
     for (const wish of wishes.acquire) {
-      if (!refused.includes(wish.key)) await acquire(draft, node, wish, wishes.waived)
+      if (!refused.includes(wish.key)) await acquire(draft, node, wish, waived)
     }
   }
   draft.concern([node])
@@ -181,8 +184,19 @@ export async function settle(change: Change, node: string, wishes: Wishes): Prom
   return { refused }
 }
 
-/** Declares nodes gone whose beats have stood still, if they still do. Answers those it buried. */
-export async function bury(change: Change, beats: readonly Beat[], by: string): Promise<string[]> {
+/**
+ * Declares nodes gone whose beats have stood still, if they still do. Answers those it buried.
+ *
+ * @param longestTtlMs the ttl by which they were watched. If a node with a longer one has joined since, it may
+ *   be one of these, and nobody is buried.
+ */
+export async function bury(
+  change: Change,
+  beats: readonly Beat[],
+  longestTtlMs: number,
+  by: string,
+): Promise<string[]> {
+  if (change.meta.longestTtlMs > longestTtlMs) return []
   const buried: string[] = []
   for (const beat of beats) if (await change.bury(beat.id, beat.beat)) buried.push(beat.id)
   if (buried.length > 0)
@@ -225,7 +239,7 @@ export async function drain(
   }
   draft.concern([node])
   draft.record({ type: draining ? 'node.draining' : 'node.resumed', subject: node, node, ...by })
-  await electWatchers(draft)
+  await noteNodes(draft)
   await draft.write()
   return 'done'
 }
@@ -575,7 +589,7 @@ async function sortOut(
     touched.map((lease) => lease.key),
     rows.flatMap((row) => row.workers),
   )
-  await electWatchers(draft)
+  await noteNodes(draft)
   await draft.write()
 }
 
@@ -658,14 +672,20 @@ async function passOver(draft: Draft, key: string, target: string): Promise<void
     draft.record({ type: 'target.passed-over', subject: key, node: target })
 }
 
-/** The two oldest active nodes look for the dead; draining ones only when nobody else is there. */
-async function electWatchers(draft: Draft): Promise<void> {
+/**
+ * Brings the revision row up to date about the nodes: the two oldest active ones look for the dead (draining
+ * ones only when nobody else is there), and the longest ttl is what all of them wait by.
+ */
+async function noteNodes(draft: Draft): Promise<void> {
   draft.nodesChanged()
   const nodes = await draft.standing()
   const active = nodes.filter((node) => node.state === 'active')
   const watchers = (active.length > 0 ? active : nodes).slice(0, 2).map((node) => node.id)
-  const before = draft.change.meta.watchers
-  if (watchers.length === before.length && watchers.every((id, at) => id === before[at])) return
-  await draft.change.saveMeta({ watchers })
-  draft.concern([...before, ...watchers])
+  const longestTtlMs = Math.max(0, ...nodes.map((node) => node.ttlMs))
+  const { meta } = draft.change
+  const sameWatchers =
+    watchers.length === meta.watchers.length && watchers.every((id, at) => id === meta.watchers[at])
+  if (sameWatchers && longestTtlMs === meta.longestTtlMs) return
+  await draft.change.saveMeta({ watchers, longestTtlMs })
+  if (!sameWatchers) draft.concern([...meta.watchers, ...watchers])
 }

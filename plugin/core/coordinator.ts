@@ -29,7 +29,7 @@ import { checkName, leaseKey } from './names.js'
 import { KnownServer } from './server.js'
 import { describe, type Status } from './status.js'
 import type { Change, Retention, Scope, Store } from './store.js'
-import { backoffMs, blockWaitMs, type Timing } from './timing.js'
+import { backoffMs, type Timing } from './timing.js'
 import { parseWorker, Runner, type WorkerDefinition, type WorkerHandle, type WorkerState } from './worker.js'
 
 /** What a coordinator is told once, when it is made. */
@@ -116,7 +116,7 @@ export class Coordinator implements AsyncDisposable {
       clock,
       log: this.#log,
       events: this.#events,
-      server: new KnownServer(blockWaitMs(timing)),
+      server: new KnownServer(timing),
       holdings: this.#holdings,
       requests: this.#requests,
       runners: this.#runners,

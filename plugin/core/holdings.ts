@@ -18,6 +18,9 @@ export interface Circumstances {
   readonly node: string
   readonly view: OwnView
   readonly now: Reading
+  /** The longest ttl among all nodes, and how long a block must therefore be seen before it may be passed. */
+  readonly longestTtlMs: number
+  readonly blockWaitMs: number
   /** No claims while a new server is being waited out, or this node is closing. */
   readonly mayClaim: boolean
   /** The workers this node stands for, by key. */

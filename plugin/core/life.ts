@@ -102,7 +102,8 @@ export class Life {
     })
     this.#lookout = new Lookout(this.#session.id, store, clock, timing, {
       mayClaim: () => this.#in.server.mayClaim,
-      bury: (beats) => this.#bury(beats),
+      longestTtlMs: () => this.#in.server.longestTtlMs,
+      bury: (beats, longestTtlMs) => this.#bury(beats, longestTtlMs),
       attend: (findings) => this.#attend(findings),
       lookFailed: (error) => this.#failed(error, 'a look at the other nodes failed'),
     })
@@ -142,10 +143,18 @@ export class Life {
    * @returns false when this life cannot begin and another must be tried.
    */
   async join(): Promise<boolean> {
-    const { identity, labels, version, clock } = this.#in
+    const { identity, labels, version, timing, clock } = this.#in
     const declarations = this.#declarations()
     const workers = declarations.map((declaration) => declaration.key)
-    const node = { id: this.id, name: identity.node, cluster: identity.cluster, workers, labels, version }
+    const node = {
+      id: this.id,
+      name: identity.node,
+      cluster: identity.cluster,
+      workers,
+      labels,
+      version,
+      ttlMs: timing.ttlMs,
+    }
     this.#firstJoinSentAt ??= clock.read()
     const joined = await this.#change(this.#session.joinKey, (change) => join(change, node, declarations))
     if (joined.kind !== 'done' || joined.result === 'buried' || joined.view === undefined) return false
@@ -230,6 +239,8 @@ export class Life {
       node: this.id,
       view,
       now,
+      longestTtlMs: server.longestTtlMs,
+      blockWaitMs: server.blockWaitMs,
       mayClaim,
       runners,
       requests,
@@ -374,12 +385,12 @@ export class Life {
     this.#lost()
   }
 
-  async #bury(beats: readonly Beat[]): Promise<void> {
+  async #bury(beats: readonly Beat[], longestTtlMs: number): Promise<void> {
     const by = this.#in.identity.node
     await this.#turnstile.pass(async () => {
       if (this.#session.over) return
       await this.#own(
-        (change) => bury(change, beats, by),
+        (change) => bury(change, beats, longestTtlMs, by),
         undefined,
         (buried) => this.#buried(buried),
       )

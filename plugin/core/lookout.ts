@@ -18,7 +18,10 @@ import { Standstill } from './watch.js'
 export interface LookoutOwner {
   /** Whether targets can claim at all; they cannot while a new server is being waited out. */
   mayClaim(): boolean
-  bury(beats: readonly Beat[]): Promise<void>
+  /** The longest ttl among all nodes. */
+  longestTtlMs(): number
+  /** @param longestTtlMs the ttl by which they were watched. */
+  bury(beats: readonly Beat[], longestTtlMs: number): Promise<void>
   attend(findings: Findings): Promise<void>
   lookFailed(error: unknown): void
 }
@@ -50,8 +53,9 @@ export class Lookout {
     this.#alarm = new Alarm(clock, () => void this.#look())
     const waitMs = standstillMs(timing)
     const staleAfterMs = timing.ttlMs / 2
-    this.#nodes = new Standstill({ waitMs, staleAfterMs })
-    this.#watchers = new Standstill({ waitMs, staleAfterMs: staleAfterMs + timing.heartbeatMs })
+    const waitMsFor = (): number => standstillMs({ ttlMs: owner.longestTtlMs() })
+    this.#nodes = new Standstill({ waitMs, waitMsFor, staleAfterMs })
+    this.#watchers = new Standstill({ waitMs, waitMsFor, staleAfterMs: staleAfterMs + timing.heartbeatMs })
     this.#unclaimed = new Standstill({ waitMs: timing.claimTimeoutMs, staleAfterMs })
     this.#overdue = new Standstill({
       waitMs: timing.handoverTimeoutMs,
@@ -138,8 +142,12 @@ export class Lookout {
 
   async #bury(beats: readonly Beat[], ids: readonly string[]): Promise<void> {
     if (ids.length === 0) return
+    const longestTtlMs = this.#owner.longestTtlMs()
     try {
-      await this.#owner.bury(beats.filter((beat) => ids.includes(beat.id)))
+      await this.#owner.bury(
+        beats.filter((beat) => ids.includes(beat.id)),
+        longestTtlMs,
+      )
     } catch (error) {
       this.#owner.lookFailed(error)
     }

@@ -9,17 +9,35 @@
  */
 import type { Reading } from './clock.js'
 import type { ServerFacts } from './store.js'
+import { blockWaitMs, type Timing } from './timing.js'
 import { surelyElapsedMs } from './trust.js'
 
 export class KnownServer {
-  readonly #graceMs: number
+  readonly #timing: Timing
+  #longestTtlMs: number
+  #longestEverMs: number
   #identity: string | undefined
   #recorded: string | undefined
   #settled = false
   #graceFrom: Reading | undefined
 
-  constructor(graceMs: number) {
-    this.#graceMs = graceMs
+  constructor(timing: Timing) {
+    this.#timing = timing
+    this.#longestTtlMs = timing.ttlMs
+    this.#longestEverMs = timing.ttlMs
+  }
+
+  /**
+   * The longest ttl among all nodes, this one included. Who judges others by what stands still must wait by
+   * theirs, not by its own: they may be set differently, above all during a deploy.
+   */
+  get longestTtlMs(): number {
+    return this.#longestTtlMs
+  }
+
+  /** How long this node must itself have seen a block before it may claim all the same. */
+  get blockWaitMs(): number {
+    return blockWaitMs({ ...this.#timing, ttlMs: this.#longestTtlMs })
   }
 
   /** The identity last heard of; empty before the first answer. */
@@ -41,6 +59,8 @@ export class KnownServer {
     const changed = this.#identity !== undefined && this.#identity !== facts.serverIdentity
     const newRecord = this.#recorded !== facts.recordedIdentity
     this.#identity = facts.serverIdentity
+    this.#longestTtlMs = Math.max(this.#timing.ttlMs, facts.longestTtlMs)
+    this.#longestEverMs = Math.max(this.#longestEverMs, this.#longestTtlMs)
     this.#recorded = facts.recordedIdentity
     this.#settled = facts.identitySettled
     if (this.#settled || this.mustRecord) this.#graceFrom = undefined
@@ -48,9 +68,13 @@ export class KnownServer {
     return changed
   }
 
-  /** How long until this node has waited out the grace period; undefined when there is none. */
+  /**
+   * How long until this node has waited out the grace period; undefined when there is none. The longest ttl it
+   * has ever heard of counts, since the new server may have lost the row of that node.
+   */
   graceLeftMs(now: Reading): number | undefined {
     if (this.#graceFrom === undefined) return undefined
-    return Math.max(0, this.#graceMs - surelyElapsedMs(this.#graceFrom, now))
+    const graceMs = blockWaitMs({ ...this.#timing, ttlMs: this.#longestEverMs })
+    return Math.max(0, graceMs - surelyElapsedMs(this.#graceFrom, now))
   }
 }

@@ -34,6 +34,8 @@ export interface NodeRow {
   readonly labels: Readonly<Record<string, string>>
   /** The application's version, as it names itself; used to prefer newer nodes in a rolling deploy. */
   readonly version: string | null
+  /** Its trust in its leases never lasts longer than this after a heartbeat. */
+  readonly ttlMs: number
   /** Number of the latest change this session made; it only grows, so that a late one is refused. */
   readonly operation: number
   /** Number of the latest heartbeat; it only grows. */
@@ -114,6 +116,11 @@ export interface MetaRow {
   readonly revision: number
   /** The two oldest active nodes, who look for the dead; fewer when there are fewer. */
   readonly watchers: readonly string[]
+  /**
+   * The longest ttl of all nodes that are not gone: whoever judges others waits by this one, so that nodes
+   * with different settings can live side by side.
+   */
+  readonly longestTtlMs: number
   /** Every new token is greater than this. */
   readonly tokenFloor: number
   /** The server identity that was last recorded. Empty before the first change. */
@@ -159,6 +166,8 @@ export interface ServerFacts {
   /** {@link MetaRow.serverIdentity} and {@link MetaRow.identitySettled} as stored. */
   readonly recordedIdentity: string
   readonly identitySettled: boolean
+  /** {@link MetaRow.longestTtlMs} as stored. */
+  readonly longestTtlMs: number
 }
 
 /** The answer to a heartbeat that found its session alive. */
@@ -222,7 +231,15 @@ export interface Load {
 }
 
 /** A node at the moment it joins. */
-export type NewNode = Pick<NodeRow, 'id' | 'name' | 'cluster' | 'workers' | 'labels' | 'version'>
+export type NewNode = Pick<NodeRow, 'id' | 'name' | 'cluster' | 'workers' | 'labels' | 'version' | 'ttlMs'>
+
+/** Which events are asked for. */
+export interface EventQuery {
+  readonly limit: number
+  readonly after?: Pick<EventRow, 'revision' | 'position'>
+  readonly types?: readonly string[]
+  readonly subject?: string
+}
 
 /** What a change may alter of a node; the heartbeat's own columns are not among it. */
 export type NodePatch = Partial<Pick<NodeRow, 'state' | 'workers'>>
@@ -266,6 +283,8 @@ export interface Change {
    * that a heartbeat in flight either wins or finds itself gone. Answers whether it did.
    */
   bury(id: string, beat?: number): Promise<boolean>
+  /** Deletes the row of a node that is gone and that no lease names. */
+  forgetNode(id: string): Promise<void>
   /** Inserts or replaces, stamped with this change. */
   saveWorkers(rows: readonly WorkerRow[]): Promise<void>
   /** Inserts or replaces, stamped with this change. No row may be one that was read as fenced. */
@@ -342,8 +361,8 @@ export interface Store {
 
   snapshot(): Promise<Snapshot>
 
-  /** The latest events, newest first. */
-  events(limit: number): Promise<EventRow[]>
+  /** Events that match, newest first, or, when `after` is given, those after that place, oldest first. */
+  events(query: EventQuery): Promise<EventRow[]>
 
   /**
    * Runs `work` inside one ordered transaction and commits, unless it wrote nothing. When `work`

@@ -82,10 +82,11 @@ export function standstillMs({ ttlMs }: Pick<Timing, 'ttlMs'>): number {
 /**
  * How long a claimant must itself have seen a lease blocked on its revoked holder: {@link standstillMs}, and
  * the longest a change may take on top. Who sees a block while making it sees it before it is committed,
- * and until then heartbeats of the holder succeed without learning of it.
+ * and until then heartbeats of the holder succeed without learning of it. A commit that was held up on its
+ * way may take effect half a time limit after the limit.
  */
 export function blockWaitMs(timing: Pick<Timing, 'ttlMs' | 'statementTimeoutMs'>): number {
-  return standstillMs(timing) + timing.statementTimeoutMs
+  return standstillMs(timing) + Math.ceil(1.5 * timing.statementTimeoutMs)
 }
 
 /** How often a watcher looks: ttl/10. */

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { resolveTiming } from '../../plugin/core/timing.js'
 import type { Assignment, PassContext, WorkerDefinition } from '../../plugin/core/worker.js'
 import { World, type WorldNode } from '../support/world.js'
 
@@ -78,6 +79,22 @@ t.test('a node that stands still is buried after a ttl, and its work goes to ano
   t.ok(a.history.includes('trust.expired'))
   t.ok(a.history.includes('session.lost'))
   t.equal(holders(world.nodes, 'month-close').length, 1, 'it joined again and took nothing back')
+})
+
+t.test('a node with a longer ttl is judged by that, whatever the ttl of those who watch', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  const patient = await world.node('patient', { timing: resolveTiming({ ttlMs: 60_000 }) })
+  patient.coordinator.worker(leader('month-close'))
+  await world.start(a, b, patient)
+  a.coordinator.worker(leader('month-close'))
+  await world.advance(500)
+  world.freeze(patient)
+  await world.advance(world.timing.ttlMs * 3)
+  t.same(holders([a, b], 'month-close'), [], 'it may still trust, and nobody buries it')
+  await world.advance(20_000)
+  t.same(holders([a, b], 'month-close'), ['a'])
+  world.thaw(patient)
 })
 
 t.test('both watchers may die, and all nodes but one', async (t) => {
@@ -267,7 +284,7 @@ t.test('a forced release: the holder is alive and does not work', async (t) => {
   await world.advance(world.timing.heartbeatMs * 2)
   t.ok(a.history.includes('lease.ended global/month-close revoked'))
   t.same(holders(world.nodes, 'month-close'), [], 'blocked while the old holder may still be at work')
-  await world.advance(world.timing.ttlMs * 1.01 + world.timing.statementTimeoutMs)
+  await world.advance(world.timing.ttlMs * 1.01 + 1.5 * world.timing.statementTimeoutMs)
   t.same(holders(world.nodes, 'month-close'), ['b'], 'claimed once nobody can trust any more')
   for (const settle of release) settle()
 })
@@ -411,7 +428,9 @@ t.test('a new server identity: nobody claims until the old trust has surely ende
   await world.advance(1_000)
   await closed
   t.same(holders([b], 'month-close'), [])
-  await world.advance(world.timing.ttlMs * 1.01 + world.timing.statementTimeoutMs + world.timing.heartbeatMs)
+  await world.advance(
+    world.timing.ttlMs * 1.01 + 1.5 * world.timing.statementTimeoutMs + world.timing.heartbeatMs,
+  )
   t.same(holders([b], 'month-close'), ['b'])
   const after = (await b.coordinator.status()).leases[0]?.token ?? 0
   t.ok(after > before + 1e9, 'tokens leap ahead of everything the old server may have given')

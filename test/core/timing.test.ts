@@ -151,7 +151,7 @@ t.test('the durations that follow from the ttl', async (t) => {
   const timing = resolveTiming({})
   t.equal(trustMs(timing), 13_350)
   t.equal(standstillMs(timing), 15_150)
-  t.equal(blockWaitMs(timing), 18_150)
+  t.equal(blockWaitMs(timing), 19_650)
   t.equal(lookEveryMs(timing), 1_500)
   t.equal(lookEveryMs({ ttlMs: 999 }), 99)
 })

@@ -463,7 +463,10 @@ async function useStore(t: Test) {
 async function addNodes(store: Store, ...nodes: string[]): Promise<void> {
   await store.change(undefined, async (change) => {
     for (const id of nodes) {
-      await change.addNode({ id, name: id, cluster: 'eu-1', workers: [], labels: {}, version: null }, 1)
+      await change.addNode(
+        { id, name: id, cluster: 'eu-1', workers: [], labels: {}, version: null, ttlMs: 15_000 },
+        1,
+      )
     }
   })
 }

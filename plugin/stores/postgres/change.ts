@@ -79,8 +79,9 @@ export async function beginChange(
  */
 function takeRevision({ namespace, identity }: Terms, literal: (text: string) => SQL): string {
   return inlined(sql`
-    insert into ${meta} as m (namespace, revision, watchers, token_floor, server_identity, identity_settled)
-    values (${literal(namespace)}, 1, '[]', 0, '', true)
+    insert into ${meta} as m 
+      (namespace, revision, watchers, longest_ttl_ms, token_floor, server_identity, identity_settled)
+    values (${literal(namespace)}, 1, '[]', 0, 0, '', true)
     on conflict (namespace) do update set revision = m.revision + 1
     returning to_json(m) as meta, ${nowMs} as now_ms, ${identity} as server_identity`)
 }
@@ -212,11 +213,11 @@ export class PostgresChange implements Change {
   }
 
   async addNode(node: NewNode, operation: number): Promise<void> {
-    const { id, name, cluster, workers, labels, version } = node
+    const { id, name, cluster, workers, labels, version, ttlMs } = node
     const { revision, nowMs } = this
     await this.#write(() =>
       this.#queries.db.insert(nodes).values({
-        ...{ namespace: this.#namespace, id, name, cluster, workers, labels, version, operation },
+        ...{ namespace: this.#namespace, id, name, cluster, workers, labels, version, ttlMs, operation },
         ...{ state: 'active', beat: 0, startedAtMs: nowMs, heartbeatAtMs: nowMs },
         ...{ joinedRevision: revision, newsRevision: revision, revision },
       }),
@@ -244,6 +245,11 @@ export class PostgresChange implements Change {
     )
     this.#wrote ||= buried.length > 0
     return buried.length > 0
+  }
+
+  async forgetNode(id: string): Promise<void> {
+    const isGone = and(eq(nodes.namespace, this.#namespace), eq(nodes.id, id), eq(nodes.state, 'gone'))
+    await this.#write(() => this.#queries.db.delete(nodes).where(isGone))
   }
 
   async saveWorkers(rows: readonly WorkerRow[]): Promise<void> {

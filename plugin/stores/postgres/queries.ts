@@ -20,6 +20,7 @@ import type {
   MetaRow,
   NodeRow,
   OwnView,
+  ServerFacts,
   WorkerRow,
 } from '../../core/store.js'
 import { events, leases, meta, nodes, workers } from './schema.js'
@@ -75,8 +76,8 @@ type Answer<K extends 'heartbeat' | 'view'> = Awaited<ReturnType<ReturnType<Quer
 /** Without a row there was nothing to stamp. Before the first change there is no revision row either. */
 export function heartbeatAnswer([row]: Answer<'heartbeat'>): HeartbeatAnswer | undefined {
   if (row === undefined) return undefined
-  const { committing: _, recordedIdentity, identitySettled, ...answer } = row
-  return { ...answer, recordedIdentity: recordedIdentity ?? '', identitySettled: identitySettled ?? true }
+  const { committing: _, ...answer } = row
+  return { ...answer, ...recorded(row) }
 }
 
 /** Without a row the node is gone. */
@@ -84,9 +85,22 @@ export function ownView([row]: Answer<'view'>): OwnView | undefined {
   if (row === undefined) return undefined
   return {
     ...row,
-    recordedIdentity: row.recordedIdentity ?? '',
-    identitySettled: row.identitySettled ?? true,
+    ...recorded(row),
     watchers: row.watchers ?? [],
+  }
+}
+
+/** What the revision row says, or would if it were there. */
+function recorded(row: {
+  recordedIdentity: string | null
+  identitySettled: boolean | null
+  longestTtlMs: number | null
+}): Pick<ServerFacts, 'recordedIdentity' | 'identitySettled' | 'longestTtlMs'> {
+  const { recordedIdentity, identitySettled, longestTtlMs } = row
+  return {
+    recordedIdentity: recordedIdentity ?? '',
+    identitySettled: identitySettled ?? true,
+    longestTtlMs: longestTtlMs ?? 0,
   }
 }
 
@@ -136,6 +150,7 @@ function facts({ identity }: Terms) {
     serverIdentity: identity,
     recordedIdentity: meta.serverIdentity,
     identitySettled: meta.identitySettled,
+    longestTtlMs: meta.longestTtlMs,
   }
 }
 

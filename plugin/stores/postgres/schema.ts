@@ -4,6 +4,7 @@
  *
  * Property names are those of the rows in `core/store.ts`, so that a row read is a row of the port.
  */
+import { sql } from 'drizzle-orm'
 import { bigint, boolean, index, integer, jsonb, pgTable, primaryKey, text } from 'drizzle-orm/pg-core'
 
 const int8 = (name: string) => bigint(name, { mode: 'number' })
@@ -23,6 +24,7 @@ export const nodes = pgTable(
     workers: jsonb('workers').$type<readonly string[]>().notNull(),
     labels: jsonb('labels').$type<Readonly<Record<string, string>>>().notNull(),
     version: text('version'),
+    ttlMs: int8('ttl_ms').notNull(),
     operation: int8('operation').notNull(),
     beat: int8('beat').notNull(),
     startedAtMs: int8('started_at_ms').notNull(),
@@ -80,11 +82,12 @@ export const leases = pgTable(
   },
   (table) => [
     primaryKey({ columns: [table.namespace, table.key] }),
-    index('coordination_leases_worker').on(table.namespace, table.worker),
-    index('coordination_leases_holder').on(table.namespace, table.holder),
-    index('coordination_leases_target').on(table.namespace, table.target),
-    index('coordination_leases_blocked').on(table.namespace, table.blockedNode),
-    index('coordination_leases_pending').on(table.namespace, table.pending),
+    // The column that tells most comes first: a planner that knows no figures yet takes whichever index fits.
+    index('coordination_leases_worker').on(table.worker, table.namespace),
+    index('coordination_leases_holder').on(table.holder, table.namespace),
+    index('coordination_leases_target').on(table.target, table.namespace),
+    index('coordination_leases_blocked').on(table.blockedNode, table.namespace),
+    index('coordination_leases_pending').on(table.namespace).where(sql`${table.pending}`),
   ],
 )
 
@@ -112,6 +115,7 @@ export const meta = pgTable('coordination_meta', {
   namespace: text('namespace').primaryKey(),
   revision: int8('revision').notNull(),
   watchers: jsonb('watchers').$type<readonly string[]>().notNull(),
+  longestTtlMs: int8('longest_ttl_ms').notNull(),
   tokenFloor: int8('token_floor').notNull(),
   serverIdentity: text('server_identity').notNull(),
   identitySettled: boolean('identity_settled').notNull(),

@@ -6,7 +6,7 @@
  * time in `connections.ts`.
  */
 import { setTimeout as pause } from 'node:timers/promises'
-import { and, desc, eq, lt, ne, or, type SQL, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, inArray, lt, ne, or, type SQL, sql } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { Client, ClientBase, PoolClient } from 'pg'
 import type {
@@ -14,6 +14,7 @@ import type {
   Change,
   Changed,
   Claim,
+  EventQuery,
   EventRow,
   HeartbeatAnswer,
   Look,
@@ -94,17 +95,33 @@ export class PostgresStore implements Store {
   async snapshot(): Promise<Snapshot> {
     const [row] = await this.#read('Taking a snapshot', (on) => on.snapshot().execute())
     const { nowMs = 0, meta = [], nodes = [], workers = [], leases = [] } = row ?? {}
-    const unwritten = { revision: 0, watchers: [], tokenFloor: 0, serverIdentity: '', identitySettled: true }
+    const unwritten = {
+      revision: 0,
+      watchers: [],
+      longestTtlMs: 0,
+      tokenFloor: 0,
+      serverIdentity: '',
+      identitySettled: true,
+    }
     return { nowMs, meta: meta[0] ?? unwritten, nodes, workers, leases }
   }
 
-  async events(limit: number): Promise<EventRow[]> {
+  async events({ limit, after, types, subject }: EventQuery): Promise<EventRow[]> {
+    const way = after === undefined ? desc : asc
+    const place = sql`(${events.revision}, ${events.position})`
     return this.#read('Reading events', ({ db }) =>
       db
         .select(columnsOf(events))
         .from(events)
-        .where(eq(events.namespace, this.#namespace))
-        .orderBy(desc(events.revision), desc(events.position))
+        .where(
+          and(
+            eq(events.namespace, this.#namespace),
+            after && sql`${place} > (${after.revision}::bigint, ${after.position}::integer)`,
+            types && inArray(events.type, [...types]),
+            subject === undefined ? undefined : eq(events.subject, subject),
+          ),
+        )
+        .orderBy(way(events.revision), way(events.position))
         .limit(limit),
     )
   }

@@ -104,6 +104,10 @@ export class SqliteChange implements Change {
     return buried
   }
 
+  async forgetNode(id: string): Promise<void> {
+    this.#write('forget a node', () => this.#queries.forgetNode(id))
+  }
+
   async saveWorkers(rows: readonly WorkerRow[]): Promise<void> {
     for (const row of rows) this.#write('save a worker', () => this.#queries.saveWorker(row, this.revision))
   }

@@ -30,6 +30,7 @@ import { type BetterSQLite3Database, drizzle } from 'drizzle-orm/better-sqlite3'
 import { alias } from 'drizzle-orm/sqlite-core'
 import type {
   Beat,
+  EventQuery,
   EventRow,
   LeaseFilter,
   LeaseRow,
@@ -58,7 +59,10 @@ const { namespace: _ofMeta, ...metaColumns } = getColumns(meta)
 export type Unstamped<T extends ServerFacts | Snapshot> = Omit<T, 'nowMs' | 'serverIdentity'>
 
 /** What a heartbeat finds: its own row, and beside it the watchers and what is recorded of the server. */
-export type Pulse = Pick<OwnView, 'state' | 'newsRevision' | 'recordedIdentity' | 'identitySettled'> & {
+export type Pulse = Pick<
+  OwnView,
+  'state' | 'newsRevision' | 'recordedIdentity' | 'identitySettled' | 'longestTtlMs'
+> & {
   readonly watchers: readonly Beat[]
 }
 
@@ -111,6 +115,7 @@ function prepareHeartbeat(at: Place) {
       newsRevision: nodes.newsRevision,
       recordedIdentity: ofMeta(meta.serverIdentity).mapWith(meta.serverIdentity),
       identitySettled: ofMeta(meta.identitySettled).mapWith(meta.identitySettled),
+      longestTtlMs: ofMeta(meta.longestTtlMs).mapWith(meta.longestTtlMs),
       watchers: watchers.mapWith((text): Beat[] => JSON.parse(String(text))),
     })
     .prepare()
@@ -128,6 +133,7 @@ function prepareView(at: Place) {
       watchers: meta.watchers,
       recordedIdentity: meta.serverIdentity,
       identitySettled: meta.identitySettled,
+      longestTtlMs: meta.longestTtlMs,
     })
     .from(nodes)
     .innerJoin(meta, eq(meta.namespace, nodes.namespace))
@@ -241,20 +247,31 @@ function prepareSnapshot(at: Place) {
 const beforeAnyChange: MetaRow = {
   revision: 0,
   watchers: [],
+  longestTtlMs: 0,
   tokenFloor: 0,
   serverIdentity: '',
   identitySettled: true,
 }
 
 function prepareEvents(at: Place) {
-  const statement = at.db
-    .select(eventColumns)
-    .from(events)
-    .where(ourEvents(at))
-    .orderBy(desc(events.revision), desc(events.position))
-    .limit(given('limit'))
-    .prepare()
-  return (limit: number): EventRow[] => statement.all({ limit })
+  return ({ limit, after, types, subject }: EventQuery): EventRow[] => {
+    const place = sql`(${events.revision}, ${events.position})`
+    const way = after === undefined ? desc : asc
+    return at.db
+      .select(eventColumns)
+      .from(events)
+      .where(
+        and(
+          ourEvents(at),
+          after && sql`${place} > (${after.revision}, ${after.position})`,
+          types && inArray(events.type, [...types]),
+          subject === undefined ? undefined : eq(events.subject, subject),
+        ),
+      )
+      .orderBy(way(events.revision), way(events.position))
+      .limit(limit)
+      .all()
+  }
 }
 
 function preparePrune(at: Place) {
@@ -384,6 +401,7 @@ function prepareWrites(at: Place) {
     addNode: prepareAddNode(at),
     updateNode: prepareUpdateNode(at),
     bury: prepareBury(at),
+    forgetNode: prepareForgetNode(at),
     saveWorker: prepareSaveWorker(at),
     saveLease: prepareSaveLease(at),
     deleteLeases: prepareDeleteLeases(at),
@@ -427,6 +445,7 @@ function prepareAddNode({ db, namespace }: Place) {
         workers: node.workers,
         labels: node.labels,
         version: node.version,
+        ttlMs: node.ttlMs,
         operation,
         beat: 0,
         startedAtMs: nowMs,
@@ -459,6 +478,15 @@ function prepareBury(at: Place) {
       .where(and(alive(at), eq(nodes.id, id), still))
       .run()
     return changes > 0
+  }
+}
+
+function prepareForgetNode(at: Place) {
+  return (id: string): void => {
+    at.db
+      .delete(nodes)
+      .where(and(ourNodes(at), eq(nodes.id, id), eq(nodes.state, 'gone')))
+      .run()
   }
 }
 

@@ -4,6 +4,7 @@
  *
  * Property names are those of the rows in `core/store.ts`, so that a row read is a row of the port.
  */
+import { sql } from 'drizzle-orm'
 import { index, integer, primaryKey, sqliteTable, text } from 'drizzle-orm/sqlite-core'
 
 /** One row per session. */
@@ -18,6 +19,7 @@ export const nodes = sqliteTable(
     workers: text('workers', { mode: 'json' }).$type<readonly string[]>().notNull(),
     labels: text('labels', { mode: 'json' }).$type<Readonly<Record<string, string>>>().notNull(),
     version: text('version'),
+    ttlMs: integer('ttl_ms').notNull(),
     operation: integer('operation').notNull(),
     beat: integer('beat').notNull(),
     startedAtMs: integer('started_at_ms').notNull(),
@@ -75,11 +77,12 @@ export const leases = sqliteTable(
   },
   (table) => [
     primaryKey({ columns: [table.namespace, table.key] }),
-    index('coordination_leases_worker').on(table.namespace, table.worker),
-    index('coordination_leases_holder').on(table.namespace, table.holder),
-    index('coordination_leases_target').on(table.namespace, table.target),
-    index('coordination_leases_blocked').on(table.namespace, table.blockedNode),
-    index('coordination_leases_pending').on(table.namespace, table.pending),
+    // The column that tells most comes first: a planner that knows no figures yet takes whichever index fits.
+    index('coordination_leases_worker').on(table.worker, table.namespace),
+    index('coordination_leases_holder').on(table.holder, table.namespace),
+    index('coordination_leases_target').on(table.target, table.namespace),
+    index('coordination_leases_blocked').on(table.blockedNode, table.namespace),
+    index('coordination_leases_pending').on(table.namespace).where(sql`${table.pending}`),
   ],
 )
 
@@ -107,6 +110,7 @@ export const meta = sqliteTable('coordination_meta', {
   namespace: text('namespace').primaryKey(),
   revision: integer('revision').notNull(),
   watchers: text('watchers', { mode: 'json' }).$type<readonly string[]>().notNull(),
+  longestTtlMs: integer('longest_ttl_ms').notNull(),
   tokenFloor: integer('token_floor').notNull(),
   serverIdentity: text('server_identity').notNull(),
   identitySettled: integer('identity_settled', { mode: 'boolean' }).notNull(),

@@ -5,6 +5,7 @@ import type {
   Change,
   Changed,
   Claim,
+  EventQuery,
   EventRow,
   HeartbeatAnswer,
   Look,
@@ -85,8 +86,8 @@ export class SqliteStore implements Store {
     return this.#read('read a snapshot', (queries, { nowMs }) => ({ ...queries.snapshot(), nowMs }))
   }
 
-  events(limit: number): Promise<EventRow[]> {
-    return this.#read('read events', (queries) => queries.events(limit))
+  events(query: EventQuery): Promise<EventRow[]> {
+    return this.#read('read events', (queries) => queries.events(query))
   }
 
   async change<T>(session: Session | undefined, work: Work<T>): Promise<Changed<T>> {

@@ -40,6 +40,7 @@ CREATE TABLE "coordination_meta" (
 	"namespace" text PRIMARY KEY,
 	"revision" bigint NOT NULL,
 	"watchers" jsonb NOT NULL,
+	"longest_ttl_ms" bigint NOT NULL,
 	"token_floor" bigint NOT NULL,
 	"server_identity" text NOT NULL,
 	"identity_settled" boolean NOT NULL
@@ -54,6 +55,7 @@ CREATE TABLE "coordination_nodes" (
 	"workers" jsonb NOT NULL,
 	"labels" jsonb NOT NULL,
 	"version" text,
+	"ttl_ms" bigint NOT NULL,
 	"operation" bigint NOT NULL,
 	"beat" bigint NOT NULL,
 	"started_at_ms" bigint NOT NULL,
@@ -80,10 +82,10 @@ CREATE TABLE "coordination_workers" (
 	CONSTRAINT "coordination_workers_pkey" PRIMARY KEY("namespace","key")
 );
 --> statement-breakpoint
-CREATE INDEX "coordination_leases_worker" ON "coordination_leases" ("namespace","worker");--> statement-breakpoint
-CREATE INDEX "coordination_leases_holder" ON "coordination_leases" ("namespace","holder");--> statement-breakpoint
-CREATE INDEX "coordination_leases_target" ON "coordination_leases" ("namespace","target");--> statement-breakpoint
-CREATE INDEX "coordination_leases_blocked" ON "coordination_leases" ("namespace","blocked_node");--> statement-breakpoint
-CREATE INDEX "coordination_leases_pending" ON "coordination_leases" ("namespace","pending");--> statement-breakpoint
+CREATE INDEX "coordination_leases_worker" ON "coordination_leases" ("worker","namespace");--> statement-breakpoint
+CREATE INDEX "coordination_leases_holder" ON "coordination_leases" ("holder","namespace");--> statement-breakpoint
+CREATE INDEX "coordination_leases_target" ON "coordination_leases" ("target","namespace");--> statement-breakpoint
+CREATE INDEX "coordination_leases_blocked" ON "coordination_leases" ("blocked_node","namespace");--> statement-breakpoint
+CREATE INDEX "coordination_leases_pending" ON "coordination_leases" ("namespace") WHERE "pending";--> statement-breakpoint
 -- Room on each page for the next version of a row, so that a heartbeat stays a heap-only update.
 ALTER TABLE "coordination_nodes" SET (fillfactor = 50);

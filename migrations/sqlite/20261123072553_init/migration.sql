@@ -40,6 +40,7 @@ CREATE TABLE `coordination_meta` (
 	`namespace` text PRIMARY KEY,
 	`revision` integer NOT NULL,
 	`watchers` text NOT NULL,
+	`longest_ttl_ms` integer NOT NULL,
 	`token_floor` integer NOT NULL,
 	`server_identity` text NOT NULL,
 	`identity_settled` integer NOT NULL
@@ -54,6 +55,7 @@ CREATE TABLE `coordination_nodes` (
 	`workers` text NOT NULL,
 	`labels` text NOT NULL,
 	`version` text,
+	`ttl_ms` integer NOT NULL,
 	`operation` integer NOT NULL,
 	`beat` integer NOT NULL,
 	`started_at_ms` integer NOT NULL,
@@ -80,8 +82,8 @@ CREATE TABLE `coordination_workers` (
 	CONSTRAINT `coordination_workers_pk` PRIMARY KEY(`namespace`, `key`)
 );
 --> statement-breakpoint
-CREATE INDEX `coordination_leases_worker` ON `coordination_leases` (`namespace`,`worker`);--> statement-breakpoint
-CREATE INDEX `coordination_leases_holder` ON `coordination_leases` (`namespace`,`holder`);--> statement-breakpoint
-CREATE INDEX `coordination_leases_target` ON `coordination_leases` (`namespace`,`target`);--> statement-breakpoint
-CREATE INDEX `coordination_leases_blocked` ON `coordination_leases` (`namespace`,`blocked_node`);--> statement-breakpoint
-CREATE INDEX `coordination_leases_pending` ON `coordination_leases` (`namespace`,`pending`);
+CREATE INDEX `coordination_leases_worker` ON `coordination_leases` (`worker`,`namespace`);--> statement-breakpoint
+CREATE INDEX `coordination_leases_holder` ON `coordination_leases` (`holder`,`namespace`);--> statement-breakpoint
+CREATE INDEX `coordination_leases_target` ON `coordination_leases` (`target`,`namespace`);--> statement-breakpoint
+CREATE INDEX `coordination_leases_blocked` ON `coordination_leases` (`blocked_node`,`namespace`);--> statement-breakpoint
+CREATE INDEX `coordination_leases_pending` ON `coordination_leases` (`namespace`) WHERE "coordination_leases"."pending";
