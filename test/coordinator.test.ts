@@ -17,7 +17,7 @@ import {
   useSqlite,
 } from './support/databases.js'
 import { eventually } from './support/eventually.js'
-import { answersCommit, type Proxy as TcpProxy, useProxy } from './support/proxy.js'
+import { answersCommit, type TcpProxy, useProxy } from './support/proxy.js'
 
 /** Many heartbeats within a trust window that no slow machine outlasts. */
 const patient = { ttlMs: 60_000, heartbeatMs: 200, statementTimeoutMs: 5_000 } as const
@@ -258,9 +258,13 @@ t.test('a fence on PostgreSQL, with Drizzle and with the driver', async (t) => {
   await client.query("insert into reports values ('by pg')")
   const { key, token } = lease
   const order = { key, token, actor: 'ops', reason: 'test', immediate: true }
-  t.match(await b.release(order), { kind: 'fenced' }, 'nobody can take it over before the transaction ends')
+  t.match(
+    await b.operator.release(order),
+    { kind: 'fenced' },
+    'nobody can take it over before the transaction ends',
+  )
   await client.query('commit')
-  t.match(await b.release(order), { kind: 'revoked' })
+  t.match(await b.operator.release(order), { kind: 'revoked' })
   await client.query('begin')
   await t.rejects(
     Promise.resolve().then(() => lease.fence(client)),
@@ -292,7 +296,13 @@ t.test('a fence on SQLite holds the one writer', async (t) => {
     'outside a transaction it would guard nothing',
   )
   t.match(
-    await b.release({ key: lease.key, token: lease.token, actor: 'ops', reason: 'test', immediate: true }),
+    await b.operator.release({
+      key: lease.key,
+      token: lease.token,
+      actor: 'ops',
+      reason: 'test',
+      immediate: true,
+    }),
     { kind: 'revoked' },
   )
   const late = own.transaction(() => {

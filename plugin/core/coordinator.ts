@@ -6,29 +6,21 @@
  * together is told in `README.md` beside this file.
  */
 import { type Request, Requests } from './acquire.js'
-import {
-  drain,
-  type Instruction,
-  inOrder,
-  pause,
-  pruneLeases,
-  type Revocation,
-  type Revoked,
-  revoke,
-} from './changes.js'
 import type { Clock, Timer } from './clock.js'
 import { CoordinationError, StoreError } from './errors.js'
 import { type EventName, Events, type Listener } from './events.js'
 import { Holdings } from './holdings.js'
+import { Housekeeping } from './housekeeping.js'
 import type { Identity } from './identity.js'
 import type { Holding, Lease } from './lease.js'
 import { Life, type Surroundings } from './life.js'
 import { type Log, withFields } from './log.js'
-import { Alarm, deferred, sleep, within } from './loop.js'
+import { deferred, sleep, within } from './loop.js'
 import { checkName, leaseKey } from './names.js'
+import { Operator } from './operator.js'
 import { KnownServer } from './server.js'
 import { describe, type Status } from './status.js'
-import type { Change, Retention, Scope, Store } from './store.js'
+import type { Retention, Scope, Store } from './store.js'
 import { backoffMs, type Timing } from './timing.js'
 import { parseWorker, Runner, type WorkerDefinition, type WorkerHandle, type WorkerState } from './worker.js'
 
@@ -58,21 +50,13 @@ export interface AcquireOptions extends TryAcquireOptions {
   readonly timeoutMs?: number
 }
 
-/** How an operator takes a lease away; see {@link Coordinator.release}. */
-export type ReleaseOrder = Omit<Revocation, 'cooldownMs' | 'immediate'> &
-  Partial<Pick<Revocation, 'cooldownMs' | 'immediate'>>
-
-/** An operator's release keeps the old holder from winning again for so long. */
-const defaultReleaseCooldownMs = 60_000
-
-/** How often the first watcher clears away old events, gone nodes and names long unused. */
-const pruneEveryMs = 3_600_000
-
 /** A start gives up when it could not join in so many tries; the lives after it never give up. */
 const startTries = 3
 
 export class Coordinator implements AsyncDisposable {
   readonly settings: CoordinatorSettings
+  /** What people may do to the namespace: release by force, drain, pause, and see what was done. */
+  readonly operator: Operator
   readonly #store: Store
   readonly #clock: Clock
   readonly #log: Log
@@ -81,7 +65,7 @@ export class Coordinator implements AsyncDisposable {
   readonly #requests = new Requests()
   readonly #runners = new Map<string, Runner>()
   readonly #surroundings: Surroundings
-  readonly #pruneAlarm: Alarm
+  readonly #housekeeping: Housekeeping
   readonly #closing = new AbortController()
   readonly #whenClosing = deferred()
   #state: CoordinatorState = 'idle'
@@ -107,6 +91,7 @@ export class Coordinator implements AsyncDisposable {
       ended: (holding) => this.#ended(holding),
       released: (holding) => this.#events.emit('lease.released', { key: holding.key, token: holding.token }),
     })
+    this.operator = new Operator(store, () => this.#holdings.highestToken)
     this.#surroundings = {
       identity,
       timing,
@@ -121,7 +106,10 @@ export class Coordinator implements AsyncDisposable {
       requests: this.#requests,
       runners: this.#runners,
     }
-    this.#pruneAlarm = new Alarm(clock, () => void this.#prune())
+    this.#housekeeping = new Housekeeping(store, clock, this.#log, settings.retention, {
+      isOurs: () => this.#life?.firstWatcher === true,
+      highestToken: () => this.#holdings.highestToken,
+    })
   }
 
   get state(): CoordinatorState {
@@ -231,36 +219,6 @@ export class Coordinator implements AsyncDisposable {
     return describe(await this.#store.snapshot(), this.settings, this.nodeId, this.#state)
   }
 
-  /** Asks a node to hand everything over and to take nothing new. */
-  drain(node: string, by: Instruction): Promise<'done' | 'unchanged' | 'gone'> {
-    return this.#operate((change) => drain(change, node, true, by))
-  }
-
-  /** Takes a {@link drain} back. */
-  undrain(node: string, by: Instruction): Promise<'done' | 'unchanged' | 'gone'> {
-    return this.#operate((change) => drain(change, node, false, by))
-  }
-
-  /** Nobody runs a worker until it is resumed; survives restarts. The key is like `global/month-close`. */
-  pause(key: string, by: Instruction): Promise<'done' | 'unchanged' | 'unknown'> {
-    return this.#operate((change) => pause(change, key, true, by))
-  }
-
-  /** Takes a {@link pause} back. */
-  resume(key: string, by: Instruction): Promise<'done' | 'unchanged' | 'unknown'> {
-    return this.#operate((change) => pause(change, key, false, by))
-  }
-
-  /**
-   * Takes a lease away from its holder by force, if it still has the given token. Unless `immediate`
-   * (default false) the next holder begins when the old one has stopped, is gone, or cannot trust any
-   * more. For `cooldownMs` (default 60 000) the old holder does not win again while others stand.
-   */
-  release(order: ReleaseOrder): Promise<Revoked> {
-    const { cooldownMs = defaultReleaseCooldownMs, immediate = false } = order
-    return this.#operate((change) => revoke(change, { ...order, cooldownMs, immediate }))
-  }
-
   on<Name extends EventName>(name: Name, listener: Listener<Name>): this {
     this.#events.on(name, listener)
     return this
@@ -287,7 +245,7 @@ export class Coordinator implements AsyncDisposable {
     }
     if (this.#life === undefined) return
     if (this.#state === 'starting') this.#state = 'running'
-    this.#pruneAlarm.set(pruneEveryMs * this.#clock.random())
+    this.#housekeeping.start(this.#clock.random())
   }
 
   /** Begins a life. While the database does not answer it is tried again, within the number of tries. */
@@ -339,7 +297,7 @@ export class Coordinator implements AsyncDisposable {
     if (this.#state !== 'idle') this.#state = 'closing'
     this.#closing.abort()
     this.#whenClosing.resolve()
-    this.#pruneAlarm.clear()
+    this.#housekeeping.stop()
     this.#requests.rejectAll(notRunning('is closing'))
     await this.#starting?.catch(() => undefined)
     await this.#rejoining
@@ -445,37 +403,6 @@ export class Coordinator implements AsyncDisposable {
     return this.#clock.setTimer(timeoutMs, () =>
       this.#giveUp(request, new CoordinationError('WCO_ACQUIRE_TIMEOUT', message)),
     )
-  }
-
-  /** Runs an operator's change. It needs no session of this node, which may be the very one in trouble. */
-  async #operate<T>(work: (change: Change) => Promise<T>): Promise<T> {
-    for (;;) {
-      const changed = await inOrder(this.#store, undefined, this.#holdings.highestToken, work)
-      if (changed.kind === 'done') return changed.result
-    }
-  }
-
-  async #prune(): Promise<void> {
-    this.#pruneAlarm.set(pruneEveryMs)
-    if (this.#life?.firstWatcher !== true) return
-    try {
-      await this.#store.prune(this.settings.retention)
-      const { leases, nowMs } = await this.#store.snapshot()
-      const unusedSinceMs = nowMs - this.settings.retention.goneNodesForMs
-      // A token is never less than the time it was given at, so it tells how long a name is unused at least.
-      const unused = leases.filter(
-        (lease) => lease.worker === null && lease.holder === null && lease.token < unusedSinceMs,
-      )
-      if (unused.length > 0)
-        await this.#operate((change) =>
-          pruneLeases(
-            change,
-            unused.map((lease) => lease.key),
-          ),
-        )
-    } catch (error) {
-      this.#log.warn({ err: error }, 'could not clear away old rows; it is tried again in an hour')
-    }
   }
 
   #acquired(holding: Holding): void {

@@ -277,9 +277,12 @@ t.test('a forced release: the holder is alive and does not work', async (t) => {
   t.same(holders(world.nodes, 'month-close'), ['a'])
   const lease = (await a.coordinator.status()).leases[0]
   const order = { key: 'global/month-close', token: lease?.token ?? 0, actor: 'ops', reason: 'stuck' }
-  t.match(await b.coordinator.release({ ...order, token: order.token - 1 }), { kind: 'stale' })
-  t.match(await b.coordinator.release(order), { kind: 'revoked', previousHolder: a.coordinator.nodeId })
-  t.match(await b.coordinator.release(order), { kind: 'repeated' })
+  t.match(await b.coordinator.operator.release({ ...order, token: order.token - 1 }), { kind: 'stale' })
+  t.match(await b.coordinator.operator.release(order), {
+    kind: 'revoked',
+    previousHolder: a.coordinator.nodeId,
+  })
+  t.match(await b.coordinator.operator.release(order), { kind: 'repeated' })
   stuck = false
   await world.advance(world.timing.heartbeatMs * 2)
   t.ok(a.history.includes('lease.ended global/month-close revoked'))
@@ -295,7 +298,7 @@ t.test('a forced release is acknowledged by a holder that listens to its signal'
   for (const node of [a, b]) node.coordinator.worker(leader('month-close'))
   await world.start(a, b)
   const token = (await a.coordinator.status()).leases[0]?.token ?? 0
-  await b.coordinator.release({ key: 'global/month-close', token, actor: 'ops', reason: 'stuck' })
+  await b.coordinator.operator.release({ key: 'global/month-close', token, actor: 'ops', reason: 'stuck' })
   await world.advance(500)
   t.same(holders(world.nodes, 'month-close'), ['b'])
   await world.advance(30_000)
@@ -308,9 +311,9 @@ t.test('pause stops a worker everywhere and survives restarts; resume brings it 
   for (const node of [a, b]) node.coordinator.worker(leader('month-close'))
   await world.start(a, b)
   const by = { actor: 'ops', reason: 'maintenance' }
-  t.equal(await b.coordinator.pause('global/month-close', by), 'done')
-  t.equal(await b.coordinator.pause('global/month-close', by), 'unchanged')
-  t.equal(await b.coordinator.pause('global/nothing', by), 'unknown')
+  t.equal(await b.coordinator.operator.pause('global/month-close', by), 'done')
+  t.equal(await b.coordinator.operator.pause('global/month-close', by), 'unchanged')
+  t.equal(await b.coordinator.operator.pause('global/nothing', by), 'unknown')
   await world.advance(500)
   t.same(holders(world.nodes, 'month-close'), [])
   const c = await world.node('c')
@@ -318,7 +321,7 @@ t.test('pause stops a worker everywhere and survives restarts; resume brings it 
   await world.start(c)
   await world.advance(500)
   t.same(holders(world.nodes, 'month-close'), [])
-  t.equal(await b.coordinator.resume('global/month-close', by), 'done')
+  t.equal(await b.coordinator.operator.resume('global/month-close', by), 'done')
   await world.advance(500)
   t.equal(holders(world.nodes, 'month-close').length, 1)
 })
@@ -333,10 +336,10 @@ t.test('a draining node hands everything over and takes nothing', async (t) => {
   await world.start(a, b)
   await world.advance(500)
   const by = { actor: 'ops', reason: 'deploy' }
-  t.equal(await b.coordinator.drain(a.coordinator.nodeId ?? '', by), 'done')
+  t.equal(await b.coordinator.operator.drain(a.coordinator.nodeId ?? '', by), 'done')
   await world.advance(500)
   t.same([holders(world.nodes, 'one'), holders(world.nodes, 'two')], [['b'], ['b']])
-  t.equal(await b.coordinator.undrain(a.coordinator.nodeId ?? '', by), 'done')
+  t.equal(await b.coordinator.operator.undrain(a.coordinator.nodeId ?? '', by), 'done')
   await world.advance(500)
   t.same(
     [holders(world.nodes, 'one'), holders(world.nodes, 'two')],
