@@ -468,7 +468,7 @@ async function loadWhatIsNeeded(draft: Draft, wishes: Wishes): Promise<void> {
   const keys = [...wishes.release, ...wishes.acknowledge, ...wishes.acquire].map((wish) => wish.key)
   await draft.load({ keys: [...new Set([...keys, ...wishes.claim, ...wishes.withdraw])] })
   const coordinated = draft
-    .leasesWhere((lease) => lease.worker !== null && draft.worker(lease.worker)?.kind === 'coordinated')
+    .leasesWhere((lease) => draft.isCoordinated(lease))
     .flatMap((lease) => lease.worker ?? [])
   if (coordinated.length > 0) await draft.load({ workers: [...new Set(coordinated)] })
 }
@@ -606,14 +606,19 @@ function freeIfAbandoned(draft: Draft, key: string): void {
   if (lease.target !== null && draft.isGone(lease.target)) draft.assign(key, null)
 }
 
-/** Names who is next for leases that have become free, and plans further workers with them. */
+/**
+ * Names who is next for leases that have become free, and plans further workers with them. Where somebody is named
+ * already there is nothing to plan; but shares are planned as a whole, and one that was fenced may have missed
+ * the last plan.
+ */
 async function replan(
   draft: Draft,
   freed: readonly string[],
   workers: readonly string[] = [],
 ): Promise<void> {
   const leases = freed.flatMap((key) => draft.lease(key) ?? [])
-  await draft.plan([...workers, ...leases.flatMap((lease) => lease.worker ?? [])])
+  const unplanned = leases.filter((lease) => lease.target === null || draft.isCoordinated(lease))
+  await draft.plan([...workers, ...unplanned.flatMap((lease) => lease.worker ?? [])])
   for (const lease of leases)
     if (lease.worker === null) await draft.planByName(draft.lease(lease.key) ?? lease)
 }

@@ -107,6 +107,10 @@ export class Draft {
     return this.#workers.get(key)
   }
 
+  isCoordinated(lease: LeaseRow): boolean {
+    return lease.worker !== null && this.#workers.get(lease.worker)?.kind === 'coordinated'
+  }
+
   /** The leases of one worker by slot; complete only when they were loaded by worker. */
   leasesOf(worker: string): LockedLease[] {
     const keys = new Set([...this.#loaded.keys(), ...this.#edited.keys()])

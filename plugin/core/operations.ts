@@ -38,11 +38,11 @@ export async function transfer(change: Change, order: Transfer): Promise<Transfe
   if (lease.fenced) return { kind: 'fenced', lease }
   const others = (await draft.standFor(lease)).filter((candidate) => candidate.id !== lease.holder)
   const candidates = others.map((candidate) => candidate.id)
-  const coordinated = lease.worker !== null && draft.worker(lease.worker)?.kind === 'coordinated'
+  const coordinated = draft.isCoordinated(lease)
   const named = order.to === null || (candidates.includes(order.to) && !coordinated)
   if (!named || candidates.length === 0) return { kind: 'no-candidate', candidates }
   draft.coolDown(lease.key, lease.holder, order.cooldownMs)
-  if (coordinated) await draft.plan([lease.worker])
+  if (lease.worker !== null && coordinated) await draft.plan([lease.worker])
   else draft.assign(lease.key, order.to ?? chooseSuccessor(lease.key, others, draft.cooling(lease)) ?? null)
   const to = draft.lease(lease.key)?.target ?? null
   const { actor, reason } = order

@@ -1,0 +1,150 @@
+import t, { type Test } from 'tap'
+import type { WorkerDefinition } from '../../plugin/core/worker.js'
+import { World, type WorldNode } from '../support/world.js'
+
+const by = { actor: 'ops', reason: 'a good one' }
+
+function untilAborted(name: string, more: Partial<WorkerDefinition> = {}): WorkerDefinition {
+  return {
+    name,
+    kind: 'single',
+    scope: 'global',
+    run: ({ signal }: { signal: AbortSignal }) =>
+      new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true })),
+    ...more,
+  } as WorkerDefinition
+}
+
+function holders(world: World, key: string): string[] {
+  return world.nodes.filter((node) => node.coordinator.isHeld(key)).map((node) => node.name)
+}
+
+async function tokenOf(node: WorldNode, key: string): Promise<number> {
+  const { leases } = await node.coordinator.status()
+  return leases.find((lease) => lease.key === key)?.token ?? 0
+}
+
+async function startedWith(t: Test, definition: () => WorkerDefinition) {
+  const world = new World(t)
+  const nodes = [await world.node('a'), await world.node('b'), await world.node('c')] as const
+  for (const node of nodes) node.coordinator.worker(definition())
+  await world.start(...nodes)
+  await world.advance(1_000)
+  return { world, nodes }
+}
+
+t.test('every action of an operator leaves an event with actor and reason', async (t) => {
+  const { world, nodes } = await startedWith(t, () => untilAborted('month-close'))
+  const [a, b] = nodes
+  const { operator } = b.coordinator
+  const key = 'global/month-close'
+  await operator.pause(key, by)
+  await operator.resume(key, by)
+  await world.advance(500)
+  await operator.drain(a.coordinator.nodeId ?? '', by)
+  await operator.undrain(a.coordinator.nodeId ?? '', by)
+  await world.advance(500)
+  await operator.transfer({ key, token: await tokenOf(a, key), ...by })
+  await world.advance(500)
+  await operator.release({ key, token: await tokenOf(a, key), ...by })
+  const events = await operator.events({ limit: 100 })
+  const mine = events.filter((event) => event.actor === 'ops')
+  t.same(mine.map((event) => event.type).reverse(), [
+    'worker.paused',
+    'worker.resumed',
+    'node.draining',
+    'node.resumed',
+    'lease.transferred',
+    'lease.revoked',
+  ])
+  t.ok(mine.every((event) => event.reason === 'a good one'))
+})
+
+t.test('a transfer names the next holder, who stays it; the old one does not come back', async (t) => {
+  const { world, nodes } = await startedWith(t, () => untilAborted('month-close'))
+  const [a, b, c] = nodes
+  const key = 'global/month-close'
+  const token = await tokenOf(a, key)
+  const { operator } = b.coordinator
+  const to = c.coordinator.nodeId ?? ''
+  t.match(await operator.transfer({ key, token: token - 1, to, ...by }), { kind: 'stale' })
+  t.match(await operator.transfer({ key, token, to: 'nobody', ...by }), { kind: 'no-candidate' })
+  t.match(await operator.transfer({ key: 'global/nothing', token, ...by }), { kind: 'unknown' })
+  t.match(await operator.transfer({ key, token, to, ...by }), { kind: 'asked', to })
+  await world.advance(500)
+  t.same(holders(world, key), ['c'])
+  t.ok(a.history.includes(`lease.ended ${key} reassigned`))
+  const d = await world.node('d')
+  d.coordinator.worker(untilAborted('month-close'))
+  await world.start(d)
+  await world.advance(5_000)
+  t.same(holders(world, key), ['c'])
+})
+
+t.test('a share that is transferred goes out of the plan for as long as its node cools down', async (t) => {
+  const { world, nodes } = await startedWith(t, () => untilAborted('data', { kind: 'coordinated' }))
+  const [a, b] = nodes
+  const { leases } = await a.coordinator.status()
+  const own = leases.find((lease) => lease.holder?.name === 'a')
+  await b.coordinator.operator.transfer({
+    key: own?.key ?? '',
+    token: own?.token ?? 0,
+    cooldownMs: 30_000,
+    ...by,
+  })
+  await world.advance(1_000)
+  t.same(holders(world, 'data'), ['b', 'c'])
+  await world.advance(60_000, 200)
+  t.same(holders(world, 'data'), ['a', 'b', 'c'], 'and comes back into it afterwards')
+})
+
+t.test('planning afresh: a dry run answers the moves and changes nothing', async (t) => {
+  const { world, nodes } = await startedWith(t, () =>
+    untilAborted('consumer', { kind: 'partitioned', partitions: 6 }),
+  )
+  const [a, b] = nodes
+  const key = 'global/consumer'
+  const mine = (await a.coordinator.status()).leases.filter((lease) => lease.holder?.name === 'a')
+  for (const { key, token } of mine)
+    await b.coordinator.operator.transfer({ key, token, cooldownMs: 0, ...by })
+  await world.advance(1_000)
+  t.notOk(a.coordinator.isHeld('consumer'))
+  const before = (await a.coordinator.status()).revision
+  const dry = await b.coordinator.operator.rebalance({ key, dryRun: true, ...by })
+  t.match(dry, { kind: 'planned' })
+  t.equal(dry.kind === 'planned' && dry.moves.length, 2)
+  t.equal((await a.coordinator.status()).revision, before)
+  t.match(await b.coordinator.operator.rebalance({ key, revision: 1, ...by }), { kind: 'stale' })
+  t.same(await b.coordinator.operator.rebalance({ key, ...by }), dry)
+  await world.advance(1_000)
+  t.ok(a.coordinator.isHeld('consumer'))
+})
+
+t.test('a node that is gone can be forgotten; one that lives or is named cannot', async (t) => {
+  const { world, nodes } = await startedWith(t, () => untilAborted('month-close'))
+  const [a, b, c] = nodes
+  const { operator } = b.coordinator
+  t.equal(await operator.forget(a.coordinator.nodeId ?? '', by), 'alive')
+  t.equal(await operator.forget('nobody', by), 'unknown')
+  const id = c.coordinator.nodeId ?? ''
+  const closed = c.coordinator.close()
+  await world.advance(500)
+  await closed
+  t.equal(await operator.forget(id, by), 'done')
+  t.notOk((await a.coordinator.status()).nodes.some((node) => node.id === id))
+})
+
+t.test('what nobody needs any more is cleared away within the hour, and tokens do not go back', async (t) => {
+  const world = new World(t, { ttlMs: 600_000, heartbeatMs: 100_000 })
+  const retention = { eventsForMs: 60_000, events: 10, goneNodesForMs: 60_000 }
+  const a = await world.node('a', { retention })
+  await world.start(a)
+  const lease = await a.coordinator.acquire('one-off')
+  await lease.release()
+  await world.advance(3 * 3_600_000, 10_000)
+  t.same((await a.coordinator.status()).leases, [])
+  t.same(await a.coordinator.operator.events({ limit: 10 }), [])
+  const again = await a.coordinator.acquire('one-off')
+  t.ok(again.token > lease.token)
+  await again.release()
+})
