@@ -9,6 +9,7 @@ import { type Request, Requests } from './acquire.js'
 import type { Clock, Timer } from './clock.js'
 import { CoordinationError, StoreError } from './errors.js'
 import { type EventName, Events, type Listener } from './events.js'
+import { type Health, healthOf } from './health.js'
 import { Holdings } from './holdings.js'
 import { Housekeeping } from './housekeeping.js'
 import type { Identity } from './identity.js'
@@ -212,6 +213,11 @@ export class Coordinator implements AsyncDisposable {
   isHeld(name: string): boolean {
     const means = (holding: Holding): boolean => [holding.name, holding.key, holding.worker].includes(name)
     return this.#holdings.all().some((holding) => means(holding) && holding.held)
+  }
+
+  /** How this node itself is doing, as it knows without asking the database. */
+  health(): Health {
+    return healthOf(this.#state, this.#life, this.#holdings.all())
   }
 
   /** Everything in the namespace as of one instant. */

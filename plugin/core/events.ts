@@ -36,6 +36,8 @@ export interface CoordinatorEvents {
   'worker.refused': { readonly worker: string; readonly error: unknown }
   /** A pass threw. */
   'pass.failed': { readonly key: string; readonly error: unknown; readonly failures: number }
+  /** A heartbeat was answered: how long that took, and what time it is by the database's clock. */
+  'heartbeat.answered': { readonly latencyMs: number; readonly databaseNowMs: number }
   /** The database did not answer a heartbeat, a read or a change; it is tried again. */
   'store.failed': { readonly error: unknown }
 }

@@ -344,6 +344,8 @@ export class Life {
   }
 
   #answered(answer: HeartbeatAnswer, sentAt: Reading, receivedAt: Reading): { mustReadAgain: boolean } {
+    const latencyMs = receivedAt.monoMs - sentAt.monoMs
+    this.#in.events.emit('heartbeat.answered', { latencyMs, databaseNowMs: answer.nowMs })
     const changed = this.#learn(answer, receivedAt)
     this.#lookout.sawWatchers(answer.watchers, sentAt, receivedAt)
     if (this.#in.server.mustRecord) this.#turns.poke()
