@@ -18,6 +18,7 @@ import type {
   LeaseRow,
   LockedLease,
   NewNode,
+  NodeRow,
   OwnView,
   Scope,
   Session,
@@ -344,9 +345,12 @@ export async function attend(change: Change, findings: Findings): Promise<void> 
   await draft.write()
 }
 
-/** One node has waited out the grace period after a new server identity: the others need not any more. */
-export async function settleIdentity(change: Change): Promise<void> {
-  if (change.meta.identitySettled) return
+/**
+ * One node has waited out the grace period after a new server identity: the others need not any more. Only for the
+ * very server it waited for: by now there may be yet another one, and for that nobody has waited.
+ */
+export async function settleIdentity(change: Change, waitedFor: string): Promise<void> {
+  if (change.meta.identitySettled || change.serverIdentity !== waitedFor) return
   await change.saveMeta({ identitySettled: true })
   await tellEverybody(change)
 }
@@ -678,18 +682,26 @@ async function passOver(draft: Draft, key: string, target: string): Promise<void
 }
 
 /**
- * Brings the revision row up to date about the nodes: the two oldest active ones look for the dead (draining
- * ones only when nobody else is there), and the longest ttl is what all of them wait by.
+ * Brings the revision row up to date about the nodes: two active ones look for the dead (draining ones
+ * only when nobody else is there), and the longest ttl is what all of them wait by.
+ *
+ * Who watches goes on watching. A place that is free goes to the node that makes this change, for that one is
+ * certainly alive, and then to whoever was heard of last: were it the oldest, then of many that died
+ * together two at a time would be named and found dead, a ttl each time.
  */
 async function noteNodes(draft: Draft): Promise<void> {
   draft.nodesChanged()
   const nodes = await draft.standing()
   const active = nodes.filter((node) => node.state === 'active')
-  const watchers = (active.length > 0 ? active : nodes).slice(0, 2).map((node) => node.id)
+  const { meta, session } = draft.change
+  const rank = ({ id }: NodeRow): number => (meta.watchers.includes(id) ? 0 : id === session?.id ? 1 : 2)
+  const ranked = [...(active.length > 0 ? active : nodes)].sort(
+    (a, b) => rank(a) - rank(b) || b.heartbeatAtMs - a.heartbeatAtMs,
+  )
+  const watchers = ranked.slice(0, 2).map((node) => node.id)
   const longestTtlMs = Math.max(0, ...nodes.map((node) => node.ttlMs))
-  const { meta } = draft.change
   const sameWatchers =
-    watchers.length === meta.watchers.length && watchers.every((id, at) => id === meta.watchers[at])
+    watchers.length === meta.watchers.length && watchers.every((id) => meta.watchers.includes(id))
   if (sameWatchers && longestTtlMs === meta.longestTtlMs) return
   await draft.change.saveMeta({ watchers, longestTtlMs })
   if (!sameWatchers) draft.concern([...meta.watchers, ...watchers])

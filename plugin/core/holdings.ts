@@ -23,6 +23,8 @@ export interface Circumstances {
   readonly blockWaitMs: number
   /** No claims while a new server is being waited out, or this node is closing. */
   readonly mayClaim: boolean
+  /** Nothing new is begun: what this node is still given it gives back. */
+  readonly closing: boolean
   /** The workers this node stands for, by key. */
   readonly runners: ReadonlyMap<string, Runner>
   readonly requests: Requests
@@ -111,8 +113,8 @@ export class Holdings {
     const reason = reasonToEnd(lease, circumstances)
     const holding = this.#byKey.get(lease.key)
     if (holding?.token === lease.token && reason !== undefined) holding.end(reason)
-    const canBegin = holding === undefined && reason === undefined && this.#owner.trusted()
-    if (canBegin && isRecognised(lease, circumstances)) this.#begin(lease, circumstances)
+    if (holding !== undefined || reason !== undefined || circumstances.closing) return
+    if (this.#owner.trusted() && isRecognised(lease, circumstances)) this.#begin(lease, circumstances)
   }
 
   /** Starts the work for a lease this node has just got, if there is still a use for it. */
@@ -158,9 +160,10 @@ function reasonToEnd(lease: LeaseRow, { view, node, runners }: Circumstances): E
 }
 
 /**
- * Whether a row that names this node is the outcome of a claim of this very session, under the server
- * that the claim was made under. After a failover that lost writes a row may name it that is not.
+ * Whether a row that names this node is the outcome of a claim of this very session, made under the
+ * server that is there now. A claim made under an earlier one may long have been used and given
+ * back: the failover has lost that, and with it perhaps a later claim by a node that still trusts.
  */
-export function isRecognised(lease: LeaseRow, { attempts }: Circumstances): boolean {
-  return lease.attempt !== null && attempts.get(lease.attempt) === lease.identity
+export function isRecognised({ attempt, identity }: LeaseRow, { attempts, view }: Circumstances): boolean {
+  return attempt !== null && identity === view.serverIdentity && attempts.get(attempt) === identity
 }

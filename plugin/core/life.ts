@@ -98,6 +98,7 @@ export class Life {
       newsArrived: () => this.#newsArrived(),
       heartbeatFailed: (error) => this.#failed(error, 'a heartbeat failed'),
       trustExpired: () => this.#trustExpired(),
+      trustBegan: () => this.#turns.poke(),
       sessionLost: () => this.#sessionLost(),
     })
     this.#lookout = new Lookout(this.#session.id, store, clock, timing, {
@@ -218,7 +219,10 @@ export class Life {
     if (this.#session.over || this.#view === undefined) return undefined
     const { server, clock } = this.#in
     const graceLeftMs = server.graceLeftMs(clock.read())
-    if (server.mustRecord || graceLeftMs === 0) return this.#own(settleIdentity)
+    // Every change records a new server before anything else; where another node was quicker, this one does nothing.
+    if (server.mustRecord) return this.#own(() => Promise.resolve())
+    const waitedFor = server.identity
+    if (graceLeftMs === 0) return this.#own((change) => settleIdentity(change, waitedFor))
     const registration = this.#registrationWanted()
     if (registration !== undefined) return this.#register(registration)
     const circumstances = this.#circumstances(this.#view)
@@ -242,6 +246,7 @@ export class Life {
       longestTtlMs: server.longestTtlMs,
       blockWaitMs: server.blockWaitMs,
       mayClaim,
+      closing: !this.#claiming,
       runners,
       requests,
       attempts: this.#attempts,

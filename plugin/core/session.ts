@@ -20,6 +20,8 @@ export interface SessionOwner {
   /** A heartbeat failed; it is tried again. */
   heartbeatFailed(error: unknown): void
   trustExpired(): void
+  /** Trust begins, or begins again: what could not be claimed without it can be claimed now. */
+  trustBegan(): void
   /** The session was buried or has vanished. Nothing more comes from it. */
   sessionLost(): void
 }
@@ -145,12 +147,7 @@ export class Session {
     this.#heartbeatAlarm.set(backoffMs(this.#failures, limits, this.#clock.random()))
   }
 
-  /**
-   * A window that is over must end what rests on it before a new one opens, also when this answer
-   * overtook the timer: what has lapsed never comes back.
-   */
   #take(answer: HeartbeatAnswer, sentAt: Reading): void {
-    if (this.#trust !== undefined) this.trusted()
     const { mustReadAgain } = this.#owner.answered(answer, sentAt, this.#clock.read())
     if (this.#over) return
     if (!mustReadAgain && answer.newsRevision === this.#seen) {
@@ -161,16 +158,31 @@ export class Session {
     }
   }
 
-  /** Timers may fire early by the clock that counts, so this one is set again until the window is over. */
   #checkTrust(): void {
-    if (this.trusted()) this.#trustAlarm.set(Math.max(1, this.trustLeftMs))
+    if (this.trusted()) this.#watchTrust()
   }
 
+  /**
+   * Timers may fire early by the clock that counts, and while the machine is suspended they stand still with
+   * all that was left of the window. So it is looked at again several times within the margin, and
+   * work that slept through its end is told soon after it wakes.
+   */
+  #watchTrust(): void {
+    this.#trustAlarm.set(Math.min(Math.max(1, this.trustLeftMs), this.#timing.marginMs / 4))
+  }
+
+  /**
+   * A window that is over must end what rests on it before a new one opens, also when the answer that
+   * opens it overtook the timer: what has lapsed never comes back.
+   */
   #renew(sentAt: Reading): void {
+    this.trusted()
     const window = later(this.#trust, openWindow(sentAt, this.#timing))
     const leftMs = remainingMs(window, this.#clock.read())
     if (leftMs <= 0) return
+    const began = this.#trust === undefined
     this.#trust = window
-    this.#trustAlarm.set(Math.max(1, leftMs))
+    if (began) this.#owner.trustBegan()
+    this.#watchTrust()
   }
 }

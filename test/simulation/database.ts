@@ -1,0 +1,191 @@
+/**
+ * The database of a simulated world: the real store over real SQLite in memory, with a clock that can be set,
+ * outages, and failovers that lose the latest writes.
+ */
+import Database from 'better-sqlite3'
+import type { Change, Changed, Session, Store } from '../../plugin/core/store.js'
+import { openSqliteStoreOver } from '../../plugin/stores/sqlite/index.js'
+
+/** A lease as the checker knows it. */
+export interface StoredLease {
+  readonly key: string
+  readonly worker: string | null
+  readonly slot: number
+  readonly generation: number
+  readonly holder: string | null
+  readonly target: string | null
+  readonly token: number
+  readonly blockedNode: string | null
+  readonly cooldownNode: string | null
+  readonly cooldownUntilMs: number | null
+  readonly pending: number
+}
+
+export interface StoredNode {
+  readonly id: string
+  readonly name: string
+  readonly cluster: string
+  readonly state: string
+  readonly workers: string
+}
+
+export interface StoredWorker {
+  readonly key: string
+  readonly kind: string
+  readonly generation: number
+  readonly slots: number
+  readonly paused: number
+}
+
+type Rows = ReadonlyMap<string, readonly unknown[][]>
+
+const tables = ['nodes', 'workers', 'leases', 'events', 'meta'].map((name) => `coordination_${name}`)
+
+const leaseColumns = `key, worker, slot, generation, holder, target, token, pending, blocked_node as blockedNode,
+  cooldown_node as cooldownNode, cooldown_until_ms as cooldownUntilMs`
+
+/** When the world began by the database's clock. */
+const epochMs = 1_700_000_000_000
+
+/** The store has time limits of its own by the clock on the wall; none of them may ever matter here. */
+const neverMs = 1_000_000_000
+
+export class SimulatedDatabase {
+  readonly store: Store
+  readonly #client: Database.Database
+  readonly #trueMs: () => number
+  #offsetMs = 0
+  #lives = 1
+  /** Whether requests are answered; `hang` takes them and says nothing. */
+  away: 'no' | 'refuses' | 'hangs' = 'no'
+  /** Requests that were given up before the latest number here never arrive. */
+  era = 0
+  readonly #touched: Database.Statement
+  readonly #allLeases: Database.Statement
+  readonly #byReason: Database.Statement
+  readonly #record: Database.Statement
+
+  private constructor(client: Database.Database, store: Store, trueMs: () => number) {
+    this.#client = client
+    this.#trueMs = trueMs
+    this.store = store
+    this.#touched = client.prepare(`select ${leaseColumns} from coordination_leases where revision = ?`)
+    this.#allLeases = client.prepare(`select ${leaseColumns} from coordination_leases`)
+    this.#byReason = client.prepare(
+      'select count(*) from coordination_events where reason = ? and actor is not null',
+    )
+    this.#byReason.pluck()
+    this.#record = client.prepare('select server_identity, identity_settled from coordination_meta')
+  }
+
+  static async open(trueMs: () => number): Promise<SimulatedDatabase> {
+    const client = new Database(':memory:')
+    const facts = { nowMs: () => 0, identity: () => '' }
+    const store = await openSqliteStoreOver(client, {
+      namespace: 'default',
+      statementTimeoutMs: neverMs,
+      migrate: true,
+      nowMs: () => facts.nowMs(),
+      identity: () => facts.identity(),
+    })
+    const database = new SimulatedDatabase(client, store, trueMs)
+    facts.nowMs = () => database.nowMs
+    facts.identity = () => database.identity
+    return database
+  }
+
+  get nowMs(): number {
+    return Math.round(epochMs + this.#trueMs() + this.#offsetMs)
+  }
+
+  /** Names this life of the server. */
+  get identity(): string {
+    return `server-${this.#lives}`
+  }
+
+  /** The network empties: what was given up and is still on its way gets lost. */
+  forgetLate(): void {
+    this.era += 1
+  }
+
+  jumpClock(byMs: number): void {
+    this.#offsetMs += byMs
+  }
+
+  /**
+   * What is stored now, to fail over to later. Undefined before the first change: who loses everything, the
+   * namespace itself included, cannot be told from who begins, and nothing is promised for it.
+   */
+  backup(): Rows | undefined {
+    if (this.#client.prepare('select 1 from coordination_meta').get() === undefined) return undefined
+    return new Map(
+      tables.map((table) => [
+        table,
+        this.#client.prepare(`select * from ${table}`).raw().all() as unknown[][],
+      ]),
+    )
+  }
+
+  /** The server comes back under a new identity; with a backup, as it was then. */
+  restart(backup?: Rows): void {
+    this.#lives += 1
+    if (backup === undefined) return
+    this.#client.transaction(() => {
+      for (const [table, rows] of backup) {
+        this.#client.exec(`delete from ${table}`)
+        const [first] = rows
+        if (first === undefined) continue
+        const insert = this.#client.prepare(
+          `insert into ${table} values (${first.map(() => '?').join(', ')})`,
+        )
+        for (const row of rows) insert.run(...row)
+      }
+    })()
+  }
+
+  /** Runs a change, and says which leases it touched if it was committed. */
+  async change<T>(
+    session: Session | undefined,
+    work: (change: Change) => Promise<T>,
+    committed: (leases: readonly StoredLease[]) => void,
+  ): Promise<Changed<T>> {
+    let revision = 0
+    const changed = await this.store.change(session, (change) => {
+      revision = change.revision
+      return work(change)
+    })
+    if (changed.committed) committed(this.#touched.all(revision) as StoredLease[])
+    return changed
+  }
+
+  leases(): StoredLease[] {
+    return this.#allLeases.all() as StoredLease[]
+  }
+
+  nodes(): StoredNode[] {
+    return this.#client
+      .prepare(`select id, name, cluster, state, workers from coordination_nodes where state <> 'gone'`)
+      .all() as StoredNode[]
+  }
+
+  workers(): StoredWorker[] {
+    return this.#client
+      .prepare('select key, kind, generation, slots, paused from coordination_workers')
+      .all() as StoredWorker[]
+  }
+
+  /** The server that is recorded, and whether somebody has waited out its grace period. */
+  record(): { readonly identity: string; readonly settled: boolean } {
+    const [identity = '', settled = 1] = (this.#record.raw().get() ?? []) as [string?, number?]
+    return { identity, settled: settled === 1 }
+  }
+
+  /** How many events of the audit trail bear this reason and an actor. */
+  eventsWithReason(reason: string): number {
+    return Number(this.#byReason.get(reason))
+  }
+
+  close(): void {
+    this.#client.close()
+  }
+}

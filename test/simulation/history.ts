@@ -1,0 +1,245 @@
+/**
+ * What happened in a simulated world, in true time, and whether it was allowed to.
+ *
+ * The checker knows more than any node can: at each instant it sees which processes trust that they hold
+ * which lease, by their own clocks, whether or not they are scheduled at that instant.
+ */
+import type { HeldLease } from '../../plugin/core/lease.js'
+import type { Session } from '../../plugin/core/session.js'
+import type { StoredLease } from './database.js'
+import type { SimulatedProcess } from './process.js'
+
+/** A broken promise. */
+export interface Violation {
+  readonly rule: string
+  readonly atMs: number
+  readonly what: string
+}
+
+/** One term of one lease on one node: from the making of its handle until it ends. */
+export interface Term {
+  readonly process: SimulatedProcess
+  readonly session: Session | undefined
+  readonly key: string
+  readonly token: number
+  readonly worker: string | null
+  readonly generation: number
+  ended: boolean
+  /** Its trust has been seen to be over. */
+  lapsed: boolean
+}
+
+/** One call of a worker's `run`. */
+export interface Pass {
+  readonly process: SimulatedProcess
+  readonly lease: HeldLease
+  /** Stops as soon as its signal aborts. */
+  readonly obedient: boolean
+}
+
+interface Grant {
+  readonly node: string
+  readonly worker: string | null
+  readonly generation: number
+}
+
+export class History {
+  readonly violations: Violation[] = []
+  readonly lines: string[] = []
+  readonly counts = new Map<string, number>()
+  readonly #nowMs: () => number
+  readonly #keep: boolean
+  readonly #termsByKey = new Map<string, Set<Term>>()
+  readonly #termsByProcess = new Map<SimulatedProcess, Set<Term>>()
+  readonly #contested = new Set<string>()
+  readonly #passes = new Map<string, Set<Pass>>()
+  readonly #grants = new Map<string, Grant>()
+  readonly #highest = new Map<string, number>()
+  readonly #handles = new Set<string>()
+  #stored = new Map<string, StoredLease>()
+
+  constructor(nowMs: () => number, keep: boolean) {
+    this.#nowMs = nowMs
+    this.#keep = keep
+  }
+
+  /** A line for people; only made when somebody will read it. */
+  note(line: () => string): void {
+    if (this.#keep) this.lines.push(`${(this.#nowMs() / 1_000).toFixed(3).padStart(9)}  ${line()}`)
+  }
+
+  count(what: string, by = 1): void {
+    this.counts.set(what, (this.counts.get(what) ?? 0) + by)
+  }
+
+  violate(rule: string, what: string): void {
+    this.note(() => `VIOLATION ${rule}: ${what}`)
+    this.violations.push({ rule, atMs: this.#nowMs(), what })
+  }
+
+  /** The database has lost its latest writes: what is stored now is what counts, but tokens never go back. */
+  rolledBack(leases: readonly StoredLease[]): void {
+    this.#stored = new Map(leases.map((lease) => [lease.key, lease]))
+  }
+
+  stored(key: string): StoredLease | undefined {
+    return this.#stored.get(key)
+  }
+
+  /** A change was committed that touched these leases. */
+  committed(
+    leases: readonly StoredLease[],
+    granted: (lease: StoredLease, before?: StoredLease) => void,
+  ): void {
+    for (const lease of leases) {
+      const before = this.#stored.get(lease.key)
+      this.#stored.set(lease.key, lease)
+      if (lease.holder === null || (before?.holder === lease.holder && before.token === lease.token)) continue
+      this.#checkToken(lease)
+      this.#checkClaim(lease)
+      granted(lease, before)
+    }
+  }
+
+  /** A node has made a handle. */
+  began(process: SimulatedProcess, session: Session | undefined, key: string, token: number): void {
+    const name = `${key}@${token}`
+    const grant = this.#grants.get(name)
+    this.note(() => `${process.label} holds ${name}${grant ? ` generation ${grant.generation}` : ''}`)
+    this.count('terms')
+    if (grant === undefined || grant.node !== session?.id)
+      this.violate('S2', `${process.label} holds ${name}, which was granted to ${grant?.node ?? 'nobody'}`)
+    if (this.#handles.has(name)) this.violate('S2', `${name} is held for the second time`)
+    this.#handles.add(name)
+    const { worker = null, generation = 0 } = grant ?? {}
+    const term: Term = { process, session, key, token, worker, generation, ended: false, lapsed: false }
+    const others = setOf(this.#termsByKey, key)
+    others.add(term)
+    setOf(this.#termsByProcess, process).add(term)
+    if (others.size > 1) this.#contested.add(key)
+    this.#checkGenerations(term)
+  }
+
+  ended(process: SimulatedProcess, key: string, token: number, reason: string): void {
+    this.note(() => `${process.label} ends ${key}@${token}: ${reason}`)
+    for (const term of this.#termsByKey.get(key) ?? [])
+      if (term.process === process && term.token === token) this.#drop(term)
+  }
+
+  /** A process is no more, and trusts nothing. */
+  died(process: SimulatedProcess): void {
+    for (const term of this.#termsByProcess.get(process) ?? []) this.#drop(term)
+    for (const passes of this.#passes.values())
+      for (const pass of passes) if (pass.process === process) passes.delete(pass)
+  }
+
+  passBegan(pass: Pass): void {
+    const { lease, process } = pass
+    this.count('passes')
+    if (!lease.held) this.violate('S3', `${process.label} begins a pass of ${lease.key} without holding it`)
+    const passes = setOf(this.#passes, lease.key)
+    for (const other of passes) {
+      if (other.process === process)
+        this.violate('S3', `two passes of ${lease.key} run on ${process.label} at once`)
+      else if (this.#shouldHaveStopped(other))
+        this.violate(
+          'S3',
+          `${process.label} begins a pass of ${lease.key} while one runs on ${other.process.label}`,
+        )
+    }
+    passes.add(pass)
+  }
+
+  passEnded(pass: Pass): void {
+    this.#passes.get(pass.lease.key)?.delete(pass)
+  }
+
+  get runningPasses(): Pass[] {
+    return [...this.#passes.values()].flatMap((passes) => [...passes])
+  }
+
+  /** The terms of a lease whose holders trust it at this instant. */
+  trusting(key: string): Term[] {
+    return [...(this.#termsByKey.get(key) ?? [])].filter(trusts)
+  }
+
+  /** Whether a certain term is still trusted. */
+  isTrusted(key: string, token: number): boolean {
+    return this.trusting(key).some((term) => term.token === token)
+  }
+
+  /** After every event: no lease is trusted twice, and trust that has lapsed does not come back. */
+  check(): void {
+    for (const key of this.#contested) {
+      const trusting = this.trusting(key)
+      if (trusting.length < 2) continue
+      this.violate('S1', `${key} is trusted by ${trusting.map(nameOf).join(' and ')}`)
+      this.#contested.delete(key)
+    }
+  }
+
+  checkLapses(process: SimulatedProcess): void {
+    for (const term of this.#termsByProcess.get(process) ?? []) {
+      if (!trusts(term)) term.lapsed = true
+      else if (term.lapsed) {
+        term.lapsed = false
+        this.violate('X1', `the lapsed trust of ${nameOf(term)} has come back`)
+      }
+    }
+  }
+
+  #checkToken(lease: StoredLease): void {
+    const highest = this.#highest.get(lease.key) ?? 0
+    const name = `${lease.key}@${lease.token}`
+    this.note(() => `granted ${name} to ${lease.holder}`)
+    this.count('grants')
+    if (lease.token <= highest) this.violate('S2', `${name} was granted to ${lease.holder} after ${highest}`)
+    this.#highest.set(lease.key, Math.max(highest, lease.token))
+    const { worker, generation } = lease
+    this.#grants.set(name, { node: lease.holder ?? '', worker, generation })
+  }
+
+  #checkClaim(lease: StoredLease): void {
+    for (const term of this.trusting(lease.key))
+      this.violate('S4', `${lease.key} was granted to ${lease.holder} while ${nameOf(term)} trusted it`)
+  }
+
+  #checkGenerations(term: Term): void {
+    if (term.worker === null || term.generation === 0) return
+    for (const terms of this.#termsByKey.values()) {
+      for (const other of terms) {
+        if (other.worker !== term.worker || other.generation === term.generation || !trusts(other)) continue
+        this.violate('S3', `${nameOf(term)} and ${nameOf(other)} are of different generations`)
+      }
+    }
+  }
+
+  /** A pass that stops at once has no excuse but that its process stood still. */
+  #shouldHaveStopped(pass: Pass): boolean {
+    if (pass.process.dead || !pass.obedient) return false
+    const { standstill, calmSinceMs } = pass.process
+    return standstill === undefined && this.#nowMs() - calmSinceMs > 600
+  }
+
+  #drop(term: Term): void {
+    term.ended = true
+    const terms = this.#termsByKey.get(term.key)
+    terms?.delete(term)
+    if (terms !== undefined && terms.size < 2) this.#contested.delete(term.key)
+    this.#termsByProcess.get(term.process)?.delete(term)
+  }
+}
+
+function trusts(term: Term): boolean {
+  return !term.ended && !term.process.dead && (term.session?.trustLeftMs ?? 0) > 0
+}
+
+function nameOf(term: Term): string {
+  return `${term.process.label} (${term.key}@${term.token}, generation ${term.generation})`
+}
+
+function setOf<K, V>(map: Map<K, Set<V>>, key: K): Set<V> {
+  const set = map.get(key) ?? new Set<V>()
+  map.set(key, set)
+  return set
+}

@@ -1,0 +1,206 @@
+/** The way between a process and the database: slow, lossy, and sometimes late beyond all patience. */
+import { StoreError } from '../../plugin/core/errors.js'
+import type {
+  Capabilities,
+  Change,
+  Changed,
+  Claim,
+  EventQuery,
+  EventRow,
+  HeartbeatAnswer,
+  Look,
+  OwnView,
+  Retention,
+  Session,
+  Snapshot,
+  Store,
+} from '../../plugin/core/store.js'
+import type { SimulatedDatabase, StoredLease } from './database.js'
+import type { SimulatedProcess } from './process.js'
+import type { Scheduler } from './scheduler.js'
+
+/** What becomes of one request. */
+export interface Course {
+  /** From the process to the database. Undefined: it never gets there. */
+  readonly thereMs: number | undefined
+  /** From the database to the process. Undefined: the answer is lost. */
+  readonly backMs: number | undefined
+  /** Whether the process is told of a loss at once, by a broken connection; otherwise its patience ends. */
+  readonly noticed: boolean
+}
+
+/** Who decides what becomes of requests, and hears what became of them. */
+export interface Weather {
+  course(verb: string): Course
+  /** How long a hint takes; undefined when it is lost. */
+  hintMs(): number | undefined
+  sent(verb: string): void
+  committed(leases: readonly StoredLease[]): void
+  /** Something asked for was done although its sender has been told that it failed. */
+  doneLate(verb: string): void
+  answerLost(verb: string): void
+}
+
+/** The store as one process sees it. */
+export class RemoteStore implements Store {
+  readonly dialect = 'sqlite'
+  readonly capabilities: Capabilities = { push: true }
+  readonly #process: SimulatedProcess
+  readonly #database: SimulatedDatabase
+  readonly #scheduler: Scheduler
+  readonly #weather: Weather
+  readonly #timeoutMs: number
+  readonly #listening = new Set<() => void>()
+  #closed = false
+
+  constructor(
+    process: SimulatedProcess,
+    database: SimulatedDatabase,
+    scheduler: Scheduler,
+    weather: Weather,
+    timeoutMs: number,
+  ) {
+    this.#process = process
+    this.#database = database
+    this.#scheduler = scheduler
+    this.#weather = weather
+    this.#timeoutMs = timeoutMs
+  }
+
+  get closed(): boolean {
+    return this.#closed
+  }
+
+  heartbeat(node: string, beat: number): Promise<HeartbeatAnswer | undefined> {
+    return this.#ask('heartbeat', () => this.#database.store.heartbeat(node, beat))
+  }
+
+  view(node: string): Promise<OwnView | undefined> {
+    return this.#ask('view', () => this.#database.store.view(node))
+  }
+
+  news(node: string): Promise<number | undefined> {
+    return this.#ask('news', () => this.#database.store.news(node))
+  }
+
+  look(): Promise<Look> {
+    return this.#ask('look', () => this.#database.store.look())
+  }
+
+  snapshot(): Promise<Snapshot> {
+    return this.#ask('snapshot', () => this.#database.store.snapshot())
+  }
+
+  events(query: EventQuery): Promise<EventRow[]> {
+    return this.#ask('events', () => this.#database.store.events(query))
+  }
+
+  change<T>(session: Session | undefined, work: (change: Change) => Promise<T>): Promise<Changed<T>> {
+    return this.#ask('change', () =>
+      this.#database.change(session, work, (leases) => this.#weather.committed(leases)),
+    )
+  }
+
+  prune(retention: Retention): Promise<void> {
+    return this.#ask('prune', () => this.#database.store.prune(retention))
+  }
+
+  listen(node: string, wake: () => void): () => void {
+    const stop = this.#database.store.listen(node, () => {
+      const delayMs = this.#weather.hintMs()
+      if (delayMs === undefined) return
+      this.#scheduler.after(delayMs, () => this.#process.deliver(() => this.#listening.has(stop) && wake()))
+    })
+    this.#listening.add(stop)
+    return () => {
+      this.#listening.delete(stop)
+      stop()
+    }
+  }
+
+  fence(transaction: unknown, claim: Claim): Promise<void> | void {
+    return this.#database.store.fence(transaction, claim)
+  }
+
+  close(): Promise<void> {
+    this.#closed = true
+    this.disconnect()
+    return Promise.resolve()
+  }
+
+  /** The process is gone: nobody listens any more. */
+  disconnect(): void {
+    for (const stop of this.#listening) stop()
+    this.#listening.clear()
+  }
+
+  #ask<T>(verb: string, execute: () => Promise<T>): Promise<T> {
+    if (this.#closed) return Promise.reject(new StoreError('The store is closed.', 'none'))
+    this.#weather.sent(verb)
+    const request = new Request<T>(this.#process, this.#timeoutMs)
+    const course = this.#weather.course(verb)
+    const { identity, era } = this.#database
+    if (course.thereMs === undefined) {
+      if (course.noticed) this.#scheduler.after(1, () => request.fail('The connection broke.', 'none'))
+      return request.answer
+    }
+    this.#scheduler.after(course.thereMs, async () => {
+      const { away } = this.#database
+      if (away === 'hangs' || (era !== this.#database.era && request.over)) return
+      if (away === 'refuses') return request.fail('The database refuses connections.', 'none')
+      if (identity !== this.#database.identity) return request.fail('The server went away.', 'unknown')
+      const outcome = await execute().then(
+        (value) => () => request.succeed(value),
+        (error: unknown) => () => request.reject(error),
+      )
+      if (request.over) this.#weather.doneLate(verb)
+      if (course.backMs !== undefined) {
+        this.#scheduler.after(course.backMs, outcome)
+        return
+      }
+      this.#weather.answerLost(verb)
+      if (course.noticed) this.#scheduler.after(1, () => request.fail('The connection broke.', 'unknown'))
+    })
+    return request.answer
+  }
+}
+
+/** A request whose sender waits for an answer, but not for ever. */
+class Request<T> {
+  readonly answer: Promise<T>
+  over = false
+  readonly #process: SimulatedProcess
+  #resolve: (value: T) => void = () => undefined
+  #reject: (error: unknown) => void = () => undefined
+  readonly #timer: { cancel(): void }
+
+  constructor(process: SimulatedProcess, timeoutMs: number) {
+    this.#process = process
+    this.answer = new Promise<T>((resolve, reject) => {
+      this.#resolve = resolve
+      this.#reject = reject
+    })
+    this.#timer = process.setTimer(timeoutMs, () =>
+      this.#end(() => this.#reject(new StoreError('No answer in time.', 'unknown'))),
+    )
+  }
+
+  succeed(value: T): void {
+    this.#process.deliver(() => this.#end(() => this.#resolve(value)))
+  }
+
+  reject(error: unknown): void {
+    this.#process.deliver(() => this.#end(() => this.#reject(error)))
+  }
+
+  fail(message: string, outcome: 'none' | 'unknown'): void {
+    this.reject(new StoreError(message, outcome))
+  }
+
+  #end(tell: () => void): void {
+    if (this.over) return
+    this.over = true
+    this.#timer.cancel()
+    tell()
+  }
+}
