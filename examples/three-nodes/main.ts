@@ -1,0 +1,76 @@
+/**
+ * Three nodes on one machine, to play with: `npm start`. Each is a process of its own; this one only starts
+ * them, shows their logs, and stops them in the end. It takes no part in the coordination.
+ */
+import { type ChildProcess, fork } from 'node:child_process'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { type ExampleNode, exampleNodes } from './nodes.js'
+
+const program = fileURLToPath(new URL('./node.js', import.meta.url))
+const running = new Map<number, ChildProcess>()
+let stopping = false
+
+for (const node of exampleNodes) start(node)
+say(`Three nodes are starting. Things to try:
+    kill -9 <pid>        its work moves to the others once it has been silent for 6 seconds
+    kill <pid>           it hands its work over at once
+    1, 2 or 3, Enter     starts that node again, and the work is shared out anew
+    Ctrl-C               stops them all`)
+
+createInterface({ input: process.stdin }).on('line', (line) => {
+  const node = exampleNodes.find(({ number }) => String(number) === line.trim())
+  if (node === undefined) say('Type 1, 2 or 3 and Enter to start a node that has ended.')
+  else if (running.has(node.number)) say(`${node.node} is running already.`)
+  else start(node)
+})
+
+process.on('SIGINT', stop)
+process.on('SIGTERM', stop)
+if (process.env.npm_lifecycle_event !== undefined) stopWithParent()
+
+function start(node: ExampleNode): void {
+  if (stopping) return
+  const child = fork(program, [String(node.number)], { stdio: ['ignore', 'pipe', 'pipe', 'ipc'] })
+  running.set(node.number, child)
+  for (const output of [child.stdout, child.stderr]) {
+    if (output !== null) createInterface({ input: output }).on('line', (line) => print(node, line))
+  }
+  child.on('exit', (code, signal) => {
+    running.delete(node.number)
+    print(node, `has ended (${signal ?? `exit code ${code}`})`)
+    if (stopping) leaveWhenAllHave()
+    else say(`Type ${node.number} and Enter to start ${node.node} again.`)
+  })
+}
+
+/** Each node hands over its work and ends by itself. */
+function stop(): void {
+  stopping = true
+  for (const child of running.values()) child.kill('SIGTERM')
+  leaveWhenAllHave()
+}
+
+/** A signal that ends `npm start` does not reach the program it has started. */
+function stopWithParent(): void {
+  const parent = process.ppid
+  const watch = setInterval(() => {
+    if (process.ppid === parent) return
+    clearInterval(watch)
+    stop()
+  }, 500)
+  watch.unref()
+}
+
+/** Waiting for somebody to type is what keeps this process alive. */
+function leaveWhenAllHave(): void {
+  if (running.size === 0) process.stdin.destroy()
+}
+
+function print(node: ExampleNode, line: string): void {
+  console.log(`${node.node} | ${line}`)
+}
+
+function say(text: string): void {
+  console.log(`\n${text}\n`)
+}

@@ -1,0 +1,18 @@
+/** The cast: three nodes in two clusters. */
+export interface ExampleNode {
+  readonly number: number
+  readonly node: string
+  readonly cluster: string
+  readonly port: number
+}
+
+const firstPort = Number(process.env.PORT ?? 3000)
+
+export const exampleNodes: readonly ExampleNode[] = [
+  { number: 1, node: 'node-1', cluster: 'eu-1', port: firstPort },
+  { number: 2, node: 'node-2', cluster: 'eu-1', port: firstPort + 1 },
+  { number: 3, node: 'node-3', cluster: 'us-1', port: firstPort + 2 },
+]
+
+/** Where they meet. */
+export const database = process.env.DATABASE_URL ?? 'sqlite:coordination.db'

@@ -1,0 +1,82 @@
+/**
+ * Coordination without Fastify.
+ *
+ * @example
+ * import { createCoordinator } from 'fastify-worker-coordination/coordinator'
+ *
+ * await using coordinator = await createCoordinator({ database: 'postgres://…' })
+ * await coordinator.start()
+ */
+import type { Coordinator } from './core/coordinator.js'
+import { silentLog } from './core/log.js'
+import { openCoordinator } from './open.js'
+import { type CoordinatorOptions, readCoordinatorOptions } from './options.js'
+
+export {
+  type ClassOptions,
+  GloballyCoordinatedWorker,
+  SingleInstanceClusterWorker,
+  SingleInstanceGlobalWorker,
+} from './core/base-classes.js'
+export type { Instruction, Revoked } from './core/changes.js'
+export type {
+  AcquireOptions,
+  Coordinator,
+  CoordinatorSettings,
+  CoordinatorState,
+  TryAcquireOptions,
+} from './core/coordinator.js'
+export {
+  CoordinationError,
+  type EndReason,
+  type ErrorCode,
+  FencedError,
+  LeaseLostError,
+  type Outcome,
+  StoreError,
+} from './core/errors.js'
+export type { CoordinatorEvents, EventName, Listener } from './core/events.js'
+export type { Health } from './core/health.js'
+export { type Identity, type IdentitySource, identityFromEnvironment } from './core/identity.js'
+export type { HeldLease, Lease } from './core/lease.js'
+export type { Log } from './core/log.js'
+export type { Move, Rebalanced, Transferred } from './core/operations.js'
+export type { Operator, RebalanceOrder, ReleaseOrder, TransferOrder } from './core/operator.js'
+export type {
+  AssignmentStatus,
+  LeaseState,
+  LeaseStatus,
+  NodeReference,
+  NodeStatus,
+  Status,
+  WorkerStatus,
+} from './core/status.js'
+export type { EventQuery, EventRow, Kind, NodeState, Retention, Scope, Snapshot } from './core/store.js'
+export type { Preset, Timing } from './core/timing.js'
+export type {
+  Assignment,
+  CoordinatedContext,
+  CoordinatedWorker,
+  PartitionedContext,
+  PartitionedWorker,
+  PassContext,
+  SingleWorker,
+  WorkerDefinition,
+  WorkerHandle,
+  WorkerState,
+} from './core/worker.js'
+export type { CoordinatorOptions, TimingOptions } from './options.js'
+export { type Dialect, migrationSql } from './stores/shared/migrate.js'
+
+/**
+ * Connects to the database, brings its tables up to date, and answers a coordinator that has not started:
+ * register workers, then call its `start()`. Nothing is left open when this fails.
+ *
+ * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_DRIVER_MISSING`, `WCO_STORE`, `WCO_SCHEMA_NEWER` or
+ *   `WCO_SCHEMA_PENDING`, each with a sentence that says what to do; what the application's own identity
+ *   function throws comes out unchanged.
+ */
+export async function createCoordinator(options: CoordinatorOptions): Promise<Coordinator> {
+  const { log = silentLog, ...config } = await readCoordinatorOptions(options)
+  return openCoordinator(config, log)
+}

@@ -1,0 +1,14 @@
+/**
+ * Leader election, leases and work assignment for Fastify applications, kept in the database they already
+ * have.
+ *
+ * @example
+ * import Fastify from 'fastify'
+ * import workerCoordination from 'fastify-worker-coordination'
+ *
+ * const app = Fastify()
+ * await app.register(workerCoordination, { database: 'sqlite:coordination.db' })
+ */
+export * from './coordinator.js'
+export type { AutoStart, RequestLogLevel, WorkerCoordinationOptions } from './options.js'
+export { workerCoordination as default } from './plugin.js'

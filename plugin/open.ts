@@ -1,0 +1,34 @@
+/** From checked options to a coordinator that is connected but not yet started. */
+import { systemClock } from './core/clock.js'
+import { Coordinator } from './core/coordinator.js'
+import type { Log } from './core/log.js'
+import type { Store } from './core/store.js'
+import { timingFigures } from './core/timing.js'
+import type { CoordinatorConfig } from './options.js'
+import { openStore } from './stores/open.js'
+
+/** Connects, migrates, and makes the coordinator, which from then on owns the connection. */
+export async function openCoordinator(config: CoordinatorConfig, log: Log): Promise<Coordinator> {
+  const { database, namespace, timing, migrate, push } = config
+  const { statementTimeoutMs } = timing
+  const store = await openStore({ database, namespace, statementTimeoutMs, migrate, push, log })
+  try {
+    return connected(config, store, log)
+  } catch (error) {
+    await store.close()
+    throw error
+  }
+}
+
+/** Says what the chosen durations mean in bad weather, while there is still time to choose others. */
+function connected(config: CoordinatorConfig, store: Store, log: Log): Coordinator {
+  const { namespace, identity, timing, labels, version, retention } = config
+  const { node, cluster } = identity
+  const { ttlMs } = timing
+  const { dialect } = store
+  log.info(
+    { node, cluster, dialect, namespace, ttlMs, ...timingFigures(timing) },
+    'coordination is connected',
+  )
+  return new Coordinator({ namespace, identity, timing, labels, version, retention }, store, systemClock, log)
+}

@@ -1,0 +1,110 @@
+/**
+ * The Fastify shell: options → coordinator → decorator → hooks → routes.
+ *
+ * When what happens follows from Fastify's lifecycle. Workers start in `onReady`, because `onListen` never
+ * comes where the application is mounted in another server. The handing over begins in `preClose`, because
+ * `onClose` comes only once the last kept-alive connection has ended, which may take longer than a minute;
+ * it is complete before `onClose` lets anything else be closed. Decorator and hooks are the application's;
+ * the routes live in a scope of their own, so that nothing of theirs leaks into it.
+ */
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { systemClock } from './core/clock.js'
+import type { Coordinator } from './core/coordinator.js'
+import { CoordinationError, StoreError } from './core/errors.js'
+import { within } from './core/loop.js'
+import { routes } from './http/routes.js'
+import { openCoordinator } from './open.js'
+import { type PluginConfig, readPluginOptions, type WorkerCoordinationOptions } from './options.js'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** The coordinator of this application, unless `decorateAs` gives it another name. */
+    coordination: Coordinator
+  }
+}
+
+/**
+ * Connects to the database, brings its tables up to date, decorates the application with a
+ * {@link Coordinator}, starts its workers when the application is ready, and hands everything over when it
+ * closes.
+ *
+ * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_DECORATOR_TAKEN`, `WCO_DRIVER_MISSING`, `WCO_STORE`,
+ *   `WCO_SCHEMA_NEWER` or `WCO_SCHEMA_PENDING`, each with a sentence that says what to do.
+ *
+ * @example await app.register(workerCoordination, { database: 'sqlite:coordination.db' })
+ */
+export const workerCoordination = fp(coordinate, { name: 'fastify-worker-coordination', fastify: '5.x' })
+
+async function coordinate(app: FastifyInstance, options: WorkerCoordinationOptions): Promise<void> {
+  const config = await readPluginOptions(options)
+  if (app.hasDecorator(config.decorateAs)) throw decoratorTaken(config.decorateAs)
+  const coordinator = await openInTime(app, config)
+  app.decorate(config.decorateAs, coordinator)
+  startAsAsked(app, coordinator, config)
+  closeWith(app, coordinator)
+  if (config.http) await mount(app, coordinator, config)
+}
+
+function mount(app: FastifyInstance, coordinator: Coordinator, config: PluginConfig): PromiseLike<unknown> {
+  const { prefix, decorateAs: name, logLevel } = config
+  return app.register(routes, { coordinator, name, prefix, ...(logLevel === undefined ? {} : { logLevel }) })
+}
+
+/** An application that has started the coordinator itself by then, or closed it, is left alone. */
+function startAsAsked(app: FastifyInstance, coordinator: Coordinator, { autoStart }: PluginConfig): void {
+  const start = async (): Promise<void> => {
+    if (coordinator.state === 'idle') await inTime(app, 'join', coordinator.start())
+  }
+  if (autoStart === 'ready') app.addHook('onReady', start)
+  if (autoStart === 'listen') app.addHook('onListen', start)
+}
+
+/**
+ * Where passes are slow to settle, `preClose` does not see the end of it: past its time limit Fastify would
+ * report an error, though nothing is wrong. `onClose` has no limit.
+ */
+function closeWith(app: FastifyInstance, coordinator: Coordinator): void {
+  app.addHook('preClose', async () => {
+    await within(systemClock, 0.7 * pluginTimeoutMs(app), coordinator.close())
+  })
+  app.addHook('onClose', () => coordinator.close())
+}
+
+/** What opens too late is closed again: the application has given up on it. */
+async function openInTime(app: FastifyInstance, config: PluginConfig): Promise<Coordinator> {
+  const opening = openCoordinator(config, app.log)
+  try {
+    return await inTime(app, 'connect', opening)
+  } catch (error) {
+    opening.then((coordinator) => coordinator.close()).catch(() => undefined)
+    throw error
+  }
+}
+
+/**
+ * Fastify waits for a plugin or hook for so long and then fails without knowing why. A little earlier the
+ * reason can still be said.
+ */
+async function inTime<T>(app: FastifyInstance, doing: string, work: Promise<T>): Promise<T> {
+  const limitMs = 0.9 * pluginTimeoutMs(app)
+  if (await within(systemClock, limitMs, work)) return work
+  throw new StoreError(
+    `The database did not let this node ${doing} within ${limitMs} ms. Make sure that it can be reached ` +
+      "and is not overloaded; Fastify's option `pluginTimeout` allows for more time.",
+    'unknown',
+  )
+}
+
+/** 0 means that Fastify waits for ever. */
+function pluginTimeoutMs(app: FastifyInstance): number {
+  return app.initialConfig.pluginTimeout || Number.POSITIVE_INFINITY
+}
+
+function decoratorTaken(name: string): CoordinationError {
+  return new CoordinationError(
+    'WCO_DECORATOR_TAKEN',
+    `This Fastify instance already has a decorator "${name}". Give the coordinator another name with the ` +
+      'option `decorateAs`, say `decorateAs: "jobs"`; a second registration also needs a `prefix` of its own.',
+  )
+}

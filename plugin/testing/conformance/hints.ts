@@ -1,0 +1,161 @@
+/** That whoever is told something hears of it without asking, as long as nothing is wrong. */
+import assert from 'node:assert/strict'
+import type { Store } from '../../core/store.js'
+import type { ConformanceCase, ConformanceHarness } from '../conformance.js'
+import { commit, eventually, fragileConnections, join, promise } from './world.js'
+
+export const hintCases: readonly ConformanceCase[] = [
+  promise('a store says whether hints arrive by themselves', async (world) => {
+    const { capabilities } = await world.open()
+    assert.equal(capabilities.push, world.harness.capabilities.push)
+  }),
+
+  promise(
+    'a hint wakes the node that is told, in another store, and the news is there by then',
+    async (world) => {
+      const [teller, listener] = await world.openMany(2)
+      assert(teller && listener)
+      await join(teller, ['a'])
+      await heard(teller, listener, 'a')
+    },
+    push,
+  ),
+
+  promise(
+    'a hint wakes the node that is told, in the store that tells',
+    async (world) => {
+      const store = await world.open()
+      await join(store, ['a'])
+      await heard(store, store, 'a')
+    },
+    push,
+  ),
+
+  promise(
+    'hints wake each of many nodes in one store, and each of many stores',
+    async (world) => {
+      const [teller, ...listeners] = await world.openMany(4)
+      assert(teller)
+      await join(teller, ['a', 'b', 'c'])
+      await Promise.all(
+        listeners.flatMap((store) => ['a', 'b', 'c'].map((node) => heard(teller, store, node))),
+      )
+    },
+    push,
+  ),
+
+  promise(
+    'hints wake a node of any name',
+    async (world) => {
+      const [teller, listener] = await world.openMany(2)
+      assert(teller && listener)
+      const ids = ["it's", '\u00f6'.repeat(100), 'with blank', '{"a":1}', ',', '"', '\\']
+      await join(teller, ids)
+      for (const id of ids) await heard(teller, listener, id)
+    },
+    push,
+  ),
+
+  promise(
+    'one change wakes a thousand nodes as well as one',
+    async (world) => {
+      const [teller, listener] = await world.openMany(2)
+      assert(teller && listener)
+      const ids = Array.from(
+        { length: 1_000 },
+        (_, index) => `a node with a rather long name, number ${index}`,
+      )
+      await join(teller, ids)
+      await heard(teller, listener, 'a node with a rather long name, number 999', new Set(ids))
+    },
+    push,
+  ),
+
+  promise(
+    'who has stopped listening is not woken any more, and may stop twice',
+    async (world) => {
+      const [teller, listener] = await world.openMany(2)
+      assert(teller && listener)
+      await join(teller, ['a'])
+      let woken = 0
+      const stop = listener.listen('a', () => {
+        woken += 1
+      })
+      stop()
+      stop()
+      await heard(teller, listener, 'a')
+      assert.equal(woken, 0)
+    },
+    push,
+  ),
+
+  promise(
+    'who listens is woken again after the connection has broken',
+    async (world) => {
+      const teller = await world.open()
+      const { store: listener, cut } = await world.openFragile()
+      await join(teller, ['a'])
+      const ear = listen(listener, 'a')
+      await told(teller, ear)
+      cut()
+      await told(teller, ear)
+      ear.stop()
+    },
+    (harness) => push(harness) ?? fragileConnections(harness),
+  ),
+
+  promise(
+    'listening may begin before the node has joined, and end after the store has closed',
+    async (world) => {
+      const store = await world.open()
+      const stop = store.listen('a', () => undefined)
+      await join(store, ['a'])
+      await store.close()
+      stop()
+    },
+  ),
+]
+
+function push({ capabilities }: ConformanceHarness): string | undefined {
+  return capabilities.push ? undefined : 'the stores of this database have no hints of their own'
+}
+
+/** Tells a node until its hint is heard and finds the news there. */
+async function heard(teller: Store, listener: Store, node: string, nodes = new Set([node])): Promise<void> {
+  const ear = listen(listener, node)
+  await told(teller, ear, nodes)
+  ear.stop()
+}
+
+/** Somebody who listens for a node. */
+interface Ear {
+  readonly node: string
+  /** The number of the latest change that was there when a hint came. */
+  newsRevision(): number
+  stop(): void
+}
+
+function listen(store: Store, node: string): Ear {
+  let newsRevision = 0
+  const stop = store.listen(node, () => {
+    store.news(node).then(
+      (revision = 0) => {
+        newsRevision = Math.max(newsRevision, revision)
+      },
+      () => undefined,
+    )
+  })
+  return { node, stop, newsRevision: () => newsRevision }
+}
+
+/**
+ * One hint may be lost, also because listening takes a moment to begin; that many in a row are lost, on a
+ * database that has nothing else to do, may not be.
+ */
+async function told(teller: Store, ear: Ear, nodes = new Set([ear.node])): Promise<void> {
+  for (let attempt = 1; attempt <= 10; attempt += 1) {
+    const revision = await commit(teller, (change) => change.tell(nodes))
+    if (await eventually(() => ear.newsRevision() >= revision, 3_000)) return
+  }
+  assert.fail('ten hints in a row were lost')
+}

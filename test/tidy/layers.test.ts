@@ -1,0 +1,250 @@
+/**
+ * Who may know whom, read off the import lines. A room that reached into another one would still
+ * work, and would be hard to take apart again later.
+ */
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, relative, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+
+/** What the files of a room may import: packages by name, files by the beginning of their path. */
+interface Room {
+  readonly name: string
+  readonly holds: (file: string) => boolean
+  readonly may: readonly string[]
+  /** What of another room it may know as types only: then nothing of it is loaded. */
+  readonly mayAsTypes?: readonly string[]
+}
+
+const dialects = ['postgres', 'sqlite']
+const drivers: Readonly<Record<string, string>> = { postgres: 'pg', sqlite: 'better-sqlite3' }
+const coreForStores = ['errors', 'log', 'names', 'store'].map((name) => `plugin/core/${name}.ts`)
+
+const rooms: readonly Room[] = [
+  {
+    name: "the engine's door to the ambient world",
+    holds: (file) => ['clock', 'identity'].some((name) => file === `plugin/core/${name}.ts`),
+    may: ['plugin/core/', 'node:os', 'node:crypto'],
+  },
+  {
+    name: 'the engine',
+    holds: (file) => file.startsWith('plugin/core/'),
+    may: ['plugin/core/', 'node:events'],
+  },
+  ...dialects.map((dialect) => ({
+    name: `the ${dialect} store`,
+    holds: (file: string) => file.startsWith(`plugin/stores/${dialect}/`),
+    may: [
+      `plugin/stores/${dialect}/`,
+      'plugin/stores/shared/',
+      ...coreForStores,
+      'drizzle-orm',
+      'node:',
+      drivers[dialect] ?? '',
+    ],
+  })),
+  {
+    name: 'what the stores share',
+    holds: (file) => file.startsWith('plugin/stores/shared/'),
+    may: ['plugin/stores/shared/', ...coreForStores, 'drizzle-orm', 'node:'],
+  },
+  {
+    name: 'the opening of stores',
+    holds: (file) => file.startsWith('plugin/stores/'),
+    may: ['plugin/stores/', ...coreForStores],
+    mayAsTypes: Object.values(drivers),
+  },
+  {
+    name: 'the HTTP room',
+    holds: (file) => file.startsWith('plugin/http/'),
+    may: [
+      'plugin/http/',
+      'plugin/core/',
+      'node:http',
+      '@fastify/ajv-compiler',
+      '@fastify/fast-json-stringify-compiler',
+    ],
+    mayAsTypes: ['fastify'],
+  },
+  {
+    name: 'the Fastify shell',
+    holds: (file) => ['plugin/plugin.ts', 'plugin/index.ts'].includes(file),
+    may: [
+      'plugin/core/',
+      'plugin/http/',
+      'fastify-plugin',
+      ...topLevel('plugin', 'open', 'options', 'coordinator'),
+    ],
+    mayAsTypes: ['fastify'],
+  },
+  {
+    name: 'the way without Fastify',
+    holds: (file) => dirname(file) === 'plugin',
+    may: [
+      'plugin/core/',
+      'plugin/stores/open.ts',
+      'plugin/stores/shared/migrate.ts',
+      ...topLevel('open', 'options'),
+    ],
+  },
+  {
+    name: 'what is made for tests',
+    holds: (file) => file.startsWith('plugin/testing/'),
+    may: ['plugin/testing/', 'plugin/core/', 'node:'],
+  },
+  {
+    name: 'an example, which knows the package by its published name',
+    holds: (file) => file.startsWith('examples/'),
+    may: ['examples/', 'fastify', 'fastify-worker-coordination', 'node:'],
+  },
+]
+
+const root = projectRoot()
+
+t.test('every file imports only what its room may know', async (t) => {
+  for (const file of [...sources('plugin'), ...sources('examples')]) {
+    const room = rooms.find(({ holds }) => holds(file))
+    if (room === undefined) {
+      t.fail(`${file} belongs to no room`)
+      continue
+    }
+    const strangers = importsOf(file)
+      .filter(
+        ({ target, typeOnly }) =>
+          !allowed(target, [...room.may, ...(typeOnly ? (room.mayAsTypes ?? []) : [])]),
+      )
+      .map(({ target }) => target)
+    t.strictSame(strangers, [], `${file}: ${room.name}`)
+  }
+})
+
+t.test('the engine takes time, chance and surroundings from its door alone', async (t) => {
+  const ambient =
+    /\b(Date\.now|new Date\b|Math\.random|setTimeout|setInterval|setImmediate|performance\.\w|process\.\w|console\.\w)/
+  for (const file of sources('plugin/core')) {
+    if (['clock.ts', 'identity.ts'].includes(relative('plugin/core', file))) continue
+    t.strictSame(
+      linesOf(file).filter((line) => ambient.test(withoutComments(line))),
+      [],
+      file,
+    )
+  }
+})
+
+t.test('nothing of ours ends the process, catches its signals or prints', async (t) => {
+  const intrusion = /\b(process\.(exit|abort|kill|on|once|stdout|stderr)|console\.)/
+  for (const file of sources('plugin')) {
+    t.strictSame(
+      linesOf(file).filter((line) => intrusion.test(withoutComments(line))),
+      [],
+      file,
+    )
+  }
+})
+
+t.test('these checks see what they should', async (t) => {
+  t.ok(sources('plugin').length > 20, 'the sources are found')
+  t.strictSame(
+    importsOf('plugin/plugin.ts').filter(({ target }) => target.startsWith('fastify')),
+    [
+      { target: 'fastify', typeOnly: true },
+      { target: 'fastify-plugin', typeOnly: false },
+    ],
+  )
+  t.strictSame(
+    importsIn(`
+      import a, { type B } from 'one'
+      import type { C } from "two"
+      import 'three'
+      export * from './four.js'
+      export type { D } from './five.js'
+      import {
+        type E,
+        f,
+      } from './six.js'
+      const late = await import('seven')
+      type Late = import('eight').Late
+    `),
+    [
+      { target: 'one', typeOnly: false },
+      { target: 'two', typeOnly: true },
+      { target: 'three', typeOnly: false },
+      { target: './four.js', typeOnly: false },
+      { target: './five.js', typeOnly: true },
+      { target: './six.js', typeOnly: false },
+      { target: 'seven', typeOnly: false },
+      { target: 'eight', typeOnly: true },
+    ],
+  )
+  t.ok(allowed('node:fs', ['node:']))
+  t.ok(allowed('drizzle-orm/pg-core', ['drizzle-orm']))
+  t.notOk(allowed('fastify-plugin', ['fastify']), 'a package is not the beginning of another one')
+  t.notOk(allowed('plugin/core/store-of-lies.ts', ['plugin/core/store.ts']))
+})
+
+interface Import {
+  /** The name of a package, or a path from the root of the project. */
+  readonly target: string
+  readonly typeOnly: boolean
+}
+
+function topLevel(...names: readonly string[]): string[] {
+  return names.map((name) => `plugin/${name}.ts`)
+}
+
+function allowed(target: string, list: readonly string[]): boolean {
+  return list.some((entry) =>
+    /[/:]$/.test(entry) ? target.startsWith(entry) : target === entry || target.startsWith(`${entry}/`),
+  )
+}
+
+function importsOf(file: string): Import[] {
+  return importsIn(readFileSync(join(root, file), 'utf8')).map(({ target, typeOnly }) => ({
+    target: target.startsWith('.') ? pathFrom(file, target) : target,
+    typeOnly,
+  }))
+}
+
+function importsIn(source: string): Import[] {
+  const statement = /^\s*(?:import|export)\s+(type\s)?(?:[\w*\s{},$]+?\sfrom\s+)?['"]([^'"]+)['"]/gm
+  const expression = /^(.*)\bimport\(\s*['"]([^'"]+)['"]\s*\)/gm
+  return [
+    ...[...source.matchAll(statement)].map(([, type, target = '']) => ({
+      target,
+      typeOnly: type !== undefined,
+    })),
+    ...[...source.matchAll(expression)].map(([, before = '', target = '']) => ({
+      target,
+      typeOnly: /^\s*(export\s+)?type\s/.test(before),
+    })),
+  ]
+}
+
+/** Imports name what is compiled, `./store.js`; the rules name what is written. */
+function pathFrom(file: string, target: string): string {
+  return relative(root, resolve(root, dirname(file), target)).replace(/\.js$/, '.ts')
+}
+
+function sources(folder: string): string[] {
+  return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => join(folder, name))
+    .sort()
+}
+
+function linesOf(file: string): string[] {
+  return readFileSync(join(root, file), 'utf8').split('\n')
+}
+
+function withoutComments(line: string): string {
+  return line.replace(/^\s*(\/?\*|\/\/).*$|\/\/.*$/, '')
+}
+
+/** The nearest folder above that has sources: where this test was compiled to does not matter. */
+function projectRoot(): string {
+  let folder = dirname(fileURLToPath(import.meta.url))
+  while (!readdirSync(folder).includes('tsconfig.json') || !readdirSync(folder).includes('plugin')) {
+    folder = dirname(folder)
+  }
+  return folder
+}
