@@ -174,7 +174,7 @@ export interface ServerFacts {
 export interface HeartbeatAnswer extends ServerFacts {
   readonly state: NodeState
   readonly newsRevision: number
-  /** The watchers that are not gone, with their beats; never the asking node's own new beat. */
+  /** The other watchers that are not gone, with their beats. */
   readonly watchers: readonly Beat[]
 }
 
@@ -246,7 +246,8 @@ export type NodePatch = Partial<Pick<NodeRow, 'state' | 'workers'>>
 
 /**
  * The inside of a change: the revision row is taken, and nobody else can change anything until this
- * one ends. Reads see what this change has written. Calls are made strictly one after another.
+ * one ends. Reads see what this change has written. Calls are made strictly one after another, and those with
+ * nothing to write, such as empty lists, count as writing nothing. Orders are those of code points.
  */
 export interface Change {
   /** The number of this change; every row it writes is stamped with it. */
@@ -283,7 +284,7 @@ export interface Change {
    * that a heartbeat in flight either wins or finds itself gone. Answers whether it did.
    */
   bury(id: string, beat?: number): Promise<boolean>
-  /** Deletes the row of a node that is gone and that no lease names. */
+  /** Deletes the row of a node that is gone. The caller has made sure that no lease names it. */
   forgetNode(id: string): Promise<void>
   /** Inserts or replaces, stamped with this change. */
   saveWorkers(rows: readonly WorkerRow[]): Promise<void>
@@ -294,7 +295,7 @@ export interface Change {
   saveMeta(patch: Partial<Omit<MetaRow, 'revision'>>): Promise<void>
   /** Appends to the audit trail. */
   record(events: readonly NewEvent[]): Promise<void>
-  /** Stamps `newsRevision` of these nodes, and wakes them by a hint once the change has committed. */
+  /** Stamps `newsRevision` of these nodes, gone ones left alone, and wakes them by a hint after the commit. */
   tell(nodes: ReadonlySet<string>): Promise<void>
 }
 
@@ -308,7 +309,7 @@ export interface Session {
 /** How a change ended. */
 export interface Changed<T> {
   readonly result: T
-  /** False when the change wrote nothing: then it left no trace, its number included. */
+  /** False when the change wrote nothing: then it left no trace, its number and its session's included. */
   readonly committed: boolean
 }
 
@@ -366,11 +367,15 @@ export interface Store {
 
   /**
    * Runs `work` inside one ordered transaction and commits, unless it wrote nothing. When `work`
-   * throws, everything is undone and its error comes out unchanged.
+   * throws, everything is undone and its error comes out unchanged. `work` counts towards the time limit,
+   * may be called again after a conflict, and must not wait for another verb of this store.
    */
   change<T>(session: Session | undefined, work: (change: Change) => Promise<T>): Promise<Changed<T>>
 
-  /** Deletes old events, and gone nodes that no lease names. Concerns nobody, so is no change. */
+  /**
+   * Deletes old events, and gone nodes that no lease names as holder, target or blocked node. Concerns
+   * nobody, so is no change.
+   */
   prune(retention: Retention): Promise<void>
 
   /**
@@ -381,7 +386,7 @@ export interface Store {
 
   /**
    * As the first statement of a user's transaction: holds the lease row so that nobody can take it
-   * over before that transaction ends, and throws `FencedError` when the claim is no longer true, or
+   * over before that transaction ends (several transactions of its holder may do so at once), and throws `FencedError` when the claim is no longer true, or
    * `CoordinationError` with code `WCO_FENCE_TARGET` when `transaction` is not an open transaction of this dialect. Where the
    * driver is synchronous it answers synchronously.
    */
