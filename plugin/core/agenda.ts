@@ -5,10 +5,11 @@
  * what has ended and settled, acknowledge, claim what it is meant to have. The wishes of one comparison
  * go into one change, however many there are.
  */
-import type { Held, Wishes } from './changes.js'
+import type { Wishes } from './changes.js'
 import type { Reading } from './clock.js'
 import { barrierOpen, isBlocked } from './draft.js'
 import { type Circumstances, type Holdings, isRecognised } from './holdings.js'
+import type { Held } from './rules.js'
 import type { LeaseRow, WorkerRow } from './store.js'
 import type { Timing } from './timing.js'
 import { surelyElapsedMs } from './trust.js'

@@ -3,11 +3,12 @@
  *
  * One node does it for all, the first watcher. Correctness never depends on it.
  */
-import { inOrder, pruneLeases } from './changes.js'
 import type { Clock } from './clock.js'
 import type { Log } from './log.js'
 import { Alarm } from './loop.js'
+import { inOrder } from './order.js'
 import type { Retention, Store } from './store.js'
+import { pruneLeases } from './upkeep.js'
 
 const everyMs = 3_600_000
 

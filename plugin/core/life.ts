@@ -7,21 +7,7 @@
  */
 import type { Requests } from './acquire.js'
 import { type Agenda, isEmpty, Planner } from './agenda.js'
-import {
-  attend,
-  bury,
-  type Declaration,
-  drain,
-  type Findings,
-  inOrder,
-  join,
-  leave,
-  type Ordered,
-  register,
-  settle,
-  settleIdentity,
-  type Wishes,
-} from './changes.js'
+import { type Declaration, join, leave, register, settle, type Wishes } from './changes.js'
 import type { Clock, Reading } from './clock.js'
 import { StoreError } from './errors.js'
 import type { Events } from './events.js'
@@ -30,6 +16,8 @@ import type { Identity } from './identity.js'
 import type { Log } from './log.js'
 import { Lookout } from './lookout.js'
 import { Alarm, Loop, Turnstile } from './loop.js'
+import { drain } from './operations.js'
+import { inOrder, type Ordered, settleIdentity } from './order.js'
 import type { KnownServer } from './server.js'
 import { Session } from './session.js'
 import type {
@@ -42,6 +30,7 @@ import type {
   Store,
 } from './store.js'
 import { backoffMs, type Timing } from './timing.js'
+import { attend, bury, type Findings } from './upkeep.js'
 import type { Runner } from './worker.js'
 
 /** What outlives a life: the process and its work. */
@@ -96,7 +85,7 @@ export class Life {
     this.#session = new Session(clock.uuid(), store, clock, timing, {
       answered: (answer, sentAt, receivedAt) => this.#answered(answer, sentAt, receivedAt),
       newsArrived: () => this.#newsArrived(),
-      heartbeatFailed: (error) => this.#failed(error, 'a heartbeat failed'),
+      heartbeatFailed: (error) => this.#heartbeatFailed(error),
       trustExpired: () => this.#trustExpired(),
       trustBegan: () => this.#turns.poke(),
       sessionLost: () => this.#sessionLost(),
@@ -355,6 +344,11 @@ export class Life {
     this.#lookout.sawWatchers(answer.watchers, sentAt, receivedAt)
     if (this.#in.server.mustRecord) this.#turns.poke()
     return { mustReadAgain: changed }
+  }
+
+  #heartbeatFailed(error: unknown): void {
+    this.#in.events.emit('heartbeat.failed', { error })
+    this.#failed(error, 'a heartbeat failed')
   }
 
   #newsArrived(): void {

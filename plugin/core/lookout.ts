@@ -6,12 +6,12 @@
  * stand still for long enough buries that node, and the change re-checks the beat. So it does not
  * matter who dies, nor that all die but one, and a healthy cluster pays for two looks and no more.
  */
-import type { Findings } from './changes.js'
 import type { Clock, Reading } from './clock.js'
 import { barrierOpen, isBlocked } from './draft.js'
 import { Alarm } from './loop.js'
 import type { Beat, LeaseRow, Look, Store } from './store.js'
 import { lookEveryMs, standstillMs, type Timing } from './timing.js'
+import type { Findings } from './upkeep.js'
 import { Standstill } from './watch.js'
 
 /** What comes of a look. Both reject when the store does; the next look comes anyway. */

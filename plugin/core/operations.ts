@@ -1,10 +1,70 @@
 /**
- * What an operator may ask for beyond taking a lease away: each is one change, with its event.
+ * What an operator may ask for: each is one change, and leaves an event that says who asked and why.
  */
-import type { Instruction } from './changes.js'
 import { Draft } from './draft.js'
 import { chooseSuccessor } from './plan.js'
+import { noteNodes, replan, takeAway } from './rules.js'
 import type { Change, LeaseRow } from './store.js'
+
+/** Who asked for something, and why. Goes into the audit trail. */
+export interface Instruction {
+  readonly actor: string
+  readonly reason: string
+}
+
+/** How an operator takes a lease away. */
+export interface Revocation extends Instruction {
+  readonly key: string
+  /** The token it is about: a newer holder is not touched. */
+  readonly token: number
+  /** How long the old holder should not win again while others stand. */
+  readonly cooldownMs: number
+  /** Whether the next may claim without waiting for the old holder to have stopped. */
+  readonly immediate: boolean
+}
+
+/** What became of a revocation. */
+export type Revoked =
+  | { readonly kind: 'unknown' }
+  /** It is held with another token, or not held at all. */
+  | { readonly kind: 'stale'; readonly lease: LeaseRow }
+  /** A user's transaction fences it at the moment; nothing was done. */
+  | { readonly kind: 'fenced'; readonly lease: LeaseRow }
+  | {
+      readonly kind: 'revoked'
+      readonly previousHolder: string
+      readonly revision: number
+      readonly nowMs: number
+      readonly blocked: boolean
+    }
+  /** This very revocation has already taken effect. */
+  | { readonly kind: 'repeated'; readonly lease: LeaseRow }
+
+/** Takes a lease from its holder; the next claims once that one has acknowledged, is gone, or cannot trust any more. */
+export async function revoke(change: Change, order: Revocation): Promise<Revoked> {
+  const draft = new Draft(change)
+  await draft.load({ keys: [order.key] })
+  const lease = draft.lease(order.key)
+  if (lease === undefined) return { kind: 'unknown' }
+  if (lease.blockedToken === order.token) return { kind: 'repeated', lease }
+  if (lease.holder === null || lease.token !== order.token) return { kind: 'stale', lease }
+  if (lease.fenced) return { kind: 'fenced', lease }
+  const previousHolder = lease.holder
+  takeAway(draft, lease, { immediate: order.immediate, cooldownMs: order.cooldownMs })
+  draft.record({
+    type: 'lease.revoked',
+    subject: lease.key,
+    node: previousHolder,
+    token: lease.token,
+    actor: order.actor,
+    reason: order.reason,
+    detail: { immediate: order.immediate, cooldownMs: order.cooldownMs },
+  })
+  await replan(draft, [lease.key])
+  await draft.write()
+  const blocked = draft.lease(lease.key)?.blockedNode !== null
+  return { kind: 'revoked', previousHolder, revision: change.revision, nowMs: change.nowMs, blocked }
+}
 
 /** Ends a term in good order, perhaps in favour of one node. */
 export interface Transfer extends Instruction {
@@ -118,4 +178,51 @@ function movesBetween(before: readonly LeaseRow[], after: readonly LeaseRow[]): 
   return after
     .filter((lease) => (from.get(lease.slot) ?? null) !== lease.target)
     .map((lease) => ({ slot: lease.slot, from: from.get(lease.slot) ?? null, to: lease.target }))
+}
+
+/** Asks a node to hand over everything, or takes that back. */
+export async function drain(
+  change: Change,
+  node: string,
+  draining: boolean,
+  by: Instruction,
+): Promise<'done' | 'unchanged' | 'gone'> {
+  const row = (await change.nodesById([node]))[0]
+  if (row === undefined || row.state === 'gone') return 'gone'
+  const state = draining ? 'draining' : 'active'
+  if (row.state === state) return 'unchanged'
+  await change.updateNode(node, { state })
+  const draft = new Draft(change)
+  await draft.load({ nodes: [node] })
+  await draft.plan(row.workers)
+  for (const lease of draft.leasesWhere((each) => each.worker === null && each.holder === node)) {
+    draft.assign(lease.key, draining ? null : node)
+    if (draining) await draft.planByName(draft.lease(lease.key) ?? lease)
+  }
+  draft.concern([node])
+  draft.record({ type: draining ? 'node.draining' : 'node.resumed', subject: node, node, ...by })
+  await noteNodes(draft)
+  await draft.write()
+  return 'done'
+}
+
+/** Nobody runs a worker any more, or somebody may again. Survives restarts. */
+export async function pause(
+  change: Change,
+  key: string,
+  paused: boolean,
+  by: Instruction,
+): Promise<'done' | 'unchanged' | 'unknown'> {
+  const draft = new Draft(change)
+  await draft.loadWorkers([key])
+  const worker = draft.worker(key)
+  if (worker === undefined) return 'unknown'
+  if (worker.paused === paused) return 'unchanged'
+  draft.putWorker({ ...worker, paused })
+  draft.record({ type: paused ? 'worker.paused' : 'worker.resumed', subject: key, ...by })
+  const nodes = await draft.standing()
+  draft.concern(nodes.filter((node) => node.workers.includes(key)).map((node) => node.id))
+  await draft.plan([key])
+  await draft.write()
+  return 'done'
 }

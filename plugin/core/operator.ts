@@ -4,15 +4,21 @@
  * Nothing here needs a session of this node, which may be the very one in trouble. Everything that alters
  * something names who asked and why, and that goes into the audit trail in the same transaction.
  */
-import { drain, type Instruction, inOrder, pause, type Revocation, type Revoked, revoke } from './changes.js'
 import {
+  drain,
   forget,
+  type Instruction,
+  pause,
   type Rebalanced,
+  type Revocation,
+  type Revoked,
   rebalance,
+  revoke,
   type Transfer,
   type Transferred,
   transfer,
 } from './operations.js'
+import { inOrder } from './order.js'
 import type { Change, EventQuery, EventRow, Snapshot, Store } from './store.js'
 
 /** How a lease is taken away; see {@link Operator.release}. */

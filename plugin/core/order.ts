@@ -1,0 +1,74 @@
+/**
+ * How a change is entered: for a session that still stands, under the server that is on record.
+ */
+import type { Change, Changed, OwnView, Session, Store } from './store.js'
+import { raisedFloor } from './token.js'
+
+/** What a change answers to the node that made it, over and above its result. */
+export type Ordered<T> =
+  /** The server is not the one that was recorded: this is recorded now, and nothing else was done. */
+  | { readonly kind: 'new-server' }
+  /** The session is gone, or has made a later change already. */
+  | { readonly kind: 'no-session' }
+  | { readonly kind: 'done'; readonly result: T; readonly view: OwnView | undefined }
+
+/**
+ * Runs one change for a session.
+ *
+ * A new server identity is recorded before anything else may happen under it, by a change that does
+ * only that: acknowledged writes may be missing, so tokens leap ahead of all that may have been given.
+ *
+ * @param highestSeen the greatest token this process has ever seen; the database may have lost it.
+ */
+export async function inOrder<T>(
+  store: Store,
+  session: Session | undefined,
+  highestSeen: number,
+  work: (change: Change) => Promise<T>,
+): Promise<Ordered<T>> {
+  const changed: Changed<Ordered<T>> = await store.change(session, async (change) => {
+    if (change.meta.serverIdentity === '') {
+      await change.saveMeta({ serverIdentity: change.serverIdentity, identitySettled: true })
+    } else if (change.meta.serverIdentity !== change.serverIdentity) {
+      await recordIdentity(change, highestSeen)
+      return { kind: 'new-server' }
+    }
+    const joining = session !== undefined && session.operation === 1
+    if (session !== undefined && !joining && change.session === undefined) return { kind: 'no-session' }
+    const result = await work(change)
+    const view = session === undefined ? undefined : await change.view(session.node)
+    return { kind: 'done', result, view }
+  })
+  return changed.result
+}
+
+/**
+ * One node has waited out the grace period after a new server identity: the others need not any more. Only for the
+ * very server it waited for: by now there may be yet another one, and for that nobody has waited.
+ */
+export async function settleIdentity(change: Change, waitedFor: string): Promise<void> {
+  if (change.meta.identitySettled || change.serverIdentity !== waitedFor) return
+  await change.saveMeta({ identitySettled: true })
+  await tellEverybody(change)
+}
+
+async function recordIdentity(change: Change, highestSeen: number): Promise<void> {
+  const { tokenFloor, serverIdentity } = change.meta
+  await change.saveMeta({
+    serverIdentity: change.serverIdentity,
+    identitySettled: false,
+    tokenFloor: raisedFloor(tokenFloor, await change.highestToken(), highestSeen, change.nowMs),
+  })
+  await change.record([
+    {
+      type: 'server.changed',
+      subject: 'database',
+      detail: { from: serverIdentity, to: change.serverIdentity },
+    },
+  ])
+  await tellEverybody(change)
+}
+
+async function tellEverybody(change: Change): Promise<void> {
+  await change.tell(new Set((await change.nodes()).map((node) => node.id)))
+}

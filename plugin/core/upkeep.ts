@@ -1,0 +1,119 @@
+/**
+ * What the watchers and the first among them do for everybody: bury the dead, put right what has got stuck,
+ * and clear away what is no longer used.
+ */
+import { barrierOpen, Draft } from './draft.js'
+import { nextAfter } from './plan.js'
+import { freeIfAbandoned, type Held, isFree, replan, sortOut, takeAway } from './rules.js'
+import type { Beat, Change } from './store.js'
+
+/**
+ * Declares nodes gone whose beats have stood still, if they still do. Answers those it buried.
+ *
+ * @param longestTtlMs the ttl by which they were watched. If a node with a longer one has joined since, it may
+ *   be one of these, and nobody is buried.
+ */
+export async function bury(
+  change: Change,
+  beats: readonly Beat[],
+  longestTtlMs: number,
+  by: string,
+): Promise<string[]> {
+  if (change.meta.longestTtlMs > longestTtlMs) return []
+  const buried: string[] = []
+  for (const beat of beats) if (await change.bury(beat.id, beat.beat)) buried.push(beat.id)
+  if (buried.length > 0)
+    await sortOut(change, buried, (draft, id) => {
+      draft.record({
+        type: 'node.gone',
+        subject: id,
+        node: id,
+        actor: by,
+        reason: 'its heartbeat stood still for a ttl',
+      })
+    })
+  return buried
+}
+
+/** What a watcher has seen go wrong with leases, to be put right if it is still so. */
+export interface Findings {
+  /** Targets that have not claimed in time. */
+  readonly unclaimed: readonly { readonly key: string; readonly target: string }[]
+  /** Holders that have not handed over in time. */
+  readonly overdue: readonly Held[]
+  /** Leases whose holder is gone. */
+  readonly abandoned: readonly string[]
+}
+
+/** Passes over targets that hang, revokes holders that do not hand over, frees what the dead still hold. */
+export async function attend(change: Change, findings: Findings): Promise<void> {
+  const draft = new Draft(change)
+  const keys = [...findings.unclaimed, ...findings.overdue]
+    .map((finding) => finding.key)
+    .concat(findings.abandoned)
+  await draft.load({ keys })
+  await draft.load({ workers: draft.leasesWhere(() => true).flatMap((lease) => lease.worker ?? []) })
+  for (const key of findings.abandoned) freeIfAbandoned(draft, key)
+  await replan(draft, findings.abandoned)
+  for (const { key, token } of findings.overdue) revokeOverdue(draft, key, token)
+  for (const { key, target } of findings.unclaimed) await passOver(draft, key, target)
+  await draft.write()
+}
+
+/** Deletes leases acquired by name that have long been free. Tokens never go back: the floor rises above them. */
+export async function pruneLeases(change: Change, keys: readonly string[]): Promise<void> {
+  const rows = (await change.leases({ keys })).filter(
+    (row) =>
+      row.worker === null &&
+      row.holder === null &&
+      row.target === null &&
+      row.blockedNode === null &&
+      !row.fenced,
+  )
+  if (rows.length === 0) return
+  const tokenFloor = Math.max(change.meta.tokenFloor, ...rows.map((row) => row.token))
+  await change.saveMeta({ tokenFloor })
+  await change.deleteLeases(rows.map((row) => row.key))
+}
+
+/** Nobody waits for ever for work that ignores its signal: the holder is revoked as if by an operator. */
+function revokeOverdue(draft: Draft, key: string, token: number): void {
+  const lease = draft.lease(key)
+  if (lease === undefined || lease.fenced || lease.holder === null || lease.token !== token) return
+  const worker = lease.worker === null ? undefined : draft.worker(lease.worker)
+  const handingOver =
+    lease.target !== lease.holder || (worker !== undefined && lease.generation < worker.generation)
+  if (!handingOver) return
+  takeAway(draft, lease, { immediate: false, cooldownMs: 0 })
+  draft.record({
+    type: 'lease.revoked',
+    subject: key,
+    node: lease.holder,
+    token,
+    reason: 'the holder did not hand over in time',
+  })
+}
+
+/** How long a target that was passed over stands aside, so that the next plan does not name it again at once. */
+const passedOverForMs = 30_000
+
+async function passOver(draft: Draft, key: string, target: string): Promise<void> {
+  const lease = draft.lease(key)
+  if (lease === undefined || lease.fenced || lease.target !== target || lease.holder === target) return
+  if (!isFree(draft, lease, [])) return
+  const worker = lease.worker === null ? undefined : draft.worker(lease.worker)
+  if (worker === undefined) {
+    draft.assign(key, null)
+    await draft.planByName(draft.lease(key) ?? lease)
+  } else if (worker.kind === 'coordinated') {
+    if (!barrierOpen(worker, draft.leasesOf(worker.key), draft.isGone)) return
+    if ((await draft.candidates(worker)).length < 2) return
+    if (draft.cooling(lease).size === 0) draft.coolDown(key, target, passedOverForMs)
+    await draft.plan([worker.key])
+  } else {
+    const next = nextAfter(key, target, await draft.candidates(worker), draft.cooling(lease))
+    draft.assign(key, next ?? null)
+  }
+  if (draft.lease(key)?.target !== target)
+    draft.record({ type: 'target.passed-over', subject: key, node: target })
+}
