@@ -114,7 +114,7 @@ export interface LockedLease extends LeaseRow {
 export interface MetaRow {
   /** Number of the latest change. */
   readonly revision: number
-  /** The two oldest active nodes, who look for the dead; fewer when there are fewer. */
+  /** Two active nodes, who look for the dead; fewer when there are fewer. */
   readonly watchers: readonly string[]
   /**
    * The longest ttl of all nodes that are not gone: whoever judges others waits by this one, so that nodes
