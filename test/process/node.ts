@@ -1,0 +1,228 @@
+/**
+ * A node as a process of its own, for tests that kill it, freeze it and block it. It does small pieces of
+ * work under every lease it holds and reports each one to the test, with the time of the machine's
+ * monotonic clock, which all processes share.
+ */
+import { existsSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import BetterSqlite from 'better-sqlite3'
+import Fastify from 'fastify'
+import { Client } from 'pg'
+import { silentLog } from '../../plugin/core/log.js'
+import workerCoordination, {
+  type HeldLease,
+  LeaseLostError,
+  type PassContext,
+  type TimingOptions,
+} from '../../plugin/index.js'
+import { openStore } from '../../plugin/stores/open.js'
+
+/** What the process is told when it starts. */
+export interface NodeOrder {
+  readonly database: string
+  readonly namespace: string
+  readonly node: string
+  readonly cluster: string
+  readonly timing: TimingOptions
+  readonly workers: readonly WorkerOrder[]
+}
+
+export type WorkerOrder =
+  | { readonly kind: 'single' | 'coordinated'; readonly name: string; readonly scope: 'cluster' | 'global' }
+  | {
+      readonly kind: 'partitioned'
+      readonly name: string
+      readonly scope: 'cluster' | 'global'
+      readonly partitions: number
+    }
+
+/** What it is told later. */
+export type Command =
+  /** Blocks the event loop until the file exists. */
+  | { readonly command: 'block'; readonly untilFile: string }
+  /** Writes a row in a transaction fenced by the latest lease of this key, and commits it. */
+  | { readonly command: 'write'; readonly key: string }
+  /** The same, fenced by nothing but the database: no clock of this process is asked. */
+  | { readonly command: 'write-unasked'; readonly key: string }
+  /** The same as `write`, but never ends the transaction. */
+  | { readonly command: 'hold'; readonly key: string }
+  /** Answers once everything before has been reported. */
+  | { readonly command: 'echo'; readonly word: string }
+
+interface Term {
+  readonly key: string
+  readonly token: number
+  /** Set for shares of a coordinated worker. */
+  readonly share?: { readonly index: number; readonly count: number; readonly generation: number }
+}
+
+/** What it reports. Times are milliseconds by the monotonic clock. */
+export type Report =
+  | { readonly report: 'running'; readonly id: string }
+  /** A piece of work: it was begun at this time, and the lease was held later. */
+  | ({ readonly report: 'worked'; readonly atMs: number } & Term)
+  /** A pass has ended: a check of its own failed, or it was woken by its signal. */
+  | ({
+      readonly report: 'stopped'
+      readonly atMs: number
+      readonly noticedBy: 'check' | 'signal'
+      readonly aborted: boolean
+      readonly reason: string
+    } & Term)
+  | { readonly report: 'holding'; readonly key: string }
+  /** A fenced write has been committed, or failed with the error of this name. */
+  | { readonly report: 'wrote'; readonly key: string; readonly token: number; readonly error: string | null }
+  | { readonly report: 'echo'; readonly word: string }
+
+const order = JSON.parse(process.argv[2] ?? '') as NodeOrder
+const { database, namespace, node, cluster, timing } = order
+const latest = new Map<string, HeldLease>()
+const ownData = database.startsWith('sqlite:') ? sqliteData() : await postgresData()
+const { statementTimeoutMs = 5_000 } = timing
+const store = await openStore({
+  database,
+  namespace,
+  statementTimeoutMs,
+  migrate: true,
+  push: false,
+  log: silentLog,
+})
+
+const app = Fastify()
+await app.register(workerCoordination, { database, namespace, identity: { node, cluster }, ...timing })
+for (const worker of order.workers) {
+  if (worker.kind === 'coordinated') {
+    app.coordination.worker({ ...worker, kind: 'coordinated', run: work })
+  } else if (worker.kind === 'single') {
+    app.coordination.worker({ ...worker, kind: 'single', run: work })
+  } else {
+    app.coordination.worker({ ...worker, run: work })
+  }
+}
+app.addHook('onClose', async () => {
+  await store.close()
+  await ownData.close()
+  process.disconnect()
+})
+let obeyed = Promise.resolve()
+process.on('message', (command: Command) => {
+  obeyed = obeyed.then(() => obey(command))
+})
+process.on('SIGTERM', () => void app.close())
+await app.ready()
+say({ report: 'running', id: app.coordination.nodeId ?? '' })
+
+/** The time is taken before the check: then a process that is stopped between the two has not worked. */
+async function work(context: PassContext & { assignment?: Term['share'] }): Promise<void> {
+  const { lease, signal, assignment } = context
+  const { key, token } = lease
+  const share = assignment && {
+    index: assignment.index,
+    count: assignment.count,
+    generation: assignment.generation,
+  }
+  const term: Term = share === undefined ? { key, token } : { key, token, share }
+  latest.set(key, lease)
+  try {
+    for (;;) {
+      const atMs = monotonicMs()
+      lease.assertHeld()
+      say({ report: 'worked', atMs, ...term })
+      await sleep(20, undefined, { signal })
+    }
+  } catch (error) {
+    const noticedBy = error instanceof LeaseLostError ? 'check' : 'signal'
+    const reason = error instanceof LeaseLostError ? error.reason : signal.reason.reason
+    say({ report: 'stopped', atMs: monotonicMs(), noticedBy, aborted: signal.aborted, reason, ...term })
+  }
+}
+
+async function obey(command: Command): Promise<void> {
+  if (command.command === 'block') blockUntil(command.untilFile)
+  else if (command.command === 'echo') say({ report: 'echo', word: command.word })
+  else await write(command)
+}
+
+async function write({ command, key }: { readonly command: string; readonly key: string }): Promise<void> {
+  const lease = latest.get(key)
+  if (lease === undefined) throw new Error(`There is no lease ${key}`)
+  const { token, holder } = lease
+  const fence = (transaction: object): Promise<void> | void =>
+    command === 'write-unasked'
+      ? store.fence(transaction, { key, node: holder, token })
+      : lease.fence(transaction)
+  try {
+    await ownData.begin()
+    await fence(ownData.client)
+    if (command === 'hold') return say({ report: 'holding', key })
+    await ownData.insert(key, token)
+    await ownData.end('commit')
+    say({ report: 'wrote', key, token, error: null })
+  } catch (error) {
+    await ownData.end('rollback')
+    say({ report: 'wrote', key, token, error: error instanceof Error ? error.name : String(error) })
+  }
+}
+
+/** Where the application keeps its own rows: a connection of its own to the same database. */
+interface OwnData {
+  readonly client: object
+  begin(): Promise<void>
+  insert(key: string, token: number): Promise<void>
+  end(how: 'commit' | 'rollback'): Promise<void>
+  close(): Promise<void>
+}
+
+async function postgresData(): Promise<OwnData> {
+  const client = new Client({ connectionString: database })
+  await client.connect()
+  return {
+    client,
+    begin: async () => void (await client.query('begin')),
+    insert: async (key, token) =>
+      void (await client.query('insert into writes (lease, token) values ($1, $2)', [key, token])),
+    end: async (how) => void (await client.query(how)),
+    close: () => client.end(),
+  }
+}
+
+/** A busy file is tried again in a while: waiting inside the driver would stop the whole process. */
+function sqliteData(): OwnData {
+  const client = new BetterSqlite(database.slice('sqlite:'.length), { timeout: 0 })
+  return {
+    client,
+    async begin() {
+      while (!began(client)) await sleep(5)
+    },
+    insert: async (key, token) =>
+      void client.prepare('insert into writes (lease, token) values (?, ?)').run(key, token),
+    end: async (how) => void (client.inTransaction && client.exec(how)),
+    close: async () => void client.close(),
+  }
+}
+
+function began(client: BetterSqlite.Database): boolean {
+  try {
+    client.exec('begin immediate')
+    return true
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && String(error.code).startsWith('SQLITE_BUSY'))
+      return false
+    throw error
+  }
+}
+
+/** Two minutes at the most, in case nobody makes the file. */
+function blockUntil(file: string): void {
+  const pause = new Int32Array(new SharedArrayBuffer(4))
+  const deadlineMs = monotonicMs() + 120_000
+  while (!existsSync(file) && monotonicMs() < deadlineMs) Atomics.wait(pause, 0, 0, 5)
+}
+
+function say(report: Report): void {
+  if (process.connected) process.send?.(report)
+}
+
+function monotonicMs(): number {
+  return Number(process.hrtime.bigint()) / 1e6
+}
