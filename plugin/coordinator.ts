@@ -7,18 +7,19 @@
  * await using coordinator = await createCoordinator({ database: 'postgres://…' })
  * await coordinator.start()
  */
+
+import { type CoordinatorOptions, readCoordinatorOptions } from './coordinator-options.js'
 import type { Coordinator } from './core/coordinator.js'
 import { silentLog } from './core/log.js'
 import { openCoordinator } from './open.js'
-import { type CoordinatorOptions, readCoordinatorOptions } from './options.js'
 
+export type { CoordinatorOptions, TimingOptions } from './coordinator-options.js'
 export {
   type ClassOptions,
   GloballyCoordinatedWorker,
   SingleInstanceClusterWorker,
   SingleInstanceGlobalWorker,
 } from './core/base-classes.js'
-export type { Instruction, Revoked } from './core/changes.js'
 export type {
   AcquireOptions,
   Coordinator,
@@ -40,7 +41,7 @@ export type { Health } from './core/health.js'
 export { type Identity, type IdentitySource, identityFromEnvironment } from './core/identity.js'
 export type { HeldLease, Lease } from './core/lease.js'
 export type { Log } from './core/log.js'
-export type { Move, Rebalanced, Transferred } from './core/operations.js'
+export type { Instruction, Move, Rebalanced, Revoked, Transferred } from './core/operations.js'
 export type { Operator, RebalanceOrder, ReleaseOrder, TransferOrder } from './core/operator.js'
 export type {
   AssignmentStatus,
@@ -65,7 +66,6 @@ export type {
   WorkerHandle,
   WorkerState,
 } from './core/worker.js'
-export type { CoordinatorOptions, TimingOptions } from './options.js'
 export { type Dialect, migrationSql } from './stores/shared/migrate.js'
 
 /**

@@ -8,7 +8,7 @@
 import { type Request, Requests } from './acquire.js'
 import type { Clock, Timer } from './clock.js'
 import { CoordinationError, StoreError } from './errors.js'
-import { type EventName, Events, type Listener } from './events.js'
+import { type AboutLease, type EventName, Events, type Listener } from './events.js'
 import { type Health, healthOf } from './health.js'
 import { Holdings } from './holdings.js'
 import { Housekeeping } from './housekeeping.js'
@@ -90,7 +90,7 @@ export class Coordinator implements AsyncDisposable {
       changed: () => this.#life?.poke(),
       acquired: (holding) => this.#acquired(holding),
       ended: (holding) => this.#ended(holding),
-      released: (holding) => this.#events.emit('lease.released', { key: holding.key, token: holding.token }),
+      released: (holding) => this.#events.emit('lease.released', aboutLease(holding)),
     })
     this.operator = new Operator(store, () => this.#holdings.highestToken)
     this.#surroundings = {
@@ -249,8 +249,8 @@ export class Coordinator implements AsyncDisposable {
       if (this.#state === 'starting') this.#state = 'idle'
       throw error
     }
-    if (this.#life === undefined) return
-    if (this.#state === 'starting') this.#state = 'running'
+    if (this.#life === undefined || this.#closing.signal.aborted) return
+    this.#state = 'running'
     this.#housekeeping.start(this.#clock.random())
   }
 
@@ -413,14 +413,19 @@ export class Coordinator implements AsyncDisposable {
 
   #acquired(holding: Holding): void {
     this.#log.info({ lease: holding.key, token: holding.token }, 'holds a lease')
-    this.#events.emit('lease.acquired', { key: holding.key, token: holding.token })
+    const { namedForMs } = holding
+    this.#events.emit('lease.acquired', { ...aboutLease(holding), namedForMs })
   }
 
   #ended(holding: Holding): void {
     const { key, token, ended: reason = 'lost' } = holding
     this.#log.info({ lease: key, token, reason }, 'a lease has ended')
-    this.#events.emit('lease.ended', { key, token, reason })
+    this.#events.emit('lease.ended', { ...aboutLease(holding), reason })
   }
+}
+
+function aboutLease({ key, token, worker }: Holding): AboutLease {
+  return { key, token, worker }
 }
 
 function notRunning(how: string): CoordinationError {

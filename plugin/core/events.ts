@@ -7,6 +7,14 @@
 import { EventEmitter } from 'node:events'
 import type { EndReason } from './errors.js'
 
+/** What the events about a lease have in common. */
+export interface AboutLease {
+  readonly key: string
+  readonly token: number
+  /** Key of the worker it belongs to; null when it was acquired by name. */
+  readonly worker: string | null
+}
+
 /** Events by name, with what they carry. */
 export interface CoordinatorEvents {
   /** This node has joined, or joined again under a new id after its session was lost. */
@@ -19,12 +27,12 @@ export interface CoordinatorEvents {
   'session.lost': { readonly node: string }
   /** The trust window ended without a good heartbeat: everything held has ended. */
   'trust.expired': { readonly node: string }
-  /** This node holds a lease. */
-  'lease.acquired': { readonly key: string; readonly token: number }
+  /** This node holds a lease, so long after it was named for it (null for leases by name that were free). */
+  'lease.acquired': AboutLease & { readonly namedForMs: number | null }
   /** A term has ended; for this reason the work under it was told to stop. */
-  'lease.ended': { readonly key: string; readonly token: number; readonly reason: EndReason }
+  'lease.ended': AboutLease & { readonly reason: EndReason }
   /** The lease is free again or somebody else's, and the work under it has stopped. */
-  'lease.released': { readonly key: string; readonly token: number }
+  'lease.released': AboutLease
   /** This node's share of a coordinated worker. */
   'assignment.changed': {
     readonly worker: string
@@ -38,6 +46,8 @@ export interface CoordinatorEvents {
   'pass.failed': { readonly key: string; readonly error: unknown; readonly failures: number }
   /** A heartbeat was answered: how long that took, and what time it is by the database's clock. */
   'heartbeat.answered': { readonly latencyMs: number; readonly databaseNowMs: number }
+  /** A heartbeat was not answered; it is tried again. A `store.failed` follows. */
+  'heartbeat.failed': { readonly error: unknown }
   /** The database did not answer a heartbeat, a read or a change; it is tried again. */
   'store.failed': { readonly error: unknown }
 }

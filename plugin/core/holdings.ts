@@ -130,6 +130,7 @@ export class Holdings {
         token: lease.token,
         generation: lease.generation,
         holder: circumstances.node,
+        namedForMs: namedForMs(lease),
       },
       this.#owner,
     )
@@ -145,6 +146,13 @@ export class Holdings {
     const assignment = coordinated ? makeAssignment(lease.slot, worker.slots, lease.generation) : undefined
     runner.start(holding, assignment, lease.slot)
   }
+}
+
+/** A lease by name that is free is granted to whoever asks, who is named in that very moment. */
+function namedForMs({ worker, acquiredAtMs, targetAtMs }: LeaseRow): number | null {
+  if (acquiredAtMs === null || targetAtMs === null) return null
+  if (worker === null && acquiredAtMs === targetAtMs) return null
+  return Math.max(0, acquiredAtMs - targetAtMs)
 }
 
 /** Why this node should stop holding a lease that is its own; undefined when nothing speaks against it. */

@@ -70,6 +70,8 @@ export interface Term {
   readonly token: number
   readonly generation: number
   readonly holder: string
+  /** How long it had been meant to hold it when it got it, by the database's clock; null when it was not. */
+  readonly namedForMs: number | null
 }
 
 /** One term of one lease on this node. */
@@ -80,6 +82,7 @@ export class Holding implements Lease {
   readonly token: number
   readonly generation: number
   readonly holder: string
+  readonly namedForMs: number | null
   /** How long this node should not win it again, asked for by whoever ended the term. */
   cooldownMs = 0
 
@@ -97,6 +100,7 @@ export class Holding implements Lease {
     this.token = term.token
     this.generation = term.generation
     this.holder = term.holder
+    this.namedForMs = term.namedForMs
     this.#keeper = keeper
   }
 
