@@ -6,7 +6,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join, relative, resolve } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import t, { type Test } from 'tap'
 import { resolveTiming, timingFigures } from '../../plugin/core/timing.js'
 import { parseWorker } from '../../plugin/core/worker.js'
@@ -44,6 +44,9 @@ declare global {
 const root = projectRoot()
 const options: Readonly<Record<string, Option>> = { ...coordinatorOptions, ...pluginOptions }
 const presets = ['default', 'fast', 'relaxed'] as const
+
+/** The compiler itself, without the script around it: tap gives every script it starts a loader of its own. */
+const compiler = await compilerPath()
 
 t.test('every snippet compiles against the package by its published name', async (t) => {
   const snippets = documents().flatMap(snippetsOf)
@@ -177,17 +180,18 @@ function compilationOf(t: Test, snippets: readonly Snippet[]): string {
     files: sources.map(({ name }) => name),
   }
   writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(config))
-  const { stdout, stderr } = spawnSync(process.execPath, [compiler(), '-p', folder, '--pretty', 'false'], {
+  const { stdout, stderr } = spawnSync(compiler, ['-p', folder, '--pretty', 'false'], {
     cwd: folder,
     encoding: 'utf8',
   })
   return (stdout + stderr).trim()
 }
 
-function compiler(): string {
+async function compilerPath(): Promise<string> {
   const manifest = createRequire(import.meta.url).resolve('typescript/package.json')
-  const { bin } = JSON.parse(readFileSync(manifest, 'utf8')) as { bin: { tsc: string } }
-  return join(dirname(manifest), bin.tsc)
+  const finder = join(dirname(manifest), 'lib', 'getExePath.js')
+  const { default: getExePath } = (await import(pathToFileURL(finder).href)) as { default: () => string }
+  return getExePath()
 }
 
 /** Compiles only when the type has exactly the keys that the table names. */
