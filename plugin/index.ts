@@ -10,5 +10,7 @@
  * await app.register(workerCoordination, { database: 'sqlite:coordination.db' })
  */
 export * from './coordinator.js'
+export { type Access, type Action, type Actor, type Authorize, allowLoopback } from './http/access.js'
+export type { Security } from './http/routes.js'
 export type { AutoStart, RequestLogLevel, WorkerCoordinationOptions } from './options.js'
 export { workerCoordination as default } from './plugin.js'

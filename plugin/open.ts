@@ -1,10 +1,11 @@
 /** From checked options to a coordinator that is connected but not yet started. */
+
+import type { CoordinatorConfig } from './coordinator-options.js'
 import { systemClock } from './core/clock.js'
 import { Coordinator } from './core/coordinator.js'
 import type { Log } from './core/log.js'
 import type { Store } from './core/store.js'
 import { timingFigures } from './core/timing.js'
-import type { CoordinatorConfig } from './options.js'
 import { openStore } from './stores/open.js'
 
 /** Connects, migrates, and makes the coordinator, which from then on owns the connection. */

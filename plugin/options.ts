@@ -1,45 +1,25 @@
 /**
- * The options: one table, read once, checked together, frozen.
+ * The options of the Fastify plugin: those of a coordinator, and what Fastify adds. What goes without Fastify is in
+ * `coordinator-options.ts`, so that whoever does without it needs not even its types.
  *
  * Whatever is wrong is said at once, in one error with a line for each problem. No wrong value is
  * silently replaced by a default, and nothing that may be a secret is repeated.
  */
-import { CoordinationError } from './core/errors.js'
-import { type Identity, type IdentitySource, resolveIdentity } from './core/identity.js'
-import type { Log } from './core/log.js'
-import { checkName, shown } from './core/names.js'
-import type { Retention } from './core/store.js'
-import { type Preset, resolveTiming, type Timing, timingProblems } from './core/timing.js'
+import {
+  type CoordinatorConfig,
+  type CoordinatorOptions,
+  expecting,
+  isObject,
+  oneOf,
+  read,
+  shared,
+  type Table,
+  trueUnlessSaid,
+} from './coordinator-options.js'
+import type { Access, Authorize } from './http/access.js'
+import type { Security } from './http/routes.js'
 
-/** What `createCoordinator` takes. Only `database` is required. */
-export interface CoordinatorOptions extends TimingOptions {
-  /**
-   * Where leases are kept: a URL (`postgres://…`, `sqlite:file.db`); or what the application has opened
-   * itself, and then closes itself: a `pg.Pool`, a better-sqlite3 `Database`, or a Drizzle database over
-   * one of these.
-   */
-  database: string | object
-  /** Keeps several applications in one database apart. Default `default`. */
-  namespace?: string | undefined
-  /** The name of this node and of its cluster. Default: from the environment. */
-  identity?: IdentitySource | undefined
-  /** Texts that are shown with this node, say its zone; at most 4 096 bytes of JSON. Default: none. */
-  labels?: Readonly<Record<string, string>> | undefined
-  /** The application's version: during a rolling deploy newer nodes are preferred. Default: none. */
-  version?: string | undefined
-  /** Run pending migrations when opening; otherwise they must have been run by hand. Default `true`. */
-  migrate?: boolean | undefined
-  /** Use the database's own push for hints where it has one, instead of polling. Default `true`. */
-  push?: boolean | undefined
-  /** How long events are kept, in milliseconds. Default 30 days. */
-  keepEventsForMs?: number | undefined
-  /** How many events are kept. Default 10 000. */
-  keepEvents?: number | undefined
-  /** How long nodes that are gone stay listed, in milliseconds. Default 24 hours. */
-  keepGoneNodesForMs?: number | undefined
-  /** Where the engine reports; pino and Fastify's `log` fit. Default: nowhere. */
-  log?: Log | undefined
-}
+export * from './coordinator-options.js'
 
 /** What the Fastify plugin takes. It reports to the application's own log. */
 export interface WorkerCoordinationOptions extends Omit<CoordinatorOptions, 'log'> {
@@ -51,18 +31,17 @@ export interface WorkerCoordinationOptions extends Omit<CoordinatorOptions, 'log
   autoStart?: AutoStart | undefined
   /** Mount the HTTP routes. Default `true`. */
   http?: boolean | undefined
+  /** Who may do what over HTTP. Default: reading from the machine itself, outside production. */
+  authorize?: Authorize | undefined
+  /** What is open over HTTP without asking `authorize`. Default: nothing. */
+  access?: Access | undefined
+  /** Further origins whose pages may write over HTTP, say `https://intranet.example`. Default: only its own. */
+  allowedOrigins?: readonly string[] | undefined
+  /** Security requirements of the routes in the OpenAPI document, say `[{ bearer: [] }]`. Default: none. */
+  security?: Security | undefined
   /** Level of the log lines about requests to these routes. Default: the application's. */
   logLevel?: RequestLogLevel
 }
-
-/** The durations of {@link Timing}, and a named set of them to begin with. */
-export interface TimingOptions extends Given<Timing> {
-  /** `default`, `fast` (takeovers within seconds) or `relaxed` (few statements). */
-  preset?: Preset | undefined
-}
-
-/** Each may be left out, or be undefined, which is the same. */
-type Given<Values> = { [Name in keyof Values]?: Values[Name] | undefined }
 
 /** See {@link WorkerCoordinationOptions.autoStart}. */
 export type AutoStart = 'ready' | 'listen' | false
@@ -70,141 +49,18 @@ export type AutoStart = 'ready' | 'listen' | false
 /** The levels Fastify knows. */
 export type RequestLogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent'
 
-/** {@link CoordinatorOptions}, checked and complete. */
-export interface CoordinatorConfig {
-  readonly database: string | object
-  readonly namespace: string
-  readonly identity: Identity
-  readonly labels: Readonly<Record<string, string>>
-  readonly version: string | null
-  readonly timing: Timing
-  readonly migrate: boolean
-  readonly push: boolean
-  readonly retention: Retention
-}
-
 /** {@link WorkerCoordinationOptions}, checked and complete. */
 export interface PluginConfig extends CoordinatorConfig {
   readonly prefix: string
   readonly decorateAs: string
   readonly autoStart: AutoStart
   readonly http: boolean
+  readonly authorize: Authorize | undefined
+  readonly access: Access
+  readonly allowedOrigins: readonly string[]
+  readonly security: Security | undefined
   readonly logLevel: RequestLogLevel | undefined
 }
-
-/** A row of the table. */
-export interface Option {
-  /** What holds when it is left out; undefined when there is nothing, or the environment decides. */
-  readonly default: unknown
-  readonly unit: 'milliseconds' | 'events' | null
-  /** What is wrong with a value, as a sentence that begins with the option's name. */
-  readonly check: (name: string, value: unknown) => string | undefined
-  /** One sentence for people. */
-  readonly about: string
-}
-
-const usual = resolveTiming({})
-const dayMs = 24 * 3_600_000
-
-const shared = {
-  database: {
-    default: undefined,
-    unit: null,
-    check: expecting("a URL (postgres://…, sqlite:…) or a driver's client", isDatabase),
-    about: 'Where leases are kept.',
-  },
-  namespace: {
-    default: 'default',
-    unit: null,
-    check: nameProblem,
-    about: 'Keeps several applications in one database apart.',
-  },
-  identity: {
-    default: undefined,
-    unit: null,
-    check: expecting('an object with node and cluster, or a function that returns one', isIdentitySource),
-    about: 'The name of this node and of its cluster.',
-  },
-  labels: {
-    default: {},
-    unit: null,
-    check: expecting('an object of printable texts, at most 4096 bytes of JSON', isLabels),
-    about: 'Texts that are shown with this node.',
-  },
-  version: {
-    default: null,
-    unit: null,
-    check: expecting('a printable text of 1 to 100 characters', isVersion),
-    about: "The application's version; during a rolling deploy newer nodes are preferred.",
-  },
-  preset: {
-    ...oneOf('default', 'fast', 'relaxed'),
-    about: 'A named set of durations.',
-  },
-  ttlMs: {
-    ...duration(usual.ttlMs),
-    about: 'A session whose heartbeat stands still this long is dead.',
-  },
-  heartbeatMs: {
-    ...duration(usual.heartbeatMs),
-    about: 'How often a session is renewed.',
-  },
-  statementTimeoutMs: {
-    ...duration(usual.statementTimeoutMs),
-    about: 'How long one request to the database, or one change, may take.',
-  },
-  marginMs: {
-    ...duration(usual.marginMs),
-    about: 'How long before anybody else can start a holder that lost touch stops.',
-  },
-  claimTimeoutMs: {
-    ...duration(usual.claimTimeoutMs),
-    about: 'How long a node may take to claim what the plan gave it before it is passed over.',
-  },
-  handoverTimeoutMs: {
-    ...duration(usual.handoverTimeoutMs),
-    about: 'How long an old holder may take to hand over before it is revoked.',
-  },
-  drainTimeoutMs: {
-    ...duration(usual.drainTimeoutMs),
-    about: 'How long closing or draining waits for passes to settle.',
-  },
-  pollMs: {
-    ...duration(usual.pollMs),
-    about: 'How often news is polled where the database cannot push hints.',
-  },
-  migrate: {
-    ...trueUnlessSaid(),
-    about: 'Run pending migrations when opening.',
-  },
-  push: {
-    ...trueUnlessSaid(),
-    about: "Use the database's own push for hints where it has one.",
-  },
-  keepEventsForMs: {
-    ...keeping('milliseconds', 30 * dayMs, 3_660 * dayMs),
-    about: 'How long events are kept.',
-  },
-  keepEvents: {
-    ...keeping('events', 10_000, 10_000_000),
-    about: 'How many events are kept.',
-  },
-  keepGoneNodesForMs: {
-    ...keeping('milliseconds', dayMs, 3_660 * dayMs),
-    about: 'How long nodes that are gone stay listed.',
-  },
-} satisfies Table<Omit<CoordinatorOptions, 'log'>>
-
-/** The table of `createCoordinator`. */
-export const coordinatorOptions = {
-  ...shared,
-  log: {
-    default: undefined,
-    unit: null,
-    check: expecting('an object with the methods debug, info, warn and error', isLog),
-    about: 'Where the engine reports.',
-  },
-} satisfies Table<CoordinatorOptions>
 
 /** The table of the Fastify plugin. */
 export const pluginOptions = {
@@ -229,28 +85,36 @@ export const pluginOptions = {
     ...trueUnlessSaid(),
     about: 'Mount the HTTP routes.',
   },
+  authorize: {
+    default: undefined,
+    unit: null,
+    check: expecting('a function', (value) => typeof value === 'function'),
+    about: 'Who may do what over HTTP.',
+  },
+  access: {
+    default: {},
+    unit: null,
+    check: expecting('an object like { read: "public", allowedHosts: ["coordination.example"] }', isAccess),
+    about: 'What is open over HTTP without asking authorize.',
+  },
+  allowedOrigins: {
+    default: [],
+    unit: null,
+    check: expecting('a list of origins like https://intranet.example', isListOf(isOrigin)),
+    about: 'Further origins whose pages may write over HTTP.',
+  },
+  security: {
+    default: undefined,
+    unit: null,
+    check: expecting('a list of objects like { bearer: [] }', isListOf(isSecurityRequirement)),
+    about: 'Security requirements of the routes in the OpenAPI document.',
+  },
   logLevel: {
     ...oneOf('fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'),
     default: undefined,
     about: 'Level of the log lines about requests to these routes.',
   },
 } satisfies Table<WorkerCoordinationOptions>
-
-/** A row for each option, and no others. */
-type Table<Options> = { readonly [Name in keyof Required<Options>]: Option }
-
-/**
- * Checks the options of `createCoordinator` and fills in what is missing.
- *
- * @throws CoordinationError `WCO_OPTIONS` with a line for each problem; what the application's own identity
- *   function throws comes out unchanged.
- */
-export async function readCoordinatorOptions(
-  given: CoordinatorOptions,
-): Promise<CoordinatorConfig & { readonly log: Log | undefined }> {
-  const config = await read(given, coordinatorOptions)
-  return Object.freeze({ ...config, log: given.log })
-}
 
 /**
  * Checks the options of the plugin and fills in what is missing.
@@ -266,175 +130,12 @@ export async function readPluginOptions(given: WorkerCoordinationOptions): Promi
     decorateAs: given.decorateAs ?? pluginOptions.decorateAs.default,
     autoStart: given.autoStart ?? pluginOptions.autoStart.default,
     http: given.http ?? pluginOptions.http.default,
+    authorize: given.authorize,
+    access: Object.freeze({ ...(given.access ?? pluginOptions.access.default) }),
+    allowedOrigins: Object.freeze([...(given.allowedOrigins ?? pluginOptions.allowedOrigins.default)]),
+    security: given.security,
     logLevel: given.logLevel,
   })
-}
-
-/** `given` is only said to have this type: not everybody compiles against it. */
-async function read(
-  given: Omit<CoordinatorOptions, 'log'>,
-  table: Readonly<Record<string, Option>>,
-): Promise<CoordinatorConfig> {
-  if (!isObject(given)) refuse([`The options: expected an object, got ${shown(given)}.`])
-  const problems = [...problemsOfEach(given, table), ...problemsOfTiming(given)]
-  const identity = await identityOf(given.identity, problems)
-  if (problems.length > 0 || identity === undefined) refuse(problems)
-  return {
-    database: given.database,
-    namespace: given.namespace ?? shared.namespace.default,
-    identity,
-    labels: Object.freeze({ ...(given.labels ?? shared.labels.default) }),
-    version: given.version ?? shared.version.default,
-    timing: resolveTiming(timingGiven(given)),
-    migrate: given.migrate ?? shared.migrate.default,
-    push: given.push ?? shared.push.default,
-    retention: Object.freeze({
-      eventsForMs: given.keepEventsForMs ?? shared.keepEventsForMs.default,
-      events: given.keepEvents ?? shared.keepEvents.default,
-      goneNodesForMs: given.keepGoneNodesForMs ?? shared.keepGoneNodesForMs.default,
-    }),
-  }
-}
-
-function refuse(problems: readonly string[]): never {
-  const list = problems.map((problem) => `\n  - ${withoutSecrets(problem)}`).join('')
-  throw new CoordinationError('WCO_OPTIONS', `The options cannot be used:${list}`)
-}
-
-/** A URL given for another option by mistake may carry a password: of quoted URLs only the scheme is shown. */
-function withoutSecrets(problem: string): string {
-  return problem.replace(/"((?:[^"\\]|\\.)*?):\/\/(?:[^"\\]|\\.)*"/g, '"$1://…"')
-}
-
-function problemsOfEach(given: object, table: Readonly<Record<string, Option>>): string[] {
-  const values = new Map(Object.entries({ database: undefined, ...given }))
-  return [...values].flatMap(([name, value]) => {
-    const option = Object.hasOwn(table, name) ? table[name] : undefined
-    if (option === undefined) return unknownOption(name, Object.keys(table))
-    if (value === undefined && name !== 'database') return []
-    return option.check(name, value) ?? []
-  })
-}
-
-function unknownOption(name: string, known: readonly string[]): string {
-  const near = nearest(name, known)
-  const hint = near === undefined ? '' : ` Did you mean ${shown(near)}?`
-  return `${shown(name)}: there is no such option.${hint}`
-}
-
-/**
- * A duration that was not given follows from the others, so it is out of range only when one of those is,
- * and that one is named; and where a single duration is wrong, the arithmetic between them says nothing.
- */
-function problemsOfTiming(given: TimingOptions): string[] {
-  const timing = timingGiven(given)
-  if (shared.preset.check('preset', given.preset ?? shared.preset.default) !== undefined) delete timing.preset
-  const numbers = Object.fromEntries(
-    Object.entries(timing).filter(([name, value]) => name === 'preset' || Number.isFinite(value)),
-  )
-  const problems = timingProblems({ ...resolveTiming(numbers), ...timing })
-  const aboutGiven = problems.filter((problem) =>
-    Object.keys(timing).some((name) => problem.startsWith(`${name}: `)),
-  )
-  return aboutGiven.length > 0 ? aboutGiven : [...problems]
-}
-
-/** The durations among the options, without those that are undefined. */
-function timingGiven(given: TimingOptions): Partial<Timing> & { preset?: Preset } {
-  const names = [...Object.keys(usual), 'preset']
-  return Object.fromEntries(
-    Object.entries(given).filter(([name, value]) => names.includes(name) && value !== undefined),
-  )
-}
-
-/** An identity function belongs to the application: it is called only when everything else is well. */
-async function identityOf(
-  source: IdentitySource | undefined,
-  problems: string[],
-): Promise<Identity | undefined> {
-  const usable = source === undefined || isIdentitySource(source)
-  if (!usable || (typeof source === 'function' && problems.length > 0)) return undefined
-  try {
-    return await resolveIdentity(source)
-  } catch (error) {
-    if (!(error instanceof CoordinationError)) throw error
-    problems.push(error.message)
-    return undefined
-  }
-}
-
-function duration(byDefault: number): Omit<Option, 'default' | 'about'> & { default: number } {
-  return { default: byDefault, unit: 'milliseconds', check: checkedWithTheOthers }
-}
-
-function checkedWithTheOthers(): undefined {}
-
-function trueUnlessSaid(): Omit<Option, 'default' | 'about'> & { default: boolean } {
-  return { ...oneOf(true, false), default: true }
-}
-
-/** The first is the default. */
-function oneOf<Value extends string | boolean>(
-  ...values: readonly [Value, ...Value[]]
-): Omit<Option, 'default' | 'about'> & { default: Value } {
-  const list = values.map(shown)
-  const expected = `${list.slice(0, -1).join(', ')} or ${list.at(-1)}`
-  const accepts = (value: unknown): boolean => values.some((known) => known === value)
-  return { default: values[0], unit: null, check: expecting(expected, accepts) }
-}
-
-function keeping(
-  unit: 'milliseconds' | 'events',
-  byDefault: number,
-  most: number,
-): Omit<Option, 'default' | 'about'> & { default: number } {
-  const what = unit === 'milliseconds' ? 'a whole number of milliseconds' : 'a whole number'
-  const accepts = (value: unknown): boolean => Number.isInteger(value) && within(Number(value), 0, most)
-  return { default: byDefault, unit, check: expecting(`${what} from 0 to ${most}`, accepts) }
-}
-
-function within(value: number, least: number, most: number): boolean {
-  return value >= least && value <= most
-}
-
-function expecting(expected: string, accepts: (value: unknown) => boolean): Option['check'] {
-  return (name, value) => (accepts(value) ? undefined : `${name}: expected ${expected}, got ${shown(value)}.`)
-}
-
-function nameProblem(name: string, value: unknown): string | undefined {
-  try {
-    checkName(name, value)
-    return undefined
-  } catch (error) {
-    if (error instanceof CoordinationError) return error.message
-    throw error
-  }
-}
-
-function isObject(value: unknown): value is object {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
-function isDatabase(value: unknown): boolean {
-  return (typeof value === 'string' && value !== '') || isObject(value)
-}
-
-function isIdentitySource(value: unknown): boolean {
-  return typeof value === 'function' || isObject(value)
-}
-
-function isLabels(value: unknown): boolean {
-  if (!isObject(value) || !Object.entries(value).flat().every(isPrintable)) return false
-  return Buffer.byteLength(JSON.stringify(value)) <= 4_096
-}
-
-function isVersion(value: unknown): boolean {
-  return isPrintable(value) && within(value.length, 1, 100)
-}
-
-/** Databases refuse texts with NUL or half a character, so a node that has them could never join. */
-function isPrintable(value: unknown): value is string {
-  return typeof value === 'string' && !/[\p{Cc}\p{Cs}]/u.test(value)
 }
 
 function isPath(value: unknown): boolean {
@@ -445,43 +146,27 @@ function isPropertyName(value: unknown): boolean {
   return typeof value === 'string' && /^[A-Za-z_$][A-Za-z0-9_$]{0,99}$/.test(value)
 }
 
-function isLog(value: unknown): boolean {
-  if (typeof value !== 'object' || value === null) return false
-  const methods: object = value
-  return ['debug', 'info', 'warn', 'error'].every(
-    (method) => typeof Reflect.get(methods, method) === 'function',
-  )
+function isAccess(value: unknown): boolean {
+  if (!isObject(value)) return false
+  const { read, allowedHosts = [], ...unknown }: { read?: unknown; allowedHosts?: unknown } = value
+  const known = (read === undefined || read === 'public') && Object.keys(unknown).length === 0
+  return known && isListOf(isHostName)(allowedHosts)
 }
 
-/** The known name that is most like the given one, unless none is. Case and the unit do not count. */
-function nearest(name: string, known: readonly string[]): string | undefined {
-  const ranked = known
-    .map((candidate) => ({ candidate, distance: editDistance(gist(name), gist(candidate)) }))
-    .sort((a, b) => a.distance - b.distance)
-  const [best] = ranked
-  return best !== undefined && best.distance <= Math.max(1, gist(name).length / 3)
-    ? best.candidate
-    : undefined
+function isListOf(accepts: (value: unknown) => boolean): (value: unknown) => boolean {
+  return (value) => Array.isArray(value) && value.every(accepts)
 }
 
-function gist(name: string): string {
-  return name
-    .slice(0, 100)
-    .toLowerCase()
-    .replace(/[^a-z]/g, '')
-    .replace(/ms$/, '')
+/** As it is compared: without a port, in lower case. */
+function isHostName(value: unknown): boolean {
+  return typeof value === 'string' && /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/.test(value)
 }
 
-/** How many letters must be inserted, deleted or replaced to make one of the other. */
-function editDistance(from: string, to: string): number {
-  let row = Array.from({ length: to.length + 1 }, (_, column) => column)
-  for (const [index, letter] of Array.from(from).entries()) {
-    const next = [index + 1]
-    for (let column = 1; column <= to.length; column++) {
-      const replaced = (row[column - 1] ?? 0) + (to[column - 1] === letter ? 0 : 1)
-      next[column] = Math.min((row[column] ?? 0) + 1, (next[column - 1] ?? 0) + 1, replaced)
-    }
-    row = next
-  }
-  return row[to.length] ?? 0
+/** As browsers write them: in lower case, without a path. */
+function isOrigin(value: unknown): boolean {
+  return typeof value === 'string' && /^https?:\/\/[a-z0-9[\]:.-]+$/.test(value)
+}
+
+function isSecurityRequirement(value: unknown): boolean {
+  return isObject(value) && Object.values(value).every(isListOf((scope) => typeof scope === 'string'))
 }

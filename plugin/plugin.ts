@@ -47,8 +47,17 @@ async function coordinate(app: FastifyInstance, options: WorkerCoordinationOptio
 }
 
 function mount(app: FastifyInstance, coordinator: Coordinator, config: PluginConfig): PromiseLike<unknown> {
-  const { prefix, decorateAs: name, logLevel } = config
-  return app.register(routes, { coordinator, name, prefix, ...(logLevel === undefined ? {} : { logLevel }) })
+  const { prefix, decorateAs: name, logLevel, authorize, access, allowedOrigins, security } = config
+  return app.register(routes, {
+    coordinator,
+    name,
+    authorize,
+    access,
+    allowedOrigins,
+    security,
+    prefix,
+    ...(logLevel === undefined ? {} : { logLevel }),
+  })
 }
 
 /** An application that has started the coordinator itself by then, or closed it, is left alone. */

@@ -54,6 +54,35 @@ t.test('one wrong option is one sentence that says what was expected and what ca
     [{ prefix: 'coordination' }, 'prefix: expected a path like "/coordination", got "coordination".'],
     [{ prefix: '/a/' }, 'prefix: expected a path like "/coordination", got "/a/".'],
     [{ prefix: '/:id' }, 'prefix: expected a path like "/coordination", got "/:id".'],
+    [{ authorize: true }, 'authorize: expected a function, got true.'],
+    [
+      { access: { read: 'everybody' } },
+      'access: expected an object like { read: "public", allowedHosts: ["coordination.example"] }, got an object.',
+    ],
+    [
+      { access: { write: 'public' } },
+      'access: expected an object like { read: "public", allowedHosts: ["coordination.example"] }, got an object.',
+    ],
+    [
+      { access: { read: 'public', allowedHosts: ['coordination.example:443'] } },
+      'access: expected an object like { read: "public", allowedHosts: ["coordination.example"] }, got an object.',
+    ],
+    [
+      { allowedOrigins: ['intranet.example'] },
+      'allowedOrigins: expected a list of origins like https://intranet.example, got an array.',
+    ],
+    [
+      { allowedOrigins: ['null'] },
+      'allowedOrigins: expected a list of origins like https://intranet.example, got an array.',
+    ],
+    [
+      { allowedOrigins: '*' },
+      'allowedOrigins: expected a list of origins like https://intranet.example, got "*".',
+    ],
+    [
+      { security: [{ bearer: 'all' }] },
+      'security: expected a list of objects like { bearer: [] }, got an array.',
+    ],
     [
       { decorateAs: 'my coordination' },
       'decorateAs: expected the name of a property, like "coordination", got "my coordination".',
@@ -170,6 +199,10 @@ t.test('what is left out, or undefined, is filled in from the table', async (t) 
       decorateAs: 'coordination',
       autoStart: 'ready',
       http: true,
+      authorize: undefined,
+      access: {},
+      allowedOrigins: [],
+      security: undefined,
       logLevel: undefined,
     })
   }

@@ -3,7 +3,7 @@
  * outages, and failovers that lose the latest writes.
  */
 import Database from 'better-sqlite3'
-import type { Change, Changed, Session, Store } from '../../plugin/core/store.js'
+import type { Change, Changed, LockedLease, Session, Store } from '../../plugin/core/store.js'
 import { openSqliteStoreOver } from '../../plugin/stores/sqlite/index.js'
 
 /** A lease as the checker knows it. */
@@ -60,6 +60,12 @@ export class SimulatedDatabase {
   away: 'no' | 'refuses' | 'hangs' = 'no'
   /** Requests that were given up before the latest number here never arrive. */
   era = 0
+  /** When the change that is under way will have ended; the next ones wait for it. */
+  busyUntilMs = 0
+  /** The session whose change is being carried out at this moment: a store sends no hints to whoever made a change. */
+  changing: string | undefined
+  /** Leases that transactions of the application hold, by key. */
+  readonly #fences = new Map<string, number>()
   readonly #touched: Database.Statement
   readonly #allLeases: Database.Statement
   readonly #byReason: Database.Statement
@@ -129,6 +135,7 @@ export class SimulatedDatabase {
   /** The server comes back under a new identity; with a backup, as it was then. */
   restart(backup?: Rows): void {
     this.#lives += 1
+    this.#fences.clear()
     if (backup === undefined) return
     this.#client.transaction(() => {
       for (const [table, rows] of backup) {
@@ -150,12 +157,60 @@ export class SimulatedDatabase {
     committed: (leases: readonly StoredLease[]) => void,
   ): Promise<Changed<T>> {
     let revision = 0
-    const changed = await this.store.change(session, (change) => {
-      revision = change.revision
-      return work(change)
-    })
+    this.changing = session?.node
+    const changed = await this.store
+      .change(session, (change) => {
+        revision = change.revision
+        return work(this.#fences.size === 0 ? change : this.#withFences(change))
+      })
+      .finally(() => {
+        this.changing = undefined
+      })
     if (changed.committed) committed(this.#touched.all(revision) as StoredLease[])
     return changed
+  }
+
+  /** A transaction of the application holds a lease row until it ends. */
+  fence(key: string): () => void {
+    this.#fences.set(key, (this.#fences.get(key) ?? 0) + 1)
+    const life = this.#lives
+    return () => {
+      const left = (this.#fences.get(key) ?? 0) - 1
+      if (life !== this.#lives) return
+      if (left > 0) this.#fences.set(key, left)
+      else this.#fences.delete(key)
+    }
+  }
+
+  endFences(): void {
+    this.#fences.clear()
+  }
+
+  /** Here a fence would stop every change, as SQLite has it; elsewhere it marks the row. */
+  #withFences(change: Change): Change {
+    const marked = (row: LockedLease): LockedLease => ({ ...row, fenced: this.#fences.has(row.key) })
+    const unfenced = (keys: readonly string[]): void => {
+      const broken = keys.filter((key) => this.#fences.has(key))
+      if (broken.length > 0) throw new Error(`a change would wait for the fence of ${broken.join(', ')}`)
+    }
+    return new Proxy(change, {
+      get(target, name) {
+        if (name === 'leases')
+          return async (filter: Parameters<Change['leases']>[0]) => (await target.leases(filter)).map(marked)
+        if (name === 'saveLeases')
+          return (rows: Parameters<Change['saveLeases']>[0]) => {
+            unfenced(rows.map(({ key }) => key))
+            return target.saveLeases(rows)
+          }
+        if (name === 'deleteLeases')
+          return (keys: Parameters<Change['deleteLeases']>[0]) => {
+            unfenced(keys)
+            return target.deleteLeases(keys)
+          }
+        const value: unknown = Reflect.get(target, name, target)
+        return typeof value === 'function' ? value.bind(target) : value
+      },
+    })
   }
 
   leases(): StoredLease[] {
@@ -166,6 +221,13 @@ export class SimulatedDatabase {
     return this.#client
       .prepare(`select id, name, cluster, state, workers from coordination_nodes where state <> 'gone'`)
       .all() as StoredNode[]
+  }
+
+  goneNodes(): string[] {
+    return this.#client
+      .prepare(`select id from coordination_nodes where state = 'gone' order by id`)
+      .pluck()
+      .all() as string[]
   }
 
   workers(): StoredWorker[] {

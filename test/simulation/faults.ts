@@ -29,6 +29,10 @@ export const timedKinds = [
   'restart',
   'failover',
   'revoke',
+  'transfer',
+  'rebalance',
+  'forget',
+  'fence',
   'drain',
   'pause-worker',
   'stop-worker',
@@ -44,6 +48,10 @@ export const traits = [
   'stepping-down',
   'late-starts',
   'slow-network',
+  'slow-changes',
+  'late-connections',
+  'mixed-ttls',
+  'polling',
 ] as const
 
 export type TimedKind = (typeof timedKinds)[number]

@@ -56,6 +56,7 @@ export class History {
   readonly #grants = new Map<string, Grant>()
   readonly #highest = new Map<string, number>()
   readonly #handles = new Set<string>()
+  readonly #excused = new Set<string>()
   #stored = new Map<string, StoredLease>()
 
   constructor(nowMs: () => number, keep: boolean) {
@@ -75,6 +76,11 @@ export class History {
   violate(rule: string, what: string): void {
     this.note(() => `VIOLATION ${rule}: ${what}`)
     this.violations.push({ rule, atMs: this.#nowMs(), what })
+  }
+
+  /** An operator has said that the next may begin at once, whatever this term still does. */
+  excuse(key: string, token: number): void {
+    this.#excused.add(`${key}@${token}`)
   }
 
   /** The database has lost its latest writes: what is stored now is what counts, but tokens never go back. */
@@ -141,7 +147,7 @@ export class History {
     for (const other of passes) {
       if (other.process === process)
         this.violate('S3', `two passes of ${lease.key} run on ${process.label} at once`)
-      else if (this.#shouldHaveStopped(other))
+      else if (!this.#isExcused(other.lease) && this.#shouldHaveStopped(other))
         this.violate(
           'S3',
           `${process.label} begins a pass of ${lease.key} while one runs on ${other.process.label}`,
@@ -171,7 +177,7 @@ export class History {
   /** After every event: no lease is trusted twice, and trust that has lapsed does not come back. */
   check(): void {
     for (const key of this.#contested) {
-      const trusting = this.trusting(key)
+      const trusting = this.trusting(key).filter((term) => !this.#isExcused(term))
       if (trusting.length < 2) continue
       this.violate('S1', `${key} is trusted by ${trusting.map(nameOf).join(' and ')}`)
       this.#contested.delete(key)
@@ -200,7 +206,7 @@ export class History {
   }
 
   #checkClaim(lease: StoredLease): void {
-    for (const term of this.trusting(lease.key))
+    for (const term of this.trusting(lease.key).filter((each) => !this.#isExcused(each)))
       this.violate('S4', `${lease.key} was granted to ${lease.holder} while ${nameOf(term)} trusted it`)
   }
 
@@ -209,9 +215,14 @@ export class History {
     for (const terms of this.#termsByKey.values()) {
       for (const other of terms) {
         if (other.worker !== term.worker || other.generation === term.generation || !trusts(other)) continue
+        if (this.#isExcused(term) || this.#isExcused(other)) continue
         this.violate('S3', `${nameOf(term)} and ${nameOf(other)} are of different generations`)
       }
     }
+  }
+
+  #isExcused({ key, token }: { readonly key: string; readonly token: number }): boolean {
+    return this.#excused.has(`${key}@${token}`)
   }
 
   /** A pass that stops at once has no excuse but that its process stood still. */

@@ -27,6 +27,10 @@ export interface Course {
   readonly backMs: number | undefined
   /** Whether the process is told of a loss at once, by a broken connection; otherwise its patience ends. */
   readonly noticed: boolean
+  /** Whether it has no connection yet when it sets out, so that it reaches whichever server is there then. */
+  readonly connectsLate: boolean
+  /** How long a change keeps others waiting before it is committed. */
+  readonly holdsMs: number
 }
 
 /** Who decides what becomes of requests, and hears what became of them. */
@@ -44,7 +48,7 @@ export interface Weather {
 /** The store as one process sees it. */
 export class RemoteStore implements Store {
   readonly dialect = 'sqlite'
-  readonly capabilities: Capabilities = { push: true }
+  readonly capabilities: Capabilities
   readonly #process: SimulatedProcess
   readonly #database: SimulatedDatabase
   readonly #scheduler: Scheduler
@@ -59,7 +63,9 @@ export class RemoteStore implements Store {
     scheduler: Scheduler,
     weather: Weather,
     timeoutMs: number,
+    push: boolean,
   ) {
+    this.capabilities = { push }
     this.#process = process
     this.#database = database
     this.#scheduler = scheduler
@@ -106,7 +112,9 @@ export class RemoteStore implements Store {
   }
 
   listen(node: string, wake: () => void): () => void {
+    if (!this.capabilities.push) return () => undefined
     const stop = this.#database.store.listen(node, () => {
+      if (this.#database.changing === node) return
       const delayMs = this.#weather.hintMs()
       if (delayMs === undefined) return
       this.#scheduler.after(delayMs, () => this.#process.deliver(() => this.#listening.has(stop) && wake()))
@@ -144,15 +152,22 @@ export class RemoteStore implements Store {
       if (course.noticed) this.#scheduler.after(1, () => request.fail('The connection broke.', 'none'))
       return request.answer
     }
-    this.#scheduler.after(course.thereMs, async () => {
-      const { away } = this.#database
+    const isOrdered = verb === 'change'
+    const arrive = async (): Promise<void> => {
+      const { away, busyUntilMs } = this.#database
       if (away === 'hangs' || (era !== this.#database.era && request.over)) return
       if (away === 'refuses') return request.fail('The database refuses connections.', 'none')
-      if (identity !== this.#database.identity) return request.fail('The server went away.', 'unknown')
+      if (identity !== this.#database.identity && (!course.connectsLate || request.over))
+        return request.fail('The server went away.', 'unknown')
+      if (isOrdered && busyUntilMs > this.#scheduler.nowMs) {
+        this.#scheduler.at(busyUntilMs, arrive)
+        return
+      }
       const outcome = await execute().then(
         (value) => () => request.succeed(value),
         (error: unknown) => () => request.reject(error),
       )
+      if (isOrdered) this.#database.busyUntilMs = this.#scheduler.nowMs + course.holdsMs
       if (request.over) this.#weather.doneLate(verb)
       if (course.backMs !== undefined) {
         this.#scheduler.after(course.backMs, outcome)
@@ -160,7 +175,8 @@ export class RemoteStore implements Store {
       }
       this.#weather.answerLost(verb)
       if (course.noticed) this.#scheduler.after(1, () => request.fail('The connection broke.', 'unknown'))
-    })
+    }
+    this.#scheduler.after(course.thereMs, arrive)
     return request.answer
   }
 }

@@ -73,6 +73,7 @@ interface Site {
   readonly cluster: string
   readonly rate: number
   readonly workers: readonly string[]
+  readonly timing: Timing
   readonly baseMs: number
   lives: number
   life: LifeOnSite | undefined
@@ -86,6 +87,8 @@ interface LifeOnSite {
   readonly coordinator: Coordinator
   readonly handles: WorkerHandle[]
   readonly calls: Map<string, number>
+  readonly heartbeatMs: number
+  readonly pollMs: number
   closing: boolean
   closed: boolean
 }
@@ -97,7 +100,9 @@ class World {
   readonly #scheduler: Scheduler
   readonly #database: SimulatedDatabase
   readonly #history: History
+  /** The longest durations of any node: by these everything must have happened. */
   readonly #timing: Timing
+  readonly #shortest: Timing
   readonly #preset: 'fast' | 'default'
   readonly #plan: Plan
   readonly #faultsMs: number
@@ -106,6 +111,8 @@ class World {
   readonly #work: Chance
   readonly #operator: Chance
   readonly #waiting = new Map<object, { readonly who: string; readonly sinceMs: number }>()
+  /** Leases and nodes that an operator has named for them, who need not have cooled down. */
+  readonly #named = new Set<string>()
   #stage: Stage = 'faults'
   #orders = 0
   #clockMovedAtMs = 0
@@ -121,11 +128,14 @@ class World {
     this.#database = database
     this.#history = new History(() => scheduler.nowMs, options.keep ?? false)
     this.#preset = chance.pick(['fast', 'default'])
-    this.#timing = resolveTiming({ preset: this.#preset })
+    const timing = resolveTiming({ preset: this.#preset })
     const nodes = 2 + chance.below(4)
-    this.#faultsMs = this.#timing.ttlMs * chance.between(10, 30)
-    this.#plan = planFaults(seed, nodes, this.#timing, this.#faultsMs, options.without ?? new Set())
-    this.#sites = Array.from({ length: nodes }, (_, index) => this.#makeSite(index, chance))
+    this.#faultsMs = timing.ttlMs * chance.between(10, 30)
+    this.#plan = planFaults(seed, nodes, timing, this.#faultsMs, options.without ?? new Set())
+    this.#sites = Array.from({ length: nodes }, (_, index) => this.#makeSite(index, chance, timing))
+    const byTtl = this.#sites.map((site) => site.timing).sort((a, b) => a.ttlMs - b.ttlMs)
+    this.#shortest = byTtl[0] ?? timing
+    this.#timing = byTtl.at(-1) ?? timing
     this.#network = Chance.of(seed, 'network')
     this.#work = Chance.of(seed, 'work')
     this.#operator = Chance.of(seed, 'operator')
@@ -191,6 +201,7 @@ class World {
     this.#history.note(() => '---- the faults are over ----')
     this.#database.away = 'no'
     this.#database.forgetLate()
+    this.#database.endFences()
     for (const site of this.#sites) {
       site.disturbed.clear()
       site.life?.process.goOn()
@@ -225,7 +236,7 @@ class World {
 
   /** Cool-downs pass; then a healthy fleet costs one statement per node and heartbeat, and two watchers' looks. */
   async #beCalm(): Promise<void> {
-    const { ttlMs, heartbeatMs } = this.#timing
+    const { ttlMs } = this.#timing
     await this.#runUntil(this.#scheduler.nowMs + 65_000 + ttlMs)
     this.#stage = 'calm'
     this.#history.note(() => '---- calm ----')
@@ -237,17 +248,27 @@ class World {
     const { nowMs } = this.#database
     // A cool-down that was given before the database's clock was set back lasts longer than this calm.
     const cooling = this.#database.leases().some(({ cooldownUntilMs }) => (cooldownUntilMs ?? 0) > nowMs)
-    const periodMs = heartbeatMs * 10
+    const periodMs = this.#timing.heartbeatMs * 10
     await this.#runUntil(this.#scheduler.nowMs + periodMs)
-    const looks = 2 * (periodMs / lookEveryMs(this.#timing) + 2)
+    const looks = 2 * (periodMs / lookEveryMs(this.#shortest) + 2)
     let looked = 0
-    for (const { process, calls } of living) {
+    for (const { process, calls, heartbeatMs, pollMs } of living) {
+      const intervals = periodMs / heartbeatMs
       const heartbeats = calls.get('heartbeat') ?? 0
+      const polls = this.#polls ? periodMs / pollMs + 1 : 0
       looked += calls.get('look') ?? 0
-      if (heartbeats < 8 || heartbeats > 12)
-        this.#history.violate('C1', `${process.label} made ${heartbeats} heartbeats in 10 intervals`)
+      if (heartbeats < intervals * 0.8 || heartbeats > intervals * 1.2)
+        this.#history.violate(
+          'C1',
+          `${process.label} made ${heartbeats} heartbeats in ${intervals} intervals`,
+        )
+      if ((calls.get('news') ?? 0) > polls)
+        this.#history.violate('C1', `${process.label} polled ${calls.get('news')} times`)
+      // Once an hour one node clears away old rows, for which it asks everything at once and makes a change.
+      const expected = new Set(['heartbeat', 'look', 'news', 'prune', 'snapshot'])
+      if (calls.has('snapshot')) expected.add('change')
       for (const [verb, count] of calls)
-        if (!cooling && !['heartbeat', 'look', 'prune', 'snapshot'].includes(verb))
+        if (!cooling && !expected.has(verb))
           this.#history.violate('C1', `${process.label} asked for ${count} × ${verb} in a calm`)
     }
     if (looked > looks)
@@ -311,7 +332,13 @@ class World {
 
   // ---------------------------------------------------------------- lives
 
-  #makeSite(index: number, chance: Chance): Site {
+  get #polls(): boolean {
+    return this.#plan.traits.has('polling')
+  }
+
+  #makeSite(index: number, chance: Chance, timing: Timing): Site {
+    const mixed = Chance.of(this.#options.seed, `ttl ${index}`)
+    const ttlMs = Math.round(timing.ttlMs * mixed.pick([0.5, 1, 2]))
     const drift = this.#plan.traits.has('drift') ? chance.between(-0.009, 0.009) : 0
     const workers = ['lead-a', 'lead-b', 'indexing', 'data', 'parts'].filter(() => chance.happens(0.85))
     return {
@@ -320,6 +347,7 @@ class World {
       cluster: chance.pick(['eu', 'eu', 'us']),
       rate: 1 + drift,
       workers,
+      timing: this.#plan.traits.has('mixed-ttls') ? resolveTiming({ ttlMs }) : timing,
       baseMs: this.#plan.traits.has('slow-network') ? chance.magnitude(1, 150) : chance.magnitude(0.2, 5),
       lives: 0,
       life: undefined,
@@ -348,10 +376,13 @@ class World {
       this.#database,
       this.#scheduler,
       this.#weatherOf(site, label, calls),
-      this.#timing.statementTimeoutMs,
+      site.timing.statementTimeoutMs,
+      !this.#polls,
     )
     const coordinator = new Coordinator(this.#settingsOf(site), store, process, silentLog)
-    const life = { process, store, coordinator, handles: [], calls, closing: false, closed: false }
+    const { heartbeatMs, pollMs } = site.timing
+    const state = { closing: false, closed: false }
+    const life = { process, store, coordinator, handles: [], calls, heartbeatMs, pollMs, ...state }
     site.life = life
     this.#listenTo(life)
     for (const name of site.workers) this.#register(life, name)
@@ -367,7 +398,7 @@ class World {
     return {
       namespace: 'default',
       identity: { node: site.name, cluster: site.cluster },
-      timing: this.#timing,
+      timing: site.timing,
       labels: {},
       version: site.lives % 2 === 0 ? 'v2' : 'v1',
       retention: { eventsForMs: 600_000, events: 2_000, goneNodesForMs: 30_000 },
@@ -378,7 +409,8 @@ class World {
     const { process, coordinator } = life
     coordinator.on('lease.acquired', ({ key, token }) => {
       this.#history.began(process, sessions.get(coordinator.nodeId ?? ''), key, token)
-      if (life.closing) this.#history.violate('X5', `${process.label} begins ${key}@${token} while it closes`)
+      if (coordinator.state === 'closing')
+        this.#history.violate('X5', `${process.label} begins ${key}@${token} while it closes`)
     })
     coordinator.on('lease.ended', ({ key, token, reason }) =>
       this.#history.ended(process, key, token, reason),
@@ -603,7 +635,9 @@ class World {
     const factor = slow === undefined ? 1 : 10 ** (slow.degree * 3)
     const trip = (): number =>
       Math.min(site.baseMs * chance.magnitude(0.5, 3) * factor, this.#timing.ttlMs * 2)
-    const course = { thereMs: trip(), backMs: trip(), noticed: chance.happens(0.5) }
+    const holdsMs = this.#plan.traits.has('slow-changes') ? chance.magnitude(0.5, 800) : 0
+    const connectsLate = this.#plan.traits.has('late-connections') && chance.happens(0.5)
+    const course = { thereMs: trip(), backMs: trip(), noticed: chance.happens(0.5), holdsMs, connectsLate }
     if (this.#disturbance(site, 'cut-off')) return { ...course, thereMs: undefined }
     const isRead = verb === 'view' || verb === 'look'
     const failing = this.#disturbance(site, 'reads-fail')
@@ -732,8 +766,12 @@ class World {
 
   // ---------------------------------------------------------------- the operator
 
-  #order({ kind, degree }: Fault): void {
+  #order({ kind, degree, forMs }: Fault): void {
     if (kind === 'revoke') this.#orderRelease(degree)
+    if (kind === 'transfer') this.#orderTransfer(degree)
+    if (kind === 'rebalance') this.#orderRebalance(degree)
+    if (kind === 'forget') this.#orderForget()
+    if (kind === 'fence') this.#fence(forMs)
     if (kind === 'drain') this.#orderDrain(degree)
     if (kind === 'pause-worker') this.#orderPause(degree)
   }
@@ -743,14 +781,18 @@ class World {
     if (held.length === 0) return
     const { key, token } = this.#operator.pick(held)
     const cooldownMs = degree < 0.3 ? 0 : 60_000
+    const immediate = degree > 0.8
+    if (immediate) this.#history.excuse(key, token)
     void this.#command(`release ${key}@${token}`, async (coordinator, by) => {
-      const answer = await coordinator.operator.release({ key, token, cooldownMs, ...by })
+      const answer = await coordinator.operator.release({ key, token, cooldownMs, immediate, ...by })
       return answer.kind === 'revoked' ? 'done' : answer.kind
     }).then((done) => {
       if (!done) return
+      const server = this.#database.identity
       const safeInMs = blockWaitMs(this.#timing) * 1.01
       this.#scheduler.after(safeInMs, () => {
-        if (this.#history.isTrusted(key, token))
+        // A failover may have lost the revocation.
+        if (server === this.#database.identity && this.#history.isTrusted(key, token))
           this.#history.violate(
             'S5',
             `${key}@${token} was revoked and is still trusted when it should be safe`,
@@ -759,13 +801,54 @@ class World {
     })
   }
 
+  #orderTransfer(degree: number): void {
+    const held = this.#database.leases().filter((lease) => lease.holder !== null)
+    const nodes = this.#database.nodes()
+    if (held.length === 0 || nodes.length === 0) return
+    const { key, token } = this.#operator.pick(held)
+    const to = degree < 0.5 ? null : this.#operator.pick(nodes).id
+    const cooldownMs = (degree * 2) % 1 < 0.5 ? 0 : 60_000
+    if (to !== null) this.#named.add(`${key} ${to}`)
+    void this.#command(`transfer ${key}@${token}`, async (coordinator, by) => {
+      const answer = await coordinator.operator.transfer({ key, token, to, cooldownMs, ...by })
+      return answer.kind === 'asked' ? 'done' : answer.kind
+    })
+  }
+
+  #orderRebalance(degree: number): void {
+    const workers = this.#database.workers()
+    if (workers.length === 0) return
+    const { key } = this.#operator.pick(workers)
+    const dryRun = degree < 0.3
+    void this.#command(`rebalance ${key}`, async (coordinator, by) => {
+      const answer = await coordinator.operator.rebalance({ key, dryRun, ...by })
+      return answer.kind === 'planned' && !dryRun && answer.moves.length > 0 ? 'done' : answer.kind
+    })
+  }
+
+  #orderForget(): void {
+    const ids = this.#database.goneNodes()
+    if (ids.length === 0) return
+    const id = this.#operator.pick(ids)
+    void this.#command(`forget ${id}`, (coordinator, by) => coordinator.operator.forget(id, by))
+  }
+
+  /** A transaction of the application ties itself to a lease, and goes on whatever becomes of its process. */
+  #fence(forMs: number): void {
+    const held = this.#database.leases().filter(({ key, token }) => this.#history.isTrusted(key, token))
+    if (held.length === 0) return
+    const { key, token } = this.#operator.pick(held)
+    this.#history.note(() => `${key}@${token} is fenced for ${forMs.toFixed(0)} ms`)
+    this.#scheduler.after(forMs, this.#database.fence(key))
+  }
+
   #orderDrain(degree: number): void {
     const nodes = this.#database.nodes()
     if (nodes.length === 0) return
     const { id } = this.#operator.pick(nodes)
     void this.#command(`drain ${id}`, (coordinator, by) =>
       degree < 0.6 ? coordinator.operator.drain(id, by) : coordinator.operator.undrain(id, by),
-    )
+    ).then(() => this.#takeLateOrdersBack())
   }
 
   #orderPause(degree: number): void {
@@ -774,7 +857,7 @@ class World {
     const { key } = this.#operator.pick(workers)
     void this.#command(`pause ${key}`, (coordinator, by) =>
       degree < 0.5 ? coordinator.operator.pause(key, by) : coordinator.operator.resume(key, by),
-    )
+    ).then(() => this.#takeLateOrdersBack())
   }
 
   /** After the faults: everything may run everywhere again. */
@@ -784,6 +867,11 @@ class World {
     for (const node of this.#database.nodes())
       if (node.state === 'draining' && !this.#isClosing(node.id))
         this.#insist(`undrain ${node.id}`, (c, by) => c.operator.undrain(node.id, by))
+  }
+
+  /** An order that was on its way when the faults ended. */
+  #takeLateOrdersBack(): void {
+    if (this.#stage !== 'faults') this.#takeOrdersBack()
   }
 
   #isClosing(id: string): boolean {
@@ -829,7 +917,7 @@ class World {
     else if (record.settled && !this.#recorded.settled) {
       const waitedMs = nowMs - this.#recorded.sinceMs
       this.#recorded = { ...record, sinceMs: nowMs }
-      if (waitedMs < blockWaitMs(this.#timing) / 1.01)
+      if (waitedMs < blockWaitMs(this.#shortest) / 1.01)
         this.#history.violate('X4', `${record.identity} was settled after ${waitedMs.toFixed(0)} ms`)
     }
   }
@@ -840,6 +928,7 @@ class World {
     const { nowMs } = this.#scheduler
     if (before === undefined || before.cooldownNode !== lease.holder || before.cooldownUntilMs === null)
       return
+    if (this.#named.has(`${lease.key} ${lease.holder}`)) return
     if (before.cooldownUntilMs <= this.#database.nowMs || nowMs - this.#clockMovedAtMs < ttlMs * 20) return
     const worker = this.#database.workers().find(({ key }) => key === lease.worker)
     if (worker?.kind !== 'single' || this.#plan.traits.has('stubborn')) return

@@ -60,7 +60,8 @@ const rooms: readonly Room[] = [
     may: [
       'plugin/http/',
       'plugin/core/',
-      'node:http',
+      'node:',
+      'prom-client',
       '@fastify/ajv-compiler',
       '@fastify/fast-json-stringify-compiler',
     ],
@@ -73,8 +74,14 @@ const rooms: readonly Room[] = [
       'plugin/core/',
       'plugin/http/',
       'fastify-plugin',
-      ...topLevel('plugin', 'open', 'options', 'coordinator'),
+      ...topLevel('plugin', 'open', 'options', 'coordinator-options', 'coordinator'),
     ],
+    mayAsTypes: ['fastify'],
+  },
+  {
+    name: "the plugin's options",
+    holds: (file) => file === 'plugin/options.ts',
+    may: ['plugin/core/', 'plugin/http/', ...topLevel('coordinator-options')],
     mayAsTypes: ['fastify'],
   },
   {
@@ -84,7 +91,7 @@ const rooms: readonly Room[] = [
       'plugin/core/',
       'plugin/stores/open.ts',
       'plugin/stores/shared/migrate.ts',
-      ...topLevel('open', 'options'),
+      ...topLevel('open', 'coordinator-options'),
     ],
   },
   {

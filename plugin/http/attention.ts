@@ -1,0 +1,134 @@
+/** What a person should see of a namespace. Pure, from one snapshot of the rows. */
+import type { Health } from '../core/health.js'
+import type { LeaseStatus, Status } from '../core/status.js'
+import type { LeaseRow, NodeRow, Snapshot } from '../core/store.js'
+import { lookEveryMs, type Timing } from '../core/timing.js'
+
+/** From the worst on. */
+export const severities = ['error', 'warning', 'info'] as const
+
+/** Codes keep their meaning; sentences may be improved. */
+export type AttentionCode =
+  /** A node's heartbeat stands still for longer than its ttl. */
+  | 'node-silent'
+  | 'node-draining'
+  /** Nobody may run a worker. */
+  | 'worker-without-candidates'
+  | 'worker-paused'
+  /** Who is meant to hold a lease has not claimed it in time. */
+  | 'lease-unclaimed'
+  /** A revoked holder has not acknowledged. */
+  | 'lease-blocked'
+  /** A holder does not hand over in time. */
+  | 'lease-moving'
+  /** The database is another one than before, or came back from a crash: nobody claims for a while. */
+  | 'server-changed'
+  /** This node cannot renew its session. */
+  | 'trust-expired'
+  /** Work goes on here whose lease has ended. */
+  | 'work-unsettled'
+
+/** Something wrong that a person should see. */
+export interface Attention {
+  readonly code: AttentionCode
+  readonly severity: (typeof severities)[number]
+  /** Key of a lease or worker, or id of a node. */
+  readonly subject: string
+  readonly sentence: string
+}
+
+/** The worst first; in each severity by subject. */
+export function attentionTo(snapshot: Snapshot, status: Status, own: Health, timing: Timing): Attention[] {
+  const found = [
+    ...ofThisNode(own),
+    ...ofServer(snapshot),
+    ...snapshot.nodes.flatMap((node) => ofNode(node, snapshot.nowMs)),
+    ...status.workers.flatMap(ofWorker),
+    ...ofLeases(snapshot, status, timing),
+  ]
+  const rank = ({ severity }: Attention): number => severities.indexOf(severity)
+  return found.sort((a, b) => rank(a) - rank(b) || (a.subject < b.subject ? -1 : 1))
+}
+
+function ofThisNode({ state, node, trusted, unsettled }: Health): Attention[] {
+  const untrusted: Attention[] =
+    state === 'running' && !trusted
+      ? [{ code: 'trust-expired', severity: 'error', subject: node ?? 'this node', sentence: withoutTrust }]
+      : []
+  return [
+    ...untrusted,
+    ...unsettled.map((key): Attention => {
+      const sentence = `The lease "${key}" has ended here, but the work under it ignores its signal and goes on.`
+      return { code: 'work-unsettled', severity: 'error', subject: key, sentence }
+    }),
+  ]
+}
+
+const withoutTrust =
+  'The node that answers cannot renew its session in the database, and holds nothing meanwhile.'
+
+function ofServer({ meta }: Snapshot): Attention[] {
+  if (meta.identitySettled || meta.serverIdentity === '') return []
+  const sentence =
+    'The database has restarted after a crash or is another one: nobody claims a lease for a while.'
+  return [{ code: 'server-changed', severity: 'warning', subject: 'database', sentence }]
+}
+
+function ofNode({ id, name, state, ttlMs, heartbeatAtMs }: NodeRow, nowMs: number): Attention[] {
+  if (state === 'gone') return []
+  const silentMs = nowMs - heartbeatAtMs
+  if (silentMs > ttlMs) {
+    const sentence = `No heartbeat of node "${name}" has come for ${seconds(silentMs)}.`
+    return [{ code: 'node-silent', severity: 'error', subject: id, sentence }]
+  }
+  if (state !== 'draining') return []
+  const sentence = `Node "${name}" hands everything over and takes nothing new.`
+  return [{ code: 'node-draining', severity: 'info', subject: id, sentence }]
+}
+
+function ofWorker({ key, paused, candidates }: Status['workers'][number]): Attention[] {
+  if (paused) {
+    const sentence = `The worker "${key}" is paused: nobody runs it.`
+    return [{ code: 'worker-paused', severity: 'info', subject: key, sentence }]
+  }
+  if (candidates.length > 0) return []
+  const sentence = `No active node stands for the worker "${key}".`
+  return [{ code: 'worker-without-candidates', severity: 'warning', subject: key, sentence }]
+}
+
+function ofLeases(snapshot: Snapshot, { leases }: Status, timing: Timing): Attention[] {
+  const rows = new Map(snapshot.leases.map((row) => [row.key, row]))
+  const patience = new Map(snapshot.workers.map(({ key, handoverTimeoutMs }) => [key, handoverTimeoutMs]))
+  return leases.flatMap((lease) => {
+    const row = rows.get(lease.key)
+    const handoverMs = patience.get(lease.worker ?? '') ?? timing.handoverTimeoutMs
+    return row === undefined ? [] : ofLease(lease, row, snapshot.nowMs, timing, handoverMs)
+  })
+}
+
+function ofLease(
+  { key, state, holder, target, blockedNode }: LeaseStatus,
+  { targetAtMs }: LeaseRow,
+  nowMs: number,
+  timing: Timing,
+  handoverMs: number,
+): Attention[] {
+  const namedMs = nowMs - (targetAtMs ?? nowMs)
+  if (state === 'blocked') {
+    const sentence = `The lease "${key}" was taken from node "${blockedNode?.name}", which has not said that it has stopped.`
+    return [{ code: 'lease-blocked', severity: 'warning', subject: key, sentence }]
+  }
+  if (state === 'unclaimed' && namedMs > timing.claimTimeoutMs + 2 * lookEveryMs(timing) + timing.pollMs) {
+    const sentence = `Node "${target?.name}" is meant to hold the lease "${key}" and has not claimed it for ${seconds(namedMs)}.`
+    return [{ code: 'lease-unclaimed', severity: 'error', subject: key, sentence }]
+  }
+  if (state === 'moving' && holder?.id !== target?.id && namedMs > handoverMs) {
+    const sentence = `Node "${holder?.name}" has been asked for the lease "${key}" for ${seconds(namedMs)} and does not hand it over.`
+    return [{ code: 'lease-moving', severity: 'warning', subject: key, sentence }]
+  }
+  return []
+}
+
+function seconds(ms: number): string {
+  return `${Math.round(ms / 1_000)} s`
+}

@@ -1,0 +1,151 @@
+/** Leases: taking them away from their holders, by force or in good order. */
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Transferred } from '../core/operations.js'
+import type { EventRow } from '../core/store.js'
+import { blockWaitMs } from '../core/timing.js'
+import type { Dependencies } from './dependencies.js'
+import { matchOf } from './etag.js'
+import { eventId } from './event-places.js'
+import { instructionOf } from './instruction.js'
+import { keySegment, leaseKeyOf } from './keys.js'
+import { leaseIn } from './lease-routes.js'
+import { isoTime, leaseBody, reference } from './presenters.js'
+import { HttpProblem } from './problems.js'
+import { bodyOf, found, type Route } from './route.js'
+import { releaseSchema, stepDownSchema, transferSchema } from './schemas/leases.js'
+
+export function interventionRoutes(dependencies: Dependencies): Route[] {
+  return [
+    {
+      method: 'POST',
+      url: `/leases/${keySegment}/release`,
+      action: 'release',
+      id: 'ReleaseLease',
+      schema: releaseSchema,
+      handler: async (request) => release(dependencies, request),
+    },
+    {
+      method: 'POST',
+      url: `/leases/${keySegment}/step-down`,
+      action: 'release',
+      id: 'StepDown',
+      schema: stepDownSchema,
+      handler: async (request, reply) => {
+        const { reason = 'asked to step down', ...more } = bodyOf(request, stepDownSchema)
+        return endTerm(dependencies, request, reply, { reason, ...more })
+      },
+    },
+    {
+      method: 'POST',
+      url: `/leases/${keySegment}/transfer`,
+      action: 'release',
+      id: 'TransferLease',
+      schema: transferSchema,
+      handler: async (request, reply) =>
+        endTerm(dependencies, request, reply, bodyOf(request, transferSchema)),
+    },
+  ]
+}
+
+async function release(dependencies: Dependencies, request: FastifyRequest) {
+  const { coordinator, source, guard } = dependencies
+  const key = leaseKeyOf(request)
+  const token = matchOf(request, 'token')
+  const { reason, ...how } = bodyOf(request, releaseSchema)
+  const done = await coordinator.operator.release({
+    key,
+    token,
+    ...how,
+    ...instructionOf(request, guard, reason),
+  })
+  source.outdate()
+  if (done.kind === 'unknown') return found(undefined, 'lease')
+  if (done.kind === 'fenced') return refuseFenced()
+  if (done.kind === 'revoked') return released(dependencies, key, token, !done.blocked)
+  if (done.kind === 'repeated') return released(dependencies, key, token, false)
+  if (done.lease.holder !== null || done.lease.token !== token) return refuseStale(dependencies, key)
+  return released(dependencies, key, token, true)
+}
+
+/**
+ * The same answer each time, made from the event that the release has left. A lease that nobody holds and that was
+ * never released by force had nothing to release.
+ */
+async function released({ coordinator, source }: Dependencies, key: string, token: number, settled: boolean) {
+  const event = await releaseOf(coordinator, key, token)
+  const snapshot = await source.current()
+  const { timing } = coordinator.settings
+  const ttlMs = Math.max(timing.ttlMs, snapshot.meta.longestTtlMs)
+  const waitMs = event === undefined ? 0 : blockWaitMs({ ...timing, ttlMs })
+  const holder = event?.node ?? null
+  return {
+    released: event !== undefined,
+    previousHolder: holder === null ? null : reference(snapshot, holder),
+    previousToken: token,
+    safeAt: isoTime((event?.atMs ?? snapshot.nowMs) + waitMs),
+    acknowledged: settled && event?.detail?.immediate !== true,
+    eventId: event === undefined ? null : eventId(event),
+  }
+}
+
+async function releaseOf(
+  { operator }: Dependencies['coordinator'],
+  key: string,
+  token: number,
+): Promise<EventRow | undefined> {
+  const events = await operator.events({ limit: 20, types: ['lease.revoked'], subject: key })
+  return events.find((event) => event.token === token)
+}
+
+async function endTerm(
+  dependencies: Dependencies,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  order: { readonly reason: string; readonly to?: string; readonly cooldownMs?: number },
+): Promise<FastifyReply> {
+  const { coordinator, source, guard } = dependencies
+  const key = leaseKeyOf(request)
+  const token = matchOf(request, 'token')
+  const by = instructionOf(request, guard, order.reason)
+  const done = await coordinator.operator.transfer({ ...order, key, token, ...by })
+  source.outdate()
+  if (done.kind !== 'asked') return refuseTransfer(dependencies, key, done)
+  const snapshot = await source.current()
+  const to = done.to === null ? null : reference(snapshot, done.to)
+  return reply.code(202).send({ key, token, from: reference(snapshot, done.from), to })
+}
+
+function refuseTransfer(
+  dependencies: Dependencies,
+  key: string,
+  done: Exclude<Transferred, { kind: 'asked' }>,
+): Promise<never> | never {
+  if (done.kind === 'unknown') return found<never>(undefined, 'lease')
+  if (done.kind === 'fenced') return refuseFenced()
+  if (done.kind === 'stale') return refuseStale(dependencies, key)
+  const { candidates } = done
+  const detail =
+    candidates.length === 0
+      ? 'Nobody else stands for the lease.'
+      : 'That node does not stand for the lease, or its place in the plan cannot be chosen.'
+  throw new HttpProblem('conflict', detail, { candidates })
+}
+
+function refuseFenced(): never {
+  throw new HttpProblem(
+    'conflict',
+    'A transaction of the application is writing under this lease, and nothing may come between: nothing was done. ' +
+      'Try again when it has ended.',
+    { retryAfter: 1 },
+  )
+}
+
+async function refuseStale({ source }: Dependencies, key: string): Promise<never> {
+  const { snapshot, status } = await source.status()
+  const { lease, row } = leaseIn(snapshot, status.leases, key)
+  const detail =
+    lease.holder === null
+      ? `Nobody holds the lease; its latest token is ${lease.token}.`
+      : `The lease is held by node "${lease.holder.name}" with token ${lease.token}.`
+  throw new HttpProblem('token-mismatch', detail, { current: leaseBody(lease, row, snapshot) })
+}

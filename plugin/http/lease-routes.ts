@@ -1,0 +1,144 @@
+/** Leases: seeing them, and why they are where they are. */
+import { explain } from '../core/explain.js'
+import type { LeaseStatus } from '../core/status.js'
+import type { LeaseRow, Snapshot } from '../core/store.js'
+import { termEvents, termsOf } from '../core/terms.js'
+import type { Dependencies } from './dependencies.js'
+import { contentTag, leaseTag, sendTagged } from './etag.js'
+import { keyFrom, keySegment, leaseKeyOf } from './keys.js'
+import { pageOf, usualLimit } from './paging.js'
+import { asOf, explanationBody, leaseBody, termBody } from './presenters.js'
+import { found, mentions, queryOf, type Route } from './route.js'
+import {
+  explainSchema,
+  getLeaseSchema,
+  historySchema,
+  leadersSchema,
+  listLeasesSchema,
+} from './schemas/leases.js'
+
+export function leaseRoutes({ coordinator, source }: Dependencies): Route[] {
+  const { operator } = coordinator
+
+  return [
+    {
+      method: 'GET',
+      url: '/leases',
+      action: 'read',
+      id: 'ListLeases',
+      schema: listLeasesSchema,
+      handler: async (request, reply) => {
+        const { state, holder, worker, q, ...page } = queryOf(request, listLeasesSchema)
+        const { snapshot, status } = await source.status()
+        const workerKey = worker === undefined ? undefined : keyFrom(worker)
+        const leases = status.leases.filter(
+          (lease) =>
+            (state === undefined || lease.state === state) &&
+            (holder === undefined || [lease.holder?.id, lease.holder?.name].includes(holder)) &&
+            (workerKey === undefined || lease.worker === workerKey) &&
+            mentions(q, lease.key),
+        )
+        const list = JSON.stringify(['leases', state, holder, worker, q])
+        const { items, ...rest } = pageOf(leases, placeOf, list, page)
+        const rows = new Map(snapshot.leases.map((row) => [row.key, row]))
+        const bodies = items.map((lease) => leaseBody(lease, rows.get(lease.key), snapshot))
+        const body = { ...asOf(snapshot), items: bodies, ...rest }
+        return sendTagged(request, reply, contentTag(body), body)
+      },
+    },
+    {
+      method: 'GET',
+      url: '/leaders',
+      action: 'read',
+      id: 'ListLeaders',
+      schema: leadersSchema,
+      handler: async (request, reply) => {
+        const { status } = await source.status()
+        const single = new Set(status.workers.filter(({ kind }) => kind === 'single').map(({ key }) => key))
+        const led = status.leases.filter(({ worker }) => worker !== null && single.has(worker))
+        const leaders = new Map(led.flatMap((lease) => leaderOf(lease, status.nowMs)))
+        const lasting = [...leaders].map(([key, { node, cluster, token }]) => [key, node, cluster, token])
+        return sendTagged(request, reply, contentTag({ lasting }), Object.fromEntries(leaders))
+      },
+    },
+    {
+      method: 'GET',
+      url: `/leases/${keySegment}`,
+      action: 'read',
+      id: 'GetLease',
+      schema: getLeaseSchema,
+      handler: async (request, reply) => {
+        const { snapshot, status } = await source.status()
+        const { lease, row } = leaseIn(snapshot, status.leases, leaseKeyOf(request))
+        return sendTagged(request, reply, leaseTag(lease), {
+          ...asOf(snapshot),
+          ...leaseBody(lease, row, snapshot),
+        })
+      },
+    },
+    {
+      method: 'GET',
+      url: `/leases/${keySegment}/history`,
+      action: 'read',
+      id: 'GetLeaseHistory',
+      schema: historySchema,
+      handler: async (request) => {
+        const { limit = usualLimit } = queryOf(request, historySchema)
+        const key = leaseKeyOf(request)
+        const { snapshot, status } = await source.status()
+        leaseIn(snapshot, status.leases, key)
+        const terms = termsOf(await operator.events({ limit, types: termEvents, subject: key }))
+        return { ...asOf(snapshot), items: terms.map((term) => termBody(term, snapshot)) }
+      },
+    },
+    {
+      method: 'GET',
+      url: `/leases/${keySegment}/explain`,
+      action: 'read',
+      id: 'ExplainLease',
+      schema: explainSchema,
+      handler: async (request) => {
+        const key = leaseKeyOf(request)
+        const snapshot = await source.current()
+        const [revoked] = await operator.events({ limit: 1, types: ['lease.revoked'], subject: key })
+        const { timing } = coordinator.settings
+        const circumstances = { timing, revokedAtMs: revoked?.atMs ?? null }
+        return {
+          ...asOf(snapshot),
+          ...explanationBody(found(explain(snapshot, key, circumstances), 'lease')),
+        }
+      },
+    },
+  ]
+}
+
+/** @throws HttpProblem 404 */
+export function leaseIn(
+  snapshot: Snapshot,
+  leases: readonly LeaseStatus[],
+  key: string,
+): { lease: LeaseStatus; row: LeaseRow | undefined } {
+  const lease = found(
+    leases.find((each) => each.key === key),
+    'lease',
+  )
+  return { lease, row: snapshot.leases.find((each) => each.key === key) }
+}
+
+/** Shares and partitions in the order of their numbers. */
+function placeOf({ key, slot }: LeaseStatus): string {
+  return `${key.replace(/#\d+$/, '')}#${String(slot).padStart(9, '0')}`
+}
+
+interface Leader {
+  readonly node: string
+  readonly cluster: string
+  readonly token: number
+  readonly sinceMs: number | null
+}
+
+function leaderOf({ key, holder, token, acquiredAtMs }: LeaseStatus, nowMs: number): [string, Leader][] {
+  if (holder === null) return []
+  const sinceMs = acquiredAtMs === null ? null : Math.max(0, nowMs - acquiredAtMs)
+  return [[key, { node: holder.name, cluster: holder.cluster, token, sinceMs }]]
+}

@@ -1,0 +1,59 @@
+/**
+ * How the routes appear in the OpenAPI document of an application that has `@fastify/swagger`.
+ *
+ * The schemas are JSON schemas as they stand. An application that writes its own in another language has them
+ * transformed for its document, and its transformation would fail on ours; so our routes bring their own.
+ */
+import { documentedUrl, keySegment } from './keys.js'
+
+/** What `@fastify/swagger` gives to the `swaggerTransform` of a route. */
+interface Documented {
+  readonly schema?: object | undefined
+  readonly url: string
+  readonly openapiObject?: { readonly openapi?: string }
+}
+
+/** The `swaggerTransform` of every route. */
+export function asDocumented({ schema = {}, url, openapiObject }: Documented): {
+  schema: object
+  url: string
+} {
+  const complete = url.includes(keySegment) ? { ...schema, params: keyParameters } : schema
+  const isNew = /^3\.[1-9]/.test(openapiObject?.openapi ?? '')
+  return { schema: isNew ? withNullTypes(complete) : withOneExample(complete), url: documentedUrl(url) }
+}
+
+const keyParameters = {
+  type: 'object',
+  required: ['key'],
+  properties: {
+    key: {
+      type: 'string',
+      description: 'A key, written with ":" for "/" and "~" for "#"',
+      examples: ['global:consumer~12'],
+    },
+  },
+} as const
+
+/** Before 3.1 a schema has one `example`. */
+function withOneExample<Value>(value: Value): Value
+function withOneExample(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map((each: unknown) => withOneExample(each))
+  if (typeof value !== 'object' || value === null) return value
+  const { examples, ...rest }: { examples?: unknown } = value
+  const entries = Object.entries(rest).map(([key, each]) => [key, withOneExample(each)])
+  return Object.fromEntries(Array.isArray(examples) ? [...entries, ['example', examples[0]]] : entries)
+}
+
+/** Since 3.1 there is no `nullable` any more: null is a type like the others. */
+function withNullTypes<Value>(value: Value): Value
+function withNullTypes(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map((each: unknown) => withNullTypes(each))
+  if (typeof value !== 'object' || value === null) return value
+  const { nullable, ...rest }: { nullable?: unknown; type?: unknown } = value
+  const entries = Object.entries(rest).map(([key, each]) => [
+    key,
+    key === 'examples' ? each : withNullTypes(each),
+  ])
+  return Object.fromEntries(nullable === true ? [...entries, ['type', [rest.type, 'null']]] : entries)
+}

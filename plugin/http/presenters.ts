@@ -1,0 +1,102 @@
+/**
+ * What the engine says, in the words of the HTTP interface: times are ISO 8601 in UTC. The schemas describe these
+ * bodies field by field; what they do not name is not sent.
+ */
+import type { Explanation } from '../core/explain.js'
+import { slotKey } from '../core/names.js'
+import type { AssignmentStatus, LeaseStatus, NodeReference, NodeStatus } from '../core/status.js'
+import type { EventRow, LeaseRow, Snapshot } from '../core/store.js'
+import type { Term } from '../core/terms.js'
+import { eventId } from './event-places.js'
+
+/** When, and after which change. */
+export function asOf({ nowMs, meta }: Snapshot): { now: string; revision: number } {
+  return { now: isoTime(nowMs), revision: meta.revision }
+}
+
+export function nodeBody({ startedAtMs, heartbeatAtMs, goneAtMs, ...node }: NodeStatus) {
+  return {
+    ...node,
+    startedAt: isoTime(startedAtMs),
+    heartbeatAt: isoTime(heartbeatAtMs),
+    goneAt: isoTime(goneAtMs),
+  }
+}
+
+/** @param row of the same lease. */
+export function leaseBody(
+  { acquiredAtMs, ...lease }: LeaseStatus,
+  row: LeaseRow | undefined,
+  snapshot: Snapshot,
+) {
+  return { ...lease, acquiredAt: isoTime(acquiredAtMs), cooldown: cooldownOf(row, snapshot) }
+}
+
+function cooldownOf(row: LeaseRow | undefined, snapshot: Snapshot) {
+  const { cooldownNode = null, cooldownUntilMs = null } = row ?? {}
+  if (cooldownNode === null || cooldownUntilMs === null || cooldownUntilMs <= snapshot.nowMs) return null
+  return { node: reference(snapshot, cooldownNode), until: isoTime(cooldownUntilMs) }
+}
+
+export function assignmentBody({ worker, kind, generation, slots }: AssignmentStatus, snapshot: Snapshot) {
+  const tokens = new Map(snapshot.leases.map(({ key, token }) => [key, token]))
+  return {
+    worker,
+    kind,
+    generation,
+    planRevision: planRevision(snapshot, worker),
+    slots: slots.map(({ slot, state, holder, target }) => {
+      const key = slotKey(worker, slot)
+      return { slot, key, state: ownership(state), owner: holder, target, token: tokens.get(key) ?? 0 }
+    }),
+  }
+}
+
+/** The latest change to a worker or to any of its leases, as a plan is compared by. */
+function planRevision({ workers, leases }: Snapshot, key: string): number {
+  const rows = [
+    ...workers.filter((worker) => worker.key === key),
+    ...leases.filter(({ worker }) => worker === key),
+  ]
+  return Math.max(0, ...rows.map(({ revision }) => revision))
+}
+
+function ownership(state: LeaseStatus['state']): 'owned' | 'moving' | 'unowned' {
+  if (state === 'held') return 'owned'
+  return state === 'moving' ? 'moving' : 'unowned'
+}
+
+export function termBody({ holder, token, fromMs, toMs, ended }: Term, snapshot: Snapshot) {
+  return {
+    holder: holder === null ? null : reference(snapshot, holder),
+    holderId: holder,
+    token,
+    from: isoTime(fromMs),
+    to: isoTime(toMs),
+    ended,
+  }
+}
+
+export function explanationBody({ holder, target, block, ...explanation }: Explanation) {
+  return {
+    ...explanation,
+    holder: holder && { ...holder, acquiredAt: isoTime(holder.acquiredAtMs) },
+    target: target && { ...target, namedAt: isoTime(target.namedAtMs) },
+    block: block && { ...block, until: isoTime(block.untilMs) },
+  }
+}
+
+export function eventBody({ revision, position, atMs, ...event }: EventRow) {
+  return { id: eventId({ revision, position }), at: isoTime(atMs), ...event }
+}
+
+/** Null when the node is not listed any more. */
+export function reference({ nodes }: Pick<Snapshot, 'nodes'>, id: string): NodeReference | null {
+  const node = nodes.find((each) => each.id === id)
+  return node === undefined ? null : { id, name: node.name, cluster: node.cluster }
+}
+
+export function isoTime<Ms extends number | null>(ms: Ms): Ms extends null ? null : string
+export function isoTime(ms: number | null): string | null {
+  return ms === null ? null : new Date(ms).toISOString()
+}

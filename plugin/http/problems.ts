@@ -1,0 +1,160 @@
+/**
+ * How errors are answered: `application/problem+json` (RFC 9457), with the id of the request, and
+ * without a word from the database or its driver.
+ */
+import { STATUS_CODES } from 'node:http'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { StoreError } from '../core/errors.js'
+import { shown } from '../core/names.js'
+
+/** The media type of every error. */
+export const problemType = 'application/problem+json'
+
+/** Every way in which a request can fail, by the last word of its `type`. They never change their meaning. */
+export const problems = {
+  'invalid-request': { status: 400, title: 'The request is not as described' },
+  forbidden: { status: 403, title: 'Not allowed' },
+  'authorization-not-configured': { status: 403, title: 'Not opened' },
+  'cross-site': { status: 403, title: 'Asked for by another site' },
+  'host-not-allowed': { status: 403, title: 'Unknown host name' },
+  'not-found': { status: 404, title: 'Not found' },
+  conflict: { status: 409, title: 'Not possible at the moment' },
+  'cursor-expired': { status: 410, title: 'The place is gone' },
+  'token-mismatch': { status: 412, title: 'Changed in the meantime' },
+  'too-large': { status: 413, title: 'Too large' },
+  'unsupported-media-type': { status: 415, title: 'Not JSON' },
+  'precondition-required': { status: 428, title: 'If-Match is missing' },
+  'too-many-requests': { status: 429, title: 'Too many requests' },
+  'internal-error': { status: 500, title: 'Failed' },
+  'not-installed': { status: 501, title: 'Not installed' },
+  'store-unavailable': { status: 503, title: 'The database is away' },
+  unavailable: { status: 503, title: 'Not available' },
+} as const
+
+export type ProblemName = keyof typeof problems
+
+/** What is sent, besides what the particular problem adds. */
+export interface Problem {
+  /** A URN that ends in the name of the problem; `about:blank` for what the application itself has refused. */
+  readonly type: string
+  readonly title: string
+  readonly status: number
+  /** One sentence for people. */
+  readonly detail: string
+  /** Id of the request, as in the application's log. */
+  readonly instance: string
+}
+
+/** What a problem may say besides. */
+export interface ProblemDetails {
+  /** What is wrong with the request, one by one; values are not repeated. */
+  readonly errors?: readonly { readonly path: string; readonly message: string }[]
+  /** How it is now, where the request was about how it was. */
+  readonly current?: object
+  /** The option that decides about it. */
+  readonly option?: string
+  /** In so many seconds it may go better. */
+  readonly retryAfter?: number
+  /** Ids of the nodes that could be named instead. */
+  readonly candidates?: readonly string[]
+}
+
+/** An answer that is no success; thrown in a hook or handler, sent by {@link answerProblem}. */
+export class HttpProblem extends Error {
+  override readonly name = 'HttpProblem'
+
+  constructor(
+    readonly problem: ProblemName,
+    readonly detail: string,
+    readonly details: ProblemDetails = {},
+  ) {
+    super(detail)
+  }
+
+  get status(): number {
+    return problems[this.problem].status
+  }
+}
+
+/** The error handler of our routes. What only the application can mend goes to its log. */
+export function answerProblem(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const { details, ...problem } = asProblem(error)
+  if (problem.status >= 500) request.log.error({ err: error }, problem.detail)
+  if (details.retryAfter !== undefined) reply.header('retry-after', details.retryAfter)
+  const body: Problem = { ...problem, instance: String(request.id), ...details }
+  return reply.code(problem.status).type(problemType).header('cache-control', 'no-store').send(body)
+}
+
+/** The handler for paths below ours that lead nowhere. */
+export function answerNothing(): never {
+  throw new HttpProblem('not-found', 'There is nothing here.')
+}
+
+/** The `type` of a problem. */
+export function typeOf(problem: ProblemName): string {
+  return `urn:fastify-worker-coordination:problem:${problem}`
+}
+
+type Answered = Omit<Problem, 'instance'> & { readonly details: ProblemDetails }
+
+function asProblem(error: unknown): Answered {
+  if (error instanceof HttpProblem) return named(error)
+  if (error instanceof StoreError)
+    return named(
+      new HttpProblem('store-unavailable', 'The database did not answer. Try again.', { retryAfter: 1 }),
+    )
+  if (isRefusal(error)) return refused(error)
+  return named(new HttpProblem('internal-error', 'The request failed; the log of the application says why.'))
+}
+
+function named({ problem, status, detail, details }: HttpProblem): Answered {
+  return { type: typeOf(problem), title: problems[problem].title, status, detail, details }
+}
+
+/** Fastify itself refuses requests by such errors, and so do the hooks of applications and their plugins. */
+interface Refusal extends Error {
+  readonly statusCode: number
+  readonly validation?: readonly Flaw[]
+  readonly validationContext?: string
+}
+
+/** As the validator names it. */
+interface Flaw {
+  readonly instancePath: string
+  readonly message?: string
+  readonly params: Readonly<Record<string, unknown>>
+}
+
+function isRefusal(error: unknown): error is Refusal {
+  const status: unknown = error instanceof Error && 'statusCode' in error ? error.statusCode : undefined
+  return typeof status === 'number' && status >= 400 && status < 600
+}
+
+function refused(refusal: Refusal): Answered {
+  const { statusCode: status, message, validation } = refusal
+  if (validation !== undefined) return named(invalid(validation, refusal.validationContext))
+  if (status === 413) return named(new HttpProblem('too-large', 'The body may have at most 4 096 bytes.'))
+  if (status === 415)
+    return named(
+      new HttpProblem('unsupported-media-type', 'The body must be JSON: content-type: application/json.'),
+    )
+  if (status === 400) return named(new HttpProblem('invalid-request', message))
+  const title = STATUS_CODES[status] ?? 'Refused'
+  return { type: 'about:blank', title, status, detail: status < 500 ? message : `${title}.`, details: {} }
+}
+
+function invalid(validation: readonly Flaw[], context = 'request'): HttpProblem {
+  const errors = validation.map((flaw) => ({
+    path: `${context}${flaw.instancePath}`,
+    message: messageOf(flaw),
+  }))
+  const detail = errors.map(({ path, message }) => `${path}: ${message}`).join('; ')
+  return new HttpProblem('invalid-request', `${detail}.`, { errors })
+}
+
+/** The validator does not name what is too much. */
+function messageOf({ message = 'is not as described', params }: Flaw): string {
+  const { additionalProperty: name, allowedValues } = params
+  if (name !== undefined) return `there is nothing called ${shown(name)}`
+  return Array.isArray(allowedValues) ? `must be one of ${allowedValues.map(shown).join(', ')}` : message
+}

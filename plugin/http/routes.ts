@@ -1,0 +1,156 @@
+/**
+ * The HTTP routes, in a Fastify scope of their own: the application's compilers, parsers, hooks and error handler
+ * stay as they are, and ours do not depend on what it has chosen.
+ */
+import { Readable } from 'node:stream'
+import ajvCompiler from '@fastify/ajv-compiler'
+import serializerCompiler from '@fastify/fast-json-stringify-compiler'
+import type { FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
+import type { Coordinator } from '../core/coordinator.js'
+import { type Access, type Authorize, actions, does } from './access.js'
+import { assignmentRoutes } from './assignment-routes.js'
+import { type Dependencies, usualLimits } from './dependencies.js'
+import { eventRoutes } from './event-routes.js'
+import { Guard } from './guard.js'
+import { registerHealth } from './health.js'
+import { interventionRoutes } from './intervention-routes.js'
+import { leaseRoutes } from './lease-routes.js'
+import { registerMetrics } from './metrics.js'
+import { nodeRoutes } from './node-routes.js'
+import { asDocumented } from './openapi.js'
+import { answerNothing, answerProblem } from './problems.js'
+import type { Route } from './route.js'
+import { SnapshotSource } from './snapshot.js'
+import { statusRoutes, streamBodies } from './status-routes.js'
+import { registerStream } from './stream.js'
+import { workerRoutes } from './worker-routes.js'
+
+/** What the routes are made of. */
+export interface RoutesOptions {
+  readonly coordinator: Coordinator
+  /** Begins each operationId, so that two registrations in one application stay apart. */
+  readonly name: string
+  readonly authorize?: Authorize | undefined
+  readonly access?: Access | undefined
+  readonly allowedOrigins?: readonly string[] | undefined
+  /** Security requirements for the OpenAPI document, by schemes that the application declares there. */
+  readonly security?: Security | undefined
+}
+
+/** As in OpenAPI: `[{ bearer: [] }]`. */
+export type Security = readonly Readonly<Record<string, readonly string[]>>[]
+
+/** To be registered with a `prefix`, and without `fastify-plugin`. */
+export async function routes(scope: FastifyInstance, options: RoutesOptions): Promise<void> {
+  const dependencies = dependenciesOf(options)
+  useOwnCompilers(scope)
+  takeOnlyJson(scope)
+  scope.setErrorHandler(answerProblem)
+  scope.addHook('onRoute', (route) => complete(route, options.security))
+  scope.addHook('preParsing', dependencies.guard.check)
+  scope.addHook('preParsing', restoreBody)
+  scope.addHook('preValidation', useEmptyBody)
+  scope.setNotFoundHandler(answerNothing)
+  for (const route of routeTable(dependencies)) add(scope, route, options.name)
+  registerStream(scope, { ...dependencies, bodies: streamBodies(dependencies) })
+  registerHealth(scope, dependencies)
+  await registerMetrics(scope, dependencies)
+}
+
+/** Everything there is but streams, health and metrics. */
+export function routeTable(dependencies: Dependencies): Route[] {
+  return [
+    ...statusRoutes(dependencies),
+    ...nodeRoutes(dependencies),
+    ...workerRoutes(dependencies),
+    ...leaseRoutes(dependencies),
+    ...interventionRoutes(dependencies),
+    ...assignmentRoutes(dependencies),
+    ...eventRoutes(dependencies),
+  ]
+}
+
+function dependenciesOf({
+  coordinator,
+  name,
+  authorize,
+  access = {},
+  allowedOrigins = [],
+}: RoutesOptions): Dependencies {
+  const guard = new Guard({ authorize, access, allowedOrigins, limits: usualLimits })
+  return { coordinator, name, source: new SnapshotSource(coordinator), guard, limits: usualLimits }
+}
+
+function add(
+  scope: FastifyInstance,
+  { method, url, action, id, schema, handler }: Route,
+  name: string,
+): void {
+  const described = { ...schema, operationId: `${name}${id}`, tags: ['coordination'] }
+  scope.route({ method, url, schema: described, config: does(action), handler })
+}
+
+/** What all routes have in common, ours and those of our neighbours in this scope. */
+function complete(route: RouteOptions, security: Security | undefined): void {
+  const { coordinationAction: action } = route.config ?? {}
+  if (action === undefined || !actions.includes(action))
+    throw new Error(`The route ${route.url} names no action`)
+  if (security !== undefined) route.schema = { ...route.schema, ...{ security } }
+  route.config = { ...route.config, ...{ swaggerTransform: asDocumented } }
+  route.onSend = [noStore, ...[route.onSend ?? []].flat()]
+}
+
+/** Nothing here is for a cache, unless the route itself says otherwise. */
+async function noStore(
+  _request: FastifyRequest,
+  reply: { hasHeader(name: string): boolean; header(name: string, value: string): unknown },
+): Promise<void> {
+  if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
+}
+
+/**
+ * Nothing is dropped or filled in: what is not as described is refused. Nor is anything converted, but for queries,
+ * in which there are only texts.
+ */
+function useOwnCompilers(scope: FastifyInstance): void {
+  const strict = { strict: true, allErrors: false, removeAdditional: false, useDefaults: false } as const
+  const compile = ajvCompiler()({}, { customOptions: { ...strict, coerceTypes: false } })
+  const compileQuery = ajvCompiler()({}, { customOptions: { ...strict, coerceTypes: true } })
+  scope.setValidatorCompiler((part) => (part.httpPart === 'querystring' ? compileQuery(part) : compile(part)))
+  const compileSerializer = serializerCompiler()({}, {})
+  scope.setSerializerCompiler((route) => compileSerializer({ ...route, httpStatus: route.httpStatus ?? '' }))
+}
+
+/** What a form or a plain text says could have been sent by a page of another site without being asked about. */
+function takeOnlyJson(scope: FastifyInstance): void {
+  const parse = scope.getDefaultJsonParser('error', 'error')
+  scope.removeAllContentTypeParsers()
+  scope.addContentTypeParser<string>(
+    'application/json',
+    { parseAs: 'string', bodyLimit: bodyLimitBytes },
+    (request, body, done) => {
+      if (body.trim() === '') done(null)
+      else parse(request, body, done)
+    },
+  )
+}
+
+const bodyLimitBytes = 4_096
+
+/**
+ * Where the application is mounted in another server, that one may have read and parsed the body already; then there
+ * is nothing left to read, and Fastify would wait for it for ever.
+ */
+async function restoreBody(request: FastifyRequest, _reply: unknown, payload: unknown): Promise<unknown> {
+  const { raw } = request
+  const body: unknown = 'body' in raw ? raw.body : undefined
+  if (!raw.readableEnded || body === undefined) return payload
+  const text = Buffer.from(JSON.stringify(body))
+  const receivedEncodedLength = Number(raw.headers['content-length'] ?? text.length)
+  return Object.assign(Readable.from([text], { objectMode: false }), { receivedEncodedLength })
+}
+
+/** Who sends nothing where nothing is needed has sent what is needed. */
+async function useEmptyBody(request: FastifyRequest): Promise<void> {
+  if (request.body === undefined && request.method !== 'GET' && request.method !== 'HEAD') request.body = {}
+}

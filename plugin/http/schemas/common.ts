@@ -1,0 +1,187 @@
+/**
+ * What the schemas are made of. They are the routes' documentation, and a guard as well: a field that is not named
+ * is not sent, and one that is not known is refused.
+ */
+import { type ProblemName, problems, problemType, typeOf } from '../problems.js'
+
+export const text = { type: 'string' } as const
+export const number = { type: 'integer' } as const
+export const flag = { type: 'boolean' } as const
+export const time = { type: 'string', format: 'date-time' } as const
+
+/** When, and after which change. */
+export const asOf = {
+  now: { ...time, description: "By the database's clock" },
+  revision: { ...number, description: 'Number of the latest change' },
+} as const
+
+export const nodeReference = {
+  type: 'object',
+  nullable: true,
+  required: ['id', 'name', 'cluster'],
+  properties: { id: text, name: text, cluster: text },
+} as const
+
+/** What a name may consist of. */
+export const name = { type: 'string', pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$' } as const
+
+/** A key, as it is or as it is written in paths. */
+export const key = {
+  type: 'string',
+  pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}[/:][A-Za-z0-9][A-Za-z0-9._-]{0,99}([#~][0-9]{1,9})?$',
+  description: 'A key, written with "/" and "#" or with ":" and "~"',
+} as const
+
+/** Goes into the audit trail. */
+export const reason = {
+  type: 'string',
+  minLength: 3,
+  maxLength: 200,
+  pattern: '^[^\\u0000-\\u001f\\u007f-\\u009f\\ud800-\\udfff]*$',
+  description: 'Why; it goes into the audit trail',
+  examples: ['stuck since 03:10'],
+} as const
+
+/** What lists have in common in their queries. */
+export const pageQuery = {
+  q: { type: 'string', pattern: '^[ -~]{1,100}$', description: 'Only what contains this, whatever its case' },
+  limit: { type: 'integer', minimum: 1, maximum: 500, description: 'How many at most; 100 unless said' },
+  cursor: { type: 'string', pattern: '^[A-Za-z0-9_-]{1,512}$', description: 'The `next` of the page before' },
+} as const
+
+export const nodeParameters = {
+  type: 'object',
+  required: ['id'],
+  properties: { id: { ...name, description: 'Id of the node: of one life of one process' } },
+} as const
+
+/** The query of a route that knows these parameters and no others. */
+export function query<const Properties extends object>(
+  properties: Properties,
+): { readonly type: 'object'; readonly additionalProperties: false; readonly properties: Properties } {
+  return { type: 'object', additionalProperties: false, properties }
+}
+
+/** A body with these fields and no others. */
+export function body<
+  const Properties extends object,
+  const Required extends readonly (keyof Properties & string)[],
+>(
+  properties: Properties,
+  required: Required,
+  example: object,
+): {
+  readonly type: 'object'
+  readonly additionalProperties: false
+  readonly required: Required
+  readonly properties: Properties
+  readonly examples: readonly object[]
+} {
+  return { type: 'object', additionalProperties: false, required, properties, examples: [example] }
+}
+
+/** A body that may be left out. */
+export function optionalBody<const Properties extends object>(
+  properties: Properties,
+): { readonly type: 'object'; readonly additionalProperties: false; readonly properties: Properties } {
+  return { type: 'object', additionalProperties: false, properties }
+}
+
+/** A header is asked for by the handler itself, which can say better what is wrong with it. */
+export function matching(what: string): object {
+  return {
+    type: 'object',
+    properties: {
+      'if-match': { type: 'string', description: `The ${what} it is about, in quotes`, examples: ['"41"'] },
+    },
+  }
+}
+
+/** A page of such items. */
+export function pageOf(items: object, example: object): object {
+  return {
+    description: 'A page',
+    type: 'object',
+    required: ['now', 'revision', 'items', 'next', 'total'],
+    properties: {
+      ...asOf,
+      items: { type: 'array', items },
+      next: { ...text, nullable: true, description: '`cursor` of the next page; null on the last' },
+      total: { ...number, description: 'How many there are on all pages' },
+    },
+    examples: [{ now: '2026-03-01T03:10:00.000Z', revision: 1207, items: [example], next: null, total: 1 }],
+  }
+}
+
+/** As one object, with the time it was read. */
+export function one(
+  description: string,
+  { properties, required = [] }: ObjectSchema,
+  example: object,
+): object {
+  return {
+    description,
+    type: 'object',
+    required: ['now', 'revision', ...required],
+    properties: { ...asOf, ...properties },
+    examples: [{ now: '2026-03-01T03:10:00.000Z', revision: 1207, ...example }],
+  }
+}
+
+export interface ObjectSchema {
+  readonly properties: object
+  readonly required?: readonly string[]
+}
+
+export const notModified = { description: 'You have it already', type: 'null' } as const
+export const noContent = { description: 'Done', type: 'null' } as const
+
+/** The replies of a route that reads: these, and how it can fail. */
+export function reads(replies: object, ...further: ProblemName[]): object {
+  return withProblems(replies, [
+    'invalid-request',
+    'forbidden',
+    ...further,
+    'internal-error',
+    'store-unavailable',
+  ])
+}
+
+/** As {@link reads}, for a route that alters something. */
+export function writes(replies: object, ...further: ProblemName[]): object {
+  const usual = ['too-large', 'unsupported-media-type', 'too-many-requests'] as const
+  return reads(replies, ...further, ...usual)
+}
+
+const problem = {
+  type: 'object',
+  required: ['type', 'title', 'status', 'detail', 'instance'],
+  properties: {
+    type: text,
+    title: text,
+    status: number,
+    detail: text,
+    instance: { ...text, description: 'Id of the request' },
+    errors: {
+      type: 'array',
+      description: 'What is wrong with the request, one by one',
+      items: { type: 'object', required: ['path', 'message'], properties: { path: text, message: text } },
+    },
+    current: { type: 'object', additionalProperties: true, description: 'How it is now' },
+    option: { ...text, description: 'The option that decides about it' },
+    retryAfter: { ...number, description: 'In so many seconds it may go better' },
+    candidates: { type: 'array', items: text, description: 'Nodes that could be named instead' },
+  },
+} as const
+
+/** The reply for each of these problems, by status. */
+export function withProblems(replies: object, names: readonly ProblemName[]): object {
+  const failures = names.map((name) => [problems[name].status, problemReply(name)])
+  return { ...replies, ...Object.fromEntries(failures) }
+}
+
+function problemReply(name: ProblemName): object {
+  const { status, title } = problems[name]
+  const example = { type: typeOf(name), title, status, detail: `${title}.`, instance: 'req-1' }
+  return { description: title, content: { [problemType]: { schema: { ...problem, examples: [example] } } } }
+}

@@ -1,0 +1,71 @@
+import { asOf, key, number, pageQuery, query, reads, text, time } from './common.js'
+
+const eventId = { type: 'string', pattern: '^[0-9]{1,15}-[0-9]{1,9}$' } as const
+
+const event = {
+  type: 'object',
+  required: ['id', 'at', 'type', 'subject'],
+  properties: {
+    id: text,
+    at: time,
+    type: { ...text, description: 'A past participle' },
+    subject: { ...text, description: 'Key of a lease or worker, or id of a node' },
+    node: { ...text, nullable: true, description: 'Id of the node it happened on or to' },
+    token: { ...number, nullable: true },
+    actor: { ...text, nullable: true },
+    reason: { ...text, nullable: true },
+    detail: { type: 'object', nullable: true, additionalProperties: true },
+  },
+} as const
+
+const example = {
+  id: '1207-0',
+  at: '2026-03-01T03:12:00.000Z',
+  type: 'lease.revoked',
+  subject: 'eu-1/indexing',
+  node: '4d2c1c3e-0c5e-4ab2-9a1e-6a5f8f0d4f11',
+  token: 41,
+  actor: 'mira',
+  reason: 'stuck since 03:10',
+  detail: { immediate: false, cooldownMs: 60_000 },
+}
+
+const subject = {
+  type: 'string',
+  pattern: `${key.pattern}|^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`,
+  description: 'Key of a lease or worker, or id of a node',
+} as const
+
+export const listEventsSchema = {
+  summary: 'The audit trail: the latest, newest first; or, with `after`, what came then, oldest first',
+  querystring: query({
+    after: { ...eventId, description: 'The `next` of an earlier answer, or the id of an event' },
+    type: {
+      type: 'string',
+      pattern: '^[a-z][a-z.-]{0,49}(,[a-z][a-z.-]{0,49}){0,19}$',
+      description: 'One type of events, or several with commas between them',
+    },
+    subject,
+    limit: pageQuery.limit,
+  }),
+  response: reads(
+    {
+      200: {
+        description: 'Events',
+        type: 'object',
+        required: ['now', 'revision', 'items', 'next'],
+        properties: {
+          ...asOf,
+          items: { type: 'array', items: event },
+          next: {
+            ...text,
+            nullable: true,
+            description: '`after`, for what comes then; null before the first event',
+          },
+        },
+        examples: [{ now: '2026-03-01T03:13:00.000Z', revision: 1210, items: [example], next: '1207-0' }],
+      },
+    },
+    'cursor-expired',
+  ),
+} as const

@@ -1,0 +1,336 @@
+import { maxCooldownMs } from '../../core/draft.js'
+import {
+  asOf,
+  body,
+  flag,
+  key,
+  matching,
+  name,
+  nodeReference,
+  notModified,
+  number,
+  one,
+  optionalBody,
+  pageOf,
+  pageQuery,
+  query,
+  reads,
+  reason,
+  text,
+  time,
+  writes,
+} from './common.js'
+
+const state = {
+  type: 'string',
+  enum: ['held', 'moving', 'blocked', 'unclaimed', 'free'],
+  description:
+    'held: by the node that is meant to hold it; moving: its holder is to hand it over; blocked: a revoked ' +
+    'holder has not acknowledged; unclaimed: its target does not hold it yet; free: nobody is meant to hold it',
+} as const
+
+export const leaseItem = {
+  type: 'object',
+  required: ['key', 'slot', 'state', 'token', 'waiting'],
+  properties: {
+    key: text,
+    worker: { ...text, nullable: true, description: 'Null for a lease that was acquired by name' },
+    slot: { ...number, description: 'Share or partition' },
+    state,
+    holder: nodeReference,
+    target: { ...nodeReference, description: 'The node that is meant to hold it' },
+    token: { ...number, description: 'The latest fencing token' },
+    acquiredAt: { ...time, nullable: true },
+    blockedNode: { ...nodeReference, description: 'A revoked holder that has not acknowledged' },
+    waiting: { ...number, description: 'How many nodes wait for it' },
+    cooldown: {
+      type: 'object',
+      nullable: true,
+      description: 'A node that does not win it again before then, while others stand',
+      required: ['node', 'until'],
+      properties: { node: nodeReference, until: time },
+    },
+  },
+} as const
+
+const reference = { id: '4d2c1c3e-0c5e-4ab2-9a1e-6a5f8f0d4f11', name: 'node-1', cluster: 'eu-1' }
+
+export const leaseExample = {
+  key: 'eu-1/indexing',
+  worker: 'eu-1/indexing',
+  slot: 0,
+  state: 'held',
+  holder: reference,
+  target: reference,
+  token: 41,
+  acquiredAt: '2026-03-01T01:00:01.000Z',
+  blockedNode: null,
+  waiting: 0,
+  cooldown: null,
+}
+
+const headers = matching('token')
+
+export const listLeasesSchema = {
+  summary: 'Leases',
+  querystring: query({
+    state: { type: 'string', enum: ['held', 'moving', 'blocked', 'unclaimed', 'free'] },
+    holder: { ...name, description: 'Id or name of a node' },
+    worker: key,
+    ...pageQuery,
+  }),
+  response: reads({ 200: pageOf(leaseItem, leaseExample), 304: notModified }),
+} as const
+
+export const getLeaseSchema = {
+  summary: 'One lease; its ETag is its token',
+  querystring: query({}),
+  response: reads({ 200: one('The lease', leaseItem, leaseExample), 304: notModified }, 'not-found'),
+} as const
+
+export const leadersSchema = {
+  summary: 'Who leads: the holders of the leases of single workers, by key of the worker',
+  querystring: query({}),
+  response: reads({
+    200: {
+      description: 'Who leads',
+      type: 'object',
+      additionalProperties: {
+        type: 'object',
+        required: ['node', 'cluster', 'token', 'sinceMs'],
+        properties: {
+          node: { ...text, description: 'Name of the node' },
+          cluster: text,
+          token: number,
+          sinceMs: { ...number, nullable: true, description: 'For how long it has led' },
+        },
+      },
+      examples: [{ 'eu-1/indexing': { node: 'node-1', cluster: 'eu-1', token: 41, sinceMs: 7_800_000 } }],
+    },
+    304: notModified,
+  }),
+} as const
+
+const term = {
+  type: 'object',
+  required: ['holder', 'token', 'from', 'to', 'ended'],
+  properties: {
+    holder: { ...nodeReference, description: 'Null when it is not known any more' },
+    holderId: { ...text, nullable: true, description: 'Known for longer than the name' },
+    token: number,
+    from: { ...time, nullable: true },
+    to: { ...time, nullable: true, description: 'Null while it lasts, or when it is not known' },
+    ended: {
+      type: 'object',
+      nullable: true,
+      description: 'Null while it lasts',
+      required: ['how', 'reason', 'actor'],
+      properties: {
+        how: { type: 'string', enum: ['released', 'revoked', 'lost', 'unknown'] },
+        reason: { ...text, nullable: true },
+        actor: { ...text, nullable: true, description: 'Who asked for it, where somebody did' },
+      },
+    },
+  },
+} as const
+
+const termExample = {
+  holder: reference,
+  holderId: reference.id,
+  token: 41,
+  from: '2026-03-01T01:00:01.000Z',
+  to: '2026-03-01T03:10:00.000Z',
+  ended: { how: 'revoked', reason: 'stuck since 03:10', actor: 'mira' },
+}
+
+export const historySchema = {
+  summary: 'The terms of a lease as far as the audit trail reaches back, newest first',
+  querystring: query({
+    limit: { ...pageQuery.limit, description: 'How many events are looked through; 100 unless said' },
+  }),
+  response: reads(
+    {
+      200: {
+        description: 'Terms',
+        type: 'object',
+        required: ['now', 'revision', 'items'],
+        properties: { ...asOf, items: { type: 'array', items: term } },
+        examples: [{ now: '2026-03-01T03:11:00.000Z', revision: 1210, items: [termExample] }],
+      },
+    },
+    'not-found',
+  ),
+} as const
+
+const nullableTime = { ...time, nullable: true } as const
+const nullableNumber = { ...number, nullable: true } as const
+
+const explanation = {
+  required: ['key', 'reasons', 'candidateCount', 'candidates'],
+  properties: {
+    key: text,
+    reasons: {
+      type: 'array',
+      description: 'The most important first',
+      items: {
+        type: 'object',
+        required: ['code', 'sentence'],
+        properties: { code: { ...text, description: 'Keeps its meaning' }, sentence: text },
+      },
+    },
+    holder: {
+      type: 'object',
+      nullable: true,
+      properties: { node: nodeReference, token: number, acquiredAt: nullableTime, heartbeatAgoMs: number },
+    },
+    target: {
+      type: 'object',
+      nullable: true,
+      properties: { node: nodeReference, namedAt: nullableTime, unclaimedForMs: nullableNumber },
+    },
+    paused: flag,
+    block: {
+      type: 'object',
+      nullable: true,
+      properties: { node: nodeReference, token: number, until: nullableTime },
+    },
+    barrier: {
+      type: 'array',
+      items: nodeReference,
+      description: 'Nodes for which all shares of the new plan wait',
+    },
+    candidateCount: { ...number, description: 'How many nodes nothing speaks against' },
+    candidates: {
+      type: 'array',
+      items: {
+        type: 'object',
+        properties: {
+          node: nodeReference,
+          obstacles: { type: 'array', items: text },
+          coolingForMs: nullableNumber,
+        },
+      },
+    },
+    waiting: { type: 'array', items: nodeReference },
+  },
+} as const
+
+const explanationExample = {
+  key: 'eu-1/indexing',
+  reasons: [{ code: 'held', sentence: 'Node "node-1" holds it.' }],
+  holder: { node: reference, token: 41, acquiredAt: '2026-03-01T01:00:01.000Z', heartbeatAgoMs: 2_000 },
+  target: { node: reference, namedAt: '2026-03-01T01:00:00.500Z', unclaimedForMs: null },
+  paused: false,
+  block: null,
+  barrier: [],
+  candidateCount: 1,
+  candidates: [{ node: reference, obstacles: [], coolingForMs: null }],
+  waiting: [],
+}
+
+export const explainSchema = {
+  summary: 'Why a lease has this holder, or why it has none',
+  querystring: query({}),
+  response: reads({ 200: one('Why', explanation, explanationExample) }, 'not-found'),
+} as const
+
+const cooldownMs = {
+  type: 'integer',
+  minimum: 0,
+  maximum: maxCooldownMs,
+  description: 'How long the old holder does not win again while others stand; 60 000 unless said',
+} as const
+
+export const releaseSchema = {
+  summary: 'Take a lease away from its holder by force',
+  headers,
+  querystring: query({}),
+  body: body(
+    {
+      reason,
+      cooldownMs,
+      immediate: {
+        type: 'boolean',
+        description: 'The next holder does not wait until the old one has stopped: both may work at once',
+      },
+    },
+    ['reason'],
+    { reason: 'stuck since 03:10', cooldownMs: 60_000 },
+  ),
+  response: writes(
+    {
+      200: {
+        description: 'It is taken away. The same again, when it was already',
+        type: 'object',
+        required: ['released', 'previousHolder', 'previousToken', 'safeAt', 'acknowledged', 'eventId'],
+        properties: {
+          released: { ...flag, description: 'False when nobody held it, so there was nothing to take away' },
+          previousHolder: { ...nodeReference, description: 'Null when it is not known any more' },
+          previousToken: number,
+          safeAt: {
+            ...time,
+            description: 'By then the old holder has stopped, whether it acknowledges or not',
+          },
+          acknowledged: { ...flag, description: 'It has stopped already' },
+          eventId: { ...text, nullable: true, description: 'Its place in the audit trail' },
+        },
+        examples: [
+          {
+            released: true,
+            previousHolder: reference,
+            previousToken: 41,
+            safeAt: '2026-03-01T03:12:20.000Z',
+            acknowledged: false,
+            eventId: '1207-0',
+          },
+        ],
+      },
+    },
+    'not-found',
+    'conflict',
+    'token-mismatch',
+    'precondition-required',
+  ),
+} as const
+
+const transferReply = {
+  202: {
+    description: 'The holder has been asked',
+    type: 'object',
+    required: ['key', 'token', 'from', 'to'],
+    properties: {
+      key: text,
+      token: number,
+      from: nodeReference,
+      to: { ...nodeReference, description: 'Who is meant to have it next' },
+    },
+    examples: [
+      {
+        key: 'eu-1/indexing',
+        token: 41,
+        from: reference,
+        to: { id: '0b7f4d52-77d1-4c4c-8f43-1a1b3f2f9a02', name: 'node-2', cluster: 'eu-1' },
+      },
+    ],
+  },
+}
+const transferProblems = ['not-found', 'conflict', 'token-mismatch', 'precondition-required'] as const
+
+export const stepDownSchema = {
+  summary: 'Ask the holder to end its term; another one follows when its pass has ended',
+  headers,
+  querystring: query({}),
+  body: optionalBody({ reason, cooldownMs }),
+  response: writes(transferReply, ...transferProblems),
+} as const
+
+export const transferSchema = {
+  summary: 'Ask the holder to end its term in favour of one node',
+  headers,
+  querystring: query({}),
+  body: body({ to: { ...name, description: 'Id of a node' }, reason, cooldownMs }, ['to', 'reason'], {
+    to: '0b7f4d52-77d1-4c4c-8f43-1a1b3f2f9a02',
+    reason: 'node-1 is about to be replaced',
+  }),
+  response: writes(transferReply, ...transferProblems),
+} as const

@@ -1,0 +1,116 @@
+import { actions } from '../access.js'
+import { severities } from '../attention.js'
+import { flag, notModified, number, one, query, reads, text } from './common.js'
+
+const durations = {
+  ttlMs: { ...number, description: 'A session whose heartbeat stands still this long is dead' },
+  heartbeatMs: number,
+  pollMs: number,
+  claimTimeoutMs: number,
+  handoverTimeoutMs: number,
+  drainTimeoutMs: number,
+  longestTtlMs: { ...number, description: 'Of all nodes: whoever judges others waits by this one' },
+  blockWaitMs: {
+    ...number,
+    description: 'So long after a release by force its holder has stopped at the latest',
+  },
+} as const
+
+const counted = (names: readonly string[]): object => ({
+  type: 'object',
+  required: names,
+  properties: Object.fromEntries(names.map((each) => [each, number])),
+})
+
+const properties = {
+  namespace: text,
+  self: {
+    type: 'object',
+    required: ['name', 'cluster', 'state'],
+    properties: {
+      id: { ...text, nullable: true, description: 'Null while this node has not joined' },
+      name: text,
+      cluster: text,
+      state: { type: 'string', enum: ['idle', 'starting', 'running', 'closing', 'closed'] },
+    },
+  },
+  counts: {
+    type: 'object',
+    required: ['nodes', 'workers', 'leases'],
+    properties: {
+      nodes: counted(['active', 'draining', 'gone']),
+      workers: counted(['running', 'paused']),
+      leases: counted(['held', 'moving', 'blocked', 'unclaimed', 'free']),
+    },
+  },
+  problems: {
+    type: 'array',
+    description: 'What a person should see, the worst first',
+    items: {
+      type: 'object',
+      required: ['code', 'severity', 'subject', 'sentence'],
+      properties: {
+        code: { ...text, description: 'Keeps its meaning' },
+        severity: { type: 'string', enum: severities },
+        subject: { ...text, description: 'Key of a lease or worker, or id of a node' },
+        sentence: text,
+      },
+    },
+  },
+  capabilities: {
+    type: 'object',
+    description: 'Who asks, and what they may do',
+    required: ['actor', ...actions],
+    properties: {
+      actor: {
+        type: 'object',
+        nullable: true,
+        required: ['id'],
+        properties: { id: text, display: text },
+      },
+      ...Object.fromEntries(actions.map((action) => [action, flag])),
+    },
+  },
+  timing: { type: 'object', required: Object.keys(durations), properties: durations },
+} as const
+
+const example = {
+  namespace: 'default',
+  self: { id: '4d2c1c3e-0c5e-4ab2-9a1e-6a5f8f0d4f11', name: 'node-1', cluster: 'eu-1', state: 'running' },
+  counts: {
+    nodes: { active: 3, draining: 0, gone: 1 },
+    workers: { running: 4, paused: 0 },
+    leases: { held: 67, moving: 0, blocked: 0, unclaimed: 0, free: 0 },
+  },
+  problems: [
+    {
+      code: 'node-silent',
+      severity: 'error',
+      subject: '0b7f4d52-77d1-4c4c-8f43-1a1b3f2f9a02',
+      sentence: 'No heartbeat of node "node-2" has come for 16 s.',
+    },
+  ],
+  capabilities: {
+    actor: { id: 'mira', display: 'Mira' },
+    ...Object.fromEntries(actions.map((action) => [action, true])),
+  },
+  timing: {
+    ttlMs: 15_000,
+    heartbeatMs: 5_000,
+    pollMs: 1_000,
+    claimTimeoutMs: 2_000,
+    handoverTimeoutMs: 30_000,
+    drainTimeoutMs: 30_000,
+    longestTtlMs: 15_000,
+    blockWaitMs: 19_650,
+  },
+}
+
+export const statusSchema = {
+  summary: 'How the namespace is doing, and what a person should see',
+  querystring: query({}),
+  response: reads({
+    200: one('The namespace as of one instant', { properties, required: Object.keys(properties) }, example),
+    304: notModified,
+  }),
+} as const

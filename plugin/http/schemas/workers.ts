@@ -1,0 +1,73 @@
+import {
+  body,
+  flag,
+  name,
+  noContent,
+  notModified,
+  number,
+  one,
+  optionalBody,
+  pageOf,
+  pageQuery,
+  query,
+  reads,
+  reason,
+  text,
+  writes,
+} from './common.js'
+
+const workerItem = {
+  type: 'object',
+  required: ['key', 'name', 'kind', 'scope', 'generation', 'slots', 'paused', 'candidates'],
+  properties: {
+    key: text,
+    name: text,
+    kind: { type: 'string', enum: ['single', 'coordinated', 'partitioned'] },
+    scope: { type: 'string', enum: ['cluster', 'global'] },
+    cluster: { ...text, nullable: true },
+    generation: { ...number, description: 'Number of the plan in force' },
+    slots: { ...number, description: 'How many leases the plan has' },
+    paused: flag,
+    candidates: { type: 'array', items: text, description: 'Names of the nodes that may hold its leases' },
+  },
+} as const
+
+const workerExample = {
+  key: 'global/month-close',
+  name: 'month-close',
+  kind: 'single',
+  scope: 'global',
+  cluster: null,
+  generation: 0,
+  slots: 1,
+  paused: false,
+  candidates: ['node-1', 'node-2'],
+}
+
+const workerReply = one('The worker', workerItem, workerExample)
+
+export const listWorkersSchema = {
+  summary: 'Workers',
+  querystring: query({ cluster: name, ...pageQuery }),
+  response: reads({ 200: pageOf(workerItem, workerExample), 304: notModified }),
+} as const
+
+export const getWorkerSchema = {
+  summary: 'One worker',
+  querystring: query({}),
+  response: reads({ 200: workerReply, 304: notModified }, 'not-found'),
+} as const
+
+export const pauseWorkerSchema = {
+  summary: 'Nobody runs it until it is resumed; survives restarts',
+  querystring: query({}),
+  body: body({ reason }, ['reason'], { reason: 'the upstream is down' }),
+  response: writes({ 202: workerReply }, 'not-found'),
+} as const
+
+export const resumeWorkerSchema = {
+  summary: 'Take that back',
+  querystring: query({}),
+  body: optionalBody({}),
+  response: writes({ 204: noContent }, 'not-found'),
+} as const

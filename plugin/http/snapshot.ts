@@ -1,0 +1,83 @@
+/**
+ * One reading of the database for all who ask at about the same time.
+ *
+ * A page that asks every other second, opened by a dozen people, must not cost a dozen readings of everything.
+ */
+import type { Coordinator } from '../core/coordinator.js'
+import { describe, type Status } from '../core/status.js'
+import type { Snapshot } from '../core/store.js'
+
+/** What this node itself knows at once; who asks it is not told of less. */
+const ownNews = ['node.joined', 'lease.acquired', 'lease.ended', 'lease.released'] as const
+
+/** A reading that is under way. */
+interface Reading {
+  readonly answer: Promise<Snapshot>
+  outdated: boolean
+}
+
+/** How long an answer is good for others who ask. */
+const freshForMs = 250
+
+export class SnapshotSource {
+  readonly #coordinator: Coordinator
+  readonly #nowMs: () => number
+  readonly #described = new WeakMap<Snapshot, Status>()
+  #latest: { readonly snapshot: Snapshot; readonly atMs: number } | undefined
+  #reading: Reading | undefined
+
+  /** @param nowMs any clock that only goes forwards. */
+  constructor(coordinator: Coordinator, nowMs: () => number = () => performance.now()) {
+    this.#coordinator = coordinator
+    this.#nowMs = nowMs
+    for (const event of ownNews) coordinator.on(event, () => this.outdate())
+  }
+
+  /**
+   * Everything as of one instant, which is at most a moment ago, and never before the last {@link outdate} that came
+   * before this was asked. There are never two readings at a time.
+   *
+   * @throws StoreError
+   */
+  async current(): Promise<Snapshot> {
+    const latest = this.#latest
+    if (latest !== undefined && this.#nowMs() - latest.atMs <= freshForMs) return latest.snapshot
+    const underWay = this.#reading
+    if (underWay === undefined) return this.#read().answer
+    if (!underWay.outdated) return underWay.answer
+    await underWay.answer.catch(() => undefined)
+    return (this.#reading ?? this.#read()).answer
+  }
+
+  /** The same in the words of the interface. */
+  async status(): Promise<{ readonly snapshot: Snapshot; readonly status: Status }> {
+    const snapshot = await this.current()
+    const known = this.#described.get(snapshot)
+    if (known !== undefined) return { snapshot, status: known }
+    const { settings, nodeId, state } = this.#coordinator
+    const status = describe(snapshot, settings, nodeId, state)
+    this.#described.set(snapshot, status)
+    return { snapshot, status }
+  }
+
+  /** Something has been changed from here: who asks from now on sees it. */
+  outdate(): void {
+    this.#latest = undefined
+    if (this.#reading !== undefined) this.#reading.outdated = true
+  }
+
+  #read(): Reading {
+    const atMs = this.#nowMs()
+    const answer = this.#coordinator.operator.snapshot().then((snapshot) => {
+      if (!reading.outdated) this.#latest = { snapshot, atMs }
+      return snapshot
+    })
+    const reading: Reading = { answer: answer.finally(() => this.#finished(reading)), outdated: false }
+    this.#reading = reading
+    return reading
+  }
+
+  #finished(reading: object): void {
+    if (this.#reading === reading) this.#reading = undefined
+  }
+}

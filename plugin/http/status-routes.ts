@@ -1,0 +1,92 @@
+/** `GET /status`: everything a page needs to say how things are. */
+import type { FastifyRequest } from 'fastify'
+import type { Coordinator } from '../core/coordinator.js'
+import type { Status } from '../core/status.js'
+import type { Snapshot } from '../core/store.js'
+import { blockWaitMs } from '../core/timing.js'
+import { actions } from './access.js'
+import { attentionTo } from './attention.js'
+import type { Dependencies } from './dependencies.js'
+import { contentTag, sendTagged } from './etag.js'
+import type { Guard } from './guard.js'
+import { asOf, eventBody } from './presenters.js'
+import type { Route } from './route.js'
+import { statusSchema } from './schemas/status.js'
+import type { StreamBodies } from './stream.js'
+
+export function statusRoutes({ coordinator, source, guard }: Dependencies): Route[] {
+  return [
+    {
+      method: 'GET',
+      url: '/status',
+      action: 'read',
+      id: 'Status',
+      schema: statusSchema,
+      handler: async (request, reply) => {
+        const { snapshot, status } = await source.status()
+        const body = {
+          ...asOf(snapshot),
+          ...stateOf(coordinator, status, snapshot),
+          capabilities: await capabilitiesOf(request, guard),
+        }
+        return sendTagged(request, reply, contentTag(body), body)
+      },
+    },
+  ]
+}
+
+/** What the stream sends, which is the same for everybody. */
+export function streamBodies({ coordinator }: Dependencies): StreamBodies {
+  return {
+    snapshot: (status, snapshot) => ({ ...asOf(snapshot), ...stateOf(coordinator, status, snapshot) }),
+    summary: (status, snapshot) => ({ revision: snapshot.meta.revision, counts: countsOf(status) }),
+    event: eventBody,
+    now: (snapshot) => asOf(snapshot).now,
+  }
+}
+
+function stateOf(coordinator: Coordinator, status: Status, snapshot: Snapshot) {
+  const { timing } = coordinator.settings
+  return {
+    namespace: status.namespace,
+    self: status.self,
+    counts: countsOf(status),
+    problems: attentionTo(snapshot, status, coordinator.health(), timing),
+    timing: { ...timing, ...waits(snapshot.meta.longestTtlMs, timing) },
+  }
+}
+
+function waits(
+  recordedMs: number,
+  timing: { readonly ttlMs: number; readonly statementTimeoutMs: number },
+): { longestTtlMs: number; blockWaitMs: number } {
+  const longestTtlMs = Math.max(recordedMs, timing.ttlMs)
+  return { longestTtlMs, blockWaitMs: blockWaitMs({ ...timing, ttlMs: longestTtlMs }) }
+}
+
+function countsOf({ nodes, workers, leases }: Status) {
+  const paused = workers.filter((worker) => worker.paused).length
+  return {
+    nodes: countedBy(['active', 'draining', 'gone'], nodes),
+    workers: { running: workers.length - paused, paused },
+    leases: countedBy(['held', 'moving', 'blocked', 'unclaimed', 'free'], leases),
+  }
+}
+
+function countedBy(
+  states: readonly string[],
+  items: readonly { readonly state: string }[],
+): Record<string, number> {
+  return Object.fromEntries(
+    states.map((state) => [state, items.filter((item) => item.state === state).length]),
+  )
+}
+
+/** So that a page need not offer what would be refused. */
+async function capabilitiesOf(request: FastifyRequest, guard: Guard) {
+  const allowed = actions.map(async (action) => [
+    action,
+    action === 'read' || (await guard.mightDo(request, action)),
+  ])
+  return { actor: guard.actorOf(request) ?? null, ...Object.fromEntries(await Promise.all(allowed)) }
+}

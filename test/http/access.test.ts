@@ -1,0 +1,322 @@
+/** Who may do what: each rule by which a request is refused. */
+import { request as httpsRequest } from 'node:https'
+import Fastify, { type FastifyInstance, type InjectOptions } from 'fastify'
+import t from 'tap'
+import { type Authorize, allowLoopback } from '../../plugin/index.js'
+import { listening, mira, over, useApp, useEnvironment } from './application.js'
+
+const pause: InjectOptions = {
+  method: 'PUT',
+  url: '/coordination/workers/global:month-close/pause',
+  payload: { reason: 'a good one' },
+}
+/** What {@link pause} is answered once it has been let through: there is no such worker. */
+const letThrough = 404
+
+const strangers: [what: string, request: { remoteAddress?: string; headers?: Record<string, string> }][] = [
+  ['another machine', { remoteAddress: '10.0.0.7' }],
+  ['another machine that calls us localhost', { remoteAddress: '10.0.0.7', headers: { host: 'localhost' } }],
+  ['another machine in IPv6', { remoteAddress: '::ffff:10.0.0.7' }],
+  ['a name that was rebound to this machine', { headers: { host: 'attacker.example' } }],
+  ['a name that begins like loopback', { headers: { host: 'localhost.attacker.example' } }],
+  ['a number that begins like loopback', { headers: { host: '127.0.0.1.attacker.example' } }],
+  ['a proxy: x-forwarded-for', { headers: { 'x-forwarded-for': '127.0.0.1' } }],
+  ['a proxy: x-forwarded-host', { headers: { 'x-forwarded-host': 'localhost' } }],
+  ['a proxy: forwarded', { headers: { forwarded: 'for=127.0.0.1' } }],
+  ['a proxy: via', { headers: { via: '1.1 proxy' } }],
+  ['a proxy: x-real-ip', { headers: { 'x-real-ip': '127.0.0.1' } }],
+  ['a proxy: cf-connecting-ip', { headers: { 'cf-connecting-ip': '127.0.0.1' } }],
+  ['a proxy: x-envoy-external-address', { headers: { 'x-envoy-external-address': '127.0.0.1' } }],
+]
+
+t.test('without authorize only a direct connection from the machine itself may read', async (t) => {
+  const app = await useApp(t, { options: {} })
+  const insiders: [what: string, request: { remoteAddress?: string; headers?: Record<string, string> }][] = [
+    ['loopback', {}],
+    ['loopback by number', { headers: { host: '127.0.0.1:3000' } }],
+    ['loopback by another number', { remoteAddress: '127.8.8.8', headers: { host: '127.8.8.8' } }],
+    ['IPv6', { remoteAddress: '::1', headers: { host: '[::1]:3000' } }],
+    ['IPv4 in IPv6', { remoteAddress: '::ffff:127.0.0.1' }],
+  ]
+  for (const [what, request] of insiders)
+    t.equal(await statusOf(app, '/coordination/status', request), 200, what)
+  for (const [what, request] of strangers)
+    t.equal(await statusOf(app, '/coordination/status', request), 403, what)
+})
+
+t.test('without authorize nobody may write, and the answer names the option', async (t) => {
+  const app = await useApp(t, { options: {} })
+  const reply = await app.inject(pause)
+  t.equal(reply.statusCode, 403)
+  t.match(reply.json(), { type: /authorization-not-configured$/, option: 'authorize' })
+})
+
+t.test('without authorize nobody may read in production', async (t) => {
+  useEnvironment(t, 'production')
+  const app = await useApp(t, { options: {} })
+  const reply = await app.inject('/coordination/status')
+  t.equal(reply.statusCode, 403)
+  t.equal(reply.headers['content-type'], 'application/problem+json; charset=utf-8')
+  t.match(reply.json(), { option: 'authorize', detail: /production/, instance: /^req-/ })
+})
+
+t.test('forged forwarding headers open nothing over a real socket, with trustProxy or without', async (t) => {
+  for (const trustProxy of [false, true]) {
+    const app = await useApp(t, { app: Fastify({ trustProxy }), options: { authorize: allowLoopback() } })
+    const origin = await listening(app)
+    const forged = {
+      'x-forwarded-for': '127.0.0.1',
+      'x-forwarded-host': 'localhost',
+      'x-forwarded-proto': 'https',
+    }
+    t.equal((await over(origin, { path: '/coordination/status' })).status, 200)
+    t.equal((await over(origin, { path: '/coordination/status', headers: forged })).status, 403)
+    t.equal(
+      (await over(origin, { path: '/coordination/status', headers: { host: 'attacker.example' } })).status,
+      403,
+    )
+    const stranger = { remoteAddress: '10.0.0.7', headers: { host: 'localhost', ...forged } }
+    t.equal(await statusOf(app, '/coordination/status', stranger), 403, `trustProxy: ${trustProxy}`)
+  }
+})
+
+t.test('allowLoopback lets the machine itself do everything, and nobody else anything', async (t) => {
+  const app = await useApp(t, { options: { authorize: allowLoopback() } })
+  t.equal(await statusOf(app, '/coordination/status'), 200)
+  t.equal((await app.inject(pause)).statusCode, letThrough)
+  for (const [what, request] of strangers) {
+    t.equal(await statusOf(app, '/coordination/status', request), 403, what)
+    t.equal((await app.inject({ ...pause, ...request })).statusCode, 403, what)
+  }
+  useEnvironment(t, 'production')
+  t.equal(await statusOf(app, '/coordination/status'), 403, 'in production nobody')
+})
+
+t.test('authorize is asked with the action of the route, and its no is a 403', async (t) => {
+  const asked: string[] = []
+  const authorize: Authorize = (_request, action) => {
+    asked.push(action)
+    return action === 'read' ? { id: 'guest' } : false
+  }
+  const app = await useApp(t, { options: { authorize } })
+  const rows: ['GET' | 'POST' | 'PUT' | 'DELETE', path: string, action: string][] = [
+    ['GET', '/leases', 'read'],
+    ['POST', '/leases/global:x/release', 'release'],
+    ['POST', '/leases/global:x/step-down', 'release'],
+    ['POST', '/leases/global:x/transfer', 'release'],
+    ['PUT', '/nodes/x/drain', 'drain'],
+    ['DELETE', '/nodes/x/drain', 'drain'],
+    ['DELETE', '/nodes/x', 'forget'],
+    ['PUT', '/workers/global:x/pause', 'pause'],
+    ['DELETE', '/workers/global:x/pause', 'pause'],
+    ['POST', '/assignments/global:x/rebalance', 'rebalance'],
+  ]
+  for (const [method, path, action] of rows) {
+    asked.length = 0
+    const reply = await app.inject({ method, url: `/coordination${path}` })
+    t.strictSame(asked, [action], `${method} ${path}`)
+    t.equal(reply.statusCode, action === 'read' ? 200 : 403, `${method} ${path}`)
+  }
+})
+
+t.test('an authorize that throws, or answers what is no actor, has said no', async (t) => {
+  const rows: Record<string, () => unknown> = {
+    throws: () => {
+      throw new Error('the session store is away')
+    },
+    rejects: () => Promise.reject(new Error('the session store is away')),
+    true: () => true,
+    nothing: () => undefined,
+    'a text': () => 'mira',
+    'no id': () => ({ name: 'mira' }),
+    'an empty id': () => ({ id: '' }),
+    'a number': () => ({ id: 7 }),
+    'an id that is too long': () => ({ id: 'm'.repeat(201) }),
+    'an id with a line break': () => ({ id: 'mira\nroot' }),
+  }
+  for (const [what, authorize] of Object.entries(rows)) {
+    const app = await useApp(t, { options: { authorize: authorize as Authorize } })
+    t.equal(await statusOf(app, '/coordination/status'), 403, what)
+    t.equal((await app.inject(pause)).statusCode, 403, what)
+  }
+})
+
+t.test('who has been refused cannot tell what exists', async (t) => {
+  const app = await useApp(t, { options: { authorize: () => false }, workers: [] })
+  const there = await app.inject('/coordination/status')
+  const paths = ['/coordination/leases/global:x', '/coordination/nothing', '/coordination/leases/%00']
+  for (const path of paths) {
+    const reply = await app.inject(path)
+    t.equal(reply.statusCode, 403, path)
+    t.strictSame({ ...reply.json(), instance: '' }, { ...there.json(), instance: '' }, path)
+  }
+})
+
+t.test('authorize sees what hooks that were added after the plugin have found out', async (t) => {
+  const authorize: Authorize = ({ headers }) => headers['x-found'] === 'mira' && { id: 'mira' }
+  const app = await useApp(t, {
+    options: { authorize },
+    after: (app) =>
+      app.addHook('onRequest', async (request) => {
+        request.headers['x-found'] = 'mira'
+      }),
+  })
+  t.equal(await statusOf(app, '/coordination/status'), 200)
+})
+
+t.test('what the application itself refuses is refused', async (t) => {
+  const app = await useApp(t, {
+    before: (app) =>
+      app.addHook('onRequest', async (_request, reply) => reply.code(401).send({ mine: true })),
+  })
+  const reply = await app.inject('/coordination/status')
+  t.equal(reply.statusCode, 401)
+  t.strictSame(reply.json(), { mine: true })
+})
+
+t.test('who may not write is told so before sending a body', async (t) => {
+  const app = await useApp(t, { options: { authorize: () => false } })
+  const origin = await listening(app)
+  const headers = { 'content-type': 'application/json', 'content-length': 4_000 }
+  const { status } = await over(origin, { method: 'PUT', path: String(pause.url), headers, body: undefined })
+  t.equal(status, 403)
+})
+
+t.test('reading can be opened to everybody, by the names that are listed', async (t) => {
+  const app = await useApp(t, {
+    options: { access: { read: 'public', allowedHosts: ['coordination.example'] } },
+  })
+  const from = (host: string) => ({ remoteAddress: '10.0.0.7', headers: { host } })
+  for (const host of [
+    '10.0.0.1:3000',
+    '[fe80::1]',
+    'localhost',
+    'coordination.example',
+    'Coordination.Example:443',
+  ]) {
+    t.equal(await statusOf(app, '/coordination/leases', from(host)), 200, host)
+  }
+  for (const host of [
+    'attacker.example',
+    'coordination.example.attacker.example',
+    '10.0.0.1.attacker.example',
+  ]) {
+    t.equal(await statusOf(app, '/coordination/leases', from(host)), 403, host)
+  }
+  t.equal((await app.inject({ ...pause, ...from('10.0.0.1') })).statusCode, 403, 'writing stays closed')
+  useEnvironment(t, 'production')
+  t.equal(await statusOf(app, '/coordination/leases', from('10.0.0.1')), 200, 'also in production')
+})
+
+t.test(
+  'with authorize the name does not matter: what it asks for does not travel to other names',
+  async (t) => {
+    const app = await useApp(t)
+    t.equal(await statusOf(app, '/coordination/status', { headers: { host: 'coordination.example' } }), 200)
+  },
+)
+
+t.test('pages of other sites cannot write', async (t) => {
+  const app = await useApp(t, { options: { authorize: mira, allowedOrigins: ['https://intranet.example'] } })
+  const rows: [headers: Record<string, string>, status: number][] = [
+    [{}, letThrough],
+    [{ 'sec-fetch-site': 'same-origin', origin: 'https://anything.example' }, letThrough],
+    [{ 'sec-fetch-site': 'same-site' }, 403],
+    [{ 'sec-fetch-site': 'cross-site' }, 403],
+    [{ 'sec-fetch-site': 'none' }, 403],
+    [{ 'sec-fetch-site': 'cross-site', origin: 'https://intranet.example' }, 403],
+    [{ 'sec-fetch-site': 'cross-site', authorization: 'Bearer x' }, 403],
+    [{ origin: 'http://coordination.example:8080' }, letThrough],
+    [{ origin: 'http://coordination.example' }, 403],
+    [{ origin: 'https://coordination.example:8080' }, 403],
+    [{ origin: 'https://intranet.example' }, letThrough],
+    [{ origin: 'http://intranet.example' }, 403],
+    [{ origin: 'https://attacker.example' }, 403],
+    [{ origin: 'https://attacker.example', authorization: 'Basic bWlyYTp4' }, 403],
+    [{ origin: 'https://attacker.example', 'x-forwarded-host': 'attacker.example' }, 403],
+    [{ origin: 'null' }, 403],
+    [{ origin: '' }, 403],
+  ]
+  for (const [headers, status] of rows) {
+    const reply = await app.inject({ ...pause, headers: { host: 'coordination.example:8080', ...headers } })
+    t.equal(reply.statusCode, status, JSON.stringify(headers))
+    if (status === 403) t.match(reply.json(), { type: /cross-site$/ })
+  }
+  const reading = await app.inject({
+    url: '/coordination/status',
+    headers: { 'sec-fetch-site': 'cross-site' },
+  })
+  t.equal(reading.statusCode, 200, 'a link from elsewhere may be followed')
+})
+
+t.test('behind TLS the own origin begins with https', async (t) => {
+  const https = { ...sharedKey, pskCallback: () => psk }
+  const app = await useApp(t, { app: Fastify({ https }) as unknown as FastifyInstance })
+  const origin = await listening(app)
+  const { host } = new URL(origin)
+  const paused = (from: string): Promise<number> =>
+    new Promise((resolve, reject) => {
+      const headers = { origin: from, 'content-type': 'application/json' }
+      const known = { pskCallback: () => ({ psk, identity: 'client' }), checkServerIdentity: () => undefined }
+      const options = { method: 'PUT', headers, agent: false, ...sharedKey, ...known }
+      const sent = httpsRequest(`${origin}${pause.url}`, options, (response) => {
+        response.resume()
+        resolve(response.statusCode ?? 0)
+      })
+      sent.on('error', reject)
+      sent.end(JSON.stringify(pause.payload))
+    })
+  t.equal(await paused(`https://${host}`), letThrough)
+  t.equal(await paused(`http://${host}`), 403)
+})
+
+t.test('no other origin is invited: there are no CORS headers, and OPTIONS is not answered', async (t) => {
+  const app = await useApp(t)
+  const headers = { origin: 'https://attacker.example', 'access-control-request-method': 'PUT' }
+  for (const method of ['GET', 'OPTIONS'] as const) {
+    const reply = await app.inject({ method, url: '/coordination/status', headers })
+    t.notOk(Object.keys(reply.headers).some((name) => name.startsWith('access-control')))
+    if (method === 'OPTIONS') t.not(reply.statusCode, 200)
+  }
+})
+
+t.test('writes of one actor are limited, and those of another go on', async (t) => {
+  const authorize: Authorize = ({ headers }) => ({ id: String(headers['x-user']) })
+  const app = await useApp(t, { options: { authorize } })
+  const as = (user: string) => app.inject({ ...pause, headers: { 'x-user': user } })
+  const replies = await Promise.all(Array.from({ length: 31 }, () => as('mira')))
+  t.equal(replies.filter(({ statusCode }) => statusCode === letThrough).length, 30)
+  const [refused] = replies.filter(({ statusCode }) => statusCode === 429)
+  t.match(refused?.headers, { 'retry-after': /^\d+$/ })
+  t.match(refused?.json(), { type: /too-many-requests$/, retryAfter: Number })
+  t.equal((await as('noah')).statusCode, letThrough)
+  const reading = await app.inject({ url: '/coordination/status', headers: { 'x-user': 'mira' } })
+  t.equal(reading.statusCode, 200, 'who may not write at the moment may still look')
+})
+
+t.test('the status tells who asks and what they may do', async (t) => {
+  const authorize: Authorize = (_request, action) => ['read', 'drain'].includes(action) && { id: 'noah' }
+  const app = await useApp(t, { options: { authorize } })
+  const { capabilities } = (await app.inject('/coordination/status')).json()
+  t.strictSame(capabilities, {
+    actor: { id: 'noah' },
+    read: true,
+    release: false,
+    drain: true,
+    pause: false,
+    rebalance: false,
+    forget: false,
+  })
+})
+
+async function statusOf(
+  app: FastifyInstance,
+  url: string,
+  request: { remoteAddress?: string; headers?: Record<string, string> } = {},
+): Promise<number> {
+  return (await app.inject({ url, ...request })).statusCode
+}
+
+/** Encryption without certificates: both ends know the same bytes. */
+const sharedKey = { ciphers: 'PSK', maxVersion: 'TLSv1.2' } as const
+const psk = Buffer.alloc(32)

@@ -1,0 +1,491 @@
+/** What operators may do, over every database: each with its answers, and what comes of it. */
+import type { FastifyInstance, LightMyRequestResponse } from 'fastify'
+import t, { type Test } from 'tap'
+import { deferred } from '../../plugin/core/loop.js'
+import type { WorkerDefinition } from '../../plugin/index.js'
+import { type Database, eachDatabase, useSqlite } from '../support/databases.js'
+import { eventually } from '../support/eventually.js'
+import { threeWorkers, untilAborted, useApp } from './application.js'
+
+const reason = 'stuck since 03:10'
+
+t.test('a stuck lease is freed by force, and the next holder begins when the old one has stopped', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const { old, other, stuck, key, path } = await useStuckLease(t, url)
+    const before = (await old.inject(path)).json()
+    const token: number = before.token
+
+    const reply = await post(other, `${path}/release`, { reason, cooldownMs: 600_000 }, `"${token}"`)
+    t.equal(reply.statusCode, 200)
+    const answer = reply.json()
+    t.match(answer, {
+      released: true,
+      previousHolder: { id: old.coordination.nodeId, name: 'n1', cluster: 'c1' },
+      previousToken: token,
+      acknowledged: false,
+      eventId: /^\d+-\d+$/,
+    })
+    t.ok(Date.parse(answer.safeAt) > Date.parse(before.now))
+    await stuck.aborted
+    t.notOk(old.coordination.isHeld(key))
+
+    const [event] = (await other.inject('/coordination/events?type=lease.revoked')).json().items
+    t.match(event, {
+      id: answer.eventId,
+      subject: key,
+      token,
+      actor: 'mira',
+      reason,
+      node: old.coordination.nodeId,
+    })
+    t.match((await other.inject(path)).json(), {
+      state: 'blocked',
+      holder: null,
+      token,
+      blockedNode: { name: 'n1' },
+    })
+    t.match((await other.inject('/coordination/status')).json().problems, [
+      { code: 'lease-blocked', subject: key },
+    ])
+    const own = (await old.inject('/coordination/status')).json().problems
+    t.ok(own.some(({ code }: { code: string }) => code === 'work-unsettled'))
+
+    const revision = await revisionOf(other)
+    for (const app of [old, other]) {
+      const again = await post(app, `${path}/release`, { reason: 'once more' }, `"${token}"`)
+      t.equal(again.statusCode, 200)
+      t.strictSame(again.json(), answer, 'repeating it answers the same')
+    }
+    t.equal(await revisionOf(other), revision, 'and changes nothing')
+
+    stuck.stop()
+    await eventually(() => other.coordination.isHeld(key))
+    const next = (await other.inject(path)).json()
+    t.match(next, { state: 'held', holder: { name: 'n2' }, cooldown: { node: { name: 'n1' } } })
+    t.ok(next.token > token)
+    t.ok(Date.parse(next.now) < Date.parse(answer.safeAt), 'nobody waited for longer than needed')
+
+    const late = await post(other, `${path}/release`, { reason }, `"${token}"`)
+    t.equal(late.statusCode, 412)
+    t.match(late.json(), {
+      type: /token-mismatch$/,
+      current: { key, token: next.token, holder: { name: 'n2' } },
+    })
+    t.ok(other.coordination.isHeld(key), 'with a newer token nothing happens')
+
+    const third = await useApp(t, { url, node: 'n3', workers: [single(key, untilAborted)] })
+    await post(third, `${path}/release`, { reason }, `"${next.token}"`)
+    await eventually(() => third.coordination.isHeld(key) || old.coordination.isHeld(key))
+    t.ok(third.coordination.isHeld(key), 'the one that was stuck does not win again in its cool-down')
+  }),
+)
+
+t.test('who never acknowledges is waited for until safeAt, and no longer', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const timing = { ttlMs: 3_000, handoverTimeoutMs: 60_000 }
+    const { old, other, stuck, key, path } = await useStuckLease(t, url, timing)
+    const { token } = (await old.inject(path)).json()
+    const answer = (await post(other, `${path}/release`, { reason }, `"${token}"`)).json()
+    await eventually(() => other.coordination.isHeld(key))
+    const { acquiredAt } = (await other.inject(path)).json()
+    const earlyMs = Date.parse(answer.safeAt) - Date.parse(acquiredAt)
+    t.ok(earlyMs < 500, `it is held by another from about safeAt on (${earlyMs} ms before)`)
+    t.ok(stuck.isBusy, 'though the old work goes on')
+  }),
+)
+
+t.test('released immediately, the next holder waits for nobody', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const { old, other, stuck, key, path } = await useStuckLease(t, url)
+    const { token } = (await old.inject(path)).json()
+    const reply = await post(other, `${path}/release`, { reason, immediate: true }, `"${token}"`)
+    t.match(reply.json(), { released: true, acknowledged: false })
+    await eventually(() => other.coordination.isHeld(key))
+    t.ok(stuck.isBusy)
+    const { items } = (await other.inject(`${path}/history`)).json()
+    t.match(items[1], { token, holder: { name: 'n1' }, ended: { how: 'revoked', reason, actor: 'mira' } })
+  }),
+)
+
+t.test('a lease that nobody holds has nothing to release', async (t) => {
+  const app = await useApp(t)
+  const lease = await app.coordination.acquire('by-hand')
+  await lease.release()
+  const revision = await revisionOf(app)
+  const reply = await post(app, '/coordination/leases/global:by-hand/release', { reason }, `"${lease.token}"`)
+  t.equal(reply.statusCode, 200)
+  t.match(reply.json(), { released: false, previousHolder: null, previousToken: lease.token, eventId: null })
+  t.equal(await revisionOf(app), revision)
+})
+
+t.test('who repeats a release after it was acknowledged is told so', async (t) => {
+  const app = await useApp(t)
+  const path = '/coordination/leases/global:by-hand'
+  const lease = await app.coordination.acquire('by-hand')
+  const first = (await post(app, `${path}/release`, { reason }, `"${lease.token}"`)).json()
+  t.equal(first.acknowledged, false)
+  await lease.release()
+  await eventually(async () => (await app.inject(path)).json().state === 'free')
+  const again = (await post(app, `${path}/release`, { reason }, `"${lease.token}"`)).json()
+  t.strictSame(again, { ...first, acknowledged: true })
+})
+
+t.test('a transaction that fences a lease is not disturbed, and the answer says why', (t) =>
+  eachDatabase(t, async (t, database) => {
+    if (database.dialect === 'sqlite') return void t.pass('a write of SQLite waits for the one before it')
+    const { default: pg } = await import('pg')
+    const app = await useApp(t, { url: database.url })
+    const lease = await app.coordination.acquire('by-hand')
+    const client = new pg.Client({ connectionString: database.url })
+    await client.connect()
+    t.teardown(() => client.end())
+    await client.query('begin')
+    await lease.fence(client)
+    for (const what of ['release', 'step-down']) {
+      const reply = await post(
+        app,
+        `/coordination/leases/global:by-hand/${what}`,
+        { reason },
+        `"${lease.token}"`,
+      )
+      t.equal(reply.statusCode, 409, what)
+      t.match(reply.json(), { type: /conflict$/, detail: /transaction/ })
+    }
+    t.ok(lease.held)
+    await client.query('rollback')
+    await lease.release()
+  }),
+)
+
+t.test('the holder steps down after its pass, or in favour of one node', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const worker = single('global/report', untilAborted)
+    const [first, second, third] = [
+      await useApp(t, { url, node: 'n1', workers: [worker] }),
+      await useApp(t, { url, node: 'n2', workers: [worker] }),
+      await useApp(t, { url, node: 'n3', workers: [worker] }),
+    ]
+    const path = '/coordination/leases/global:report'
+    await eventually(() => first.coordination.isHeld('report'))
+    const { token } = (await first.inject(path)).json()
+    const to = third.coordination.nodeId
+    const transfer = (body: object, tag = `"${token}"`) => post(second, `${path}/transfer`, body, tag)
+
+    const refused = await transfer({ to: 'nobody', reason })
+    t.equal(refused.statusCode, 409)
+    t.strictSame(
+      refused.json().candidates.sort(),
+      [second, third].map((app) => app.coordination.nodeId).sort(),
+    )
+    t.equal((await transfer({ to, reason }, '"1"')).statusCode, 412)
+    const moved = await transfer({ to, reason })
+    t.equal(moved.statusCode, 202)
+    t.strictSame(moved.json(), {
+      key: 'global/report',
+      token,
+      from: { id: first.coordination.nodeId, name: 'n1', cluster: 'c1' },
+      to: { id: to, name: 'n3', cluster: 'c1' },
+    })
+    await eventually(() => third.coordination.isHeld('report'))
+    const next = (await first.inject(path)).json()
+    const stepped = await post(second, `${path}/step-down`, undefined, `"${next.token}"`)
+    t.equal(stepped.statusCode, 202, 'without a body')
+    await eventually(() => first.coordination.isHeld('report') || second.coordination.isHeld('report'))
+    const events = (await first.inject('/coordination/events?type=lease.transferred')).json().items
+    t.strictSame(
+      events.map(({ actor, reason: why }: { actor: string; reason: string }) => [actor, why]),
+      [
+        ['mira', 'asked to step down'],
+        ['mira', reason],
+      ],
+    )
+  }),
+)
+
+t.test('stepping down needs somebody who follows', async (t) => {
+  const app = await useApp(t, { workers: [single('global/report', untilAborted)] })
+  await eventually(() => app.coordination.isHeld('report'))
+  const path = '/coordination/leases/global:report'
+  const { token } = (await app.inject(path)).json()
+  const reply = await post(app, `${path}/step-down`, { reason }, `"${token}"`)
+  t.equal(reply.statusCode, 409)
+  t.match(reply.json(), { detail: 'Nobody else stands for the lease.', candidates: [] })
+})
+
+t.test('each needs the token it is about', async (t) => {
+  const app = await useApp(t, { workers: threeWorkers })
+  await eventually(() => app.coordination.isHeld('indexing'))
+  const { token } = (await app.inject('/coordination/leases/c1:indexing')).json()
+  const bodies = { release: { reason }, 'step-down': { reason }, transfer: { reason, to: 'n2' } }
+  for (const [what, body] of Object.entries(bodies)) {
+    const path = `/coordination/leases/c1:indexing/${what}`
+    const missing = await post(app, path, body)
+    t.equal(missing.statusCode, 428, what)
+    t.match(missing.json(), { type: /precondition-required$/, detail: /If-Match: "<token>"/ })
+    for (const tag of ['*', `${token}`, '"x"', `"${token}", "1"`, '"99999999999999999"', '""'])
+      t.equal((await post(app, path, body, tag)).statusCode, 400, `${what} ${tag}`)
+    const other = await post(app, path, body, '"1"')
+    t.equal(other.statusCode, 412, what)
+    t.match(other.json(), { current: { key: 'c1/indexing', token } })
+    t.equal((await post(app, `/coordination/leases/global:x/${what}`, body, '"1"')).statusCode, 404, what)
+  }
+  t.ok(app.coordination.isHeld('indexing'))
+  const weak = await post(app, '/coordination/leases/c1:indexing/release', { reason }, `W/"${token}-held"`)
+  t.equal(weak.statusCode, 200, 'a proxy that compresses makes tags weak')
+})
+
+t.test('a node is drained, and its progress can be watched; the drain can be withdrawn', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const first = await useApp(t, { url, node: 'n1', workers: threeWorkers })
+    await eventually(() => first.coordination.isHeld('indexing'))
+    const second = await useApp(t, { url, node: 'n2', workers: threeWorkers })
+    const id = first.coordination.nodeId
+    const path = `/coordination/nodes/${id}`
+    const drained = await second.inject({ method: 'PUT', url: `${path}/drain`, payload: { reason } })
+    t.equal(drained.statusCode, 202)
+    t.match(drained.json(), { id, state: 'draining' })
+    const again = await second.inject({ method: 'PUT', url: `${path}/drain`, payload: { reason } })
+    t.equal(again.statusCode, 202, 'repeating it is harmless')
+    await eventually(async () => (await second.inject(path)).json().leases.length === 0)
+    await eventually(() => second.coordination.isHeld('indexing'))
+    t.equal((await second.inject({ method: 'DELETE', url: path })).statusCode, 409, 'it is alive')
+
+    for (let times = 0; times < 2; times++)
+      t.equal((await second.inject({ method: 'DELETE', url: `${path}/drain` })).statusCode, 204)
+    t.equal((await second.inject(path)).json().state, 'active')
+    const types = '/coordination/events?type=node.draining,node.resumed'
+    t.match((await second.inject(types)).json().items, [
+      { type: 'node.resumed', actor: 'mira', subject: id },
+      { type: 'node.draining', actor: 'mira', reason, subject: id },
+    ])
+
+    await first.close()
+    const gone = await second.inject({ method: 'PUT', url: `${path}/drain`, payload: { reason } })
+    t.equal(gone.statusCode, 409)
+    t.equal((await second.inject({ method: 'DELETE', url: `${path}/drain` })).statusCode, 409)
+    await eventually(async () => (await second.inject({ method: 'DELETE', url: path })).statusCode === 204)
+    t.equal((await second.inject(path)).statusCode, 404)
+    for (const method of ['PUT', 'DELETE'] as const)
+      t.equal((await second.inject({ method, url: `${path}/drain`, ...methodBody(method) })).statusCode, 404)
+    t.equal((await second.inject({ method: 'DELETE', url: path })).statusCode, 404)
+  }),
+)
+
+t.test('a worker is paused until it is resumed, also across a restart', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const app = await useApp(t, { url, workers: threeWorkers })
+    await eventually(() => app.coordination.isHeld('indexing'))
+    const path = '/coordination/workers/c1:indexing'
+    for (let times = 0; times < 2; times++) {
+      const reply = await app.inject({ method: 'PUT', url: `${path}/pause`, payload: { reason } })
+      t.equal(reply.statusCode, 202)
+      t.match(reply.json(), { key: 'c1/indexing', paused: true })
+    }
+    await eventually(() => !app.coordination.isHeld('indexing'))
+    t.match((await app.inject('/coordination/status')).json().problems, [
+      { code: 'worker-paused', severity: 'info', subject: 'c1/indexing' },
+    ])
+    await app.close()
+    const next = await useApp(t, { url, node: 'n2', workers: threeWorkers })
+    await eventually(() => next.coordination.isHeld('consumer'))
+    t.notOk(next.coordination.isHeld('indexing'))
+    for (let times = 0; times < 2; times++)
+      t.equal((await next.inject({ method: 'DELETE', url: `${path}/pause` })).statusCode, 204)
+    await eventually(() => next.coordination.isHeld('indexing'))
+    for (const method of ['PUT', 'DELETE'] as const) {
+      const url = '/coordination/workers/global:x/pause'
+      t.equal((await next.inject({ method, url, ...methodBody(method) })).statusCode, 404)
+    }
+  }),
+)
+
+t.test('an assignment is planned afresh; a dry run only tells what would move', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const first = await useApp(t, { url, node: 'n1', workers: threeWorkers })
+    const second = await useApp(t, { url, node: 'n2', workers: threeWorkers })
+    const path = '/coordination/assignments/global:consumer'
+    const owned = async (): Promise<number> => {
+      const { slots } = (await first.inject(path)).json()
+      return slots.filter(({ state }: { state: string }) => state === 'owned').length
+    }
+    const sharedOut = async (): Promise<boolean> =>
+      first.coordination.isHeld('consumer') &&
+      second.coordination.isHeld('consumer') &&
+      (await owned()) === 12
+    await eventually(sharedOut)
+    const mine = (await first.inject('/coordination/leases?worker=global:consumer&holder=n1')).json().items
+    for (const { key, token } of mine) {
+      const body = { reason, cooldownMs: 0 }
+      const at = `/coordination/leases/${key.replace('/', ':').replace('#', '~')}/step-down`
+      t.equal((await post(first, at, body, `"${token}"`)).statusCode, 202)
+    }
+    await eventually(async () => (await owned()) === 12 && !first.coordination.isHeld('consumer'))
+
+    const rebalance = (body: object, tag?: string) => post(second, `${path}/rebalance`, body, tag)
+    const before = await first.inject(path)
+    const tag = String(before.headers.etag)
+    const revision = await revisionOf(first)
+    const dry = await rebalance({ reason, dryRun: true })
+    t.equal(dry.statusCode, 200)
+    t.match(dry.json(), { worker: 'global/consumer', dryRun: true })
+    t.equal(dry.json().moves.length, 6)
+    t.match(dry.json().moves[0], { slot: Number, from: { name: 'n2' }, to: { name: 'n1' } })
+    t.equal(await revisionOf(first), revision)
+
+    t.equal((await rebalance({ reason })).statusCode, 428)
+    const stale = await rebalance({ reason }, '"1"')
+    t.equal(stale.statusCode, 412)
+    t.match(stale.json(), { current: { planRevision: before.json().planRevision } })
+    const done = await rebalance({ reason }, tag)
+    t.equal(done.statusCode, 202)
+    t.strictSame(done.json().moves, dry.json().moves)
+    t.equal((await rebalance({ reason }, tag)).statusCode, 412, 'it is another plan now')
+    await eventually(sharedOut)
+    const now = String((await first.inject(path)).headers.etag)
+    const nothing = await rebalance({ reason }, now)
+    t.equal(nothing.statusCode, 200)
+    t.strictSame(nothing.json().moves, [])
+    const [event] = (await first.inject('/coordination/events?type=worker.rebalanced')).json().items
+    t.match(event, { subject: 'global/consumer', actor: 'mira', reason, detail: { moves: 6 } })
+    for (const key of ['global:x', 'c1:indexing']) {
+      const at = `/coordination/assignments/${key}`
+      t.equal((await first.inject(at)).statusCode, 404, key)
+    }
+    t.equal(
+      (await post(first, '/coordination/assignments/global:x/rebalance', { reason }, '"1"')).statusCode,
+      404,
+    )
+  }),
+)
+
+t.test('a body that is not as described changes nothing', async (t) => {
+  const { url } = await useSqlite(t)
+  const app = await useApp(t, { url, workers: threeWorkers })
+  await eventually(() => app.coordination.isHeld('indexing'))
+  const { token } = (await app.inject('/coordination/leases/c1:indexing')).json()
+  const revision = await revisionOf(app)
+  const json = 'application/json'
+  const rows: [what: string, type: string | undefined, body: string, status: number, error?: RegExp][] = [
+    ['nothing', undefined, '', 400, /required property 'reason'/],
+    ['an empty text', json, '', 400, /required property 'reason'/],
+    ['no object', json, '[]', 400, /body: must be object/],
+    ['null', json, 'null', 400, /body: must be object/],
+    ['no JSON', json, '{', 400],
+    ['a short reason', json, '{"reason":"ab"}', 400, /body\/reason: must NOT have fewer than 3/],
+    [
+      'a long reason',
+      json,
+      JSON.stringify({ reason: 'x'.repeat(201) }),
+      400,
+      /body\/reason: must NOT have more/,
+    ],
+    [
+      'a reason with a line break',
+      json,
+      JSON.stringify({ reason: 'a\nb c' }),
+      400,
+      /body\/reason: must match/,
+    ],
+    ['a reason with NUL', json, JSON.stringify({ reason: 'a\0b c' }), 400, /body\/reason: must match/],
+    ['half a character', json, '{"reason":"ab\\ud800"}', 400, /body\/reason: must match/],
+    ['a number for a reason', json, '{"reason":12345}', 400, /body\/reason: must be string/],
+    ['an unknown field', json, '{"reason":"abc","force":true}', 400, /there is nothing called "force"/],
+    ['an actor', json, '{"reason":"abc","actor":"noah"}', 400, /there is nothing called "actor"/],
+    [
+      'a text for a flag',
+      json,
+      '{"reason":"abc","immediate":"true"}',
+      400,
+      /body\/immediate: must be boolean/,
+    ],
+    [
+      'a text for a number',
+      json,
+      '{"reason":"abc","cooldownMs":"1"}',
+      400,
+      /body\/cooldownMs: must be integer/,
+    ],
+    ['less than nothing', json, '{"reason":"abc","cooldownMs":-1}', 400, /body\/cooldownMs: must be >= 0/],
+    ['more than a day', json, '{"reason":"abc","cooldownMs":86400001}', 400, /body\/cooldownMs: must be <=/],
+    ['a prototype', json, '{"reason":"abc","__proto__":{"a":1}}', 400],
+    ['too much', json, JSON.stringify({ reason: 'x'.repeat(4_100) }), 413],
+    ['a text', 'text/plain', '{"reason":"abc"}', 415],
+    ['a form', 'application/x-www-form-urlencoded', 'reason=abc', 415],
+    ['JSON under another name', 'text/json', '{"reason":"abc"}', 415],
+    ['no type', undefined, '{"reason":"abc"}', 415],
+  ]
+  for (const [what, type, payload, status, error = /./] of rows) {
+    const reply = await app.inject({
+      method: 'POST',
+      url: '/coordination/leases/c1:indexing/release',
+      payload,
+      headers: { 'if-match': `"${token}"`, ...(type === undefined ? {} : { 'content-type': type }) },
+    })
+    t.equal(reply.statusCode, status, what)
+    t.equal(reply.headers['content-type'], 'application/problem+json; charset=utf-8', what)
+    t.match(reply.json(), { status, detail: error }, what)
+  }
+  t.ok(app.coordination.isHeld('indexing'))
+  t.equal(await revisionOf(app), revision)
+})
+
+interface Stuck {
+  readonly aborted: Promise<void>
+  readonly isBusy: boolean
+  stop(): void
+}
+
+/** A holder that is alive and renews its session, does nothing, and ignores its signal; and one who waits. */
+async function useStuckLease(
+  t: Test,
+  url: Database['url'],
+  timing: { ttlMs?: number; handoverTimeoutMs?: number } = {},
+) {
+  const key = 'global/report'
+  const begun = deferred()
+  const aborted = deferred()
+  const released = deferred()
+  let busy = false
+  const stuck: Stuck = {
+    aborted: aborted.promise,
+    stop: () => released.resolve(),
+    get isBusy() {
+      return busy
+    },
+  }
+  const run = async ({ signal }: { signal: AbortSignal }): Promise<void> => {
+    busy = true
+    begun.resolve()
+    signal.addEventListener('abort', () => aborted.resolve())
+    await released.promise
+    busy = false
+  }
+  const options = { authorize: () => ({ id: 'mira' }), ...timing }
+  const old = await useApp(t, { url, node: 'n1', options, workers: [single(key, run)] })
+  t.teardown(() => stuck.stop())
+  await begun.promise
+  const other = await useApp(t, { url, node: 'n2', options, workers: [single(key, untilAborted)] })
+  return { old, other, stuck, key, path: '/coordination/leases/global:report' }
+}
+
+function single(key: string, run: (context: { signal: AbortSignal }) => Promise<void>): WorkerDefinition {
+  return { name: key.replace('global/', ''), kind: 'single', scope: 'global', run }
+}
+
+function post(
+  app: FastifyInstance,
+  url: string,
+  payload?: object,
+  tag?: string,
+): Promise<LightMyRequestResponse> {
+  const headers = tag === undefined ? {} : { 'if-match': tag }
+  return app.inject({ method: 'POST', url, headers, ...(payload === undefined ? {} : { payload }) })
+}
+
+function methodBody(method: 'PUT' | 'DELETE'): { payload?: object } {
+  return method === 'PUT' ? { payload: { reason } } : {}
+}
+
+async function revisionOf(app: FastifyInstance): Promise<number> {
+  return (await app.coordination.status()).revision
+}

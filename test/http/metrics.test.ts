@@ -1,0 +1,299 @@
+/** The figures for Prometheus, by what a scrape over a real socket brings. */
+import { execFile } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { collectDefaultMetrics, Registry } from 'prom-client'
+import t, { type Test } from 'tap'
+import { StoreError } from '../../plugin/core/errors.js'
+import { resolveTiming } from '../../plugin/core/timing.js'
+import type { WorkerDefinition } from '../../plugin/core/worker.js'
+import type { Dependencies } from '../../plugin/http/dependencies.js'
+import { type MetricsRegistry, metricTable, registerMetrics } from '../../plugin/http/metrics.js'
+import { type Database, eachDatabase, useSqlite } from '../support/databases.js'
+import { eventually } from '../support/eventually.js'
+import { type Room, untilAborted, useRoom } from './room.js'
+
+const by = { actor: 'ops', reason: 'a good one' }
+
+t.test('a scrape tells of the namespace and of this node', (t) =>
+  eachDatabase(t, async (t, database) => {
+    const room = await useMetrics(t, database)
+    const reply = await scrape(room)
+    t.equal(reply.status, 200)
+    t.equal(reply.type, 'text/plain; version=0.0.4; charset=utf-8')
+    const { values } = reply
+    t.match(values, {
+      'coordination_nodes{state="active"}': 1,
+      'coordination_nodes{state="draining"}': 0,
+      'coordination_nodes{state="gone"}': 0,
+      'coordination_leases{state="held"}': 5,
+      'coordination_leases{state="free"}': 0,
+      'coordination_partitions{worker="global/consumer",state="owned"}': 3,
+      'coordination_partitions{worker="global/consumer",state="moving"}': 0,
+      'coordination_partitions{worker="global/consumer",state="unowned"}': 0,
+      'coordination_partitions{worker="global/data",state="owned"}': 1,
+      'coordination_leaderless_seconds{worker="global/month-close"}': 0,
+      'coordination_leaderless_seconds{worker="global/consumer"}': 0,
+      coordination_database_up: 1,
+      coordination_held_leases: 5,
+      coordination_unsettled_passes: 0,
+      coordination_heartbeat_failures_total: 0,
+      coordination_store_failures_total: 0,
+      coordination_trust_expired_total: 0,
+      coordination_sessions_lost_total: 0,
+      coordination_database_clock_jumps_total: 0,
+      'coordination_takeover_seconds_count{worker="global/month-close"}': 1,
+      'coordination_takeover_seconds_count{worker="global/consumer"}': 3,
+    })
+    t.equal(values.coordination_changes_total, (await room.coordinator.status()).revision)
+    t.ok((values.coordination_trust_remaining_seconds ?? 0) > 0)
+    t.ok((values.coordination_trust_remaining_seconds ?? 0) <= 15)
+    for (const quantile of ['0.5', '0.99', '1'])
+      t.ok((values[`coordination_event_loop_delay_seconds{quantile="${quantile}"}`] ?? -1) >= 0)
+    await eventually(async () => (await scrape(room)).values.coordination_heartbeat_seconds_count)
+    const later = (await scrape(room)).values
+    t.ok(
+      Math.abs(later.coordination_database_clock_offset_seconds ?? 99) < 5,
+      'it is the same machine’s clock',
+    )
+  }),
+)
+
+t.test('names, labels and help are those of the table, and the documentation has the same', async (t) => {
+  const room = await useMetrics(t, await useSqlite(t))
+  const { text } = await scrape(room)
+  const told = [...text.matchAll(/^# HELP (\S+) (.*)\n# TYPE \S+ (\S+)$/gm)].map(([, name, help, type]) => ({
+    name,
+    help,
+    type,
+  }))
+  const table = Object.entries(metricTable).map(([name, { help, type }]) => ({ name, help, type }))
+  t.strictSame(told, table)
+  const documented = documentedMetrics()
+  t.strictSame(
+    documented,
+    Object.entries(metricTable).map(([name, { type, labels, help }]) => ({
+      name,
+      type,
+      labels: [...labels],
+      help,
+    })),
+  )
+  for (const { name, help } of table) {
+    t.match(name, /^coordination_[a-z_]+$/)
+    t.notMatch(help, /\.$|\|/, name)
+  }
+})
+
+t.test('nothing is read until somebody asks, and then one snapshot for all who ask at once', async (t) => {
+  const room = await useMetrics(t, await useSqlite(t))
+  const before = snapshots(room)
+  await Promise.all(Array.from({ length: 20 }, () => scrape(room)))
+  t.ok(snapshots(room) - before <= 20)
+  t.ok(snapshots(room) > before)
+  const reads = [...room.calls.keys()].filter((verb) => ['events', 'look', 'news', 'view'].includes(verb))
+  t.notOk(reads.includes('events'), 'and nothing else')
+})
+
+t.test('a worker that nobody runs is leaderless for as long, and not when it is paused', async (t) => {
+  let stop = (): void => undefined
+  const run = (): Promise<void> =>
+    new Promise((resolve) => {
+      stop = resolve
+    })
+  const room = await useMetrics(t, await useSqlite(t), { workers: [untilAborted('stubborn', { run })] })
+  t.teardown(() => stop())
+  const { operator } = room.coordinator
+  const { leases } = await room.coordinator.status()
+  const token = leases.find(({ key }) => key === 'global/stubborn')?.token ?? 0
+  const leaderless = async (): Promise<number> =>
+    (await scrape(room)).values['coordination_leaderless_seconds{worker="global/stubborn"}'] ?? -1
+  t.equal(await leaderless(), 0)
+  await operator.release({ key: 'global/stubborn', token, ...by })
+  const first = await eventually(leaderless)
+  await eventually(async () => (await leaderless()) > first)
+  t.ok(first > 0, 'and it grows')
+  t.match((await scrape(room)).values, {
+    'coordination_leases{state="blocked"}': 1,
+    coordination_unsettled_passes: 1,
+    'coordination_terms_ended_total{worker="global/stubborn",reason="revoked"}': 1,
+    'coordination_term_seconds_count{worker="global/stubborn"}': 1,
+  })
+  await operator.pause('global/stubborn', by)
+  await eventually(async () => (await leaderless()) === 0)
+  t.pass('it is meant to be so')
+})
+
+t.test('terms and passes are counted as they end', async (t) => {
+  const run = (): never => {
+    throw new Error('clumsy')
+  }
+  const room = await useMetrics(t, await useSqlite(t), { workers: [untilAborted('clumsy', { run })] })
+  const lease = await room.coordinator.acquire('one-off')
+  await lease.release()
+  await eventually(
+    async () => (await scrape(room)).values['coordination_pass_failures_total{worker="global/clumsy"}'],
+  )
+  const { values } = await scrape(room)
+  t.equal(values['coordination_terms_ended_total{worker="(by name)",reason="released"}'], 1)
+  t.equal(values['coordination_term_seconds_count{worker="(by name)"}'], 1)
+  t.notOk(
+    Object.keys(values).some((name) => name.includes('one-off')),
+    'any number of names makes no more series',
+  )
+})
+
+t.test('while the database is away the figures that need none are told all the same', async (t) => {
+  const room = await useMetrics(t, await useSqlite(t), { timing: resolveTiming({ ttlMs: 1_000 }) })
+  room.failure = new StoreError('It is away.', 'none')
+  await eventually(async () => (await scrape(room)).values.coordination_trust_expired_total)
+  const { status, values } = await scrape(room)
+  t.equal(status, 200)
+  t.match(values, {
+    coordination_database_up: 0,
+    coordination_held_leases: 0,
+    coordination_trust_remaining_seconds: 0,
+  })
+  t.ok((values.coordination_heartbeat_failures_total ?? 0) > 0)
+  t.ok((values.coordination_store_failures_total ?? 0) >= (values.coordination_heartbeat_failures_total ?? 0))
+  t.notOk(
+    Object.keys(values).some((name) => name.startsWith('coordination_leases')),
+    'old figures are not shown as new',
+  )
+  room.failure = undefined
+  await eventually(async () => (await scrape(room)).values.coordination_database_up === 1)
+})
+
+t.test('a jump of the database’s clock is counted', async (t) => {
+  const room = await useMetrics(t, await useSqlite(t), { timing: resolveTiming({ ttlMs: 1_000 }) })
+  await eventually(async () => (await scrape(room)).values.coordination_heartbeat_seconds_count)
+  room.clockOffsetMs = -3_600_000
+  await eventually(async () => (await scrape(room)).values.coordination_database_clock_jumps_total === 1)
+  const { values } = await scrape(room)
+  t.ok(Math.abs((values.coordination_database_clock_offset_seconds ?? 0) + 3_600) < 30)
+})
+
+t.test('the application’s own registry has them too, and only ours are shown here', async (t) => {
+  const registry = new Registry()
+  collectDefaultMetrics({ register: registry })
+  const room = await useMetrics(t, await useSqlite(t), { registry })
+  t.match(await registry.metrics(), 'coordination_leases{state="held"} 5')
+  t.match(await registry.metrics(), 'process_cpu_seconds_total')
+  t.notMatch((await scrape(room)).text, 'process_cpu_seconds_total')
+  const app = Fastify()
+  t.teardown(() => app.close())
+  const { coordinator } = room
+  await t.rejects(registerMetrics(app, { coordinator, name: 'second', source: {} as never, registry }), {
+    code: 'WCO_OPTIONS',
+    message: /metrics\.registry: .*registry of its own/,
+  })
+  await room.app.close()
+  t.notMatch(
+    await registry.metrics(),
+    'coordination_',
+    'and whoever makes the application again may use it again',
+  )
+})
+
+t.test('without prom-client the route tells how to install it, and everything else works', async (t) => {
+  const { url } = await useSqlite(t)
+  const { stdout } = await promisify(execFile)(
+    process.execPath,
+    ['--input-type=module', '--eval', withoutPromClient(url)],
+    { env: { ...process.env, NODE_OPTIONS: '', NODE_V8_COVERAGE: '' } },
+  )
+  t.match(JSON.parse(stdout), {
+    metrics: { status: 501, detail: /npm install prom-client@15/ },
+    health: 200,
+  })
+})
+
+/** A node and its metrics, once it holds all it is meant to. */
+async function useMetrics(
+  t: Test,
+  database: Database,
+  {
+    timing = resolveTiming({ ttlMs: 15_000, heartbeatMs: 500 }),
+    registry,
+    workers = usualWorkers(),
+  }: {
+    timing?: ReturnType<typeof resolveTiming>
+    registry?: MetricsRegistry
+    workers?: readonly WorkerDefinition[]
+  } = {},
+): Promise<Room> {
+  const register = (scope: FastifyInstance, deps: Dependencies): Promise<void> =>
+    registerMetrics(scope, { ...deps, registry })
+  const room = await useRoom(t, database, register, { timing, workers: [...workers] })
+  await eventually(async () => {
+    const { leases } = await room.coordinator.status()
+    return leases.length > 0 && leases.every(({ state }) => state === 'held')
+  })
+  return room
+}
+
+function usualWorkers(): WorkerDefinition[] {
+  return [
+    untilAborted('month-close'),
+    untilAborted('data', { kind: 'coordinated' }),
+    untilAborted('consumer', { kind: 'partitioned', partitions: 3 }),
+  ]
+}
+
+interface Scrape {
+  readonly status: number
+  readonly type: string | null
+  readonly text: string
+  /** By name and labels, as they are written. */
+  readonly values: Readonly<Record<string, number>>
+}
+
+async function scrape({ origin }: Room): Promise<Scrape> {
+  const reply = await fetch(`${origin}/coordination/metrics`, { headers: { 'x-user': 'prometheus' } })
+  const text = await reply.text()
+  const lines = [...text.matchAll(/^([a-z][^#\n]*) (\S+)$/gm)]
+  const values = Object.fromEntries(lines.map(([, name, value]) => [name, Number(value)]))
+  return { status: reply.status, type: reply.headers.get('content-type'), text, values }
+}
+
+function snapshots({ calls }: Room): number {
+  return calls.get('snapshot') ?? 0
+}
+
+/** The table in `docs/operations.md`. */
+function documentedMetrics(): { name: string; type: string; labels: string[]; help: string }[] {
+  let root = dirname(fileURLToPath(import.meta.url))
+  while (!existsSync(join(root, 'tsconfig.json')) || !existsSync(join(root, 'docs'))) root = dirname(root)
+  const rows = readFileSync(join(root, 'docs/operations.md'), 'utf8').matchAll(
+    /^\| `(coordination_\w+)` +\| (\w+) +\| ([^|]*?) *\| ([^|]*?) *\|$/gm,
+  )
+  return [...rows].map(([, name = '', type = '', labels = '', help = '']) => ({
+    name,
+    type,
+    labels: [...labels.matchAll(/`(\w+)`/g)].map(([, label = '']) => label),
+    help,
+  }))
+}
+
+/** A program in which that package cannot be found, whatever is installed here. */
+function withoutPromClient(database: string): string {
+  const hook = `export async function resolve(name, context, next) {
+    if (name === 'prom-client') throw Object.assign(new Error('Cannot find package'), { code: 'ERR_MODULE_NOT_FOUND' })
+    return next(name, context)
+  }`
+  return `
+    import { register } from 'node:module'
+    register(${JSON.stringify(`data:text/javascript,${encodeURIComponent(hook)}`)})
+    const { default: workerCoordination } = await import(${JSON.stringify(import.meta.resolve('../../plugin/index.js'))})
+    const { default: Fastify } = await import(${JSON.stringify(import.meta.resolve('fastify'))})
+    const app = Fastify()
+    await app.register(workerCoordination, { database: ${JSON.stringify(database)} })
+    const metrics = await app.inject('/coordination/metrics')
+    const health = await app.inject('/coordination/health')
+    await app.close()
+    process.stdout.write(JSON.stringify({ metrics: metrics.json(), health: health.statusCode }))
+  `
+}

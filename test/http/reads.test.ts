@@ -1,0 +1,370 @@
+/** What can be read, over every database: status, lists, single things, tags, pages. */
+import type { FastifyInstance } from 'fastify'
+import t from 'tap'
+import { eachDatabase } from '../support/databases.js'
+import { eventually } from '../support/eventually.js'
+import { threeWorkers, untilAborted, useApp } from './application.js'
+
+const isoTime = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
+
+t.test('everything can be read', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const app = await useApp(t, { url, workers: threeWorkers })
+    const { coordination } = app
+    await allHeld(app)
+    const id = coordination.nodeId ?? ''
+    const self = { id, name: 'n1', cluster: 'c1' }
+    const lease = await coordination.acquire('by-hand')
+
+    await t.test('GET /status', async (t) => {
+      const reply = await app.inject('/coordination/status')
+      t.equal(reply.statusCode, 200)
+      t.equal(reply.headers['content-type'], 'application/json; charset=utf-8')
+      t.equal(reply.headers['cache-control'], 'no-store')
+      t.match(reply.json(), {
+        now: isoTime,
+        revision: Number,
+        namespace: 'default',
+        self: { ...self, state: 'running' },
+        counts: {
+          nodes: { active: 1, draining: 0, gone: 0 },
+          workers: { running: 3, paused: 0 },
+          leases: { held: 15, moving: 0, blocked: 0, unclaimed: 0, free: 0 },
+        },
+        capabilities: { actor: { id: 'mira', display: 'Mira' }, release: true },
+        timing: { ttlMs: 15_000, longestTtlMs: 15_000, blockWaitMs: 19_650 },
+      })
+      t.strictSame(reply.json().problems, [])
+    })
+
+    await t.test('GET /nodes', async (t) => {
+      const body = await read(app, '/nodes')
+      t.match(body, { now: isoTime, revision: Number, next: null, total: 1 })
+      t.match(body.items, [
+        { ...self, state: 'active', startedAt: isoTime, heartbeatAt: isoTime, goneAt: null },
+      ])
+      for (const query of ['state=active', 'cluster=c1', 'q=N1', 'state=active&cluster=c1&q=1'])
+        t.equal((await read(app, `/nodes?${query}`)).total, 1, query)
+      for (const query of ['state=gone', 'cluster=c2', 'q=n2'])
+        t.equal((await read(app, `/nodes?${query}`)).total, 0, query)
+      const one = await read(app, `/nodes/${id}`)
+      t.match(one, { ...self, watcher: true, workers: ['c1/indexing', 'global/data', 'global/consumer'] })
+      t.equal(one.leases.length, 15)
+    })
+
+    await t.test('GET /workers', async (t) => {
+      const body = await read(app, '/workers')
+      t.strictSame(keysOf(body.items), ['c1/indexing', 'global/consumer', 'global/data'])
+      t.strictSame(keysOf((await read(app, '/workers?cluster=c1')).items), ['c1/indexing'])
+      t.strictSame(keysOf((await read(app, '/workers?q=DATA')).items), ['global/data'])
+      t.match(await read(app, '/workers/global:consumer'), {
+        key: 'global/consumer',
+        kind: 'partitioned',
+        slots: 12,
+        paused: false,
+        candidates: ['n1'],
+      })
+    })
+
+    await t.test('GET /leases', async (t) => {
+      t.equal((await read(app, '/leases')).total, 15)
+      const partitions = await read(app, '/leases?worker=global:consumer')
+      t.strictSame(
+        keysOf(partitions.items),
+        Array.from({ length: 12 }, (_, slot) => `global/consumer#${slot}`),
+        'in the order of their numbers',
+      )
+      for (const query of [
+        'worker=global/consumer',
+        'holder=n1&q=consumer',
+        `holder=${id}&q=consumer&state=held`,
+      ])
+        t.equal((await read(app, `/leases?${query}`)).total, 12, query)
+      for (const query of ['holder=n2', 'state=free', 'worker=global:nothing', 'q=%23%23'])
+        t.equal((await read(app, `/leases?${query}`)).total, 0, query)
+      t.match(await read(app, '/leases/global:by-hand'), {
+        key: 'global/by-hand',
+        worker: null,
+        state: 'held',
+        holder: self,
+        token: lease.token,
+        acquiredAt: isoTime,
+        cooldown: null,
+      })
+    })
+
+    await t.test('GET /leaders answers who leads with curl alone', async (t) => {
+      const leaders = await read(app, '/leaders')
+      t.strictSame(Object.keys(leaders), ['c1/indexing'])
+      t.match(leaders['c1/indexing'], { node: 'n1', cluster: 'c1', token: Number, sinceMs: Number })
+    })
+
+    await t.test('GET /leases/{key}/history and /explain', async (t) => {
+      const { items } = await read(app, '/leases/global:by-hand/history')
+      t.match(items, [{ holder: self, token: lease.token, from: isoTime, to: null, ended: null }])
+      const why = await read(app, '/leases/global:by-hand/explain')
+      t.match(why, {
+        key: 'global/by-hand',
+        reasons: [{ code: 'held', sentence: String }],
+        holder: { node: self },
+      })
+    })
+
+    await t.test('GET /assignments', async (t) => {
+      const { items } = await read(app, '/assignments')
+      t.strictSame(
+        items.map(({ worker, slots }: { worker: string; slots: unknown[] }) => [worker, slots.length]),
+        [
+          ['global/consumer', 12],
+          ['global/data', 1],
+        ],
+      )
+      t.match(await read(app, '/assignments/global:data'), {
+        kind: 'coordinated',
+        generation: 1,
+        slots: [{ slot: 0, key: 'global/data#0', state: 'owned', owner: self, target: self, token: Number }],
+      })
+    })
+
+    await t.test('GET /events: the latest, or what came after a place', async (t) => {
+      const latest = await read(app, '/events?limit=2')
+      t.match(latest.items[0], { type: 'lease.acquired', subject: 'global/by-hand', node: id, at: isoTime })
+      t.equal(latest.next, latest.items[0].id)
+      t.strictSame((await read(app, `/events?after=${latest.next}`)).items, [])
+      const after = await read(app, `/events?after=${latest.items[1].id}`)
+      t.strictSame(after.items, [latest.items[0]])
+      t.equal(after.next, latest.next)
+      await lease.release()
+      const news = await read(
+        app,
+        `/events?after=${latest.next}&type=lease.released,lease.lost&subject=global:by-hand`,
+      )
+      t.match(news.items, [{ type: 'lease.released', token: lease.token }])
+      t.equal(
+        (await app.inject('/coordination/events?after=0-0')).statusCode,
+        410,
+        'it has been cleared away',
+      )
+    })
+  }),
+)
+
+t.test('who has it already is answered 304, until something changes', async (t) => {
+  const app = await useApp(t, { workers: threeWorkers })
+  await allHeld(app)
+  const paths = [
+    '/status',
+    '/nodes',
+    `/nodes/${app.coordination.nodeId}`,
+    '/workers',
+    '/workers/global:data',
+    '/leases',
+    '/leases/global:data~0',
+    '/leaders',
+    '/assignments',
+    '/assignments/global:data',
+  ]
+  for (const path of paths) {
+    const first = await app.inject(`/coordination${path}`)
+    const tag = String(first.headers.etag)
+    const again = (headers: Record<string, string>) => app.inject({ url: `/coordination${path}`, headers })
+    for (const known of [tag, `"other", ${tag}`, `W/${tag.replace(/^W\//, '')}`, '*']) {
+      const second = await again({ 'if-none-match': known })
+      t.equal(second.statusCode, 304, `${path} ${known}`)
+      t.equal(second.headers.etag, tag, path)
+      t.equal(second.headers['cache-control'], 'no-store')
+      t.equal(second.body, '')
+    }
+    t.equal((await again({ 'if-none-match': '"other"' })).statusCode, 200, path)
+    const head = await app.inject({ method: 'HEAD', url: `/coordination${path}` })
+    t.equal(head.headers.etag, tag, `HEAD ${path}`)
+  }
+  const tags = async (): Promise<unknown[]> =>
+    Promise.all(paths.map(async (path) => (await app.inject(`/coordination${path}`)).headers.etag))
+  const before = await tags()
+  const reply = await app.inject({
+    method: 'PUT',
+    url: `/coordination/nodes/${app.coordination.nodeId}/drain`,
+    payload: { reason: 'a good one' },
+  })
+  t.equal(reply.statusCode, 202)
+  await eventually(async () => (await read(app, '/leases?state=free')).total === 14)
+  const after = await tags()
+  for (const [index, path] of paths.entries()) t.not(after[index], before[index], path)
+})
+
+t.test('the tag of a lease is its token, and tells when it is on its way to somebody else', async (t) => {
+  const stubborn = new AbortController()
+  const app = await useApp(t, {
+    workers: [{ name: 'stubborn', kind: 'single', scope: 'global', run: () => untilAborted(stubborn) }],
+  })
+  t.teardown(() => stubborn.abort())
+  const url = '/coordination/leases/global:stubborn'
+  await eventually(async () => (await app.inject(url)).json().state === 'held')
+  const held = await app.inject(url)
+  t.equal(held.headers.etag, `"${held.json().token}"`)
+  await app.inject({
+    method: 'PUT',
+    url: '/coordination/workers/global:stubborn/pause',
+    payload: { reason: 'test' },
+  })
+  const moving = await app.inject({ url, headers: { 'if-none-match': String(held.headers.etag) } })
+  t.equal(moving.statusCode, 200, 'not 304: it is not held as it was')
+  t.equal(moving.headers.etag, `"${held.json().token}-moving"`)
+})
+
+t.test('a list is read a page at a time, and each item is on one page', async (t) => {
+  const app = await useApp(t, { workers: threeWorkers })
+  await allHeld(app)
+  const seen: string[] = []
+  let cursor: string | null = null
+  do {
+    const suffix: string = cursor === null ? '' : `&cursor=${cursor}`
+    const page = await read(app, `/leases?limit=5${suffix}`)
+    t.equal(page.total, 14)
+    seen.push(...keysOf(page.items))
+    cursor = page.next
+  } while (cursor !== null)
+  t.strictSame(seen, keysOf((await read(app, '/leases?limit=500')).items))
+  t.equal(seen.length, 14)
+})
+
+t.test('a cursor that is not ours is refused', async (t) => {
+  const app = await useApp(t, { workers: threeWorkers })
+  await allHeld(app)
+  const { next } = await read(app, '/leases?limit=2')
+  const rows: [what: string, path: string][] = [
+    ['cut', `/leases?limit=2&cursor=${next.slice(0, -2)}`],
+    ['altered', `/leases?limit=2&cursor=${next.slice(0, -2)}AA`],
+    ['made up', '/leases?limit=2&cursor=abc'],
+    ['of another list', `/workers?cursor=${next}`],
+    ['narrowed down otherwise', `/leases?limit=2&q=data&cursor=${next}`],
+    ['empty', '/leases?cursor='],
+    ['too long', `/leases?cursor=${'a'.repeat(513)}`],
+    ['no text', '/leases?cursor=%00'],
+  ]
+  for (const [what, path] of rows) {
+    const reply = await app.inject(`/coordination${path}`)
+    t.equal(reply.statusCode, 400, what)
+    t.match(reply.json(), { type: /invalid-request$/ })
+  }
+})
+
+t.test('what is not as described is refused, and the answer says what it is', async (t) => {
+  const app = await useApp(t)
+  const rows: [path: string, error: RegExp][] = [
+    ['/status?verbose=1', /there is nothing called "verbose"/],
+    ['/nodes?state=asleep', /querystring\/state: must be one of "active", "draining", "gone"/],
+    ['/nodes?limit=0', /querystring\/limit: must be >= 1/],
+    ['/nodes?limit=501', /querystring\/limit: must be <= 500/],
+    ['/nodes?limit=ten', /querystring\/limit: must be integer/],
+    ['/nodes?limit=1&limit=2', /querystring\/limit: must be integer/],
+    ['/nodes?cluster=a%20b', /querystring\/cluster: must match pattern/],
+    ['/nodes?q=%00', /querystring\/q: must match pattern/],
+    ['/nodes?__proto__=1', /there is nothing called "__proto__"/],
+    ['/nodes/a%20b', /params\/id: must match pattern/],
+    ['/nodes/%00', /params\/id: must match pattern/],
+    ['/events?after=yesterday', /querystring\/after: must match pattern/],
+    ['/events?after=00-0', /querystring\/after/],
+    ['/events?type=%27', /querystring\/type: must match pattern/],
+    ['/leases/indexing', /names no key/],
+    ['/leases/%00', /names no key/],
+    ['/leases/__proto__', /names no key/],
+    ['/leases/global%2F__proto__', /names no key/],
+    ['/leases/..%2F..%2Fetc', /names no key/],
+    ['/leases/global:%3Cscript%3E', /names no key/],
+    ['/leases/global:x~y', /names no key/],
+    [`/leases/global:${'x'.repeat(101)}`, /names no key/],
+    ['/workers/global:x~1', /names no key/],
+  ]
+  for (const [path, error] of rows) {
+    const reply = await app.inject(`/coordination${path}`)
+    t.equal(reply.statusCode, 400, path)
+    t.equal(reply.headers['content-type'], 'application/problem+json; charset=utf-8', path)
+    t.match(reply.json(), { type: /invalid-request$/, status: 400, detail: error, instance: /^req-/ }, path)
+  }
+})
+
+t.test('what is not there is a 404', async (t) => {
+  const app = await useApp(t)
+  const paths = [
+    '/nodes/nobody',
+    '/workers/global:x',
+    '/leases/global:x',
+    '/leases/global:x/history',
+    '/leases/global:x/explain',
+    '/assignments/global:x',
+    '/nothing',
+    '/leases/global:x/nothing',
+  ]
+  for (const path of paths) {
+    const reply = await app.inject(`/coordination${path}`)
+    t.equal(reply.statusCode, 404, path)
+    t.match(reply.json(), { type: /not-found$/, status: 404 })
+  }
+})
+
+t.test('a key as long as keys can be is found', async (t) => {
+  const app = await useApp(t)
+  const name = `x${'y'.repeat(99)}`
+  const lease = await app.coordination.acquire(name, { scope: 'global' })
+  t.match(await read(app, `/leases/global:${name}`), { key: lease.key })
+  await lease.release()
+  const longest = `/leases/${name}:${name}~16383`
+  t.equal(
+    (await app.inject(`/coordination${longest}`)).statusCode,
+    404,
+    'and one that could be is looked for',
+  )
+})
+
+t.test('a database that is away is a 503 that does not say more', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const app = await useApp(t, { url, workers: threeWorkers })
+    await app.coordination.close()
+    const by = { 'if-match': '"1"' }
+    const replies = [
+      ...['/status', '/nodes', '/leases', '/leaders', '/assignments', '/events'].map((path) =>
+        app.inject(`/coordination${path}`),
+      ),
+      app.inject({
+        method: 'PUT',
+        url: '/coordination/workers/global:data/pause',
+        payload: { reason: 'test' },
+      }),
+      app.inject({
+        method: 'POST',
+        url: '/coordination/leases/global:data~0/release',
+        payload: { reason: 'test' },
+        headers: by,
+      }),
+    ]
+    for (const reply of await Promise.all(replies)) {
+      t.equal(reply.statusCode, 503)
+      t.equal(reply.headers['retry-after'], '1')
+      t.strictSame(reply.json(), {
+        type: 'urn:fastify-worker-coordination:problem:store-unavailable',
+        title: 'The database is away',
+        status: 503,
+        detail: 'The database did not answer. Try again.',
+        instance: reply.json().instance,
+        retryAfter: 1,
+      })
+    }
+  }),
+)
+
+async function allHeld(app: FastifyInstance): Promise<void> {
+  await eventually(async () => {
+    const { leases } = await app.coordination.status()
+    return leases.length >= 14 && leases.every(({ state }) => state === 'held')
+  })
+}
+
+async function read(app: FastifyInstance, path: string) {
+  return (await app.inject(`/coordination${path}`)).json()
+}
+
+function keysOf(items: readonly { readonly key: string }[]): string[] {
+  return items.map(({ key }) => key)
+}

@@ -1,0 +1,223 @@
+/**
+ * The routes under test in an application of their own, over a real database whose readings are counted, and clients
+ * that read streams as browsers do.
+ */
+import { once } from 'node:events'
+import { get, type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
+import ajvCompiler from '@fastify/ajv-compiler'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { systemClock } from '../../plugin/core/clock.js'
+import { Coordinator } from '../../plugin/core/coordinator.js'
+import { silentLog } from '../../plugin/core/log.js'
+import type { HeartbeatAnswer, Store } from '../../plugin/core/store.js'
+import { resolveTiming } from '../../plugin/core/timing.js'
+import type { WorkerDefinition } from '../../plugin/core/worker.js'
+import type { Authorize } from '../../plugin/http/access.js'
+import { type Dependencies, usualLimits } from '../../plugin/http/dependencies.js'
+import { Guard } from '../../plugin/http/guard.js'
+import { answerProblem } from '../../plugin/http/problems.js'
+import { SnapshotSource } from '../../plugin/http/snapshot.js'
+import type { StreamBodies } from '../../plugin/http/stream.js'
+import { openStore } from '../../plugin/stores/open.js'
+import type { Database, Lifetime } from '../support/databases.js'
+
+/** What the events of a stream carry here. */
+export const bodies: StreamBodies = {
+  snapshot: ({ namespace, revision, nodes, leases }) => ({ namespace, revision, nodes, leases }),
+  event: ({ revision, position, ...event }) => ({ id: `${revision}-${position}`, ...event }),
+  summary: ({ revision, nodes }) => ({ revision, counts: { nodes: nodes.length }, problems: 0 }),
+  now: ({ nowMs }) => new Date(nowMs).toISOString(),
+}
+
+export interface Room {
+  readonly app: FastifyInstance
+  readonly coordinator: Coordinator
+  /** How often which verb of the store was called. */
+  readonly calls: Map<string, number>
+  /** While set, every verb of the store fails with it. */
+  failure: Error | undefined
+  /** What the database's clock adds to its time in the answers to heartbeats. */
+  clockOffsetMs: number
+  /** Where it listens. */
+  readonly origin: string
+}
+
+/** The actor is whoever the header `x-user` names; nobody else may do anything. */
+export const byHeader: Authorize = ({ headers }) => {
+  const { 'x-user': id } = headers
+  return typeof id === 'string' && id !== 'stranger' && { id }
+}
+
+/** Starts a node, puts its routes below `/coordination` and listens. */
+export async function useRoom(
+  t: Lifetime,
+  { url }: Database,
+  register: (scope: FastifyInstance, deps: Dependencies) => unknown,
+  {
+    app = Fastify({ forceCloseConnections: false }),
+    authorize = byHeader as Authorize | undefined,
+    timing = resolveTiming({ ttlMs: 2_000 }),
+    workers = [] as WorkerDefinition[],
+  } = {},
+): Promise<Room> {
+  const calls = new Map<string, number>()
+  const weather: Weather = { failure: undefined, clockOffsetMs: 0 }
+  const opened = await openStore({
+    database: url,
+    namespace: 'default',
+    statementTimeoutMs: timing.statementTimeoutMs,
+    migrate: true,
+    push: false,
+    log: silentLog,
+  })
+  const settings = {
+    namespace: 'default',
+    identity: { node: 'n1', cluster: 'c1' },
+    timing,
+    labels: {},
+    version: null,
+    retention: { eventsForMs: 1e9, events: 10_000, goneNodesForMs: 1e9 },
+  }
+  const store = counting(opened, calls, weather)
+  const coordinator = new Coordinator(settings, store, systemClock, silentLog)
+  for (const worker of workers) coordinator.worker(worker)
+  const guard = new Guard({ authorize, access: {}, allowedOrigins: [], limits: usualLimits })
+  const source = new SnapshotSource(coordinator)
+  const deps = { coordinator, name: 'coordination', source, guard, limits: usualLimits }
+  app.register(
+    async (scope) => {
+      const customOptions = { coerceTypes: false, removeAdditional: false, useDefaults: false } as const
+      scope.setValidatorCompiler(ajvCompiler()({}, { customOptions }))
+      scope.setErrorHandler(answerProblem)
+      scope.addHook('preParsing', guard.check)
+      await register(scope, deps)
+    },
+    { prefix: '/coordination' },
+  )
+  t.teardown(async () => {
+    weather.failure = undefined
+    await app.close()
+    await coordinator.close()
+  })
+  await app.ready()
+  await coordinator.start()
+  const origin = await app.listen({ port: 0, host: '127.0.0.1' })
+  return Object.assign(weather, { app, coordinator, calls, origin })
+}
+
+/** A worker whose pass lasts as long as its authority. */
+export function untilAborted(name: string, more: Partial<WorkerDefinition> = {}): WorkerDefinition {
+  const run = ({ signal }: { signal: AbortSignal }): Promise<void> =>
+    new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+  return { name, kind: 'single', scope: 'global', run, ...more } as WorkerDefinition
+}
+
+/** One server-sent event. */
+export interface Frame {
+  readonly event: string
+  readonly id: string | undefined
+  readonly data: Record<string, unknown>
+}
+
+/** A client of a stream. */
+export interface Client {
+  readonly status: number
+  readonly headers: IncomingHttpHeaders
+  /** Everything that has come, comments and all. */
+  readonly text: string
+  readonly frames: readonly Frame[]
+  readonly ended: boolean
+  /** The id a browser would send when it comes again. */
+  readonly lastId: string | undefined
+  leave(): void
+}
+
+/** Connects, and resolves when the headers are there. It leaves when the test ends. */
+export async function watch(
+  t: Lifetime,
+  origin: string,
+  {
+    user = 'mira',
+    after,
+    pause = false,
+  }: { user?: string; after?: string | undefined; pause?: boolean } = {},
+): Promise<Client> {
+  const headers = { 'x-user': user, ...(after === undefined ? {} : { 'last-event-id': after }) }
+  const request = get(`${origin}/coordination/stream`, { headers, agent: false })
+  request.on('error', () => undefined)
+  t.teardown(() => request.destroy())
+  const [reply] = (await once(request, 'response')) as [IncomingMessage]
+  let text = ''
+  let ended = false
+  reply.setEncoding('utf8')
+  reply.on('error', () => undefined)
+  reply.once('close', () => {
+    ended = true
+  })
+  if (pause) reply.socket.pause()
+  else
+    reply.on('data', (chunk: string) => {
+      text += chunk
+    })
+  return {
+    status: reply.statusCode ?? 0,
+    headers: reply.headers,
+    get text() {
+      return text
+    },
+    get frames() {
+      return framesIn(text)
+    },
+    get ended() {
+      return ended
+    },
+    get lastId() {
+      return framesIn(text)
+        .map(({ id }) => id)
+        .filter((id) => id !== undefined)
+        .at(-1)
+    },
+    leave: () => void request.destroy(),
+  }
+}
+
+function framesIn(text: string): Frame[] {
+  const blocks = text.split('\n\n').slice(0, -1)
+  return blocks.flatMap((block) => {
+    const fields = new Map(
+      block.split('\n').map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 2)]),
+    )
+    const event = fields.get('event')
+    if (event === undefined) return []
+    return [{ event, id: fields.get('id'), data: JSON.parse(fields.get('data') ?? '{}') }]
+  })
+}
+
+/** What the database does to a room. */
+type Weather = Pick<Room, 'failure' | 'clockOffsetMs'>
+
+/** Counts the calls, and lets them fail when that is wished. */
+function counting(store: Store, calls: Map<string, number>, weather: Weather): Store {
+  return new Proxy(store, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name, target)
+      if (typeof value !== 'function') return value
+      return (...args: unknown[]): unknown => {
+        const verb = String(name)
+        calls.set(verb, (calls.get(verb) ?? 0) + 1)
+        if (weather.failure !== undefined && verb !== 'close' && verb !== 'listen')
+          return Promise.reject(weather.failure)
+        const answer: unknown = Reflect.apply(value, target, args)
+        return verb === 'heartbeat' ? later(answer as Promise<HeartbeatAnswer | undefined>, weather) : answer
+      }
+    },
+  })
+}
+
+async function later(
+  answer: Promise<HeartbeatAnswer | undefined>,
+  { clockOffsetMs }: Weather,
+): Promise<HeartbeatAnswer | undefined> {
+  const given = await answer
+  return given && { ...given, nowMs: given.nowMs + clockOffsetMs }
+}

@@ -1,0 +1,285 @@
+/** The routes as a whole: that each is guarded and described, and that they keep to themselves. */
+import { createServer, request } from 'node:http'
+import swagger from '@fastify/swagger'
+import Fastify, { type FastifyInstance, type RouteOptions } from 'fastify'
+import t from 'tap'
+import { actions } from '../../plugin/http/access.js'
+import { routes } from '../../plugin/http/routes.js'
+import workerCoordination from '../../plugin/index.js'
+import { useSqlite } from '../support/databases.js'
+import { eventually } from '../support/eventually.js'
+import { listening, mira, over, threeWorkers, useApp } from './application.js'
+
+t.test('every route names what it does, and none that alters something calls it reading', async (t) => {
+  const all = await routesOf(t)
+  t.ok(all.length > 25)
+  for (const { method, url, config } of all) {
+    const action = config?.coordinationAction
+    t.ok(action !== undefined && actions.includes(action), `${method} ${url}`)
+    t.equal(action === 'read', ['GET', 'HEAD'].includes(String(method)), `${method} ${url}: ${action}`)
+  }
+})
+
+t.test('a route that does not is refused when it is added', async (t) => {
+  const app = await useApp(t, { options: { http: false } })
+  const other = Fastify()
+  t.teardown(() => other.close())
+  other.register(async (scope) => {
+    await routes(scope, { coordinator: app.coordination, name: 'x' })
+    scope.get('/more', async () => 'unguarded')
+  })
+  await t.rejects(async () => other.ready(), { message: 'The route /more names no action' })
+})
+
+t.test('every route answers a stranger 403, and says nothing else', async (t) => {
+  const all = await routesOf(t)
+  const app = await useApp(t, { options: { authorize: () => false } })
+  for (const { method, url } of all) {
+    const path = url.replace(/:key.*?(?=\/|$)(\(.*?\))*/, 'c1:x').replace(':id', 'x')
+    const reply = await app.inject({ method: method as 'GET', url: path })
+    t.equal(reply.statusCode, 403, `${method} ${path}`)
+  }
+})
+
+t.test('every reply of every route is described, and so is each way to fail', async (t) => {
+  for (const { method, url, schema } of await routesOf(t)) {
+    if (url.endsWith('/stream') || url.includes('/health') || url.endsWith('/metrics')) continue
+    const responses = Object.keys((schema?.response ?? {}) as object)
+    const writes = !['GET', 'HEAD'].includes(String(method))
+    for (const status of ['400', '403', '500', '503', ...(writes ? ['413', '415', '429'] : [])])
+      t.ok(responses.includes(status), `${method} ${url}: ${status}`)
+    t.ok(
+      responses.some((status) => /^2/.test(status)),
+      `${method} ${url}`,
+    )
+  }
+})
+
+t.test("@fastify/swagger shows all of it in the application's document", async (t) => {
+  for (const version of ['3.0.3', '3.1.0']) {
+    const openapi = { openapi: version, info: { title: 'An application', version: '1.0.0' } }
+    const transform = (): never => {
+      throw new Error('Only schemas of another language')
+    }
+    const app = await useApp(t, { before: (app) => app.register(swagger, { openapi, transform }) })
+    const document = JSON.parse(JSON.stringify(app.swagger()))
+    const operations = Object.entries<Record<string, Operation>>(document.paths).flatMap(([path, methods]) =>
+      Object.values(methods).map((operation) => ({ path, ...operation })),
+    )
+    t.ok(operations.length > 20)
+    t.ok(document.paths['/coordination/leases/{key}/release'].post)
+    for (const { path, operationId, tags, summary, security } of operations) {
+      t.match(operationId, /^coordination[A-Z]/, path)
+      t.strictSame(tags, ['coordination'], path)
+      t.ok(summary, path)
+      t.equal(security, undefined, path)
+      for (const [, parameter] of path.matchAll(/\{(\w+)\}/g))
+        t.ok(['key', 'id'].includes(parameter ?? ''), path)
+    }
+    t.equal(new Set(operations.map(({ operationId }) => operationId)).size, operations.length)
+    const release = document.paths['/coordination/leases/{key}/release'].post
+    t.ok(release.responses['412'].content['application/problem+json'])
+    const { schema } = release.responses['200'].content['application/json']
+    const { previousHolder } = schema.properties
+    t.strictSame(
+      [previousHolder.type, previousHolder.nullable],
+      version === '3.1.0' ? [['object', 'null'], undefined] : ['object', true],
+    )
+  }
+})
+
+t.test('a security scheme is named in the document only when it is asked for', async (t) => {
+  const openapi = {
+    info: { title: 'An application', version: '1.0.0' },
+    components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } as const } },
+  }
+  const app = await useApp(t, {
+    before: (app) => app.register(swagger, { openapi }),
+    options: { authorize: mira, security: [{ bearer: [] }] },
+  })
+  const document = JSON.parse(JSON.stringify(app.swagger()))
+  for (const methods of Object.values<Record<string, Operation>>(document.paths))
+    for (const { security } of Object.values(methods)) t.strictSame(security, [{ bearer: [] }])
+})
+
+t.test(
+  "an application's own compilers, parsers, hooks and error handler are its own, and ours are ours",
+  async (t) => {
+    const app = await useApp(t, {
+      options: {},
+      before: (app) => {
+        app.setValidatorCompiler<unknown>(({ schema }) => {
+          if (schema !== 'theirs') throw new Error('Only schemas of another language')
+          return () => ({ value: { theirs: true } })
+        })
+        app.setSerializerCompiler<unknown>(({ schema }) => {
+          if (schema !== 'theirs') throw new Error('Only schemas of another language')
+          return () => '"theirs"'
+        })
+        app.setErrorHandler((_error, _request, reply) => reply.code(418).send())
+        app.addContentTypeParser('application/json', { parseAs: 'string' }, async () => 'parsed by them')
+        app.post(
+          '/theirs',
+          { schema: { body: 'theirs', response: { 200: 'theirs' } } },
+          async ({ body }) => body,
+        )
+        app.post('/text', async ({ body }) => ({ body }))
+        app.get('/broken', async () => {
+          throw new Error('broken')
+        })
+      },
+    })
+    t.equal((await app.inject('/coordination/status')).statusCode, 200)
+    t.equal((await app.inject('/coordination/status?x=1')).statusCode, 400)
+    t.equal((await app.inject({ method: 'POST', url: '/theirs', payload: {} })).body, '"theirs"')
+    const headers = { 'content-type': 'text/plain' }
+    t.match((await app.inject({ method: 'POST', url: '/text', payload: 'x', headers })).json(), { body: 'x' })
+    t.equal((await app.inject('/broken')).statusCode, 418)
+    const stranger = { url: '/broken', remoteAddress: '10.0.0.7' }
+    t.equal((await app.inject(stranger)).statusCode, 418, 'not guarded by us')
+    t.match((await app.inject('/nothing')).json(), { statusCode: 404, error: 'Not Found' })
+  },
+)
+
+t.test('a failure of ours is a 500 whose cause is in the log only', async (t) => {
+  const lines: string[] = []
+  const stream = { write: (line: string) => void lines.push(line) }
+  const app = await useApp(t, { app: Fastify({ logger: { level: 'error', stream } }) })
+  app.coordination.operator.snapshot = () => Promise.reject(new Error('a secret'))
+  const reply = await app.inject('/coordination/status')
+  t.equal(reply.statusCode, 500)
+  t.match(reply.json(), { type: /internal-error$/, instance: /^req-/ })
+  t.notMatch(reply.body, 'secret')
+  t.match(lines.join(''), 'a secret')
+})
+
+t.test('an overloaded application still lets those in who came to help', async (t) => {
+  const overloaded = async (app: FastifyInstance): Promise<void> => {
+    app.addHook('onRequest', async (request, reply) => {
+      const { pressureHandler: handler } = request.routeOptions.config as { pressureHandler?: () => unknown }
+      if (handler === undefined) return reply.code(503).send()
+      return handler() as undefined
+    })
+  }
+  const app = await useApp(t, { before: overloaded })
+  t.equal((await app.inject('/coordination/leases')).statusCode, 503)
+  const url = '/coordination/workers/global:x/pause'
+  t.equal((await app.inject({ method: 'PUT', url, payload: { reason: 'test' } })).statusCode, 404)
+})
+
+t.test('what the application and its plugins refuse keeps its status', async (t) => {
+  for (const status of [401, 402, 429, 503]) {
+    const app = await useApp(t, {
+      before: (app) =>
+        app.addHook('onRequest', async (_request, reply) => {
+          reply.header('www-authenticate', 'Basic')
+          throw Object.assign(new Error('refused by them'), { statusCode: status })
+        }),
+    })
+    const reply = await app.inject('/coordination/status')
+    t.equal(reply.statusCode, status)
+    t.equal(reply.headers['www-authenticate'], 'Basic')
+    t.match(reply.json(), { type: 'about:blank', status })
+    t.equal(reply.body.includes('refused by them'), status < 500)
+  }
+})
+
+t.test('http: false mounts nothing', async (t) => {
+  const app = await useApp(t, { options: { http: false } })
+  t.equal((await app.inject('/coordination/status')).statusCode, 404)
+})
+
+t.test('the prefix is that of the option, below that of the scope it is registered in', async (t) => {
+  const { url } = await useSqlite(t)
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(
+    async (scope) => {
+      const identity = { node: 'n1', cluster: 'c1' }
+      await scope.register(workerCoordination, { database: url, identity, prefix: '/work/leases' })
+    },
+    { prefix: '/api' },
+  )
+  t.equal((await app.inject('/api/work/leases/status')).statusCode, 200)
+})
+
+t.test('the log level of the routes can be their own', async (t) => {
+  const lines: string[] = []
+  const stream = { write: (line: string) => void lines.push(line) }
+  const app = await useApp(t, {
+    app: Fastify({ logger: { level: 'info', stream } }),
+    options: { logLevel: 'warn' },
+  })
+  await app.inject('/coordination/status')
+  t.notMatch(lines.join(''), '/coordination/status')
+  t.match(lines.join(''), 'coordination is connected', 'the engine still reports')
+})
+
+t.test('behind a proxy that decodes paths, keys with ":" and "~" arrive as they were meant', async (t) => {
+  const app = await useApp(t, { workers: threeWorkers })
+  await eventually(() => app.coordination.isHeld('consumer'))
+  const origin = await listening(app)
+  const proxy = createServer((incoming, outgoing) => {
+    const path = decodeURIComponent(incoming.url ?? '/').replaceAll('#', '%23')
+    const { method, headers } = incoming
+    const passed = request(`${origin}${path}`, { method, headers }, (answer) => {
+      outgoing.writeHead(answer.statusCode ?? 0, answer.headers)
+      answer.pipe(outgoing)
+    })
+    incoming.pipe(passed)
+  })
+  await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => proxy.close())
+  const address = proxy.address()
+  if (address === null || typeof address === 'string') throw new Error('No port')
+  const through = `http://127.0.0.1:${address.port}`
+  const status = async (at: string, key: string) =>
+    (await over(at, { path: `/coordination/leases/${key}` })).status
+  for (const key of ['global:consumer~3', 'global%3Aconsumer%7E3', 'c1:indexing']) {
+    t.equal(await status(origin, key), 200, key)
+    t.equal(await status(through, key), 200, `${key} through the proxy`)
+  }
+  t.equal(await status(origin, 'global%2Fconsumer%233'), 200, 'one percent-encoded segment')
+  t.equal(await status(through, 'global%2Fconsumer%233'), 404, 'which such a proxy takes apart')
+})
+
+t.test('mounted in a server that has read the body already, nothing waits for it', async (t) => {
+  const app = await useApp(t)
+  const server = createServer((incoming, outgoing) => {
+    const parts: Buffer[] = []
+    incoming.on('data', (part: Buffer) => parts.push(part))
+    incoming.on('end', () => {
+      const text = Buffer.concat(parts).toString()
+      Object.assign(incoming, { body: text === '' ? {} : JSON.parse(text) })
+      setImmediate(() => app.routing(incoming, outgoing))
+    })
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => server.close())
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('No port')
+  const put = (body: object) =>
+    over(`http://127.0.0.1:${address.port}`, {
+      method: 'PUT',
+      path: '/coordination/workers/global:x/pause',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(body, null, 1),
+    })
+  t.equal((await put({ reason: 'a good one' })).status, 404, 'it is read, and there is no such worker')
+  t.equal((await put({ reason: 'ab' })).status, 400)
+  t.equal((await put({ reason: 'x'.repeat(5_000) })).status, 413)
+})
+
+interface Operation {
+  readonly operationId: string
+  readonly tags: string[]
+  readonly summary: string
+  readonly security?: unknown
+}
+
+/** As Fastify was told of them. */
+async function routesOf(t: Parameters<typeof useApp>[0]): Promise<RouteOptions[]> {
+  const all: RouteOptions[] = []
+  await useApp(t, { before: (app) => app.addHook('onRoute', (route) => void all.push(route)) })
+  return all
+}

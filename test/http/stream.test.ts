@@ -1,0 +1,519 @@
+/** Streams over real sockets and real databases: what they tell, what they cost, and how they end. */
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { get } from 'node:http'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { promisify } from 'node:util'
+import BetterSqlite from 'better-sqlite3'
+import t, { type Test } from 'tap'
+import { StoreError } from '../../plugin/core/errors.js'
+import { silentLog } from '../../plugin/core/log.js'
+import { resolveTiming } from '../../plugin/core/timing.js'
+import { registerStream, type StreamPace } from '../../plugin/http/stream.js'
+import { openStore } from '../../plugin/stores/open.js'
+import { NodeProcess } from '../process/processes.js'
+import { type Database, eachDatabase, useSqlite } from '../support/databases.js'
+import { eventually } from '../support/eventually.js'
+import { bodies, byHeader, type Client, type Frame, type Room, untilAborted, useRoom, watch } from './room.js'
+
+const by = { actor: 'ops', reason: 'a good one' }
+const key = 'global/month-close'
+const calm = resolveTiming({})
+
+t.test('a viewer is shown everything, and from then on what happens', (t) =>
+  eachDatabase(t, async (t, database) => {
+    const room = await useStream(t, database)
+    const viewer = await watch(t, room.origin)
+    t.equal(viewer.status, 200)
+    t.match(viewer.headers, {
+      'content-type': 'text/event-stream',
+      'cache-control': 'no-cache, no-transform',
+      'x-accel-buffering': 'no',
+      connection: 'close',
+    })
+    const [first] = await framesOf(viewer, 1)
+    t.match(first, { event: 'snapshot', id: /^\d+-\d+$/, data: { namespace: 'default', revision: Number } })
+    t.match(viewer.text, /^retry: \d+\n\n/)
+
+    await room.coordinator.operator.pause(key, by)
+    const events = await eventsOf(viewer, 'worker.paused')
+    t.match(
+      events.find(({ type }) => type === 'worker.paused'),
+      { subject: key, ...by },
+    )
+    const changed = await eventually(() => viewer.frames.find(({ event }) => event === 'change'))
+    t.match(changed, {
+      id: undefined,
+      data: { now: String, revision: Number, counts: Object, problems: Number },
+    })
+    t.ok(Number(changed?.data.revision) > Number(first?.data.revision))
+    t.strictSame([...new Set(ids(viewer))], ids(viewer), 'no place comes twice')
+  }),
+)
+
+t.test('one reading is for all who come, and one loop for all who watch', async (t) => {
+  const still = await useStream(t, await useSqlite(t), { everyMs: 3_600_000 })
+  const before = reads(still)
+  const viewers = await Promise.all(users(20).map((user) => watch(t, still.origin, { user })))
+  for (const viewer of viewers) await framesOf(viewer, 1)
+  t.ok(reads(still) - before <= 3, `${reads(still) - before} readings for 20 viewers`)
+
+  const busy = await useStream(t, await useSqlite(t), { everyMs: 20 })
+  const watching = await Promise.all(users(20).map((user) => watch(t, busy.origin, { user })))
+  for (const viewer of watching) await framesOf(viewer, 1)
+  const from = { reads: reads(busy), atMs: performance.now() }
+  await eventually(() => reads(busy) - from.reads >= 3)
+  await busy.coordinator.operator.pause(key, by)
+  for (const viewer of watching) await eventsOf(viewer, 'worker.paused')
+  const most = (performance.now() - from.atMs) / 20
+  t.ok(
+    reads(busy) - from.reads <= 2 * most + 4,
+    `${reads(busy) - from.reads} readings, ${Math.ceil(most)} rounds`,
+  )
+
+  for (const viewer of watching) viewer.leave()
+  await eventually(async () => (await connections(busy)) === 0)
+  await eventually(async () => {
+    const count = reads(busy)
+    await delay(300)
+    return reads(busy) === count
+  })
+  t.pass('nothing is read while nobody watches')
+  t.match(
+    await framesOf(await watch(t, busy.origin), 1),
+    [{ event: 'snapshot' }],
+    'who comes later is shown how it is',
+  )
+})
+
+t.test('who comes back is told what was missed, once each and in order', (t) =>
+  eachDatabase(t, async (t, database) => {
+    const room = await useStream(t, database)
+    const { operator } = room.coordinator
+    const first = await watch(t, room.origin)
+    await framesOf(first, 1)
+    await operator.pause(key, by)
+    await eventsOf(first, 'worker.paused')
+    const after = first.lastId
+    first.leave()
+    for (const _ of [1, 2, 3]) {
+      await operator.resume(key, by)
+      await operator.pause(key, by)
+    }
+    const second = await watch(t, room.origin, { after })
+    await eventually(() => types(second).filter((type) => type === 'worker.paused').length >= 3)
+    t.strictSame(
+      types(second).filter((type) => type.startsWith('worker.')),
+      [1, 2, 3].flatMap(() => ['worker.resumed', 'worker.paused']),
+    )
+    await eventually(() => second.frames.some(({ event }) => event === 'change'))
+    t.notOk(second.frames.some(({ event }) => event === 'snapshot' || event === 'reset'))
+
+    const third = await watch(t, room.origin, { after: second.lastId })
+    t.match(await framesOf(third, 1), [{ event: 'change' }], 'nothing was missed')
+    const all = await operator.events({ limit: 1_000 })
+    t.strictSame(
+      [...new Set([...ids(first), ...ids(second)])],
+      all
+        .map(({ revision, position }) => `${revision}-${position}`)
+        .filter((id) => ids(first).concat(ids(second)).includes(id))
+        .reverse(),
+    )
+  }),
+)
+
+t.test('where what was missed cannot be told it says so, and shows everything anew', (t) =>
+  eachDatabase(t, async (t, database) => {
+    const room = await useStream(t, database)
+    const first = await watch(t, room.origin)
+    await framesOf(first, 1)
+    for (const after of ['nonsense', '999999999-0', '0-0', '1-999', `1-${'9'.repeat(200)}`]) {
+      const viewer = await watch(t, room.origin, { user: after.slice(0, 20), after })
+      const frames = await framesOf(viewer, 2)
+      t.strictSame(
+        frames.slice(0, 2).map(({ event }) => event),
+        ['reset', 'snapshot'],
+        after.slice(0, 20),
+      )
+      t.match(frames[1]?.id, /^\d+-\d+$/)
+      viewer.leave()
+    }
+    const after = first.lastId
+    await room.coordinator.operator.pause(key, by)
+    await eventsOf(first, 'worker.paused')
+    first.leave()
+    await prune(database)
+    const late = await watch(t, room.origin, { after })
+    t.strictSame(
+      (await framesOf(late, 2)).slice(0, 2).map(({ event }) => event),
+      ['reset', 'snapshot'],
+    )
+  }),
+)
+
+t.test('a database that was set back is shown anew to those who watch', async (t) => {
+  const database = await useSqlite(t)
+  const room = await useStream(t, database)
+  const viewer = await watch(t, room.origin)
+  await framesOf(viewer, 1)
+  const file = new BetterSqlite(database.path)
+  file.prepare('update coordination_meta set revision = 1').run()
+  file.close()
+  await eventually(() => viewer.frames.some(({ event }) => event === 'reset'))
+  const at = viewer.frames.findIndex(({ event }) => event === 'reset')
+  await framesOf(viewer, at + 2)
+  t.match(viewer.frames[at + 1], { event: 'snapshot', data: { revision: 1 } })
+})
+
+t.test('of 60 streams 50 are served, and of one actor 4; who leaves makes room', async (t) => {
+  const room = await useStream(t, await useSqlite(t))
+  const viewers = await Promise.all(users(60, 3).map((user) => watch(t, room.origin, { user })))
+  const served = viewers.filter(({ status }) => status === 200)
+  const refused = viewers.filter(({ status }) => status === 503)
+  t.equal(served.length, 50)
+  t.equal(refused.length, 10)
+  for (const { headers } of refused) {
+    t.match(headers, { 'content-type': /^application\/problem\+json/, 'retry-after': '10' })
+  }
+  for (const viewer of served) viewer.leave()
+  await eventually(() => isAnswered(t, room, 200))
+
+  const other = await useStream(t, await useSqlite(t))
+  const own = []
+  for (const _ of [1, 2, 3, 4]) own.push(await watch(t, other.origin, { user: 'mira' }))
+  t.strictSame(
+    own.map(({ status }) => status),
+    [200, 200, 200, 200],
+  )
+  const fifth = await watch(t, other.origin, { user: 'mira' })
+  t.equal(fifth.status, 429)
+  await eventually(() => fifth.text)
+  t.match(JSON.parse(fifth.text), { status: 429, retryAfter: 10 })
+  t.equal((await watch(t, other.origin, { user: 'ben' })).status, 200, 'others are not kept out')
+  own[0]?.leave()
+  await eventually(async () => (await watch(t, other.origin, { user: 'mira' })).status === 200)
+})
+
+t.test('who may not read gets no stream, and nothing else is served there', async (t) => {
+  const room = await useStream(t, await useSqlite(t))
+  t.equal((await watch(t, room.origin, { user: 'stranger' })).status, 403)
+  t.equal(
+    (await fetch(`${room.origin}/coordination/stream?x=1`, { headers: { 'x-user': 'mira' } })).status,
+    400,
+  )
+  const head = await fetch(`${room.origin}/coordination/stream`, {
+    method: 'HEAD',
+    headers: { 'x-user': 'mira' },
+  })
+  t.equal(head.status, 404)
+})
+
+t.test('nobody watches for long who may not any more', async (t) => {
+  let may = true
+  const authorize: typeof byHeader = (request, action) => may && byHeader(request, action)
+  const room = await useStream(t, await useSqlite(t), { everyMs: 20, lifeMs: 400 }, { authorize })
+  const viewer = await watch(t, room.origin)
+  await framesOf(viewer, 1)
+  await eventually(() => viewer.ended)
+  const again = await watch(t, room.origin, { after: viewer.lastId })
+  t.equal(again.status, 200, 'who still may goes on where it was')
+  t.not((await framesOf(again, 1))[0]?.event, 'reset')
+  may = false
+  await eventually(() => again.ended)
+  t.equal((await watch(t, room.origin, { after: viewer.lastId })).status, 403)
+})
+
+t.test('a reader that is too slow is disconnected, and keeps nobody else from anything', async (t) => {
+  const room = await useStream(t, await useSqlite(t), { everyMs: 20 })
+  const slow = await watch(t, room.origin, { user: 'slow', pause: true })
+  const quick = await watch(t, room.origin, { user: 'quick' })
+  t.equal(slow.status, 200)
+  await framesOf(quick, 1)
+  t.equal(await connections(room), 2)
+  const reason = 'x'.repeat(500_000)
+  for (let times = 0; (await connections(room)) === 2; times++) {
+    if (times > 200) throw new Error('it is still served')
+    await room.coordinator.operator[times % 2 === 0 ? 'pause' : 'resume'](key, { actor: 'ops', reason })
+    await eventually(() => types(quick).filter((type) => type.startsWith('worker.')).length > times)
+  }
+  t.notOk(quick.ended)
+  t.ok(process.memoryUsage().arrayBuffers < 200_000_000)
+})
+
+t.test('a reader that takes nothing for a while is disconnected, however little there was', async (t) => {
+  const pace = { everyMs: 20, stuckMs: 300, unreadBytes: 1e9 }
+  const room = await useStream(t, await useSqlite(t), pace)
+  const slow = await watch(t, room.origin, { pause: true })
+  t.equal(slow.status, 200)
+  const reason = 'x'.repeat(1_000_000)
+  for (let times = 0; times < 40 && (await connections(room)) === 1; times++) {
+    await room.coordinator.operator[times % 2 === 0 ? 'pause' : 'resume'](key, { actor: 'ops', reason })
+  }
+  await eventually(async () => (await connections(room)) === 0)
+  t.pass('it is gone')
+})
+
+t.test('a quiet stream is kept alive by comments', async (t) => {
+  const room = await useStream(t, await useSqlite(t), { everyMs: 20, heartbeatMs: 50 })
+  const viewer = await watch(t, room.origin)
+  await eventually(() => viewer.text.match(/^:$/gm)?.length === 3)
+  t.notMatch(viewer.frames[0], undefined)
+})
+
+t.test('close() ends every stream, also of those who do not read, and waits for nobody', (t) =>
+  eachDatabase(t, async (t, database) => {
+    const room = await useStream(t, database, { everyMs: 20 })
+    const viewers = await Promise.all(users(8).map((user) => watch(t, room.origin, { user })))
+    await watch(t, room.origin, { user: 'slow', pause: true })
+    const reason = 'x'.repeat(200_000)
+    for (const action of ['pause', 'resume', 'pause'] as const)
+      await room.coordinator.operator[action](key, { actor: 'ops', reason })
+    await eventually(() => viewers.every((viewer) => types(viewer).includes('worker.resumed')))
+    const closed = room.app.close().then(() => 'closed')
+    t.equal(await Promise.race([closed, delay(20_000, 'hangs', { ref: false })]), 'closed')
+    await eventually(() => viewers.every(({ ended }) => ended))
+    await room.app.close()
+  }),
+)
+
+t.test('a coordinator that was closed by itself ends the streams', async (t) => {
+  const room = await useStream(t, await useSqlite(t), { everyMs: 20 })
+  const viewer = await watch(t, room.origin)
+  await framesOf(viewer, 1)
+  await room.coordinator.close()
+  await eventually(() => viewer.ended)
+  t.equal((await watch(t, room.origin)).status, 503)
+})
+
+t.test('while the database is away streams stay open, and go on when it is back', async (t) => {
+  const room = await useStream(t, await useSqlite(t), { everyMs: 20 })
+  const viewer = await watch(t, room.origin)
+  await framesOf(viewer, 1)
+  room.failure = new StoreError('It is away.', 'none')
+  await eventually(() => isAnswered(t, room, 503))
+  room.failure = undefined
+  await room.coordinator.operator.pause(key, by)
+  await eventsOf(viewer, 'worker.paused')
+  t.notOk(viewer.ended)
+  t.equal(viewer.frames.filter(({ event }) => event === 'snapshot').length, 1)
+})
+
+t.test('a leader that dies is seen to be gone, and then its successor', (t) =>
+  eachDatabase(t, async (t, database) => {
+    const timing = resolveTiming({ ttlMs: 2_000 })
+    const leader = await NodeProcess.start(t, {
+      database: database.url,
+      namespace: 'default',
+      node: 'n0',
+      cluster: 'c1',
+      timing,
+      workers: [{ name: 'month-close', kind: 'single', scope: 'global' }],
+    })
+    await leader.heard('worked')
+    const room = await useStream(t, database, { everyMs: 100 }, { timing })
+    const viewer = await watch(t, room.origin)
+    await framesOf(viewer, 1)
+    await leader.kill()
+    await eventually(() =>
+      viewer.frames.find(({ data }) => data.type === 'node.gone' && data.subject === leader.id),
+    )
+    await eventually(() => happened(viewer, 'lease.acquired', key))
+    const seen = viewer.frames.map(({ data }) => `${data.type} ${data.subject}`)
+    const order = [`node.gone ${leader.id}`, `lease.lost ${key}`, `lease.acquired ${key}`].map((what) =>
+      seen.indexOf(what),
+    )
+    t.strictSame(
+      order,
+      [...order].sort((a, b) => a - b),
+    )
+    t.ok(order.every((at) => at >= 0))
+    await eventually(() => viewer.frames.some(({ event }) => event === 'change'))
+  }),
+)
+
+const nginx = await promisify(execFile)('nginx', ['-v']).then(
+  () => true,
+  () => false,
+)
+
+t.test(
+  'a reverse proxy that buffers passes it on at once',
+  nginx ? {} : { skip: 'there is no nginx on this machine (Debian: apt-get install nginx-light)' },
+  async (t) => {
+    const room = await useStream(t, await useSqlite(t), {}, { register: withBufferedStream })
+    const front = await useNginx(t, room.origin)
+    const buffered = get(`${front}/buffered`, { agent: false })
+    buffered.on('error', () => undefined)
+    t.teardown(() => buffered.destroy())
+    let arrived = ''
+    buffered.on('response', (reply) =>
+      reply.on('data', (chunk) => {
+        arrived += chunk
+      }),
+    )
+    const viewer = await watch(t, front)
+    t.equal(viewer.status, 200)
+    await framesOf(viewer, 1)
+    await room.coordinator.operator.pause(key, by)
+    await eventsOf(viewer, 'worker.paused')
+    t.equal(arrived, '', 'what does not ask for it is kept back by this very proxy')
+    viewer.leave()
+    t.match(await framesOf(await watch(t, front, { after: viewer.lastId }), 1), [{ event: 'change' }])
+    t.equal(
+      await Promise.race([room.app.close().then(() => 'closed'), delay(20_000, 'hangs', { ref: false })]),
+      'closed',
+    )
+  },
+)
+
+/** A node that leads `global/month-close`, and its stream. */
+async function useStream(
+  t: Test,
+  database: Database,
+  pace: Partial<StreamPace> = {},
+  {
+    timing = calm,
+    authorize = byHeader,
+    register = () => undefined,
+  }: { timing?: typeof calm; authorize?: typeof byHeader; register?: (scope: Room['app']) => void } = {},
+): Promise<Room> {
+  const room = await useRoom(
+    t,
+    database,
+    (scope, deps) => {
+      register(scope)
+      registerStream(scope, { ...deps, bodies, pace: { everyMs: 50, ...pace } })
+    },
+    { timing, authorize, workers: [untilAborted('month-close')] },
+  )
+  await eventually(async () =>
+    (await room.coordinator.status()).leases.some(({ state, target }) => state === 'held' && target !== null),
+  )
+  return room
+}
+
+/** A stream that says nothing of buffers, to see that the proxy has some. */
+function withBufferedStream(scope: Room['app']): void {
+  const open = new Set<{ destroy(): void }>()
+  scope.get('/buffered', async (_request, reply) => {
+    reply.hijack()
+    reply.raw.writeHead(200, { 'content-type': 'text/event-stream' })
+    reply.raw.write('data: anything\n\n')
+    open.add(reply.raw)
+  })
+  scope.addHook('preClose', async () => {
+    for (const raw of open) raw.destroy()
+  })
+}
+
+/** An instance of the test's own, with a place of its own for everything. */
+async function useNginx(t: Test, origin: string): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'coordination-nginx-'))
+  const port = await freePort()
+  const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
+    (name) => `${name}_temp_path ${folder}/${name};`,
+  )
+  await writeFile(
+    join(folder, 'nginx.conf'),
+    `daemon off; master_process off; pid ${folder}/pid; error_log ${folder}/error.log;
+     events {}
+     http {
+       access_log off; ${paths.join(' ')}
+       server {
+         listen 127.0.0.1:${port};
+         location / { proxy_pass ${origin}; proxy_buffering on; proxy_set_header Host $host; }
+         location /buffered { proxy_pass ${origin}/coordination/buffered; proxy_set_header x-user mira; }
+       }
+     }`,
+  )
+  const child = spawn('nginx', [
+    '-p',
+    folder,
+    '-e',
+    join(folder, 'error.log'),
+    '-c',
+    join(folder, 'nginx.conf'),
+  ])
+  t.teardown(async () => {
+    if (child.exitCode === null) {
+      child.kill('SIGTERM')
+      await once(child, 'exit')
+    }
+    await rm(folder, { recursive: true, force: true })
+  })
+  const front = `http://127.0.0.1:${port}`
+  await eventually(async () => (await fetch(`${front}/`)).status === 404)
+  return front
+}
+
+async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, '127.0.0.1')
+  await once(probe, 'listening')
+  const address = probe.address()
+  probe.close()
+  await once(probe, 'close')
+  if (address === null || typeof address === 'string') throw new Error('No port was given')
+  return address.port
+}
+
+/** Everything in the audit trail is cleared away. */
+async function prune({ url }: Database): Promise<void> {
+  const options = {
+    namespace: 'default',
+    statementTimeoutMs: 5_000,
+    migrate: false,
+    push: false,
+    log: silentLog,
+  }
+  const store = await openStore({ database: url, ...options })
+  await store.prune({ eventsForMs: 0, events: 0, goneNodesForMs: 1e9 })
+  await store.close()
+}
+
+/** Whether one who comes now is answered like this. */
+async function isAnswered(t: Test, { origin }: Room, status: number): Promise<boolean> {
+  const viewer = await watch(t, origin, { user: 'late' })
+  viewer.leave()
+  return viewer.status === status
+}
+
+/** Many, of whom each watches `each` streams. */
+function users(count: number, each = 4): string[] {
+  return Array.from({ length: count }, (_, at) => `user-${Math.floor(at / each)}`)
+}
+
+function reads({ calls }: Room): number {
+  return (calls.get('snapshot') ?? 0) + (calls.get('events') ?? 0)
+}
+
+function connections({ app }: Room): Promise<number> {
+  return promisify(app.server.getConnections.bind(app.server))()
+}
+
+async function framesOf(viewer: Client, count: number): Promise<readonly Frame[]> {
+  return eventually(() => (viewer.frames.length >= count ? viewer.frames : undefined), {
+    until: `${count} events have come; there were: ${viewer.text.slice(0, 500)}`,
+  }) as Promise<readonly Frame[]>
+}
+
+/** The events of the audit trail that have come, once there is one of this type. */
+async function eventsOf(viewer: Client, type: string): Promise<Frame['data'][]> {
+  await eventually(() => types(viewer).includes(type), { until: `${type} has come` })
+  return viewer.frames.filter(({ event }) => event === 'event').map(({ data }) => data)
+}
+
+function types({ frames }: Client): string[] {
+  return frames.filter(({ event }) => event === 'event').map(({ data }) => data.type as string)
+}
+
+function happened({ frames }: Client, type: string, subject: string): boolean {
+  return frames.some(({ data }) => data.type === type && data.subject === subject)
+}
+
+function ids({ frames }: Client): string[] {
+  return frames.flatMap(({ event, id }) => (event === 'event' && id !== undefined ? [id] : []))
+}

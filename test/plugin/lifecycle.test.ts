@@ -1,0 +1,361 @@
+/** What registering, starting and closing promise, with real databases and without a listening server. */
+import { execFile } from 'node:child_process'
+import { readdirSync, readlinkSync } from 'node:fs'
+import { promisify } from 'node:util'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { Client } from 'pg'
+import t from 'tap'
+import { deferred } from '../../plugin/core/loop.js'
+import workerCoordination, {
+  CoordinationError,
+  type Coordinator,
+  createCoordinator,
+  type WorkerCoordinationOptions,
+} from '../../plugin/index.js'
+import { type Database, eachDatabase, useSqlite } from '../support/databases.js'
+import { eventually } from '../support/eventually.js'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    billing: Coordinator
+  }
+}
+
+const identity = { node: 'n1', cluster: 'c1' }
+
+t.test(
+  'registering connects, migrates and decorates; ready starts; close hands over and leaves nothing',
+  (t) =>
+    eachDatabase(t, async (t, database) => {
+      const app = Fastify()
+      await app.register(workerCoordination, { database: database.url, identity })
+      t.equal(app.coordination.state, 'idle', 'nothing runs before the application is ready')
+      const tokens: number[] = []
+      const working = deferred()
+      app.coordination.worker({
+        name: 'indexing',
+        kind: 'single',
+        scope: 'cluster',
+        async run({ lease, signal }) {
+          tokens.push(lease.token)
+          working.resolve()
+          await aborted(signal)
+        },
+      })
+      await app.ready()
+      t.equal(app.coordination.state, 'running')
+      await working.promise
+      t.ok(app.coordination.isHeld('indexing'))
+      await app.close()
+      t.equal(app.coordination.state, 'closed')
+      t.equal(tokens.length, 1)
+      await eventually(async () => (await connectionsTo(database)) === 0)
+
+      const next = await createCoordinator({ database: database.url, identity })
+      t.teardown(() => next.close())
+      const { nodes, leases } = await next.status()
+      t.strictSame(
+        nodes.map(({ name, state }) => ({ name, state })),
+        [{ name: 'n1', state: 'gone' }],
+      )
+      t.match(leases, [{ key: 'c1/indexing', holder: null, token: tokens[0] }])
+    }),
+)
+
+t.test('an application can be registered with twice, under two names', async (t) => {
+  const { url } = await useSqlite(t)
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(workerCoordination, { database: url, identity, namespace: 'one' })
+  await app.register(workerCoordination, {
+    database: url,
+    identity,
+    namespace: 'two',
+    decorateAs: 'billing',
+    prefix: '/billing',
+  })
+  await app.ready()
+  t.equal(app.coordination.settings.namespace, 'one')
+  t.equal(app.billing.settings.namespace, 'two')
+  for (const [path, namespace] of Object.entries({ '/coordination': 'one', '/billing': 'two' })) {
+    const reply = await app.inject(`${path}/status`)
+    t.match(reply.json(), { namespace, self: { name: 'n1' }, counts: { nodes: { active: 1 } } })
+  }
+})
+
+t.test('a taken decorator is refused before anything is opened, and the way out is named', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  app.decorate('coordination', 'mine' as never)
+  const error = await refusal(app, { database: nowhere, identity })
+  t.equal(error.code, 'WCO_DECORATOR_TAKEN')
+  t.match(error.message, '"coordination"')
+  t.match(error.message, '`decorateAs`')
+})
+
+t.test('bad options are refused before anything is opened', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  const error = await refusal(app, { database: nowhere, identity, ttlMs: 10, http: 1 } as never)
+  t.equal(error.code, 'WCO_OPTIONS')
+  t.match(error.message, 'ttlMs: ')
+  t.match(error.message, 'http: ')
+})
+
+t.test('an unreachable database is an error that names neither password nor driver text', async (t) => {
+  const rows: Record<string, string> = {
+    'nobody listens': nowhere,
+    'no such folder': 'sqlite:/no/such/folder/coordination.db',
+  }
+  for (const [what, database] of Object.entries(rows)) {
+    const app = Fastify()
+    const error = await refusal(app, { database, identity })
+    t.equal(error.code, 'WCO_STORE', what)
+    t.match(error.message, /^[A-Z].*\.$/s, `a sentence: ${error.message}`)
+    t.notMatch(error.message, 'hunter2')
+    await app.close()
+  }
+})
+
+t.test('a database that says nothing is given up on in time, with the reason', async (t) => {
+  const { createServer } = await import('node:net')
+  const silent = createServer((socket) => socket.on('error', () => undefined).resume())
+  await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => silent.close())
+  const address = silent.address()
+  if (address === null || typeof address === 'string') throw new Error('No port')
+  const app = Fastify({ pluginTimeout: 1_000 })
+  t.teardown(() => app.close())
+  const error = await refusal(app, {
+    database: `postgres://app:hunter2@127.0.0.1:${address.port}/app`,
+    identity,
+  })
+  t.equal(error.code, 'WCO_STORE')
+  t.match(error.message, '`pluginTimeout`')
+})
+
+t.test('when the boot fails after the database was opened, closing the application closes it', (t) =>
+  eachDatabase(t, async (t, database) => {
+    const app = Fastify()
+    app.register(workerCoordination, { database: database.url, identity })
+    app.register(async () => {
+      throw new Error('another plugin')
+    })
+    await t.rejects(async () => app.ready(), { message: 'another plugin' })
+    await app.close()
+    await eventually(async () => (await connectionsTo(database)) === 0)
+  }),
+)
+
+t.test('when our own registration fails late, closing the application closes the database', async (t) => {
+  const database = await useSqlite(t)
+  const app = Fastify()
+  app.get('/coordination/status', async () => 'mine')
+  await t.rejects(async () => app.register(workerCoordination, { database: database.url, identity }), {
+    code: 'FST_ERR_DUPLICATED_ROUTE',
+  })
+  await app.close()
+  t.equal(await connectionsTo(database), 0)
+})
+
+t.test('an application that is closed before it was ready leaves nothing', (t) =>
+  eachDatabase(t, async (t, database) => {
+    const app = Fastify()
+    await app.register(workerCoordination, { database: database.url, identity })
+    await app.close()
+    t.equal(app.coordination.state, 'closed')
+    await eventually(async () => (await connectionsTo(database)) === 0)
+  }),
+)
+
+t.test('closing during the start is harmless, and nothing keeps the process alive', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const program = `
+      import Fastify from ${JSON.stringify(import.meta.resolve('fastify'))}
+      import workerCoordination from ${JSON.stringify(import.meta.resolve('../../plugin/index.js'))}
+      const app = Fastify()
+      await app.register(workerCoordination, ${JSON.stringify({ database: url, identity })})
+      const started = app.coordination.start()
+      await Promise.all([app.ready(), started, app.close(), app.coordination.close()])
+      await app.coordination.close()
+      console.log(app.coordination.state)`
+    const { stdout } = await promisify(execFile)(
+      process.execPath,
+      ['--input-type=module', '--eval', program],
+      {
+        timeout: 60_000,
+      },
+    )
+    t.equal(stdout.trim(), 'closed')
+  }),
+)
+
+t.test('starting twice and closing twice are harmless', (t) =>
+  eachDatabase(t, async (t, database) => {
+    const coordinator = await createCoordinator({ database: database.url, identity })
+    await Promise.all([coordinator.start(), coordinator.start()])
+    const { nodes } = await coordinator.status()
+    t.equal(nodes.filter(({ state }) => state === 'active').length, 1, 'one node, not two')
+    await Promise.all([coordinator.close(), coordinator.close()])
+    await coordinator.close()
+    await t.rejects(coordinator.start(), { code: 'WCO_NOT_RUNNING' })
+  }),
+)
+
+t.test('autoStart: false waits to be told', async (t) => {
+  const { url } = await useSqlite(t)
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(workerCoordination, { database: url, identity, autoStart: false })
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  t.equal(app.coordination.state, 'idle')
+  const reply = await app.inject('/coordination/status')
+  t.match(
+    reply.json(),
+    { self: { state: 'idle', id: null }, counts: { nodes: { active: 0 } } },
+    'the status can be asked all the same',
+  )
+  await app.coordination.start()
+  t.equal(app.coordination.state, 'running')
+})
+
+t.test("autoStart: 'listen' starts once the server listens, and not before", async (t) => {
+  const { url } = await useSqlite(t)
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(workerCoordination, { database: url, identity, autoStart: 'listen' })
+  await app.ready()
+  t.equal(app.coordination.state, 'idle')
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  await eventually(() => app.coordination.state === 'running')
+})
+
+t.test('leases are handed over before onClose, for which a kept-alive connection may make us wait', (t) =>
+  eachDatabase(t, async (t, database) => {
+    const other = await createCoordinator({ database: database.url, identity: { node: 'n2', cluster: 'c1' } })
+    t.teardown(() => other.close())
+    await other.start()
+    const app = Fastify()
+    await app.register(workerCoordination, { database: database.url, identity })
+    let tokenBeforeOurs: number | undefined
+    // Hooks of this name run in reverse order: this one before that of the plugin.
+    app.addHook('onClose', async () => {
+      const next = await other.acquire('report')
+      tokenBeforeOurs = next.token
+      await next.release()
+    })
+    await app.ready()
+    const lease = await app.coordination.acquire('report')
+    lease.signal.addEventListener('abort', () => void lease.release())
+    await app.close()
+    t.type(tokenBeforeOurs, 'number')
+  }),
+)
+
+t.test('a pass that is slow to settle makes close wait, and is no error', async (t) => {
+  const { url } = await useSqlite(t)
+  const app = Fastify({ pluginTimeout: 500 })
+  await app.register(workerCoordination, { database: url, identity })
+  const working = deferred()
+  const release = deferred()
+  let settled = false
+  app.coordination.worker({
+    name: 'stubborn',
+    kind: 'single',
+    scope: 'global',
+    async run() {
+      working.resolve()
+      await release.promise
+      settled = true
+    },
+  })
+  // That this hook runs at all shows that `preClose` did not wait for the pass, which it ends.
+  app.addHook('onClose', async () => release.resolve())
+  await app.ready()
+  await working.promise
+  await app.close()
+  t.ok(settled)
+  t.equal(app.coordination.state, 'closed')
+})
+
+t.test('createCoordinator leaves nothing open when it fails midway', async (t) => {
+  const database = await useSqlite(t)
+  const log = { debug: fail, info: fail, warn: fail, error: fail }
+  await t.rejects(createCoordinator({ database: database.url, identity, log }), {
+    message: 'the log is full',
+  })
+  t.equal(await connectionsTo(database), 0)
+})
+
+t.test('the log says at the beginning what the chosen durations mean', async (t) => {
+  const { url } = await useSqlite(t)
+  const lines: object[] = []
+  const note = (fields: object, message: string): void => void lines.push({ ...fields, message })
+  const log = { debug: note, info: note, warn: note, error: note }
+  const coordinator = await createCoordinator({ database: url, identity, log, ttlMs: 15_000 })
+  t.teardown(() => coordinator.close())
+  t.match(lines[0], {
+    message: 'coordination is connected',
+    node: 'n1',
+    cluster: 'c1',
+    namespace: 'default',
+    dialect: 'sqlite',
+    ttlMs: 15_000,
+    toleratedOutageMs: Number,
+    toleratedStallMs: Number,
+    takeoverAfterCrashMs: Number,
+    takeoverAfterStopMs: Number,
+  })
+})
+
+/** Port 1 answers nobody. */
+const nowhere = 'postgres://app:hunter2@127.0.0.1:1/app'
+
+async function refusal(app: FastifyInstance, options: WorkerCoordinationOptions): Promise<CoordinationError> {
+  try {
+    await app.register(workerCoordination, options)
+  } catch (error) {
+    if (error instanceof CoordinationError) return error
+    throw error
+  }
+  throw new Error('It was registered')
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+}
+
+function fail(): never {
+  throw new Error('the log is full')
+}
+
+/** How many connections to this database are open: on the server, or in this process to the file. */
+async function connectionsTo({ dialect, url }: Database): Promise<number> {
+  if (dialect === 'sqlite') return openFiles().filter((path) => path === url.slice('sqlite:'.length)).length
+  const client = new Client({ connectionString: url })
+  await client.connect()
+  try {
+    const { rows } = await client.query<{ count: number }>(
+      `select count(*)::int as count from pg_stat_activity
+       where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()`,
+    )
+    return rows[0]?.count ?? 0
+  } finally {
+    await client.end()
+  }
+}
+
+/** Where the system does not tell, none. */
+function openFiles(): string[] {
+  try {
+    return readdirSync('/proc/self/fd').flatMap((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`)
+      } catch {
+        return []
+      }
+    })
+  } catch {
+    return []
+  }
+}

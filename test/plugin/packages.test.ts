@@ -1,0 +1,87 @@
+/**
+ * What must be installed for what, tried in copies of the compiled package beside which some packages are
+ * missing.
+ */
+import { execFile } from 'node:child_process'
+import { cp, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import t, { type Test } from 'tap'
+
+const program = `
+import Fastify from 'fastify'
+import workerCoordination from './build/plugin/index.js'
+const app = Fastify()
+const options = { database: process.argv[2], identity: { node: 'n1', cluster: 'c1' } }
+try {
+  await app.register(workerCoordination, options)
+  await app.ready()
+  console.log(app.coordination.state)
+} catch (error) {
+  console.log(error.code, error.message)
+} finally {
+  await app.close()
+}
+`
+
+const programWithoutFastify = `
+import { createCoordinator } from './build/plugin/coordinator.js'
+const coordinator = await createCoordinator({ database: process.argv[2], identity: { node: 'n1', cluster: 'c1' } })
+await coordinator.start()
+console.log(coordinator.state)
+await coordinator.close()
+`
+
+t.test('a missing driver is an error at registration that says what to install', async (t) => {
+  const rows: [driver: string, database: string, install: RegExp][] = [
+    ['pg', 'postgres://127.0.0.1:1/app', /npm install pg/],
+    ['better-sqlite3', 'sqlite::memory:', /npm install better-sqlite3/],
+  ]
+  for (const [driver, database, install] of rows) {
+    const said = await run(t, [driver], program, database)
+    t.match(said, /^WCO_DRIVER_MISSING /, driver)
+    t.match(said, install)
+  }
+})
+
+t.test('the driver of a database that is not used need not be there', async (t) => {
+  t.equal(await run(t, ['pg'], program, 'sqlite::memory:'), 'running')
+  t.match(await run(t, ['better-sqlite3'], program, 'postgres://127.0.0.1:1/app'), /^WCO_STORE /)
+})
+
+t.test('without Fastify nothing of Fastify need be there', async (t) => {
+  const missing = ['pg', 'fastify', 'fastify-plugin', '@fastify']
+  t.equal(await run(t, missing, programWithoutFastify, 'sqlite::memory:'), 'running')
+})
+
+/** What a program prints that runs where these packages are not installed. */
+async function run(t: Test, missing: readonly string[], program: string, database: string): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'coordination-packages-'))
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  await installWithout(missing, folder)
+  await writeFile(join(folder, 'program.mjs'), program)
+  const { stdout } = await promisify(execFile)(process.execPath, ['program.mjs', database], { cwd: folder })
+  return stdout.trim()
+}
+
+/** Our own code is copied, because Node looks for packages where a file really is; packages are only linked. */
+async function installWithout(missing: readonly string[], folder: string): Promise<void> {
+  const compiled = fileURLToPath(new URL('../../plugin', import.meta.url))
+  await cp(compiled, join(folder, 'build', 'plugin'), { recursive: true })
+  await writeFile(join(folder, 'package.json'), '{ "type": "module" }')
+  const packages = await installedPackages()
+  await symlink(join(dirname(packages), 'migrations'), join(folder, 'migrations'))
+  await mkdir(join(folder, 'node_modules'))
+  for (const name of await readdir(packages)) {
+    if (!missing.includes(name)) await symlink(join(packages, name), join(folder, 'node_modules', name))
+  }
+}
+
+/** The folder `node_modules` of the project. */
+async function installedPackages(): Promise<string> {
+  const [folder] = fileURLToPath(import.meta.resolve('drizzle-orm')).split('drizzle-orm')
+  if (folder === undefined) throw new Error('Where are the packages?')
+  return folder.replace(/\/$/, '')
+}
