@@ -31,6 +31,7 @@ declare global {
   const sqliteDb: import('drizzle-orm/better-sqlite3').BetterSQLite3Database
   const localReports: typeof localReportsTable
   const report: { total: number }
+  function isOperator(request: import('fastify').FastifyRequest): boolean
   function reindex(options: { signal: AbortSignal }): Promise<void>
   function rebuild(options: { signal: AbortSignal }): Promise<void>
   function monthIsOver(): Promise<boolean>
