@@ -17,6 +17,7 @@ import {
   trueUnlessSaid,
 } from './coordinator-options.js'
 import type { Access, Authorize } from './http/access.js'
+import type { MetricsRegistry } from './http/metrics.js'
 import type { Security } from './http/routes.js'
 
 export * from './coordinator-options.js'
@@ -39,8 +40,16 @@ export interface WorkerCoordinationOptions extends Omit<CoordinatorOptions, 'log
   allowedOrigins?: readonly string[] | undefined
   /** Security requirements of the routes in the OpenAPI document, say `[{ bearer: [] }]`. Default: none. */
   security?: Security | undefined
+  /** A registry of the application's own for the metrics, besides the one behind `/metrics`. Default: none. */
+  metrics?: MetricsOptions | undefined
   /** Level of the log lines about requests to these routes. Default: the application's. */
   logLevel?: RequestLogLevel
+}
+
+/** See {@link WorkerCoordinationOptions.metrics}. */
+export interface MetricsOptions {
+  /** A `Registry` of prom-client's. */
+  readonly registry?: MetricsRegistry | undefined
 }
 
 /** See {@link WorkerCoordinationOptions.autoStart}. */
@@ -59,6 +68,7 @@ export interface PluginConfig extends CoordinatorConfig {
   readonly access: Access
   readonly allowedOrigins: readonly string[]
   readonly security: Security | undefined
+  readonly metrics: MetricsOptions
   readonly logLevel: RequestLogLevel | undefined
 }
 
@@ -109,6 +119,12 @@ export const pluginOptions = {
     check: expecting('a list of objects like { bearer: [] }', isListOf(isSecurityRequirement)),
     about: 'Security requirements of the routes in the OpenAPI document.',
   },
+  metrics: {
+    default: {},
+    unit: null,
+    check: expecting("an object like { registry }, with a registry of prom-client's", isMetrics),
+    about: 'A registry of the application for the metrics.',
+  },
   logLevel: {
     ...oneOf('fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'),
     default: undefined,
@@ -134,6 +150,7 @@ export async function readPluginOptions(given: WorkerCoordinationOptions): Promi
     access: Object.freeze({ ...(given.access ?? pluginOptions.access.default) }),
     allowedOrigins: Object.freeze([...(given.allowedOrigins ?? pluginOptions.allowedOrigins.default)]),
     security: given.security,
+    metrics: Object.freeze({ ...(given.metrics ?? pluginOptions.metrics.default) }),
     logLevel: given.logLevel,
   })
 }
@@ -151,6 +168,19 @@ function isAccess(value: unknown): boolean {
   const { read, allowedHosts = [], ...unknown }: { read?: unknown; allowedHosts?: unknown } = value
   const known = (read === undefined || read === 'public') && Object.keys(unknown).length === 0
   return known && isListOf(isHostName)(allowedHosts)
+}
+
+function isMetrics(value: unknown): boolean {
+  if (!isObject(value)) return false
+  const { registry, ...unknown }: { registry?: unknown } = value
+  return Object.keys(unknown).length === 0 && (registry === undefined || isRegistry(registry))
+}
+
+function isRegistry(value: unknown): boolean {
+  if (!isObject(value)) return false
+  return ['registerMetric', 'removeSingleMetric'].every(
+    (name) => typeof Reflect.get(value, name) === 'function',
+  )
 }
 
 function isListOf(accepts: (value: unknown) => boolean): (value: unknown) => boolean {

@@ -47,7 +47,7 @@ async function coordinate(app: FastifyInstance, options: WorkerCoordinationOptio
 }
 
 function mount(app: FastifyInstance, coordinator: Coordinator, config: PluginConfig): PromiseLike<unknown> {
-  const { prefix, decorateAs: name, logLevel, authorize, access, allowedOrigins, security } = config
+  const { prefix, decorateAs: name, logLevel, authorize, access, allowedOrigins, security, metrics } = config
   return app.register(routes, {
     coordinator,
     name,
@@ -55,6 +55,7 @@ function mount(app: FastifyInstance, coordinator: Coordinator, config: PluginCon
     access,
     allowedOrigins,
     security,
+    registry: metrics.registry,
     prefix,
     ...(logLevel === undefined ? {} : { logLevel }),
   })

@@ -56,6 +56,14 @@ t.test('one wrong option is one sentence that says what was expected and what ca
     [{ prefix: '/:id' }, 'prefix: expected a path like "/coordination", got "/:id".'],
     [{ authorize: true }, 'authorize: expected a function, got true.'],
     [
+      { metrics: { registry: {} } },
+      "metrics: expected an object like { registry }, with a registry of prom-client's, got an object.",
+    ],
+    [
+      { metrics: { prefix: 'app_' } },
+      "metrics: expected an object like { registry }, with a registry of prom-client's, got an object.",
+    ],
+    [
       { access: { read: 'everybody' } },
       'access: expected an object like { read: "public", allowedHosts: ["coordination.example"] }, got an object.',
     ],
@@ -203,6 +211,7 @@ t.test('what is left out, or undefined, is filled in from the table', async (t) 
       access: {},
       allowedOrigins: [],
       security: undefined,
+      metrics: {},
       logLevel: undefined,
     })
   }

@@ -115,6 +115,15 @@ export class Requests {
     for (const request of [...this.#byKey.values()].flat()) if (!request.wait) this.giveUp(request, error)
   }
 
+  /** Those who only try, while this node is given nothing. */
+  declineTries(): void {
+    for (const request of [...this.#byKey.values()].flat()) {
+      if (request.wait) continue
+      this.#drop(request)
+      request.answer.resolve(undefined)
+    }
+  }
+
   /** A new session stands in no queue. */
   forgetAsked(): void {
     for (const request of [...this.#byKey.values()].flat()) request.asked = false

@@ -73,6 +73,10 @@ class Comparison {
   }
 
   agenda(): Agenda {
+    // From the first sight of it, whether or not this node could claim yet.
+    for (const lease of this.#in.view.leases)
+      if (lease.blockedNode !== this.#in.node && isBlocked(lease, (id) => this.#in.view.gone.has(id)))
+        this.#hasStoodForBlockWait(lease)
     for (const lease of this.#in.view.leases) {
       if (lease.holder === this.#in.node) this.#compareHeld(lease)
       else this.#compareUnheld(lease)
@@ -90,6 +94,7 @@ class Comparison {
       replan: this.#replan,
       waived: this.#waived,
       longestTtlMs: this.#in.longestTtlMs,
+      identity: this.#in.view.serverIdentity,
     }
     return { wishes, dueInMs: this.#dueInMs }
   }
@@ -133,15 +138,21 @@ class Comparison {
 
   /**
    * A node that stands for a coordinated worker and has no share of it, say because it cooled down,
-   * asks for a new plan after a while.
+   * asks for a new plan after a while; and so it does for a share that nobody is meant to have, because a
+   * fence stood in the way of the last plan.
    */
   #compareShares(): void {
     const { view, node, runners, mayClaim } = this.#in
     if (!mayClaim || view.state !== 'active') return
     for (const worker of view.workers) {
       if (worker.kind !== 'coordinated' || worker.paused || !runners.has(worker.key)) continue
+      // Work of an earlier term goes on: no share could be claimed.
+      if (this.#holdings.all().some((each) => each.worker === worker.key && each.ended !== undefined))
+        continue
       const leases = view.leases.filter((lease) => lease.worker === worker.key)
-      if (leases.some((lease) => lease.target === node)) continue
+      const inUse = leases.filter((lease) => lease.slot < worker.slots)
+      if (inUse.every(({ target }) => target !== null) && inUse.some(({ target }) => target === node))
+        continue
       const coolsForMs = Math.max(0, ...leases.map((lease) => this.#coolsForMs(lease)))
       const waitMs = Math.max(coolsForMs, this.#timing.ttlMs)
       if (this.#overdue(`share:${worker.key}`, waitMs)) this.#replan.push(worker.key)
@@ -192,13 +203,16 @@ class Comparison {
   #mayPassBlocks(leases: readonly LeaseRow[]): boolean {
     const { view } = this.#in
     const blocked = leases.filter((lease) => isBlocked(lease, (node) => view.gone.has(node)))
-    const waitMs = this.#in.blockWaitMs
-    const passed = blocked.filter((lease) =>
-      this.#overdue(`block:${lease.key}@${lease.blockedToken}`, waitMs),
-    )
+    const passed = blocked.filter((lease) => this.#hasStoodForBlockWait(lease))
     if (passed.length < blocked.length) return false
     this.#waived.push(...passed.map((lease) => ({ key: lease.key, token: lease.blockedToken ?? 0 })))
     return true
+  }
+
+  /** Told apart by servers too: another one may have forgotten that the same block was lifted in between. */
+  #hasStoodForBlockWait({ key, blockedToken }: LeaseRow): boolean {
+    const { view, blockWaitMs } = this.#in
+    return this.#overdue(`block:${key}@${blockedToken} ${view.serverIdentity}`, blockWaitMs)
   }
 
   /** Whether this has been so for `waitMs` by this node's own clock; else it is looked at again then. */

@@ -9,7 +9,7 @@ import { barrierOpen, Draft, freshLease, vacated } from './draft.js'
 import { CoordinationError, type EndReason } from './errors.js'
 import { slotKey } from './names.js'
 import { freeIfAbandoned, type Held, isFree, isWaived, noteNodes, replan, sortOut } from './rules.js'
-import type { Change, Kind, LockedLease, NewNode, Scope, WorkerRow } from './store.js'
+import type { Change, Kind, LeaseRow, LockedLease, NewNode, Scope, WorkerRow } from './store.js'
 import { nextToken } from './token.js'
 
 /** A worker as a node registers it. */
@@ -41,6 +41,8 @@ export interface Wishes {
   readonly waived: readonly Held[]
   /** The longest ttl it reckoned with in waiting; a longer one that it did not know of makes the wait void. */
   readonly longestTtlMs: number
+  /** The server under which it waited: another one may have forgotten that a block was lifted in between. */
+  readonly identity: string
 }
 
 /**
@@ -108,8 +110,11 @@ export async function settle(change: Change, node: string, wishes: Wishes): Prom
   const refused = wishes.acquire
     .filter(({ key }) => (draft.lease(key)?.worker ?? null) !== null)
     .map(({ key }) => key)
-  if (change.session?.state === 'active') {
-    const waived = change.meta.longestTtlMs > wishes.longestTtlMs ? [] : wishes.waived
+  // Who asked may have got its connection only after a failover, and not know of it yet.
+  if (change.session?.state === 'active' && change.meta.identitySettled) {
+    const waited =
+      change.meta.longestTtlMs <= wishes.longestTtlMs && change.serverIdentity === wishes.identity
+    const waived = waited ? wishes.waived : []
     for (const key of wishes.claim) claim(draft, node, key, waived)
     for (const wish of wishes.acquire) {
       if (!refused.includes(wish.key)) await acquire(draft, node, wish, waived)
@@ -194,10 +199,12 @@ function layOutLeases(draft: Draft, declared: Declaration): void {
     if (lease === undefined) draft.add(freshLease(key, declared.key, slot))
     else if (lease.worker !== declared.key) draft.edit(key, { worker: declared.key, waiters: [] })
   }
-  if (declared.kind === 'coordinated') return
   const wanted = new Set(keys)
+  const isShare = (lease: LeaseRow): boolean =>
+    declared.kind === 'coordinated' && lease.key === slotKey(declared.key, lease.slot)
   for (const lease of draft.leasesOf(declared.key)) {
-    if (!wanted.has(lease.key)) draft.edit(lease.key, { worker: null, target: null, targetAtMs: null })
+    if (!wanted.has(lease.key) && !isShare(lease))
+      draft.edit(lease.key, { worker: null, target: null, targetAtMs: null })
   }
 }
 
@@ -216,9 +223,18 @@ function release(draft: Draft, node: string, wish: Wishes['release'][number]): b
   if (lease === undefined || lease.fenced || lease.holder !== node || lease.token !== wish.token) return false
   draft.edit(lease.key, vacated)
   draft.coolDown(lease.key, node, wish.cooldownMs ?? 0)
-  if (lease.target === node) draft.assign(lease.key, null)
+  if (lease.target === node && !isOutdated(draft, lease)) draft.assign(lease.key, null)
   draft.record({ type: 'lease.released', subject: lease.key, node, token: lease.token, reason: wish.reason })
   return true
+}
+
+/**
+ * A share of an older generation: its target is that of the new plan, which stands. Planned anew at each release,
+ * a plan for many nodes would begin as many generations.
+ */
+function isOutdated(draft: Draft, lease: LeaseRow): boolean {
+  const worker = lease.worker === null ? undefined : draft.worker(lease.worker)
+  return worker?.kind === 'coordinated' && lease.generation < worker.generation
 }
 
 function acknowledge(draft: Draft, node: string, block: Held): void {
@@ -247,6 +263,10 @@ function claim(draft: Draft, node: string, key: string, waived: readonly Held[])
   if (lease === undefined || worker === undefined || worker.paused || lease.target !== node) return
   if (!isFree(draft, lease, waived)) return
   if (worker.kind === 'coordinated') {
+    const fenced = draft
+      .leasesOf(worker.key)
+      .some((each) => each.fenced && each.holder !== null && each.generation < worker.generation)
+    if (fenced) return
     const open = barrierOpen(worker, draft.leasesOf(worker.key), draft.isGone, (each) =>
       isWaived(each, waived),
     )

@@ -265,8 +265,8 @@ export class Draft {
   }
 
   /**
-   * A healthy holder is never moved, unless it was asked to step down and another is to follow it; a
-   * target that still stands is kept.
+   * A healthy holder is never moved, unless another has been named to follow it; a target that still stands is
+   * kept.
    */
   #planSingle(worker: WorkerRow, candidates: readonly Candidate[]): void {
     const lease = this.lease(worker.key)
@@ -274,7 +274,7 @@ export class Draft {
     const cooling = this.cooling(lease)
     const stands = (node: string | null): node is string =>
       candidates.some((candidate) => candidate.id === node)
-    const current = [lease.holder, lease.target].filter(stands)
+    const current = [lease.target, lease.holder].filter(stands)
     const kept = current.find((node) => !cooling.has(node)) ?? current[0]
     this.assign(lease.key, kept ?? chooseSuccessor(lease.key, candidates, cooling) ?? null)
   }
@@ -290,6 +290,8 @@ export class Draft {
     const current = leases.slice(0, worker.slots).map((lease) => lease.target)
     const { shares, changed } = planShares(current, willing.length > 0 ? willing : candidates)
     if (!changed && shares.length === worker.slots) return
+    // Begun all the same, the plan would differ from the rows again at once, and generation follow generation.
+    if (leases.some((lease) => lease.fenced && lease.target !== (shares[lease.slot] ?? null))) return
     this.putWorker({ ...worker, generation: worker.generation + 1, slots: shares.length })
     const slots = Math.max(shares.length, leases.length)
     for (let slot = 0; slot < slots; slot++) {

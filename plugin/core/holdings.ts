@@ -52,6 +52,11 @@ export class Holdings {
     return this.#highestToken
   }
 
+  /** A token that may have been given to somebody. */
+  sawToken(token: number): void {
+    this.#highestToken = Math.max(this.#highestToken, token)
+  }
+
   /** All handles whose lease is held here or whose work has not settled. */
   all(): Holding[] {
     return [...this.#byKey.values()]
@@ -84,9 +89,7 @@ export class Holdings {
 
   /** Does at once what needs no change: ends handles that are not covered, begins those that are new. */
   follow(circumstances: Circumstances): void {
-    for (const lease of circumstances.view.leases) {
-      this.#highestToken = Math.max(this.#highestToken, lease.token)
-    }
+    for (const lease of circumstances.view.leases) this.sawToken(lease.token)
     this.#endUncovered(circumstances)
     for (const lease of circumstances.view.leases) {
       if (lease.holder === circumstances.node) this.#followHeld(lease, circumstances)
@@ -163,8 +166,9 @@ function reasonToEnd(lease: LeaseRow, { view, node, runners }: Circumstances): E
     if (worker.paused) return 'paused'
     if (lease.generation < worker.generation) return view.state === 'draining' ? 'draining' : 'reassigned'
   }
-  if (lease.target === node) return undefined
-  return view.state === 'draining' ? 'draining' : 'reassigned'
+  // Also what it is still meant to hold, because it was fenced when the others' plan was made.
+  if (view.state === 'draining') return 'draining'
+  return lease.target === node ? undefined : 'reassigned'
 }
 
 /**

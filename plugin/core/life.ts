@@ -30,6 +30,7 @@ import type {
   Store,
 } from './store.js'
 import { backoffMs, type Timing } from './timing.js'
+import { elapsedMs } from './trust.js'
 import { attend, bury, type Findings } from './upkeep.js'
 import type { Runner } from './worker.js'
 
@@ -50,7 +51,10 @@ export interface Surroundings {
   readonly runners: ReadonlyMap<string, Runner>
 }
 
-/** A wish that a change left undone, say because a user's transaction fences the lease, is made again after so long. */
+/**
+ * A wish that a change left undone, say because a user's transaction fences the lease, is made again after so long;
+ * news that comes sooner does not make it sooner.
+ */
 const undoneRetryMs = 250
 
 export class Life {
@@ -67,6 +71,8 @@ export class Life {
   /** Changes in which leases were asked for, with the server they were made under. */
   readonly #attempts = new Map<number, string>()
   #firstJoinSentAt: Reading | undefined
+  /** What the first try declared: it may be the one that was carried out. Whatever differs by now is registered later. */
+  #declaredAtJoin: Declaration[] | undefined
   #stopListening: () => void = () => undefined
   #view: OwnView | undefined
   #viewWanted = false
@@ -74,6 +80,7 @@ export class Life {
   readonly #refused = new Set<string>()
   #claiming = true
   #lastUndone = ''
+  #lastTriedAt: Reading = { monoMs: 0, bootMs: 0 }
   #lastDone = 0
   #failures = 0
 
@@ -134,7 +141,8 @@ export class Life {
    */
   async join(): Promise<boolean> {
     const { identity, labels, version, timing, clock } = this.#in
-    const declarations = this.#declarations()
+    this.#declaredAtJoin ??= this.#declarations()
+    const declarations = this.#declaredAtJoin
     const workers = declarations.map((declaration) => declaration.key)
     const node = {
       id: this.id,
@@ -146,7 +154,12 @@ export class Life {
       ttlMs: timing.ttlMs,
     }
     this.#firstJoinSentAt ??= clock.read()
-    const joined = await this.#change(this.#session.joinKey, (change) => join(change, node, declarations))
+    const joined = await this.#change(this.#session.joinKey, (change) =>
+      join(change, node, declarations),
+    ).catch((error: unknown) => {
+      if (!(error instanceof StoreError)) this.#declaredAtJoin = undefined
+      throw error
+    })
     if (joined.kind !== 'done' || joined.result === 'buried' || joined.view === undefined) return false
     this.#registered = workers
     this.#session.joined(joined.view, this.#firstJoinSentAt)
@@ -214,6 +227,7 @@ export class Life {
     if (graceLeftMs === 0) return this.#own((change) => settleIdentity(change, waitedFor))
     const registration = this.#registrationWanted()
     if (registration !== undefined) return this.#register(registration)
+    if (this.#view.state !== 'active') this.#in.requests.declineTries()
     const circumstances = this.#circumstances(this.#view)
     this.#in.holdings.follow(circumstances)
     const agenda = this.#planner.compare(circumstances)
@@ -244,11 +258,11 @@ export class Life {
 
   async #settle({ wishes, dueInMs }: Agenda): Promise<number | undefined> {
     const undone = JSON.stringify(wishes)
-    if (undone === this.#lastUndone) {
-      this.#lastUndone = ''
-      return earliest(undoneRetryMs, dueInMs)
-    }
+    const now = this.#in.clock.read()
+    const leftMs = undone === this.#lastUndone ? undoneRetryMs - elapsedMs(this.#lastTriedAt, now) : 0
+    if (leftMs > 0) return earliest(leftMs, dueInMs)
     this.#lastUndone = undone
+    this.#lastTriedAt = now
     const key = this.#session.nextOperation()
     this.#noteAttempt(key.operation, wishes)
     const asking = this.#in.requests.asking(wishes.acquire.map((wish) => wish.key))
@@ -306,8 +320,11 @@ export class Life {
     })
   }
 
-  #change<T>(key: SessionKey, work: (change: Change) => Promise<T>): Promise<Ordered<T>> {
-    return inOrder(this.#in.store, key, this.#in.holdings.highestToken, work)
+  async #change<T>(key: SessionKey, work: (change: Change) => Promise<T>): Promise<Ordered<T>> {
+    const { store, holdings } = this.#in
+    const changed = await inOrder(store, key, holdings.highestToken, work)
+    if (changed.kind === 'done') holdings.sawToken(changed.tokenFloor)
+    return changed
   }
 
   async #read(): Promise<void> {

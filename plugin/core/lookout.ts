@@ -165,14 +165,15 @@ export class Lookout {
   }
 }
 
-/** Free leases whose targets could claim them, and have not. */
+/** Free leases whose targets could claim them, and have not; also those whose revoked holder is to have them again. */
 function unclaimedTargets(look: Look): Map<string, string> {
   const isGone = (node: string): boolean => look.gone.has(node)
   const targets = new Map<string, string>()
   for (const lease of look.leases) {
     const free = lease.holder === null || isGone(lease.holder)
-    if (lease.target === null || !free || lease.holder === lease.target || isBlocked(lease, isGone)) continue
-    if (waitsAtBarrier(lease, look, isGone)) continue
+    if (lease.target === null || !free || lease.holder === lease.target) continue
+    const standsInItsOwnWay = lease.target === lease.blockedNode && !isGone(lease.target)
+    if (!standsInItsOwnWay && (isBlocked(lease, isGone) || waitsAtBarrier(lease, look, isGone))) continue
     targets.set(lease.key, `${lease.target}@${lease.revision}`)
   }
   return targets

@@ -10,7 +10,13 @@ export type Ordered<T> =
   | { readonly kind: 'new-server' }
   /** The session is gone, or has made a later change already. */
   | { readonly kind: 'no-session' }
-  | { readonly kind: 'done'; readonly result: T; readonly view: OwnView | undefined }
+  | {
+      readonly kind: 'done'
+      readonly result: T
+      readonly view: OwnView | undefined
+      /** Tokens up to here may have been given; the database may forget it. */
+      readonly tokenFloor: number
+    }
 
 /**
  * Runs one change for a session.
@@ -18,7 +24,8 @@ export type Ordered<T> =
  * A new server identity is recorded before anything else may happen under it, by a change that does
  * only that: acknowledged writes may be missing, so tokens leap ahead of all that may have been given.
  *
- * @param highestSeen the greatest token this process has ever seen; the database may have lost it.
+ * @param highestSeen the greatest token or floor this process has ever seen; the database may have lost it, and
+ *   with it the record of more than one server.
  */
 export async function inOrder<T>(
   store: Store,
@@ -37,7 +44,7 @@ export async function inOrder<T>(
     if (session !== undefined && !joining && change.session === undefined) return { kind: 'no-session' }
     const result = await work(change)
     const view = session === undefined ? undefined : await change.view(session.node)
-    return { kind: 'done', result, view }
+    return { kind: 'done', result, view, tokenFloor: change.meta.tokenFloor }
   })
   return changed.result
 }

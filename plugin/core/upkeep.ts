@@ -5,7 +5,7 @@
 import { barrierOpen, Draft } from './draft.js'
 import { nextAfter } from './plan.js'
 import { freeIfAbandoned, type Held, isFree, replan, sortOut, takeAway } from './rules.js'
-import type { Beat, Change } from './store.js'
+import type { Beat, Change, WorkerRow } from './store.js'
 
 /**
  * Declares nodes gone whose beats have stood still, if they still do. Answers those it buried.
@@ -55,7 +55,11 @@ export async function attend(change: Change, findings: Findings): Promise<void> 
   await draft.load({ workers: draft.leasesWhere(() => true).flatMap((lease) => lease.worker ?? []) })
   for (const key of findings.abandoned) freeIfAbandoned(draft, key)
   await replan(draft, findings.abandoned)
-  for (const { key, token } of findings.overdue) revokeOverdue(draft, key, token)
+  const revoked = findings.overdue.filter(({ key, token }) => revokeOverdue(draft, key, token))
+  await replan(
+    draft,
+    revoked.map(({ key }) => key),
+  )
   for (const { key, target } of findings.unclaimed) await passOver(draft, key, target)
   await draft.write()
 }
@@ -76,15 +80,20 @@ export async function pruneLeases(change: Change, keys: readonly string[]): Prom
   await change.deleteLeases(rows.map((row) => row.key))
 }
 
-/** Nobody waits for ever for work that ignores its signal: the holder is revoked as if by an operator. */
-function revokeOverdue(draft: Draft, key: string, token: number): void {
+/**
+ * Nobody waits for ever for work that ignores its signal: the holder is revoked as if by an operator. Of a
+ * coordinated worker it can take no share until that work has settled, so it stands aside. Answers
+ * whether it was revoked.
+ */
+function revokeOverdue(draft: Draft, key: string, token: number): boolean {
   const lease = draft.lease(key)
-  if (lease === undefined || lease.fenced || lease.holder === null || lease.token !== token) return
+  if (lease === undefined || lease.fenced || lease.holder === null || lease.token !== token) return false
   const worker = lease.worker === null ? undefined : draft.worker(lease.worker)
   const handingOver =
     lease.target !== lease.holder || (worker !== undefined && lease.generation < worker.generation)
-  if (!handingOver) return
+  if (!handingOver) return false
   takeAway(draft, lease, { immediate: false, cooldownMs: 0 })
+  if (worker?.kind === 'coordinated') putAside(draft, worker, key, lease.holder)
   draft.record({
     type: 'lease.revoked',
     subject: key,
@@ -92,6 +101,17 @@ function revokeOverdue(draft: Draft, key: string, token: number): void {
     token,
     reason: 'the holder did not hand over in time',
   })
+  return true
+}
+
+/** Who cools down from any share stands aside from all; a cool-down that an operator asked for stays as it is. */
+function putAside(draft: Draft, worker: WorkerRow, key: string, node: string): void {
+  const others = draft.leasesOf(worker.key).map((lease) => lease.key)
+  const spare = [key, ...others].find((each) => {
+    const lease = draft.lease(each)
+    return lease !== undefined && !lease.fenced && draft.cooling(lease).size === 0
+  })
+  if (spare !== undefined) draft.coolDown(spare, node, passedOverForMs)
 }
 
 /** How long a target that was passed over stands aside, so that the next plan does not name it again at once. */
@@ -100,15 +120,16 @@ const passedOverForMs = 30_000
 async function passOver(draft: Draft, key: string, target: string): Promise<void> {
   const lease = draft.lease(key)
   if (lease === undefined || lease.fenced || lease.target !== target || lease.holder === target) return
-  if (!isFree(draft, lease, [])) return
+  const standsInItsOwnWay = lease.blockedNode === target
+  if (!standsInItsOwnWay && !isFree(draft, lease, [])) return
   const worker = lease.worker === null ? undefined : draft.worker(lease.worker)
   if (worker === undefined) {
     draft.assign(key, null)
     await draft.planByName(draft.lease(key) ?? lease)
   } else if (worker.kind === 'coordinated') {
-    if (!barrierOpen(worker, draft.leasesOf(worker.key), draft.isGone)) return
+    if (!standsInItsOwnWay && !barrierOpen(worker, draft.leasesOf(worker.key), draft.isGone)) return
     if ((await draft.candidates(worker)).length < 2) return
-    if (draft.cooling(lease).size === 0) draft.coolDown(key, target, passedOverForMs)
+    putAside(draft, worker, key, target)
     await draft.plan([worker.key])
   } else {
     const next = nextAfter(key, target, await draft.candidates(worker), draft.cooling(lease))

@@ -15,7 +15,7 @@ import { Guard } from './guard.js'
 import { registerHealth } from './health.js'
 import { interventionRoutes } from './intervention-routes.js'
 import { leaseRoutes } from './lease-routes.js'
-import { registerMetrics } from './metrics.js'
+import { type MetricsRegistry, registerMetrics } from './metrics.js'
 import { nodeRoutes } from './node-routes.js'
 import { asDocumented } from './openapi.js'
 import { answerNothing, answerProblem } from './problems.js'
@@ -35,6 +35,8 @@ export interface RoutesOptions {
   readonly allowedOrigins?: readonly string[] | undefined
   /** Security requirements for the OpenAPI document, by schemes that the application declares there. */
   readonly security?: Security | undefined
+  /** The application's own registry, which then has the metrics as well. */
+  readonly registry?: MetricsRegistry | undefined
 }
 
 /** As in OpenAPI: `[{ bearer: [] }]`. */
@@ -54,7 +56,7 @@ export async function routes(scope: FastifyInstance, options: RoutesOptions): Pr
   for (const route of routeTable(dependencies)) add(scope, route, options.name)
   registerStream(scope, { ...dependencies, bodies: streamBodies(dependencies) })
   registerHealth(scope, dependencies)
-  await registerMetrics(scope, dependencies)
+  await registerMetrics(scope, { ...dependencies, registry: options.registry })
 }
 
 /** Everything there is but streams, health and metrics. */

@@ -9,7 +9,7 @@ import { attentionTo } from './attention.js'
 import type { Dependencies } from './dependencies.js'
 import { contentTag, sendTagged } from './etag.js'
 import type { Guard } from './guard.js'
-import { asOf, eventBody } from './presenters.js'
+import { asOf, assignmentBody, eventBody, leaseBody, nodeBody } from './presenters.js'
 import type { Route } from './route.js'
 import { statusSchema } from './schemas/status.js'
 import type { StreamBodies } from './stream.js'
@@ -28,6 +28,7 @@ export function statusRoutes({ coordinator, source, guard }: Dependencies): Rout
           ...asOf(snapshot),
           ...stateOf(coordinator, status, snapshot),
           capabilities: await capabilitiesOf(request, guard),
+          ...firstOf(status, snapshot),
         }
         return sendTagged(request, reply, contentTag(body), body)
       },
@@ -39,7 +40,11 @@ export function statusRoutes({ coordinator, source, guard }: Dependencies): Rout
 export function streamBodies({ coordinator }: Dependencies): StreamBodies {
   return {
     snapshot: (status, snapshot) => ({ ...asOf(snapshot), ...stateOf(coordinator, status, snapshot) }),
-    summary: (status, snapshot) => ({ revision: snapshot.meta.revision, counts: countsOf(status) }),
+    summary: (status, snapshot) => ({
+      revision: snapshot.meta.revision,
+      counts: countsOf(status),
+      problems: problemsOf(coordinator, status, snapshot).length,
+    }),
     event: eventBody,
     now: (snapshot) => asOf(snapshot).now,
   }
@@ -51,9 +56,13 @@ function stateOf(coordinator: Coordinator, status: Status, snapshot: Snapshot) {
     namespace: status.namespace,
     self: status.self,
     counts: countsOf(status),
-    problems: attentionTo(snapshot, status, coordinator.health(), timing),
+    problems: problemsOf(coordinator, status, snapshot),
     timing: { ...timing, ...waits(snapshot.meta.longestTtlMs, timing) },
   }
+}
+
+function problemsOf(coordinator: Coordinator, status: Status, snapshot: Snapshot) {
+  return attentionTo(snapshot, status, coordinator.health(), coordinator.settings.timing)
 }
 
 function waits(
@@ -80,6 +89,21 @@ function countedBy(
   return Object.fromEntries(
     states.map((state) => [state, items.filter((item) => item.state === state).length]),
   )
+}
+
+/** Enough to see a small namespace at one look; the lists by themselves have the rest, page by page. */
+const shownAtMost = 100
+
+function firstOf(status: Status, snapshot: Snapshot) {
+  const rows = new Map(snapshot.leases.map((row) => [row.key, row]))
+  const goneLast = [...status.nodes].sort((a, b) => Number(a.state === 'gone') - Number(b.state === 'gone'))
+  return {
+    nodes: goneLast.slice(0, shownAtMost).map(nodeBody),
+    leases: status.leases
+      .slice(0, shownAtMost)
+      .map((lease) => leaseBody(lease, rows.get(lease.key), snapshot)),
+    assignments: status.assignments.slice(0, shownAtMost).map((each) => assignmentBody(each, snapshot)),
+  }
 }
 
 /** So that a page need not offer what would be refused. */

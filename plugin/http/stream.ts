@@ -267,7 +267,10 @@ class Feed {
   }
 
   #tick(): void {
-    if (this.#in.coordinator.state === 'closed') return this.close()
+    if (this.#in.coordinator.state === 'closed') {
+      this.close()
+      return
+    }
     for (const viewer of [...this.#viewers]) viewer.attend()
     this.#lookOnce().catch(() => undefined)
   }

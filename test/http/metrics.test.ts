@@ -12,6 +12,7 @@ import { resolveTiming } from '../../plugin/core/timing.js'
 import type { WorkerDefinition } from '../../plugin/core/worker.js'
 import type { Dependencies } from '../../plugin/http/dependencies.js'
 import { type MetricsRegistry, metricTable, registerMetrics } from '../../plugin/http/metrics.js'
+import workerCoordination from '../../plugin/index.js'
 import { type Database, eachDatabase, useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import { type Room, untilAborted, useRoom } from './room.js'
@@ -196,6 +197,17 @@ t.test('the application’s own registry has them too, and only ours are shown h
     'coordination_',
     'and whoever makes the application again may use it again',
   )
+})
+
+t.test('the option `metrics` of the plugin names that registry', async (t) => {
+  const { url } = await useSqlite(t)
+  const registry = new Registry()
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(workerCoordination, { database: url, metrics: { registry } })
+  await app.ready()
+  t.match(await registry.metrics(), 'coordination_database_up 1')
+  t.match((await app.inject('/coordination/metrics')).body, 'coordination_database_up 1')
 })
 
 t.test('without prom-client the route tells how to install it, and everything else works', async (t) => {

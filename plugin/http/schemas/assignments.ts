@@ -17,7 +17,7 @@ import {
   writes,
 } from './common.js'
 
-const assignment = {
+export const assignment = {
   type: 'object',
   required: ['worker', 'kind', 'generation', 'planRevision', 'slots'],
   properties: {
@@ -51,7 +51,7 @@ const assignment = {
 
 const reference = { id: '4d2c1c3e-0c5e-4ab2-9a1e-6a5f8f0d4f11', name: 'node-1', cluster: 'eu-1' }
 
-const assignmentExample = {
+export const assignmentExample = {
   worker: 'global/consumer',
   kind: 'partitioned',
   generation: 0,

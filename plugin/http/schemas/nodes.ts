@@ -18,7 +18,7 @@ import {
 } from './common.js'
 import { leaseExample, leaseItem } from './leases.js'
 
-const nodeItem = {
+export const nodeItem = {
   type: 'object',
   required: ['id', 'name', 'cluster', 'state', 'workers', 'labels', 'startedAt', 'heartbeatAt', 'watcher'],
   properties: {
@@ -48,7 +48,7 @@ const nodeDetail = {
   },
 } as const
 
-const nodeExample = {
+export const nodeExample = {
   id: '4d2c1c3e-0c5e-4ab2-9a1e-6a5f8f0d4f11',
   name: 'node-1',
   cluster: 'eu-1',

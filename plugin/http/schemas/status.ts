@@ -1,6 +1,9 @@
 import { actions } from '../access.js'
 import { severities } from '../attention.js'
+import { assignment, assignmentExample } from './assignments.js'
 import { flag, notModified, number, one, query, reads, text } from './common.js'
+import { leaseExample, leaseItem } from './leases.js'
+import { nodeExample, nodeItem } from './nodes.js'
 
 const durations = {
   ttlMs: { ...number, description: 'A session whose heartbeat stands still this long is dead' },
@@ -72,6 +75,9 @@ const properties = {
     },
   },
   timing: { type: 'object', required: Object.keys(durations), properties: durations },
+  nodes: { type: 'array', items: nodeItem, description: 'The first hundred, gone ones last' },
+  leases: { type: 'array', items: leaseItem, description: 'The first hundred by key' },
+  assignments: { type: 'array', items: assignment, description: 'The first hundred by key of the worker' },
 } as const
 
 const example = {
@@ -104,6 +110,9 @@ const example = {
     longestTtlMs: 15_000,
     blockWaitMs: 19_650,
   },
+  nodes: [nodeExample],
+  leases: [leaseExample],
+  assignments: [assignmentExample],
 }
 
 export const statusSchema = {
