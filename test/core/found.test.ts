@@ -1,0 +1,215 @@
+/** What the simulation and a second reading have found, each played out by itself. */
+import t from 'tap'
+import { StoreError } from '../../plugin/core/errors.js'
+import type { Change, Store } from '../../plugin/core/store.js'
+import type { CoordinatedContext, WorkerDefinition } from '../../plugin/core/worker.js'
+import { World, type WorldNode } from '../support/world.js'
+
+const by = { actor: 'ops', reason: 'a good one' }
+function untilAborted(name: string, more: object = {}): WorkerDefinition {
+  return {
+    name,
+    kind: 'single',
+    scope: 'global',
+    run: ({ signal }: { signal: AbortSignal }) =>
+      new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true })),
+    ...more,
+  } as WorkerDefinition
+}
+/** Keys of leases that a user's transaction holds at the moment. */
+const fences = new Set<string>()
+/** A store whose changes see those leases as fenced. */
+function fenced(store: Store): Store {
+  return new Proxy(store, {
+    get(target, name) {
+      if (name === 'change')
+        return (session: never, work: (change: Change) => Promise<unknown>) => {
+          return target.change(session, (change) =>
+            work(
+              new Proxy(change, {
+                get(inner, verb) {
+                  if (verb === 'leases')
+                    return async (filter: never) =>
+                      (await inner.leases(filter)).map((row) => ({ ...row, fenced: fences.has(row.key) }))
+                  const value: unknown = Reflect.get(inner, verb, inner)
+                  return typeof value === 'function' ? value.bind(inner) : value
+                },
+              }),
+            ),
+          )
+        }
+      const value: unknown = Reflect.get(target, name, target)
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+}
+async function generationOf(node: WorldNode): Promise<number> {
+  const { workers } = await node.coordinator.operator.snapshot()
+  return workers.find((worker) => worker.key === 'global/data')?.generation ?? -1
+}
+
+function coordinated(running: Map<string, string>, name: string, stubborn = false): WorkerDefinition {
+  return {
+    name: 'data',
+    kind: 'coordinated',
+    scope: 'global',
+    run: ({ signal, assignment }: CoordinatedContext) => {
+      running.set(name, `${assignment.index}/${assignment.count}g${assignment.generation}`)
+      return new Promise<void>((resolve) => {
+        signal.addEventListener(
+          'abort',
+          () => {
+            running.set(name, stubborn ? 'stubborn' : '-')
+            if (!stubborn) resolve()
+          },
+          { once: true },
+        )
+        if (stubborn) release = resolve
+      })
+    },
+  } as WorkerDefinition
+}
+let release: () => void = () => undefined
+
+t.test('a share whose node ignores its signal for ever is given to others', async (t) => {
+  const world = new World(t)
+  const running = new Map<string, string>()
+  const nodes: WorldNode[] = []
+  for (const name of ['a', 'b', 'c', 'd']) {
+    const node = await world.node(name)
+    nodes.push(node)
+    node.coordinator.worker(coordinated(running, name, name === 'a'))
+  }
+  const [a, b, c, d] = nodes as [WorldNode, WorldNode, WorldNode, WorldNode]
+  await world.start(a, b)
+  await world.advance(1_000)
+  await world.start(c)
+  await world.advance(180_000, 100)
+  await world.start(d)
+  await world.advance(180_000, 100)
+  const working = nodes
+    .filter((n) => /\//.test(running.get(n.name) ?? ''))
+    .map((n) => running.get(n.name)?.split('g')[0])
+  const count = working[0]?.split('/')[1]
+  t.equal(String(working.length), count, `all shares are worked on: ${working}`)
+  release()
+  await world.advance(60_000, 100)
+})
+
+t.test('a drained node hands over a lease that was fenced when it was drained', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a', { wrap: fenced })
+  const b = await world.node('b', { wrap: fenced })
+  for (const n of [a, b]) n.coordinator.worker(untilAborted('w'))
+  await world.start(a, b)
+  await world.advance(1_000)
+  const holder = a.coordinator.isHeld('w') ? a : b
+  fences.add('global/w')
+  await b.coordinator.operator.drain(holder.coordinator.nodeId ?? '', by)
+  await world.advance(1_000)
+  fences.clear()
+  await world.advance(20_000)
+  t.notOk(holder.coordinator.isHeld('w'), 'the drained node has handed over')
+})
+
+t.test('a fenced share of a dead node does not begin generation after generation', async (t) => {
+  const world = new World(t)
+  const running = new Map<string, string>()
+  const nodes: WorldNode[] = []
+  for (const name of ['a', 'b', 'c']) {
+    const node = await world.node(name, { wrap: fenced })
+    nodes.push(node)
+    node.coordinator.worker(coordinated(running, name))
+  }
+  await world.start(...nodes)
+  await world.advance(5_000)
+  const [a, b] = nodes as [WorldNode, WorldNode]
+  const share = nodes[0]?.coordinator.health().held.find((k) => k.includes('data')) ?? ''
+  fences.add(share)
+  world.freeze(a)
+  await world.advance(20_000)
+  const before = await generationOf(b)
+  await world.advance(20_000)
+  const after = await generationOf(b)
+  t.ok(after - before < 3, `generation ${before} became ${after} in 20 s`)
+  fences.clear()
+  world.thaw(a)
+  await world.advance(60_000)
+})
+
+t.test('trying for a lease on a drained node answers', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  const b = await world.node('b')
+  await world.start(a, b)
+  await b.coordinator.operator.drain(a.coordinator.nodeId ?? '', by)
+  await world.advance(1_000)
+  let answered = false
+  a.coordinator.tryAcquire('x').then(
+    () => {
+      answered = true
+    },
+    () => {
+      answered = true
+    },
+  )
+  await world.advance(60_000)
+  t.ok(answered)
+})
+
+t.test('a single worker that becomes a coordinated one keeps its generations', async (t) => {
+  const world = new World(t)
+  const old = await world.node('old')
+  old.coordinator.worker(untilAborted('data'))
+  await world.start(old)
+  await world.advance(1_000)
+  const closing = old.coordinator.close()
+  await world.advanceUntil(() => old.coordinator.state === 'closed', 60_000)
+  await closing
+  const running = new Map<string, string>()
+  const nodes: WorldNode[] = []
+  for (const name of ['a', 'b', 'c']) {
+    const node = await world.node(name)
+    nodes.push(node)
+    node.coordinator.worker(coordinated(running, name))
+  }
+  const [a, b, c] = nodes as [WorldNode, WorldNode, WorldNode]
+  await world.start(a)
+  await world.advance(3_000)
+  await world.start(b)
+  await world.advance(3_000)
+  await world.start(c)
+  await world.advance(3_000)
+  t.equal(await generationOf(a), 3, 'one generation for each node that joined')
+})
+
+t.test('a worker registered while the first answer to a join was lost', async (t) => {
+  const world = new World(t)
+  let lose = true
+  const wrap = (store: Store): Store =>
+    new Proxy(store, {
+      get(target, name) {
+        if (name === 'change')
+          return async (session: never, work: never) => {
+            const answer = await target.change(session, work)
+            if (lose) {
+              lose = false
+              throw new StoreError('lost', 'unknown')
+            }
+            return answer
+          }
+        const value: unknown = Reflect.get(target, name, target)
+        return typeof value === 'function' ? value.bind(target) : value
+      },
+    })
+  const a = await world.node('a', { wrap })
+  a.coordinator.worker(untilAborted('one'))
+  const starting = a.coordinator.start()
+  await world.advance(1, 1)
+  a.coordinator.worker(untilAborted('two'))
+  await world.advance(5_000)
+  await starting
+  await world.advance(30_000)
+  t.ok(a.coordinator.isHeld('one'))
+  t.ok(a.coordinator.isHeld('two'))
+})
