@@ -6,6 +6,7 @@ import type { CoordinatedContext, WorkerDefinition } from '../../plugin/core/wor
 import { World, type WorldNode } from '../support/world.js'
 
 const by = { actor: 'ops', reason: 'a good one' }
+
 function untilAborted(name: string, more: object = {}): WorkerDefinition {
   return {
     name,
@@ -16,8 +17,10 @@ function untilAborted(name: string, more: object = {}): WorkerDefinition {
     ...more,
   } as WorkerDefinition
 }
+
 /** Keys of leases that a user's transaction holds at the moment. */
 const fences = new Set<string>()
+
 /** A store whose changes see those leases as fenced. */
 function fenced(store: Store): Store {
   return new Proxy(store, {
@@ -43,10 +46,14 @@ function fenced(store: Store): Store {
     },
   })
 }
+
 async function generationOf(node: WorldNode): Promise<number> {
   const { workers } = await node.coordinator.operator.snapshot()
   return workers.find((worker) => worker.key === 'global/data')?.generation ?? -1
 }
+
+/** Lets the work end that has ignored its signal. */
+let release: () => void = () => undefined
 
 function coordinated(running: Map<string, string>, name: string, stubborn = false): WorkerDefinition {
   return {
@@ -69,8 +76,6 @@ function coordinated(running: Map<string, string>, name: string, stubborn = fals
     },
   } as WorkerDefinition
 }
-let release: () => void = () => undefined
-
 t.test('a share whose node ignores its signal for ever is given to others', async (t) => {
   const world = new World(t)
   const running = new Map<string, string>()
