@@ -196,11 +196,11 @@ t.test('the prefix is that of the option, below that of the scope it is register
   await app.register(
     async (scope) => {
       const identity = { node: 'n1', cluster: 'c1' }
-      await scope.register(workerCoordination, { database: url, identity, prefix: '/work/leases' })
+      await scope.register(workerCoordination, { database: url, identity, prefix: '/desk/leases' })
     },
     { prefix: '/api' },
   )
-  t.equal((await app.inject('/api/work/leases/status')).statusCode, 200)
+  t.equal((await app.inject('/api/desk/leases/status')).statusCode, 200)
 })
 
 t.test('the log level of the routes can be their own', async (t) => {
