@@ -435,9 +435,9 @@ class Viewer {
     else if (nowMs - this.#sentAtMs >= this.#pace.heartbeatMs) this.#write(':\n\n')
   }
 
-  /** Nobody waits for one who does not take the last of it. */
+  /** Nobody waits for long for one who does not take the last of it. */
   end(): void {
-    if (this.#kept !== undefined || this.#raw.writableLength > 0) return void this.#raw.destroy()
+    if (this.#kept !== undefined) return void this.#raw.destroy()
     this.#raw.end()
     const impatience = setTimeout(() => this.#raw.destroy(), 1_000)
     this.#raw.once('close', () => clearTimeout(impatience))
