@@ -4,6 +4,7 @@
  */
 import { once } from 'node:events'
 import { get, type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
+import { setTimeout as delay } from 'node:timers/promises'
 import ajvCompiler from '@fastify/ajv-compiler'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { systemClock } from '../../plugin/core/clock.js'
@@ -36,6 +37,8 @@ export interface Room {
   readonly calls: Map<string, number>
   /** While set, every verb of the store fails with it. */
   failure: Error | undefined
+  /** How much longer reading everything, or the audit trail, takes. */
+  delayMs: number
   /** What the database's clock adds to its time in the answers to heartbeats. */
   clockOffsetMs: number
   /** Where it listens. */
@@ -61,7 +64,7 @@ export async function useRoom(
   } = {},
 ): Promise<Room> {
   const calls = new Map<string, number>()
-  const weather: Weather = { failure: undefined, clockOffsetMs: 0 }
+  const weather: Weather = { failure: undefined, clockOffsetMs: 0, delayMs: 0 }
   const opened = await openStore({
     database: url,
     namespace: 'default',
@@ -194,7 +197,7 @@ function framesIn(text: string): Frame[] {
 }
 
 /** What the database does to a room. */
-type Weather = Pick<Room, 'failure' | 'clockOffsetMs'>
+type Weather = Pick<Room, 'failure' | 'clockOffsetMs' | 'delayMs'>
 
 /** Counts the calls, and lets them fail when that is wished. */
 function counting(store: Store, calls: Map<string, number>, weather: Weather): Store {
@@ -208,6 +211,8 @@ function counting(store: Store, calls: Map<string, number>, weather: Weather): S
         if (weather.failure !== undefined && verb !== 'close' && verb !== 'listen')
           return Promise.reject(weather.failure)
         const answer: unknown = Reflect.apply(value, target, args)
+        if (weather.delayMs > 0 && (verb === 'snapshot' || verb === 'events'))
+          return delay(weather.delayMs).then(() => answer)
         return verb === 'heartbeat' ? later(answer as Promise<HeartbeatAnswer | undefined>, weather) : answer
       }
     },
