@@ -31,6 +31,16 @@ export interface CoordinatorOptions extends TimingOptions {
   migrate?: boolean | undefined
   /** Use the database's own push for hints where it has one, instead of polling. Default `true`. */
   push?: boolean | undefined
+  /**
+   * Bury a node of this machine as soon as its process has ended, instead of a ttl later. Works on Linux. Default
+   * `true`.
+   */
+  watchProcesses?: boolean | undefined
+  /**
+   * End this process (SIGKILL) when its event loop is blocked beyond the trust window while it holds leases. Needs a thread
+   * of its own. Default `false`.
+   */
+  watchdog?: boolean | undefined
   /** How long events are kept, in milliseconds. Default 30 days. */
   keepEventsForMs?: number | undefined
   /** How many events are kept. Default 10 000. */
@@ -60,6 +70,8 @@ export interface CoordinatorConfig {
   readonly timing: Timing
   readonly migrate: boolean
   readonly push: boolean
+  readonly watchProcesses: boolean
+  readonly watchdog: boolean
   readonly retention: Retention
 }
 
@@ -152,6 +164,14 @@ export const shared = {
     ...trueUnlessSaid(),
     about: "Use the database's own push for hints where it has one.",
   },
+  watchProcesses: {
+    ...trueUnlessSaid(),
+    about: 'Bury a node of this machine as soon as its process has ended, instead of a ttl later.',
+  },
+  watchdog: {
+    ...oneOf(false, true),
+    about: 'End this process when its event loop is blocked beyond the trust window.',
+  },
   keepEventsForMs: {
     ...keeping('milliseconds', 30 * dayMs, 3_660 * dayMs),
     about: 'How long events are kept.',
@@ -211,6 +231,8 @@ export async function read(
     timing: resolveTiming(timingGiven(given)),
     migrate: given.migrate ?? shared.migrate.default,
     push: given.push ?? shared.push.default,
+    watchProcesses: given.watchProcesses ?? shared.watchProcesses.default,
+    watchdog: given.watchdog ?? shared.watchdog.default,
     retention: Object.freeze({
       eventsForMs: given.keepEventsForMs ?? shared.keepEventsForMs.default,
       events: given.keepEvents ?? shared.keepEvents.default,

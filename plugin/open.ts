@@ -4,8 +4,10 @@ import type { CoordinatorConfig } from './coordinator-options.js'
 import { systemClock } from './core/clock.js'
 import { Coordinator } from './core/coordinator.js'
 import type { Log } from './core/log.js'
+import { thisMachine } from './core/machine.js'
 import type { Store } from './core/store.js'
 import { timingFigures } from './core/timing.js'
+import { startWatchdog } from './core/watchdog.js'
 import { openStore } from './stores/open.js'
 
 /** Connects, migrates, and makes the coordinator, which from then on owns the connection. */
@@ -23,7 +25,7 @@ export async function openCoordinator(config: CoordinatorConfig, log: Log): Prom
 
 /** Says what the chosen durations mean in bad weather, while there is still time to choose others. */
 function connected(config: CoordinatorConfig, store: Store, log: Log): Coordinator {
-  const { namespace, identity, timing, labels, version, retention } = config
+  const { namespace, identity, timing, labels, version, retention, watchProcesses } = config
   const { node, cluster } = identity
   const { ttlMs } = timing
   const { dialect } = store
@@ -31,5 +33,8 @@ function connected(config: CoordinatorConfig, store: Store, log: Log): Coordinat
     { node, cluster, dialect, namespace, ttlMs, ...timingFigures(timing) },
     'coordination is connected',
   )
-  return new Coordinator({ namespace, identity, timing, labels, version, retention }, store, systemClock, log)
+  const machine = watchProcesses ? thisMachine() : undefined
+  const watchdog = config.watchdog ? startWatchdog(node, timing, log) : undefined
+  const settings = { namespace, identity, timing, labels, version, retention, machine, watchdog }
+  return new Coordinator(settings, store, systemClock, log)
 }

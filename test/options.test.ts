@@ -202,6 +202,7 @@ t.test('what is left out, or undefined, is filled in from the table', async (t) 
       timing: resolveTiming({}),
       migrate: true,
       push: true,
+      watchProcesses: true,
       retention: { eventsForMs: 2_592_000_000, events: 10_000, goneNodesForMs: 86_400_000 },
       prefix: '/coordination',
       decorateAs: 'coordination',
@@ -228,6 +229,7 @@ t.test('what is given is taken', async (t) => {
     pollMs: 100,
     migrate: false,
     push: false,
+    watchProcesses: false,
     keepEventsForMs: 1_000,
     keepEvents: 5,
     keepGoneNodesForMs: 0,
@@ -242,6 +244,7 @@ t.test('what is given is taken', async (t) => {
     timing: { ...resolveTiming({ preset: 'fast' }), pollMs: 100 },
     migrate: false,
     push: false,
+    watchProcesses: false,
     retention: { eventsForMs: 1_000, events: 5, goneNodesForMs: 0 },
     log: silentLog,
   })

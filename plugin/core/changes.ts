@@ -66,10 +66,17 @@ export async function join(
     node: node.id,
     detail: { name: node.name, cluster: node.cluster },
   })
-  draft.concern([node.id])
+  draft.concern([node.id, ...(await neighboursOf(draft, node))])
   await noteNodes(draft)
   await draft.write()
   return 'joined'
+}
+
+/** Nodes on the same machine look at each other's processes, so they must know of each other. */
+async function neighboursOf(draft: Draft, { id, machine }: NewNode): Promise<string[]> {
+  if (machine === null) return []
+  const standing = await draft.standing()
+  return standing.filter((each) => each.machine === machine && each.id !== id).map((each) => each.id)
 }
 
 /** Sets anew which workers a node stands for. */

@@ -17,12 +17,14 @@ import type { Holding, Lease } from './lease.js'
 import { Life, type Surroundings } from './life.js'
 import { type Log, withFields } from './log.js'
 import { deferred, sleep, within } from './loop.js'
+import type { Machine } from './machine.js'
 import { checkName, leaseKey } from './names.js'
 import { Operator } from './operator.js'
 import { KnownServer } from './server.js'
 import { describe, type Status } from './status.js'
 import type { Retention, Scope, Store } from './store.js'
 import { backoffMs, type Timing } from './timing.js'
+import type { Watchdog } from './watchdog.js'
 import { parseWorker, Runner, type WorkerDefinition, type WorkerHandle, type WorkerState } from './worker.js'
 
 /** What a coordinator is told once, when it is made. */
@@ -33,6 +35,10 @@ export interface CoordinatorSettings {
   readonly labels: Readonly<Record<string, string>>
   readonly version: string | null
   readonly retention: Retention
+  /** To find nodes whose processes have ended; without it they are found by their silence alone. */
+  readonly machine?: Machine | undefined
+  /** To end this process when its event loop is blocked for longer than it may act. */
+  readonly watchdog?: Watchdog | undefined
 }
 
 export type CoordinatorState = 'idle' | 'starting' | 'running' | 'closing' | 'closed'
@@ -76,7 +82,7 @@ export class Coordinator implements AsyncDisposable {
   #closed: Promise<void> | undefined
 
   constructor(settings: CoordinatorSettings, store: Store, clock: Clock, log: Log) {
-    const { identity, timing, labels, version } = settings
+    const { identity, timing, labels, version, machine, watchdog } = settings
     this.settings = settings
     this.#store = store
     this.#clock = clock
@@ -98,6 +104,8 @@ export class Coordinator implements AsyncDisposable {
       timing,
       labels,
       version,
+      machine,
+      watchdog,
       store,
       clock,
       log: this.#log,
@@ -217,7 +225,7 @@ export class Coordinator implements AsyncDisposable {
 
   /** How this node itself is doing, as it knows without asking the database. */
   health(): Health {
-    return healthOf(this.#state, this.#life, this.#holdings.all())
+    return healthOf(this.#state, this.#life, this.#holdings.all(), this.#store.statements)
   }
 
   /** Everything in the namespace as of one instant. */
@@ -311,6 +319,7 @@ export class Coordinator implements AsyncDisposable {
     const life = this.#life
     if (life !== undefined) await this.#handOver(life)
     await this.#store.close()
+    this.settings.watchdog?.stop()
     this.#life = undefined
     this.#state = 'closed'
   }
@@ -412,12 +421,14 @@ export class Coordinator implements AsyncDisposable {
   }
 
   #acquired(holding: Holding): void {
+    this.settings.watchdog?.leaseBegan()
     this.#log.info({ lease: holding.key, token: holding.token }, 'holds a lease')
     const { namedForMs } = holding
     this.#events.emit('lease.acquired', { ...aboutLease(holding), namedForMs })
   }
 
   #ended(holding: Holding): void {
+    this.settings.watchdog?.leaseEnded()
     const { key, token, ended: reason = 'lost' } = holding
     this.#log.info({ lease: key, token, reason }, 'a lease has ended')
     this.#events.emit('lease.ended', { ...aboutLease(holding), reason })

@@ -28,6 +28,7 @@ export function freshLease(key: string, worker: string | null, slot: number): Lo
     blockedToken: null,
     cooldownNode: null,
     cooldownUntilMs: null,
+    firedAtMs: null,
     waiters: [],
     pending: false,
     revision: 0,

@@ -13,12 +13,15 @@ export interface Health {
   readonly held: readonly string[]
   /** Keys of leases that have ended here while work under them goes on, its signal ignored. */
   readonly unsettled: readonly string[]
+  /** How many statements it has sent to its database: a number that only grows. */
+  readonly statements: number
 }
 
 export function healthOf(
   state: Health['state'],
   life: { readonly id: string; trusted(): boolean; readonly trustLeftMs: number } | undefined,
   holdings: readonly Holding[],
+  statements: number,
 ): Health {
   const trusted = life?.trusted() ?? false
   return {
@@ -28,5 +31,6 @@ export function healthOf(
     trustLeftMs: life?.trustLeftMs ?? 0,
     held: holdings.filter((holding) => holding.held).map((holding) => holding.key),
     unsettled: holdings.filter(({ ended, settled }) => ended !== undefined && !settled).map(({ key }) => key),
+    statements,
   }
 }

@@ -16,6 +16,8 @@ import type { Identity } from './identity.js'
 import type { Log } from './log.js'
 import { Lookout } from './lookout.js'
 import { Alarm, Loop, Turnstile } from './loop.js'
+import type { Machine } from './machine.js'
+import { Neighbourhood } from './neighbourhood.js'
 import { drain } from './operations.js'
 import { inOrder, type Ordered, settleIdentity } from './order.js'
 import type { KnownServer } from './server.js'
@@ -24,6 +26,7 @@ import type {
   Beat,
   Change,
   HeartbeatAnswer,
+  Neighbour,
   OwnView,
   ServerFacts,
   Session as SessionKey,
@@ -31,7 +34,8 @@ import type {
 } from './store.js'
 import { backoffMs, type Timing } from './timing.js'
 import { elapsedMs } from './trust.js'
-import { attend, bury, type Findings } from './upkeep.js'
+import { attend, bury, buryEnded, type Findings } from './upkeep.js'
+import type { Watchdog } from './watchdog.js'
 import type { Runner } from './worker.js'
 
 /** What outlives a life: the process and its work. */
@@ -40,6 +44,9 @@ export interface Surroundings {
   readonly timing: Timing
   readonly labels: Readonly<Record<string, string>>
   readonly version: string | null
+  /** Undefined where it cannot be told whether other processes have ended, or nobody wants to know. */
+  readonly machine: Machine | undefined
+  readonly watchdog: Watchdog | undefined
   readonly store: Store
   readonly clock: Clock
   readonly log: Log
@@ -62,6 +69,7 @@ export class Life {
   readonly #lost: () => void
   readonly #session: Session
   readonly #lookout: Lookout
+  readonly #neighbourhood: Neighbourhood | undefined
   readonly #turns: Loop
   readonly #turnAlarm: Alarm
   /** Reads and changes pass one by one, so that none can overtake another and bring back what is old. */
@@ -94,6 +102,7 @@ export class Life {
       newsArrived: () => this.#newsArrived(),
       heartbeatFailed: (error) => this.#heartbeatFailed(error),
       trustExpired: () => this.#trustExpired(),
+      trustRenewed: () => this.#in.watchdog?.trustFor(this.#session.trustLeftMs),
       trustBegan: () => this.#turns.poke(),
       sessionLost: () => this.#sessionLost(),
     })
@@ -104,6 +113,13 @@ export class Life {
       attend: (findings) => this.#attend(findings),
       lookFailed: (error) => this.#failed(error, 'a look at the other nodes failed'),
     })
+    const { machine } = surroundings
+    this.#neighbourhood =
+      machine &&
+      new Neighbourhood(this.#session.id, { machine, store, clock }, timing.heartbeatMs, {
+        bury: (ended) => this.#buryEnded(ended, machine.name),
+        lookFailed: (error) => this.#failed(error, 'a look at the neighbours failed'),
+      })
     this.#turns = new Loop(() => this.#turn())
     this.#turnAlarm = new Alarm(clock, () => this.#turns.poke())
     this.#pollAlarm = new Alarm(clock, () => void this.#poll())
@@ -140,7 +156,7 @@ export class Life {
    * @returns false when this life cannot begin and another must be tried.
    */
   async join(): Promise<boolean> {
-    const { identity, labels, version, timing, clock } = this.#in
+    const { identity, labels, version, machine, timing, clock } = this.#in
     this.#declaredAtJoin ??= this.#declarations()
     const declarations = this.#declaredAtJoin
     const workers = declarations.map((declaration) => declaration.key)
@@ -151,6 +167,8 @@ export class Life {
       workers,
       labels,
       version,
+      machine: machine?.name ?? null,
+      process: machine?.process ?? null,
       ttlMs: timing.ttlMs,
     }
     this.#firstJoinSentAt ??= clock.read()
@@ -165,6 +183,7 @@ export class Life {
     this.#session.joined(joined.view, this.#firstJoinSentAt)
     this.#stopListening = this.#in.store.listen(this.id, () => this.#newsArrived())
     if (!this.#in.store.capabilities.push) this.#pollAlarm.set(this.#in.timing.pollMs)
+    this.#neighbourhood?.start()
     this.#adopt(joined.view)
     return true
   }
@@ -195,6 +214,7 @@ export class Life {
   #quieten(): void {
     this.#session.stop()
     this.#lookout.stop()
+    this.#neighbourhood?.stop()
     this.#stopListening()
     this.#turnAlarm.clear()
     this.#pollAlarm.clear()
@@ -370,6 +390,7 @@ export class Life {
 
   #newsArrived(): void {
     this.#viewWanted = true
+    this.#neighbourhood?.noteNews()
     this.#turns.poke()
   }
 
@@ -410,15 +431,28 @@ export class Life {
       await this.#own(
         (change) => bury(change, beats, longestTtlMs, by),
         undefined,
-        (buried) => this.#buried(buried),
+        (buried) => this.#buried(buried, 'its heartbeat stood still for a ttl'),
       )
     })
     this.#turns.poke()
   }
 
-  #buried(nodes: readonly string[]): void {
+  async #buryEnded(ended: readonly Neighbour[], machine: string): Promise<void> {
+    const by = this.#in.identity.node
+    await this.#turnstile.pass(async () => {
+      if (this.#session.over) return
+      await this.#own(
+        (change) => buryEnded(change, ended, machine, by),
+        undefined,
+        (buried) => this.#buried(buried, 'its process has ended'),
+      )
+    })
+    this.#turns.poke()
+  }
+
+  #buried(nodes: readonly string[], why: string): void {
     for (const node of nodes) {
-      this.#in.log.warn({ gone: node }, 'another node is gone: its heartbeat stood still for a ttl')
+      this.#in.log.warn({ gone: node }, `another node is gone: ${why}`)
       this.#in.events.emit('node.gone', { node })
     }
   }

@@ -34,6 +34,10 @@ export interface NodeRow {
   readonly labels: Readonly<Record<string, string>>
   /** The application's version, as it names itself; used to prefer newer nodes in a rolling deploy. */
   readonly version: string | null
+  /** Names the machine its process runs on, as far as processes there can see one another; null when unknown. */
+  readonly machine: string | null
+  /** Names its process among all that ever ran on that machine; null when unknown. */
+  readonly process: string | null
   /** Its trust in its leases never lasts longer than this after a heartbeat. */
   readonly ttlMs: number
   /** Number of the latest change this session made; it only grows, so that a late one is refused. */
@@ -94,6 +98,8 @@ export interface LeaseRow {
   /** A node that should not win again before `cooldownUntilMs` while others stand. */
   readonly cooldownNode: string | null
   readonly cooldownUntilMs: number | null
+  /** The latest time of its worker's schedule that has been dealt with; null before the first. */
+  readonly firedAtMs: number | null
   /** Nodes waiting for a lease acquired by name, first come first. */
   readonly waiters: readonly string[]
   /** Whether a watcher must keep an eye on it; see `changes.ts`. */
@@ -148,6 +154,12 @@ export interface EventRow {
 /** What the engine says of an event; the store adds where and when. */
 export type NewEvent = Pick<EventRow, 'type' | 'subject'> &
   Partial<Pick<EventRow, 'node' | 'token' | 'actor' | 'reason' | 'detail'>>
+
+/** A node that is not gone, and its process. */
+export interface Neighbour {
+  readonly id: string
+  readonly process: string
+}
 
 /** A node and the number of its latest heartbeat. */
 export interface Beat {
@@ -231,7 +243,10 @@ export interface Load {
 }
 
 /** A node at the moment it joins. */
-export type NewNode = Pick<NodeRow, 'id' | 'name' | 'cluster' | 'workers' | 'labels' | 'version' | 'ttlMs'>
+export type NewNode = Pick<
+  NodeRow,
+  'id' | 'name' | 'cluster' | 'workers' | 'labels' | 'version' | 'machine' | 'process' | 'ttlMs'
+>
 
 /** Which events are asked for. */
 export interface EventQuery {
@@ -346,6 +361,12 @@ export interface Store {
   readonly capabilities: Capabilities
 
   /**
+   * How many statements on its tables this store has sent since it opened, whatever became of them. What only begins
+   * or ends a transaction is not counted. It costs nothing to ask.
+   */
+  readonly statements: number
+
+  /**
    * One statement, alone, on a connection of its own: stamps the session's row if it is not gone and
    * `beat` is greater than the stored one. Undefined: there was nothing to stamp, the session is lost.
    * Runs in parallel to changes and waits for none but one that concerns this very node.
@@ -359,6 +380,9 @@ export interface Store {
   news(node: string): Promise<number | undefined>
 
   look(): Promise<Look>
+
+  /** The nodes on this machine that are not gone and whose process is known, ordered by id. */
+  neighbours(machine: string): Promise<Neighbour[]>
 
   snapshot(): Promise<Snapshot>
 

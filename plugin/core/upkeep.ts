@@ -5,7 +5,7 @@
 import { barrierOpen, Draft } from './draft.js'
 import { nextAfter } from './plan.js'
 import { freeIfAbandoned, type Held, isFree, replan, sortOut, takeAway } from './rules.js'
-import type { Beat, Change, WorkerRow } from './store.js'
+import type { Beat, Change, Neighbour, WorkerRow } from './store.js'
 
 /**
  * Declares nodes gone whose beats have stood still, if they still do. Answers those it buried.
@@ -22,17 +22,42 @@ export async function bury(
   if (change.meta.longestTtlMs > longestTtlMs) return []
   const buried: string[] = []
   for (const beat of beats) if (await change.bury(beat.id, beat.beat)) buried.push(beat.id)
-  if (buried.length > 0)
-    await sortOut(change, buried, (draft, id) => {
-      draft.record({
-        type: 'node.gone',
-        subject: id,
-        node: id,
-        actor: by,
-        reason: 'its heartbeat stood still for a ttl',
-      })
-    })
+  await sortOutGone(change, buried, by, 'its heartbeat stood still for a ttl')
   return buried
+}
+
+/**
+ * Declares nodes gone whose processes have ended, as a process on the same machine has seen. Answers those it
+ * buried. What such a process sent last may still be on its way, but as everything of a session that is gone it
+ * is refused.
+ */
+export async function buryEnded(
+  change: Change,
+  ended: readonly Neighbour[],
+  machine: string,
+  by: string,
+): Promise<string[]> {
+  const rows = await change.nodesById(ended.map(({ id }) => id))
+  const same = rows.filter(
+    (row) =>
+      row.machine === machine && ended.some(({ id, process }) => id === row.id && process === row.process),
+  )
+  const buried: string[] = []
+  for (const { id } of same) if (await change.bury(id)) buried.push(id)
+  await sortOutGone(change, buried, by, 'its process has ended')
+  return buried
+}
+
+async function sortOutGone(
+  change: Change,
+  buried: readonly string[],
+  by: string,
+  reason: string,
+): Promise<void> {
+  if (buried.length === 0) return
+  await sortOut(change, buried, (draft, id) => {
+    draft.record({ type: 'node.gone', subject: id, node: id, actor: by, reason })
+  })
 }
 
 /** What a watcher has seen go wrong with leases, to be put right if it is still so. */

@@ -1,5 +1,6 @@
 /** Processes that are killed, stopped and started again: what they had moves, once, and with greater tokens. */
 import t from 'tap'
+import type { Status } from '../../plugin/index.js'
 import { type Database, eachDatabase } from '../support/databases.js'
 import type { NodeOrder, WorkerOrder } from './node.js'
 import { holders, NodeProcess, observe, overlaps, settledOn } from './processes.js'
@@ -82,6 +83,37 @@ t.test('a node that is told to stop hands over at once: no expiry is waited for'
     const left = events.find(({ type, subject }) => type === 'node.left' && subject === stopped.id)
     t.ok(left, 'it has left by itself')
     await other.allHeard()
+    t.strictSame(overlaps(nodes), [])
+  }),
+)
+
+t.test('a node whose process has ended is replaced at once by those on its machine, whatever the ttl', (t) =>
+  eachDatabase(t, async (t, database) => {
+    const observer = await observe(t, database)
+    const timing = { ttlMs: 600_000 }
+    const watchProcesses = true
+    const nodes = await Promise.all(
+      ['n1', 'n2', 'n3', 'n4'].map((node) =>
+        NodeProcess.start(t, order(database, { node, workers: allKinds, timing, watchProcesses })),
+      ),
+    )
+    const before = await observer.until('four nodes share the work', settledOn(nodes))
+    const leader = holders(before)['global/month-close']
+    const [frozen, survivor, ...killed] = nodes.filter(({ name }) => name !== leader)
+    if (frozen === undefined || survivor === undefined) throw new Error('Four nodes were started')
+    frozen.signal('SIGSTOP')
+    for (const node of nodes) if (node.name === leader || killed.includes(node)) await node.kill()
+    const gone = ({ nodes }: Status): string[] =>
+      nodes.flatMap(({ name, state }) => (state === 'gone' ? [name] : [])).sort()
+    const after = await observer.until('two are found gone', (status) => gone(status).length === 2)
+    t.strictSame(
+      gone(after),
+      nodes.map(({ name }) => name).filter((name) => ![frozen.name, survivor.name].includes(name)),
+      'those that have ended, and not the one that is merely silent',
+    )
+    frozen.signal('SIGCONT')
+    await observer.until('two nodes share the work', settledOn([frozen, survivor]))
+    await Promise.all([frozen, survivor].map((node) => node.allHeard()))
     t.strictSame(overlaps(nodes), [])
   }),
 )

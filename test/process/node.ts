@@ -24,6 +24,8 @@ export interface NodeOrder {
   readonly node: string
   readonly cluster: string
   readonly timing: TimingOptions
+  /** The option of this name; here it is false when left out, so that silence is all the others have to go by. */
+  readonly watchProcesses?: boolean
   readonly workers: readonly WorkerOrder[]
 }
 
@@ -89,7 +91,11 @@ const store = await openStore({
 })
 
 const app = Fastify()
-await app.register(workerCoordination, { database, namespace, identity: { node, cluster }, ...timing })
+const { watchProcesses = false } = order
+await app.register(workerCoordination, {
+  ...{ database, namespace, identity: { node, cluster }, watchProcesses },
+  ...timing,
+})
 for (const worker of order.workers) {
   if (worker.kind === 'coordinated') {
     app.coordination.worker({ ...worker, kind: 'coordinated', run: work })

@@ -9,6 +9,7 @@ import type {
   EventRow,
   HeartbeatAnswer,
   Look,
+  Neighbour,
   OwnView,
   Retention,
   Session,
@@ -40,8 +41,8 @@ export interface Weather {
   hintMs(): number | undefined
   sent(verb: string): void
   committed(leases: readonly StoredLease[]): void
-  /** Something asked for was done although its sender has been told that it failed. */
-  doneLate(verb: string): void
+  /** Something was carried out, or refused, although its sender has been told that it failed. */
+  cameLate(verb: string, refused: boolean): void
   answerLost(verb: string): void
 }
 
@@ -73,12 +74,16 @@ export class RemoteStore implements Store {
     this.#timeoutMs = timeoutMs
   }
 
+  get statements(): number {
+    return this.#database.store.statements
+  }
+
   get closed(): boolean {
     return this.#closed
   }
 
   heartbeat(node: string, beat: number): Promise<HeartbeatAnswer | undefined> {
-    return this.#ask('heartbeat', () => this.#database.store.heartbeat(node, beat))
+    return this.#ask('heartbeat', () => this.#database.heartbeat(node, beat))
   }
 
   view(node: string): Promise<OwnView | undefined> {
@@ -90,7 +95,11 @@ export class RemoteStore implements Store {
   }
 
   look(): Promise<Look> {
-    return this.#ask('look', () => this.#database.store.look())
+    return this.#ask('look', () => this.#database.look())
+  }
+
+  neighbours(machine: string): Promise<Neighbour[]> {
+    return this.#ask('neighbours', () => this.#database.store.neighbours(machine))
   }
 
   snapshot(): Promise<Snapshot> {
@@ -108,7 +117,7 @@ export class RemoteStore implements Store {
   }
 
   prune(retention: Retention): Promise<void> {
-    return this.#ask('prune', () => this.#database.store.prune(retention))
+    return this.#ask('prune', () => this.#database.prune(retention))
   }
 
   listen(node: string, wake: () => void): () => void {
@@ -160,15 +169,19 @@ export class RemoteStore implements Store {
       if (identity !== this.#database.identity && (!course.connectsLate || request.over))
         return request.fail('The server went away.', 'unknown')
       if (isOrdered && busyUntilMs > this.#scheduler.nowMs) {
-        this.#scheduler.at(busyUntilMs, arrive)
+        this.#scheduler.at(busyUntilMs, () => void arrive())
         return
       }
+      let refused = false
       const outcome = await execute().then(
-        (value) => () => request.succeed(value),
+        (value) => {
+          refused = isRefusal(verb, value)
+          return () => request.succeed(value)
+        },
         (error: unknown) => () => request.reject(error),
       )
       if (isOrdered) this.#database.busyUntilMs = this.#scheduler.nowMs + course.holdsMs
-      if (request.over) this.#weather.doneLate(verb)
+      if (request.over) this.#weather.cameLate(verb, refused)
       if (course.backMs !== undefined) {
         this.#scheduler.after(course.backMs, outcome)
         return
@@ -176,9 +189,15 @@ export class RemoteStore implements Store {
       this.#weather.answerLost(verb)
       if (course.noticed) this.#scheduler.after(1, () => request.fail('The connection broke.', 'unknown'))
     }
-    this.#scheduler.after(course.thereMs, arrive)
+    this.#scheduler.after(course.thereMs, () => void arrive())
     return request.answer
   }
+}
+
+/** A heartbeat with nothing to stamp, or a change whose session is gone or has made a later one. */
+function isRefusal(verb: string, value: unknown): boolean {
+  if (verb === 'heartbeat') return value === undefined
+  return verb === 'change' && (value as Changed<{ readonly kind?: string }>).result.kind === 'no-session'
 }
 
 /** A request whose sender waits for an answer, but not for ever. */

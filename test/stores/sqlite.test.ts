@@ -464,7 +464,17 @@ async function addNodes(store: Store, ...nodes: string[]): Promise<void> {
   await store.change(undefined, async (change) => {
     for (const id of nodes) {
       await change.addNode(
-        { id, name: id, cluster: 'eu-1', workers: [], labels: {}, version: null, ttlMs: 15_000 },
+        {
+          id,
+          name: id,
+          cluster: 'eu-1',
+          workers: [],
+          labels: {},
+          version: null,
+          machine: null,
+          process: null,
+          ttlMs: 15_000,
+        },
         1,
       )
     }
@@ -580,6 +590,7 @@ function newLease(key: string): LeaseRow {
     blockedToken: null,
     cooldownNode: null,
     cooldownUntilMs: null,
+    firedAtMs: null,
     waiters: [],
     pending: false,
     revision: 0,

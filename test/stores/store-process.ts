@@ -115,7 +115,17 @@ function complain(message: string): void {
 }
 
 function newNode(id: string) {
-  return { id, name: id, cluster: 'eu-1', workers: [], labels: {}, version: null, ttlMs: 15_000 }
+  return {
+    id,
+    name: id,
+    cluster: 'eu-1',
+    workers: [],
+    labels: {},
+    version: null,
+    machine: null,
+    process: null,
+    ttlMs: 15_000,
+  }
 }
 
 function isCommand(name: string): name is keyof typeof commands {

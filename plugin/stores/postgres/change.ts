@@ -23,6 +23,7 @@ import type {
   Session,
   WorkerRow,
 } from '../../core/store.js'
+import type { Statements } from '../shared/statements.js'
 import { type Limits, type Loan, sent } from './connections.js'
 import { storeError, tooSlow } from './failures.js'
 import { payloadFor } from './hints.js'
@@ -37,6 +38,7 @@ export interface Setting {
   readonly terms: Terms
   readonly limits: Limits
   readonly queries: Queries
+  readonly statements: Statements
   /** Where hints go; undefined when none are sent. */
   readonly channel: string | undefined
 }
@@ -64,6 +66,7 @@ export async function beginChange(
   const literal = (text: string): SQL => sql.raw(loan.client.escapeLiteral(text))
   const steps = [beginWithin(setting.limits), takeRevision(setting.terms, literal)]
   if (session !== undefined) steps.push(stampSession(setting.terms, literal, session))
+  setting.statements.add(steps.length - 1)
   loan.spoiled = true
   const results: unknown = await sent(loan, aChange, () => loan.client.query(steps.join(';\n')))
   const rows = (Array.isArray(results) ? results : []).map(
@@ -213,12 +216,23 @@ export class PostgresChange implements Change {
   }
 
   async addNode(node: NewNode, operation: number): Promise<void> {
-    const { id, name, cluster, workers, labels, version, ttlMs } = node
+    const { id, name, cluster, workers, labels, version, machine, process, ttlMs } = node
     const { revision, nowMs } = this
     await this.#write(() =>
       this.#queries.db.insert(nodes).values({
-        ...{ namespace: this.#namespace, id, name, cluster, workers, labels, version, ttlMs, operation },
-        ...{ state: 'active', beat: 0, startedAtMs: nowMs, heartbeatAtMs: nowMs },
+        ...{
+          namespace: this.#namespace,
+          id,
+          name,
+          cluster,
+          workers,
+          labels,
+          version,
+          machine,
+          process,
+          ttlMs,
+        },
+        ...{ state: 'active', operation, beat: 0, startedAtMs: nowMs, heartbeatAtMs: nowMs },
         ...{ joinedRevision: revision, newsRevision: revision, revision },
       }),
     )

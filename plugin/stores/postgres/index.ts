@@ -3,6 +3,7 @@ import type { Client, ClientConfig, Pool } from 'pg'
 import { CoordinationError, StoreError } from '../../core/errors.js'
 import { loadDriver } from '../shared/driver.js'
 import { runMigrations } from '../shared/migrate.js'
+import { Statements } from '../shared/statements.js'
 import { capabilitiesOf, examine, type Server } from './capabilities.js'
 import { Deadline, DedicatedConnection, type Limits, limitsWithin, PooledConnections } from './connections.js'
 import { messageOf, rootOf, sqlState, storeError } from './failures.js'
@@ -76,6 +77,7 @@ async function openOn(
   if (push && !capabilities.push) onWarning(withoutPush(server))
   const channel = capabilities.push ? channelOf(schema, namespace) : undefined
   const hints = new Hints()
+  const statements = new Statements()
   const heartbeats = new DedicatedConnection(
     {
       create: source.createClient,
@@ -90,9 +92,9 @@ async function openOn(
     throw unreachable(source, error)
   })
   return new PostgresStore({
-    ...{ capabilities, limits, schema, channel, hints, heartbeats, connections },
+    ...{ capabilities, limits, schema, channel, hints, statements, heartbeats, connections },
     terms: { namespace, identity, named: !pooled },
-    database: (client) => drizzle({ client }),
+    database: (client) => drizzle({ client, logger: statements }),
     async close() {
       await heartbeats.close()
       await leave(source, connections, limits)

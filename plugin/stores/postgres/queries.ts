@@ -10,7 +10,7 @@
  * What must be one consistent picture is one statement. Where rows of several tables are wanted at once they
  * come as JSON; the numbers in them are exact, because none exceeds 2^53.
  */
-import { and, asc, eq, getTableColumns, lt, ne, or, type SQL, sql } from 'drizzle-orm'
+import { and, asc, eq, getTableColumns, isNotNull, lt, ne, or, type SQL, sql } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { PgColumn, PgTable } from 'drizzle-orm/pg-core'
 import type {
@@ -56,6 +56,7 @@ export function queriesOn(db: NodePgDatabase, terms: Terms) {
     news: once(() => news(db, terms).prepare(name)),
     view: once(() => view(db, terms).prepare(name)),
     look: once(() => look(db, terms).prepare(name)),
+    neighbours: once(() => neighbours(db, terms).prepare(name)),
     snapshot: once(() => snapshot(db, terms).prepare(name)),
     nodes: once(() => standingNodes(db, terms).prepare(name)),
     nodesById: once(() => nodesById(db, terms).prepare(name)),
@@ -262,6 +263,15 @@ function look(db: NodePgDatabase, terms: Terms) {
     .with(found)
     .select({ nodes: beats.mapWith(json<Beat[]>), ...aboutFound(terms, sql`select worker from found`) })
     .from(nothing)
+}
+
+function neighbours(db: NodePgDatabase, { namespace }: Terms) {
+  const standing = and(eq(nodes.namespace, namespace), ne(nodes.state, 'gone'))
+  return db
+    .select({ id: nodes.id, process: sql<string>`${nodes.process}` })
+    .from(nodes)
+    .where(and(standing, eq(nodes.machine, sql.placeholder('machine')), isNotNull(nodes.process)))
+    .orderBy(inOrder(nodes.id))
 }
 
 /** The leases in `found`, the named workers, and which holders and blocked nodes of those leases are gone. */

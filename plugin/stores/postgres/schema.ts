@@ -24,6 +24,8 @@ export const nodes = pgTable(
     workers: jsonb('workers').$type<readonly string[]>().notNull(),
     labels: jsonb('labels').$type<Readonly<Record<string, string>>>().notNull(),
     version: text('version'),
+    machine: text('machine'),
+    process: text('process'),
     ttlMs: int8('ttl_ms').notNull(),
     operation: int8('operation').notNull(),
     beat: int8('beat').notNull(),
@@ -34,7 +36,10 @@ export const nodes = pgTable(
     newsRevision: int8('news_revision').notNull(),
     revision: int8('revision').notNull(),
   },
-  (table) => [primaryKey({ columns: [table.namespace, table.id] })],
+  (table) => [
+    primaryKey({ columns: [table.namespace, table.id] }),
+    index('coordination_nodes_machine').on(table.machine, table.namespace),
+  ],
 )
 
 /** One row per worker in its scope. */
@@ -76,6 +81,7 @@ export const leases = pgTable(
     blockedToken: int8('blocked_token'),
     cooldownNode: text('cooldown_node'),
     cooldownUntilMs: int8('cooldown_until_ms'),
+    firedAtMs: int8('fired_at_ms'),
     waiters: jsonb('waiters').$type<readonly string[]>().notNull(),
     pending: boolean('pending').notNull(),
     revision: int8('revision').notNull(),

@@ -18,12 +18,14 @@ import type {
   EventRow,
   HeartbeatAnswer,
   Look,
+  Neighbour,
   OwnView,
   Retention,
   Session,
   Snapshot,
   Store,
 } from '../../core/store.js'
+import type { Statements } from '../shared/statements.js'
 import { aChange, beginChange, beginWithin, type Setting } from './change.js'
 import {
   Deadline,
@@ -49,6 +51,8 @@ export interface Parts {
   /** The channel for hints; undefined when none are sent. */
   readonly channel: string | undefined
   readonly hints: Hints
+  /** What has been sent; `database` tells it of everything that goes through Drizzle. */
+  readonly statements: Statements
   readonly heartbeats: DedicatedConnection
   readonly connections: PooledConnections
   /** Drizzle, on one connection. */
@@ -72,6 +76,10 @@ export class PostgresStore implements Store {
     this.capabilities = parts.capabilities
   }
 
+  get statements(): number {
+    return this.#parts.statements.count
+  }
+
   async heartbeat(node: string, beat: number): Promise<HeartbeatAnswer | undefined> {
     return this.#parts.heartbeats.ask('A heartbeat', async (client) =>
       heartbeatAnswer(await this.#on(client).heartbeat().execute({ node, beat })),
@@ -90,6 +98,10 @@ export class PostgresStore implements Store {
   async look(): Promise<Look> {
     const [row] = await this.#read('Looking at all nodes', (on) => on.look().execute())
     return row ?? { nodes: [], leases: [], workers: [], gone: new Set() }
+  }
+
+  async neighbours(machine: string): Promise<Neighbour[]> {
+    return this.#read('Looking for neighbours', (on) => on.neighbours().execute({ machine }))
   }
 
   async snapshot(): Promise<Snapshot> {
@@ -156,7 +168,8 @@ export class PostgresStore implements Store {
   }
 
   async fence(transaction: unknown, claim: Claim): Promise<void> {
-    const { schema } = this.#parts
+    const { schema, statements } = this.#parts
+    statements.add()
     await fence(transaction, claim, { schema, namespace: this.#namespace }, (claim) => this.#isTrue(claim))
   }
 
@@ -216,8 +229,8 @@ export class PostgresStore implements Store {
   }
 
   #settingOn(client: PoolClient): Setting {
-    const { terms, limits, channel } = this.#parts
-    return { terms, limits, channel, queries: this.#on(client) }
+    const { terms, limits, channel, statements } = this.#parts
+    return { terms, limits, channel, statements, queries: this.#on(client) }
   }
 
   /** Where nothing is pushed, those in this process still need not wait. */

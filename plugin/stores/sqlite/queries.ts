@@ -37,6 +37,7 @@ import type {
   Load,
   Look,
   MetaRow,
+  Neighbour,
   NewEvent,
   NewNode,
   NodePatch,
@@ -47,6 +48,7 @@ import type {
   Snapshot,
   WorkerRow,
 } from '../../core/store.js'
+import type { Statements } from '../shared/statements.js'
 import { events, leases, meta, nodes, workers } from './schema.js'
 
 const { namespace: _ofNode, ...nodeColumns } = getColumns(nodes)
@@ -70,8 +72,8 @@ export type Pulse = Pick<
 export type Queries = ReturnType<typeof prepareQueries>
 
 /** Prepares all statements. The tables must exist. */
-export function prepareQueries(client: Database, namespace: string) {
-  const at: Place = { client, db: drizzle({ client }), namespace }
+export function prepareQueries(client: Database, namespace: string, statements: Statements) {
+  const at: Place = { client, db: drizzle({ client, logger: statements }), namespace }
   return { ...prepareVerbs(at), ...prepareReads(at), ...prepareWrites(at) }
 }
 
@@ -88,6 +90,7 @@ function prepareVerbs(at: Place) {
     news: prepareNews(at),
     newsOf: prepareNewsOf(at),
     look: prepareLook(at),
+    neighbours: prepareNeighbours(at),
     snapshot: prepareSnapshot(at),
     events: prepareEvents(at),
     prune: preparePrune(at),
@@ -195,6 +198,16 @@ function prepareLook(at: Place) {
     return { nodes: beats.all(), leases: rows, ...related(rows) }
   })
   return (): Look => read()
+}
+
+function prepareNeighbours(at: Place) {
+  const statement = at.db
+    .select({ id: nodes.id, process: sql<string>`${nodes.process}` })
+    .from(nodes)
+    .where(and(alive(at), eq(nodes.machine, given('machine')), isNotNull(nodes.process)))
+    .orderBy(asc(nodes.id))
+    .prepare()
+  return (machine: string): Neighbour[] => statement.all({ machine })
 }
 
 /** The workers of these leases, and who of the nodes they name as holder or blocked is gone or unknown. */
@@ -445,6 +458,8 @@ function prepareAddNode({ db, namespace }: Place) {
         workers: node.workers,
         labels: node.labels,
         version: node.version,
+        machine: node.machine,
+        process: node.process,
         ttlMs: node.ttlMs,
         operation,
         beat: 0,

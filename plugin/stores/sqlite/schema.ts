@@ -19,6 +19,8 @@ export const nodes = sqliteTable(
     workers: text('workers', { mode: 'json' }).$type<readonly string[]>().notNull(),
     labels: text('labels', { mode: 'json' }).$type<Readonly<Record<string, string>>>().notNull(),
     version: text('version'),
+    machine: text('machine'),
+    process: text('process'),
     ttlMs: integer('ttl_ms').notNull(),
     operation: integer('operation').notNull(),
     beat: integer('beat').notNull(),
@@ -29,7 +31,10 @@ export const nodes = sqliteTable(
     newsRevision: integer('news_revision').notNull(),
     revision: integer('revision').notNull(),
   },
-  (table) => [primaryKey({ columns: [table.namespace, table.id] })],
+  (table) => [
+    primaryKey({ columns: [table.namespace, table.id] }),
+    index('coordination_nodes_machine').on(table.machine, table.namespace),
+  ],
 )
 
 /** One row per worker in its scope. */
@@ -71,6 +76,7 @@ export const leases = sqliteTable(
     blockedToken: integer('blocked_token'),
     cooldownNode: text('cooldown_node'),
     cooldownUntilMs: integer('cooldown_until_ms'),
+    firedAtMs: integer('fired_at_ms'),
     waiters: text('waiters', { mode: 'json' }).$type<readonly string[]>().notNull(),
     pending: integer('pending', { mode: 'boolean' }).notNull(),
     revision: integer('revision').notNull(),

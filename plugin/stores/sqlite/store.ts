@@ -9,6 +9,7 @@ import type {
   EventRow,
   HeartbeatAnswer,
   Look,
+  Neighbour,
   OwnView,
   Retention,
   ServerFacts,
@@ -16,6 +17,7 @@ import type {
   Snapshot,
   Store,
 } from '../../core/store.js'
+import { Statements } from '../shared/statements.js'
 import { capabilities } from './capabilities.js'
 import { SqliteChange } from './change.js'
 import { type Connection, transact, within } from './connections.js'
@@ -51,6 +53,7 @@ export class SqliteStore implements Store {
   #closed = false
   #looking = false
   readonly #queries = new WeakMap<Database, Queries>()
+  readonly #statements = new Statements()
   #seen: { readonly client: Database; readonly version: number | undefined } | undefined
 
   constructor(options: SqliteStoreOptions) {
@@ -58,6 +61,10 @@ export class SqliteStore implements Store {
     this.#options = options
     this.#watch =
       path === undefined ? undefined : new FileWatch(path, () => void this.#lookForNews(), onWarning)
+  }
+
+  get statements(): number {
+    return this.#statements.count
   }
 
   heartbeat(node: string, beat: number): Promise<HeartbeatAnswer | undefined> {
@@ -80,6 +87,10 @@ export class SqliteStore implements Store {
 
   look(): Promise<Look> {
     return this.#read('look for the dead', (queries) => queries.look())
+  }
+
+  neighbours(machine: string): Promise<Neighbour[]> {
+    return this.#read('look for neighbours', (queries) => queries.neighbours(machine))
   }
 
   snapshot(): Promise<Snapshot> {
@@ -126,6 +137,7 @@ export class SqliteStore implements Store {
   }
 
   fence(transaction: unknown, claim: Claim): void {
+    this.#statements.add()
     fence(transaction, this.#options.namespace, claim)
   }
 
@@ -167,7 +179,8 @@ export class SqliteStore implements Store {
   }
 
   #queriesOn({ client }: Open): Queries {
-    const queries = this.#queries.get(client) ?? prepareQueries(client, this.#options.namespace)
+    const queries =
+      this.#queries.get(client) ?? prepareQueries(client, this.#options.namespace, this.#statements)
     this.#queries.set(client, queries)
     return queries
   }

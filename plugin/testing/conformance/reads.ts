@@ -25,6 +25,53 @@ import {
 } from './world.js'
 
 export const readCases: readonly ConformanceCase[] = [
+  promise('each statement is counted, a heartbeat as one, and nothing else is', async (world) => {
+    const store = await world.open()
+    await join(store, ['a'])
+    const sentBy = async (ask: () => unknown): Promise<number> => {
+      const before = store.statements
+      await ask()
+      return store.statements - before
+    }
+    assert.equal(await sentBy(() => store.heartbeat('a', 1)), 1)
+    assert.equal(await sentBy(() => store.heartbeat('a', 1)), 1, 'one that is refused is sent all the same')
+    const asking = [
+      () => store.view('a'),
+      () => store.news('a'),
+      () => store.look(),
+      () => store.neighbours('here'),
+      () => store.snapshot(),
+      () => store.events({ limit: 1 }),
+      () => store.change(undefined, async () => undefined),
+      () => commit(store, (change) => change.tell(new Set(['a']))),
+      () => store.prune({ eventsForMs: 1e9, events: 10, goneNodesForMs: 1e9 }),
+    ]
+    for (const ask of asking) assert((await sentBy(ask)) > 0, String(ask))
+    const other = await world.open()
+    assert.equal(await sentBy(() => other.heartbeat('a', 2)), 0, 'each store counts its own')
+  }),
+
+  promise('neighbours are the nodes on one machine that are not gone, by id', async (world) => {
+    const store = await world.open()
+    const here = { machine: 'here' }
+    await commit(store, async (change) => {
+      await change.addNode(newNode('b', { ...here, process: '2@1' }), 1)
+      await change.addNode(newNode('B', { ...here, process: '3@1' }), 1)
+      await change.addNode(newNode('unknown', here), 1)
+      await change.addNode(newNode('gone', { ...here, process: '4@1' }), 1)
+      await change.addNode(newNode('elsewhere', { machine: 'there', process: '2@1' }), 1)
+      await change.addNode(newNode('nowhere'), 1)
+      await change.bury('gone')
+    })
+    const other = await world.open({ namespace: `${world.namespace}-other` })
+    await commit(other, (change) => change.addNode(newNode('a', { ...here, process: '2@1' }), 1))
+    assert.deepEqual(await store.neighbours('here'), [
+      { id: 'B', process: '3@1' },
+      { id: 'b', process: '2@1' },
+    ])
+    assert.deepEqual(await store.neighbours('anywhere'), [])
+  }),
+
   promise('a view holds the leases that name its node, and all of its coordinated workers', async (world) => {
     const store = await world.open()
     await seedViews(store)

@@ -33,6 +33,8 @@ export const rowCases: readonly ConformanceCase[] = [
       workers: ['global/b', 'eu-1/a'],
       labels: { zone: 'x' },
       version: '1.2.3',
+      machine: 'boot-1/pid:[4026531836]',
+      process: '4711@99',
       ttlMs: 2 ** 31,
     })
     const revision = await commit(store, (change) => change.addNode(node, 4))
@@ -193,6 +195,7 @@ export const rowCases: readonly ConformanceCase[] = [
       blockedToken: 1_700_000_000_004,
       cooldownNode: 'd',
       cooldownUntilMs: 1_700_000_000_005,
+      firedAtMs: 1_700_000_000_006,
       waiters: ['z', 'a', 'm'],
       pending: true,
     })
@@ -228,6 +231,7 @@ export const rowCases: readonly ConformanceCase[] = [
         acquiredAtMs: number,
         blockedToken: number,
         cooldownUntilMs: number,
+        firedAtMs: number,
       }
       const event = { type: 'thing.happened', subject: 'l', token: number, detail: { number } }
       const { committed } = await store.change({ node: 'a', operation: number }, async (change) => {

@@ -130,6 +130,8 @@ export function newNode(id: string, as: Partial<NewNode> = {}): NewNode {
     workers: [],
     labels: {},
     version: null,
+    machine: null,
+    process: null,
     ttlMs: 15_000,
     ...as,
   }
@@ -169,6 +171,7 @@ export function newLease(key: string, as: Partial<LeaseRow> = {}): LeaseRow {
     blockedToken: null,
     cooldownNode: null,
     cooldownUntilMs: null,
+    firedAtMs: null,
     waiters: [],
     pending: false,
     revision: 0,

@@ -1,0 +1,87 @@
+/**
+ * The machine this process runs on, as far as it can tell whether other processes there have ended.
+ *
+ * Silence proves nothing: a process may be stopped, starved or cut off, and go on. But that the kernel both run on
+ * knows no such process any more does prove that it has ended. Together with `clock.ts` and `identity.ts` this
+ * is all of the engine that looks at the process around it.
+ */
+import { createHash } from 'node:crypto'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { hostname, networkInterfaces } from 'node:os'
+
+/** What can be known of the processes beside this one. */
+export interface Machine {
+  /** The same for processes that can see one another, and different for any two that cannot. */
+  readonly name: string
+  /** Names this process among all that ever ran there. */
+  readonly process: string
+  /** Whether a process there has certainly ended. A process that is merely silent has not. */
+  hasEnded(process: string): boolean
+}
+
+/**
+ * This machine, where it can be told: on Linux, from its `/proc`. A boot of the kernel and a namespace of
+ * process ids are the same for all who can see one another. A running virtual machine that is cloned takes both along;
+ * so the host's name and its network addresses, which clones are given anew, are part of the name, too.
+ */
+export function thisMachine(): Machine | undefined {
+  try {
+    const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
+    const processes = readlinkSync('/proc/self/ns/pid')
+    const { pid } = process
+    return {
+      name: digest([boot, processes, hostname(), ...hardwareAddresses()]),
+      process: `${pid}@${statOf(pid).startedAt}`,
+      hasEnded,
+    }
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * A process id may be given again, so its start time, in ticks since boot, must be the same. A process whose
+ * entry cannot be read, because it is another user's, has not been seen to end.
+ */
+function hasEnded(name: string): boolean {
+  const [pid = 0, startedAt] = name.split('@').map(Number)
+  if (!Number.isInteger(pid) || pid < 1) return false
+  if (isUnknown(pid)) return true
+  try {
+    const stat = statOf(pid)
+    return stat.startedAt !== startedAt || (stat.state === 'Z' && threadsOf(pid) === 1)
+  } catch {
+    return isUnknown(pid)
+  }
+}
+
+/** Signal 0 reaches nobody. It is refused for a process of another user, and fails only where there is none. */
+function isUnknown(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return false
+  } catch (error) {
+    return error instanceof Error && 'code' in error && error.code === 'ESRCH'
+  }
+}
+
+/** The second field is the program's name in parentheses, and may contain anything. */
+function statOf(pid: number): { readonly state: string; readonly startedAt: number } {
+  const text = readFileSync(`/proc/${pid}/stat`, 'latin1')
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
+  return { state: fields[0] ?? '', startedAt: Number(fields[19]) }
+}
+
+/** A process whose first thread has ended may have others that go on. */
+function threadsOf(pid: number): number {
+  return readdirSync(`/proc/${pid}/task`).length
+}
+
+function hardwareAddresses(): string[] {
+  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? [])
+  return [...new Set(all.map(({ mac }) => mac))].sort()
+}
+
+function digest(parts: readonly string[]): string {
+  return createHash('sha256').update(JSON.stringify(parts)).digest('base64url')
+}
