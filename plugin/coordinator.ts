@@ -17,6 +17,7 @@ export type { CoordinatorOptions, TimingOptions } from './coordinator-options.js
 export {
   type ClassOptions,
   GloballyCoordinatedWorker,
+  type SingleClassOptions,
   SingleInstanceClusterWorker,
   SingleInstanceGlobalWorker,
 } from './core/base-classes.js'
@@ -43,6 +44,7 @@ export type { HeldLease, Lease } from './core/lease.js'
 export type { Log } from './core/log.js'
 export type { Instruction, Move, Rebalanced, Revoked, Transferred } from './core/operations.js'
 export type { Operator, RebalanceOrder, ReleaseOrder, TransferOrder } from './core/operator.js'
+export type { Schedule } from './core/schedule.js'
 export type {
   AssignmentStatus,
   LeaseState,
@@ -61,6 +63,7 @@ export type {
   PartitionedContext,
   PartitionedWorker,
   PassContext,
+  SingleContext,
   SingleWorker,
   WorkerDefinition,
   WorkerHandle,

@@ -4,11 +4,12 @@
  * Each *is* a worker definition: pass an instance to {@link Coordinator.worker}. There is nothing
  * they can do that a plain object cannot.
  */
+import type { Schedule } from './schedule.js'
 import type {
   Assignment,
   CoordinatedContext,
   CoordinatedWorker,
-  PassContext,
+  SingleContext,
   SingleWorker,
 } from './worker.js'
 
@@ -17,6 +18,9 @@ export type ClassOptions = Pick<
   SingleWorker,
   'everyMs' | 'maxFailures' | 'cooldownMs' | 'handoverTimeoutMs' | 'enabled'
 >
+
+/** What those of `single` workers take: these can have a schedule instead of `everyMs`. */
+export type SingleClassOptions = ClassOptions & Pick<SingleWorker, 'schedule'>
 
 abstract class NamedWorker {
   readonly name: string
@@ -33,26 +37,36 @@ abstract class NamedWorker {
   }
 }
 
-/** Runs on one node of each cluster at a time. */
-export abstract class SingleInstanceClusterWorker extends NamedWorker implements SingleWorker {
+abstract class NamedSingleWorker extends NamedWorker implements SingleWorker {
   readonly kind = 'single'
+  abstract readonly scope: SingleWorker['scope']
+  abstract readonly run: SingleWorker['run']
+  declare readonly schedule?: string | Schedule
+
+  /** @param name unique in its scope; defaults are those of every worker. */
+  constructor(name: string, options: SingleClassOptions = {}) {
+    super(name, options)
+  }
+}
+
+/** Runs on one node of each cluster at a time. */
+export abstract class SingleInstanceClusterWorker extends NamedSingleWorker {
   readonly scope = 'cluster'
 
   /** One pass while this node leads its cluster. Stop when `context.signal` aborts. */
-  abstract executeLeaderWork(context: PassContext): unknown
+  abstract executeLeaderWork(context: SingleContext): unknown
 
-  readonly run = (context: PassContext): unknown => this.executeLeaderWork(context)
+  readonly run = (context: SingleContext): unknown => this.executeLeaderWork(context)
 }
 
 /** Runs on one node at a time, across all clusters. */
-export abstract class SingleInstanceGlobalWorker extends NamedWorker implements SingleWorker {
-  readonly kind = 'single'
+export abstract class SingleInstanceGlobalWorker extends NamedSingleWorker {
   readonly scope = 'global'
 
   /** One pass while this node leads globally. Stop when `context.signal` aborts. */
-  abstract executeGlobalLeaderWork(context: PassContext): unknown
+  abstract executeGlobalLeaderWork(context: SingleContext): unknown
 
-  readonly run = (context: PassContext): unknown => this.executeGlobalLeaderWork(context)
+  readonly run = (context: SingleContext): unknown => this.executeGlobalLeaderWork(context)
 }
 
 /** Runs on every node of every cluster; each has its index of how many. */

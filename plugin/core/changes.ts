@@ -6,7 +6,7 @@
  * when it writes. How these rules fit together is told in `README.md` beside this file.
  */
 import { barrierOpen, Draft, freshLease, vacated } from './draft.js'
-import { CoordinationError, type EndReason } from './errors.js'
+import { CoordinationError, type EndReason, StoreError } from './errors.js'
 import { slotKey } from './names.js'
 import { freeIfAbandoned, type Held, isFree, isWaived, noteNodes, replan, sortOut } from './rules.js'
 import type { Change, Kind, LeaseRow, LockedLease, NewNode, Scope, WorkerRow } from './store.js'
@@ -22,6 +22,8 @@ export interface Declaration {
   /** Number of partitions; null for the other kinds, whose number of leases follows from the nodes. */
   readonly partitions: number | null
   readonly handoverTimeoutMs: number
+  /** See {@link WorkerRow.schedule}. */
+  readonly schedule: string | null
 }
 
 /** What a node wants done about its own leases; everything goes into one change. */
@@ -132,6 +134,26 @@ export async function settle(change: Change, node: string, wishes: Wishes): Prom
   return { refused }
 }
 
+/**
+ * Writes that everything up to this time of a schedule has been dealt with. Answers false when the lease is not held
+ * under this token any more. Until a user's transaction that fences the lease has ended it rejects.
+ */
+export async function fire(
+  change: Change,
+  node: string,
+  { key, token }: Held,
+  firedAtMs: number,
+): Promise<boolean> {
+  const draft = new Draft(change)
+  await draft.load({ keys: [key] })
+  const lease = draft.lease(key)
+  if (lease?.holder !== node || lease.token !== token) return false
+  if (lease.fenced) throw new StoreError(`The lease "${key}" is fenced by a transaction.`, 'none')
+  draft.edit(key, { firedAtMs })
+  await draft.write()
+  return true
+}
+
 /** A node goes of its own accord: everything it holds is free at once. */
 export async function leave(change: Change, node: string): Promise<void> {
   if (!(await change.bury(node))) return
@@ -174,7 +196,7 @@ async function refuseContradiction(
 }
 
 function putDeclared(draft: Draft, known: WorkerRow | undefined, declared: Declaration): void {
-  const { key, name, kind, scope, cluster, partitions, handoverTimeoutMs } = declared
+  const { key, name, kind, scope, cluster, partitions, handoverTimeoutMs, schedule } = declared
   const slots = partitions ?? (kind === 'single' ? 1 : known?.kind === 'coordinated' ? known.slots : 0)
   const row = {
     key,
@@ -184,6 +206,7 @@ function putDeclared(draft: Draft, known: WorkerRow | undefined, declared: Decla
     cluster,
     slots,
     handoverTimeoutMs,
+    schedule,
     generation: known?.generation ?? 0,
     paused: known?.paused ?? false,
     revision: known?.revision ?? 0,
@@ -192,7 +215,8 @@ function putDeclared(draft: Draft, known: WorkerRow | undefined, declared: Decla
 }
 
 function sameWorker(a: WorkerRow, b: WorkerRow): boolean {
-  return a.kind === b.kind && a.slots === b.slots && a.handoverTimeoutMs === b.handoverTimeoutMs
+  const equal = ['kind', 'slots', 'handoverTimeoutMs', 'schedule'] as const
+  return equal.every((column) => a[column] === b[column])
 }
 
 /** Creates the leases a worker needs, and takes from it those it no longer has. */

@@ -147,7 +147,11 @@ export class Coordinator implements AsyncDisposable {
         `The worker "${key}" is already registered in this process.`,
       )
     }
-    const runner = new Runner(worker, this.#clock, this.#log, (holding, error, failures) =>
+    const calendar = {
+      nowMs: () => this.#surroundings.server.nowMs(this.#clock.read()),
+      fire: async (holding: Holding, atMs: number) => (await this.#life?.fire(holding, atMs)) ?? false,
+    }
+    const runner = new Runner(worker, this.#clock, this.#log, calendar, (holding, error, failures) =>
       this.#events.emit('pass.failed', { key: holding.key, error, failures }),
     )
     if (worker.enabled) this.#runners.set(key, runner)

@@ -147,7 +147,7 @@ export class Holdings {
     const worker = view.workers.find((each) => each.key === lease.worker)
     const coordinated = worker?.kind === 'coordinated'
     const assignment = coordinated ? makeAssignment(lease.slot, worker.slots, lease.generation) : undefined
-    runner.start(holding, assignment, lease.slot)
+    runner.start(holding, assignment, lease)
   }
 }
 

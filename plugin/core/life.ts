@@ -7,7 +7,7 @@
  */
 import type { Requests } from './acquire.js'
 import { type Agenda, isEmpty, Planner } from './agenda.js'
-import { type Declaration, join, leave, register, settle, type Wishes } from './changes.js'
+import { type Declaration, fire, join, leave, register, settle, type Wishes } from './changes.js'
 import type { Clock, Reading } from './clock.js'
 import { StoreError } from './errors.js'
 import type { Events } from './events.js'
@@ -20,6 +20,7 @@ import type { Machine } from './machine.js'
 import { Neighbourhood } from './neighbourhood.js'
 import { drain } from './operations.js'
 import { inOrder, type Ordered, settleIdentity } from './order.js'
+import type { Held } from './rules.js'
 import type { KnownServer } from './server.js'
 import { Session } from './session.js'
 import type {
@@ -202,6 +203,22 @@ export class Life {
   /** Gives everything back and goes, in one change. */
   async leave(): Promise<void> {
     await this.#inTurn((change) => leave(change, this.id))
+  }
+
+  /** See {@link fire}. Rejects when it is not known what became of it, or it could not be done for now. */
+  async fire(held: Held, firedAtMs: number): Promise<boolean> {
+    let fired: boolean | undefined
+    const done = (answer: boolean): void => {
+      fired = answer
+    }
+    await this.#turnstile.pass(async () => {
+      if (!this.#session.over)
+        await this.#own((change) => fire(change, this.id, held, firedAtMs), undefined, done)
+    })
+    this.#turns.poke()
+    if (fired === undefined && !this.#session.over)
+      throw new StoreError('The database server is another one than before.', 'none')
+    return fired ?? false
   }
 
   /** Ends heartbeats, turns and timers. Resolves once nothing of this life is under way. */

@@ -10,7 +10,7 @@
 import type { Reading } from './clock.js'
 import type { ServerFacts } from './store.js'
 import { blockWaitMs, type Timing } from './timing.js'
-import { surelyElapsedMs } from './trust.js'
+import { elapsedMs, surelyElapsedMs } from './trust.js'
 
 export class KnownServer {
   readonly #timing: Timing
@@ -20,6 +20,8 @@ export class KnownServer {
   #recorded: string | undefined
   #settled = false
   #graceFrom: Reading | undefined
+  #clockMs = 0
+  #heardAt: Reading = { monoMs: 0, bootMs: 0 }
 
   constructor(timing: Timing) {
     this.#timing = timing
@@ -54,11 +56,18 @@ export class KnownServer {
     return this.#identity !== undefined && !this.mustRecord && this.#settled
   }
 
+  /** What time it is by the database's clock, in ms since 1970: what its last answer said, counted on. */
+  nowMs(now: Reading): number {
+    return this.#clockMs + elapsedMs(this.#heardAt, now)
+  }
+
   /** Takes in what an answer said. Answers whether the server is another one than before. */
   learn(facts: ServerFacts, receivedAt: Reading): boolean {
     const changed = this.#identity !== undefined && this.#identity !== facts.serverIdentity
     const newRecord = this.#recorded !== facts.recordedIdentity
     this.#identity = facts.serverIdentity
+    this.#clockMs = facts.nowMs
+    this.#heardAt = receivedAt
     this.#longestTtlMs = Math.max(this.#timing.ttlMs, facts.longestTtlMs)
     this.#longestEverMs = Math.max(this.#longestEverMs, this.#longestTtlMs)
     this.#recorded = facts.recordedIdentity

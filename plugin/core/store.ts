@@ -69,6 +69,8 @@ export interface WorkerRow {
   readonly paused: boolean
   /** How long an old holder may take to hand over before it is revoked. */
   readonly handoverTimeoutMs: number
+  /** Its schedule as the node that declared it last wrote it; null when it has none. */
+  readonly schedule: string | null
   readonly revision: number
 }
 

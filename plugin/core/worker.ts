@@ -8,13 +8,15 @@
 import type { Declaration } from './changes.js'
 import type { Clock } from './clock.js'
 import { CoordinationError } from './errors.js'
+import { type Calendar, Firing } from './firing.js'
 import { hash32 } from './hash.js'
 import type { Identity } from './identity.js'
 import type { HeldLease, Holding } from './lease.js'
 import { type Log, withFields } from './log.js'
 import { sleep } from './loop.js'
 import { checkName, leaseKey, shown } from './names.js'
-import type { Scope } from './store.js'
+import { type Schedule, scheduleProblem, type Timetable, timetableOf, writtenSchedule } from './schedule.js'
+import type { LeaseRow, Scope } from './store.js'
 import { backoffMs, type Timing } from './timing.js'
 
 /** What every pass is given. */
@@ -72,10 +74,20 @@ interface CommonOptions {
   readonly enabled?: boolean
 }
 
+export interface SingleContext extends PassContext {
+  /** The time of the schedule this pass is for, in ms since 1970; null for a worker without one. */
+  readonly dueAtMs: number | null
+}
+
 /** One run per scope: a leader. */
 export interface SingleWorker extends CommonOptions {
   readonly kind: 'single'
-  run(context: PassContext): unknown
+  /**
+   * Passes at times of day instead of every so often: a cron pattern, in UTC unless a time zone is given. Each time is
+   * begun once, by whoever holds the lease then.
+   */
+  readonly schedule?: string | Schedule
+  run(context: SingleContext): unknown
 }
 
 /** One run per node, each with its index of how many. */
@@ -122,6 +134,8 @@ export interface Worker {
   readonly maxFailures: number
   readonly cooldownMs: number
   readonly enabled: boolean
+  /** When it has one, instead of `everyMs`. */
+  readonly timetable: Timetable | undefined
 }
 
 const knownOptions = new Set([
@@ -131,6 +145,7 @@ const knownOptions = new Set([
   'run',
   'partitions',
   'everyMs',
+  'schedule',
   'maxFailures',
   'cooldownMs',
   'handoverTimeoutMs',
@@ -159,6 +174,8 @@ export function parseWorker(definition: WorkerDefinition, identity: Identity, ti
   }
   const { kind, scope } = definition
   const cluster = scope === 'cluster' ? identity.cluster : null
+  const schedule = kind === 'single' ? definition.schedule : undefined
+  const timetable = schedule === undefined ? undefined : timetableOf(schedule)
   return {
     definition,
     declaration: {
@@ -169,11 +186,13 @@ export function parseWorker(definition: WorkerDefinition, identity: Identity, ti
       cluster,
       partitions: kind === 'partitioned' ? definition.partitions : null,
       handoverTimeoutMs: definition.handoverTimeoutMs ?? timing.handoverTimeoutMs,
+      schedule: timetable === undefined ? null : writtenSchedule(timetable),
     },
     everyMs: definition.everyMs ?? 1_000,
     maxFailures: definition.maxFailures ?? 5,
     cooldownMs: definition.cooldownMs ?? 30_000,
     enabled: definition.enabled ?? true,
+    timetable,
   }
 }
 
@@ -182,6 +201,7 @@ export class Runner {
   readonly worker: Worker
   readonly #clock: Clock
   readonly #log: Log
+  readonly #calendar: Calendar
   readonly #failed: (holding: Holding, error: unknown, failures: number) => void
   #failures = 0
   #loops = 0
@@ -190,11 +210,13 @@ export class Runner {
     worker: Worker,
     clock: Clock,
     log: Log,
+    calendar: Calendar,
     failed: (holding: Holding, error: unknown, failures: number) => void,
   ) {
     this.worker = worker
     this.#clock = clock
     this.#log = log
+    this.#calendar = calendar
     this.#failed = failed
   }
 
@@ -204,7 +226,11 @@ export class Runner {
   }
 
   /** Calls `run` again and again until the lease ends; the handle is settled when the last call has. */
-  start(holding: Holding, assignment: Assignment | undefined, partition: number): void {
+  start(
+    holding: Holding,
+    assignment: Assignment | undefined,
+    { slot: partition, firedAtMs }: Pick<LeaseRow, 'slot' | 'firedAtMs'>,
+  ): void {
     const log = withFields(this.#log, { lease: holding.key, token: holding.token })
     const context = {
       lease: holding as HeldLease,
@@ -213,13 +239,23 @@ export class Runner {
       stepDown: (cooldownMs?: number) => this.#stepDown(holding, cooldownMs),
     }
     const { definition } = this.worker
-    const pass = async (): Promise<void> => {
+    const pass = async (dueAtMs: number | null): Promise<void> => {
       if (definition.kind === 'partitioned') await definition.run({ ...context, partition })
-      else if (definition.kind === 'single') await definition.run(context)
+      else if (definition.kind === 'single') await definition.run({ ...context, dueAtMs })
       else if (assignment !== undefined) await definition.run({ ...context, assignment })
     }
+    const { timetable } = this.worker
+    const loop =
+      timetable === undefined
+        ? this.#loop(holding, () => pass(null), log)
+        : this.#fire(
+            new Firing(holding, timetable, this.#calendar, this.#clock, firedAtMs),
+            holding,
+            pass,
+            log,
+          )
     this.#loops += 1
-    void this.#loop(holding, pass, log).finally(() => {
+    void loop.finally(() => {
       this.#loops -= 1
       holding.settle()
     })
@@ -238,14 +274,37 @@ export class Runner {
     }
   }
 
+  /** A pass that fails is not tried again for the same time. */
+  async #fire(
+    firing: Firing,
+    holding: Holding,
+    pass: (dueAtMs: number) => Promise<void>,
+    log: Log,
+  ): Promise<void> {
+    for (let dueAtMs = await firing.next(); dueAtMs !== undefined; dueAtMs = await firing.next()) {
+      try {
+        await pass(dueAtMs)
+        this.#failures = 0
+      } catch (error) {
+        if (holding.signal.aborted) log.debug({ err: error }, 'pass ended by its signal')
+        else this.#noteFailure(holding, error, log)
+      }
+      firing.passed()
+    }
+  }
+
   /** Failures are counted across terms, so that a worker that always fails is called ever more rarely. */
   async #recover(holding: Holding, error: unknown, log: Log): Promise<void> {
+    this.#noteFailure(holding, error, log)
+    const delayMs = backoffMs(this.#failures, { firstMs: 1_000, maxMs: 60_000 }, this.#clock.random())
+    await sleep(this.#clock, delayMs, holding.signal)
+  }
+
+  #noteFailure(holding: Holding, error: unknown, log: Log): void {
     this.#failures += 1
     log.error({ err: error, failures: this.#failures }, 'pass failed')
     this.#failed(holding, error, this.#failures)
-    if (this.#failures % this.worker.maxFailures === 0) return this.#stepDown(holding)
-    const delayMs = backoffMs(this.#failures, { firstMs: 1_000, maxMs: 60_000 }, this.#clock.random())
-    await sleep(this.#clock, delayMs, holding.signal)
+    if (this.#failures % this.worker.maxFailures === 0) this.#stepDown(holding)
   }
 
   #stepDown(holding: Holding, cooldownMs = this.worker.cooldownMs): void {
@@ -286,6 +345,13 @@ function workerProblems(definition: WorkerDefinition): string[] {
   if (kind === 'partitioned')
     check(isCount(partitions, 1, 16_384), '`partitions` must be a whole number from 1 to 16384', partitions)
   else check(partitions === undefined, '`partitions` is for partitioned workers alone', partitions)
+  const schedule = 'schedule' in definition ? definition.schedule : undefined
+  if (schedule !== undefined) {
+    const problem = scheduleProblem(schedule)
+    if (problem !== undefined) problems.push(problem)
+    check(kind === 'single', '`schedule` is for single workers alone', schedule)
+    check(definition.everyMs === undefined, '`everyMs` and `schedule` exclude each other', definition.everyMs)
+  }
   for (const option of ['everyMs', 'cooldownMs', 'handoverTimeoutMs'] as const) {
     const value = definition[option]
     const least = option === 'handoverTimeoutMs' ? 1 : 0

@@ -34,6 +34,7 @@ const workerRow: WorkerRow = {
   slots: 1,
   paused: false,
   handoverTimeoutMs: 30_000,
+  schedule: null,
   revision: 1,
 }
 

@@ -34,7 +34,6 @@ declare global {
   function isOperator(request: import('fastify').FastifyRequest): boolean
   function reindex(options: { signal: AbortSignal }): Promise<void>
   function rebuild(options: { signal: AbortSignal }): Promise<void>
-  function monthIsOver(): Promise<boolean>
   function closeMonth(options: { token: number; signal: AbortSignal }): Promise<void>
   function pendingRows(signal: AbortSignal): AsyncIterable<{ id: string }>
   function handle(row: { id: string }): Promise<void>

@@ -16,8 +16,13 @@ interface Room {
   readonly mayAsTypes?: readonly string[]
 }
 
-const dialects = ['postgres', 'sqlite']
-const drivers: Readonly<Record<string, string>> = { postgres: 'pg', sqlite: 'better-sqlite3' }
+const dialects = ['postgres', 'sqlite', 'mysql', 'mssql']
+const drivers: Readonly<Record<string, string>> = {
+  postgres: 'pg',
+  sqlite: 'better-sqlite3',
+  mysql: 'mysql2',
+  mssql: 'mssql',
+}
 const coreForStores = ['errors', 'log', 'names', 'store'].map((name) => `plugin/core/${name}.ts`)
 
 const rooms: readonly Room[] = [
@@ -25,6 +30,11 @@ const rooms: readonly Room[] = [
     name: "the engine's door to the ambient world",
     holds: (file) => ['clock', 'identity', 'machine'].some((name) => file === `plugin/core/${name}.ts`),
     may: ['plugin/core/', 'node:os', 'node:crypto', 'node:fs'],
+  },
+  {
+    name: 'the engine where it reads cron patterns',
+    holds: (file) => file === 'plugin/core/schedule.ts',
+    may: ['plugin/core/', 'croner'],
   },
   {
     name: 'the engine',

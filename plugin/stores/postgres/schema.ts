@@ -56,6 +56,7 @@ export const workers = pgTable(
     slots: integer('slots').notNull(),
     paused: boolean('paused').notNull(),
     handoverTimeoutMs: int8('handover_timeout_ms').notNull(),
+    schedule: text('schedule'),
     revision: int8('revision').notNull(),
   },
   (table) => [primaryKey({ columns: [table.namespace, table.key] })],

@@ -51,6 +51,7 @@ export const workers = sqliteTable(
     slots: integer('slots').notNull(),
     paused: integer('paused', { mode: 'boolean' }).notNull(),
     handoverTimeoutMs: integer('handover_timeout_ms').notNull(),
+    schedule: text('schedule'),
     revision: integer('revision').notNull(),
   },
   (table) => [primaryKey({ columns: [table.namespace, table.key] })],

@@ -161,6 +161,7 @@ export const rowCases: readonly ConformanceCase[] = [
       slots: 2 ** 31 - 1,
       paused: true,
       handoverTimeoutMs: 2 ** 33,
+      schedule: '{"cron":"0 3 * * *"}',
     })
     const bare = { ...newWorker('eu-1/full'), kind: 'partitioned' } as const
     for (const second of [full, bare, full]) {

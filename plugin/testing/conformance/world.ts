@@ -148,6 +148,7 @@ export function newWorker(key: string, as: Partial<WorkerRow> = {}): WorkerRow {
     slots: 1,
     paused: false,
     handoverTimeoutMs: 30_000,
+    schedule: null,
     revision: 0,
     ...as,
   }

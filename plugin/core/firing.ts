@@ -1,0 +1,109 @@
+/**
+ * Passes at the times of a schedule, each time once.
+ *
+ * Before a pass begins, the time it is for is written into the row of the lease, in a change that still finds this
+ * node's token there. So of all nodes that ever hold the lease one begins the pass for that time, whoever
+ * dies when. The other side of it: a pass that was begun and did not end is not begun again for the same time.
+ *
+ * Time is the database's, as heard in its last answer and counted on by this node's own clock. If it is set back, what
+ * has been dealt with stays dealt with; see {@link clockMistakeMs}.
+ */
+import type { Clock } from './clock.js'
+import type { Holding } from './lease.js'
+import { sleep } from './loop.js'
+import type { Timetable } from './schedule.js'
+import { backoffMs } from './timing.js'
+
+/** What firing needs of the world. */
+export interface Calendar {
+  /** The time by the database's clock, in ms since 1970. */
+  nowMs(): number
+  /**
+   * Writes into the lease's row that everything up to this time has been dealt with. Answers false when the lease
+   * is no longer held under this token.
+   */
+  fire(holding: Holding, atMs: number): Promise<boolean>
+}
+
+/**
+ * When the row says that times further ahead than this have been dealt with, the clock was wrong when that was
+ * written, and it is forgotten. Below it, a clock that was set back is waited for.
+ */
+const clockMistakeMs = 24 * 3_600_000
+
+/** The database's clock may be set while we wait for it, so it is looked at again at least this often. */
+const lookAgainMs = 60_000
+
+/** The due times of one term of one lease, one after another. */
+export class Firing {
+  readonly #holding: Holding
+  readonly #timetable: Timetable
+  readonly #calendar: Calendar
+  readonly #clock: Clock
+  readonly #firedAtMs: number | null
+  #dealtWithMs: number | undefined
+
+  /** @param firedAtMs what the row said when the term began. */
+  constructor(
+    holding: Holding,
+    timetable: Timetable,
+    calendar: Calendar,
+    clock: Clock,
+    firedAtMs: number | null,
+  ) {
+    this.#holding = holding
+    this.#timetable = timetable
+    this.#calendar = calendar
+    this.#clock = clock
+    this.#firedAtMs = firedAtMs
+  }
+
+  /** Waits for the next due time and takes it. Answers that time; undefined when the term has ended before. */
+  async next(): Promise<number | undefined> {
+    this.#dealtWithMs ??= await this.#beginning()
+    if (this.#dealtWithMs === undefined) return undefined
+    const dueMs = this.#timetable.next(this.#dealtWithMs)
+    const nowMs = await this.#until(dueMs)
+    if (dueMs === undefined || nowMs === undefined) return undefined
+    // One pass stands for all times that have come until now.
+    if (!(await this.#take(nowMs))) return undefined
+    this.#dealtWithMs = nowMs
+    return dueMs
+  }
+
+  /** A pass has ended. Nobody could act on what came while it ran. */
+  passed(): void {
+    if (this.#timetable.missed === 'skip') this.#dealtWithMs = this.#calendar.nowMs()
+  }
+
+  /** A schedule begins when it is first held: what came before that was nobody's. */
+  async #beginning(): Promise<number | undefined> {
+    const nowMs = this.#calendar.nowMs()
+    const known = this.#firedAtMs !== null && this.#firedAtMs <= nowMs + clockMistakeMs
+    if (!known) return (await this.#take(nowMs)) ? nowMs : undefined
+    return this.#timetable.missed === 'skip' ? Math.max(this.#firedAtMs, nowMs) : this.#firedAtMs
+  }
+
+  /** Answers the time once it is due; undefined when the term has ended before. */
+  async #until(dueMs = Number.POSITIVE_INFINITY): Promise<number | undefined> {
+    while (this.#holding.held) {
+      const nowMs = this.#calendar.nowMs()
+      if (nowMs >= dueMs) return nowMs
+      await sleep(this.#clock, Math.min(dueMs - nowMs, lookAgainMs), this.#holding.signal)
+    }
+    return undefined
+  }
+
+  /** Tried until it is known: a try whose answer was lost may have been written, and is written again. */
+  async #take(atMs: number): Promise<boolean> {
+    for (let attempt = 1; this.#holding.held; attempt++) {
+      try {
+        return (await this.#calendar.fire(this.#holding, atMs)) && this.#holding.held
+      } catch {
+        const delayMs = backoffMs(attempt, { firstMs: 100, maxMs: 5_000 }, this.#clock.random())
+        await sleep(this.#clock, delayMs, this.#holding.signal)
+      }
+    }
+    return false
+  }
+}

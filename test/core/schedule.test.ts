@@ -1,0 +1,253 @@
+/** Passes at times of day: each time once, whoever holds the lease, whatever the clocks do. */
+import t from 'tap'
+import { StoreError } from '../../plugin/core/errors.js'
+import { readSchedule, type Schedule, timetableOf, writtenSchedule } from '../../plugin/core/schedule.js'
+import type { Store } from '../../plugin/core/store.js'
+import type { SingleContext, WorkerDefinition } from '../../plugin/core/worker.js'
+import { World, type WorldNode } from '../support/world.js'
+
+/** A pass: who began it, and for when. */
+interface Fired {
+  readonly by: string
+  readonly due: string
+}
+
+/** Registers a scheduled worker; each pass is noted, and then does what the test wants. */
+function scheduled(
+  node: WorldNode,
+  schedule: string | Schedule,
+  fired: Fired[],
+  more: { run?: (context: SingleContext) => unknown; maxFailures?: number } = {},
+): void {
+  const { run = () => undefined, ...options } = more
+  node.coordinator.worker({
+    ...options,
+    name: 'month-close',
+    kind: 'single',
+    scope: 'global',
+    schedule,
+    run: (context) => {
+      fired.push({ by: node.name, due: new Date(context.dueAtMs ?? Number.NaN).toISOString().slice(11, 19) })
+      return run(context)
+    },
+  })
+}
+
+const everyMinute = '* * * * *'
+const minutes = (...of: number[]): string[] => of.map((minute) => `22:${minute}:00`)
+const dues = (fired: readonly Fired[]): string[] => fired.map(({ due }) => due)
+
+t.test('a schedule is due when its clocks say so, whatever their zone does', async (t) => {
+  const cases: [string | Schedule, string, string | undefined][] = [
+    ['0 3 1 * *', '2026-01-31T12:00:00Z', '2026-02-01T03:00:00.000Z'],
+    ['*/10 * * * * *', '2026-01-31T12:00:05Z', '2026-01-31T12:00:10.000Z'],
+    [{ cron: '0 3 * * *', timeZone: 'Europe/Vienna' }, '2026-07-01T00:00:00Z', '2026-07-01T01:00:00.000Z'],
+    [{ cron: '0 3 * * *', timeZone: 'Europe/Vienna' }, '2026-01-01T00:00:00Z', '2026-01-01T02:00:00.000Z'],
+    // In autumn half past two comes twice.
+    [{ cron: '30 2 * * *', timeZone: 'Europe/Vienna' }, '2026-10-25T00:30:00Z', '2026-10-26T01:30:00.000Z'],
+  ]
+  for (const [schedule, after, expected] of cases) {
+    const dueMs = timetableOf(schedule).next(Date.parse(after))
+    t.equal(
+      dueMs === undefined ? undefined : new Date(dueMs).toISOString(),
+      expected,
+      JSON.stringify(schedule),
+    )
+  }
+})
+
+t.test('a schedule is kept with its worker, and read as it was written', async (t) => {
+  const timetable = timetableOf({ cron: '0 3 * * *', timeZone: 'Europe/Vienna', missed: 'skip' })
+  t.match(readSchedule(writtenSchedule(timetable)), {
+    cron: '0 3 * * *',
+    timeZone: 'Europe/Vienna',
+    missed: 'skip',
+  })
+  t.equal(readSchedule(null), undefined)
+  t.equal(readSchedule('{"solar":"at dusk"}'), undefined, 'what a newer version wrote')
+})
+
+t.test('a schedule that cannot be used is refused when the worker is registered', async (t) => {
+  const world = new World(t)
+  const { coordinator } = await world.node('a')
+  const refused = (more: object): string => {
+    const definition = { name: 'w', kind: 'single', scope: 'global', run: () => undefined, ...more }
+    try {
+      coordinator.worker(definition as WorkerDefinition)
+      return 'taken'
+    } catch (error) {
+      return String(error)
+    }
+  }
+  for (const [schedule, said] of [
+    ['at noon', 'must be a cron pattern like "0 3 * * *", or { cron, timeZone, missed }, got "at noon"'],
+    ['61 * * * *', '"61 * * * *" is no cron pattern'],
+    ['2030-01-01T00:00:00', 'must be a cron pattern'],
+    ['0 0 30 2 *', '"0 0 30 2 *" never comes round'],
+    [7, 'must be a cron pattern like "0 3 * * *", or { cron, timeZone, missed }, got 7'],
+    [{ cron: 7 }, 'got 7 as the pattern'],
+    [{ cron: everyMinute, zone: 'UTC' }, 'there is no "zone"'],
+    [{ cron: everyMinute, timeZone: 'Vienna' }, 'must be a time zone like "Europe/Vienna", got "Vienna"'],
+    [{ cron: everyMinute, missed: 'all' }, 'must be "once" or "skip", got "all"'],
+  ] as const) {
+    t.match(refused({ schedule }), said)
+  }
+  t.match(refused({ schedule: everyMinute, everyMs: 5 }), '`everyMs` and `schedule` exclude each other')
+  t.match(refused({ schedule: everyMinute, kind: 'coordinated' }), '`schedule` is for single workers alone')
+})
+
+t.test('each time is begun once, by whoever holds the lease then', async (t) => {
+  const world = new World(t)
+  const fired: Fired[] = []
+  const nodes = [await world.node('a'), await world.node('b'), await world.node('c')]
+  const [a, b] = nodes
+  for (const node of nodes) scheduled(node, everyMinute, fired)
+  await world.start(...nodes)
+  await world.advance(120_000)
+  t.strictSame(dues(fired), minutes(14, 15))
+  world.freeze(a as WorldNode)
+  await world.advance(120_000)
+  t.strictSame(dues(fired), minutes(14, 15, 16, 17), 'its leader died')
+  world.thaw(a as WorldNode)
+  await world.advance(60_000)
+  void b?.coordinator.close()
+  await world.advance(120_000)
+  t.strictSame(dues(fired), minutes(14, 15, 16, 17, 18, 19, 20), 'the next one was closed')
+  t.ok(new Set(fired.map(({ by }) => by)).size > 1)
+  t.strictSame(
+    (await a?.coordinator.status())?.leases.map(({ key }) => key),
+    ['global/month-close'],
+  )
+})
+
+for (const [missed, expected] of [
+  ['once', minutes(14, 15, 30, 31)],
+  ['skip', minutes(14, 30, 31)],
+] as const) {
+  t.test(`times that came while nobody stood for the worker: ${missed}`, async (t) => {
+    const world = new World(t)
+    const fired: Fired[] = []
+    const first = await world.node('first')
+    scheduled(first, { cron: everyMinute, missed }, fired)
+    await world.start(first)
+    await world.advance(60_000)
+    void first.coordinator.close()
+    await world.advance(15 * 60_000, 1_000)
+    const second = await world.node('second')
+    scheduled(second, { cron: everyMinute, missed }, fired)
+    await world.start(second)
+    await world.advance(120_000)
+    t.strictSame(dues(fired), expected)
+  })
+}
+
+t.test('what comes while a pass runs is made up for once, or skipped', async (t) => {
+  for (const [missed, expected] of [
+    ['once', minutes(14, 15, 17, 18)],
+    ['skip', minutes(14, 17, 18)],
+  ] as const) {
+    const world = new World(t)
+    const fired: Fired[] = []
+    const a = await world.node('a')
+    let first = true
+    const run = async (): Promise<void> => {
+      if (!first) return
+      first = false
+      await new Promise<void>((resolve) => a.clock.setTimer(150_000, resolve))
+    }
+    scheduled(a, { cron: everyMinute, missed }, fired, { run })
+    await world.start(a)
+    await world.advance(300_000, 500)
+    t.strictSame(dues(fired), expected, missed)
+  }
+})
+
+t.test(
+  'a database clock that is set back repeats nothing; one that leaps ahead is made up for once',
+  async (t) => {
+    const world = new World(t)
+    const fired: Fired[] = []
+    const nodes = [await world.node('a'), await world.node('b')]
+    for (const node of nodes) scheduled(node, everyMinute, fired)
+    await world.start(...nodes)
+    await world.advance(60_000)
+    t.strictSame(dues(fired), minutes(14))
+    world.clockOffsetMs = -10 * 60_000
+    void nodes[0]?.coordinator.close()
+    await world.advance(9 * 60_000, 500)
+    t.strictSame(dues(fired), minutes(14), 'its times have been dealt with')
+    await world.advance(3 * 60_000, 500)
+    t.strictSame(dues(fired), minutes(14, 15, 16))
+    world.clockOffsetMs += 30 * 60_000
+    await world.advance(60_000)
+    t.strictSame(dues(fired), minutes(14, 15, 16, 17, 47), 'all that was leapt over is one pass')
+  },
+)
+
+t.test('a clock that was wrong by days does not silence a schedule for days', async (t) => {
+  const world = new World(t)
+  const fired: Fired[] = []
+  const a = await world.node('a')
+  scheduled(a, everyMinute, fired)
+  world.clockOffsetMs = 30 * 86_400_000
+  await world.start(a)
+  await world.advance(60_000)
+  t.equal(fired.length, 1)
+  world.clockOffsetMs = 0
+  void a.coordinator.close()
+  await world.advance(1_000)
+  const b = await world.node('b')
+  scheduled(b, everyMinute, fired)
+  await world.start(b)
+  await world.advance(120_000)
+  t.strictSame(fired.slice(1), [
+    { by: 'b', due: '22:15:00' },
+    { by: 'b', due: '22:16:00' },
+  ])
+})
+
+t.test(
+  'a pass that fails is not begun again for the same time, and too many failures end the term',
+  async (t) => {
+    const world = new World(t)
+    const fired: Fired[] = []
+    const nodes = [await world.node('a'), await world.node('b')]
+    const run = (): never => {
+      throw new Error('the books do not balance')
+    }
+    for (const node of nodes) scheduled(node, everyMinute, fired, { run, maxFailures: 2 })
+    await world.start(...nodes)
+    await world.advance(5 * 60_000, 500)
+    t.strictSame(dues(fired), minutes(14, 15, 16, 17, 18))
+    t.equal(fired[0]?.by, fired[1]?.by)
+    t.not(fired[1]?.by, fired[2]?.by)
+  },
+)
+
+t.test('a change whose answer is lost is written again, and its pass is begun once', async (t) => {
+  const world = new World(t)
+  const fired: Fired[] = []
+  let losing = 0
+  const lossy = (store: Store): Store =>
+    new Proxy(store, {
+      get(target, property) {
+        const value: unknown = Reflect.get(target, property)
+        if (property !== 'change' || typeof value !== 'function') {
+          return typeof value === 'function' ? value.bind(target) : value
+        }
+        return async (...given: unknown[]) => {
+          const answer: unknown = await value.apply(target, given)
+          if (losing-- > 0) throw new StoreError('The answer was lost.', 'unknown')
+          return answer
+        }
+      },
+    })
+  const a = await world.node('a', { wrap: lossy })
+  scheduled(a, everyMinute, fired)
+  await world.start(a)
+  await world.advance(30_000)
+  losing = 3
+  await world.advance(90_000)
+  t.strictSame(dues(fired), minutes(14, 15))
+  t.ok(losing <= 0, 'answers were lost')
+})
