@@ -23,6 +23,7 @@ export const problems = {
   'token-mismatch': { status: 412, title: 'Changed in the meantime' },
   'too-large': { status: 413, title: 'Too large' },
   'unsupported-media-type': { status: 415, title: 'Not JSON' },
+  misdirected: { status: 421, title: 'Another node leads' },
   'precondition-required': { status: 428, title: 'If-Match is missing' },
   'too-many-requests': { status: 429, title: 'Too many requests' },
   'internal-error': { status: 500, title: 'Failed' },
@@ -111,9 +112,13 @@ function named({ problem, status, detail, details }: HttpProblem): Answered {
   return { type: typeOf(problem), title: problems[problem].title, status, detail, details }
 }
 
-/** Fastify itself refuses requests by such errors, and so do the hooks of applications and their plugins. */
-interface Refusal extends Error {
+/**
+ * Fastify itself refuses requests by such errors, and so do the hooks of applications and their plugins: not all of
+ * them are instances of `Error`.
+ */
+interface Refusal {
   readonly statusCode: number
+  readonly message?: unknown
   readonly validation?: readonly Flaw[]
   readonly validationContext?: string
 }
@@ -126,21 +131,23 @@ interface Flaw {
 }
 
 function isRefusal(error: unknown): error is Refusal {
-  const status: unknown = error instanceof Error && 'statusCode' in error ? error.statusCode : undefined
+  const status: unknown =
+    typeof error === 'object' && error !== null && 'statusCode' in error ? error.statusCode : undefined
   return typeof status === 'number' && status >= 400 && status < 600
 }
 
 function refused(refusal: Refusal): Answered {
-  const { statusCode: status, message, validation } = refusal
+  const { statusCode: status, validation } = refusal
   if (validation !== undefined) return named(invalid(validation, refusal.validationContext))
   if (status === 413) return named(new HttpProblem('too-large', 'The body may have at most 4 096 bytes.'))
   if (status === 415)
     return named(
       new HttpProblem('unsupported-media-type', 'The body must be JSON: content-type: application/json.'),
     )
-  if (status === 400) return named(new HttpProblem('invalid-request', message))
   const title = STATUS_CODES[status] ?? 'Refused'
-  return { type: 'about:blank', title, status, detail: status < 500 ? message : `${title}.`, details: {} }
+  const detail = typeof refusal.message === 'string' && status < 500 ? refusal.message : `${title}.`
+  if (status === 400) return named(new HttpProblem('invalid-request', detail))
+  return { type: 'about:blank', title, status, detail, details: {} }
 }
 
 function invalid(validation: readonly Flaw[], context = 'request'): HttpProblem {

@@ -1,0 +1,83 @@
+/**
+ * Routes that only the leader answers: a `preHandler` for the application's own routes.
+ */
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Coordinator } from '../core/coordinator.js'
+import { CoordinationError } from '../core/errors.js'
+import type { Status } from '../core/status.js'
+import { answerProblem, HttpProblem } from './problems.js'
+import { SnapshotSource } from './snapshot.js'
+
+/** How {@link leaderOnly} answers for others. */
+export interface LeaderOnlyOptions {
+  /**
+   * Send requests on to the leader: with 307 to the same path below the `url` among its labels. Where it has none,
+   * or nobody leads, and without this option, the answer is 421 or 503. Default `false`.
+   */
+  readonly redirect?: boolean
+}
+
+/**
+ * Lets a request through where this node leads, which costs no question to the database.
+ *
+ * Elsewhere the answer is 421 with the leader's name, or 307; and 503 while nobody leads. Between the
+ * check and the end of the handler leadership may end: pass on `isHeld`'s lease, or fence, where that matters.
+ *
+ * @param worker name or key of a `single` worker that this node stands for.
+ * @throws {CoordinationError} `WCO_OPTIONS` when the options are not as described.
+ *
+ * @example app.post('/orders', { preHandler: leaderOnly(app.coordination, 'orders', { redirect: true }) }, …)
+ */
+export function leaderOnly(
+  coordinator: Coordinator,
+  worker: string,
+  options: LeaderOnlyOptions = {},
+): (request: FastifyRequest, reply: FastifyReply) => Promise<void> {
+  const { redirect = false } = options
+  if (typeof worker !== 'string' || typeof redirect !== 'boolean') {
+    throw new CoordinationError(
+      'WCO_OPTIONS',
+      'leaderOnly: expected a coordinator, the name of a worker and { redirect: true or false }.',
+    )
+  }
+  const source = new SnapshotSource(coordinator)
+  return async (request, reply) => {
+    if (coordinator.isHeld(worker)) return
+    try {
+      const leader = leaderOf((await source.status()).status, worker)
+      if (leader === undefined) throw nobody(worker)
+      const url = redirect ? addressOf(leader.labels.url, request.raw.url ?? '/') : undefined
+      if (url === undefined) throw elsewhere(worker, leader.name)
+      reply.code(307).header('location', url).header('cache-control', 'no-store').send()
+    } catch (error) {
+      answerProblem(error, request, reply)
+    }
+  }
+}
+
+/** Of several workers of that name the one of this node's cluster. */
+function leaderOf(
+  { self, nodes, workers, leases }: Status,
+  name: string,
+): Status['nodes'][number] | undefined {
+  const meant = workers.find(
+    ({ key, name: each, cluster }) =>
+      key === name || (each === name && (cluster ?? self.cluster) === self.cluster),
+  )
+  const holder = leases.find(({ worker, slot }) => worker === meant?.key && slot === 0)?.holder
+  return nodes.find(({ id }) => id === holder?.id)
+}
+
+/** The label is what a node says of itself: only a web address will do. */
+function addressOf(label: string | undefined, path: string): string | undefined {
+  const isAddress = label !== undefined && /^https?:\/\/[^\s/?#]+(\/[^\s?#]*)?$/.test(label)
+  return isAddress && path.startsWith('/') ? `${label.replace(/\/$/, '')}${path}` : undefined
+}
+
+function elsewhere(worker: string, leader: string): HttpProblem {
+  return new HttpProblem('misdirected', `"${worker}" is led by the node "${leader}".`)
+}
+
+function nobody(worker: string): HttpProblem {
+  return new HttpProblem('unavailable', `Nobody leads "${worker}" at the moment.`, { retryAfter: 1 })
+}

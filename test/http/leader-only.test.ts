@@ -1,0 +1,64 @@
+/** Routes that only the leader answers. */
+import Fastify from 'fastify'
+import t, { type Test } from 'tap'
+import { leaderOnly } from '../../plugin/index.js'
+import { useSqlite } from '../support/databases.js'
+import { eventually } from '../support/eventually.js'
+import { mira, untilAborted, useApp } from './application.js'
+
+/** Two applications on one database, with a route for leaders only. */
+async function useTwo(t: Test, labels: Readonly<Record<string, string>>, redirect: boolean) {
+  const { url } = await useSqlite(t)
+  const start = (node: string) =>
+    useApp(t, {
+      url,
+      node,
+      app: Fastify(),
+      options: { authorize: mira, labels },
+      workers: [{ name: 'orders', kind: 'single', scope: 'cluster', run: untilAborted }],
+      after: (app) => {
+        const preHandler = leaderOnly(app.coordination, 'orders', { redirect })
+        app.post('/orders', { preHandler }, async () => ({ by: node }))
+      },
+    })
+  const [leader, other] = [await start('n1'), await start('n2')]
+  await eventually(() => leader.coordination.isHeld('orders'))
+  return { leader, other }
+}
+
+const order = { method: 'POST', url: '/orders?express=1' } as const
+
+t.test('the leader answers; elsewhere the answer says who leads', async (t) => {
+  const { leader, other } = await useTwo(t, { url: 'https://n1.example/base/' }, false)
+  t.strictSame((await leader.inject(order)).json(), { by: 'n1' })
+  const answer = await other.inject(order)
+  t.equal(answer.statusCode, 421)
+  t.match(answer.json(), { detail: '"orders" is led by the node "n1".' })
+})
+
+t.test('elsewhere it is sent on to the address the leader has given itself', async (t) => {
+  const { other } = await useTwo(t, { url: 'https://n1.example/base/' }, true)
+  const answer = await other.inject(order)
+  t.equal(answer.statusCode, 307)
+  t.equal(answer.headers.location, 'https://n1.example/base/orders?express=1')
+})
+
+t.test('a leader without a usable address is named instead', async (t) => {
+  for (const labels of [{}, { url: 'javascript:alert(1)' }, { url: 'https://n1.example/?x=' }]) {
+    const { other } = await useTwo(t, labels, true)
+    t.equal((await other.inject(order)).statusCode, 421, JSON.stringify(labels))
+  }
+})
+
+t.test('while nobody leads it is unavailable', async (t) => {
+  const app = await useApp(t, {
+    after: (app) => {
+      const preHandler = leaderOnly(app.coordination, 'orders')
+      app.post('/orders', { preHandler }, async () => ({}))
+    },
+  })
+  const answer = await app.inject(order)
+  t.equal(answer.statusCode, 503)
+  t.equal(answer.headers['retry-after'], '1')
+  t.throws(() => leaderOnly(app.coordination, 7 as never), { code: 'WCO_OPTIONS' })
+})
