@@ -1,0 +1,120 @@
+/** What was typed, as an order; or what is wrong with it. */
+import { parseArgs } from 'node:util'
+
+/** Every command, with what it needs after its name and what it is for. */
+export const commands = {
+  status: { operands: [], reason: false, about: 'nodes, leases and what is wrong' },
+  leaders: { operands: [], reason: false, about: 'who leads which single worker, and under which token' },
+  explain: { operands: ['lease'], reason: false, about: 'why a lease has its holder, or none' },
+  release: {
+    operands: ['lease'],
+    reason: true,
+    about: 'take a lease from a holder that hangs; needs --token',
+  },
+  drain: { operands: ['node'], reason: true, about: 'ask a node to hand everything over' },
+  undrain: { operands: ['node'], reason: true, about: 'take a drain back' },
+  pause: { operands: ['worker'], reason: true, about: 'let nobody run a worker' },
+  resume: { operands: ['worker'], reason: true, about: 'take a pause back' },
+  migrate: { operands: [], reason: false, about: 'bring the tables up to date' },
+  check: {
+    operands: [],
+    reason: false,
+    about: 'whether this database and these settings can hold the promises',
+  },
+} as const
+
+export type Command = keyof typeof commands
+
+/** A command with all it needs. */
+export interface Order {
+  readonly command: Command
+  /** What the command is about: a lease, node or worker. */
+  readonly subject: string
+  readonly database: string
+  readonly namespace: string
+  readonly actor: string
+  readonly reason: string
+  readonly token: number
+  readonly immediate: boolean
+  readonly cooldownMs: number | undefined
+  readonly preset: string
+  readonly json: boolean
+}
+
+/** It cannot be understood: said on standard error, with exit code 2. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError'
+}
+
+const options = {
+  database: { type: 'string' },
+  namespace: { type: 'string', default: 'default' },
+  actor: { type: 'string' },
+  reason: { type: 'string' },
+  token: { type: 'string' },
+  immediate: { type: 'boolean', default: false },
+  'cooldown-ms': { type: 'string' },
+  preset: { type: 'string', default: 'default' },
+  json: { type: 'boolean', default: false },
+  help: { type: 'boolean', short: 'h', default: false },
+  version: { type: 'boolean', default: false },
+} as const
+
+/**
+ * @param environment for what is not said: `DATABASE_URL`.
+ * @param user who is asking, unless `--actor` says otherwise.
+ * @throws UsageError
+ */
+export function parse(
+  typed: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+  user: string,
+): Order | 'help' | 'version' {
+  const { values, positionals } = understood(typed)
+  if (values.version) return 'version'
+  const [command, ...operands] = positionals
+  if (values.help || command === undefined) return 'help'
+  if (!isCommand(command)) throw new UsageError(`There is no command "${command}".`)
+  const { operands: needed, reason: mustSayWhy } = commands[command]
+  if (operands.length !== needed.length)
+    throw new UsageError(`Expected: ${[command, ...needed.map((each) => `<${each}>`)].join(' ')}`)
+  const database = values.database ?? environment.DATABASE_URL
+  if (database === undefined || database === '')
+    throw new UsageError('Which database? Say --database URL, or set DATABASE_URL.')
+  const reason = values.reason ?? ''
+  if (mustSayWhy && (reason.length < 3 || reason.length > 200))
+    throw new UsageError('Why? Say --reason "…" with 3 to 200 characters; it goes into the audit trail.')
+  if (command === 'release' && values.token === undefined)
+    throw new UsageError('Which term? Say --token N, as `leaders` shows it: a newer holder is not touched.')
+  return {
+    command,
+    subject: operands[0] ?? '',
+    database,
+    namespace: values.namespace,
+    actor: values.actor ?? user,
+    reason,
+    token: values.token === undefined ? 0 : whole('token', values.token),
+    immediate: values.immediate,
+    cooldownMs: values['cooldown-ms'] === undefined ? undefined : whole('cooldown-ms', values['cooldown-ms']),
+    preset: values.preset,
+    json: values.json,
+  }
+}
+
+function understood(typed: readonly string[]) {
+  try {
+    return parseArgs({ args: [...typed], options, allowPositionals: true, strict: true })
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error))
+  }
+}
+
+function isCommand(name: string): name is Command {
+  return Object.hasOwn(commands, name)
+}
+
+function whole(name: string, text: string): number {
+  const number = Number(text)
+  if (/^\d{1,16}$/.test(text) && Number.isSafeInteger(number)) return number
+  throw new UsageError(`--${name}: expected a whole number, got "${text}".`)
+}

@@ -1,0 +1,108 @@
+#!/usr/bin/env node
+/**
+ * The command line: what an operator asks and does where no HTTP route can be reached.
+ *
+ * It talks to the database, not to a node, so it works when no node does.
+ */
+import { readFileSync } from 'node:fs'
+import { userInfo } from 'node:os'
+import { createCoordinator } from '../coordinator.js'
+import { CoordinationError, StoreError } from '../core/errors.js'
+import { type Preset, resolveTiming } from '../core/timing.js'
+import { openStore } from '../stores/open.js'
+import { commands, type Order, parse, UsageError } from './arguments.js'
+import { check } from './check.js'
+import { obey } from './commands.js'
+import { type Answer, exitCodes, render } from './output.js'
+
+process.exitCode = await run(process.argv.slice(2))
+
+async function run(typed: readonly string[]): Promise<number> {
+  try {
+    const order = parse(typed, process.env, userInfo().username)
+    if (order === 'help') return say(help())
+    if (order === 'version') return say(`${version()}\n`)
+    const answer = await answerTo(order)
+    const coloured = process.stdout.isTTY === true && !process.env.NO_COLOR
+    process.stdout.write(render(answer, { json: order.json, coloured }))
+    return answer.exitCode
+  } catch (error) {
+    return complain(error)
+  }
+}
+
+async function answerTo(order: Order): Promise<Answer> {
+  const { database, namespace, command } = order
+  if (command === 'check') return checked(order)
+  const identity = { node: 'command-line', cluster: 'command-line' }
+  const migrate = command === 'migrate'
+  const coordinator = await createCoordinator({ database, namespace, identity, migrate, push: false })
+  try {
+    return await obey[command](coordinator, order)
+  } finally {
+    await coordinator.close()
+  }
+}
+
+async function checked({ database, namespace, preset }: Order): Promise<Answer> {
+  if (!isPreset(preset)) throw new UsageError(`--preset: expected default, fast or relaxed, got "${preset}".`)
+  const timing = resolveTiming({ preset })
+  const { statementTimeoutMs } = timing
+  const log = { warn: (_facts: object, message: string) => void process.stderr.write(`${message}\n`) }
+  const store = await openStore({ database, namespace, statementTimeoutMs, migrate: false, push: true, log })
+  try {
+    return await check(store, timing, Date.now)
+  } finally {
+    await store.close()
+  }
+}
+
+function isPreset(name: string): name is Preset {
+  return ['default', 'fast', 'relaxed'].includes(name)
+}
+
+function say(text: string): number {
+  process.stdout.write(text)
+  return exitCodes.done
+}
+
+function complain(error: unknown): number {
+  const message = error instanceof Error ? error.message : String(error)
+  const isUsage =
+    error instanceof UsageError || (error instanceof CoordinationError && error.code === 'WCO_OPTIONS')
+  process.stderr.write(isUsage ? `${message}\n\n${help()}` : `${message}\n`)
+  if (isUsage) return exitCodes.usage
+  return error instanceof CoordinationError || error instanceof StoreError
+    ? exitCodes.unreachable
+    : exitCodes.no
+}
+
+function help(): string {
+  const lines = Object.entries(commands).map(([name, { operands, about }]) => {
+    const call = [name, ...operands.map((each) => `<${each}>`)].join(' ')
+    return `  ${call.padEnd(18)} ${about}`
+  })
+  return `Usage: fastify-worker-coordination <command> [options]
+
+${lines.join('\n')}
+
+Options:
+  --database URL     default: DATABASE_URL
+  --namespace NAME   default: default
+  --reason TEXT      why, for the audit trail
+  --actor NAME       who, for the audit trail; default: you, as this machine knows you
+  --token N          release: the term that is meant
+  --immediate        release: do not wait for the old holder to have stopped
+  --cooldown-ms N    release: how long the old holder should not win again; default: 60000
+  --preset NAME      check: default, fast or relaxed
+  --json             answer as JSON
+
+Exit codes: 0 done; 1 the answer is no, nothing was done; 2 not understood; 3 the database cannot be used.
+`
+}
+
+function version(): string {
+  const path = new URL('../../../package.json', import.meta.url)
+  const { version }: { version?: string } = JSON.parse(readFileSync(path, 'utf8'))
+  return version ?? 'unknown'
+}

@@ -1,0 +1,65 @@
+/** How answers are written: tables for people, JSON for programs. */
+
+/** What a command has found out or done. */
+export interface Answer {
+  /** For programs. */
+  readonly json: unknown
+  /** For people: lines and tables. */
+  readonly text: readonly (string | Table)[]
+  /** See {@link exitCodes}. */
+  readonly exitCode: number
+}
+
+/** Rows under a head; a cell may bear a mood. */
+export interface Table {
+  readonly head: readonly string[]
+  readonly rows: readonly (readonly Cell[])[]
+}
+
+export type Cell = string | { readonly text: string; readonly mood: Mood }
+export type Mood = 'good' | 'bad' | 'doubtful'
+
+/** What the exit codes mean. */
+export const exitCodes = {
+  done: 0,
+  /** The answer is no: nothing was done, or a check has failed. */
+  no: 1,
+  /** It could not be understood. */
+  usage: 2,
+  /** The database did not answer, or not as one of ours. */
+  unreachable: 3,
+} as const
+
+const colours: Readonly<Record<Mood, number>> = { good: 32, bad: 31, doubtful: 33 }
+
+/** @param coloured only where a person looks at a terminal. */
+export function render({ json, text }: Answer, how: { json: boolean; coloured: boolean }): string {
+  if (how.json) return `${JSON.stringify(json, undefined, 2)}\n`
+  const parts = text.map((part) => (typeof part === 'string' ? part : table(part, how.coloured)))
+  return `${parts.join('\n')}\n`
+}
+
+function table({ head, rows }: Table, coloured: boolean): string {
+  const all: (readonly Cell[])[] = [head, ...rows]
+  const widths = head.map((_, column) => Math.max(...all.map((row) => textOf(row[column]).length)))
+  return all
+    .map((row) =>
+      row
+        .map((cell, column) => shownCell(cell, widths[column] ?? 0, coloured))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n')
+}
+
+function shownCell(cell: Cell, width: number, coloured: boolean): string {
+  const padded = textOf(cell).padEnd(width)
+  if (typeof cell === 'string' || !coloured) return padded
+  return `\u001b[${colours[cell.mood]}m${padded}\u001b[0m`
+}
+
+/** Whatever a name contains, it moves no cursor and rings no bell. */
+function textOf(cell: Cell | undefined): string {
+  const text = typeof cell === 'object' ? cell.text : (cell ?? '')
+  return text.replaceAll(/\p{Cc}/gu, '\u{fffd}')
+}

@@ -1,0 +1,151 @@
+/** The command line, as a process of its own, beside nodes at work. */
+import { execFile } from 'node:child_process'
+import { userInfo } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
+import { type Coordinator, createCoordinator } from '../../plugin/index.js'
+import { type Database, eachDatabase, useSqlite } from '../support/databases.js'
+import { eventually } from '../support/eventually.js'
+
+const program = fileURLToPath(new URL('../../plugin/cli/main.js', import.meta.url))
+
+interface Ended {
+  readonly code: number
+  readonly out: string
+  readonly err: string
+}
+
+function cli(database: string | undefined, ...typed: string[]): Promise<Ended> {
+  const { DATABASE_URL: _, ...env } = process.env
+  const environment = { ...env, NODE_V8_COVERAGE: '', ...(database && { DATABASE_URL: database }) }
+  return new Promise((resolve) => {
+    execFile(process.execPath, [program, ...typed], { env: environment }, (error, out, err) =>
+      resolve({ code: typeof error?.code === 'number' ? error.code : 0, out, err }),
+    )
+  })
+}
+
+async function nodeAtWork(t: Test, { url }: Database): Promise<Coordinator> {
+  const identity = { node: 'n1', cluster: 'c1' }
+  const coordinator = await createCoordinator({ database: url, identity, ttlMs: 60_000, heartbeatMs: 500 })
+  t.teardown(() => coordinator.close())
+  coordinator.worker({
+    name: 'month-close',
+    kind: 'single',
+    scope: 'global',
+    run: ({ signal }) => new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve())),
+  })
+  await coordinator.start()
+  await eventually(() => coordinator.isHeld('month-close'))
+  return coordinator
+}
+
+const key = 'global/month-close'
+
+t.test('who leads, why, and how it is', (t) =>
+  eachDatabase(t, async (t, database) => {
+    await nodeAtWork(t, database)
+    const status = await cli(database.url, 'status')
+    t.equal(status.code, 0, status.err)
+    t.match(status.out, /^Namespace default, 1 node\n/)
+    t.match(status.out, /^n1 +c1 +active +\d+ s ago +1 +- /m)
+    t.notMatch(status.out, '\u001b', 'no colours where no terminal is')
+    const leaders = JSON.parse((await cli(database.url, 'leaders', '--json')).out)
+    t.match(leaders, [{ worker: key, node: 'n1', cluster: 'c1', token: Number, sinceMs: Number }])
+    t.match((await cli(database.url, 'explain', key)).out, /n1/)
+    t.match(await cli(database.url, 'explain', 'global/nothing'), { code: 1, out: /There is no lease/ })
+  }),
+)
+
+t.test('a lease is released by its token and no other, and the audit trail says by whom and why', (t) =>
+  eachDatabase(t, async (t, database) => {
+    const coordinator = await nodeAtWork(t, database)
+    const [leader] = JSON.parse((await cli(database.url, 'leaders', '--json')).out)
+    const release = (...more: string[]): Promise<Ended> =>
+      cli(database.url, 'release', key, '--reason', 'it hangs', ...more)
+    t.match(await release('--token', String(leader.token - 1)), {
+      code: 1,
+      out: `Nothing was released: by now its token is ${leader.token}.`,
+    })
+    t.ok(coordinator.isHeld('month-close'))
+    const ended = new Promise((resolve) => coordinator.once('lease.ended', resolve))
+    t.match(await release('--token', String(leader.token), '--cooldown-ms', '0'), {
+      code: 0,
+      out: /^Released\./,
+    })
+    t.match(await ended, { key, token: leader.token, reason: 'revoked' })
+    const events = await coordinator.operator.events({ limit: 100, types: ['lease.revoked'] })
+    t.match(events, [{ actor: userInfo().username, reason: 'it hangs', token: leader.token }])
+    t.match(await release(), { code: 2, err: /Which term\? Say --token N/ })
+  }),
+)
+
+t.test('nodes are drained and workers paused, by name, and back', (t) =>
+  eachDatabase(t, async (t, database) => {
+    const coordinator = await nodeAtWork(t, database)
+    const why = ['--reason', 'a deploy', '--actor', 'mira']
+    const words: [string, string, RegExp][] = [
+      ['pause', key, /Nobody runs it/],
+      ['pause', key, /paused already/],
+      ['resume', key, /run it again/],
+      ['drain', 'n1', /hands over/],
+      ['drain', coordinator.nodeId ?? '', /draining already/],
+      ['undrain', 'n1', /takes part again/],
+    ]
+    for (const [command, subject, out] of words)
+      t.match(await cli(database.url, command, subject, ...why), { code: 0, out }, command)
+    t.match(await cli(database.url, 'pause', 'global/nothing', ...why), { code: 1, out: /no worker/ })
+    t.match(await cli(database.url, 'drain', 'nobody', ...why), { code: 1, out: /no node/ })
+    await eventually(() => coordinator.isHeld('month-close'))
+  }),
+)
+
+t.test('a database is brought up to date, and checked without a trace', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    t.match(await cli(url, 'check'), { code: 3, err: /migrat/i }, 'before there are tables')
+    t.match(await cli(url, 'status'), { code: 3 }, 'looking changes no tables')
+    t.match(await cli(url, 'migrate'), { code: 0, out: /up to date/ })
+    const { code, out } = await cli(url, 'check', '--json', '--preset', 'fast')
+    t.equal(code, 0, out)
+    const { findings, timing } = JSON.parse(out)
+    t.equal(timing.ttlMs, 6_000)
+    t.strictSame(
+      findings.map(({ what }: { what: string }) => what.split(',')[0]),
+      [
+        'connection and tables',
+        'writing in an ordered change',
+        'round trips',
+        "the database's clock",
+        'hints',
+      ],
+    )
+    t.match(JSON.parse((await cli(url, 'status', '--json')).out), { revision: 0, nodes: [] })
+  }),
+)
+
+t.test('what cannot be understood is said, with how it is meant, and nothing is done', async (t) => {
+  const { url } = await useSqlite(t)
+  const cases: [string | undefined, string[], RegExp][] = [
+    [url, ['elect'], /There is no command "elect"/],
+    [url, ['release'], /Expected: release <lease>/],
+    [url, ['pause', key], /Why\? Say --reason/],
+    [
+      url,
+      ['release', key, '--reason', 'it hangs', '--token', 'x'],
+      /--token: expected a whole number, got "x"/,
+    ],
+    [url, ['status', '--colour'], /--colour/],
+    [url, ['check', '--preset', 'slow'], /--preset: expected default, fast or relaxed/],
+    [undefined, ['status'], /Say --database URL, or set DATABASE_URL/],
+    ['carrier-pigeon:', ['status'], /expected a URL that begins with/],
+  ]
+  for (const [database, typed, err] of cases) {
+    const ended = await cli(database, ...typed)
+    t.match(ended, { code: 2, out: '' }, typed.join(' '))
+    t.match(ended.err, err)
+    t.match(ended.err, /Usage: fastify-worker-coordination/)
+  }
+  t.match(await cli('postgres://127.0.0.1:1/nowhere', 'status'), { code: 3, out: '' })
+  t.match(await cli(undefined, '--help'), { code: 0, out: /Exit codes/ })
+  t.match(await cli(undefined, '--version'), { code: 0, out: /^\d+\.\d+\.\d+/ })
+})
