@@ -11,6 +11,8 @@ import { type Config, defineConfig } from 'drizzle-kit'
 
 const configs = new Map<string, Config>([
   ['postgres', defineConfig({ dialect: 'postgresql', ...pathsOf('postgres') })],
+  ['mysql', defineConfig({ dialect: 'mysql', ...pathsOf('mysql') })],
+  ['mssql', defineConfig({ dialect: 'mssql', ...pathsOf('mssql') })],
   ['sqlite', defineConfig({ dialect: 'sqlite', ...pathsOf('sqlite') })],
 ])
 

@@ -6,8 +6,9 @@ import type { Store } from '../core/store.js'
 /** How a store is opened, whatever its database. */
 export interface OpenStoreOptions {
   /**
-   * A URL (`postgres://…`, `sqlite:path`, `sqlite::memory:`), a driver's client (a `pg.Pool`, a better-sqlite3
-   * `Database`), or a Drizzle database over one of these.
+   * A URL (`postgres://…`, `mysql://…`, `mariadb://…`, `mssql://…`, `sqlite:path`, `sqlite::memory:`), a driver's
+   * client (a `pg.Pool`, a pool or connection of mysql2, a `ConnectionPool` of mssql, a better-sqlite3 `Database`), or a
+   * Drizzle database over one of these.
    */
   readonly database: string | object
   readonly namespace: string
@@ -37,16 +38,28 @@ export async function openStore(options: OpenStoreOptions): Promise<Store> {
     const { openPostgresStore } = await import('./postgres/index.js')
     return openPostgresStore({ ...common, database: place.database, push })
   }
+  if (place.dialect === 'mysql') {
+    const { openMysqlStore } = await import('./mysql/index.js')
+    return openMysqlStore({ ...common, database: place.database })
+  }
+  if (place.dialect === 'mssql') {
+    const { openMssqlStore } = await import('./mssql/index.js')
+    return openMssqlStore({ ...common, database: place.database })
+  }
   const { openSqliteStore } = await import('./sqlite/index.js')
   return openSqliteStore({ ...common, database: place.database })
 }
 
 type Place =
   | { readonly dialect: 'postgres'; readonly database: string | PgPool }
+  | { readonly dialect: 'mysql'; readonly database: string | MysqlClient }
+  | { readonly dialect: 'mssql'; readonly database: string | MssqlPool }
   | { readonly dialect: 'sqlite'; readonly database: string | SqliteDatabase }
 
-// Types only: neither driver is loaded by this.
+// Types only: no driver is loaded by this.
 type PgPool = import('pg').Pool
+type MysqlClient = import('./mysql/index.js').MysqlClient
+type MssqlPool = import('mssql').ConnectionPool
 type SqliteDatabase = import('better-sqlite3').Database
 
 function placeOf(database: unknown): Place {
@@ -54,12 +67,17 @@ function placeOf(database: unknown): Place {
   const client = has(database, '$client') ? database.$client : database
   if (isSqliteDatabase(client)) return { dialect: 'sqlite', database: client }
   if (isPgPool(client)) return { dialect: 'postgres', database: client }
+  if (isMysqlClient(client)) return { dialect: 'mysql', database: client }
+  if (isMssqlPool(client)) return { dialect: 'mssql', database: client }
+  if (has(client, 'pool') && isMssqlPool(client.pool)) return { dialect: 'mssql', database: client.pool }
   throw notADatabase(describe(client))
 }
 
 function placeOfUrl(url: string): Place {
   const scheme = /^[a-z]+(?=:)/i.exec(url)?.[0].toLowerCase()
   if (scheme === 'postgres' || scheme === 'postgresql') return { dialect: 'postgres', database: url }
+  if (scheme === 'mysql' || scheme === 'mariadb') return { dialect: 'mysql', database: url }
+  if (scheme === 'mssql') return { dialect: 'mssql', database: url }
   if (scheme !== 'sqlite') throw notADatabase(describeUrl(url))
   const path = url.slice('sqlite:'.length).replace(/^\/\//, '')
   if (path === '') throw notADatabase('a URL without a path')
@@ -77,6 +95,19 @@ function isPgPool(client: unknown): client is PgPool {
   return has(client, 'connect') && has(client, 'query') && has(client, 'totalCount') && has(client, 'options')
 }
 
+/** Its options are what is needed, so a single connection will do as well as a pool. */
+function isMysqlClient(client: unknown): client is MysqlClient {
+  const inner = has(client, 'pool') ? client.pool : has(client, 'connection') ? client.connection : client
+  return has(client, 'query') && has(client, 'execute') && has(inner, 'config') && has(inner, 'promise')
+}
+
+/** Drizzle that has made its pool itself keeps it in a client of its own. */
+function isMssqlPool(client: unknown): client is MssqlPool {
+  return (
+    has(client, 'request') && has(client, 'transaction') && has(client, 'connect') && has(client, 'config')
+  )
+}
+
 function has<N extends string>(value: unknown, name: N): value is Record<N, unknown> {
   return typeof value === 'object' && value !== null && name in value
 }
@@ -84,8 +115,9 @@ function has<N extends string>(value: unknown, name: N): value is Record<N, unkn
 function notADatabase(came: string): CoordinationError {
   return new CoordinationError(
     'WCO_OPTIONS',
-    'Option "database": expected a URL that begins with "postgres:", "postgresql:" or "sqlite:", a pg.Pool, a ' +
-      `better-sqlite3 Database, or a Drizzle database over one of these, got ${came}.`,
+    'Option "database": expected a URL that begins with "postgres:", "postgresql:", "mysql:", "mariadb:", "mssql:" or ' +
+      '"sqlite:", a pg.Pool, a pool or connection of mysql2, a ConnectionPool of mssql, a better-sqlite3 Database, or ' +
+      `a Drizzle database over one of these, got ${came}.`,
   )
 }
 

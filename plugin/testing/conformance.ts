@@ -63,6 +63,8 @@ export interface HarnessCapabilities {
   readonly concurrentTransactions: boolean
   /** What the stores say of themselves: see `Capabilities` of the port. */
   readonly push: boolean
+  /** How many statements a heartbeat takes that finds its session: two where an update answers no rows. Default 1. */
+  readonly statementsPerHeartbeat?: number
 }
 
 /** How a case wants its store. */

@@ -7,6 +7,8 @@ import { existsSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import BetterSqlite from 'better-sqlite3'
 import Fastify from 'fastify'
+import mssql from 'mssql'
+import { createConnection } from 'mysql2/promise'
 import { Client } from 'pg'
 import { silentLog } from '../../plugin/core/log.js'
 import workerCoordination, {
@@ -16,6 +18,7 @@ import workerCoordination, {
   type TimingOptions,
 } from '../../plugin/index.js'
 import { openStore } from '../../plugin/stores/open.js'
+import { mssqlConfig } from '../support/databases.js'
 
 /** What the process is told when it starts. */
 export interface NodeOrder {
@@ -79,7 +82,7 @@ export type Report =
 const order = JSON.parse(process.argv[2] ?? '') as NodeOrder
 const { database, namespace, node, cluster, timing } = order
 const latest = new Map<string, HeldLease>()
-const ownData = database.startsWith('sqlite:') ? sqliteData() : await postgresData()
+const ownData = await ownDataOf(database.slice(0, database.indexOf(':')))
 const { statementTimeoutMs = 5_000 } = timing
 const store = await openStore({
   database,
@@ -177,6 +180,41 @@ interface OwnData {
   insert(key: string, token: number): Promise<void>
   end(how: 'commit' | 'rollback'): Promise<void>
   close(): Promise<void>
+}
+
+async function ownDataOf(scheme: string): Promise<OwnData> {
+  if (scheme === 'sqlite') return sqliteData()
+  if (scheme === 'mssql') return mssqlData()
+  return scheme === 'mysql' ? mysqlData() : postgresData()
+}
+
+async function mssqlData(): Promise<OwnData> {
+  const pool = new mssql.ConnectionPool(mssqlConfig(database))
+  pool.on('error', () => undefined)
+  await pool.connect()
+  const client = pool.transaction()
+  return {
+    client,
+    begin: async () => void (await client.begin()),
+    async insert(key, token) {
+      const request = client.request().input('lease', key).input('token', mssql.BigInt, token)
+      await request.query('insert into writes (lease, token) values (@lease, @token)')
+    },
+    end: (how) => client[how](),
+    close: () => pool.close(),
+  }
+}
+
+async function mysqlData(): Promise<OwnData> {
+  const client = await createConnection(database)
+  return {
+    client,
+    begin: async () => void (await client.query('begin')),
+    insert: async (key, token) =>
+      void (await client.query('insert into writes (lease, token) values (?, ?)', [key, token])),
+    end: async (how) => void (await client.query(how)),
+    close: () => client.end(),
+  }
 }
 
 async function postgresData(): Promise<OwnData> {

@@ -3,12 +3,13 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import BetterSqlite from 'better-sqlite3'
+import { createConnection } from 'mysql2/promise'
 import { Client } from 'pg'
 import { silentLog } from '../../plugin/core/log.js'
 import { describe, type Status } from '../../plugin/core/status.js'
 import type { EventRow } from '../../plugin/core/store.js'
 import { openStore } from '../../plugin/stores/open.js'
-import type { Database, Lifetime } from '../support/databases.js'
+import { type Database, type Lifetime, withMssql } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import type { Command, NodeOrder, Report } from './node.js'
 
@@ -53,8 +54,8 @@ export class NodeProcess {
   }
 
   /**
-   * Stops the process where it stands, but not in the middle of a write to an SQLite file: nobody could write
-   * to that before it goes on, and there is no server to put an end to it.
+   * Stops the process where it stands, but not in the middle of a write to an SQLite file, or of a change on SQL Server:
+   * nobody could write before it goes on, and there is no server to put an end to it, or one that does not.
    */
   async freeze(observer: Observer): Promise<void> {
     for (;;) {
@@ -125,7 +126,7 @@ export async function observe(t: Lifetime, database: Database, namespace = 'defa
     log: silentLog,
   })
   t.teardown(() => store.close())
-  await query(database, 'create table if not exists writes (lease text not null, token bigint not null)')
+  await query(database, createWrites(database))
   const identity = { node: 'observer', cluster: 'none' }
   const status = async (): Promise<Status> =>
     describe(await store.snapshot(), { namespace, identity }, undefined, 'idle')
@@ -137,12 +138,24 @@ export async function observe(t: Lifetime, database: Database, namespace = 'defa
         const now = await status()
         return fits(now) ? now : undefined
       }),
-    canWrite: () => succeeds(query(database, "delete from writes where lease = 'nobody has this'")),
+    canWrite: () => succeeds(query(database, tryToWrite(database))),
     async writes() {
       const rows = await query(database, 'select lease, token from writes order by token')
       return rows.map(({ lease, token }) => ({ lease: String(lease), token: Number(token) }))
     },
   }
+}
+
+function createWrites({ dialect }: Database): string {
+  const columns = '(lease text not null, token bigint not null)'
+  if (dialect !== 'mssql') return `create table if not exists writes ${columns}`
+  return `if object_id('writes') is null create table writes ${columns.replace('text', 'nvarchar(400)')}`
+}
+
+/** On SQL Server nothing puts an end to the change of a process that stands still, so none may be under way. */
+function tryToWrite({ dialect }: Database): string {
+  if (dialect !== 'mssql') return "delete from writes where lease = 'nobody has this'"
+  return 'set lock_timeout 500; update coordination_meta set revision = revision'
 }
 
 /** Which node holds which lease, by name. */
@@ -262,6 +275,17 @@ async function query({ dialect, url }: Database, sql: string): Promise<Record<st
       file.close()
     }
   }
+  if (dialect === 'mysql') {
+    const client = await createConnection(url)
+    try {
+      const [rows] = await client.query(sql)
+      return Array.isArray(rows) ? rows.map((row) => ({ ...row })) : []
+    } finally {
+      await client.end()
+    }
+  }
+  if (dialect === 'mssql')
+    return withMssql(url, async (pool) => [...((await pool.query(sql)).recordset ?? [])])
   const client = new Client({ connectionString: url })
   await client.connect()
   try {

@@ -1,7 +1,9 @@
 /** The promises of the port, over every database there is a store for. */
 import Sqlite from 'better-sqlite3'
+import { type Connection, createConnection } from 'mysql2/promise'
 import { Client } from 'pg'
 import t, { type Test } from 'tap'
+import { openMysqlStore } from '../../plugin/stores/mysql/index.js'
 import { openPostgresStore } from '../../plugin/stores/postgres/index.js'
 import { openSqliteStore, openSqliteStoreOver } from '../../plugin/stores/sqlite/index.js'
 import {
@@ -10,13 +12,16 @@ import {
   type StoreOptions,
   storeConformance,
 } from '../../plugin/testing/conformance.js'
-import { usePostgres, useSqlite } from '../support/databases.js'
-import { answersCommit, useProxy } from '../support/proxy.js'
+import { useMysql, usePostgres, useSqlite, withoutMssql, withoutMysql } from '../support/databases.js'
+import { answersCommit, type TcpProxy, useProxy } from '../support/proxy.js'
+import { mssqlHarness } from './mssql-harness.js'
 
 const dialects: Readonly<Record<string, (t: Test) => Promise<ConformanceHarness>>> = {
   sqlite: sqliteHarness,
   'sqlite, several stores on one database object': sharedSqliteHarness,
   postgres: postgresHarness,
+  ...(withoutMysql ? {} : { mysql: mysqlHarness }),
+  ...(withoutMssql ? {} : { mssql: mssqlHarness }),
 }
 
 t.setTimeout(300_000)
@@ -102,11 +107,9 @@ function openPostgres(url: string, options: StoreOptions) {
 }
 
 async function openFragilePostgres(t: Test, url: string, options: StoreOptions): Promise<FragileStore> {
-  const target = new URL(url)
-  const proxy = await useProxy(t, { host: target.hostname, port: Number(target.port || 5432) })
-  target.hostname = '127.0.0.1'
-  target.port = String(proxy.port)
-  const store = await openPostgres(target.href, options)
+  const proxied = await throughProxy(t, url, 5432)
+  const { proxy } = proxied
+  const store = await openPostgres(proxied.url, options)
   return {
     store,
     loseAnswerTo: (verb) => void proxy.cutAtAnswer(verb === 'change' ? answersCommit : answersStatement),
@@ -139,4 +142,77 @@ async function postgresTransaction(client: Client, work: (handle: unknown) => Pr
     await client.query('rollback')
     throw error
   }
+}
+
+async function mysqlHarness(t: Test): Promise<ConformanceHarness> {
+  const { url } = await useMysql(t)
+  return {
+    capabilities: { concurrentTransactions: true, push: false, statementsPerHeartbeat: 2 },
+    open: (options) => openMysql(url, options),
+    openFragile: (options) => openFragileMysql(t, url, options),
+    user: {
+      transaction: (work) => onMysql(url, (client) => mysqlTransaction(client, work)),
+      outsideTransaction: (work) => onMysql(url, work),
+    },
+    execute: (sql) => onMysql(url, (client) => client.query(sql)),
+  }
+}
+
+function openMysql(url: string, options: StoreOptions) {
+  return openMysqlStore({ ...options, database: url, migrate: true, onWarning: () => undefined })
+}
+
+/** Of a heartbeat the first statement is the one that counts, and of a change the last. */
+async function openFragileMysql(t: Test, url: string, options: StoreOptions): Promise<FragileStore> {
+  const { proxy, url: proxied } = await throughProxy(t, url, 3306)
+  const store = await openMysql(proxied, options)
+  return {
+    store,
+    loseAnswerTo: (verb) => void proxy.cutAtAnswer(verb === 'change' ? answersMysqlCommit : answersStamp),
+    goSilent: () => proxy.goSilent(),
+    cut: () => proxy.cut(),
+  }
+}
+
+/** Whether the server says no more than that all is well and that no transaction is open. */
+function answersMysqlCommit(bytes: Buffer): boolean {
+  return bytes.equals(Buffer.from([7, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0]))
+}
+
+/** Whether the server says that an update has altered its row. */
+function answersStamp(bytes: Buffer): boolean {
+  return bytes.includes('Rows matched: 1  Changed: 1')
+}
+
+async function onMysql(url: string, work: (client: Connection) => Promise<unknown>): Promise<void> {
+  const client = await createConnection(url)
+  try {
+    await work(client)
+  } finally {
+    await client.end()
+  }
+}
+
+async function mysqlTransaction(client: Connection, work: (handle: unknown) => Promise<void>): Promise<void> {
+  await client.query('begin')
+  try {
+    await work(client)
+    await client.query('commit')
+  } catch (error) {
+    await client.query('rollback')
+    throw error
+  }
+}
+
+/** The same database by way of a proxy. */
+async function throughProxy(
+  t: Test,
+  url: string,
+  usualPort: number,
+): Promise<{ proxy: TcpProxy; url: string }> {
+  const target = new URL(url)
+  const proxy = await useProxy(t, { host: target.hostname, port: Number(target.port || usualPort) })
+  target.hostname = '127.0.0.1'
+  target.port = String(proxy.port)
+  return { proxy, url: target.href }
 }

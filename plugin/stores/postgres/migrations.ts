@@ -1,7 +1,8 @@
 /** How PostgreSQL is migrated: in one transaction, under an advisory lock that ends with it. */
 import type { PoolClient } from 'pg'
+import { Deadline } from '../shared/deadline.js'
 import { journalTable, type MigrationSession, type MigrationTarget } from '../shared/migrate.js'
-import { Deadline, type PooledConnections } from './connections.js'
+import type { PooledConnections } from './connections.js'
 
 /** Any number that nobody else locks. One for all schemas of a database, since they are rarely migrated. */
 const lockNumber = 726_415_927_301

@@ -25,16 +25,12 @@ import type {
   Snapshot,
   Store,
 } from '../../core/store.js'
+import { Deadline } from '../shared/deadline.js'
+import type { DedicatedConnection } from '../shared/dedicated.js'
+import type { Limits } from '../shared/limits.js'
 import type { Statements } from '../shared/statements.js'
 import { aChange, beginChange, beginWithin, type Setting } from './change.js'
-import {
-  Deadline,
-  type DedicatedConnection,
-  type Limits,
-  type Loan,
-  type PooledConnections,
-  sent,
-} from './connections.js'
+import { type Loan, type PooledConnections, sent } from './connections.js'
 import { isConflict } from './failures.js'
 import { fence } from './fence.js'
 import { type Hints, payloadFor } from './hints.js'
@@ -53,7 +49,7 @@ export interface Parts {
   readonly hints: Hints
   /** What has been sent; `database` tells it of everything that goes through Drizzle. */
   readonly statements: Statements
-  readonly heartbeats: DedicatedConnection
+  readonly heartbeats: DedicatedConnection<Client>
   readonly connections: PooledConnections
   /** Drizzle, on one connection. */
   database(client: Client | PoolClient): NodePgDatabase

@@ -16,7 +16,7 @@ import { readMigrationFiles } from 'drizzle-orm/migrator'
 import { CoordinationError } from '../../core/errors.js'
 
 /** The databases there are migrations for; also the names of their folders. */
-export type Dialect = 'postgres' | 'sqlite'
+export type Dialect = 'postgres' | 'sqlite' | 'mysql' | 'mssql'
 
 /** The table that says which migrations have been applied, one name per row in its column `name`. */
 export const journalTable = 'worker_coordination_migrations'
@@ -29,6 +29,14 @@ const journals: Record<Dialect, string> = {
   sqlite: `CREATE TABLE IF NOT EXISTS "${journalTable}" (
   "name" text NOT NULL PRIMARY KEY,
   "applied_at" text DEFAULT CURRENT_TIMESTAMP NOT NULL
+)`,
+  mysql: `CREATE TABLE IF NOT EXISTS ${journalTable} (
+  name varchar(255) PRIMARY KEY,
+  applied_at timestamp DEFAULT CURRENT_TIMESTAMP NOT NULL
+) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin`,
+  mssql: `IF object_id(N'${journalTable}', N'U') IS NULL CREATE TABLE ${journalTable} (
+  name nvarchar(255) COLLATE Latin1_General_100_BIN2 NOT NULL PRIMARY KEY,
+  applied_at datetime2(3) DEFAULT sysutcdatetime() NOT NULL
 )`,
 }
 
@@ -106,10 +114,14 @@ export function migrationSql(dialect: Dialect, applied: readonly string[] = []):
     journals[dialect],
     ...pending.flatMap(({ name, statements }) => [
       ...statements,
-      `INSERT INTO "${journalTable}" ("name") VALUES ('${name}')`,
+      `INSERT INTO ${journalTable} (name) VALUES ('${name}')`,
     ]),
   ]
-  return ['BEGIN', ...statements, 'COMMIT'].map((statement) => `${withoutSemicolon(statement)};\n`).join('\n')
+  // SQL Server would go on after an error, and commit the rest.
+  const begin = dialect === 'mssql' ? ['SET XACT_ABORT ON', 'BEGIN TRANSACTION'] : ['BEGIN']
+  return [...begin, ...statements, 'COMMIT']
+    .map((statement) => `${withoutSemicolon(statement)};\n`)
+    .join('\n')
 }
 
 /** The migrations of this version of the library, oldest first. */

@@ -1,0 +1,100 @@
+/**
+ * What there is at the other end: found out once, when the store opens.
+ */
+import { CoordinationError, StoreError } from '../../core/errors.js'
+import type { Capabilities } from '../../core/store.js'
+import type { Loan } from './connections.js'
+import { isRefusal } from './failures.js'
+
+/** SQL Server has nothing like LISTEN that would not hold a transaction open: news is polled. */
+export const capabilities: Capabilities = { push: false }
+
+/** What a store must know of its server. */
+export interface Server {
+  /** Where the tables are found. */
+  readonly schema: string
+  /** Asks, as `identity`, which life of the server this is. */
+  readonly identitySql: string
+  /** What works less well here than it could; undefined when nothing does. */
+  readonly warning: string | undefined
+}
+
+/**
+ * Asks a connection what is at its other end.
+ *
+ * @throws StoreError when it only reads, is too old, or lets readers wait for writers.
+ */
+export async function examine(loan: Loan): Promise<Server> {
+  const [[row] = []] = await loan.ask(`
+    select @@version as [version], db_name() as [database],
+      databasepropertyex(db_name(), N'Updateability') as [updateability],
+      (select is_read_committed_snapshot_on from sys.databases where database_id = db_id()) as [versions],
+      (select create_date from sys.databases where name = N'tempdb') as [started],
+      (select schema_name(schema_id) from sys.tables where object_id = object_id(N'coordination_nodes')) as [schema]`)
+  const schema = row?.schema
+  if (typeof schema !== 'string') throw missingTables()
+  if (row?.updateability === 'READ_ONLY') {
+    throw new StoreError(
+      'The database only reads: it is a secondary, or was set so. Name the primary.',
+      'none',
+    )
+  }
+  if (row?.versions !== true) throw readersWait(String(row?.database))
+  const started = row?.started === null ? await otherStart(loan) : tempdbStart
+  return { schema, identitySql: identitySql(started), warning: started === undefined ? unnoticed : undefined }
+}
+
+/**
+ * The name of the server; when it was started, for tempdb is made anew each time; when the database was made or restored;
+ * and on which of its courses it is, which a failover that may have lost writes begins anew.
+ */
+function identitySql(started: string | undefined): string {
+  const fork = 'select recovery_fork_guid from sys.database_recovery_status where database_id = db_id()'
+  const parts = [
+    'cast(@@servername as nvarchar(128))',
+    ...(started === undefined ? [] : [text(started)]),
+    text('select create_date from sys.databases where database_id = db_id()'),
+    `isnull(cast((${fork}) as nvarchar(36)), N'')`,
+  ]
+  return `select ${parts.join(" + N'.' + ")} as [identity]`
+}
+
+/** Style 126 has all digits and none of the language's. */
+function text(select: string): string {
+  return `isnull(convert(nvarchar(30), (${select}), 126), N'')`
+}
+
+const tempdbStart = "select create_date from sys.databases where name = N'tempdb'"
+
+/** Hosted databases may hide tempdb. This one needs a right that not everybody has. */
+async function otherStart(loan: Loan): Promise<string | undefined> {
+  const start = 'select sqlserver_start_time from sys.dm_os_sys_info'
+  try {
+    await loan.ask(start)
+    return start
+  } catch (error) {
+    if (isRefusal(error)) return undefined
+    throw error
+  }
+}
+
+const unnoticed =
+  'The server does not say when it was started, so that a restart or failover goes unnoticed unless the server or the ' +
+  'database is another one after it. The right VIEW SERVER STATE, or VIEW DATABASE STATE on Azure, lets it.'
+
+/** Without row versions a reader waits for each change under way, a heartbeat included, and no read is of one instant. */
+function readersWait(database: string): StoreError {
+  const name = `[${database.replaceAll(']', ']]')}]`
+  return new StoreError(
+    'In this database readers wait for writers. Let them read row versions instead, once, as its owner: ' +
+      `ALTER DATABASE ${name} SET READ_COMMITTED_SNAPSHOT ON WITH ROLLBACK IMMEDIATE`,
+    'none',
+  )
+}
+
+function missingTables(): CoordinationError {
+  return new CoordinationError(
+    'WCO_SCHEMA_PENDING',
+    "The migrations have been run, but their tables are not found. Is the user's default schema theirs?",
+  )
+}

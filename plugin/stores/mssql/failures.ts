@@ -1,0 +1,98 @@
+/** What SQL Server's errors mean for a request: whether it happened, and whether its connection is still good. */
+import { CoordinationError, type Outcome, StoreError } from '../../core/errors.js'
+
+/** From this severity on the server has ended the connection, or is about to: nobody can say what became of the request. */
+const fatal = 20
+
+/**
+ * Two transactions stood in each other's way, and the one that gets this was undone and may be tried again: a deadlock,
+ * a lock that was not had in time, a row that has changed since the transaction's snapshot.
+ */
+const conflicts = new Set([1205, 1222, 3960])
+
+/** The database at the other end only reads, or is no longer the one to ask: a secondary, or a primary that was demoted. */
+const readOnly = new Set([976, 978, 979, 982, 983, 3906])
+
+/** Somebody else has inserted a row of that key: said of a constraint, and of an index. */
+const duplicates = new Set([2601, 2627])
+
+/** Wraps whatever went wrong in a request, unless it is an error of ours already. */
+export function storeError(what: string, outcome: Outcome, error: unknown): CoordinationError {
+  if (error instanceof CoordinationError) return error
+  const cause = rootOf(error)
+  return new StoreError(`${what} failed: ${messageOf(cause)}`, outcome, { cause })
+}
+
+/** A time limit of our own passed without an answer. */
+export function tooSlow(what: string, limitMs: number, outcome: Outcome): StoreError {
+  return new StoreError(`${what} did not end within ${limitMs} ms.`, outcome)
+}
+
+/** The server itself said no, and so has undone what was asked for. */
+export function isRefusal(error: unknown): boolean {
+  const said = saidBy(error)
+  return said !== undefined && said.severity < fatal
+}
+
+/** The connection may serve the next request. */
+export function isHarmless(error: unknown): boolean {
+  return isRefusal(error) && !readOnly.has(errorNumber(error) ?? 0)
+}
+
+/** Worth doing again from the start: the database undid it for the sake of another transaction. */
+export function isConflict(error: unknown): boolean {
+  return conflicts.has(errorNumber(error) ?? 0)
+}
+
+/** There is a row of that key already. */
+export function isDuplicate(error: unknown): boolean {
+  return duplicates.has(errorNumber(error) ?? 0)
+}
+
+/** The number of the server's error; undefined when it was not the server that spoke. */
+export function errorNumber(error: unknown): number | undefined {
+  return saidBy(error)?.number
+}
+
+/** What the driver says of an error of its own: `ENOTBEGUN`, `ELOGIN`, … */
+export function driverCode(error: unknown): string | undefined {
+  for (const each of chainOf(error)) {
+    const code = property(each, 'code')
+    if (typeof code === 'string') return code
+  }
+  return undefined
+}
+
+/** What the driver reported, below whatever has been wrapped around it. */
+export function rootOf(error: unknown): unknown {
+  return chainOf(error).find((each) => property(each, 'code') !== undefined) ?? chainOf(error).at(-1)
+}
+
+/** Node's error for a name with several addresses says nothing itself; those of the addresses do. */
+export function messageOf(error: unknown): string {
+  if (error instanceof AggregateError) return error.errors.map(messageOf).join('; ')
+  return error instanceof Error ? error.message : String(error)
+}
+
+/** Errors of the driver's own have no number, or one that is the text of their code, and never a severity. */
+function saidBy(error: unknown): { number: number; severity: number } | undefined {
+  for (const each of chainOf(error)) {
+    const [number, severity] = [property(each, 'number'), property(each, 'class')]
+    if (typeof number === 'number' && typeof severity === 'number') return { number, severity }
+  }
+  return undefined
+}
+
+/** An error and its causes. The driver keeps the error of the layer below it in `originalError`. */
+function chainOf(error: unknown): unknown[] {
+  const chain: unknown[] = []
+  for (let at = error; at !== undefined && at !== null && !chain.includes(at); ) {
+    chain.push(at)
+    at = property(at, 'cause') ?? property(at, 'originalError')
+  }
+  return chain
+}
+
+function property(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined
+}

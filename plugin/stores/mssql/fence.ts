@@ -1,0 +1,186 @@
+/**
+ * The guard inside a user's transaction.
+ *
+ * It is made of application locks, which belong to a transaction as a row's lock does and end with it, but need no hint to
+ * be shared, and are in nobody's way who only reads or writes rows. A fence shares two of them: that of
+ * its lease, and that of everything in the namespace. A change tries to get the latter for itself, without waiting. If it
+ * does, nobody has a fence, and nobody gets one until the change has ended. If it does not, it tries to get the locks
+ * of the leases it reads, one by one; those it does not get are fenced.
+ */
+import { createHash } from 'node:crypto'
+import { CoordinationError, FencedError, StoreError } from '../../core/errors.js'
+import type { Claim } from '../../core/store.js'
+import type { Parameters } from './connections.js'
+import { driverCode, isRefusal } from './failures.js'
+import { claimed } from './queries.js'
+import { storedKey } from './schema.js'
+
+/** Where the leases of a store are. */
+interface Place {
+  readonly namespace: string
+  readonly schema: string
+}
+
+/** The part of a transaction of the driver's that is needed. */
+interface RawTransaction {
+  request(): {
+    input(name: string, value: unknown): unknown
+    query(sql: string): Promise<{ recordset?: readonly { readonly place?: string }[] }>
+  }
+}
+
+/** The name of the lock of everything in a namespace. */
+export function everything(namespace: string): string {
+  return resource(namespace, '')
+}
+
+/** A request that tries to lock leases. Each row it answers is the `place` in `of` of one that is fenced. */
+interface Locking {
+  readonly sql: string
+  readonly parameters: Parameters
+  readonly of: readonly string[]
+}
+
+/** One statement for each lock, many in one request. */
+export function locking(namespace: string, keys: readonly string[]): Locking[] {
+  const requests: Locking[] = []
+  for (let from = 0; from < keys.length; from += locksAtOnce) {
+    const of = keys.slice(from, from + locksAtOnce)
+    const each = of.map(
+      (key, place) => `
+      exec @got = sp_getapplock @Resource = N'${resource(namespace, key)}', @LockMode = N'Exclusive',
+        @LockOwner = N'Transaction', @LockTimeout = 0
+      if @got < 0 insert into @fenced values (${place})`,
+    )
+    const sql = `declare @got int
+      declare @fenced table ([place] int)
+      ${each.join('')}
+      select [place] from @fenced`
+    requests.push({ sql, parameters: {}, of })
+  }
+  return requests
+}
+
+const locksAtOnce = 100
+
+/** Names of locks have at most 255 characters; those of keys may have more. */
+function resource(namespace: string, key: string): string {
+  const digest = createHash('sha256')
+    .update(JSON.stringify([namespace, key]))
+    .digest('hex')
+  return `coordination ${digest}`
+}
+
+/**
+ * Holds a lease, if the claim is still true, until the transaction ends.
+ *
+ * The request is a plain one of the driver's, whatever `transaction` is: an application's Drizzle may be another
+ * version than ours, and cannot run what ours has built.
+ *
+ * @param stillTrue looks at the lease from outside, for when the transaction itself can tell no more.
+ */
+export async function fence(
+  transaction: unknown,
+  claim: Claim,
+  place: Place,
+  stillTrue: (claim: Claim) => Promise<boolean>,
+): Promise<void> {
+  const { key, node, token } = claim
+  const request = rawTransaction(transaction).request()
+  const parameters = {
+    namespace: storedKey(place.namespace),
+    key: storedKey(key),
+    node: storedKey(node),
+    // As a text: the driver takes a large number for one with a fraction.
+    token: String(token),
+    everything: everything(place.namespace),
+    lease: resource(place.namespace, key),
+  }
+  for (const [name, value] of Object.entries(parameters)) request.input(name, value)
+  try {
+    const { recordset } = await request.query(holding(place.schema))
+    const found = recordset?.[0]?.place
+    if (found === 'outside') throw wrongTarget('It is not inside a transaction.')
+    if (found === 'busy') throw new StoreError('The fence was kept waiting too long by a change.', 'none')
+    if (found !== 'held') throw new FencedError(key, token)
+  } catch (error) {
+    throw await explained(error, claim, stillTrue)
+  }
+}
+
+/**
+ * Whoever waits for a lock waits for a change, and looks at the row after it. A transaction that keeps to an old snapshot
+ * would not see what has changed: it has to update the row, in vain, which the server refuses when it has changed since.
+ */
+function holding(schema: string): string {
+  const at = `[${schema.replaceAll(']', ']]')}].`
+  return `
+    declare @got int
+    if @@trancount = 0 select N'outside' as [place]
+    else if object_id(N'${at.replaceAll("'", "''")}coordination_leases') is null
+      throw 50208, N'The tables of the coordinator are not there.', 1
+    else begin
+      exec @got = sp_getapplock @Resource = @everything, @LockMode = N'Shared', @LockOwner = N'Transaction'
+      if @got >= 0
+        exec @got = sp_getapplock @Resource = @lease, @LockMode = N'Shared', @LockOwner = N'Transaction'
+      if @got >= 0 and (select transaction_isolation_level from sys.dm_exec_sessions where session_id = @@spid) > 2
+        update ${at}coordination_leases set [revision] = [revision]
+        where namespace = @namespace and [key] = @key and [holder] = @node and [token] = cast(@token as bigint)
+      if @got < 0 select N'busy' as [place]
+      else if ${claimed(at).replace('@token', 'cast(@token as bigint)')} select N'held' as [place]
+      else select N'lost' as [place]
+    end`
+}
+
+async function explained(
+  error: unknown,
+  claim: Claim,
+  stillTrue: (claim: Claim) => Promise<boolean>,
+): Promise<unknown> {
+  if (error instanceof CoordinationError) return error
+  const code = driverCode(error)
+  if (!isRefusal(error) && code !== undefined && notOpen.has(code)) return wrongTarget('It has ended.', error)
+  if (isTableMissing(error)) {
+    return wrongTarget("The coordinator's tables are not there: it is another database.", error)
+  }
+  if (!isRefusal(error) || (await stillTrue(claim))) return error
+  const fenced = new FencedError(claim.key, claim.token)
+  fenced.cause = error
+  return fenced
+}
+
+/** What the driver says of a transaction that has not begun, or has ended. */
+const notOpen = new Set(['ENOTBEGUN', 'EABORT', 'ECONNCLOSED', 'EINVALIDSTATE', 'ENOTOPEN'])
+
+function isTableMissing(error: unknown): boolean {
+  return typeof error === 'object' && error !== null && Reflect.get(error, 'number') === 50208
+}
+
+/** The transaction itself, or what Drizzle keeps in its session. */
+function rawTransaction(transaction: unknown): RawTransaction {
+  for (const given of [transaction, property(property(transaction, 'session'), 'client')]) {
+    if (isTransaction(given)) return given
+    if (typeof property(given, 'connect') === 'function' || property(given, 'pool') !== undefined) {
+      throw wrongTarget('A pool is not a transaction: each of its requests may take another connection.')
+    }
+  }
+  throw wrongTarget('It is none.')
+}
+
+/** Pools make requests, too, but cannot be committed. */
+function isTransaction(value: unknown): value is RawTransaction {
+  return ['request', 'commit', 'rollback'].every((name) => typeof property(value, name) === 'function')
+}
+
+function property(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined
+}
+
+function wrongTarget(why: string, cause?: unknown): CoordinationError {
+  return new CoordinationError(
+    'WCO_FENCE_TARGET',
+    `fence() needs the open transaction that it is to guard: a Transaction of mssql that has begun, or a ` +
+      `transaction of Drizzle on mssql. ${why}`,
+    cause === undefined ? undefined : { cause },
+  )
+}

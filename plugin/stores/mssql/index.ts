@@ -1,0 +1,171 @@
+/** Opening a store on SQL Server: the driver, its connections, the schema. */
+import type { ConnectionPool, config } from 'mssql'
+import { CoordinationError, StoreError } from '../../core/errors.js'
+import { Deadline } from '../shared/deadline.js'
+import { loadDriver } from '../shared/driver.js'
+import { runMigrations } from '../shared/migrate.js'
+import { Statements } from '../shared/statements.js'
+import { examine } from './capabilities.js'
+import { Connections, type Limits, limitsWithin } from './connections.js'
+import { driverCode, messageOf, rootOf, storeError } from './failures.js'
+import { Hints } from './hints.js'
+import { migrationTarget } from './migrations.js'
+import { Queries } from './queries.js'
+import { MssqlStore } from './store.js'
+
+/** How a store on SQL Server is opened. */
+export interface MssqlOptions {
+  /**
+   * `mssql://user:password@host:port/name?encrypt=true`, or a `ConnectionPool` of `mssql`, of which the settings
+   * are used and nothing else: all connections are our own.
+   */
+  readonly database: string | ConnectionPool
+  readonly namespace: string
+  /** Within which each verb ends. */
+  readonly statementTimeoutMs: number
+  /** Whether pending migrations are run; otherwise they are an error. */
+  readonly migrate: boolean
+  /** Told what works less well than it could. */
+  onWarning(message: string, error?: unknown): void
+}
+
+/** What to install when the driver is missing. Version 12 works, but Drizzle wants 11. */
+const driverPackage = 'mssql@11'
+
+type Driver = typeof import('mssql')
+
+/**
+ * Connects, runs the migrations, and finds out what the server can do.
+ *
+ * @throws StoreError when the database cannot be reached, or will not do. CoordinationError `WCO_DRIVER_MISSING` when
+ * `mssql` is not installed, `WCO_OPTIONS` when the URL cannot be read, and those of `runMigrations`.
+ */
+export async function openMssqlStore(options: MssqlOptions): Promise<MssqlStore> {
+  // The driver is CommonJS: all of it is the default export.
+  const { default: driver } = await loadDriver(driverPackage, () => import('mssql'))
+  const limits = limitsWithin(options.statementTimeoutMs)
+  const settings = settingsOf(options.database)
+  const connections = connectionsOf(driver, settings, limits, 3)
+  const heartbeats = connectionsOf(driver, settings, limits, 1)
+  const close = async (): Promise<void> => {
+    await Promise.all([heartbeats.close(), connections.close()])
+  }
+  try {
+    await reach(settings, connections)
+    await runMigrations('mssql', migrationTarget(connections, limits), { migrate: options.migrate })
+    const server = await connections.lend('Looking at the server', examine, new Deadline(limits.openMs))
+    if (server.warning !== undefined) options.onWarning(server.warning)
+    await reach(settings, heartbeats)
+    await Promise.all([connections, heartbeats].map((each) => each.identifyBy(server.identitySql)))
+    const { namespace } = options
+    return new MssqlStore({
+      ...{ namespace, limits, schema: server.schema, queries: new Queries(namespace) },
+      ...{ hints: new Hints(), statements: new Statements(), heartbeats, connections, close },
+    })
+  } catch (error) {
+    await close()
+    throw storeError('Opening the store', 'none', error)
+  }
+}
+
+/** Idle connections do not stay long, but for the one of heartbeats, which is never idle for so long. */
+function connectionsOf(driver: Driver, settings: config, limits: Limits, most: number): Connections {
+  const pool = new driver.ConnectionPool({ ...settings, ...ourSettings(settings, limits, most) })
+  const types = { text: driver.NVarChar(driver.MAX), number: { type: driver.BigInt } }
+  return new Connections({ pool, limits, types })
+}
+
+/**
+ * Errors undo the whole transaction. A lost connection is found out when it is next used, so none is tried beforehand. The
+ * name is what the server's lists of sessions show, unless the application has given one.
+ */
+function ourSettings({ options }: config, { verbMs, connectMs }: Limits, most: number) {
+  return {
+    connectionTimeout: connectMs,
+    requestTimeout: 0,
+    stream: false,
+    arrayRowMode: false,
+    parseJSON: false,
+    validateConnection: false,
+    pool: { max: most, min: 0, idleTimeoutMillis: most === 1 ? 600_000 : 10_000 },
+    options: {
+      appName: 'fastify-worker-coordination',
+      ...options,
+      ...{ abortTransactionOnError: true, enableImplicitTransactions: false, useUTC: true },
+      ...{ connectTimeout: connectMs, requestTimeout: 0, cancelTimeout: verbMs },
+    },
+  }
+}
+
+function settingsOf(database: string | ConnectionPool): config {
+  return typeof database === 'string' ? readUrl(database) : Reflect.get(database, 'config')
+}
+
+/** What a URL may say beyond where the server is, by the names that the driver has for it. */
+const encrypted: Readonly<Record<string, boolean | 'strict'>> = { true: true, false: false, strict: 'strict' }
+const switches = ['trustServerCertificate', 'multiSubnetFailover']
+const texts = ['instanceName', 'appName', 'serverName']
+
+function readUrl(text: string): config {
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  const database = decoded(url?.pathname.slice(1))
+  const [user, password] = [decoded(url?.username), decoded(url?.password)]
+  if (!url?.hostname || !database || user === undefined || password === undefined) throw unreadable()
+  return {
+    server: url.hostname.replace(/^\[|\]$/g, ''),
+    ...(url.port === '' ? {} : { port: Number(url.port) }),
+    ...{ user, password, database },
+    options: Object.fromEntries([...url.searchParams].map(([name, value]) => [name, optionOf(name, value)])),
+  }
+}
+
+function optionOf(name: string, value: string): unknown {
+  if (name === 'encrypt' && Object.hasOwn(encrypted, value)) return encrypted[value]
+  if (switches.includes(name) && (value === 'true' || value === 'false')) return value === 'true'
+  if (texts.includes(name) && value !== '') return value
+  throw unreadable()
+}
+
+function decoded(part: string | undefined): string | undefined {
+  try {
+    return decodeURIComponent(part ?? '')
+  } catch {
+    return undefined
+  }
+}
+
+/** The URL holds the password, so nothing of it is repeated. */
+function unreadable(): CoordinationError {
+  return new CoordinationError(
+    'WCO_OPTIONS',
+    'database: expected a URL like mssql://user:password@host:1433/name?encrypt=true, got one that cannot be read. ' +
+      'Special characters in the user or password must be percent-encoded; after the question mark may stand ' +
+      `${['encrypt', ...switches, ...texts].join(', ')}.`,
+  )
+}
+
+async function reach(settings: config, connections: Connections): Promise<void> {
+  try {
+    await connections.open()
+  } catch (error) {
+    throw unreachable(settings, error)
+  }
+}
+
+/** Never with the password. */
+function unreachable({ server, port = 1433, database = '' }: config, error: unknown): StoreError {
+  const cause = rootOf(error)
+  const why = messageOf(cause).replace(/\.$/, '')
+  return new StoreError(
+    `The SQL Server database "${database}" at ${server}:${port} cannot be used: ${why}. ${advice(cause)}`,
+    'none',
+    { cause },
+  )
+}
+
+function advice(error: unknown): string {
+  if (driverCode(error) === 'ELOGIN') return 'Check the user, the password and the name of the database.'
+  if (/certificate/i.test(messageOf(error)))
+    return 'Give the server a certificate that this machine trusts, or add trustServerCertificate=true to the URL.'
+  return 'Check host and port, that the server is running and lets this machine in, and whether it wants encryption.'
+}

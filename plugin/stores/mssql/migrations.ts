@@ -1,0 +1,64 @@
+/** How SQL Server is migrated: in one transaction, under an application lock that ends with it. */
+import { StoreError } from '../../core/errors.js'
+import { Deadline } from '../shared/deadline.js'
+import { journalTable, type MigrationSession, type MigrationTarget } from '../shared/migrate.js'
+import type { Connections, Limits, Loan } from './connections.js'
+
+/** Building an index on what is already there may take a while, and so may whoever was first. */
+const limitMs = 120_000
+
+/** The database at the other end of these connections, as something to migrate. */
+export function migrationTarget(connections: Connections, { openMs }: Limits): MigrationTarget {
+  const what = 'Looking for pending migrations'
+  return {
+    appliedNames: () => connections.lend(what, appliedNames, new Deadline(openMs)),
+    locked: (work) => locked(connections, work),
+  }
+}
+
+function locked<T>(connections: Connections, work: (session: MigrationSession) => Promise<T>): Promise<T> {
+  const run = async (loan: Loan): Promise<T> => {
+    // Until it has ended well, the transaction and its connection go together.
+    loan.spoiled = true
+    await loan.begin()
+    await takeLock(loan)
+    try {
+      const result = await work(sessionOn(loan))
+      await loan.commit()
+      loan.spoiled = false
+      return result
+    } catch (error) {
+      await loan.rollback().catch(() => undefined)
+      throw error
+    }
+  }
+  return connections.lend('Migrating', run, new Deadline(limitMs))
+}
+
+/** Such a lock belongs to the database. Any negative answer means that it was not had. */
+async function takeLock(loan: Loan): Promise<void> {
+  const [[row] = []] = await loan.ask(`
+    declare @got int
+    exec @got = sp_getapplock @Resource = N'${journalTable}', @LockMode = N'Exclusive',
+      @LockOwner = N'Transaction', @LockTimeout = ${limitMs}
+    select @got as [got]`)
+  if (Number(row?.got) >= 0) return
+  throw new StoreError('Another process has been migrating this database for too long.', 'none')
+}
+
+function sessionOn(loan: Loan): MigrationSession {
+  return {
+    appliedNames: () => appliedNames(loan),
+    execute: async (statement) => void (await loan.ask(statement)),
+    record: async (name) =>
+      void (await loan.ask(`insert into ${journalTable} (name) values (@name)`, { name })),
+  }
+}
+
+/** Needs no right but to read. A table that is not there is an answer, not an error. */
+async function appliedNames(loan: Loan): Promise<string[] | undefined> {
+  const [[found] = []] = await loan.ask(`select object_id(N'${journalTable}', N'U') as [there]`)
+  if (found?.there === null || found === undefined) return undefined
+  const [rows = []] = await loan.ask(`select name from ${journalTable} order by name`)
+  return rows.map(({ name }) => String(name))
+}

@@ -1,0 +1,654 @@
+/**
+ * The statements of this store, and how their answers become rows of the port.
+ *
+ * They are written by hand: what they consist of, JSON both ways and updates that answer with what they have found beside
+ * their row, Drizzle has no words for. The tables are Drizzle's, and their columns say how values are written and read.
+ *
+ * What must be one consistent picture is one statement, for which the server keeps the versions of all rows as of its
+ * beginning. Where rows of several tables are wanted at once they come as JSON; the numbers in them are exact,
+ * because none exceeds 2^53. Lists go in as JSON, too, so that the text of a statement, and the server's plan for it, is
+ * the same whatever their length. Not every server of this kind undoes the escapes in JSON that it reads, so what would
+ * need one is put in other characters on the way.
+ *
+ * No lock hints are used, and none are needed: whoever writes a row that depends on others holds the revision row, and
+ * whoever does not names its whole condition in that one row.
+ *
+ * Rows are put in order here, not by the server: it compares code units, which differs from the order of code
+ * points where a text has characters beyond the first 65 536.
+ */
+import { getTableColumns, getTableName } from 'drizzle-orm'
+import type { MsSqlTable } from 'drizzle-orm/mssql-core'
+import type {
+  Beat,
+  EventQuery,
+  EventRow,
+  HeartbeatAnswer,
+  LeaseFilter,
+  LeaseRow,
+  Load,
+  Look,
+  MetaRow,
+  Neighbour,
+  NodeRow,
+  OwnView,
+  Retention,
+  ServerFacts,
+  Snapshot,
+  WorkerRow,
+} from '../../core/store.js'
+import type { Answer, Parameters } from './connections.js'
+import { collation, events, leases, meta, nodes, storedKey, workers } from './schema.js'
+
+/** A request: what is sent, with what, and how many statements on our tables it consists of. */
+export interface Query<T> {
+  readonly sql: string
+  readonly parameters: Parameters
+  readonly statements: number
+  /** What the rows that come back say. `identity` is that of the server that sent them. */
+  read(answer: Answer, identity: string): T
+}
+
+/** The statements of one namespace. */
+export class Queries {
+  readonly #namespace: string
+
+  constructor(namespace: string) {
+    this.#namespace = storedKey(namespace)
+  }
+
+  /**
+   * The watchers come with the same statement, as they were before it: right for the beats of others. Of its own row only
+   * `inserted` knows the latest, for the update may have waited for a change that concerned it.
+   */
+  heartbeat(node: string, beat: number): Query<HeartbeatAnswer | undefined> {
+    const ofMeta = (column: string): string =>
+      `(select ${column} from coordination_meta where namespace = @namespace) as ${column}`
+    const sql = `
+      update coordination_nodes set [beat] = @beat, [heartbeat_at_ms] = ${nowMs}
+      output inserted.[state] as [state], inserted.[news_revision] as [news_revision],
+        inserted.[heartbeat_at_ms] as [now_ms], found.[server_identity] as [server_identity],
+        found.[identity_settled] as [identity_settled], found.[longest_ttl_ms] as [longest_ttl_ms],
+        found.[watchers] as [watchers]
+      from (
+        select ${['[server_identity]', '[identity_settled]', '[longest_ttl_ms]'].map(ofMeta).join(', ')}, (
+          select o.[id] as [id], o.[beat] as [beat]
+          from openjson((select [watchers] from coordination_meta where namespace = @namespace))
+            with ([id] nvarchar(320) '$') as w
+          join coordination_nodes as o on o.namespace = @namespace and o.[id] = w.[id] collate ${collation}
+          where o.[state] <> N'gone' and o.[id] <> @node
+          for json path) as [watchers]) as found
+      where coordination_nodes.namespace = @namespace and coordination_nodes.[id] = @node
+        and coordination_nodes.[state] <> N'gone' and coordination_nodes.[beat] < @beat`
+    return this.#query(sql, { node: storedKey(node), beat }, (answer, serverIdentity) => {
+      const row = first(answer)
+      if (row === undefined) return undefined
+      return { ...standing(row), ...facts(row, serverIdentity), watchers: beatsOf(row.watchers) }
+    })
+  }
+
+  news(node: string): Query<number | undefined> {
+    const sql = `select [news_revision] from coordination_nodes
+      where namespace = @namespace and [id] = @node and [state] <> N'gone'`
+    return this.#query(sql, { node: storedKey(node) }, (answer) => {
+      const row = first(answer)
+      return row && Number(row.news_revision)
+    })
+  }
+
+  /** Each way in which a lease concerns the node is looked up by itself: for conditions in turn no index would be used. */
+  view(node: string): Query<OwnView | undefined> {
+    const by = (column: string): string =>
+      `select [key] from coordination_leases where namespace = @namespace and ${column} = @node`
+    const sql = `
+      with own as (
+        select [state], [news_revision], [workers] from coordination_nodes
+        where namespace = @namespace and [id] = @node and [state] <> N'gone'),
+      stood as (
+        select w.[key], w.[kind] from own
+        cross apply openjson(own.[workers]) with ([key] nvarchar(320) '$') as o
+        join coordination_workers as w on w.namespace = @namespace and w.[key] = o.[key] collate ${collation}),
+      found as (
+        select ${listOf(leases)} from coordination_leases
+        where namespace = @namespace and exists (select 1 from own) and [key] in (
+          ${['[holder]', '[target]', '[blocked_node]'].map(by).join(' union all ')}
+          union all select l.[key] from coordination_leases as l join stood on stood.[key] = l.[worker]
+            where l.namespace = @namespace and stood.[kind] = N'coordinated'))
+      select ${nowMs} as [now_ms], own.[state], own.[news_revision], m.[watchers],
+        m.[server_identity], m.[identity_settled], m.[longest_ttl_ms],
+        ${aboutFound('select [key] from stood union all select [worker] from found where [worker] is not null')}
+      from own left join coordination_meta as m on m.namespace = @namespace`
+    return this.#query(sql, { node: storedKey(node) }, (answer, serverIdentity) => {
+      const row = first(answer)
+      if (row === undefined) return undefined
+      const watchers = row.watchers === null ? [] : meta.watchers.mapFromDriverValue(String(row.watchers))
+      return {
+        ...standing(row),
+        ...facts(row, serverIdentity),
+        watchers: watchers as readonly string[],
+        ...foundIn(row),
+      }
+    })
+  }
+
+  look(): Query<Look> {
+    const sql = `
+      with found as (
+        select ${listOf(leases)} from coordination_leases
+        where namespace = @namespace and [key] in (
+          select [key] from coordination_leases where namespace = @namespace and [pending] = 1
+          union all
+          select l.[key] from coordination_nodes as n
+          join coordination_leases as l on l.namespace = @namespace and l.[holder] = n.[id]
+          where n.namespace = @namespace and n.[state] = N'gone'))
+      select (
+          select [id] as [id], [beat] as [beat] from coordination_nodes
+          where namespace = @namespace and [state] <> N'gone' for json path) as [nodes],
+        ${aboutFound('select [worker] from found where [worker] is not null')}`
+    return this.#query(sql, {}, (answer) => {
+      const row = first(answer) ?? {}
+      return { nodes: beatsOf(row.nodes), ...foundIn(row) }
+    })
+  }
+
+  neighbours(machine: string): Query<Neighbour[]> {
+    const sql = `select [id], [process] from coordination_nodes
+      where [machine] = @machine and namespace = @namespace and [state] <> N'gone' and [process] is not null`
+    return this.#query(sql, { machine: storedKey(machine) }, ([rows = []]) =>
+      rowsOf<NodeRow>(nodes)(rows)
+        .map(({ id, process }) => ({ id, process: String(process) }))
+        .sort(byId),
+    )
+  }
+
+  snapshot(): Query<Snapshot> {
+    const all = (table: MsSqlTable, name: string): string =>
+      `(select ${listOf(table)} from ${getTableName(table)} where namespace = @namespace for json path) as ${name}`
+    const sql = `select ${nowMs} as [now_ms], ${all(meta, '[meta]')}, ${all(nodes, '[nodes]')},
+      ${all(workers, '[workers]')}, ${all(leases, '[leases]')}`
+    return this.#query(sql, {}, (answer) => {
+      const row = first(answer) ?? {}
+      return {
+        nowMs: Number(row.now_ms),
+        meta: rowsOf<MetaRow>(meta)(records(row.meta))[0] ?? beforeAnyChange,
+        nodes: rowsOf<NodeRow>(nodes)(records(row.nodes)).sort(byAge),
+        workers: rowsOf<WorkerRow>(workers)(records(row.workers)).sort(byKey),
+        leases: rowsOf<LeaseRow>(leases)(records(row.leases)).sort(byKey),
+      }
+    })
+  }
+
+  events({ limit, after, types, subject }: EventQuery): Query<EventRow[]> {
+    const way = after === undefined ? 'desc' : 'asc'
+    const place = 'and ([revision] > @revision or ([revision] = @revision and [position] > @position))'
+    const conditions = [
+      after && place,
+      types && `and [type] in (${listed('types')})`,
+      subject === undefined ? undefined : 'and [subject] = @subject',
+    ]
+    const sql = `select top (@limit) ${listOf(events)} from coordination_events
+      where namespace = @namespace ${conditions.filter(Boolean).join(' ')}
+      order by [revision] ${way}, [position] ${way}`
+    const parameters = {
+      limit,
+      ...after,
+      ...(types && { types: given(types) }),
+      ...(subject === undefined ? {} : { subject: storedKey(subject) }),
+    }
+    return this.#query(sql, parameters, ([rows = []]) => rowsOf<EventRow>(events)(rows))
+  }
+
+  /** No more at once than the server locks one by one: beyond 5 000 it would lock the table, and all changes would wait. */
+  prune({ eventsForMs, events: kept, goneNodesForMs }: Retention): Query<void> {
+    const named = (column: string): string =>
+      `not exists (select 1 from coordination_leases as l where l.namespace = @namespace and l.${column} = n.[id])`
+    const sql = `
+      declare @revision bigint, @position bigint
+      select @revision = [revision], @position = [position] from coordination_events where namespace = @namespace
+        order by [revision] desc, [position] desc offset @kept rows fetch next 1 rows only
+      delete top (4000) from coordination_events where namespace = @namespace and (
+        [at_ms] < ${nowMs} - @eventsForMs or [revision] < @revision
+        or ([revision] = @revision and [position] <= @position))
+      delete n from coordination_nodes as n
+      where n.namespace = @namespace and n.[state] = N'gone' and n.[gone_at_ms] < ${nowMs} - @goneNodesForMs
+        and ${['[holder]', '[target]', '[blocked_node]'].map(named).join(' and ')}`
+    return this.#query(sql, { kept, eventsForMs, goneNodesForMs }, () => undefined, 3)
+  }
+
+  /** Whether a claim is true, seen from outside of the transaction it is made in. */
+  claim(key: string, node: string, token: number): Query<boolean> {
+    const parameters = { key: storedKey(key), node: storedKey(node), token }
+    return this.#query(
+      `select 1 as [found] where ${claimed('')}`,
+      parameters,
+      ([rows = []]) => rows.length > 0,
+    )
+  }
+
+  /** Makes the revision row, for the first change of a namespace. Two who do so at once: one is told of a duplicate. */
+  found(): Query<void> {
+    const { watchers, serverIdentity } = beforeAnyChange
+    const sql = `
+      insert into coordination_meta
+        (namespace, [revision], [watchers], [longest_ttl_ms], [token_floor], [server_identity], [identity_settled])
+      values (@namespace, 0, @watchers, 0, 0, @serverIdentity, 1)`
+    return this.#query(sql, { watchers, serverIdentity }, () => undefined)
+  }
+
+  /**
+   * Takes the next number, which waits for all earlier changes; sees whether any lease is fenced; stamps the session; and
+   * tells the time, in a statement of its own, so that it is not older than what has been waited for.
+   */
+  take(
+    session: { node: string; operation: number } | undefined,
+    everything: string,
+  ): Query<Taken | undefined> {
+    const stamp = `
+      update coordination_nodes set [operation] = @operation
+      where namespace = @namespace and [id] = @node and [state] <> N'gone' and [operation] < @operation
+      set @stamped = @@rowcount`
+    const sql = `
+      declare @taken int, @stamped int = 0, @free int = -1
+      update coordination_meta set [revision] = [revision] + 1 where namespace = @namespace
+      set @taken = @@rowcount
+      if @taken > 0
+        exec @free = sp_getapplock @Resource = @everything, @LockMode = N'Exclusive', @LockOwner = N'Transaction',
+          @LockTimeout = 0
+      ${session === undefined ? '' : stamp}
+      select ${nowMs} as [now_ms], @free as [free], ${listOf(meta)} from coordination_meta where namespace = @namespace
+      ${session === undefined ? '' : `select ${listOf(nodes)} from coordination_nodes where namespace = @namespace and [id] = @node and @stamped > 0`}`
+    const parameters = {
+      everything,
+      ...(session && { node: storedKey(session.node), operation: session.operation }),
+    }
+    const read = (answer: Answer): Taken | undefined => {
+      const row = first(answer)
+      return (
+        row && {
+          nowMs: Number(row.now_ms),
+          noFences: Number(row.free) >= 0,
+          meta: rowsOf<MetaRow>(meta)([row])[0] ?? beforeAnyChange,
+          session: rowsOf<NodeRow>(nodes)(answer[1] ?? [])[0],
+        }
+      )
+    }
+    return this.#query(sql, parameters, read, session === undefined ? 2 : 4)
+  }
+
+  nodes(): Query<NodeRow[]> {
+    const sql = `select ${listOf(nodes)} from coordination_nodes where namespace = @namespace and [state] <> N'gone'`
+    return this.#query(sql, {}, ([rows = []]) => rowsOf<NodeRow>(nodes)(rows).sort(byAge))
+  }
+
+  nodesById(ids: readonly string[]): Query<NodeRow[]> {
+    const sql = `select ${listOf(nodes)} from coordination_nodes
+      where namespace = @namespace and [id] in (${listed('ids')})`
+    return this.#query(sql, { ids: given(ids) }, ([rows = []]) => rowsOf<NodeRow>(nodes)(rows).sort(byAge))
+  }
+
+  workers(keys: readonly string[]): Query<WorkerRow[]> {
+    const sql = `select ${listOf(workers)} from coordination_workers
+      where namespace = @namespace and [key] in (${listed('keys')})`
+    return this.#query(sql, { keys: given(keys) }, ([rows = []]) =>
+      rowsOf<WorkerRow>(workers)(rows).sort(byKey),
+    )
+  }
+
+  leases({ keys = [], workers = [], nodes = [] }: LeaseFilter): Query<LeaseRow[]> {
+    const by = (column: string, list: string): string =>
+      `select [key] from coordination_leases where namespace = @namespace and ${column} in (${listed(list)})`
+    const ways = [
+      ...(keys.length > 0 ? [by('[key]', 'keys')] : []),
+      ...(workers.length > 0 ? [by('[worker]', 'workers')] : []),
+      ...(nodes.length > 0
+        ? ['[holder]', '[target]', '[blocked_node]'].map((column) => by(column, 'nodes'))
+        : []),
+    ]
+    const sql = `select ${listOf(leases)} from coordination_leases
+      where namespace = @namespace and [key] in (${ways.join(' union all ')})`
+    const lists = Object.entries({ keys, workers, nodes }).filter(([, list]) => list.length > 0)
+    const parameters = Object.fromEntries(lists.map(([name, list]) => [name, given(list)]))
+    return this.#query(sql, parameters, ([rows = []]) => rowsOf<LeaseRow>(leases)(rows).sort(byKey))
+  }
+
+  loads(): Query<Load[]> {
+    const sql = `
+      select n.[id] as [id], count(l.[bearer]) as [leases] from coordination_nodes as n
+      left join (
+        select isnull([target], [holder]) as [bearer] from coordination_leases where namespace = @namespace) as l
+        on l.[bearer] = n.[id]
+      where n.namespace = @namespace and n.[state] <> N'gone' group by n.[id]`
+    return this.#query(sql, {}, ([rows = []]) =>
+      rows.map((row) => ({ node: readId(row.id), leases: Number(row.leases) })),
+    )
+  }
+
+  highestToken(): Query<number> {
+    const sql =
+      'select isnull(max([token]), 0) as [highest] from coordination_leases where namespace = @namespace'
+    return this.#query(sql, {}, (answer) => Number(first(answer)?.highest))
+  }
+
+  /** Inserts one row. */
+  insert(table: MsSqlTable, row: object): Query<void> {
+    const { names, parameters } = this.#given(table, row)
+    const values = names.map((_, at) => `@value${at}`)
+    const sql = `insert into ${getTableName(table)} (namespace, ${names.join(', ')})
+      values (@namespace, ${values.join(', ')})`
+    return this.#query(sql, parameters, () => undefined)
+  }
+
+  /** Alters the row of a node that is not gone, if its beat is this one where one is given. Answers whether it did. */
+  updateNode(id: string, patch: object, beat?: number): Query<boolean> {
+    const { names, parameters } = this.#given(nodes, patch)
+    const sameBeat = beat === undefined ? '' : 'and [beat] = @beat'
+    const sql = `update coordination_nodes set ${assigned(names)} output inserted.[id] as [id]
+      where namespace = @namespace and [id] = @node and [state] <> N'gone' ${sameBeat}`
+    const all = { ...parameters, node: storedKey(id), ...(beat === undefined ? {} : { beat }) }
+    return this.#query(sql, all, ([rows = []]) => rows.length > 0)
+  }
+
+  forgetNode(id: string): Query<void> {
+    const sql = `delete from coordination_nodes where namespace = @namespace and [id] = @node and [state] = N'gone'`
+    return this.#query(sql, { node: storedKey(id) }, () => undefined)
+  }
+
+  updateMeta(patch: object): Query<void> {
+    const { names, parameters } = this.#given(meta, patch)
+    const sql = `update coordination_meta set ${assigned(names)} where namespace = @namespace`
+    return this.#query(sql, parameters, () => undefined)
+  }
+
+  deleteLeases(keys: readonly string[]): Query<void> {
+    const sql = `delete from coordination_leases where namespace = @namespace and [key] in (${listed('keys')})`
+    return this.#query(sql, { keys: given(keys) }, () => undefined)
+  }
+
+  /** All that a change has gathered, in one journey. */
+  write({ revision, leases: rows, workers: kept, events: happened, told }: Gathered): Query<void> {
+    const parts = [
+      ...(rows.length > 0 ? [replaced(leases, 'leases'), inserted(leases, 'leases')] : []),
+      ...(kept.length > 0 ? [replaced(workers, 'workers'), inserted(workers, 'workers')] : []),
+      ...(happened.length > 0 ? [inserted(events, 'events')] : []),
+      ...(told.length > 0 ? [news] : []),
+    ]
+    const parameters = {
+      revision,
+      ...(rows.length > 0 && { leases: storable(leases, rows) }),
+      ...(kept.length > 0 && { workers: storable(workers, kept) }),
+      ...(happened.length > 0 && { events: storable(events, happened) }),
+      ...(told.length > 0 && { told: given(told) }),
+    }
+    return this.#query(parts.join('\n'), parameters, () => undefined, parts.length)
+  }
+
+  #query<T>(
+    sql: string,
+    parameters: Parameters,
+    read: (answer: Answer, identity: string) => T,
+    statements = 1,
+  ): Query<T> {
+    const given = {
+      namespace: this.#namespace,
+      ...parameters,
+      ...(sql.includes('@escaped') ? alphabets : {}),
+    }
+    return { sql, parameters: given, statements, read }
+  }
+
+  /** Values for some columns, as parameters in the order of their names. */
+  #given(table: MsSqlTable, row: object): { names: string[]; parameters: Parameters } {
+    const columns = columnsOf(table)
+    const given = Object.entries(row).flatMap(([property, value]) => {
+      const column = columns[property]
+      return column === undefined ? [] : [{ name: `[${column.name}]`, value: written(column, value) }]
+    })
+    const parameters = given.map(({ value }, at) => [`value${at}`, value] as const)
+    return { names: given.map(({ name }) => name), parameters: Object.fromEntries(parameters) }
+  }
+}
+
+/** What a change finds when it begins. */
+export interface Taken {
+  readonly nowMs: number
+  /** No transaction has fenced any lease of the namespace, and none will before this change has ended. */
+  readonly noFences: boolean
+  readonly meta: MetaRow
+  readonly session: NodeRow | undefined
+}
+
+/** What a change has to write at its end. */
+export interface Gathered {
+  readonly revision: number
+  readonly leases: readonly LeaseRow[]
+  readonly workers: readonly WorkerRow[]
+  readonly events: readonly object[]
+  readonly told: readonly string[]
+}
+
+/** What a namespace without a revision row is like. */
+const beforeAnyChange: MetaRow = {
+  revision: 0,
+  watchers: [],
+  longestTtlMs: 0,
+  tokenFloor: 0,
+  serverIdentity: '',
+  identitySettled: true,
+}
+
+/** Milliseconds since 1970 when the statement begins. */
+const nowMs = "datediff_big(ms, cast('1970-01-01' as datetime2), sysutcdatetime())"
+
+/** Says in a condition that a lease is held as `@key`, `@node` and `@token` claim, its holder not being gone. */
+export function claimed(schema: string): string {
+  return `exists (
+    select 1 from ${schema}coordination_leases as l
+    join ${schema}coordination_nodes as n on n.namespace = l.namespace and n.[id] = l.[holder]
+    where l.namespace = @namespace and l.[key] = @key and l.[holder] = @node and l.[token] = @token
+      and n.[state] <> N'gone')`
+}
+
+type Column = ReturnType<typeof getTableColumns<MsSqlTable>>[string]
+
+/** The columns of a table that are properties of the port's row. */
+function columnsOf(table: MsSqlTable): Record<string, Column> {
+  const { namespace: _, ...columns } = getTableColumns(table)
+  return columns
+}
+
+function namesOf(table: MsSqlTable): string[] {
+  return Object.values(columnsOf(table)).map(({ name }) => `[${name}]`)
+}
+
+function listOf(table: MsSqlTable): string {
+  return namesOf(table).join(', ')
+}
+
+/** Turns records, however they came, into rows of the port. */
+function rowsOf<Row>(table: MsSqlTable): (records: readonly Record<string, unknown>[]) => Row[] {
+  const columns = Object.entries(columnsOf(table))
+  const toRow = (record: Record<string, unknown>): Row =>
+    Object.fromEntries(columns.map(([property, column]) => [property, value(column, record)])) as Row
+  return (records) => records.map(toRow)
+}
+
+/** In JSON what is null is left out. */
+function value(column: Column, record: Record<string, unknown>): unknown {
+  const came = record[column.name]
+  return came === undefined || came === null ? null : column.mapFromDriverValue(came)
+}
+
+function written(column: Column, value: unknown): string | number | null {
+  if (value === undefined || value === null) return null
+  const sent: unknown = column.mapToDriverValue(value)
+  return typeof sent === 'boolean'
+    ? Number(sent)
+    : typeof sent === 'number'
+      ? sent
+      : storableText(String(sent))
+}
+
+function first(answer: Answer): Record<string, unknown> | undefined {
+  return answer[0]?.[0]
+}
+
+/** JSON as the server makes it: null when there are no rows. */
+function records(json: unknown): Record<string, unknown>[] {
+  return typeof json === 'string' ? JSON.parse(json) : []
+}
+
+function readId(id: unknown): string {
+  return String(nodes.id.mapFromDriverValue(String(id)))
+}
+
+function beatsOf(json: unknown): Beat[] {
+  return records(json).map(({ id, beat }) => ({ id: readId(id), beat: Number(beat) }))
+}
+
+function standing(row: Record<string, unknown>): Pick<HeartbeatAnswer, 'state' | 'newsRevision'> {
+  const { state } = row
+  return {
+    state: state === 'draining' ? state : 'active',
+    newsRevision: Number(row.news_revision),
+  }
+}
+
+/** Before the first change there is no revision row. */
+function facts(row: Record<string, unknown>, serverIdentity: string): ServerFacts {
+  return {
+    nowMs: Number(row.now_ms),
+    serverIdentity,
+    recordedIdentity: String(row.server_identity ?? ''),
+    identitySettled: row.identity_settled !== false,
+    longestTtlMs: Number(row.longest_ttl_ms ?? 0),
+  }
+}
+
+/** The leases in `found`, the named workers, and which holders and blocked nodes of those leases are gone. */
+function aboutFound(workerKeys: string): string {
+  return `
+    (select ${listOf(leases)} from found for json path) as [leases],
+    (select ${listOf(workers)} from coordination_workers
+      where namespace = @namespace and [key] in (${workerKeys}) for json path) as [workers],
+    (select distinct named.[id] as [id] from (
+        select [holder] as [id] from found union all select [blocked_node] from found) as named
+      where named.[id] is not null and not exists (
+        select 1 from coordination_nodes as n
+        where n.namespace = @namespace and n.[id] = named.[id] and n.[state] <> N'gone')
+      for json path) as [gone]`
+}
+
+function foundIn(row: Record<string, unknown>): Pick<Look, 'leases' | 'workers' | 'gone'> {
+  return {
+    leases: rowsOf<LeaseRow>(leases)(records(row.leases)).sort(byKey),
+    workers: rowsOf<WorkerRow>(workers)(records(row.workers)).sort(byKey),
+    gone: new Set(records(row.gone).map(({ id }) => readId(id))),
+  }
+}
+
+/** The members of a list that is given as JSON. */
+function listed(name: string): string {
+  return `select ${unescaped('[value]')} from openjson(@${name}) with ([value] nvarchar(320) '$')`
+}
+
+/** Keys as a list that is given as JSON. */
+function given(keys: readonly string[]): string[] {
+  return keys.map((key) => escaped(storedKey(key)))
+}
+
+function assigned(names: readonly string[]): string {
+  return names.map((name, at) => `${name} = @value${at}`).join(', ')
+}
+
+/** What JSON has to escape, but for NUL, which no text here has. */
+const special = `"\\${String.fromCharCode(...Array.from({ length: 31 }, (_, code) => code + 1))}`
+
+/** What stands for each of them on the way: characters that no text has, unless it makes up its own. */
+const standIns = [...special].map((character) => String.fromCharCode(0xe100 + character.charCodeAt(0)))
+
+const alphabets = { escaped: standIns.join(''), plain: special }
+
+function escaped(text: string): string {
+  return text.replace(/["\\\p{Cc}]/gu, (character) => standIns[special.indexOf(character)] ?? character)
+}
+
+/** What has come as JSON, as it was. It has the collation of the database, in which the stand-ins might all be the same. */
+function unescaped(column: string): string {
+  return `translate(${column} collate ${collation}, @escaped, @plain)`
+}
+
+/** Rows that are given as JSON. */
+function recordset(table: MsSqlTable, parameter: string): string {
+  const columns = Object.values(columnsOf(table)).map(
+    (column) => `[${column.name}] ${column.getSQLType().replace(/ COLLATE .*/, '')}`,
+  )
+  return `openjson(@${parameter}) with (${columns.join(', ')}) as g`
+}
+
+/** Every row bears the number of the change that writes it. */
+function stamped(column: Column): string {
+  if (column.name === 'revision') return '@revision'
+  const came = `g.[${column.name}]`
+  return column.getSQLType().startsWith('nvarchar') ? unescaped(came) : came
+}
+
+function replaced(table: MsSqlTable, parameter: string): string {
+  const columns = Object.values(columnsOf(table)).filter(({ name }) => name !== 'key')
+  return `update t set ${columns.map((column) => `[${column.name}] = ${stamped(column)}`).join(', ')}
+    from ${getTableName(table)} as t join ${recordset(table, parameter)} on t.[key] = ${unescaped('g.[key]')}
+    where t.namespace = @namespace`
+}
+
+/** Inserts what is not there yet: nobody else does so meanwhile, since the revision row is held. */
+function inserted(table: MsSqlTable, parameter: string): string {
+  const isNew = `not exists (select 1 from ${getTableName(table)} as t
+      where t.namespace = @namespace and t.[key] = ${unescaped('g.[key]')})`
+  const values = Object.values(columnsOf(table)).map(stamped)
+  return `insert into ${getTableName(table)} (namespace, ${listOf(table)})
+    select @namespace, ${values.join(', ')} from ${recordset(table, parameter)}
+    ${'key' in columnsOf(table) ? `where ${isNew}` : ''}`
+}
+
+const news = `update coordination_nodes set [news_revision] = @revision
+    where namespace = @namespace and [state] <> N'gone' and [id] in (${listed('told')})`
+
+/** Rows as their columns are called and written. */
+function storable(table: MsSqlTable, rows: readonly object[]): object[] {
+  const columns = Object.entries(columnsOf(table))
+  const inJson = (value: string | number | null) => (typeof value === 'string' ? escaped(value) : value)
+  return rows.map((row) =>
+    Object.fromEntries(
+      columns.map(([property, column]) => [column.name, inJson(written(column, Reflect.get(row, property)))]),
+    ),
+  )
+}
+
+/** Neither NUL nor half a surrogate pair is text everywhere; free text may hold them, and must not fail its change. */
+function storableText(text: string): string {
+  return text.replace(/\p{Surrogate}/gu, '\ufffd').replaceAll('\0', '\ufffd')
+}
+
+function byAge(a: NodeRow, b: NodeRow): number {
+  return a.joinedRevision - b.joinedRevision || byId(a, b)
+}
+
+function byId(a: { readonly id: string }, b: { readonly id: string }): number {
+  return inOrder(a.id, b.id)
+}
+
+function byKey(a: { readonly key: string }, b: { readonly key: string }): number {
+  return inOrder(a.key, b.key)
+}
+
+/** The order of code points: units of surrogate pairs come last, and not where their numbers are. */
+function inOrder(a: string, b: string): number {
+  const end = Math.min(a.length, b.length)
+  for (let at = 0; at < end; at += 1) {
+    const [left, right] = [a.charCodeAt(at), b.charCodeAt(at)]
+    if (left !== right) return rank(left) - rank(right)
+  }
+  return a.length - b.length
+}
+
+function rank(unit: number): number {
+  return unit >= 0xd800 && unit <= 0xdfff ? unit + 0x10000 : unit
+}

@@ -1,0 +1,165 @@
+/**
+ * The port on SQL Server.
+ *
+ * Heartbeats have a connection to themselves, so that nothing can get in their way; changes and reads share a
+ * few others. How the statements read is in `queries.ts`, how a change runs in `change.ts`, and who watches the
+ * time in `connections.ts`.
+ */
+import { setTimeout as pause } from 'node:timers/promises'
+import type {
+  Change,
+  Changed,
+  Claim,
+  EventQuery,
+  EventRow,
+  HeartbeatAnswer,
+  Look,
+  Neighbour,
+  OwnView,
+  Retention,
+  Session,
+  Snapshot,
+  Store,
+} from '../../core/store.js'
+import { Deadline } from '../shared/deadline.js'
+import type { Statements } from '../shared/statements.js'
+import { capabilities } from './capabilities.js'
+import { aChange, beginChange } from './change.js'
+import { type Connections, type Limits, type Loan, sent } from './connections.js'
+import { isConflict } from './failures.js'
+import { fence } from './fence.js'
+import type { Hints } from './hints.js'
+import type { Queries, Query } from './queries.js'
+
+/** What a store is put together from. */
+export interface Parts {
+  readonly namespace: string
+  readonly limits: Limits
+  /** Where the tables are. */
+  readonly schema: string
+  readonly queries: Queries
+  readonly hints: Hints
+  /** What has been sent. */
+  readonly statements: Statements
+  /** The one connection for heartbeats. */
+  readonly heartbeats: Connections
+  readonly connections: Connections
+  /** Ends what was opened for this store. */
+  close(): Promise<void>
+}
+
+export class MssqlStore implements Store {
+  readonly dialect = 'mssql'
+  readonly capabilities = capabilities
+  readonly #parts: Parts
+  #closed: Promise<void> | undefined
+
+  constructor(parts: Parts) {
+    this.#parts = parts
+  }
+
+  get statements(): number {
+    return this.#parts.statements.count
+  }
+
+  async heartbeat(node: string, beat: number): Promise<HeartbeatAnswer | undefined> {
+    const { heartbeats, queries } = this.#parts
+    return this.#ask(heartbeats, 'A heartbeat', queries.heartbeat(node, beat), 'writing')
+  }
+
+  async view(node: string): Promise<OwnView | undefined> {
+    return this.#read('Reading the view', this.#parts.queries.view(node))
+  }
+
+  async news(node: string): Promise<number | undefined> {
+    return this.#read('Looking for news', this.#parts.queries.news(node))
+  }
+
+  async look(): Promise<Look> {
+    return this.#read('Looking at all nodes', this.#parts.queries.look())
+  }
+
+  async neighbours(machine: string): Promise<Neighbour[]> {
+    return this.#read('Looking for neighbours', this.#parts.queries.neighbours(machine))
+  }
+
+  async snapshot(): Promise<Snapshot> {
+    return this.#read('Taking a snapshot', this.#parts.queries.snapshot())
+  }
+
+  async events(query: EventQuery): Promise<EventRow[]> {
+    return this.#read('Reading events', this.#parts.queries.events(query))
+  }
+
+  async change<T>(session: Session | undefined, work: (change: Change) => Promise<T>): Promise<Changed<T>> {
+    const { connections, limits } = this.#parts
+    const deadline = new Deadline(limits.verbMs)
+    for (let attempt = 1; ; attempt += 1) {
+      const ended = await connections.lend(aChange, (loan) => this.#try(loan, session, work), deadline)
+      if (!('conflict' in ended)) return ended
+      const pauseMs = attempt * 20 * (0.5 + Math.random())
+      if (pauseMs > deadline.remainingMs) throw ended.conflict
+      await pause(pauseMs)
+    }
+  }
+
+  async prune(retention: Retention): Promise<void> {
+    const { connections, queries } = this.#parts
+    await this.#ask(connections, 'Pruning', queries.prune(retention), 'writing')
+  }
+
+  listen(node: string, wake: () => void): () => void {
+    return this.#parts.hints.listen(node, wake)
+  }
+
+  async fence(transaction: unknown, claim: Claim): Promise<void> {
+    const { namespace, schema, statements, queries } = this.#parts
+    statements.add()
+    await fence(transaction, claim, { namespace, schema }, ({ key, node, token }) =>
+      this.#read('Looking at a lease', queries.claim(key, node, token)),
+    )
+  }
+
+  async close(): Promise<void> {
+    this.#closed ??= this.#parts.close()
+    await this.#closed
+  }
+
+  async #read<T>(what: string, query: Query<T>): Promise<T> {
+    return this.#ask(this.#parts.connections, what, query, 'reading')
+  }
+
+  /** One request that is not part of a change: what it writes takes effect by itself. */
+  async #ask<T>(
+    connections: Connections,
+    what: string,
+    query: Query<T>,
+    purpose: 'reading' | 'writing',
+  ): Promise<T> {
+    return connections.lend(what, async (loan) => {
+      if (purpose === 'writing') loan.outcome = 'unknown'
+      this.#parts.statements.add(query.statements)
+      const answer = await sent(loan, what, () => loan.ask(query.sql, query.parameters))
+      return query.read(answer, loan.identity)
+    })
+  }
+
+  async #try<T>(
+    loan: Loan,
+    session: Session | undefined,
+    work: (change: Change) => Promise<T>,
+  ): Promise<Changed<T> | { conflict: unknown }> {
+    const { namespace, queries, statements, hints } = this.#parts
+    const change = await beginChange(loan, { namespace, queries, statements }, session)
+    try {
+      const result = await work(change)
+      const committed = await change.finish()
+      if (committed) hints.told(change.woken)
+      return { result, committed }
+    } catch (error) {
+      await change.undo()
+      if (isConflict(change.failure)) return { conflict: error }
+      throw error
+    }
+  }
+}

@@ -1,0 +1,163 @@
+/**
+ * What there is at the other end: found out once, when the store opens.
+ */
+import { type SQL, sql } from 'drizzle-orm'
+import type { Connection } from 'mysql2/promise'
+import { StoreError } from '../../core/errors.js'
+import type { Capabilities } from '../../core/store.js'
+import type { Limits } from '../shared/limits.js'
+import { wholeSeconds } from './connections.js'
+
+/** What a store must know of its server. */
+export interface Server {
+  /** The database in which the tables are. */
+  readonly schema: string
+  /** By how a text is compared with a column of ours. */
+  readonly collation: SQL
+  /** What each connection is told before its first use. */
+  settings(limits: Limits): Settings
+  /** What works less well here than it could; undefined when nothing does. */
+  readonly warning: string | undefined
+}
+
+/** What connections are told, in one statement each. */
+export interface Settings {
+  readonly forHeartbeats: string
+  /** Besides, how long a transaction may be silent. */
+  readonly forChanges: string
+}
+
+/** Neither server has anything like LISTEN: news is polled. */
+export const capabilities: Capabilities = { push: false }
+
+type Variables = ReadonlyMap<string, string>
+
+/**
+ * Asks a connection what is at its other end.
+ *
+ * @throws StoreError when it is too old, only reads, or writes its log in a way that our isolation level excludes.
+ */
+export async function examine(client: Connection): Promise<Server> {
+  const variables = await variablesOf(client)
+  const version = variables.get('version') ?? ''
+  const isMariaDb = /mariadb/i.test(version)
+  refuseOld(version, isMariaDb)
+  refuseReadOnly(variables)
+  refuseStatementLog(variables)
+  return {
+    schema: await schemaOf(client),
+    collation: sql.raw(isMariaDb ? 'utf8mb4_nopad_bin' : 'utf8mb4_0900_bin'),
+    settings: (limits) => (isMariaDb ? mariaDbSettings(limits, variables) : mysqlSettings(limits)),
+    warning: variables.get('wsrep_on') === 'ON' ? manyWriters : undefined,
+  }
+}
+
+/** Names that this server does not know are missing from the answer, and no error. */
+async function variablesOf(client: Connection): Promise<Variables> {
+  const names = ['version', 'read_only', 'innodb_read_only', 'log_bin', 'binlog_format']
+  const [rows] = await client.query({
+    sql: 'show global variables where variable_name in (?)',
+    values: [[...names, 'wsrep_on', 'server_uid']],
+    rowsAsArray: true,
+  })
+  const pairs = (Array.isArray(rows) ? rows : []).map((row) => (Array.isArray(row) ? row : []))
+  return new Map(pairs.map(([name, value]) => [String(name).toLowerCase(), String(value)]))
+}
+
+async function schemaOf(client: Connection): Promise<string> {
+  const [rows] = await client.query({ sql: 'select database()', rowsAsArray: true })
+  const [row] = Array.isArray(rows) ? rows : []
+  return String(Array.isArray(row) ? row[0] : '')
+}
+
+/** SKIP LOCKED, JSON_TABLE and a collation that keeps trailing blanks. */
+function refuseOld(version: string, isMariaDb: boolean): void {
+  const [oldest, name] = isMariaDb ? ([10_006_000, 'MariaDB'] as const) : ([8_000_017, 'MySQL'] as const)
+  const [, major = 0, minor = 0, patch = 0] = /(\d+)\.(\d+)\.(\d+)/.exec(version) ?? []
+  if (Number(major) * 1e6 + Number(minor) * 1e3 + Number(patch) >= oldest) return
+  throw new StoreError(
+    `The server is ${name} ${version}, which cannot skip locked rows or read lists: MySQL 8.0.17 or MariaDB 10.6 are ` +
+      'the oldest that will do.',
+    'none',
+  )
+}
+
+/** A user with all rights could write there nevertheless, and nobody else would ever see it. */
+function refuseReadOnly(variables: Variables): void {
+  const isOn = (name: string): boolean => /^(on|1)$/i.test(variables.get(name) ?? '')
+  if (!isOn('read_only') && !isOn('innodb_read_only')) return
+  throw new StoreError('The database is a replica that only reads (read_only). Name the primary.', 'none')
+}
+
+/** InnoDB refuses every write at READ COMMITTED then. */
+function refuseStatementLog(variables: Variables): void {
+  if (variables.get('log_bin') !== 'ON' || variables.get('binlog_format') !== 'STATEMENT') return
+  throw new StoreError(
+    'The server logs statements instead of rows (binlog_format = STATEMENT). Set it to ROW or MIXED.',
+    'none',
+  )
+}
+
+const manyWriters =
+  'The server is part of a Galera cluster, in which locks hold on one server only: name the same server to all nodes.'
+
+/**
+ * Every connection is told how we read and write, whatever the server's defaults are or the application has chosen.
+ *
+ * The identity is computed once per connection and kept in it: the connection ends with the server it leads to. If
+ * a proxy puts another one in its place, the variable is empty there, which is noticed.
+ */
+function common({ lockMs }: Limits, identity: string): readonly string[] {
+  return [
+    'autocommit = 1',
+    "sql_mode = 'STRICT_ALL_TABLES'",
+    'sql_safe_updates = 0',
+    "time_zone = '+00:00'",
+    `innodb_lock_wait_timeout = ${wholeSeconds(lockMs)}`,
+    `lock_wait_timeout = ${wholeSeconds(lockMs)}`,
+    `@coordination_identity = ${identity}`,
+  ]
+}
+
+/**
+ * MariaDB limits every statement, and the silence of a client within a transaction. Its `server_uid` is made of the
+ * machine's address and the port.
+ */
+function mariaDbSettings(limits: Limits, variables: Variables): Settings {
+  const who = variables.has('server_uid') ? '@@server_uid' : "concat(@@hostname, ':', @@port)"
+  const settings = [
+    ...common(limits, identityOf(who, 'information_schema')),
+    "tx_isolation = 'READ-COMMITTED'",
+    `max_statement_time = ${limits.statementMs / 1000}`,
+  ]
+  return together(settings, `idle_transaction_timeout = ${wholeSeconds(limits.silenceMs)}`)
+}
+
+/**
+ * MySQL limits reading statements only; for others there is the limit of what they wait for. It does not tell a
+ * client that is silent within a transaction from one that has nothing to ask, and so ends both.
+ */
+function mysqlSettings(limits: Limits): Settings {
+  const settings = [
+    ...common(limits, identityOf('@@server_uuid', 'performance_schema')),
+    "transaction_isolation = 'READ-COMMITTED'",
+    `max_execution_time = ${limits.statementMs}`,
+  ]
+  return together(settings, `wait_timeout = ${wholeSeconds(limits.silenceMs)}`)
+}
+
+function together(settings: readonly string[], silence: string): Settings {
+  return {
+    forHeartbeats: `set ${settings.join(', ')}`,
+    forChanges: `set ${[...settings, silence].join(', ')}`,
+  }
+}
+
+/**
+ * Which server, and when it was started. Both the time and how long it has been up are counted from the beginning of the
+ * statement, in seconds, so that their difference is the same whenever it is asked for.
+ */
+function identityOf(who: string, schema: string): string {
+  const uptime = `(select variable_value from ${schema}.global_status where variable_name = 'Uptime')`
+  return `concat(${who}, '.', unix_timestamp() - cast(${uptime} as signed))`
+}

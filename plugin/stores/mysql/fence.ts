@@ -1,0 +1,125 @@
+/** The guard inside a user's transaction. */
+import type { ResultSetHeader } from 'mysql2'
+import { CoordinationError, FencedError } from '../../core/errors.js'
+import type { Claim } from '../../core/store.js'
+import { errorNumber } from './failures.js'
+
+/** The part of a connection of mysql2 that is needed. */
+interface RawClient {
+  execute(
+    statement: { sql: string; rowsAsArray: boolean },
+    values: readonly unknown[],
+  ): Promise<[unknown, unknown]>
+}
+
+/** Where the leases of a store are. */
+interface Place {
+  readonly namespace: string
+  readonly schema: string
+}
+
+/**
+ * Holds the row of a lease, if the claim is still true, until the transaction ends.
+ *
+ * The statements are plain ones of the driver's, whatever `transaction` is: an application's Drizzle may be another
+ * version than ours, and cannot run what ours has built.
+ *
+ * @param stillTrue looks at lease and node from outside. It does so before the row is locked: a row that is not
+ * there would be locked as a gap, and changes that insert another next to it would wait. The node's row is looked
+ * at from outside only: a transaction at `serializable` would lock it, and heartbeats would wait.
+ */
+export async function fence(
+  transaction: unknown,
+  claim: Claim,
+  place: Place,
+  stillTrue: (claim: Claim) => Promise<boolean>,
+): Promise<void> {
+  const client = rawClient(transaction)
+  const fenced = new FencedError(claim.key, claim.token)
+  try {
+    const [inside, isTrue] = await Promise.all([isInTransaction(client), stillTrue(claim)])
+    if (!inside) throw wrongTarget('It is not inside a transaction.')
+    if (!isTrue || !(await hold(client, claim, place))) throw fenced
+  } catch (error) {
+    throw await explained(error, claim, fenced, stillTrue)
+  }
+}
+
+/**
+ * MySQL has no function that would say so, but it does with the answer to anything that has no rows. Where statements are
+ * not committed by themselves, the first one begins a transaction.
+ */
+async function isInTransaction(client: RawClient): Promise<boolean> {
+  const [answer] = await client.execute({ sql: 'do 0', rowsAsArray: false }, [])
+  const { serverStatus = 0 } = answer as Partial<ResultSetHeader>
+  return (serverStatus & inTransaction) !== 0 || (serverStatus & autocommit) === 0
+}
+
+const inTransaction = 1
+const autocommit = 2
+
+/** Reads and locks what is there now, whatever the transaction has seen before. Others may share the lock. */
+async function hold(client: RawClient, { key, node, token }: Claim, place: Place): Promise<boolean> {
+  const at = `\`${place.schema.replaceAll('`', '``')}\`.coordination_leases`
+  const sql = `select 1 from ${at} where namespace = ${text} and \`key\` = ${text} and holder = ${text}
+    and token = cast(? as signed) lock in share mode`
+  // As bytes: the connection may speak a character set that does not have them all.
+  const values = [place.namespace, key, node].map((value) => Buffer.from(value))
+  const [rows] = await client.execute({ sql, rowsAsArray: true }, [...values, String(token)])
+  return Array.isArray(rows) && rows.length > 0
+}
+
+const text = 'convert(? using utf8mb4)'
+
+async function explained(
+  error: unknown,
+  claim: Claim,
+  fenced: FencedError,
+  stillTrue: (claim: Claim) => Promise<boolean>,
+): Promise<unknown> {
+  if (error instanceof CoordinationError) return error
+  const number = errorNumber(error)
+  if (number === undefined) return wrongTarget('Its connection has ended.', error)
+  if (number === noSuchTable || number === noSuchDatabase) {
+    return wrongTarget("The coordinator's tables are not there: it is another database.", error)
+  }
+  // With innodb_snapshot_isolation a transaction cannot hold a row that has changed since its snapshot.
+  if (number !== changedSince || (await stillTrue(claim))) return error
+  fenced.cause = error
+  return fenced
+}
+
+const noSuchTable = 1146
+const noSuchDatabase = 1049
+const changedSince = 1020
+
+/** The client that a transaction runs on: what Drizzle keeps in its session, which can `execute` too, or itself. */
+function rawClient(transaction: unknown): RawClient {
+  const client = property(property(transaction, 'session'), 'client') ?? transaction
+  if (typeof property(client, 'getConnection') === 'function') {
+    throw wrongTarget('A pool is not a transaction: each of its statements may take another connection.')
+  }
+  const asked = promising(client)
+  if (asked === undefined) throw wrongTarget('It is no connection.')
+  return asked
+}
+
+/** Connections exist with callbacks, which know how to become those with promises. */
+function promising(client: unknown): RawClient | undefined {
+  if (typeof property(client, 'execute') !== 'function') return undefined
+  const promise = property(client, 'promise')
+  return (typeof promise === 'function' ? promise.call(client) : client) as RawClient
+}
+
+function property(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined
+}
+
+function wrongTarget(why: string, cause?: unknown): CoordinationError {
+  return new CoordinationError(
+    'WCO_FENCE_TARGET',
+    `fence() needs the open transaction that it is to guard: a connection of mysql2 between BEGIN and COMMIT, or a ` +
+      `transaction of Drizzle on mysql2. ${why}`,
+    cause === undefined ? undefined : { cause },
+  )
+}

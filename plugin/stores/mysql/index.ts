@@ -1,0 +1,221 @@
+/** Opening a store on MySQL or MariaDB: the driver, its connections, the schema. */
+import type { ConnectionOptions } from 'mysql2'
+import { CoordinationError, StoreError } from '../../core/errors.js'
+import { DedicatedConnection } from '../shared/dedicated.js'
+import { loadDriver } from '../shared/driver.js'
+import { messageOf, rootOf, storeError } from '../shared/failures.js'
+import { type Limits, limitsWithin } from '../shared/limits.js'
+import { runMigrations } from '../shared/migrate.js'
+import { Statements } from '../shared/statements.js'
+import { examine, type Server } from './capabilities.js'
+import { PooledConnections, wayOf } from './connections.js'
+import { errorNumber } from './failures.js'
+import { Hints } from './hints.js'
+import { migrationTarget } from './migrations.js'
+import { MysqlStore } from './store.js'
+
+/** How a store on MySQL or MariaDB is opened. */
+export interface MysqlOptions {
+  /**
+   * `mysql://user:password@host:port/name`, or a pool or connection of mysql2. Connections of our own are made with
+   * its options; it is never used itself, nor ended.
+   */
+  readonly database: string | MysqlClient
+  readonly namespace: string
+  /** Within which each verb ends. */
+  readonly statementTimeoutMs: number
+  /** Whether pending migrations are run; otherwise they are an error. */
+  readonly migrate: boolean
+  /** Told what works less well than it could, and what has broken and will be mended. */
+  onWarning(message: string, error?: unknown): void
+}
+
+/** A pool or connection of mysql2, with callbacks or with promises. */
+export type MysqlClient =
+  | import('mysql2').Pool
+  | import('mysql2').Connection
+  | import('mysql2/promise').Pool
+  | import('mysql2/promise').Connection
+
+/** Where and as whom to connect. */
+type Target = Pick<ConnectionOptions, (typeof targetOptions)[number]>
+
+/** What is taken over from a pool or connection of the application: what leads to the server, and nothing else. */
+const targetOptions = [
+  ...(['host', 'port', 'localAddress', 'socketPath', 'stream', 'database'] as const),
+  ...(['user', 'password', 'password2', 'password3', 'passwordSha1'] as const),
+  ...(['ssl', 'authPlugins', 'authSwitchHandler', 'insecureAuth', 'enableCleartextPlugin'] as const),
+]
+
+/**
+ * Connects, runs the migrations, finds out what the server can do, and opens the connection for heartbeats.
+ *
+ * @throws StoreError when the database cannot be reached, or is none that will do. CoordinationError `WCO_DRIVER_MISSING`
+ * when `mysql2` is not installed, `WCO_OPTIONS` when the URL cannot be read, and those of `runMigrations`.
+ */
+export async function openMysqlStore(options: MysqlOptions): Promise<MysqlStore> {
+  const { default: driver } = await loadDriver('mysql2', () => import('mysql2'))
+  const limits = limitsWithin(options.statementTimeoutMs)
+  const target = targetOf(options.database)
+  const config = { ...target, ...connectionSettings(limits) }
+  // Idle connections do not stay long; a few are enough, since a node makes one change at a time.
+  const pool = driver.createPool({ ...config, connectionLimit: 3, maxIdle: 2, idleTimeout: 10_000 })
+  const connections = new PooledConnections(pool, limits)
+  try {
+    await connections
+      .lend('Connecting', async () => undefined)
+      .catch((error: unknown) => {
+        throw unreachable(target, error)
+      })
+    const server = await connections.lend('Looking at the server', ({ client }) => examine(client.promise()))
+    if (server.warning !== undefined) options.onWarning(server.warning)
+    await runMigrations('mysql', migrationTarget(connections), { migrate: options.migrate })
+    return await openOn(server, () => driver.createConnection(config), connections, limits, options)
+  } catch (error) {
+    await connections.close()
+    throw storeError('Opening the store', 'none', error)
+  }
+}
+
+async function openOn(
+  server: Server,
+  create: () => import('mysql2').Connection,
+  connections: PooledConnections,
+  limits: Limits,
+  { namespace, onWarning }: MysqlOptions,
+): Promise<MysqlStore> {
+  const { schema, collation } = server
+  const settings = server.settings(limits)
+  connections.tell(settings.forChanges)
+  const heartbeats = new DedicatedConnection(
+    wayOf(create),
+    {
+      setUp: (client) => client.promise().query(settings.forHeartbeats),
+      lost: (error) => onWarning('The connection for heartbeats was lost, and will be made anew.', error),
+    },
+    limits.verbMs,
+  )
+  await heartbeats.open()
+  return new MysqlStore({
+    ...{ limits, schema, heartbeats, connections },
+    ...{ terms: { namespace, collation }, hints: new Hints(), statements: new Statements() },
+    async close() {
+      await heartbeats.close()
+      await connections.close()
+    },
+  })
+}
+
+function targetOf(database: string | MysqlClient): Target {
+  const target = typeof database === 'string' ? targetOfUrl(database) : targetOfClient(database)
+  if (target.database) return target
+  throw new CoordinationError(
+    'WCO_OPTIONS',
+    'Option "database": expected the name of a database on the server, as in mysql://user:password@host:3306/name, ' +
+      'got none.',
+  )
+}
+
+/** Read here and not by the driver, which would take options from it that are not for the URL to decide. */
+function targetOfUrl(text: string): Target {
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  if (url === undefined) throw unreadable('one that cannot be read')
+  const { ssl, socketPath, ...unknown } = Object.fromEntries(url.searchParams)
+  const [first] = Object.keys(unknown)
+  if (first !== undefined) throw unreadable(`one with the parameter ${JSON.stringify(first)}`)
+  return {
+    host: url.hostname.replace(/^\[|\]$/g, ''),
+    port: Number(url.port || 3306),
+    user: decoded(url.username),
+    password: decoded(url.password),
+    database: decoded(url.pathname.slice(1)),
+    ...(socketPath === undefined ? {} : { socketPath }),
+    ...(ssl === undefined ? {} : { ssl: sslOf(ssl) }),
+  }
+}
+
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part)
+  } catch {
+    throw unreadable('one that cannot be read')
+  }
+}
+
+/** Options of `node:tls` as JSON, or the name of a profile of the driver, as `Amazon RDS`. */
+function sslOf(text: string): Exclude<ConnectionOptions['ssl'], undefined> {
+  if (!text.startsWith('{')) return text === 'true' ? {} : text
+  try {
+    return JSON.parse(text)
+  } catch {
+    throw unreadable('one whose parameter "ssl" is no JSON')
+  }
+}
+
+/** Nothing of the URL itself may be told: any part of it may hold a password. */
+function unreadable(got: string): CoordinationError {
+  return new CoordinationError(
+    'WCO_OPTIONS',
+    `Option "database": expected a URL like mysql://user:password@host:3306/name, with "ssl" or "socketPath" as ` +
+      `parameters at most, got ${got}. Special characters in the user or password must be percent-encoded.`,
+  )
+}
+
+/** Those with promises keep the one with callbacks; pools keep the options of their connections one step further in. */
+function targetOfClient(client: MysqlClient): Target {
+  const inner = property(client, 'pool') ?? property(client, 'connection') ?? client
+  const config = property(inner, 'config')
+  const options = property(config, 'connectionConfig') ?? config
+  return Object.fromEntries(
+    targetOptions.map((name) => [name, property(options, name)]).filter(([, value]) => value !== undefined),
+  )
+}
+
+function property(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined
+}
+
+/**
+ * Keepalive finds out that the other machine is gone while nothing is being asked. Counts of rows are of those
+ * that were altered, not merely found: the driver's own setting is the other one. JSON stays a text, as it is on
+ * MariaDB anyway. The name is what the server's lists of connections show.
+ */
+function connectionSettings({ verbMs }: Limits) {
+  return {
+    enableKeepAlive: true,
+    keepAliveInitialDelay: 10_000,
+    connectTimeout: verbMs,
+    charset: 'utf8mb4',
+    flags: ['-FOUND_ROWS'],
+    supportBigNumbers: true,
+    jsonStrings: true,
+    multipleStatements: false,
+    connectAttributes: { program_name: 'fastify-worker-coordination' },
+  }
+}
+
+/** Never with the password, nor with an error that might carry it. */
+function unreachable({ host, port, database }: Target, error: unknown): StoreError {
+  const cause = rootOf(error)
+  return new StoreError(
+    `The MySQL database "${database}" at ${host}:${port} cannot be used: ${withoutStop(messageOf(cause))}. ${advice(cause)}`,
+    'none',
+    { cause },
+  )
+}
+
+function advice(error: unknown): string {
+  const number = errorNumber(error)
+  if (number === 1045 || number === 1698) return 'Check the user and the password.'
+  if (number === 1044 || number === 1049)
+    return 'Create the database, check its name, and grant the user rights in it.'
+  if (number === 1040 || number === 1203) {
+    return "Raise the server's max_connections, or give other applications fewer."
+  }
+  if (number === 1053) return 'The server is stopping: try again.'
+  return 'Check host and port, that the server is running and lets this machine in, and whether it wants SSL.'
+}
+
+function withoutStop(sentence: string): string {
+  return sentence.replace(/\.$/, '')
+}

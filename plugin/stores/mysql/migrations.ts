@@ -1,0 +1,88 @@
+/**
+ * How MySQL is migrated: statement by statement, under a lock of the server's own.
+ *
+ * Neither MySQL nor MariaDB can undo the making of a table. So there is one statement in each migration, and what
+ * has been done is noted right after it. A process that dies between the two leaves a statement that has been done and not noted:
+ * whoever comes next is told that the thing exists, and notes it.
+ */
+import { createHash } from 'node:crypto'
+import type { Connection } from 'mysql2/promise'
+import { StoreError } from '../../core/errors.js'
+import { Deadline } from '../shared/deadline.js'
+import { journalTable, type MigrationSession, type MigrationTarget } from '../shared/migrate.js'
+import { type PooledConnections, wholeSeconds } from './connections.js'
+import { errorNumber } from './failures.js'
+
+/** Building an index on what is already there may take a while, and so may whoever was first. */
+const limitMs = 120_000
+
+/** The database at the other end of these connections, as something to migrate. */
+export function migrationTarget(connections: PooledConnections): MigrationTarget {
+  const what = 'Looking for pending migrations'
+  return {
+    appliedNames: () => connections.lend(what, ({ client }) => appliedNames(client.promise())),
+    locked: (work) => locked(connections, work),
+  }
+}
+
+/** The lock is the connection's, and goes with it. */
+function locked<T>(
+  connections: PooledConnections,
+  work: (session: MigrationSession) => Promise<T>,
+): Promise<T> {
+  const run = async (loan: { client: { promise(): Connection }; spoiled: boolean }): Promise<T> => {
+    const client = loan.client.promise()
+    loan.spoiled = true
+    await client.query(`set autocommit = 1, lock_wait_timeout = ${wholeSeconds(limitMs)}`)
+    await takeLock(client)
+    return work(sessionOf(client))
+  }
+  return connections.lend('Migrating', run, new Deadline(limitMs))
+}
+
+/** Names of locks belong to the whole server and have 64 characters at most. */
+async function takeLock(client: Connection): Promise<void> {
+  const database = await scalar(client, 'select database()')
+  const name = `coordination_${createHash('sha256').update(String(database)).digest('hex').slice(0, 32)}`
+  if (Number(await scalar(client, `select get_lock('${name}', ${wholeSeconds(limitMs)})`)) === 1) return
+  throw new StoreError('Another process has been migrating this database for too long.', 'none')
+}
+
+function sessionOf(client: Connection): MigrationSession {
+  return {
+    appliedNames: () => appliedNames(client),
+    execute: async (statement) => {
+      await client.query(statement).catch((error: unknown) => {
+        if (!isThereAlready(error)) throw error
+      })
+    },
+    record: async (name) => {
+      await client.query(`insert into ${journalTable} (name) values (?)`, [name])
+    },
+  }
+}
+
+/** A table, a column or an index of that name. */
+function isThereAlready(error: unknown): boolean {
+  return [1050, 1060, 1061].includes(errorNumber(error) ?? 0)
+}
+
+/** Needs no right but to read. A table that is not there is an answer, not an error. */
+async function appliedNames(client: Connection): Promise<string[] | undefined> {
+  const there = await scalar(
+    client,
+    `select count(*) from information_schema.tables where table_schema = database() and table_name = '${journalTable}'`,
+  )
+  if (Number(there) === 0) return undefined
+  const [rows] = await client.query({
+    sql: `select name from ${journalTable} order by name`,
+    rowsAsArray: true,
+  })
+  return (Array.isArray(rows) ? rows : []).map((row) => String(Array.isArray(row) ? row[0] : row))
+}
+
+async function scalar(client: Connection, sql: string): Promise<unknown> {
+  const [rows] = await client.query({ sql, rowsAsArray: true })
+  const [row] = Array.isArray(rows) ? rows : []
+  return Array.isArray(row) ? row[0] : undefined
+}

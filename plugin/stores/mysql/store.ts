@@ -1,0 +1,262 @@
+/**
+ * The port on MySQL and MariaDB.
+ *
+ * Heartbeats have a connection to themselves, so that nothing can get in their way; changes and reads share a
+ * few others. How the statements read is in `queries.ts`, how a change runs in `change.ts`, and who watches the
+ * time in `connections.ts`.
+ */
+import { setTimeout as pause } from 'node:timers/promises'
+import { and, asc, desc, eq, gt, gte, inArray, lt, ne, or, type SQL, sql } from 'drizzle-orm'
+import type { Connection } from 'mysql2'
+import type {
+  Change,
+  Changed,
+  Claim,
+  EventQuery,
+  EventRow,
+  HeartbeatAnswer,
+  Look,
+  Neighbour,
+  OwnView,
+  Retention,
+  Session,
+  Snapshot,
+  Store,
+} from '../../core/store.js'
+import { Deadline } from '../shared/deadline.js'
+import type { DedicatedConnection } from '../shared/dedicated.js'
+import { storeError } from '../shared/failures.js'
+import type { Limits } from '../shared/limits.js'
+import type { Statements } from '../shared/statements.js'
+import { capabilities } from './capabilities.js'
+import { aChange, beginChange } from './change.js'
+import { type Loan, type PooledConnections, sent } from './connections.js'
+import { isConflict } from './failures.js'
+import { fence } from './fence.js'
+import type { Hints } from './hints.js'
+import {
+  columnsOf,
+  heartbeatAnswer,
+  lookOf,
+  nowMs,
+  ownView,
+  type Queries,
+  queriesOn,
+  snapshotOf,
+  type Terms,
+} from './queries.js'
+import { events, leases, nodes } from './schema.js'
+
+/** What a store is put together from. */
+export interface Parts {
+  readonly terms: Terms
+  readonly limits: Limits
+  /** The database in which the tables are. */
+  readonly schema: string
+  readonly hints: Hints
+  /** What has been sent. */
+  readonly statements: Statements
+  readonly heartbeats: DedicatedConnection<Connection>
+  readonly connections: PooledConnections
+  /** Ends what was opened for this store. */
+  close(): Promise<void>
+}
+
+const aHeartbeat = 'A heartbeat'
+
+/** How many events one call of `prune` deletes at most: it must end in time, or it would never get anywhere. */
+const eventsPrunedAtOnce = 10_000
+
+export class MysqlStore implements Store {
+  readonly dialect = 'mysql'
+  readonly capabilities = capabilities
+  readonly #parts: Parts
+  readonly #queries = new WeakMap<Connection, Queries>()
+  #closed: Promise<void> | undefined
+
+  constructor(parts: Parts) {
+    this.#parts = parts
+  }
+
+  get statements(): number {
+    return this.#parts.statements.count
+  }
+
+  /**
+   * Two statements, since an update here answers no rows. Only the first one counts: what the second finds is as new
+   * or newer, and when its answer is lost nobody knows of the stamp, as when one statement's is.
+   */
+  async heartbeat(node: string, beat: number): Promise<HeartbeatAnswer | undefined> {
+    return this.#parts.heartbeats.ask(aHeartbeat, async (client) => {
+      const on = this.#on(client)
+      const [{ affectedRows }] = await on.stamp().execute({ node, beat })
+      if (affectedRows === 0) return undefined
+      try {
+        return heartbeatAnswer(await on.pulse().execute({ node }))
+      } catch (error) {
+        throw storeError(aHeartbeat, 'unknown', error)
+      }
+    })
+  }
+
+  async view(node: string): Promise<OwnView | undefined> {
+    return ownView(await this.#read('Reading the view', (on) => on.view().execute({ node })))
+  }
+
+  async news(node: string): Promise<number | undefined> {
+    const rows = await this.#read('Looking for news', (on) => on.news().execute({ node }))
+    return rows[0]?.newsRevision
+  }
+
+  async look(): Promise<Look> {
+    return lookOf(await this.#read('Looking at all nodes', (on) => on.look().execute()))
+  }
+
+  async neighbours(machine: string): Promise<Neighbour[]> {
+    return this.#read('Looking for neighbours', (on) => on.neighbours().execute({ machine }))
+  }
+
+  async snapshot(): Promise<Snapshot> {
+    return snapshotOf(await this.#read('Taking a snapshot', (on) => on.snapshot().execute()))
+  }
+
+  async events({ limit, after, types, subject }: EventQuery): Promise<EventRow[]> {
+    const way = after === undefined ? desc : asc
+    return this.#read('Reading events', ({ db }) =>
+      db
+        .select(columnsOf(events))
+        .from(events)
+        .where(
+          and(
+            eq(events.namespace, this.#namespace),
+            after && gte(events.revision, after.revision),
+            after && or(gt(events.revision, after.revision), gt(events.position, after.position)),
+            types && inArray(events.type, [...types]),
+            subject === undefined ? undefined : eq(events.subject, subject),
+          ),
+        )
+        .orderBy(way(events.revision), way(events.position))
+        .limit(limit),
+    )
+  }
+
+  async change<T>(session: Session | undefined, work: (change: Change) => Promise<T>): Promise<Changed<T>> {
+    const { connections, limits } = this.#parts
+    const deadline = new Deadline(limits.verbMs)
+    for (let attempt = 1; ; attempt += 1) {
+      const ended = await connections.lend(aChange, (loan) => this.#try(loan, session, work), deadline)
+      if (!('conflict' in ended)) return ended
+      const pauseMs = attempt * 20 * (0.5 + Math.random())
+      if (pauseMs > deadline.remainingMs) throw ended.conflict
+      await pause(pauseMs)
+    }
+  }
+
+  async prune({ eventsForMs, events: kept, goneNodesForMs }: Retention): Promise<void> {
+    await this.#read('Pruning', async ({ db }, loan) => {
+      loan.outcome = 'unknown'
+      await db.execute(this.#pruneEvents(eventsForMs, kept))
+      await db.delete(nodes).where(this.#isForgotten(goneNodesForMs))
+    })
+  }
+
+  listen(node: string, wake: () => void): () => void {
+    return this.#parts.hints.listen(node, wake)
+  }
+
+  async fence(transaction: unknown, claim: Claim): Promise<void> {
+    const { schema, statements } = this.#parts
+    statements.add()
+    await fence(transaction, claim, { schema, namespace: this.#namespace }, (claim) => this.#isTrue(claim))
+  }
+
+  async close(): Promise<void> {
+    this.#closed ??= this.#parts.close()
+    await this.#closed
+  }
+
+  get #namespace(): string {
+    return this.#parts.terms.namespace
+  }
+
+  #on(client: Connection): Queries {
+    const { statements, terms } = this.#parts
+    const queries = this.#queries.get(client) ?? queriesOn(client, terms, statements)
+    this.#queries.set(client, queries)
+    return queries
+  }
+
+  async #read<T>(what: string, ask: (on: Queries, loan: Loan) => Promise<T>): Promise<T> {
+    return this.#parts.connections.lend(what, async (loan) => {
+      const on = this.#on(loan.client)
+      return sent(loan, what, () => ask(on, loan))
+    })
+  }
+
+  async #try<T>(
+    loan: Loan,
+    session: Session | undefined,
+    work: (change: Change) => Promise<T>,
+  ): Promise<Changed<T> | { conflict: unknown }> {
+    const { terms, hints } = this.#parts
+    const change = await beginChange(loan, { terms, queries: this.#on(loan.client) }, session)
+    try {
+      const result = await work(change)
+      const committed = await change.finish()
+      if (committed) hints.told(change.woken)
+      return { result, committed }
+    } catch (error) {
+      await change.undo()
+      if (isConflict(change.failure)) return { conflict: error }
+      throw error
+    }
+  }
+
+  /** Events that are older than they may be, or come after as many as there may be. */
+  #pruneEvents(eventsForMs: number, kept: number): SQL {
+    const mine = eq(events.namespace, this.#namespace)
+    const newestSurplus = sql`
+      select revision, position from ${events} where ${mine}
+      order by revision desc, position desc limit 1 offset ${kept}`
+    return sql`
+      delete surplus from ${events} as surplus
+      join (
+        select revision, position from ${events}
+        where ${mine} and (at_ms < ${nowMs} - ${eventsForMs} or (revision, position) <= (${newestSurplus}))
+        limit ${eventsPrunedAtOnce}) as doomed
+      on surplus.namespace = ${this.#namespace}
+        and surplus.revision = doomed.revision and surplus.position = doomed.position`
+  }
+
+  /** Gone for long, and no lease names it. */
+  #isForgotten(goneNodesForMs: number): SQL | undefined {
+    const named = sql`exists (
+      select 1 from ${leases} as l where l.namespace = ${this.#namespace}
+      and (l.holder = ${nodes.id} or l.target = ${nodes.id} or l.blocked_node = ${nodes.id}))`
+    return and(
+      eq(nodes.namespace, this.#namespace),
+      eq(nodes.state, 'gone'),
+      lt(nodes.goneAtMs, sql`${nowMs} - ${goneNodesForMs}`),
+      sql`not ${named}`,
+    )
+  }
+
+  async #isTrue({ key, node, token }: Claim): Promise<boolean> {
+    const rows = await this.#read('Looking at a lease', ({ db }) =>
+      db
+        .select({ key: leases.key })
+        .from(leases)
+        .innerJoin(nodes, and(eq(nodes.namespace, leases.namespace), eq(nodes.id, leases.holder)))
+        .where(
+          and(
+            eq(leases.namespace, this.#namespace),
+            eq(leases.key, key),
+            eq(leases.holder, node),
+            eq(leases.token, token),
+            ne(nodes.state, 'gone'),
+          ),
+        ),
+    )
+    return rows.length > 0
+  }
+}

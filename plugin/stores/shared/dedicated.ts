@@ -1,0 +1,168 @@
+/**
+ * The connection that heartbeats have to themselves. One request at a time.
+ *
+ * When it is lost it comes back by itself, after a pause that grows and differs from node to node, so that a
+ * restarted server is not met by all of them at once. A heartbeat does not wait for that.
+ */
+import { StoreError } from '../../core/errors.js'
+import { Deadline } from './deadline.js'
+import { storeError, tooSlow } from './failures.js'
+
+/** What the drivers differ in. */
+export interface Way<Client> {
+  /** A connection that is not yet open. `lost` is told when it fails or ends, with an error if there is one. */
+  create(lost: (error: unknown) => void): Client
+  connect(client: Client): Promise<unknown>
+  /** Says goodbye to the server. */
+  end(client: Client): Promise<unknown>
+  /** Ends it whatever its state, at once. */
+  destroy(client: Client): void
+  /** After this error the connection may serve the next request. */
+  isHarmless(error: unknown): boolean
+  /** The server itself said no, and so has undone what was asked for. */
+  isRefusal(error: unknown): boolean
+}
+
+/** What its owner wants of it. */
+export interface Dedication<Client> {
+  /** Makes a fresh connection ready for use. */
+  setUp(client: Client): Promise<unknown>
+  /** It is back after it was lost: what was to be heard meanwhile has not been. */
+  restored?(): void
+  lost(error: unknown): void
+}
+
+export class DedicatedConnection<Client> {
+  readonly #way: Way<Client>
+  readonly #wanted: Dedication<Client>
+  readonly #limitMs: number
+  #client: Client | undefined
+  #connecting: Promise<Client> | undefined
+  #turn: Promise<void> = Promise.resolve()
+  #retry: NodeJS.Timeout | undefined
+  #failures = 0
+  #wasUp = false
+  #closed = false
+
+  constructor(way: Way<Client>, wanted: Dedication<Client>, limitMs: number) {
+    this.#way = way
+    this.#wanted = wanted
+    this.#limitMs = limitMs
+  }
+
+  async open(): Promise<void> {
+    await this.#connect()
+  }
+
+  /** Has `send` ask something that takes effect by itself, connecting anew first where that is needed. */
+  async ask<T>(what: string, send: (client: Client) => Promise<T>): Promise<T> {
+    if (this.#closed) throw new StoreError(`${what} failed: the store is closed.`, 'none')
+    const deadline = new Deadline(this.#limitMs)
+    const before = this.#turn
+    let end: () => void = ignore
+    this.#turn = new Promise((resolve) => {
+      end = resolve
+    })
+    try {
+      await deadline.hold(before, () => tooSlow(what, this.#limitMs, 'none'))
+      return await this.#askNow(what, deadline, await this.#connected(what, deadline), send)
+    } finally {
+      end()
+    }
+  }
+
+  /** Asks nothing any more, and ends once what has been asked is answered. */
+  async close(): Promise<void> {
+    this.#closed = true
+    clearTimeout(this.#retry)
+    await this.#turn
+    await this.#connecting?.catch(ignore)
+    const client = this.#client
+    this.#client = undefined
+    if (client !== undefined) await this.#farewell(client)
+  }
+
+  async #askNow<T>(
+    what: string,
+    deadline: Deadline,
+    client: Client,
+    send: (client: Client) => Promise<T>,
+  ): Promise<T> {
+    try {
+      return await deadline.hold(send(client), () => tooSlow(what, this.#limitMs, 'unknown'))
+    } catch (error) {
+      if (!this.#way.isHarmless(error)) this.#drop(client, error)
+      throw storeError(what, this.#way.isRefusal(error) ? 'none' : 'unknown', error)
+    }
+  }
+
+  async #connected(what: string, deadline: Deadline): Promise<Client> {
+    try {
+      // An attempt that began before this request may be hopeless by now; then one of its own follows.
+      const earlier = await this.#connecting?.catch(ignore)
+      const late = (): Error => tooSlow(what, this.#limitMs, 'none')
+      return earlier ?? this.#client ?? (await deadline.hold(this.#connect(), late))
+    } catch (error) {
+      throw storeError(what, 'none', error)
+    }
+  }
+
+  #connect(): Promise<Client> {
+    clearTimeout(this.#retry)
+    this.#connecting ??= this.#attempt().finally(() => {
+      this.#connecting = undefined
+    })
+    return this.#connecting
+  }
+
+  async #attempt(): Promise<Client> {
+    let ended = false
+    const client = this.#way.create((error) => {
+      ended ||= error === undefined
+      this.#drop(client, error)
+    })
+    const attempt = this.#way.connect(client).then(() => this.#wanted.setUp(client))
+    try {
+      const late = (): Error => new Error(`no connection within ${this.#limitMs} ms`)
+      await new Deadline(this.#limitMs).hold(attempt, late)
+      if (ended) throw new Error('the connection ended as soon as it was made')
+    } catch (error) {
+      this.#way.destroy(client)
+      this.#failures += 1
+      if (this.#wasUp) this.#connectLater()
+      throw error
+    }
+    this.#client = client
+    this.#failures = 0
+    if (this.#wasUp) this.#wanted.restored?.()
+    this.#wasUp = true
+    return client
+  }
+
+  #drop(client: Client, error: unknown): void {
+    if (this.#client !== client) return
+    this.#client = undefined
+    this.#way.destroy(client)
+    if (this.#closed) return
+    this.#wanted.lost(error)
+    this.#connectLater()
+  }
+
+  /** Until somebody needs it at once. */
+  #connectLater(): void {
+    clearTimeout(this.#retry)
+    if (this.#closed) return
+    const longestMs = Math.min(10_000, 100 * 2 ** this.#failures)
+    this.#retry = setTimeout(() => this.#connect().catch(ignore), longestMs * (0.5 + Math.random() / 2))
+    this.#retry.unref()
+  }
+
+  /** Says goodbye to the server, but not for ever. */
+  async #farewell(client: Client): Promise<void> {
+    const late = (): Error => new Error('The goodbye was not heard.')
+    await new Deadline(this.#limitMs).hold(this.#way.end(client), late).catch(ignore)
+    this.#way.destroy(client)
+  }
+}
+
+function ignore(): void {}

@@ -1,0 +1,27 @@
+/** What becomes of a driver's errors, whichever database it is for. */
+import { CoordinationError, type Outcome, StoreError } from '../../core/errors.js'
+
+/** Wraps whatever went wrong in a request, unless it is an error of ours already. */
+export function storeError(what: string, outcome: Outcome, error: unknown): CoordinationError {
+  if (error instanceof CoordinationError) return error
+  const cause = rootOf(error)
+  return new StoreError(`${what} failed: ${messageOf(cause)}`, outcome, { cause })
+}
+
+/** A time limit of our own passed without an answer. */
+export function tooSlow(what: string, limitMs: number, outcome: Outcome): StoreError {
+  return new StoreError(`${what} did not end within ${limitMs} ms.`, outcome)
+}
+
+/** What the driver reported, below whatever has been wrapped around it. */
+export function rootOf(error: unknown): unknown {
+  let root = error
+  while (root instanceof Error && root.cause instanceof Error) root = root.cause
+  return root
+}
+
+/** Node's error for a name with several addresses says nothing itself; those of the addresses do. */
+export function messageOf(error: unknown): string {
+  if (error instanceof AggregateError) return error.errors.map(messageOf).join('; ')
+  return error instanceof Error ? error.message : String(error)
+}

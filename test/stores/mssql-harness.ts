@@ -1,0 +1,70 @@
+/** How the promises of the port reach a SQL Server. */
+import type { Transaction } from 'mssql'
+import type { Test } from 'tap'
+import { openMssqlStore } from '../../plugin/stores/mssql/index.js'
+import type { ConformanceHarness, FragileStore, StoreOptions } from '../../plugin/testing/conformance.js'
+import { useMssql, withMssql } from '../support/databases.js'
+import { type TcpProxy, useProxy } from '../support/proxy.js'
+
+export async function mssqlHarness(t: Test): Promise<ConformanceHarness> {
+  const { url } = await useMssql(t)
+  return {
+    capabilities: { concurrentTransactions: true, push: false },
+    open: (options) => openMssql(url, options),
+    openFragile: (options) => openFragile(t, url, options),
+    user: {
+      transaction: (work) => withMssql(url, (pool) => within(pool.transaction(), work)),
+      outsideTransaction: (work) => withMssql(url, async (pool) => work(pool.transaction())),
+    },
+    execute: (sql) => withMssql(url, async (pool) => void (await pool.query(sql))),
+  }
+}
+
+/** The same database by way of a proxy. */
+export async function throughProxy(t: Test, url: string): Promise<{ proxy: TcpProxy; url: string }> {
+  const target = new URL(url)
+  const proxy = await useProxy(t, { host: target.hostname, port: Number(target.port || 1433) })
+  target.hostname = '127.0.0.1'
+  target.port = String(proxy.port)
+  return { proxy, url: target.href }
+}
+
+/** Whether the server says that a transaction has been committed: that it is no longer the connection's. */
+export function answersCommit(bytes: Buffer): boolean {
+  return bytes.includes(Buffer.from([0xe3, 0x0b, 0x00, 0x09]))
+}
+
+/** Runs a transaction as an application does. */
+export async function within(
+  transaction: Transaction,
+  work: (transaction: Transaction) => Promise<void>,
+): Promise<void> {
+  await transaction.begin()
+  try {
+    await work(transaction)
+    await transaction.commit()
+  } catch (error) {
+    await transaction.rollback()
+    throw error
+  }
+}
+
+function openMssql(url: string, options: StoreOptions) {
+  return openMssqlStore({ ...options, database: url, migrate: true, onWarning: () => undefined })
+}
+
+async function openFragile(t: Test, url: string, options: StoreOptions): Promise<FragileStore> {
+  const { proxy, url: proxied } = await throughProxy(t, url)
+  const store = await openMssql(proxied, options)
+  return {
+    store,
+    loseAnswerTo: (verb) => void proxy.cutAtAnswer(verb === 'change' ? answersCommit : answersHeartbeat),
+    goSilent: () => proxy.goSilent(),
+    cut: () => proxy.cut(),
+  }
+}
+
+/** Whether there is a column in the answer that heartbeats have. */
+function answersHeartbeat(bytes: Buffer): boolean {
+  return bytes.includes(Buffer.from('longest_ttl_ms', 'utf16le'))
+}
