@@ -20,6 +20,8 @@ export interface SessionOwner {
   /** A heartbeat failed; it is tried again. */
   heartbeatFailed(error: unknown): void
   trustExpired(): void
+  /** Trust reaches further than before. */
+  trustRenewed(): void
   /** Trust begins, or begins again: what could not be claimed without it can be claimed now. */
   trustBegan(): void
   /** The session was buried or has vanished. Nothing more comes from it. */
@@ -182,6 +184,7 @@ export class Session {
     if (leftMs <= 0) return
     const began = this.#trust === undefined
     this.#trust = window
+    this.#owner.trustRenewed()
     if (began) this.#owner.trustBegan()
     this.#watchTrust()
   }
