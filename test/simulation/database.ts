@@ -3,7 +3,18 @@
  * outages, and failovers that lose the latest writes.
  */
 import Database from 'better-sqlite3'
-import type { Change, Changed, LockedLease, Session, Store } from '../../plugin/core/store.js'
+import { FencedError } from '../../plugin/core/errors.js'
+import type {
+  Change,
+  Changed,
+  Claim,
+  HeartbeatAnswer,
+  LockedLease,
+  Look,
+  Retention,
+  Session,
+  Store,
+} from '../../plugin/core/store.js'
 import { openSqliteStoreOver } from '../../plugin/stores/sqlite/index.js'
 
 /** A lease as the checker knows it. */
@@ -68,36 +79,42 @@ export class SimulatedDatabase {
   readonly #fences = new Map<string, number>()
   readonly #touched: Database.Statement
   readonly #allLeases: Database.Statement
+  readonly #allNodes: Database.Statement
+  readonly #allWorkers: Database.Statement
   readonly #byReason: Database.Statement
   readonly #record: Database.Statement
 
-  private constructor(client: Database.Database, store: Store, trueMs: () => number) {
+  /** What was read since anything was last written: the same again costs nothing. */
+  #rows: { leases?: StoredLease[]; nodes?: StoredNode[]; workers?: StoredWorker[] } = {}
+  #look: Promise<Look> | undefined
+
+  private constructor({ client, store, facts }: Engine, trueMs: () => number) {
     this.#client = client
     this.#trueMs = trueMs
     this.store = store
+    facts.nowMs = () => this.nowMs
+    facts.identity = () => this.identity
     this.#touched = client.prepare(`select ${leaseColumns} from coordination_leases where revision = ?`)
     this.#allLeases = client.prepare(`select ${leaseColumns} from coordination_leases`)
+    this.#allNodes = client.prepare(
+      `select id, name, cluster, state, workers from coordination_nodes where state <> 'gone'`,
+    )
+    this.#allWorkers = client.prepare('select key, kind, generation, slots, paused from coordination_workers')
     this.#byReason = client.prepare(
       'select count(*) from coordination_events where reason = ? and actor is not null',
     )
     this.#byReason.pluck()
-    this.#record = client.prepare('select server_identity, identity_settled from coordination_meta')
+    this.#record = client.prepare('select server_identity, identity_settled from coordination_meta').raw()
   }
 
+  /**
+   * An empty database. One world at a time: it is always the same one, emptied, since to open one and prepare all
+   * statements takes longer than to simulate a small world.
+   */
   static async open(trueMs: () => number): Promise<SimulatedDatabase> {
-    const client = new Database(':memory:')
-    const facts = { nowMs: () => 0, identity: () => '' }
-    const store = await openSqliteStoreOver(client, {
-      namespace: 'default',
-      statementTimeoutMs: neverMs,
-      migrate: true,
-      nowMs: () => facts.nowMs(),
-      identity: () => facts.identity(),
-    })
-    const database = new SimulatedDatabase(client, store, trueMs)
-    facts.nowMs = () => database.nowMs
-    facts.identity = () => database.identity
-    return database
+    engine ??= await openEngine()
+    for (const table of tables) engine.client.exec(`delete from ${table}`)
+    return new SimulatedDatabase(engine, trueMs)
   }
 
   get nowMs(): number {
@@ -135,6 +152,7 @@ export class SimulatedDatabase {
   /** The server comes back under a new identity; with a backup, as it was then. */
   restart(backup?: Rows): void {
     this.#lives += 1
+    this.#forgetRows()
     this.#fences.clear()
     if (backup === undefined) return
     this.#client.transaction(() => {
@@ -150,23 +168,46 @@ export class SimulatedDatabase {
     })()
   }
 
+  /** Stamps a heartbeat. */
+  heartbeat(node: string, beat: number): Promise<HeartbeatAnswer | undefined> {
+    this.#look = undefined
+    return this.store.heartbeat(node, beat)
+  }
+
+  /** Two watchers look far more often than anything changes, and a look is nothing but what is stored. */
+  look(): Promise<Look> {
+    this.#look ??= this.store.look()
+    return this.#look
+  }
+
+  prune(retention: Retention): Promise<void> {
+    this.#forgetRows()
+    return this.store.prune(retention)
+  }
+
+  #forgetRows(): void {
+    this.#rows = {}
+    this.#look = undefined
+  }
+
   /** Runs a change, and says which leases it touched if it was committed. */
   async change<T>(
     session: Session | undefined,
     work: (change: Change) => Promise<T>,
-    committed: (leases: readonly StoredLease[]) => void,
+    heard: { committed(leases: readonly StoredLease[]): void; fenced(): void },
   ): Promise<Changed<T>> {
     let revision = 0
     this.changing = session?.node
     const changed = await this.store
       .change(session, (change) => {
         revision = change.revision
-        return work(this.#fences.size === 0 ? change : this.#withFences(change))
+        return work(this.#fences.size === 0 ? change : this.#withFences(change, heard.fenced))
       })
       .finally(() => {
         this.changing = undefined
+        this.#forgetRows()
       })
-    if (changed.committed) committed(this.#touched.all(revision) as StoredLease[])
+    if (changed.committed) heard.committed(this.#touched.all(revision) as StoredLease[])
     return changed
   }
 
@@ -187,8 +228,12 @@ export class SimulatedDatabase {
   }
 
   /** Here a fence would stop every change, as SQLite has it; elsewhere it marks the row. */
-  #withFences(change: Change): Change {
-    const marked = (row: LockedLease): LockedLease => ({ ...row, fenced: this.#fences.has(row.key) })
+  #withFences(change: Change, met: () => void): Change {
+    const marked = (row: LockedLease): LockedLease => {
+      const fenced = this.#fences.has(row.key)
+      if (fenced) met()
+      return { ...row, fenced }
+    }
     const unfenced = (keys: readonly string[]): void => {
       const broken = keys.filter((key) => this.#fences.has(key))
       if (broken.length > 0) throw new Error(`a change would wait for the fence of ${broken.join(', ')}`)
@@ -213,14 +258,14 @@ export class SimulatedDatabase {
     })
   }
 
-  leases(): StoredLease[] {
-    return this.#allLeases.all() as StoredLease[]
+  leases(): readonly StoredLease[] {
+    this.#rows.leases ??= this.#allLeases.all() as StoredLease[]
+    return this.#rows.leases
   }
 
-  nodes(): StoredNode[] {
-    return this.#client
-      .prepare(`select id, name, cluster, state, workers from coordination_nodes where state <> 'gone'`)
-      .all() as StoredNode[]
+  nodes(): readonly StoredNode[] {
+    this.#rows.nodes ??= this.#allNodes.all() as StoredNode[]
+    return this.#rows.nodes
   }
 
   goneNodes(): string[] {
@@ -230,15 +275,31 @@ export class SimulatedDatabase {
       .all() as string[]
   }
 
-  workers(): StoredWorker[] {
-    return this.#client
-      .prepare('select key, kind, generation, slots, paused from coordination_workers')
-      .all() as StoredWorker[]
+  workers(): readonly StoredWorker[] {
+    this.#rows.workers ??= this.#allWorkers.all() as StoredWorker[]
+    return this.#rows.workers
+  }
+
+  /**
+   * A transaction of the application writes under a lease that its process believes to hold. Answers whether it
+   * could; nothing is kept of it.
+   */
+  writeFenced(claim: Claim): boolean {
+    this.#client.exec('BEGIN IMMEDIATE')
+    try {
+      void this.store.fence(this.#client, claim)
+      return true
+    } catch (error) {
+      if (error instanceof FencedError) return false
+      throw error
+    } finally {
+      this.#client.exec('ROLLBACK')
+    }
   }
 
   /** The server that is recorded, and whether somebody has waited out its grace period. */
   record(): { readonly identity: string; readonly settled: boolean } {
-    const [identity = '', settled = 1] = (this.#record.raw().get() ?? []) as [string?, number?]
+    const [identity = '', settled = 1] = (this.#record.get() ?? []) as [string?, number?]
     return { identity, settled: settled === 1 }
   }
 
@@ -246,8 +307,26 @@ export class SimulatedDatabase {
   eventsWithReason(reason: string): number {
     return Number(this.#byReason.get(reason))
   }
+}
 
-  close(): void {
-    this.#client.close()
-  }
+interface Engine {
+  readonly client: Database.Database
+  readonly store: Store
+  /** What the store asks the world about; each world puts its own in place. */
+  readonly facts: { nowMs: () => number; identity: () => string }
+}
+
+let engine: Engine | undefined
+
+async function openEngine(): Promise<Engine> {
+  const client = new Database(':memory:')
+  const facts = { nowMs: () => 0, identity: () => '' }
+  const store = await openSqliteStoreOver(client, {
+    namespace: 'default',
+    statementTimeoutMs: neverMs,
+    migrate: true,
+    nowMs: () => facts.nowMs(),
+    identity: () => facts.identity(),
+  })
+  return { client, store, facts }
 }

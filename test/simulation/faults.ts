@@ -74,9 +74,140 @@ export interface Plan {
   readonly traits: ReadonlySet<Trait>
 }
 
+/** What a world is like before its seed has decided anything. */
+export interface Mix {
+  /** How many nodes, from and to. */
+  readonly nodes: readonly [number, number]
+  /** How likely each node stands for each of the five workers. */
+  readonly workers: number
+  /** For how many ttls faults happen, from and to. */
+  readonly ttls: readonly [number, number]
+  /** The kinds of fault that may be on. */
+  readonly kinds: ReadonlySet<TimedKind>
+  /** How likely each of them is on. */
+  readonly on: number
+  /** How many faults of a kind there are, against `full`. */
+  readonly density: number
+  /** How likely the world lives through the calm at the end, which costs as much as all faults. */
+  readonly calm: number
+  /** Whether the recovery is over as soon as all is well for two ttls; else it is watched to the end. */
+  readonly hasty: boolean
+}
+
+const full: Mix = {
+  nodes: [2, 5],
+  workers: 0.85,
+  ttls: [10, 30],
+  kinds: new Set(timedKinds),
+  on: 0.4,
+  density: 1,
+  calm: 1,
+  hasty: false,
+}
+
+/** Worlds with many faults of few kinds find what worlds with some of all kinds do not, and the other way round. */
+const short: Mix = { ...full, nodes: [2, 4], workers: 0.6, ttls: [3, 9], density: 2, calm: 0.04, hasty: true }
+
+/** The mixes, by name. */
+export const mixes = {
+  full,
+  brief: short,
+  servers: {
+    ...short,
+    kinds: new Set<TimedKind>([
+      'failover',
+      'restart',
+      'away',
+      'clock-jump',
+      'clock-blip',
+      'cut-off',
+      'answers-lost',
+      'late-changes',
+      'pause',
+      'kill',
+      'start',
+      'revoke',
+    ]),
+    on: 0.6,
+  },
+  network: {
+    ...short,
+    kinds: new Set<TimedKind>([
+      'pause',
+      'suspend',
+      'hang',
+      'cut-off',
+      'answers-lost',
+      'reads-fail',
+      'lossy',
+      'slow',
+      'late-heartbeats',
+      'late-changes',
+      'hints-lost',
+      'revoke',
+      'drain',
+    ]),
+    on: 0.5,
+  },
+  duel: {
+    ...short,
+    nodes: [2, 3],
+    workers: 0.5,
+    ttls: [3, 6],
+    kinds: new Set<TimedKind>([
+      'pause',
+      'suspend',
+      'kill',
+      'cut-off',
+      'answers-lost',
+      'reads-fail',
+      'slow',
+      'late-heartbeats',
+      'late-changes',
+    ]),
+    on: 0.6,
+    density: 4,
+  },
+  operators: {
+    ...short,
+    kinds: new Set<TimedKind>([
+      'revoke',
+      'transfer',
+      'rebalance',
+      'forget',
+      'fence',
+      'drain',
+      'pause-worker',
+      'stop-worker',
+      'kill',
+      'close',
+      'start',
+      'pause',
+      'late-changes',
+    ]),
+    on: 0.6,
+  },
+} as const satisfies Readonly<Record<string, Mix>>
+
+export type MixName = keyof typeof mixes
+
+/** Which mix a seed has when none is asked for. */
+export function mixOf(seed: number): MixName {
+  return Chance.of(seed, 'mix').pick([
+    'brief',
+    'brief',
+    'brief',
+    'servers',
+    'network',
+    'duel',
+    'operators',
+  ] as const)
+}
+
 /** The faults of a seed. */
 export function planFaults(
   seed: number,
+  mix: Mix,
   nodes: number,
   timing: Timing,
   untilMs: number,
@@ -84,8 +215,9 @@ export function planFaults(
 ): Plan {
   const faults = timedKinds.flatMap((kind) => {
     const chance = Chance.of(seed, kind)
-    const drawn = chance.happens(0.4) ? faultsOfKind(kind, chance, nodes, timing, untilMs) : []
-    return without.has(kind) ? [] : drawn
+    const on = chance.happens(mix.on)
+    const drawn = on ? faultsOfKind(kind, mix, chance, nodes, timing, untilMs) : []
+    return without.has(kind) || !mix.kinds.has(kind) ? [] : drawn
   })
   const chance = Chance.of(seed, 'traits')
   const on = traits.filter((trait) => chance.happens(0.4) && !without.has(trait))
@@ -94,12 +226,13 @@ export function planFaults(
 
 function faultsOfKind(
   kind: TimedKind,
+  mix: Mix,
   chance: Chance,
   nodes: number,
   timing: Timing,
   untilMs: number,
 ): Fault[] {
-  const meanGapMs = chance.magnitude(timing.ttlMs / 2, timing.ttlMs * 12)
+  const meanGapMs = chance.magnitude(timing.ttlMs / 2, timing.ttlMs * 12) / mix.density
   const longestMs = timing.ttlMs * chance.pick([0.3, 1, 3])
   const faults: Fault[] = []
   for (let atMs = chance.gap(meanGapMs); atMs < untilMs; atMs += chance.gap(meanGapMs)) {

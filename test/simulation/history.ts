@@ -24,6 +24,10 @@ export interface Term {
   readonly token: number
   readonly worker: string | null
   readonly generation: number
+  /** How long its work was promised to stop before another begins. */
+  readonly marginMs: number
+  /** Whether its session has been declared gone by others. */
+  readonly buried: () => boolean
   ended: boolean
   /** Its trust has been seen to be over. */
   lapsed: boolean
@@ -56,6 +60,9 @@ export class History {
   readonly #grants = new Map<string, Grant>()
   readonly #highest = new Map<string, number>()
   readonly #handles = new Set<string>()
+  readonly #written = new Map<string, { readonly token: number; readonly process: SimulatedProcess }>()
+  /** The last term of each lease whose trust ran out. */
+  readonly #lapses = new Map<string, { readonly term: Term; readonly token: number; readonly atMs: number }>()
   readonly #excused = new Set<string>()
   #stored = new Map<string, StoredLease>()
 
@@ -71,6 +78,11 @@ export class History {
 
   count(what: string, by = 1): void {
     this.counts.set(what, (this.counts.get(what) ?? 0) + by)
+  }
+
+  /** A fault has not only been ordered, it has done something. */
+  hit(kind: string): void {
+    this.count(`hit ${kind}`)
   }
 
   violate(rule: string, what: string): void {
@@ -95,20 +107,28 @@ export class History {
   /** A change was committed that touched these leases. */
   committed(
     leases: readonly StoredLease[],
+    isStanding: (node: string) => boolean,
     granted: (lease: StoredLease, before?: StoredLease) => void,
   ): void {
     for (const lease of leases) {
       const before = this.#stored.get(lease.key)
       this.#stored.set(lease.key, lease)
+      if (before !== undefined) this.#checkGivenBack(before, lease, isStanding)
       if (lease.holder === null || (before?.holder === lease.holder && before.token === lease.token)) continue
       this.#checkToken(lease)
       this.#checkClaim(lease)
+      this.#checkMargin(lease)
       granted(lease, before)
     }
   }
 
   /** A node has made a handle. */
-  began(process: SimulatedProcess, session: Session | undefined, key: string, token: number): void {
+  began(
+    process: SimulatedProcess,
+    session: Session | undefined,
+    { key, token }: { readonly key: string; readonly token: number },
+    bounds: Pick<Term, 'marginMs' | 'buried'>,
+  ): void {
     const name = `${key}@${token}`
     const grant = this.#grants.get(name)
     this.note(() => `${process.label} holds ${name}${grant ? ` generation ${grant.generation}` : ''}`)
@@ -118,7 +138,8 @@ export class History {
     if (this.#handles.has(name)) this.violate('S2', `${name} is held for the second time`)
     this.#handles.add(name)
     const { worker = null, generation = 0 } = grant ?? {}
-    const term: Term = { process, session, key, token, worker, generation, ended: false, lapsed: false }
+    const state = { ended: false, lapsed: false }
+    const term: Term = { process, session, key, token, worker, generation, ...bounds, ...state }
     const others = setOf(this.#termsByKey, key)
     others.add(term)
     setOf(this.#termsByProcess, process).add(term)
@@ -129,7 +150,10 @@ export class History {
   ended(process: SimulatedProcess, key: string, token: number, reason: string): void {
     this.note(() => `${process.label} ends ${key}@${token}: ${reason}`)
     for (const term of this.#termsByKey.get(key) ?? [])
-      if (term.process === process && term.token === token) this.#drop(term)
+      if (term.process === process && term.token === token) {
+        if (reason === 'trust-expired') this.#lapse(term)
+        this.#drop(term)
+      }
   }
 
   /** A process is no more, and trusts nothing. */
@@ -164,9 +188,39 @@ export class History {
     return [...this.#passes.values()].flatMap((passes) => [...passes])
   }
 
+  /** A write with a token has arrived at a resource that refuses lower ones than it has seen. */
+  written(process: SimulatedProcess, key: string, token: number, name: string): void {
+    const last = this.#written.get(key)
+    if (last !== undefined && last.token > token) {
+      this.count('stale write refused')
+      return
+    }
+    this.count('write accepted')
+    if (last?.token === token && last.process !== process)
+      this.violate('S2', `${name} is accepted after one of ${last.process.label} with the same token`)
+    this.#written.set(key, { token, process })
+  }
+
+  /** A transaction of the application has tried to tie itself to a lease. */
+  fenced(key: string, token: number, succeeded: boolean, name: string): void {
+    this.count(succeeded ? 'fenced write done' : 'fenced write refused')
+    const stored = this.#stored.get(key)
+    if (succeeded && stored?.token !== token)
+      this.violate('S2', `${name} passes its fence, but the lease is at ${stored?.token}`)
+    // A greater token than the stored one was granted by writes that a failover has lost, and the fence with them.
+    const others = this.trusting(key).filter((term) => term.token < token && !this.#isExcused(term))
+    if (succeeded && others.length > 0)
+      this.violate('S1', `${name} passes its fence while ${others.map(nameOf).join(' and ')} trusts it`)
+  }
+
   /** The terms of a lease whose holders trust it at this instant. */
   trusting(key: string): Term[] {
     return [...(this.#termsByKey.get(key) ?? [])].filter(trusts)
+  }
+
+  /** The trusted terms that match, of whatever lease. */
+  trustedWhere(matches: (term: Term) => boolean): Term[] {
+    return [...this.#termsByKey.values()].flatMap((terms) => [...terms].filter(trusts).filter(matches))
   }
 
   /** Whether a certain term is still trusted. */
@@ -186,12 +240,42 @@ export class History {
 
   checkLapses(process: SimulatedProcess): void {
     for (const term of this.#termsByProcess.get(process) ?? []) {
-      if (!trusts(term)) term.lapsed = true
+      if (!trusts(term)) this.#lapse(term)
       else if (term.lapsed) {
         term.lapsed = false
         this.violate('X1', `the lapsed trust of ${nameOf(term)} has come back`)
       }
     }
+  }
+
+  /** What a node gives back of its own accord it has stopped working on. */
+  #checkGivenBack(before: StoredLease, now: StoredLease, isStanding: (node: string) => boolean): void {
+    const { key, holder, token } = before
+    const givenBack =
+      holder !== null && now.holder !== holder && now.blockedNode !== holder && isStanding(holder)
+    if (!givenBack || this.#isExcused(before)) return
+    for (const pass of this.#passes.get(key) ?? [])
+      if (pass.lease.token === token && !pass.process.dead)
+        this.violate('S3', `${key}@${token} is given back while its pass on ${pass.process.label} goes on`)
+  }
+
+  /** A lease is taken from a holder that has been buried: its trust has been over for a good part of the margin. */
+  #checkMargin({ key, holder }: StoredLease): void {
+    const lapse = this.#lapses.get(key)
+    if (lapse === undefined || this.#isExcused({ key, token: lapse.token })) return
+    const { term, atMs } = lapse
+    const sinceMs = this.#nowMs() - atMs
+    if (!term.process.dead && term.buried() && sinceMs < term.marginMs / 2)
+      this.violate(
+        'S4',
+        `${key} was granted to ${holder} only ${sinceMs.toFixed(0)} ms after the trust of ${nameOf(term)}`,
+      )
+  }
+
+  #lapse(term: Term): void {
+    if (term.lapsed) return
+    term.lapsed = true
+    this.#lapses.set(term.key, { term, token: term.token, atMs: this.#nowMs() })
   }
 
   #checkToken(lease: StoredLease): void {

@@ -41,6 +41,8 @@ export interface Weather {
   hintMs(): number | undefined
   sent(verb: string): void
   committed(leases: readonly StoredLease[]): void
+  /** A fault of this kind has done something. */
+  hit(kind: 'away' | 'hang' | 'slow-changes' | 'late-connections' | 'fence'): void
   /** Something was carried out, or refused, although its sender has been told that it failed. */
   cameLate(verb: string, refused: boolean): void
   answerLost(verb: string): void
@@ -112,7 +114,10 @@ export class RemoteStore implements Store {
 
   change<T>(session: Session | undefined, work: (change: Change) => Promise<T>): Promise<Changed<T>> {
     return this.#ask('change', () =>
-      this.#database.change(session, work, (leases) => this.#weather.committed(leases)),
+      this.#database.change(session, work, {
+        committed: (leases) => this.#weather.committed(leases),
+        fenced: () => this.#weather.hit('fence'),
+      }),
     )
   }
 
@@ -164,11 +169,18 @@ export class RemoteStore implements Store {
     const isOrdered = verb === 'change'
     const arrive = async (): Promise<void> => {
       const { away, busyUntilMs } = this.#database
-      if (away === 'hangs' || (era !== this.#database.era && request.over)) return
-      if (away === 'refuses') return request.fail('The database refuses connections.', 'none')
+      const givenUp = request.over || this.#process.dead
+      if (away === 'hangs') return this.#weather.hit('hang')
+      if (era !== this.#database.era && givenUp) return
+      if (away === 'refuses') {
+        this.#weather.hit('away')
+        return request.fail('The database refuses connections.', 'none')
+      }
       if (identity !== this.#database.identity && (!course.connectsLate || request.over))
         return request.fail('The server went away.', 'unknown')
+      if (identity !== this.#database.identity) this.#weather.hit('late-connections')
       if (isOrdered && busyUntilMs > this.#scheduler.nowMs) {
+        this.#weather.hit('slow-changes')
         this.#scheduler.at(busyUntilMs, () => void arrive())
         return
       }

@@ -5,6 +5,11 @@ import type { Chance, Scheduler } from './scheduler.js'
 /** How a process stands still. */
 export type Standstill = 'paused' | 'suspended'
 
+interface Armed {
+  over: boolean
+  readonly counted: boolean
+}
+
 /** What a machine's clocks are like. */
 export interface ClockTraits {
   /** Local milliseconds per true one. */
@@ -19,7 +24,7 @@ export interface ClockTraits {
  */
 export class SimulatedProcess implements Clock {
   readonly label: string
-  /** Timers that have been set and have neither fired nor been cancelled. */
+  /** Timers of the engine that have been set and have neither fired nor been cancelled. */
   timers = 0
   dead = false
   /** Since when it has been neither paused, suspended nor just begun. */
@@ -65,10 +70,8 @@ export class SimulatedProcess implements Clock {
 
   /** As Node does it: whole milliseconds, at least one; and sometimes a little early. */
   setTimer(delayMs: number, fire: () => void): Timer {
-    const wholeMs = Math.max(1, Math.trunc(delayMs))
-    const slackMs = this.#chance.between(-0.9, this.#clocks.latestTimerMs)
-    const dueMs = this.#monoMs() + Math.max(0.05, wholeMs + slackMs)
-    const timer = { over: false }
+    const dueMs = this.#dueMs(delayMs)
+    const timer: Armed = { over: false, counted: true }
     this.timers += 1
     this.#arm(dueMs, timer, fire)
     return {
@@ -78,6 +81,17 @@ export class SimulatedProcess implements Clock {
         this.timers -= 1
       },
     }
+  }
+
+  /** A timer of the application: one that may be left when the engine has closed. */
+  later(delayMs: number, fire: () => void): void {
+    this.#arm(this.#dueMs(delayMs), { over: false, counted: false }, fire)
+  }
+
+  #dueMs(delayMs: number): number {
+    const wholeMs = Math.max(1, Math.trunc(delayMs))
+    const slackMs = this.#chance.between(-0.9, this.#clocks.latestTimerMs)
+    return this.#monoMs() + Math.max(0.05, wholeMs + slackMs)
   }
 
   random(): number {
@@ -103,10 +117,12 @@ export class SimulatedProcess implements Clock {
     }
   }
 
-  halt(how: Standstill): void {
-    if (this.dead || this.#standstill !== undefined) return
+  /** Answers whether it was still running. */
+  halt(how: Standstill): boolean {
+    if (this.dead || this.#standstill !== undefined) return false
     this.#standstill = how
     this.#standsSinceMs = this.#scheduler.nowMs
+    return true
   }
 
   /** It goes on: what came meanwhile reaches it in the order it came, or in some other. */
@@ -135,15 +151,17 @@ export class SimulatedProcess implements Clock {
     return this.#originMs + (untilMs - this.#bornMs) * this.#clocks.rate - this.#suspendedMs
   }
 
-  #arm(dueMs: number, timer: { over: boolean }, fire: () => void): void {
-    this.#scheduler.after((dueMs - this.#monoMs()) / this.#clocks.rate, () =>
+  #arm(dueMs: number, timer: Armed, fire: () => void): void {
+    this.#scheduler.after((dueMs - this.#monoMs()) / this.#clocks.rate, () => {
+      if (timer.over && this.#standstill === undefined) return 'nothing'
       this.deliver(() => {
         if (timer.over) return
         if (this.#monoMs() < dueMs - 0.001) return this.#arm(dueMs, timer, fire)
         timer.over = true
-        this.timers -= 1
+        if (timer.counted) this.timers -= 1
         fire()
-      }),
-    )
+      })
+      return
+    })
   }
 }

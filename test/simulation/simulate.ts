@@ -1,89 +1,103 @@
 /**
  * Simulates seed after seed, and says what was broken.
  *
- *     node build/test/simulation/simulate.js --seeds 1000 [--seed 1] [--without kill,drift]
- *     node build/test/simulation/simulate.js --seed 42              one seed, with its history when it fails
- *     node build/test/simulation/simulate.js --seed 42 --minimise   leaves out faults as long as it still fails
+ *     npm run simulate -- --seeds 1000 [--from 1] [--jobs 2] [--minutes 10] [--mix all] [--without kill,drift]
+ *     npm run simulate -- --seed 42                one seed; with its history when it fails, or with --history
+ *     npm run simulate -- --seed 42 --minimise     leaves out faults for as long as it still fails
+ *
+ * Without `--mix` each seed has a mix of its own; a failure names it, and the same seed has it again.
  */
+import { fork } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { timedKinds } from './faults.js'
+import { addTally, emptyTally, mixFor, report, runCampaign, type Tally, vacuities } from './campaign.js'
+import { type MixName, mixes } from './faults.js'
 import { type Outcome, simulate } from './world.js'
 
 const { values } = parseArgs({
   options: {
-    seed: { type: 'string', default: '1' },
-    seeds: { type: 'string', default: '1' },
+    seed: { type: 'string' },
+    seeds: { type: 'string', default: '200' },
+    from: { type: 'string', default: '1' },
+    jobs: { type: 'string', default: '1' },
+    /** Which of how many processes this is. */
+    part: { type: 'string' },
+    minutes: { type: 'string', default: 'Infinity' },
+    mix: { type: 'string', default: 'all' },
     without: { type: 'string', default: '' },
     minimise: { type: 'boolean', default: false },
     history: { type: 'boolean', default: false },
-    seconds: { type: 'string', default: 'Infinity' },
   },
 })
 
-const without = new Set(values.without.split(',').filter(Boolean))
-const first = Number(values.seed)
-const count = Number(values.seeds)
-if (values.minimise) await minimise(first)
-else if (count === 1) await replay(first)
-else await campaign(first, count, Number(values.seconds))
+/** Fewer seeds than this prove nothing by what did not happen in them. */
+const manySeeds = 300
 
-async function campaign(from: number, seeds: number, seconds: number): Promise<void> {
-  const totals = new Map<string, number>()
-  const broken = new Map<string, number[]>()
-  const recovered: number[] = []
-  let [events, simulatedMs, failed, done] = [0, 0, 0, 0]
-  const startedAt = performance.now()
-  for (let seed = from; seed < from + seeds; seed++) {
-    if (performance.now() - startedAt > seconds * 1_000) break
-    const outcome = await simulate({ seed, without })
-    done += 1
-    events += outcome.events
-    simulatedMs += outcome.simulatedMs
-    recovered.push(outcome.recoveredMs.singles)
-    for (const [what, times] of outcome.counts) totals.set(what, (totals.get(what) ?? 0) + times)
-    if (outcome.violations.length === 0) continue
-    failed += 1
-    const rules = new Set(outcome.violations.map(({ rule }) => rule))
-    for (const rule of rules) broken.set(rule, [...(broken.get(rule) ?? []), seed])
-    const [worst] = outcome.violations
-    console.log(`seed ${seed}: ${[...rules].join(' ')}: ${worst?.what.slice(0, 200)}`)
+const without = new Set(values.without.split(',').filter(Boolean))
+const mix = mixNamed(values.mix)
+if (values.seed === undefined) await campaign()
+else if (values.minimise) await minimise(Number(values.seed))
+else await replay(Number(values.seed))
+
+async function campaign(): Promise<void> {
+  if (values.part !== undefined) {
+    process.send?.(await share(Number(values.part), Number(values.jobs)))
+    process.disconnect()
+    return
   }
-  const spentMs = performance.now() - startedAt
-  console.log(`${done} seeds, ${failed} with violations, in ${(spentMs / 1_000).toFixed(1)} s`)
-  console.log(
-    `${(simulatedMs / 3_600_000).toFixed(1)} simulated hours, ${events} events, ${Math.round((events / spentMs) * 1_000)} a second`,
-  )
-  for (const [rule, list] of broken)
-    console.log(`${rule}: ${list.length} seeds: ${list.slice(0, 20).join(' ')}`)
-  recovered.sort((a, b) => a - b)
-  const share = (part: number): number => recovered[Math.floor((recovered.length - 1) * part)] ?? 0
-  console.log(`recovery of single workers, ms: p50 ${share(0.5)} p99 ${share(0.99)} max ${share(1)}`)
-  console.log(
-    [...totals]
-      .sort()
-      .map(([what, times]) => `${what} ${times}`)
-      .join(', '),
-  )
-  const never = timedKinds.filter((kind) => !without.has(kind) && !totals.has(`fault ${kind}`))
-  if (never.length > 0) console.log(`never happened: ${never.join(', ')}`)
-  if (failed > 0 || (done >= 100 && never.length > 0)) process.exitCode = 1
+  const jobs = Number(values.jobs)
+  const tally = emptyTally()
+  const parts = jobs === 1 ? [share(0, 1)] : Array.from({ length: jobs }, (_, part) => shareElsewhere(part))
+  for (const part of await Promise.all(parts)) addTally(tally, part)
+  for (const line of report(tally)) console.log(line)
+  const idle = vacuities(tally, mix, without)
+  for (const what of idle) console.log(`not shown: ${what}`)
+  if (tally.failed > 0 || (tally.seeds >= manySeeds && idle.length > 0)) process.exitCode = 1
+}
+
+function share(part: number, jobs: number): Promise<Tally> {
+  const from = Number(values.from)
+  const seeds = Number(values.seeds) - part
+  return runCampaign({
+    from: from + part,
+    seeds,
+    step: jobs,
+    mix,
+    without,
+    minutes: Number(values.minutes),
+    broken: (seed, { violations }) => {
+      const [worst] = violations
+      console.log(`seed ${seed} (${mixFor(seed, mix)}): ${worst?.rule}: ${worst?.what.slice(0, 200)}`)
+      return true
+    },
+  })
+}
+
+/** The same in a process of its own, for another of the seeds. */
+function shareElsewhere(part: number): Promise<Tally> {
+  const child = fork(fileURLToPath(import.meta.url), [...process.argv.slice(2), '--part', String(part)])
+  return new Promise((resolve, reject) => {
+    child.once('message', (tally) => resolve(tally as Tally))
+    child.once('exit', (code) => reject(new Error(`process ${part} ended with ${code}`)))
+  })
 }
 
 async function replay(seed: number): Promise<void> {
-  const outcome = await simulate({ seed, without, keep: true })
+  const outcome = await simulate({ seed, without, keep: true, mix: mixFor(seed, mix) })
   if (values.history || outcome.violations.length > 0) for (const line of outcome.lines) console.log(line)
-  summarise(outcome)
+  summarise(outcome, seed)
 }
 
 async function minimise(seed: number): Promise<void> {
-  const whole = await simulate({ seed, without })
+  const world = { seed, without, mix: mixFor(seed, mix) }
+  const whole = await simulate(world)
   const [violation] = whole.violations
-  if (violation === undefined) return summarise(whole)
+  if (violation === undefined) return summarise(whole, seed)
   const { rule } = violation
   let kept = whole.plan.faults.map((_, index) => index)
   const fails = async (indices: readonly number[]): Promise<boolean> => {
     const set = new Set(indices)
-    const outcome = await simulate({ seed, without, only: (_, index) => set.has(index) })
+    const outcome = await simulate({ ...world, only: (_, index) => set.has(index) })
     return outcome.violations.some((each) => each.rule === rule)
   }
   for (let size = Math.ceil(kept.length / 2); size >= 1; size = size === 1 ? 0 : Math.ceil(size / 2)) {
@@ -94,15 +108,15 @@ async function minimise(seed: number): Promise<void> {
     }
   }
   const set = new Set(kept)
-  const outcome = await simulate({ seed, without, only: (_, index) => set.has(index), keep: true })
+  const outcome = await simulate({ ...world, only: (_, index) => set.has(index), keep: true })
   for (const line of outcome.lines) console.log(line)
-  summarise(outcome)
+  summarise(outcome, seed)
 }
 
-function summarise(outcome: Outcome): void {
+function summarise(outcome: Outcome, seed: number): void {
   const { preset, nodes, events, simulatedMs, plan, fingerprint } = outcome
   console.log(
-    `${preset} timing, ${nodes} nodes, ${plan.faults.length} faults, traits: ${[...plan.traits].join(' ') || 'none'}`,
+    `mix ${mixFor(seed, mix)}, ${preset} timing, ${nodes} nodes, ${plan.faults.length} faults, traits: ${[...plan.traits].join(' ') || 'none'}`,
   )
   console.log(
     `${events} events in ${(simulatedMs / 1_000).toFixed(0)} simulated seconds, fingerprint ${fingerprint}`,
@@ -111,4 +125,9 @@ function summarise(outcome: Outcome): void {
     console.log(`${rule} at ${(atMs / 1_000).toFixed(3)}: ${what}`)
   if (outcome.violations.length > 0) process.exitCode = 1
   else console.log('all promises kept')
+}
+
+function mixNamed(name: string): MixName | 'all' {
+  if (name === 'all' || name in mixes) return name as MixName | 'all'
+  throw new Error(`There is no mix "${name}", only all, ${Object.keys(mixes).join(', ')}.`)
 }

@@ -7,21 +7,25 @@
  */
 import { Coordinator, type CoordinatorSettings } from '../../plugin/core/coordinator.js'
 import { StoreError } from '../../plugin/core/errors.js'
-import type { Lease } from '../../plugin/core/lease.js'
+import type { HeldLease, Lease } from '../../plugin/core/lease.js'
 import { silentLog } from '../../plugin/core/log.js'
 import { Session } from '../../plugin/core/session.js'
 import { blockWaitMs, lookEveryMs, resolveTiming, type Timing } from '../../plugin/core/timing.js'
 import type { PassContext, WorkerDefinition, WorkerHandle } from '../../plugin/core/worker.js'
 import { SimulatedDatabase, type StoredLease } from './database.js'
-import { type Fault, type Plan, planFaults } from './faults.js'
-import { History, type Violation } from './history.js'
+import { type Fault, type Mix, type MixName, mixes, type Plan, planFaults, type TimedKind } from './faults.js'
+import { History, type Term, type Violation } from './history.js'
 import { type Course, RemoteStore, type Weather } from './network.js'
 import { SimulatedProcess } from './process.js'
-import { Chance, Scheduler } from './scheduler.js'
+import { Chance, onItsOwn, RanHot, Scheduler } from './scheduler.js'
 
 /** What to simulate. */
 export interface WorldOptions {
   readonly seed: number
+  /** What kind of world it is; default `full`. */
+  readonly mix?: MixName
+  /** Whether the calm at the end is lived through; default as the mix and the seed have it. */
+  readonly calm?: boolean
   /** Kinds of fault that are left out. */
   readonly without?: ReadonlySet<string>
   /** Which of the planned faults happen; default all. */
@@ -50,11 +54,18 @@ export async function simulate(options: WorldOptions): Promise<Outcome> {
   const scheduler = new Scheduler()
   const database = await SimulatedDatabase.open(() => scheduler.nowMs)
   const world = new World(options, scheduler, database)
+  const { stackTraceLimit } = Error
+  // Errors are part of the weather here, and a stack is the dearest part of an error.
+  if (!options.keep) Error.stackTraceLimit = 0
+  const uncaught = (error: unknown): void => world.nobodyCaught(error)
+  process.on('unhandledRejection', uncaught)
   try {
-    return await world.run()
+    await onItsOwn(() => world.run())
+    return world.outcome()
   } finally {
+    process.off('unhandledRejection', uncaught)
+    Error.stackTraceLimit = stackTraceLimit
     world.dispose()
-    database.close()
   }
 }
 
@@ -93,10 +104,14 @@ interface LifeOnSite {
   closed: boolean
 }
 
+/** Ten times as many as the busiest worlds have: something must be running hot. */
+const mostEvents = 1_000_000
+
 type Stage = 'faults' | 'recovery' | 'calm'
 
 class World {
   readonly #options: WorldOptions
+  readonly #mix: Mix
   readonly #scheduler: Scheduler
   readonly #database: SimulatedDatabase
   readonly #history: History
@@ -110,11 +125,15 @@ class World {
   readonly #network: Chance
   readonly #work: Chance
   readonly #operator: Chance
+  readonly #writes: Chance
   readonly #waiting = new Map<object, { readonly who: string; readonly sinceMs: number }>()
   /** Leases and nodes that an operator has named for them, who need not have cooled down. */
   readonly #named = new Set<string>()
   #stage: Stage = 'faults'
   #orders = 0
+  /** Counts orders; and the latest count at which one was taken back. */
+  #ordersInForce = 0
+  #takenBackAt = 0
   #clockMovedAtMs = 0
   #recorded = { identity: '', settled: true, sinceMs: 0 }
   #lastSinglesMs = 0
@@ -124,14 +143,16 @@ class World {
     const { seed } = options
     const chance = Chance.of(seed, 'world')
     this.#options = options
+    this.#mix = mixes[options.mix ?? 'full']
     this.#scheduler = scheduler
     this.#database = database
     this.#history = new History(() => scheduler.nowMs, options.keep ?? false)
     this.#preset = chance.pick(['fast', 'default'])
     const timing = resolveTiming({ preset: this.#preset })
-    const nodes = 2 + chance.below(4)
-    this.#faultsMs = timing.ttlMs * chance.between(10, 30)
-    this.#plan = planFaults(seed, nodes, timing, this.#faultsMs, options.without ?? new Set())
+    const [least, most] = this.#mix.nodes
+    const nodes = least + chance.below(most - least + 1)
+    this.#faultsMs = timing.ttlMs * chance.between(...this.#mix.ttls)
+    this.#plan = planFaults(seed, this.#mix, nodes, timing, this.#faultsMs, options.without ?? new Set())
     this.#sites = Array.from({ length: nodes }, (_, index) => this.#makeSite(index, chance, timing))
     const byTtl = this.#sites.map((site) => site.timing).sort((a, b) => a.ttlMs - b.ttlMs)
     this.#shortest = byTtl[0] ?? timing
@@ -139,22 +160,30 @@ class World {
     this.#network = Chance.of(seed, 'network')
     this.#work = Chance.of(seed, 'work')
     this.#operator = Chance.of(seed, 'operator')
+    this.#writes = Chance.of(seed, 'writes')
+    scheduler.afterEach = () => this.#check()
+    scheduler.mostEvents = mostEvents
   }
 
-  async run(): Promise<Outcome> {
-    const onRejection = (error: unknown): void =>
-      this.#history.violate('X2', `nobody caught ${describe(error)}`)
-    process.on('unhandledRejection', onRejection)
+  run(): void {
     try {
-      this.#begin()
-      await this.#runUntil(this.#faultsMs)
-      await this.#recover()
-      await this.#beCalm()
-      await this.#end()
-    } finally {
-      process.off('unhandledRejection', onRejection)
+      this.#live()
+    } catch (error) {
+      if (!(error instanceof RanHot)) throw error
+      this.#history.violate('C1', error.message)
     }
-    return this.#outcome()
+  }
+
+  #live(): void {
+    this.#begin()
+    this.#scheduler.runUntil(this.#faultsMs)
+    this.#recover()
+    if (this.#options.calm ?? Chance.of(this.#options.seed, 'calm').happens(this.#mix.calm)) this.#beCalm()
+    this.#end()
+  }
+
+  nobodyCaught(error: unknown): void {
+    this.#history.violate('X2', `nobody caught ${describe(error)}`)
   }
 
   dispose(): void {
@@ -165,7 +194,7 @@ class World {
     }
   }
 
-  #outcome(): Outcome {
+  outcome(): Outcome {
     const { violations, lines, counts } = this.#history
     const { events, fingerprint, nowMs } = this.#scheduler
     return {
@@ -186,6 +215,8 @@ class World {
 
   #begin(): void {
     const late = this.#plan.traits.has('late-starts')
+    for (const trait of ['drift', 'late-timers', 'late-starts', 'slow-network', 'mixed-ttls'] as const)
+      if (this.#plan.traits.has(trait)) this.#history.hit(trait)
     for (const site of this.#sites)
       this.#scheduler.after(this.#work.between(0, late ? this.#faultsMs / 2 : 2_000), () =>
         this.#startLife(site),
@@ -196,7 +227,7 @@ class World {
   }
 
   /** All faults are over: who is dead stays dead or comes back, and everything finds its holder. */
-  async #recover(): Promise<void> {
+  #recover(): void {
     this.#stage = 'recovery'
     this.#history.note(() => '---- the faults are over ----')
     this.#database.away = 'no'
@@ -216,7 +247,7 @@ class World {
     const allMs = singlesMs + handoverTimeoutMs
     const watchMs = allMs + 2 * ttlMs
     for (let passedMs = 250; passedMs <= watchMs; passedMs += 250) {
-      await this.#runUntil(fromMs + passedMs)
+      this.#scheduler.runUntil(fromMs + passedMs)
       const unserved = this.#unserved()
       if (unserved.some(({ single }) => single)) this.#lastSinglesMs = passedMs
       if (unserved.length > 0) this.#lastAllMs = passedMs
@@ -226,6 +257,7 @@ class World {
       if (passedMs === Math.ceil(allMs / 250) * 250)
         for (const { key, why } of unserved.filter(({ single }) => !single))
           this.#history.violate('L2', `${key} is not held ${passedMs} ms after the last fault: ${why}`)
+      if (this.#mix.hasty && passedMs - this.#lastAllMs > 2 * ttlMs && this.#isAtRest()) break
     }
     for (const { who, sinceMs } of this.#waiting.values())
       this.#history.violate('L4', `${who} waits in vain since ${sinceMs.toFixed(0)}`)
@@ -234,10 +266,15 @@ class World {
         this.#history.violate('L3', `${life.process.label} does not come to close`)
   }
 
+  /** Nobody waits for anything that the recovery has to bring. */
+  #isAtRest(): boolean {
+    return this.#waiting.size === 0 && this.#sites.every(({ life }) => !life?.closing || life.closed)
+  }
+
   /** Cool-downs pass; then a healthy fleet costs one statement per node and heartbeat, and two watchers' looks. */
-  async #beCalm(): Promise<void> {
+  #beCalm(): void {
     const { ttlMs } = this.#timing
-    await this.#runUntil(this.#scheduler.nowMs + 65_000 + ttlMs)
+    this.#scheduler.runUntil(this.#scheduler.nowMs + 65_000 + ttlMs)
     this.#stage = 'calm'
     this.#history.note(() => '---- calm ----')
     for (const lease of this.#database.leases())
@@ -249,7 +286,7 @@ class World {
     // A cool-down that was given before the database's clock was set back lasts longer than this calm.
     const cooling = this.#database.leases().some(({ cooldownUntilMs }) => (cooldownUntilMs ?? 0) > nowMs)
     const periodMs = this.#timing.heartbeatMs * 10
-    await this.#runUntil(this.#scheduler.nowMs + periodMs)
+    this.#scheduler.runUntil(this.#scheduler.nowMs + periodMs)
     const looks = 2 * (periodMs / lookEveryMs(this.#shortest) + 2)
     let looked = 0
     for (const { process, calls, heartbeatMs, pollMs } of living) {
@@ -276,10 +313,10 @@ class World {
   }
 
   /** Everybody closes, and leaves nothing behind. */
-  async #end(): Promise<void> {
+  #end(): void {
     for (const site of this.#sites) this.#closeLife(site)
     const last = this.#sites.flatMap(({ life }) => life ?? [])
-    await this.#runUntil(this.#scheduler.nowMs + this.#timing.drainTimeoutMs)
+    this.#scheduler.runUntil(this.#scheduler.nowMs + this.#timing.drainTimeoutMs)
     for (const { process, closed } of last) {
       if (!closed) this.#history.violate('L3', `${process.label} does not come to close`)
       else if (process.timers > 0)
@@ -289,11 +326,9 @@ class World {
       this.#history.violate('L3', `${node.id} is still ${node.state} although all have closed`)
   }
 
-  async #runUntil(endMs: number): Promise<void> {
-    await this.#scheduler.runUntil(endMs, () => {
-      this.#history.check()
-      for (const { life } of this.#sites) if (life !== undefined) this.#history.checkLapses(life.process)
-    })
+  #check(): void {
+    this.#history.check()
+    for (const { life } of this.#sites) if (life !== undefined) this.#history.checkLapses(life.process)
   }
 
   #living(): LifeOnSite[] {
@@ -340,7 +375,9 @@ class World {
     const mixed = Chance.of(this.#options.seed, `ttl ${index}`)
     const ttlMs = Math.round(timing.ttlMs * mixed.pick([0.5, 1, 2]))
     const drift = this.#plan.traits.has('drift') ? chance.between(-0.009, 0.009) : 0
-    const workers = ['lead-a', 'lead-b', 'indexing', 'data', 'parts'].filter(() => chance.happens(0.85))
+    const workers = ['lead-a', 'lead-b', 'indexing', 'data', 'parts'].filter(() =>
+      chance.happens(this.#mix.workers),
+    )
     return {
       index,
       name: `n${index}`,
@@ -408,7 +445,16 @@ class World {
   #listenTo(life: LifeOnSite): void {
     const { process, coordinator } = life
     coordinator.on('lease.acquired', ({ key, token }) => {
-      this.#history.began(process, sessions.get(coordinator.nodeId ?? ''), key, token)
+      const id = coordinator.nodeId ?? ''
+      this.#history.began(
+        process,
+        sessions.get(id),
+        { key, token },
+        {
+          marginMs: coordinator.settings.timing.marginMs,
+          buried: () => this.#database.goneNodes().includes(id),
+        },
+      )
       if (coordinator.state === 'closing')
         this.#history.violate('X5', `${process.label} begins ${key}@${token} while it closes`)
     })
@@ -448,7 +494,7 @@ class World {
         this.#history.note(() => `${process.label} could not start: ${describe(error)}`)
         if (!(error instanceof StoreError) && !life.closing)
           this.#history.violate('X2', `${process.label} could not start: ${describe(error)}`)
-        process.setTimer(1_000, () => !life.closing && this.#tryToStart(life))
+        process.later(1_000, () => !life.closing && this.#tryToStart(life))
       },
     )
   }
@@ -515,25 +561,42 @@ class World {
     const stubborn = faults && traits.has('stubborn') && this.#work.happens(0.2)
     const pass = { process, lease: context.lease, obedient: !stubborn }
     this.#history.passBegan(pass)
+    this.#write(process, context.lease)
     try {
       if (faults && this.#work.happens(0.3))
         await this.#wait(process, this.#work.magnitude(10, 20_000), context.signal)
       else await aborted(context.signal)
       if (context.signal.aborted && stubborn) {
-        this.#history.count('ignored a signal')
+        this.#history.hit('stubborn')
         await this.#wait(process, this.#work.magnitude(50, 2 * this.#timing.handoverTimeoutMs))
       }
       if (faults && traits.has('throwing') && this.#work.happens(0.3)) {
-        this.#history.count('threw')
+        this.#history.hit('throwing')
         throw new Error('as passes do')
       }
       if (faults && traits.has('stepping-down') && !context.signal.aborted && this.#work.happens(0.2)) {
-        this.#history.count('stepped down')
+        this.#history.hit('stepping-down')
         context.stepDown(this.#work.pick([0, 1_000, 30_000]))
       }
     } finally {
       this.#history.passEnded(pass)
+      this.#write(process, context.lease)
     }
+  }
+
+  /**
+   * What a pass writes may arrive when others have long begun: at a resource that refuses lower tokens than it has
+   * seen, and, in a fenced transaction, at the database itself.
+   */
+  #write(process: SimulatedProcess, { key, token, holder }: HeldLease): void {
+    const lateMs = this.#writes.magnitude(1, this.#stage === 'faults' ? 40_000 : 10)
+    this.#scheduler.after(lateMs, () => {
+      const name = `a write of ${process.label} under ${key}@${token}`
+      this.#history.written(process, key, token, name)
+      if (this.#database.away !== 'no' || this.#database.busyUntilMs > this.#scheduler.nowMs) return
+      const fenced = this.#database.writeFenced({ key, token, node: holder })
+      this.#history.fenced(key, token, fenced, name)
+    })
   }
 
   /** Waits by the clock of the process; after the faults all waiting is short. */
@@ -547,7 +610,7 @@ class World {
         }
         const stepMs = Math.min(1_000, leftMs.ms)
         leftMs.ms -= stepMs
-        process.setTimer(stepMs, tick)
+        process.later(stepMs, tick)
       }
       tick()
       signal?.addEventListener('abort', () => resolve(), { once: true })
@@ -558,7 +621,7 @@ class World {
   #askForNames(life: LifeOnSite, chance: Chance): void {
     const { process, coordinator } = life
     const again = (): void => {
-      process.setTimer(chance.gap(4_000), () => {
+      process.later(chance.gap(4_000), () => {
         if (life.closing || this.#stage !== 'faults') return
         again()
         if (coordinator.state !== 'running') return
@@ -604,23 +667,30 @@ class World {
       hintMs: () => {
         const lost = this.#disturbance(site, 'hints-lost')
         if (lost !== undefined && chance.happens(lost.degree)) {
-          this.#history.count('hint lost')
+          this.#history.hit('hints-lost')
           return undefined
         }
         return chance.between(0.1, 3)
       },
       sent: (verb) => {
         calls.set(verb, (calls.get(verb) ?? 0) + 1)
+        if (verb === 'news') this.#history.hit('polling')
         this.#history.count(verb)
       },
       committed: (leases) => {
         this.#history.count('changes')
         this.#checkGrace()
-        this.#history.committed(leases, (lease, before) => this.#checkCooldown(lease, before))
+        const isStanding = (id: string): boolean => this.#database.nodes().some((node) => node.id === id)
+        this.#history.committed(leases, isStanding, (lease, before) => {
+          this.#checkCooldown(lease, before)
+          this.#checkPermission(lease)
+        })
       },
-      doneLate: (verb) => {
-        this.#history.count(`late ${verb}`)
-        this.#history.note(() => `a ${verb} of ${label} is carried out although it was given up`)
+      hit: (kind) => this.#history.hit(kind),
+      cameLate: (verb, refused) => {
+        this.#history.count(`late ${verb}${refused ? ' refused' : ''}`)
+        const what = refused ? 'refused: it came too late' : 'carried out although it was given up'
+        this.#history.note(() => `a ${verb} of ${label} is ${what}`)
       },
       answerLost: (verb) => {
         this.#history.count('answer lost')
@@ -631,25 +701,37 @@ class World {
 
   #course(site: Site, verb: string): Course {
     const chance = this.#network
-    const slow = this.#disturbance(site, 'slow')
+    const slow = this.#hitBy(site, 'slow')
     const factor = slow === undefined ? 1 : 10 ** (slow.degree * 3)
     const trip = (): number =>
       Math.min(site.baseMs * chance.magnitude(0.5, 3) * factor, this.#timing.ttlMs * 2)
     const holdsMs = this.#plan.traits.has('slow-changes') ? chance.magnitude(0.5, 800) : 0
     const connectsLate = this.#plan.traits.has('late-connections') && chance.happens(0.5)
     const course = { thereMs: trip(), backMs: trip(), noticed: chance.happens(0.5), holdsMs, connectsLate }
-    if (this.#disturbance(site, 'cut-off')) return { ...course, thereMs: undefined }
+    if (this.#hitBy(site, 'cut-off')) return { ...course, thereMs: undefined }
     const isRead = verb === 'view' || verb === 'look'
     const failing = this.#disturbance(site, 'reads-fail')
-    if (failing && isRead && chance.happens(0.2 + failing.degree)) return { ...course, thereMs: undefined }
-    if (this.#disturbance(site, 'answers-lost')) return { ...course, backMs: undefined }
+    if (failing && isRead && chance.happens(0.2 + failing.degree)) {
+      this.#history.hit('reads-fail')
+      return { ...course, thereMs: undefined }
+    }
+    if (this.#hitBy(site, 'answers-lost')) return { ...course, backMs: undefined }
     const lossy = this.#disturbance(site, 'lossy')
-    if (lossy !== undefined && chance.happens(lossy.degree / 2)) return { ...course, thereMs: undefined }
-    if (lossy !== undefined && chance.happens(lossy.degree / 2)) return { ...course, backMs: undefined }
+    const lost = lossy !== undefined && chance.happens(lossy.degree / 2)
+    const unanswered = lossy !== undefined && !lost && chance.happens(lossy.degree / 2)
+    if (lost || unanswered) this.#history.hit('lossy')
+    if (lost) return { ...course, thereMs: undefined }
+    if (unanswered) return { ...course, backMs: undefined }
     const late = this.#disturbance(site, verb === 'heartbeat' ? 'late-heartbeats' : 'late-changes')
-    if (late !== undefined && !isRead && chance.happens(late.degree))
-      return { ...course, thereMs: chance.magnitude(50, 40_000) }
-    return course
+    if (late === undefined || isRead || !chance.happens(late.degree)) return course
+    this.#history.hit(late.kind)
+    return { ...course, thereMs: chance.magnitude(50, 40_000) }
+  }
+
+  #hitBy(site: Site, kind: TimedKind): Fault | undefined {
+    const fault = this.#disturbance(site, kind)
+    if (fault !== undefined) this.#history.hit(kind)
+    return fault
   }
 
   #disturbance(site: Site, kind: Fault['kind']): Fault | undefined {
@@ -678,18 +760,21 @@ class World {
     switch (kind) {
       case 'pause':
       case 'suspend':
-        life?.process.halt(kind === 'pause' ? 'paused' : 'suspended')
+        if (life?.process.halt(kind === 'pause' ? 'paused' : 'suspended')) this.#history.hit(kind)
         this.#scheduler.after(forMs, () => life?.process.goOn())
         return
       case 'kill':
+        if (life !== undefined) this.#history.hit(kind)
         this.#killLife(site)
         if (degree < 0.8) this.#scheduler.after(forMs, () => this.#startAgain(site))
         return
       case 'close':
+        if (life?.closing === false) this.#history.hit(kind)
         this.#closeLife(site)
         if (degree < 0.8) this.#scheduler.after(forMs + 100, () => this.#startAgain(site))
         return
       case 'start':
+        if (life === undefined) this.#history.hit(kind)
         this.#startLife(site)
         return
       case 'stop-worker':
@@ -713,10 +798,11 @@ class World {
     const handle = this.#operator.pick(life.handles)
     if (handle.state === 'stopped') return
     life.handles.splice(life.handles.indexOf(handle), 1)
+    this.#history.hit('stop-worker')
     this.#history.note(() => `${life.process.label} stops ${handle.key}`)
     life.process.deliver(() => {
       void handle.stop().then(() =>
-        life.process.setTimer(forMs, () => {
+        life.process.later(forMs, () => {
           if (life.closing) return
           this.#history.note(() => `${life.process.label} registers ${handle.key} again`)
           this.#register(life, handle.name)
@@ -738,11 +824,13 @@ class World {
       case 'clock-jump':
       case 'clock-blip': {
         const byMs = (degree < 0.5 ? -1 : 1) * 10 ** (((degree * 2) % 1) * 5 + 2)
+        this.#history.hit(kind)
         this.#moveClock(byMs)
         if (kind === 'clock-blip') this.#scheduler.after(forMs, () => this.#moveClock(-byMs))
         return
       }
       case 'restart':
+        this.#history.hit(kind)
         database.restart()
         return
       case 'failover': {
@@ -750,6 +838,7 @@ class World {
         this.#scheduler.after(forMs, () => {
           if (this.#stage !== 'faults' || backup === undefined) return
           this.#history.note(() => `the database fails over and loses ${forMs.toFixed(0)} ms`)
+          this.#history.hit(kind)
           database.restart(backup)
           this.#recorded = { ...database.record(), sinceMs: this.#scheduler.nowMs }
           this.#history.rolledBack(database.leases())
@@ -822,6 +911,7 @@ class World {
     const dryRun = degree < 0.3
     void this.#command(`rebalance ${key}`, async (coordinator, by) => {
       const answer = await coordinator.operator.rebalance({ key, dryRun, ...by })
+      if (answer.kind === 'planned') this.#history.hit('rebalance')
       return answer.kind === 'planned' && !dryRun && answer.moves.length > 0 ? 'done' : answer.kind
     })
   }
@@ -846,22 +936,38 @@ class World {
     const nodes = this.#database.nodes()
     if (nodes.length === 0) return
     const { id } = this.#operator.pick(nodes)
+    const drains = degree < 0.6
+    if (!drains) this.#takenBackAt = ++this.#ordersInForce
     void this.#command(`drain ${id}`, (coordinator, by) =>
-      degree < 0.6 ? coordinator.operator.drain(id, by) : coordinator.operator.undrain(id, by),
-    ).then(() => this.#takeLateOrdersBack())
+      drains ? coordinator.operator.drain(id, by) : coordinator.operator.undrain(id, by),
+    ).then((done) => {
+      this.#takeLateOrdersBack()
+      const draining = (): boolean =>
+        this.#database.nodes().some((node) => node.id === id && node.state === 'draining')
+      if (done && drains && draining())
+        this.#expectObedience('drain', draining, ({ session }) => session?.id === id)
+    })
   }
 
   #orderPause(degree: number): void {
     const workers = this.#database.workers()
     if (workers.length === 0) return
     const { key } = this.#operator.pick(workers)
+    const pauses = degree < 0.5
+    if (!pauses) this.#takenBackAt = ++this.#ordersInForce
     void this.#command(`pause ${key}`, (coordinator, by) =>
-      degree < 0.5 ? coordinator.operator.pause(key, by) : coordinator.operator.resume(key, by),
-    ).then(() => this.#takeLateOrdersBack())
+      pauses ? coordinator.operator.pause(key, by) : coordinator.operator.resume(key, by),
+    ).then((done) => {
+      this.#takeLateOrdersBack()
+      const paused = (): boolean =>
+        this.#database.workers().some((each) => each.key === key && each.paused === 1)
+      if (done && pauses && paused()) this.#expectObedience('pause', paused, ({ worker }) => worker === key)
+    })
   }
 
   /** After the faults: everything may run everywhere again. */
   #takeOrdersBack(): void {
+    this.#takenBackAt = ++this.#ordersInForce
     for (const worker of this.#database.workers())
       if (worker.paused) this.#insist(`resume ${worker.key}`, (c, by) => c.operator.resume(worker.key, by))
     for (const node of this.#database.nodes())
@@ -897,7 +1003,9 @@ class World {
       const answer = await verb(life.coordinator, by)
       this.#history.note(() => `the operator's ${what} through ${life.process.label}: ${answer}`)
       if (answer !== 'done') return ['unchanged', 'gone', 'unknown'].includes(answer)
-      this.#history.count(`done: ${what.split(' ')[0]}`)
+      const [order = ''] = what.split(' ')
+      this.#history.count(`done: ${order}`)
+      this.#history.hit(kindOfOrder[order] ?? order)
       const events = this.#database.eventsWithReason(by.reason)
       if (events !== 1 && server === this.#database.identity)
         this.#history.violate('S6', `${what} was acknowledged and has ${events} events`)
@@ -920,6 +1028,28 @@ class World {
       if (waitedMs < blockWaitMs(this.#shortest) / 1.01)
         this.#history.violate('X4', `${record.identity} was settled after ${waitedMs.toFixed(0)} ms`)
     }
+  }
+
+  /** Nobody is granted a worker that is paused, nor anything while handing over. */
+  #checkPermission({ key, worker, holder }: StoredLease): void {
+    if (this.#database.workers().some((each) => each.key === worker && each.paused))
+      this.#history.violate('S7', `${key} was granted to ${holder} while ${worker} is paused`)
+    if (this.#database.nodes().some((each) => each.id === holder && each.state !== 'active'))
+      this.#history.violate('S7', `${key} was granted to ${holder}, which is not active`)
+  }
+
+  /**
+   * An order reaches a holder before its trust is renewed again, or its trust ends: after a ttl nobody trusts what
+   * the order forbids, unless it was taken back or a failover has lost it.
+   */
+  #expectObedience(what: string, inForce: () => boolean, forbids: (term: Term) => boolean): void {
+    const server = this.#database.identity
+    const again = ++this.#ordersInForce
+    this.#scheduler.after(this.#timing.ttlMs * 1.02, () => {
+      if (server !== this.#database.identity || this.#takenBackAt > again || !inForce()) return
+      for (const { key, token, process } of this.#history.trustedWhere(forbids))
+        this.#history.violate('S7', `${process.label} still trusts ${key}@${token} a ttl after the ${what}`)
+    })
   }
 
   /** Who cools down does not win while a healthy other could. */
@@ -947,6 +1077,14 @@ class World {
         `${lease.holder} wins ${lease.key} while it cools down and ${healthy[0]?.id} stands`,
       )
   }
+}
+
+/** The kind of fault that an order belongs to, where it is not called the same. */
+const kindOfOrder: Readonly<Record<string, TimedKind>> = {
+  release: 'revoke',
+  pause: 'pause-worker',
+  resume: 'pause-worker',
+  undrain: 'drain',
 }
 
 type Verb = (

@@ -1,0 +1,29 @@
+/** Hunts one mutant: simulates until a promise breaks. Run in a copy of the compiled code, by `run.ts`. */
+import { mixFor, runCampaign } from '../simulation/campaign.js'
+import type { MixName } from '../simulation/faults.js'
+
+/** What the hunt came to. */
+export interface Quarry {
+  readonly seeds: number
+  readonly cpuMs: number
+  readonly killedBy:
+    | { readonly seed: number; readonly mix: MixName; readonly rule: string; readonly what: string }
+    | undefined
+}
+
+const [mix = 'all', seeds = '1000'] = process.argv.slice(2)
+let killedBy: Quarry['killedBy']
+const tally = await runCampaign({
+  from: 1,
+  seeds: Number(seeds),
+  mix: mix as MixName | 'all',
+  broken: (seed, { violations }) => {
+    const [first] = violations
+    if (first !== undefined)
+      killedBy = { seed, mix: mixFor(seed, mix as MixName), rule: first.rule, what: first.what }
+    return false
+  },
+})
+const quarry: Quarry = { seeds: tally.seeds, cpuMs: tally.cpuMs, killedBy }
+process.send?.(quarry)
+process.disconnect?.()

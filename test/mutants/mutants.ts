@@ -1,0 +1,407 @@
+/**
+ * Deliberate faults of the engine and of the SQLite store. Each must be found by the simulation.
+ *
+ * A mutant is a change to one place of the compiled code, made in a copy: the engine itself knows nothing of them. Its
+ * `find` must be there exactly once, so that a line which has moved on is noticed and not passed over.
+ */
+import type { MixName } from '../simulation/faults.js'
+
+export interface Mutant {
+  /** What is wrong with it. */
+  readonly name: string
+  /** Under `plugin`, without its ending. */
+  readonly file: string
+  readonly find: string
+  readonly replace: string
+  /** The mix in which it shows soonest; default `all`. */
+  readonly mix?: MixName
+}
+
+export const mutants: readonly Mutant[] = [
+  // ---------------------------------------------------------------- trust
+  {
+    name: 'trust counts from the answer to a heartbeat',
+    file: 'core/session',
+    find: 'this.#take(answer, sentAt);',
+    replace: 'this.#take(answer, this.#clock.read());',
+    mix: 'duel',
+  },
+  {
+    name: 'trust is renewed before the news has been read',
+    file: 'core/session',
+    find: 'this.#credit = sentAt;',
+    replace: 'this.#renew(sentAt);',
+    mix: 'duel',
+  },
+  {
+    name: 'a view that was read counts as a heartbeat',
+    file: 'core/session',
+    find: 'this.#renew(credit);',
+    replace: 'this.#renew(this.#clock.read());',
+    mix: 'duel',
+  },
+  {
+    name: 'trust is renewed without asking whether it has run out',
+    file: 'core/session',
+    find: '    #renew(sentAt) {\n        this.trusted();',
+    replace: '    #renew(sentAt) {',
+    mix: 'duel',
+  },
+  {
+    name: 'news that goes back is taken for old news',
+    file: 'core/session',
+    find: 'answer.newsRevision === this.#seen',
+    replace: 'answer.newsRevision <= this.#seen',
+    mix: 'servers',
+  },
+  {
+    name: 'trust counts from the last try of a join',
+    file: 'core/life',
+    find: 'this.#firstJoinSentAt ??= clock.read()',
+    replace: 'this.#firstJoinSentAt = clock.read()',
+    mix: 'duel',
+  },
+  {
+    name: 'the margin is 0',
+    file: 'core/timing',
+    find: 'Math.floor(ttlMs * (1 - clockRateError)) - marginMs;',
+    replace: 'Math.floor(ttlMs * (1 - clockRateError));',
+    mix: 'duel',
+  },
+  {
+    name: 'the monotonic clock alone counts',
+    file: 'core/trust',
+    find: 'Math.max(0, to.monoMs - from.monoMs, to.bootMs - from.bootMs)',
+    replace: 'Math.max(0, to.monoMs - from.monoMs)',
+    mix: 'duel',
+  },
+  {
+    name: 'work is not told that trust has run out',
+    file: 'core/life',
+    find: "this.#in.holdings.endAll('trust-expired');",
+    replace: '',
+    mix: 'duel',
+  },
+  // ---------------------------------------------------------------- watching
+  {
+    name: 'a beat need stand still for half as long',
+    file: 'core/timing',
+    find: 'Math.ceil(ttlMs * (1 + clockRateError))',
+    replace: 'Math.ceil(ttlMs * 0.5)',
+    mix: 'duel',
+  },
+  {
+    name: 'a beat need stand still for a tenth less',
+    file: 'core/watch',
+    find: 'surelyElapsedMs(since, sentAt) >= waitMs',
+    replace: 'surelyElapsedMs(since, sentAt) >= waitMs * 0.9',
+    mix: 'duel',
+  },
+  {
+    name: 'a node is buried without another look at its beat',
+    file: 'stores/sqlite/queries',
+    find: 'const still = beat === undefined ? undefined : eq(nodes.beat, beat);',
+    replace: 'const still = undefined;',
+    mix: 'duel',
+  },
+  {
+    name: 'others are watched by the own ttl',
+    file: 'core/lookout',
+    find: 'const waitMsFor = () => standstillMs({ ttlMs: owner.longestTtlMs() });',
+    replace: 'const waitMsFor = () => standstillMs(timing);',
+  },
+  {
+    name: 'a node that joins with a longer ttl is not noted',
+    file: 'core/rules',
+    find: 'const longestTtlMs = Math.max(0, ...nodes.map((node) => node.ttlMs));',
+    replace: 'const longestTtlMs = Math.min(...nodes.map((node) => node.ttlMs));',
+  },
+  {
+    name: 'nobody watches the watchers',
+    file: 'core/lookout',
+    find: 'if (this.#stopped || this.#onDuty)\n',
+    replace: 'if (true)\n',
+  },
+  {
+    name: 'a watcher does not wait between looks',
+    file: 'core/lookout',
+    find: 'Math.min(lookEveryMs(this.#timing), ...due)',
+    replace: 'Math.min(lookEveryMs(this.#timing) / 50, ...due)',
+    mix: 'full',
+  },
+  {
+    name: 'a target that does not claim is waited for',
+    file: 'core/upkeep',
+    find: 'await passOver(draft, key, target);',
+    replace: '',
+  },
+  {
+    name: 'a holder that does not hand over is waited for',
+    file: 'core/upkeep',
+    find: 'findings.overdue.filter(({ key, token }) => revokeOverdue(draft, key, token))',
+    replace: '[]',
+  },
+  // ---------------------------------------------------------------- rows and numbers
+  {
+    name: 'the order of beats is not checked',
+    file: 'stores/sqlite/queries',
+    find: ".where(and(thisNode(at), lt(nodes.beat, given('beat'))))",
+    replace: '.where(thisNode(at))',
+    mix: 'duel',
+  },
+  {
+    name: 'a heartbeat brings back the dead',
+    file: 'stores/sqlite/queries',
+    find: "return and(alive(at), eq(nodes.id, given('node')));",
+    replace: "return and(ourNodes(at), eq(nodes.id, given('node')));",
+    mix: 'duel',
+  },
+  {
+    name: 'the number of an operation is not checked',
+    file: 'stores/sqlite/queries',
+    find: '.where(and(thisNode(at), lt(nodes.operation, operation)))',
+    replace: '.where(thisNode(at))',
+    mix: 'duel',
+  },
+  {
+    name: 'a change is made for a session that is gone',
+    file: 'core/order',
+    find: 'if (session !== undefined && !joining && change.session === undefined)',
+    replace: 'if (false)',
+    mix: 'duel',
+  },
+  {
+    name: 'the fence asks for no token',
+    file: 'stores/sqlite/fence',
+    find: 'and holder = ? and token = ? and exists (',
+    replace: 'and ? is not null and ? is not null and exists (',
+  },
+  // ---------------------------------------------------------------- tokens
+  {
+    name: 'a token is a plain counter',
+    file: 'core/token',
+    find: 'Math.max(previous + 1, floor + 1, Math.floor(nowMs))',
+    replace: 'previous + 1',
+    mix: 'servers',
+  },
+  {
+    name: 'a token is the time',
+    file: 'core/token',
+    find: 'Math.max(previous + 1, floor + 1, Math.floor(nowMs))',
+    replace: 'Math.floor(nowMs)',
+  },
+  {
+    name: 'a new server does not raise the floor',
+    file: 'core/order',
+    find: 'tokenFloor: raisedFloor(tokenFloor, await change.highestToken(), highestSeen, change.nowMs),',
+    replace: 'tokenFloor,',
+    mix: 'servers',
+  },
+  {
+    name: 'the floor forgets what the node has seen',
+    file: 'core/token',
+    find: 'Math.max(floor, highestToken, highestSeenHere, Math.floor(nowMs)) + 1_000_000_000',
+    replace: 'Math.max(floor, highestToken, Math.floor(nowMs)) + 1_000_000_000',
+    mix: 'servers',
+  },
+  // ---------------------------------------------------------------- another server
+  {
+    name: 'another server is not noticed in a change',
+    file: 'core/order',
+    find: 'else if (change.meta.serverIdentity !== change.serverIdentity) {',
+    replace: 'else if (false) {',
+    mix: 'servers',
+  },
+  {
+    name: 'nobody waits after another server',
+    file: 'core/order',
+    find: 'identitySettled: false,',
+    replace: 'identitySettled: true,',
+    mix: 'servers',
+  },
+  {
+    name: 'another server is settled on the spot',
+    file: 'core/server',
+    find: 'return Math.max(0, graceMs - surelyElapsedMs(this.#graceFrom, now));',
+    replace: 'return 0;',
+    mix: 'servers',
+  },
+  {
+    name: 'the grace period goes by the own ttl',
+    file: 'core/server',
+    find: 'ttlMs: this.#longestEverMs })',
+    replace: 'ttlMs: this.#timing.ttlMs })',
+    mix: 'servers',
+  },
+  {
+    name: 'the wait for one server counts for the next',
+    file: 'core/order',
+    find: 'if (change.meta.identitySettled || change.serverIdentity !== waitedFor)',
+    replace: 'if (change.meta.identitySettled)',
+    mix: 'servers',
+  },
+  {
+    name: 'rows are not read again after another server',
+    file: 'core/life',
+    find: 'return { mustReadAgain: changed };',
+    replace: 'return { mustReadAgain: false };',
+    mix: 'servers',
+  },
+  {
+    name: 'a row that names a node is taken for its own claim',
+    file: 'core/holdings',
+    find: 'return attempt !== null && identity === view.serverIdentity && attempts.get(attempt) === identity;',
+    replace: 'return true;',
+    mix: 'servers',
+  },
+  {
+    name: 'a claim is recognised under any server',
+    file: 'core/holdings',
+    find: 'return attempt !== null && identity === view.serverIdentity && attempts.get(attempt) === identity;',
+    replace: 'return attempt !== null && attempts.has(attempt);',
+    mix: 'servers',
+  },
+  // ---------------------------------------------------------------- claiming
+  {
+    name: 'the barrier between generations stands open',
+    file: 'core/draft',
+    find: 'if (held || (isBlocked(lease, isGone) && !isWaived(lease)))',
+    replace: 'if (false)',
+  },
+  {
+    name: 'the barrier does not mind blocks',
+    file: 'core/draft',
+    find: 'if (held || (isBlocked(lease, isGone) && !isWaived(lease)))',
+    replace: 'if (held)',
+    mix: 'operators',
+  },
+  {
+    name: 'a blocked lease is free',
+    file: 'core/draft',
+    find: 'return lease.blockedNode !== null && !isGone(lease.blockedNode);',
+    replace: 'return false;',
+    mix: 'operators',
+  },
+  {
+    name: 'a block is waited for by half',
+    file: 'core/timing',
+    find: 'standstillMs(timing) + Math.ceil(1.5 * timing.statementTimeoutMs)',
+    replace: 'standstillMs(timing) / 2',
+    mix: 'operators',
+  },
+  {
+    name: 'a block is acknowledged before the work has settled',
+    file: 'core/agenda',
+    find: 'if (holding !== undefined && holding.token === token && !holding.settled)',
+    replace: 'if (false)',
+    mix: 'operators',
+  },
+  {
+    name: 'a lease is given back before the work has settled',
+    file: 'core/agenda',
+    find: 'holding.ended !== undefined && holding.settled',
+    replace: 'holding.ended !== undefined',
+    mix: 'operators',
+  },
+  {
+    name: 'a node claims while its earlier work goes on',
+    file: 'core/agenda',
+    find: 'if (this.#holdings.get(lease.key) !== undefined)\n            return true;',
+    replace: '',
+    mix: 'operators',
+  },
+  {
+    name: 'whoever asks for a name gets it, whoever holds it',
+    file: 'core/rules',
+    find: 'const held = lease.holder !== null && !draft.isGone(lease.holder);',
+    replace: 'const held = lease.worker !== null && lease.holder !== null && !draft.isGone(lease.holder);',
+  },
+  {
+    name: 'nobody hears of what is taken from them',
+    file: 'core/draft',
+    find: 'this.concern([before?.holder ?? null, before?.target ?? null, before?.blockedNode ?? null]);',
+    replace: '',
+    mix: 'operators',
+  },
+  // ---------------------------------------------------------------- planning
+  {
+    name: 'a plan forgets a node',
+    file: 'core/draft',
+    find: ".filter((node) => node.state === 'active' && node.workers.includes(worker.key))",
+    replace: ".filter((node) => node.state === 'active' && node.workers.includes(worker.key)).slice(0, 2)",
+  },
+  {
+    name: 'a plan minds nobody who has gone',
+    file: 'core/rules',
+    find: 'await replan(draft, touched.map((lease) => lease.key), rows.flatMap((row) => row.workers));',
+    replace: '',
+  },
+  {
+    name: 'shares change hands within one generation',
+    file: 'core/draft',
+    find: 'this.putWorker({ ...worker, generation: worker.generation + 1, slots: shares.length });',
+    replace: 'this.putWorker({ ...worker, slots: shares.length });',
+  },
+  {
+    name: 'nobody cools down',
+    file: 'core/draft',
+    find: 'lease.cooldownNode !== null && until > this.change.nowMs ? [lease.cooldownNode] : []',
+    replace: '[]',
+    mix: 'operators',
+  },
+  {
+    name: 'a paused worker is planned and claimed',
+    file: 'core/agenda',
+    find: 'if (worker === undefined || worker.paused)',
+    replace: 'if (worker === undefined)',
+    mix: 'operators',
+  },
+  {
+    name: 'a pause ends nothing',
+    file: 'core/holdings',
+    find: "if (worker.paused)\n            return 'paused';",
+    replace: '',
+    mix: 'operators',
+  },
+  {
+    name: 'a draining node keeps what it has',
+    file: 'core/holdings',
+    find: "if (view.state === 'draining')\n        return 'draining';\n    return",
+    replace: 'return',
+    mix: 'operators',
+  },
+  {
+    name: 'a draining node is a candidate',
+    file: 'core/draft',
+    find: ".filter((node) => node.state === 'active' && node.workers.includes(worker.key))",
+    replace: '.filter((node) => node.workers.includes(worker.key))',
+    mix: 'operators',
+  },
+  // ---------------------------------------------------------------- operators, closing
+  {
+    name: 'a release by force leaves no event',
+    file: 'core/operations',
+    find: "    draft.record({\n        type: 'lease.revoked',",
+    replace: "    void ({\n        type: 'lease.revoked',",
+    mix: 'operators',
+  },
+  {
+    name: 'a closing node begins what it is given',
+    file: 'core/holdings',
+    find: 'if (holding !== undefined || reason !== undefined || circumstances.closing)',
+    replace: 'if (holding !== undefined || reason !== undefined)',
+    mix: 'operators',
+  },
+  {
+    name: 'a closing node does not leave',
+    file: 'core/coordinator',
+    find: 'await life.leave();',
+    replace: '',
+  },
+  {
+    name: 'a session that has ended leaves its timer',
+    file: 'core/session',
+    find: '        this.#over = true;\n        this.#trust = undefined;\n        this.#heartbeatAlarm.clear();',
+    replace: '        this.#over = true;\n        this.#trust = undefined;',
+  },
+]
