@@ -1,0 +1,173 @@
+/** Runs faults without pause on a world, and writes down what happens. */
+import { randomInt } from 'node:crypto'
+import { chmod, mkdtemp } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Fault } from './faults.js'
+import { fileFaults } from './file-faults.js'
+import { History, monotonicMs } from './history.js'
+import { networkFaults } from './network-faults.js'
+import { operatorFaults } from './operator-faults.js'
+import { postgresFaults } from './postgres-faults.js'
+import { processFaults } from './process-faults.js'
+import { type Place, World } from './world.js'
+
+export const allFaults: readonly Fault[] = [
+  ...processFaults,
+  ...networkFaults,
+  ...postgresFaults,
+  ...fileFaults,
+  ...operatorFaults,
+]
+
+export interface CampaignPlan {
+  /** `postgres` and `sqlite` are the campaign's own; a URL is a database on somebody's server. */
+  readonly database: string
+  /** The history: appended to. */
+  readonly history: string
+  /** Ends after so many faults. */
+  readonly faults: number
+  /** Or after so many seconds. */
+  readonly seconds: number
+  readonly nodes: number
+  readonly ttlMs: number
+  readonly seed: number
+  /** After so many faults all of them end, and everything must find its place again. */
+  readonly faultsPerRound: number
+  /** Only these kinds; all when it is empty. */
+  readonly kinds: readonly string[]
+}
+
+/** What finds its place late is slow; what has not after so long does not. */
+const settleLimitMs = 120_000
+
+/** A fault that hangs is a fault of the campaign. */
+const injectLimitMs = 90_000
+
+export function randomSeed(): number {
+  return randomInt(2 ** 31)
+}
+
+export async function runCampaign(plan: CampaignPlan): Promise<void> {
+  const history = new History(plan.history)
+  const random = seeded(plan.seed)
+  history.add({ t: 'campaign', atMs: monotonicMs(), database: plan.database, seed: plan.seed })
+  const folder = await mkdtemp(join(tmpdir(), 'coordination-chaos-'))
+  // As root the server runs as another user, who must be able to reach its data through this folder.
+  await chmod(folder, 0o755)
+  const { nodes, ttlMs } = plan
+  const world = await World.start({ place: placeOf(plan.database), nodes, ttlMs, folder, history, random })
+  try {
+    const possible = noteMissing(world, plan.kinds)
+    const decks = new Map(
+      lanes.map((lane) => [
+        lane,
+        new Deck(
+          possible.filter((each) => each.lane === lane),
+          random,
+        ),
+      ]),
+    )
+    const untilMs = monotonicMs() + plan.seconds * 1_000
+    let left = plan.faults
+    let settled = await world.settle(settleLimitMs)
+    while (settled && left > 0 && monotonicMs() < untilMs) {
+      const inRound = Math.min(left, plan.faultsPerRound)
+      await playRound(world, decks, inRound, untilMs)
+      left -= inRound
+      settled = await world.settle(settleLimitMs)
+    }
+    await world.takeStock()
+  } finally {
+    await world.end()
+    history.close()
+  }
+}
+
+const lanes = ['process', 'network', 'database', 'operator'] as const
+
+async function playRound(
+  world: World,
+  decks: ReadonlyMap<string, Deck>,
+  faults: number,
+  untilMs: number,
+): Promise<void> {
+  let left = faults
+  const play = async (deck: Deck): Promise<void> => {
+    while (left > 0 && monotonicMs() < untilMs) {
+      const fault = deck.draw()
+      if (fault === undefined) return
+      left -= 1
+      await inject(world, fault)
+    }
+  }
+  await Promise.all([...decks.values()].map(play))
+}
+
+let number = 0
+
+async function inject(world: World, { kind, inject }: Fault): Promise<void> {
+  number += 1
+  const which = { kind, number }
+  world.add({ t: 'fault', atMs: monotonicMs(), ...which })
+  let detail = ''
+  const times = await within(injectLimitMs, inject(world)).catch((error: unknown) => {
+    detail = error instanceof Error ? (error.stack ?? error.message) : String(error)
+    return 0
+  })
+  world.add({ t: 'happened', atMs: monotonicMs(), ...which, times, detail })
+}
+
+async function within(ms: number, work: Promise<number>): Promise<number> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`It did not end within ${ms} ms`)), ms)
+  })
+  return Promise.race([work, late]).finally(() => clearTimeout(timer))
+}
+
+/** All kinds come before any comes again, in an order that is new each time. */
+class Deck {
+  readonly #kinds: readonly Fault[]
+  readonly #random: () => number
+  #left: Fault[] = []
+
+  constructor(kinds: readonly Fault[], random: () => number) {
+    this.#kinds = kinds
+    this.#random = random
+  }
+
+  draw(): Fault | undefined {
+    if (this.#left.length === 0) this.#left = [...this.#kinds]
+    return this.#left.splice(Math.floor(this.#random() * this.#left.length), 1)[0]
+  }
+}
+
+function noteMissing(world: World, kinds: readonly string[]): Fault[] {
+  const unknown = kinds.filter((kind) => !allFaults.some((fault) => fault.kind === kind))
+  if (unknown.length > 0) throw new Error(`There is no kind of fault "${unknown.join('", "')}"`)
+  return allFaults.filter((fault) => {
+    if (kinds.length > 0 && !kinds.includes(fault.kind)) return false
+    const why = fault.missing(world)
+    if (why !== undefined) world.add({ t: 'not-run', kind: fault.kind, why })
+    return why === undefined
+  })
+}
+
+function placeOf(database: string): Place {
+  if (database === 'postgres') return { at: 'server' }
+  if (database === 'sqlite') return { at: 'file' }
+  if (/^[a-z]+:\/\//.test(database)) return { at: 'url', url: database }
+  throw new Error(`--database: expected postgres, sqlite or a URL, got "${database}"`)
+}
+
+/** A sequence of numbers in [0, 1) that follows from its seed (mulberry32). */
+function seeded(seed: number): () => number {
+  let state = seed >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+}

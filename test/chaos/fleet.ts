@@ -1,0 +1,132 @@
+/** The processes of a campaign: they are started, disturbed, and started again under the same names. */
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, openSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { type History, monotonicMs } from './history.js'
+import type { ChaosCommand, ChaosOrder, ChaosReport } from './node.js'
+
+/** How a node is started. */
+export interface NodePlan {
+  readonly order: ChaosOrder
+  /** A folder for what it complains of, and for the time it is told. */
+  readonly folder: string
+  /** The library that lies to it about the time of day, if it is to be lied to. */
+  readonly faketime: string | undefined
+}
+
+/** One process. */
+export class ChaosNode {
+  readonly by: string
+  /** What it has said so far. */
+  readonly reports: ChaosReport[] = []
+  readonly complaints: string
+  readonly #plan: NodePlan
+  readonly #child: ChildProcess
+  readonly #ended: Promise<unknown[]>
+  #asked = false
+  #frozen = false
+
+  constructor(plan: NodePlan, history: History) {
+    const { order, folder } = plan
+    this.by = order.by
+    this.#plan = plan
+    this.complaints = join(folder, `${order.by}.stderr`)
+    writeFileSync(this.#clockFile, '+0')
+    const complaints = openSync(this.complaints, 'a')
+    this.#child = fork(fileURLToPath(new URL('./node.js', import.meta.url)), [JSON.stringify(order)], {
+      stdio: ['ignore', 'ignore', complaints, 'ipc'],
+      execArgv: ['--max-old-space-size=96'],
+      env: { ...process.env, NODE_OPTIONS: '', NODE_V8_COVERAGE: '', ...this.#lies() },
+    })
+    closeSync(complaints)
+    this.#child.on('message', (report: ChaosReport) => this.reports.push(report))
+    this.#child.on('error', () => undefined)
+    this.#ended = once(this.#child, 'exit')
+    void this.#ended.then(([code, signal]) =>
+      history.add({
+        t: 'ended',
+        atMs: monotonicMs(),
+        by: this.by,
+        how: String(signal ?? code),
+        asked: this.#asked,
+      }),
+    )
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0
+  }
+
+  get name(): string {
+    return this.#plan.order.options.identity.node
+  }
+
+  get alive(): boolean {
+    return this.#child.exitCode === null && this.#child.signalCode === null
+  }
+
+  get joined(): boolean {
+    return this.reports.some(({ report }) => report === 'joined')
+  }
+
+  tell(command: ChaosCommand): void {
+    if (this.alive) this.#child.send(command, () => undefined)
+  }
+
+  /** From now on its end is no surprise. */
+  expectEnd(): void {
+    this.#asked = true
+  }
+
+  freeze(): void {
+    this.#frozen = this.#child.kill('SIGSTOP')
+  }
+
+  thaw(): void {
+    if (this.#frozen) this.#child.kill('SIGCONT')
+    this.#frozen = false
+  }
+
+  /** Resolves once it has ended. Harmless when it has. */
+  async kill(): Promise<void> {
+    this.expectEnd()
+    if (this.alive) this.#child.kill('SIGKILL')
+    await this.#ended
+  }
+
+  /** Resolves to the code or the signal it ended with. */
+  async ended(): Promise<string> {
+    const [code, signal] = await this.#ended
+    return String(signal ?? code)
+  }
+
+  /** Sets its time of day off by so many seconds, where it is lied to. */
+  setClock(offsetSeconds: number): void {
+    writeFileSync(this.#clockFile, `${offsetSeconds < 0 ? '' : '+'}${offsetSeconds}`)
+  }
+
+  get canBeLiedTo(): boolean {
+    return this.#plan.faketime !== undefined
+  }
+
+  get #clockFile(): string {
+    return join(this.#plan.folder, `${this.by}.clock`)
+  }
+
+  #lies(): Record<string, string> {
+    const { faketime } = this.#plan
+    return faketime === undefined ? {} : faketimeEnvironment(faketime, this.#clockFile)
+  }
+}
+
+/** The monotonic clock is left alone: what is tested is the time of day, which people and daemons set. */
+export function faketimeEnvironment(library: string, file: string): Record<string, string> {
+  return {
+    LD_PRELOAD: library,
+    FAKETIME_TIMESTAMP_FILE: file,
+    FAKETIME_NO_CACHE: '1',
+    DONT_FAKE_MONOTONIC: '1',
+  }
+}

@@ -1,0 +1,47 @@
+/**
+ * A campaign of faults on real processes and a real database:
+ *
+ *     npm run chaos -- --database postgres --seconds 600
+ *
+ * `--database` is `postgres` or `sqlite`, which it sets up for itself, or a URL. `--seconds` (300) and `--faults`
+ * (no limit) say when it ends, `--nodes` (5) and `--ttl` (3000) how many processes of which ttl in ms, `--seed` and
+ * `--only kind,kind` which faults in which order. `--history FILE` keeps what was seen; `check.js` judges it again. A seed gives
+ * the order of faults, not the course of events: those are up to the machine.
+ */
+import { mkdtemp } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { randomSeed, runCampaign } from './campaign.js'
+import { check, report } from './check.js'
+import { readHistory } from './history.js'
+
+const { values } = parseArgs({
+  options: {
+    database: { type: 'string', default: 'postgres' },
+    seconds: { type: 'string', default: '300' },
+    faults: { type: 'string', default: '1000000000' },
+    nodes: { type: 'string', default: '5' },
+    ttl: { type: 'string', default: '3000' },
+    seed: { type: 'string', default: String(randomSeed()) },
+    only: { type: 'string', default: '' },
+    history: { type: 'string' },
+  },
+})
+const history =
+  values.history ?? join(await mkdtemp(join(tmpdir(), 'coordination-history-')), 'history.ndjson')
+process.stdout.write(`seed ${values.seed}, history ${history}\n`)
+await runCampaign({
+  database: values.database,
+  history,
+  faults: Number(values.faults),
+  seconds: Number(values.seconds),
+  nodes: Number(values.nodes),
+  ttlMs: Number(values.ttl),
+  seed: Number(values.seed),
+  faultsPerRound: 40,
+  kinds: values.only === '' ? [] : values.only.split(','),
+})
+const verdict = check(readHistory(history))
+process.stdout.write(`${report(verdict)}\n`)
+process.exitCode = verdict.violations.length === 0 ? 0 : 1

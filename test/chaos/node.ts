@@ -1,0 +1,215 @@
+/**
+ * A node of a campaign, as a process of its own. Every few milliseconds it writes down which leases it trusts to hold,
+ * and now and then it writes a row under a fence. It ends when whoever started it does.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import {
+  type Coordinator,
+  type CoordinatorOptions,
+  createCoordinator,
+  type HeldLease,
+  type PassContext,
+  type WorkerDefinition,
+} from '../../plugin/coordinator.js'
+import { type HeldTerm, History, monotonicMs } from './history.js'
+import { openRegister, type Register } from './register.js'
+
+/** What the process is told when it starts. */
+export interface ChaosOrder {
+  /** How it is called in the history. */
+  readonly by: string
+  readonly history: string
+  readonly options: Pick<
+    CoordinatorOptions,
+    'namespace' | 'ttlMs' | 'watchdog' | 'watchProcesses' | 'keepEvents'
+  > & {
+    readonly database: string
+    readonly identity: { readonly node: string; readonly cluster: string }
+  }
+  /** The pause between two fenced writes, on average; 0 for none. */
+  readonly writeEveryMs: number
+}
+
+/** What it is told later. */
+export type ChaosCommand =
+  /** Blocks the event loop for so long. */
+  | { readonly command: 'block'; readonly ms: number }
+  /** Works for ever under all it holds, without ever yielding or asking. */
+  | { readonly command: 'spin' }
+  /** A fenced transaction that is left idle for so long before it writes. */
+  | { readonly command: 'dawdle'; readonly ms: number }
+  /** Throws where nobody catches. */
+  | { readonly command: 'throw' }
+  /** Takes memory until there is none. */
+  | { readonly command: 'exhaust' }
+  /** Leaves in good order. */
+  | { readonly command: 'close' }
+
+/** What it says. */
+export type ChaosReport = { readonly report: 'joined' | 'dawdled' | 'spinning' }
+
+/** How often it writes down what it holds. */
+const sampleEveryMs = 20
+
+const order = JSON.parse(process.argv[2] ?? '') as ChaosOrder
+const { by } = order
+const history = new History(order.history)
+const terms = new Map<string, { readonly lease: HeldLease; readonly generation: number }>()
+const errors: string[] = []
+const log = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: (fields: object, message: string) => void errors.push(`${message} ${JSON.stringify(fields)}`),
+}
+
+process.on('disconnect', () => process.exit())
+const register = openRegister(order.options.database)
+const coordinator = await opened()
+for (const worker of workers()) coordinator.worker(worker)
+process.on('message', (command: ChaosCommand) => obey(command))
+coordinator.on('node.joined', ({ node }) => {
+  history.add({ t: 'joined', atMs: monotonicMs(), by, id: node })
+})
+await joined()
+say({ report: 'joined' })
+setInterval(sample, sampleEveryMs)
+if (register !== undefined && order.writeEveryMs > 0) void keepWriting(register)
+void keepAcquiring()
+
+/** Of each kind one, in both scopes. */
+function workers(): WorkerDefinition[] {
+  return [
+    { name: 'report', kind: 'single', scope: 'global', everyMs: 20, run },
+    { name: 'indexing', kind: 'single', scope: 'cluster', everyMs: 20, run },
+    { name: 'data', kind: 'coordinated', scope: 'global', everyMs: 20, run },
+    { name: 'consumer', kind: 'partitioned', scope: 'global', partitions: 5, everyMs: 20, run },
+  ]
+}
+
+/** The database may be away or in pieces just now; a real application would be started again by its platform. */
+async function opened(): Promise<Coordinator> {
+  for (;;) {
+    try {
+      return await createCoordinator({ ...order.options, log })
+    } catch {
+      await sleep(200)
+    }
+  }
+}
+
+async function joined(): Promise<void> {
+  for (;;) {
+    try {
+      return await coordinator.start()
+    } catch {
+      await sleep(200)
+    }
+  }
+}
+
+async function run({
+  lease,
+  signal,
+  assignment,
+}: PassContext & { assignment?: { generation: number } }): Promise<void> {
+  note(lease, assignment?.generation ?? 0)
+  await sleep(500, undefined, { signal }).catch(() => undefined)
+}
+
+function note(lease: HeldLease, generation: number): void {
+  terms.set(`${lease.key} ${lease.token}`, { lease, generation })
+  sample()
+}
+
+/** The time is taken first: what is found held after it was held then as well, for what has ended never comes back. */
+function sample(): void {
+  const atMs = monotonicMs()
+  for (const [id, { lease }] of terms) if (!lease.held) terms.delete(id)
+  if (terms.size === 0) return
+  const held = [...terms.values()].map(
+    ({ lease, generation }): HeldTerm => [lease.key, lease.token, generation],
+  )
+  history.add({ t: 'held', atMs, by, terms: held })
+}
+
+async function keepWriting(register: Register): Promise<void> {
+  for (;;) {
+    await sleep(order.writeEveryMs * (0.5 + Math.random()))
+    const lease = anyHeld()
+    if (lease !== undefined) await write(register, lease, Math.random() < 0.2 ? 30 : 0)
+  }
+}
+
+/** Writes are tried under leases that were lost meanwhile, too: refusing them is what the fence is for. */
+function anyHeld(): HeldLease | undefined {
+  const all = [...terms.values()]
+  return all[Math.floor(Math.random() * all.length)]?.lease
+}
+
+async function write(register: Register, lease: HeldLease, pauseMs: number): Promise<void> {
+  let error: string | null = null
+  try {
+    await register.write(lease, pauseMs)
+  } catch (thrown) {
+    error = thrown instanceof Error ? thrown.name : String(thrown)
+  }
+  history.add({ t: 'wrote', atMs: monotonicMs(), by, key: lease.key, token: lease.token, error })
+}
+
+/** A lease by name that everybody wants, held for a moment. */
+async function keepAcquiring(): Promise<void> {
+  for (;;) {
+    await sleep(300 * Math.random())
+    try {
+      await using lease = await coordinator.acquire('turn', { timeoutMs: 5_000 })
+      note(lease, 0)
+      await sleep(300 * Math.random(), undefined, { signal: lease.signal })
+    } catch {
+      if (coordinator.state !== 'running') return
+    }
+  }
+}
+
+function obey(command: ChaosCommand): void {
+  if (command.command === 'block') block(command.ms)
+  else if (command.command === 'spin') spin()
+  else if (command.command === 'throw') throw new Error('thrown by a fault')
+  else if (command.command === 'exhaust') exhaust()
+  else if (command.command === 'close') void coordinator.close().then(() => process.exit())
+  else void dawdle(command.ms)
+}
+
+async function dawdle(ms: number): Promise<void> {
+  const lease = anyHeld()
+  if (register !== undefined && lease !== undefined) await write(register, lease, ms)
+  say({ report: 'dawdled' })
+}
+
+function block(ms: number): void {
+  const untilMs = monotonicMs() + ms
+  while (monotonicMs() < untilMs);
+  sample()
+}
+
+/** As a loop would that has forgotten all about leases. */
+function spin(): never {
+  const held = [...terms.values()].filter(({ lease }) => lease.held)
+  say({ report: 'spinning' })
+  for (;;) {
+    const atMs = monotonicMs()
+    for (const { lease } of held) {
+      history.add({ t: 'unasked', atMs, by, key: lease.key, token: lease.token })
+    }
+    while (monotonicMs() < atMs + 2);
+  }
+}
+
+function exhaust(): never {
+  const kept: unknown[] = []
+  for (;;) kept.push(new Array(100_000).fill(kept.length))
+}
+
+function say(report: ChaosReport): void {
+  if (process.connected) process.send?.(report)
+}

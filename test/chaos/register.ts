@@ -1,0 +1,112 @@
+/**
+ * The table that nodes write to under a fence: each row has the lease and the token, and a number in the order
+ * in which the database made them.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import BetterSqlite from 'better-sqlite3'
+import { Client } from 'pg'
+import type { HeldLease } from '../../plugin/coordinator.js'
+
+/** A connection of the application's own to its database. */
+export interface Register {
+  /** One row in a fenced transaction, which stays open for `pauseMs` between the fence and the write. */
+  write(lease: HeldLease, pauseMs: number): Promise<void>
+  /** Everything written, in order. */
+  rows(): Promise<[key: string, token: number][]>
+  close(): Promise<void>
+}
+
+/** Undefined where the application's part is not written for this database. */
+export function openRegister(database: string): Register | undefined {
+  if (database.startsWith('sqlite:')) return sqliteRegister(database.slice('sqlite:'.length))
+  if (/^postgres(ql)?:/.test(database)) return postgresRegister(database)
+  return undefined
+}
+
+/** Creates the table, where it is not there yet. */
+export async function createRegister(database: string): Promise<void> {
+  if (database.startsWith('sqlite:')) {
+    const file = new BetterSqlite(database.slice('sqlite:'.length))
+    file.exec(
+      'create table if not exists chaos_writes (number integer primary key autoincrement, lease text, token integer)',
+    )
+    file.close()
+  } else if (/^postgres(ql)?:/.test(database)) {
+    await withClient(database, (client) =>
+      client.query(
+        'create table if not exists chaos_writes (number bigserial primary key, lease text, token bigint)',
+      ),
+    )
+  }
+}
+
+/** A connection for each transaction: one that was broken or cut off is of no use to the next. */
+function postgresRegister(url: string): Register {
+  return {
+    write: (lease, pauseMs) =>
+      withClient(url, async (client) => {
+        await client.query('begin')
+        await lease.fence(client)
+        if (pauseMs > 0) await sleep(pauseMs)
+        await client.query('insert into chaos_writes (lease, token) values ($1, $2)', [
+          lease.key,
+          lease.token,
+        ])
+        await client.query('commit')
+      }),
+    rows: () =>
+      withClient(url, async (client) => {
+        const { rows } = await client.query('select lease, token from chaos_writes order by number')
+        return rows.map(({ lease, token }) => [String(lease), Number(token)])
+      }),
+    close: async () => undefined,
+  }
+}
+
+async function withClient<T>(url: string, work: (client: Client) => Promise<T>): Promise<T> {
+  const client = new Client({
+    connectionString: url,
+    connectionTimeoutMillis: 2_000,
+    query_timeout: 4_000,
+    keepAlive: true,
+  })
+  client.on('error', () => undefined)
+  try {
+    await client.connect()
+    return await work(client)
+  } finally {
+    // Saying goodbye to a server that is silent would take for ever.
+    void client.end().catch(() => undefined)
+    if ('connection' in client) destroySoon(client.connection)
+  }
+}
+
+function destroySoon(connection: unknown): void {
+  if (typeof connection !== 'object' || connection === null || !('stream' in connection)) return
+  const { stream } = connection
+  if (typeof stream !== 'object' || stream === null || !('destroy' in stream)) return
+  const { destroy } = stream
+  if (typeof destroy === 'function') setTimeout(() => destroy.call(stream), 200).unref()
+}
+
+function sqliteRegister(path: string): Register {
+  const file = new BetterSqlite(path, { timeout: 0 })
+  return {
+    async write(lease, pauseMs) {
+      file.exec('begin immediate')
+      try {
+        lease.fence(file)
+        if (pauseMs > 0) await sleep(pauseMs)
+        file.prepare('insert into chaos_writes (lease, token) values (?, ?)').run(lease.key, lease.token)
+        file.exec('commit')
+      } finally {
+        if (file.inTransaction) file.exec('rollback')
+      }
+    },
+    async rows() {
+      const rows = file.prepare('select lease, token from chaos_writes order by number').raw().all()
+      return (rows as [string, number][]).map(([lease, token]) => [lease, token])
+    },
+    close: async () => void file.close(),
+  }
+}

@@ -1,0 +1,381 @@
+/** What a campaign disturbs: nodes, the ways between them and their database, and the database. */
+import { execFileSync } from 'node:child_process'
+import { accessSync, existsSync, mkdirSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import BetterSqlite from 'better-sqlite3'
+import { silentLog } from '../../plugin/core/log.js'
+import { Operator } from '../../plugin/core/operator.js'
+import { describe, type Status } from '../../plugin/core/status.js'
+import type { Store } from '../../plugin/core/store.js'
+import { openStore } from '../../plugin/stores/open.js'
+import type { Lifetime } from '../support/databases.js'
+import { eventually } from '../support/eventually.js'
+import { type TcpProxy, useProxy } from '../support/proxy.js'
+import { ChaosNode } from './fleet.js'
+import { type Entry, type History, monotonicMs } from './history.js'
+import { PostgresServer } from './postgres.js'
+import { createRegister, openRegister } from './register.js'
+
+/** `server` is a PostgreSQL of the campaign's own, `url` a server of somebody else's. */
+export type Place =
+  | { readonly at: 'server' }
+  | { readonly at: 'file' }
+  | { readonly at: 'url'; readonly url: string }
+
+export interface WorldPlan {
+  readonly place: Place
+  readonly nodes: number
+  readonly ttlMs: number
+  /** Removed with everything in it when the world ends. */
+  readonly folder: string
+  readonly history: History
+  readonly random: () => number
+}
+
+/** A way of one node to its database; undefined where that is a file. */
+type Proxies = readonly (TcpProxy | undefined)[]
+
+export class World {
+  readonly plan: WorldPlan
+  readonly faketime: string | undefined = findFaketime()
+  /** A folder on a small disk of its own, where one can be made. */
+  readonly smallDisk: string | undefined
+  server: PostgresServer | undefined
+  readonly #lifetime: Undo
+  readonly #nodes: (ChaosNode | undefined)[] = []
+  readonly #busy = new Set<number>()
+  readonly #visitors = new Set<ChaosNode>()
+  #proxies: Proxies = []
+  #target = { host: '127.0.0.1', port: 0 }
+  #store: Store | undefined
+  #started = 0
+  #orders = 0
+  #closing = false
+
+  private constructor(plan: WorldPlan, lifetime: Undo) {
+    this.plan = plan
+    this.#lifetime = lifetime
+    this.smallDisk = plan.place.at === 'url' ? undefined : mountSmallDisk(plan, lifetime)
+  }
+
+  static async start(plan: WorldPlan): Promise<World> {
+    const lifetime = new Undo()
+    lifetime.teardown(() => rm(plan.folder, { recursive: true, force: true }))
+    const world = new World(plan, lifetime)
+    try {
+      await world.#begin()
+      return world
+    } catch (error) {
+      await world.end()
+      throw error
+    }
+  }
+
+  async #begin(): Promise<void> {
+    const { place, nodes } = this.plan
+    if (place.at === 'server') {
+      const folder = join(this.smallDisk ?? this.plan.folder, 'server')
+      this.server = await PostgresServer.create({ folder, faketime: this.faketime })
+      this.#lifetime.teardown(() => this.server?.remove())
+    }
+    await this.observe()
+    await createRegister(this.directUrl)
+    await this.#buildWays(nodes)
+    for (let index = 0; index < nodes; index++) this.#spawn(index)
+  }
+
+  /** Past every fault, straight to the database. */
+  get directUrl(): string {
+    const { place } = this.plan
+    if (place.at === 'url') return place.url
+    return this.server?.url ?? `sqlite:${this.path}`
+  }
+
+  /** The file, where it is one. */
+  get path(): string {
+    return join(this.smallDisk ?? this.plan.folder, 'coordination.db')
+  }
+
+  get ttlMs(): number {
+    return this.plan.ttlMs
+  }
+
+  /** Between `from` and `to` ttls, by chance; in milliseconds. */
+  ttls(from: number, to: number): number {
+    return Math.round(this.ttlMs * (from + (to - from) * this.plan.random()))
+  }
+
+  pick<T>(items: readonly T[]): T | undefined {
+    return items[Math.floor(this.plan.random() * items.length)]
+  }
+
+  add(entry: Entry): void {
+    this.plan.history.add(entry)
+  }
+
+  pause(ms: number): Promise<void> {
+    return sleep(ms)
+  }
+
+  get nodes(): ChaosNode[] {
+    return this.#nodes.filter((node) => node !== undefined)
+  }
+
+  /** Disturbs a node that nothing else disturbs at present. Answers 0 when there is none. */
+  async withNode(work: (node: ChaosNode, index: number) => Promise<number>): Promise<number> {
+    const free = this.#nodes.flatMap((node, index) =>
+      node?.alive && node.joined && !this.#busy.has(index) ? [index] : [],
+    )
+    const index = this.pick(free)
+    const node = index === undefined ? undefined : this.#nodes[index]
+    if (index === undefined || node === undefined) return 0
+    this.#busy.add(index)
+    try {
+      return await work(node, index)
+    } finally {
+      this.#busy.delete(index)
+    }
+  }
+
+  /** Disturbs the way of one node. Answers 0 where nothing is connected by it. */
+  withWay(work: (way: TcpProxy) => Promise<number>): Promise<number> {
+    return this.withNode(async (_node, index) => {
+      const way = this.#proxies[index]
+      return way === undefined || way.connections === 0 ? 0 : work(way)
+    })
+  }
+
+  get ways(): TcpProxy[] {
+    return this.#proxies.filter((way) => way !== undefined)
+  }
+
+  /** Another node, for a while: under a name of its own, or under that of one there is. */
+  visitor(name: string): ChaosNode {
+    const node = this.#make(name, 0)
+    this.#visitors.add(node)
+    return node
+  }
+
+  /** Looks at the database from outside; again, when it has become another one. */
+  async observe(): Promise<void> {
+    await this.#store?.close().catch(() => undefined)
+    this.#store = await openStore({
+      database: this.directUrl,
+      namespace: 'default',
+      statementTimeoutMs: 5_000,
+      migrate: true,
+      push: false,
+      log: silentLog,
+    })
+  }
+
+  /** All ways lead to another server from now on. */
+  async moveTo(server: PostgresServer): Promise<void> {
+    this.server = server
+    this.#target.port = server.port
+    for (const way of this.ways) way.cut()
+    await this.observe()
+  }
+
+  get operator(): Operator {
+    return new Operator(this.#observer, () => 0)
+  }
+
+  async status(): Promise<Status> {
+    const settings = { namespace: 'default', identity: { node: 'observer', cluster: 'none' } }
+    return describe(await this.#observer.snapshot(), settings, undefined, 'idle')
+  }
+
+  /** An order under a reason of its own: noted when it was acknowledged. Answers whether it was. */
+  async order(
+    what: string,
+    give: (by: { actor: string; reason: string }) => Promise<string>,
+  ): Promise<boolean> {
+    const reason = `${what} ${++this.#orders}`
+    const outcome = await give({ actor: 'campaign', reason }).catch(() => 'failed')
+    if (!['done', 'revoked', 'transferred', 'released', 'blocked', 'asked'].includes(outcome)) return false
+    this.add({ t: 'ordered', atMs: monotonicMs(), what, reason })
+    return true
+  }
+
+  /** Undoes what faults may have left behind, and waits until everything has found its place. */
+  async settle(limitMs: number): Promise<boolean> {
+    for (const node of this.nodes) node.thaw()
+    for (const way of this.ways) way.cut()
+    for (const node of this.#visitors) await node.kill()
+    this.#visitors.clear()
+    await this.#undoOrders()
+    this.add({ t: 'quiet', atMs: monotonicMs() })
+    let last = 'nothing could be read'
+    const ok = await eventually(
+      async () => {
+        last = whatIsMissing(await this.status(), this.#nodes)
+        return last === ''
+      },
+      { timeoutMs: limitMs, everyMs: 50, until: 'everything has found its place' },
+    ).catch(() => false)
+    this.add({ t: 'settled', atMs: monotonicMs(), ok, detail: last })
+    return ok
+  }
+
+  /** What the database has in the end. */
+  async takeStock(): Promise<void> {
+    const register = openRegister(this.directUrl)
+    if (register !== undefined) {
+      this.add({ t: 'written', rows: await register.rows() })
+      await register.close()
+    }
+    const events = await this.#observer.events({ limit: 1_000_000 })
+    this.add({ t: 'events', reasons: events.flatMap(({ reason }) => reason ?? []) })
+  }
+
+  async end(): Promise<void> {
+    this.#closing = true
+    await Promise.all([...this.nodes, ...this.#visitors].map((node) => node.kill()))
+    await this.#store?.close().catch(() => undefined)
+    await this.#lifetime.undo()
+  }
+
+  get #observer(): Store {
+    if (this.#store === undefined) throw new Error('Nobody looks at the database')
+    return this.#store
+  }
+
+  async #buildWays(nodes: number): Promise<void> {
+    const { place } = this.plan
+    if (place.at === 'file') return
+    const { hostname, port } = new URL(this.directUrl)
+    this.#target = { host: hostname, port: Number(port) }
+    this.#proxies = await Promise.all(
+      Array.from({ length: nodes }, () => useProxy(this.#lifetime, this.#target)),
+    )
+  }
+
+  #urlFor(index: number): string {
+    const way = this.#proxies[index]
+    if (way === undefined) return this.directUrl
+    const url = new URL(this.directUrl)
+    url.hostname = '127.0.0.1'
+    url.port = String(way.port)
+    return url.href
+  }
+
+  #make(name: string, index: number): ChaosNode {
+    const { ttlMs, folder, history } = this.plan
+    const identity = { node: name, cluster: index % 2 === 0 ? 'c1' : 'c2' }
+    const watchdog = index % 3 === 2
+    const node = new ChaosNode(
+      {
+        order: {
+          by: `${name}.${++this.#started}`,
+          history: history.path,
+          options: {
+            database: this.#urlFor(index),
+            namespace: 'default',
+            ttlMs,
+            identity,
+            watchdog,
+            watchProcesses: index % 2 === 0,
+            keepEvents: 1_000_000,
+          },
+          writeEveryMs: 150,
+        },
+        folder,
+        faketime: this.faketime,
+      },
+      history,
+    )
+    // A loop that stands still on a busy machine is ended by the watchdog, as it should be.
+    if (watchdog) node.expectEnd()
+    return node
+  }
+
+  /** As a platform does: what ends is started again. */
+  #spawn(index: number): void {
+    if (this.#closing) return
+    const node = this.#make(`n${index + 1}`, index)
+    this.#nodes[index] = node
+    void node.ended().then(async () => {
+      await sleep(100)
+      this.#spawn(index)
+    })
+  }
+
+  async #undoOrders(): Promise<void> {
+    const by = { actor: 'campaign', reason: 'the faults are over' }
+    const { nodes, workers } = await eventually(() => this.status())
+    for (const { id, state } of nodes) {
+      if (state === 'draining') await eventually(() => this.operator.undrain(id, by))
+    }
+    for (const { key, paused } of workers) {
+      if (paused) await eventually(() => this.operator.resume(key, by))
+    }
+  }
+}
+
+/** Every node is there, and every lease of a worker is where it belongs; else what is not so. */
+function whatIsMissing(status: Status, nodes: readonly (ChaosNode | undefined)[]): string {
+  const names = nodes.flatMap((node) => (node?.alive && node.joined ? [node.name] : [])).sort()
+  if (names.length < nodes.length) return `only ${names.join(' ')} have joined`
+  const active = status.nodes.filter(({ state }) => state === 'active').map(({ name }) => name)
+  if (active.sort().join() !== names.join()) return `${active.join(' ')} are active`
+  const wanted = status.leases.filter(({ worker, target }) => worker !== null && target !== null)
+  const wrong = wanted.filter(({ state }) => state !== 'held').map(({ key, state }) => `${key} is ${state}`)
+  if (wrong.length > 0) return wrong.join(', ')
+  const counts = new Map<string, number>()
+  for (const { worker } of wanted) counts.set(worker ?? '', (counts.get(worker ?? '') ?? 0) + 1)
+  const unmanned = status.workers.filter(({ key, slots }) => (counts.get(key) ?? 0) < slots)
+  return unmanned.map(({ key, slots }) => `${key} has ${counts.get(key) ?? 0} of ${slots}`).join(', ')
+}
+
+/** What was set up is taken down in the opposite order. */
+class Undo implements Lifetime {
+  readonly #work: (() => unknown)[] = []
+
+  teardown(work: () => unknown): void {
+    this.#work.push(work)
+  }
+
+  async undo(): Promise<void> {
+    for (const work of this.#work.splice(0).reverse()) await work()
+  }
+}
+
+/** Debian's library that lies about the time of day. */
+function findFaketime(): string | undefined {
+  return ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr/lib', '/usr/local/lib']
+    .map((folder) => `${folder}/faketime/libfaketime.so.1`)
+    .find((path) => existsSync(path))
+}
+
+/** Only root may. PostgreSQL needs some forty megabytes to begin with, a copy as many again. */
+function mountSmallDisk({ folder, place }: WorldPlan, lifetime: Lifetime): string | undefined {
+  const disk = join(folder, 'disk')
+  mkdirSync(disk, { recursive: true })
+  try {
+    accessSync(disk)
+    const size = place.at === 'server' ? '320m' : '12m'
+    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${size},mode=755`, 'coordination-chaos', disk], {
+      stdio: 'ignore',
+    })
+  } catch {
+    return undefined
+  }
+  lifetime.teardown(() => execFileSync('umount', ['-l', disk], { stdio: 'ignore' }))
+  return disk
+}
+
+/** Whether the file can be written to right now. */
+export function canWrite(path: string, timeoutMs = 0): boolean {
+  const file = new BetterSqlite(path, { timeout: timeoutMs })
+  try {
+    file.exec('begin immediate')
+    return true
+  } catch {
+    return false
+  } finally {
+    file.close()
+  }
+}
