@@ -107,13 +107,14 @@ export function describe(
   const byId = new Map(snapshot.nodes.map((node) => [node.id, node]))
   const workers = new Map(snapshot.workers.map((worker) => [worker.key, worker]))
   const leases = snapshot.leases.map((lease) => describeLease(lease, byId, workers))
+  const standing = candidatesByWorker(snapshot.nodes)
   return {
     nowMs: snapshot.nowMs,
     revision: snapshot.meta.revision,
     namespace: settings.namespace,
     self: { id: self ?? null, name: settings.identity.node, cluster: settings.identity.cluster, state },
     nodes: snapshot.nodes.map((node) => describeNode(node, snapshot.meta.watchers)),
-    workers: snapshot.workers.map((worker) => describeWorker(worker, snapshot.nodes)),
+    workers: snapshot.workers.map((worker) => describeWorker(worker, standing.get(worker.key) ?? [])),
     leases,
     assignments: snapshot.workers.flatMap((worker) => describeAssignment(worker, leases)),
   }
@@ -125,11 +126,22 @@ function describeNode(node: NodeRow, watchers: readonly string[]): NodeStatus {
   return { id, name, cluster, state, workers, labels, version, startedAtMs, heartbeatAtMs, goneAtMs, watcher }
 }
 
-function describeWorker(worker: WorkerRow, nodes: readonly NodeRow[]): WorkerStatus {
+/** Names of the active nodes that stand for each worker. */
+function candidatesByWorker(nodes: readonly NodeRow[]): Map<string, string[]> {
+  const names = new Map<string, string[]>()
+  for (const { state, name, workers } of nodes) {
+    if (state !== 'active') continue
+    for (const key of new Set(workers)) {
+      const known = names.get(key)
+      if (known === undefined) names.set(key, [name])
+      else known.push(name)
+    }
+  }
+  return names
+}
+
+function describeWorker(worker: WorkerRow, candidates: readonly string[]): WorkerStatus {
   const { key, name, kind, scope, cluster, generation, slots, paused } = worker
-  const candidates = nodes
-    .filter((node) => node.state === 'active' && node.workers.includes(key))
-    .map((node) => node.name)
   return { key, name, kind, scope, cluster, generation, slots, paused, candidates }
 }
 

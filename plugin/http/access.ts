@@ -2,8 +2,14 @@
 import type { FastifyRequest } from 'fastify'
 import { isDirectLoopback, isProduction } from './loopback.js'
 
-/** What a request wants to do. `read` alters nothing; each other one is a kind of intervention. */
-export const actions = ['read', 'release', 'drain', 'pause', 'rebalance', 'forget'] as const
+/** What alters something. */
+export const interventions = ['release', 'drain', 'pause', 'rebalance', 'forget'] as const
+
+/**
+ * What a request wants to do. `probe` asks this process for a word about its health, `read` for anything else there is
+ * to know; each other one is an intervention.
+ */
+export const actions = ['read', 'probe', ...interventions] as const
 
 /** See {@link actions}. `release` also stands for stepping down and transferring. */
 export type Action = (typeof actions)[number]
@@ -41,6 +47,8 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** What a route of the coordination interface does; each names it. */
     coordinationAction?: Action
+    /** Anybody may, and nobody is asked: for what tells nothing that a stranger could use. */
+    coordinationOpen?: boolean
   }
 }
 
@@ -55,10 +63,15 @@ export function allowLoopback(): Authorize {
 /**
  * The `config` of a route that does this. Routes without one are refused when they are added.
  *
- * An overloaded application (`@fastify/under-pressure`) turns requests away; not those of who came to help.
+ * An overloaded application (`@fastify/under-pressure`) turns requests away; not those of who came to help, nor of who asks how it is.
  */
 export function does(action: Action): { coordinationAction: Action; pressureHandler?: () => void } {
   return action === 'read'
     ? { coordinationAction: action }
     : { coordinationAction: action, pressureHandler: () => undefined }
+}
+
+/** Whether it alters something. */
+export function alters(action: Action): boolean {
+  return interventions.some((intervention) => intervention === action)
 }

@@ -22,6 +22,9 @@ export function eventRoutes({ coordinator, source }: Dependencies): Route[] {
         const { after, type, subject, limit = usualLimit } = queryOf(request, listEventsSchema)
         const place = after === undefined ? undefined : placeAfter(after)
         const snapshot = await source.current()
+        const narrowed = type !== undefined || subject !== undefined
+        // Asked before the events themselves: whatever comes in between is among them, or after this place.
+        const lookedUntil = narrowed ? await newest() : undefined
         const events = await operator.events({
           limit,
           ...(place === undefined ? {} : { after: place }),
@@ -29,9 +32,10 @@ export function eventRoutes({ coordinator, source }: Dependencies): Route[] {
           ...(subject === undefined ? {} : { subject: keyFrom(subject) }),
         })
         if (place !== undefined) await refuseExpired(place)
-        const latest = place === undefined ? (events[0] ?? (await newest())) : (events.at(-1) ?? place)
-        const next = latest === undefined ? null : eventId(latest)
-        return { ...asOf(snapshot), items: events.map(eventBody), next }
+        const full = place !== undefined && events.length === limit
+        const told = place === undefined ? events[0] : (events.at(-1) ?? place)
+        const next = latestOf(told, full ? undefined : lookedUntil)
+        return { ...asOf(snapshot), items: events.map(eventBody), next: next && eventId(next) }
       },
     },
   ]
@@ -46,11 +50,19 @@ export function eventRoutes({ coordinator, source }: Dependencies): Route[] {
     )
   }
 
-  /** So that whoever looks for something that has not happened yet has a place from which to go on. */
+  /**
+   * So that whoever looks for something that has not happened yet goes on from where everything has been looked at.
+   * A place that stays behind is cleared away one day with what it is a place in.
+   */
   async function newest(): Promise<EventPlace | undefined> {
     const [event] = await operator.events({ limit: 1 })
     return event
   }
+}
+
+function latestOf(a: EventPlace | undefined, b: EventPlace | undefined): EventPlace | null {
+  if (a === undefined || b === undefined) return a ?? b ?? null
+  return isBefore(a, b) ? b : a
 }
 
 const beginning: EventPlace = { revision: 0, position: -1 }

@@ -5,7 +5,7 @@
  * says nothing of itself makes all the world look like this machine, so that rule must open nothing that alters.
  */
 import type { FastifyRequest } from 'fastify'
-import type { Access, Action, Actor, Authorize } from './access.js'
+import { type Access, type Action, type Actor, type Authorize, alters } from './access.js'
 import type { Limits } from './dependencies.js'
 import { cannotBeRebound, hostsOf, isDirectLoopback, isProduction } from './loopback.js'
 import { HttpProblem } from './problems.js'
@@ -39,7 +39,7 @@ export class Guard {
    */
   check = async (request: FastifyRequest): Promise<void> => {
     const action = actionOf(request)
-    const writes = action !== 'read' || !isSafe(request.method)
+    const writes = alters(action) || !isSafe(request.method)
     if (writes) this.#refuseCrossSite(request)
     const actor = await this.#admit(request, action)
     if (actor !== undefined) this.#actors.set(request, actor)
@@ -58,7 +58,8 @@ export class Guard {
 
   async #admit(request: FastifyRequest, action: Action): Promise<Actor | undefined> {
     const { authorize, access } = this.#options
-    if (action === 'read' && access.read === 'public') return this.#refuseRebound(request)
+    if (request.routeOptions.config.coordinationOpen === true) return undefined
+    if (!alters(action) && access.read === 'public') return this.#refuseRebound(request)
     if (authorize === undefined) return admitLoopback(request, action)
     const actor = await this.#ask(request, action)
     if (actor === undefined) throw new HttpProblem('forbidden', 'You may not do this.')
@@ -123,9 +124,9 @@ export class Guard {
   }
 }
 
-/** Only reading, and only where it is safe to guess. */
+/** Nothing that alters, and only where it is safe to guess. */
 function admitLoopback(request: FastifyRequest, action: Action): Actor {
-  if (action !== 'read')
+  if (alters(action))
     throw new HttpProblem(
       'authorization-not-configured',
       'Nobody may do this until the option `authorize` says who may.',

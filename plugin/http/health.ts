@@ -1,13 +1,15 @@
 /**
  * Health, for those who restart processes or send them requests: whether this process is alive, whether it takes part,
  * and whether it leads. Answered from memory alone: an outage of the database must not look like one of the process.
+ *
+ * Who restarts processes has no login. So the two routes that name nothing, and answer with one word, are open.
  */
-import type { FastifyInstance, FastifyReply, RouteOptions } from 'fastify'
+import type { FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
 import { does } from './access.js'
 import type { Dependencies } from './dependencies.js'
 import { keySegment, leaseKeyOf } from './keys.js'
 import { asDocumented } from './openapi.js'
-import { query, reads } from './schemas/common.js'
+import { query, withProblems } from './schemas/common.js'
 
 /** `/health`, `/health/ready` and `/health/leader/{key}`. */
 export function registerHealth(
@@ -20,64 +22,77 @@ export function registerHealth(
     const { state, trusted } = coordinator.health()
     return state === 'running' && trusted
   }
-  scope.route({
-    ...probe(
-      '/health',
-      `${name}Health`,
-      'Whether this process is alive: not closed, and able to answer',
-      'alive',
-    ),
-    handler: async (_request, reply) => answer(reply, isAlive(), 'alive', 'closed'),
-  })
-  scope.route({
-    ...probe('/health/ready', `${name}HealthReady`, 'Whether this process has joined and may act', 'ready'),
-    handler: async (_request, reply) => answer(reply, isReady(), 'ready', 'not-ready'),
-  })
-  scope.route({
-    ...probe(
-      `/health/leader/${keySegment}`,
-      `${name}HealthLeader`,
-      'Whether this process holds a lease',
-      'leader',
-    ),
-    handler: async (request, reply) =>
-      answer(reply, coordinator.isHeld(leaseKeyOf(request)), 'leader', 'not-leader'),
-  })
+  const probes: Probe[] = [
+    {
+      url: '/health',
+      operationId: `${name}Health`,
+      summary: 'Whether this process is alive: not closed, and able to answer',
+      words: ['alive', 'closed'],
+      open: true,
+      holds: isAlive,
+    },
+    {
+      url: '/health/ready',
+      operationId: `${name}HealthReady`,
+      summary: 'Whether this process has joined and may act',
+      words: ['ready', 'not-ready'],
+      open: true,
+      holds: isReady,
+    },
+    {
+      url: `/health/leader/${keySegment}`,
+      operationId: `${name}HealthLeader`,
+      summary: 'Whether this process holds a lease',
+      words: ['leader', 'not-leader'],
+      open: false,
+      holds: (request) => coordinator.isHeld(leaseKeyOf(request)),
+    },
+  ]
+  for (const probe of probes) scope.route(routeOf(probe))
 }
 
-/** An overloaded application still says how it is, and balancers ask often. */
-const undisturbed = { ...does('read'), pressureHandler: () => undefined, rateLimit: false }
+interface Probe {
+  readonly url: string
+  readonly operationId: string
+  readonly summary: string
+  readonly words: readonly [yes: string, no: string]
+  /** Whether anybody may ask. */
+  readonly open: boolean
+  readonly holds: (request: FastifyRequest) => boolean
+}
 
-function probe(
-  url: string,
-  operationId: string,
-  summary: string,
-  good: string,
-): Omit<RouteOptions, 'handler'> {
-  const status = { type: 'object', required: ['status'], properties: { status: { type: 'string' } } }
-  const yes = { description: 'Yes', ...status, examples: [{ status: good }] }
-  const no = {
-    description: 'No',
-    ...status,
-    examples: [{ status: url === '/health' ? 'closed' : `not-${good}` }],
-  }
-  const replies = { ...reads({ 200: yes }), 503: no }
+const closed = ['forbidden', 'authorization-not-configured', 'host-not-allowed'] as const
+
+/** An overloaded application still says how it is, and balancers ask often. */
+function routeOf({ url, operationId, summary, words: [yes, no], open, holds }: Probe): RouteOptions {
+  const problems = ['invalid-request', ...(open ? [] : closed), 'internal-error'] as const
+  const replies = { 200: word('Yes', yes), 503: word('No', no) }
   return {
     method: 'GET',
     url,
-    config: { ...undisturbed, swaggerTransform: asDocumented } as object,
+    config: {
+      ...does('probe'),
+      coordinationOpen: open,
+      rateLimit: false,
+      swaggerTransform: asDocumented,
+    } as object,
     logLevel: 'warn',
     schema: {
       summary,
       tags: ['coordination'],
       operationId,
       querystring: query({}),
-      response: replies,
+      response: withProblems(replies, problems),
     } as object,
+    handler: async (request, reply) => {
+      const good = holds(request)
+      reply.header('cache-control', 'no-store').code(good ? 200 : 503)
+      return reply.send({ status: good ? yes : no })
+    },
   }
 }
 
-async function answer(reply: FastifyReply, holds: boolean, yes: string, no: string): Promise<FastifyReply> {
-  reply.header('cache-control', 'no-store').code(holds ? 200 : 503)
-  return reply.send({ status: holds ? yes : no })
+function word(description: string, status: string): object {
+  const properties = { status: { type: 'string' } }
+  return { description, type: 'object', required: ['status'], properties, examples: [{ status }] }
 }

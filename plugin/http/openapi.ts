@@ -18,7 +18,8 @@ export function asDocumented({ schema = {}, url, openapiObject }: Documented): {
   schema: object
   url: string
 } {
-  const complete = url.includes(keySegment) ? { ...schema, params: keyParameters } : schema
+  const described = withoutEmptyBody(schema)
+  const complete = url.includes(keySegment) ? { ...described, params: keyParameters } : described
   const isNew = /^3\.[1-9]/.test(openapiObject?.openapi ?? '')
   return { schema: isNew ? withNullTypes(complete) : withOneExample(complete), url: documentedUrl(url) }
 }
@@ -34,6 +35,12 @@ const keyParameters = {
     },
   },
 } as const
+
+/** A body in which nothing may stand need not be sent, but a document that names one asks for it. */
+function withoutEmptyBody(schema: object): object {
+  const { body, ...rest }: { body?: { readonly properties?: object } } = schema
+  return Object.keys(body?.properties ?? {}).length === 0 ? rest : schema
+}
 
 /** Before 3.1 a schema has one `example`. */
 function withOneExample<Value>(value: Value): Value

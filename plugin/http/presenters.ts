@@ -61,7 +61,8 @@ function planRevision({ workers, leases }: Snapshot, key: string): number {
   return Math.max(0, ...rows.map(({ revision }) => revision))
 }
 
-function ownership(state: LeaseStatus['state']): 'owned' | 'moving' | 'unowned' {
+/** A lease of an assignment, in the words for shares and partitions. */
+export function ownership(state: LeaseStatus['state']): 'owned' | 'moving' | 'unowned' {
   if (state === 'held') return 'owned'
   return state === 'moving' ? 'moving' : 'unowned'
 }

@@ -5,9 +5,10 @@
 import { Readable } from 'node:stream'
 import ajvCompiler from '@fastify/ajv-compiler'
 import serializerCompiler from '@fastify/fast-json-stringify-compiler'
-import type { FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 import type { Coordinator } from '../core/coordinator.js'
 import { type Access, type Authorize, actions, does } from './access.js'
+import { registerAssets } from './assets.js'
 import { assignmentRoutes } from './assignment-routes.js'
 import { type Dependencies, usualLimits } from './dependencies.js'
 import { eventRoutes } from './event-routes.js'
@@ -49,6 +50,7 @@ export async function routes(scope: FastifyInstance, options: RoutesOptions): Pr
   takeOnlyJson(scope)
   scope.setErrorHandler(answerProblem)
   scope.addHook('onRoute', (route) => complete(route, options.security))
+  scope.addHook('preParsing', forNoCache)
   scope.addHook('preParsing', dependencies.guard.check)
   scope.addHook('preParsing', restoreBody)
   scope.addHook('preValidation', useEmptyBody)
@@ -56,10 +58,11 @@ export async function routes(scope: FastifyInstance, options: RoutesOptions): Pr
   for (const route of routeTable(dependencies)) add(scope, route, options.name)
   registerStream(scope, { ...dependencies, bodies: streamBodies(dependencies) })
   registerHealth(scope, dependencies)
+  await registerAssets(scope)
   await registerMetrics(scope, { ...dependencies, registry: options.registry })
 }
 
-/** Everything there is but streams, health and metrics. */
+/** Everything there is but streams, health, metrics and the dashboard. */
 export function routeTable(dependencies: Dependencies): Route[] {
   return [
     ...statusRoutes(dependencies),
@@ -99,15 +102,11 @@ function complete(route: RouteOptions, security: Security | undefined): void {
     throw new Error(`The route ${route.url} names no action`)
   if (security !== undefined) route.schema = { ...route.schema, ...{ security } }
   route.config = { ...route.config, ...{ swaggerTransform: asDocumented } }
-  route.onSend = [noStore, ...[route.onSend ?? []].flat()]
 }
 
-/** Nothing here is for a cache, unless the route itself says otherwise. */
-async function noStore(
-  _request: FastifyRequest,
-  reply: { hasHeader(name: string): boolean; header(name: string, value: string): unknown },
-): Promise<void> {
-  if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
+/** Nothing here is for a cache, whatever the application says of its own, unless the route itself says otherwise. */
+async function forNoCache(_request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  reply.header('cache-control', 'no-store')
 }
 
 /**
@@ -121,6 +120,8 @@ function useOwnCompilers(scope: FastifyInstance): void {
   scope.setValidatorCompiler((part) => (part.httpPart === 'querystring' ? compileQuery(part) : compile(part)))
   const compileSerializer = serializerCompiler()({}, {})
   scope.setSerializerCompiler((route) => compileSerializer({ ...route, httpStatus: route.httpStatus ?? '' }))
+  // One for all replies would come before the schemas. Null is what there is where nobody has set one.
+  scope.setReplySerializer(null as never)
 }
 
 /** What a form or a plain text says could have been sent by a page of another site without being asked about. */

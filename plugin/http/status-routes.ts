@@ -1,16 +1,18 @@
-/** `GET /status`: everything a page needs to say how things are. */
+/** `GET /status`: how things are; `GET /overview`: the same, as one page can show it. */
 import type { FastifyRequest } from 'fastify'
 import type { Coordinator } from '../core/coordinator.js'
 import type { Status } from '../core/status.js'
 import type { Snapshot } from '../core/store.js'
 import { blockWaitMs } from '../core/timing.js'
-import { actions } from './access.js'
+import { interventions } from './access.js'
 import { attentionTo } from './attention.js'
 import type { Dependencies } from './dependencies.js'
 import { contentTag, sendTagged } from './etag.js'
 import type { Guard } from './guard.js'
+import { overviewOf, problemsShown } from './overview.js'
 import { asOf, assignmentBody, eventBody, leaseBody, nodeBody } from './presenters.js'
-import type { Route } from './route.js'
+import { queryOf, type Route } from './route.js'
+import { overviewSchema } from './schemas/overview.js'
 import { statusSchema } from './schemas/status.js'
 import type { StreamBodies } from './stream.js'
 
@@ -29,6 +31,25 @@ export function statusRoutes({ coordinator, source, guard }: Dependencies): Rout
           ...stateOf(coordinator, status, snapshot),
           capabilities: await capabilitiesOf(request, guard),
           ...firstOf(status, snapshot),
+        }
+        return sendTagged(request, reply, contentTag(body), body)
+      },
+    },
+    {
+      method: 'GET',
+      url: '/overview',
+      action: 'read',
+      id: 'Overview',
+      schema: overviewSchema,
+      handler: async (request, reply) => {
+        const { snapshot, status } = await source.status()
+        const state = stateOf(coordinator, status, snapshot)
+        const body = {
+          ...asOf(snapshot),
+          ...state,
+          ...problemsShown(state.problems),
+          capabilities: await capabilitiesOf(request, guard),
+          ...overviewOf(snapshot, status, state.problems, queryOf(request, overviewSchema)),
         }
         return sendTagged(request, reply, contentTag(body), body)
       },
@@ -106,11 +127,13 @@ function firstOf(status: Status, snapshot: Snapshot) {
   }
 }
 
-/** So that a page need not offer what would be refused. */
+/**
+ * So that a page need not offer what would be refused. `authorize` is asked once about each intervention, about all of
+ * them at once. Its answers are not kept for the next poll: they may hang on anything in a request, and who has lost a
+ * right is not to be shown it any more.
+ */
 async function capabilitiesOf(request: FastifyRequest, guard: Guard) {
-  const allowed = actions.map(async (action) => [
-    action,
-    action === 'read' || (await guard.mightDo(request, action)),
-  ])
-  return { actor: guard.actorOf(request) ?? null, ...Object.fromEntries(await Promise.all(allowed)) }
+  const allowed = interventions.map(async (action) => [action, await guard.mightDo(request, action)])
+  const capabilities = Object.fromEntries(await Promise.all(allowed))
+  return { actor: guard.actorOf(request) ?? null, read: true, ...capabilities }
 }

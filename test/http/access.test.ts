@@ -1,5 +1,6 @@
 /** Who may do what: each rule by which a request is refused. */
 import { request as httpsRequest } from 'node:https'
+import { connect } from 'node:net'
 import Fastify, { type FastifyInstance, type InjectOptions } from 'fastify'
 import t from 'tap'
 import { type Authorize, allowLoopback } from '../../plugin/index.js'
@@ -60,6 +61,25 @@ t.test('without authorize nobody may read in production', async (t) => {
   t.match(reply.json(), { option: 'authorize', detail: /production/, instance: /^req-/ })
 })
 
+t.test('who does not name the server at all is not let in by where it comes from', async (t) => {
+  for (const options of [{}, { access: { read: 'public' } as const }, { authorize: allowLoopback() }]) {
+    const app = await useApp(t, { options })
+    const { port } = new URL(await listening(app))
+    const ask = (headers: string): Promise<string> =>
+      new Promise((resolve, reject) => {
+        const socket = connect(Number(port), '127.0.0.1')
+        let answer = ''
+        socket.on('error', reject).on('data', (part) => {
+          answer += part
+        })
+        socket.on('close', () => resolve(answer.slice('HTTP/1.1 '.length, 'HTTP/1.1 200'.length)))
+        socket.end(`GET /coordination/leases HTTP/1.0\r\n${headers}\r\n`)
+      })
+    t.equal(await ask('host: localhost\r\n'), '200')
+    t.equal(await ask(''), '403')
+  }
+})
+
 t.test('forged forwarding headers open nothing over a real socket, with trustProxy or without', async (t) => {
   for (const trustProxy of [false, true]) {
     const app = await useApp(t, { app: Fastify({ trustProxy }), options: { authorize: allowLoopback() } })
@@ -101,6 +121,7 @@ t.test('authorize is asked with the action of the route, and its no is a 403', a
   const app = await useApp(t, { options: { authorize } })
   const rows: ['GET' | 'POST' | 'PUT' | 'DELETE', path: string, action: string][] = [
     ['GET', '/leases', 'read'],
+    ['GET', '/health/leader/global:x', 'probe'],
     ['POST', '/leases/global:x/release', 'release'],
     ['POST', '/leases/global:x/step-down', 'release'],
     ['POST', '/leases/global:x/transfer', 'release'],
@@ -142,14 +163,31 @@ t.test('an authorize that throws, or answers what is no actor, has said no', asy
 })
 
 t.test('who has been refused cannot tell what exists', async (t) => {
-  const app = await useApp(t, { options: { authorize: () => false }, workers: [] })
+  const app = await useApp(t, { options: { authorize: () => false } })
+  const lease = await app.coordination.acquire('by-hand')
   const there = await app.inject('/coordination/status')
-  const paths = ['/coordination/leases/global:x', '/coordination/nothing', '/coordination/leases/%00']
-  for (const path of paths) {
-    const reply = await app.inject(path)
-    t.equal(reply.statusCode, 403, path)
-    t.strictSame({ ...reply.json(), instance: '' }, { ...there.json(), instance: '' }, path)
+  const refusedAlike = async (request: InjectOptions): Promise<void> => {
+    const reply = await app.inject(request)
+    const what = `${request.method ?? 'GET'} ${request.url}`
+    t.equal(reply.statusCode, 403, what)
+    t.strictSame({ ...reply.json(), instance: '' }, { ...there.json(), instance: '' }, what)
   }
+  const paths = [
+    '/leases/global:by-hand',
+    '/leases/global:x',
+    `/nodes/${app.coordination.nodeId}`,
+    '/nodes/x',
+  ]
+  paths.push('/nothing', '/leases/%00', '/nodes/%00', '/status?x=1', '/nodes?limit=x', '/events?after=0-0')
+  for (const path of paths) await refusedAlike({ url: `/coordination${path}` })
+  for (const key of ['global:by-hand', 'global:x', '%00']) {
+    const url = `/coordination/leases/${key}/release`
+    for (const payload of [{ reason: 'a good one' }, { reason: '' }, { more: 1 }])
+      for (const tag of [`"${lease.token}"`, '"1"', 'x'])
+        await refusedAlike({ method: 'POST', url, payload, headers: { 'if-match': tag } })
+  }
+  t.ok(lease.held)
+  await lease.release()
 })
 
 t.test('authorize sees what hooks that were added after the plugin have found out', async (t) => {
@@ -217,7 +255,10 @@ t.test(
 )
 
 t.test('pages of other sites cannot write', async (t) => {
-  const app = await useApp(t, { options: { authorize: mira, allowedOrigins: ['https://intranet.example'] } })
+  const app = await useApp(t, {
+    app: Fastify({ trustProxy: true }),
+    options: { authorize: mira, allowedOrigins: ['https://intranet.example'] },
+  })
   const rows: [headers: Record<string, string>, status: number][] = [
     [{}, letThrough],
     [{ 'sec-fetch-site': 'same-origin', origin: 'https://anything.example' }, letThrough],
@@ -233,7 +274,9 @@ t.test('pages of other sites cannot write', async (t) => {
     [{ origin: 'http://intranet.example' }, 403],
     [{ origin: 'https://attacker.example' }, 403],
     [{ origin: 'https://attacker.example', authorization: 'Basic bWlyYTp4' }, 403],
-    [{ origin: 'https://attacker.example', 'x-forwarded-host': 'attacker.example' }, 403],
+    [{ origin: 'http://attacker.example', 'x-forwarded-host': 'attacker.example' }, 403],
+    [{ origin: 'http://attacker.example', forwarded: 'host=attacker.example;proto=http' }, 403],
+    [{ origin: 'https://coordination.example:8080', 'x-forwarded-proto': 'https' }, 403],
     [{ origin: 'null' }, 403],
     [{ origin: '' }, 403],
   ]
@@ -292,6 +335,65 @@ t.test('writes of one actor are limited, and those of another go on', async (t) 
   t.equal((await as('noah')).statusCode, letThrough)
   const reading = await app.inject({ url: '/coordination/status', headers: { 'x-user': 'mira' } })
   t.equal(reading.statusCode, 200, 'who may not write at the moment may still look')
+})
+
+t.test('a word about the process is for everybody, and nobody is asked', async (t) => {
+  let asked = 0
+  const authorize: Authorize = () => {
+    asked += 1
+    return false
+  }
+  for (const options of [{}, { authorize }, { access: { read: 'public' } as const }]) {
+    const app = await useApp(t, { options })
+    useEnvironment(t, 'production')
+    for (const [path, status] of [
+      ['/health', 'alive'],
+      ['/health/ready', 'ready'],
+    ]) {
+      for (const [what, request] of strangers) {
+        const reply = await app.inject({ url: `/coordination${path}`, ...request })
+        t.equal(reply.statusCode, 200, `${path} ${what}`)
+        t.strictSame(reply.json(), { status }, 'and no name')
+        t.notOk(Object.keys(reply.headers).some((name) => name.startsWith('access-control')))
+      }
+      const more = await app.inject(`/coordination${path}?verbose=1`)
+      t.equal(more.statusCode, 400, 'nor is there more to ask')
+      const other = await app.inject({ method: 'POST', url: `/coordination${path}` })
+      t.equal(other.statusCode, 'read' in (options.access ?? {}) ? 404 : 403, 'nor to do')
+    }
+  }
+  t.equal(asked, 2, 'but about what is no route')
+})
+
+t.test('who leads is told only to those who may probe, and they need not be allowed to read', async (t) => {
+  const leader = '/coordination/health/leader/global:x'
+  const authorize: Authorize = ({ headers }, action) => action === headers['x-may'] && { id: 'balancer' }
+  const app = await useApp(t, { options: { authorize } })
+  const asked = (url: string, may: string) => statusOf(app, url, { headers: { 'x-may': may } })
+  t.equal(await asked(leader, 'probe'), 503)
+  t.equal(await asked('/coordination/leases', 'probe'), 403)
+  t.equal(await asked(leader, 'read'), 403)
+  const silent = await useApp(t, { options: {} })
+  t.equal(await statusOf(silent, leader), 503, 'without authorize, the machine itself')
+  for (const [what, request] of strangers) t.equal(await statusOf(silent, leader, request), 403, what)
+  const open = await useApp(t, { options: { access: { read: 'public' } } })
+  t.equal(await statusOf(open, leader, { remoteAddress: '10.0.0.7', headers: { host: '10.0.0.1' } }), 503)
+})
+
+t.test('the status asks about each action once, and each other route about its own only', async (t) => {
+  const asked: string[] = []
+  const authorize: Authorize = (_request, action) => {
+    asked.push(action)
+    return { id: 'mira' }
+  }
+  const app = await useApp(t, { options: { authorize } })
+  await app.inject('/coordination/status')
+  t.strictSame(asked.sort(), ['drain', 'forget', 'pause', 'read', 'rebalance', 'release'])
+  for (const path of ['/nodes', '/leases', '/leaders', '/events', '/assignments', '/metrics']) {
+    asked.length = 0
+    await app.inject(`/coordination${path}`)
+    t.strictSame(asked, ['read'], path)
+  }
 })
 
 t.test('the status tells who asks and what they may do', async (t) => {

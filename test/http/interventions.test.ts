@@ -1,4 +1,5 @@
 /** What operators may do, over every database: each with its answers, and what comes of it. */
+import BetterSqlite from 'better-sqlite3'
 import type { FastifyInstance, LightMyRequestResponse } from 'fastify'
 import t, { type Test } from 'tap'
 import { deferred } from '../../plugin/core/loop.js'
@@ -358,6 +359,69 @@ t.test('an assignment is planned afresh; a dry run only tells what would move', 
   }),
 )
 
+t.test('what cannot be written to the audit trail is not done', async (t) => {
+  const { url, path } = await useSqlite(t)
+  const app = await useApp(t, { url, workers: threeWorkers })
+  const gone = await useApp(t, { url, node: 'n2' })
+  const goneId = gone.coordination.nodeId
+  await gone.close()
+  await eventually(async () => {
+    const { leases } = await app.coordination.status()
+    return leases.length === 14 && leases.every(({ state }) => state === 'held')
+  })
+  const { token } = (await app.inject('/coordination/leases/c1:indexing')).json()
+  const plan = await app.inject('/coordination/assignments/global:consumer')
+  const tags: Record<string, string> = { release: `"${token}"`, rebalance: String(plan.headers.etag) }
+  const before = await contentsOf(app)
+
+  const file = new BetterSqlite(path)
+  t.teardown(() => file.close())
+  file.exec(`create trigger full before insert on coordination_events begin select raise(abort, 'full'); end`)
+  const rows: [method: 'PUT' | 'POST' | 'DELETE', path: string, what?: string][] = [
+    ['POST', '/leases/c1:indexing/release', 'release'],
+    ['PUT', `/nodes/${app.coordination.nodeId}/drain`],
+    ['PUT', '/workers/c1:indexing/pause'],
+    ['DELETE', `/nodes/${goneId}`],
+  ]
+  for (const [method, at, what = ''] of rows) {
+    const tag = tags[what]
+    const headers = tag === undefined ? {} : { 'if-match': tag }
+    const payload = method === 'DELETE' ? {} : { reason }
+    const reply = await app.inject({ method, url: `/coordination${at}`, headers, payload })
+    t.equal(reply.statusCode, 503, at)
+    t.strictSame(await contentsOf(app), before, at)
+  }
+  file.exec('drop trigger full')
+  const [method, at] = ['PUT', '/coordination/workers/c1:indexing/pause'] as const
+  t.equal((await app.inject({ method, url: at, payload: { reason } })).statusCode, 202)
+})
+
+t.test('whoever a request says it is from, the actor is the one whom authorize has named', async (t) => {
+  const app = await useApp(t, { workers: threeWorkers })
+  await eventually(() => app.coordination.isHeld('indexing'))
+  const names = ['actor', 'x-actor', 'from', 'user', 'x-user', 'x-remote-user', 'x-forwarded-user']
+  const headers = {
+    ...Object.fromEntries(names.map((name) => [name, 'noah'])),
+    authorization: `Basic ${Buffer.from('noah:x').toString('base64')}`,
+    cookie: 'actor=noah; user=noah',
+  }
+  const at = '/coordination/workers/c1:indexing/pause'
+  t.equal((await app.inject({ method: 'PUT', url: at, payload: { reason }, headers })).statusCode, 202)
+  t.equal((await app.inject({ method: 'DELETE', url: at, headers })).statusCode, 204)
+  for (const url of [`${at}?actor=noah`, `${at}?by=noah`])
+    t.equal((await app.inject({ method: 'PUT', url, payload: { reason }, headers })).statusCode, 400)
+  const { items } = (
+    await app.inject('/coordination/events?type=worker.paused,worker.resumed&subject=c1:indexing')
+  ).json()
+  t.strictSame(
+    items.map(({ type, actor }: { type: string; actor: string }) => [type, actor]),
+    [
+      ['worker.resumed', 'mira'],
+      ['worker.paused', 'mira'],
+    ],
+  )
+})
+
 t.test('a body that is not as described changes nothing', async (t) => {
   const { url } = await useSqlite(t)
   const app = await useApp(t, { url, workers: threeWorkers })
@@ -425,6 +489,23 @@ t.test('a body that is not as described changes nothing', async (t) => {
     t.equal(reply.headers['content-type'], 'application/problem+json; charset=utf-8', what)
     t.match(reply.json(), { status, detail: error }, what)
   }
+  const withoutNeed: [method: 'POST' | 'DELETE', path: string][] = [
+    ['POST', '/leases/c1:indexing/step-down'],
+    ['DELETE', '/workers/c1:indexing/pause'],
+    ['DELETE', `/nodes/${app.coordination.nodeId}/drain`],
+    ['DELETE', `/nodes/${app.coordination.nodeId}`],
+  ]
+  for (const [method, path] of withoutNeed) {
+    const headers = { 'if-match': `"${token}"` }
+    const reply = await app.inject({
+      method,
+      url: `/coordination${path}`,
+      headers,
+      payload: { actor: 'noah' },
+    })
+    t.equal(reply.statusCode, 400, path)
+    t.match(reply.json(), { detail: /there is nothing called "actor"/ }, path)
+  }
   t.ok(app.coordination.isHeld('indexing'))
   t.equal(await revisionOf(app), revision)
 })
@@ -484,6 +565,13 @@ function post(
 
 function methodBody(method: 'PUT' | 'DELETE'): { payload?: object } {
   return method === 'PUT' ? { payload: { reason } } : {}
+}
+
+/** Apart from the time, which goes on, and heartbeats. */
+async function contentsOf(app: FastifyInstance): Promise<object> {
+  const { meta, nodes, workers, leases } = await app.coordination.operator.snapshot()
+  const standing = nodes.map(({ id, state, newsRevision }) => ({ id, state, newsRevision }))
+  return { meta, nodes: standing, workers, leases }
 }
 
 async function revisionOf(app: FastifyInstance): Promise<number> {

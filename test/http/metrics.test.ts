@@ -11,7 +11,8 @@ import { StoreError } from '../../plugin/core/errors.js'
 import { resolveTiming } from '../../plugin/core/timing.js'
 import type { WorkerDefinition } from '../../plugin/core/worker.js'
 import type { Dependencies } from '../../plugin/http/dependencies.js'
-import { type MetricsRegistry, metricTable, registerMetrics } from '../../plugin/http/metrics.js'
+import { metricTable } from '../../plugin/http/metric-table.js'
+import { type MetricsRegistry, registerMetrics } from '../../plugin/http/metrics.js'
 import workerCoordination from '../../plugin/index.js'
 import { type Database, eachDatabase, useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
@@ -126,6 +127,17 @@ t.test('a worker that nobody runs is leaderless for as long, and not when it is 
   await operator.pause('global/stubborn', by)
   await eventually(async () => (await leaderless()) === 0)
   t.pass('it is meant to be so')
+})
+
+t.test('statements are counted, and those of a page are on it', async (t) => {
+  const room = await useMetrics(t, await useSqlite(t))
+  const sent = async (): Promise<number> => (await scrape(room)).values.coordination_statements_total ?? 0
+  const first = await sent()
+  t.ok(first > 10, 'joining alone takes some')
+  await room.coordinator.operator.snapshot()
+  t.ok((await sent()) > first)
+  const { statements } = room.coordinator.health()
+  t.ok((await sent()) >= statements)
 })
 
 t.test('terms and passes are counted as they end', async (t) => {

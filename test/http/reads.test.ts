@@ -1,6 +1,8 @@
 /** What can be read, over every database: status, lists, single things, tags, pages. */
 import type { FastifyInstance } from 'fastify'
 import t from 'tap'
+import { silentLog } from '../../plugin/core/log.js'
+import { openStore } from '../../plugin/stores/open.js'
 import { eachDatabase } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import { threeWorkers, untilAborted, useApp } from './application.js'
@@ -149,6 +151,49 @@ t.test('everything can be read', (t) =>
   }),
 )
 
+t.test('who waits for one kind of event goes on from the newest place looked at', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const app = await useApp(t, { url })
+    const { operator } = app.coordination
+    const take = async (name: string): Promise<void> => {
+      const lease = await app.coordination.acquire(name)
+      await lease.release()
+      await eventually(async () => {
+        const [event] = await operator.events({ limit: 1, subject: `global/${name}` })
+        return event?.type === 'lease.released'
+      })
+    }
+    await take('one')
+    const filter = 'type=lease.revoked,lease.lost&subject=global:two'
+    const first = await read(app, `/events?${filter}`)
+    t.strictSame(first.items, [])
+    t.equal(first.next, (await read(app, '/events?limit=1')).next)
+
+    await take('one')
+    const nothing = await read(app, `/events?${filter}&after=${first.next}`)
+    t.strictSame(nothing.items, [])
+    const newest = await read(app, '/events?limit=1')
+    t.equal(nothing.next, newest.items[0].id, 'though nothing has matched')
+
+    const options = { namespace: 'default', statementTimeoutMs: 5_000, migrate: false, push: false }
+    const store = await openStore({ database: url, ...options, log: silentLog })
+    await store.prune({ eventsForMs: 1e9, events: 1, goneNodesForMs: 1e9 })
+    await store.close()
+    const stale = await app.inject(`/coordination/events?${filter}&after=${first.next}`)
+    t.equal(stale.statusCode, 410, 'what was looked at is cleared away')
+    const later = await read(app, `/events?${filter}&after=${nothing.next}`)
+    t.equal(later.next, nothing.next, 'who has gone on is not told to begin again')
+
+    await take('two')
+    const released = 'type=lease.acquired,lease.released&subject=global:two'
+    const page = await read(app, `/events?${released}&limit=1&after=${later.next}`)
+    t.match(page.items, [{ type: 'lease.acquired' }])
+    t.equal(page.next, page.items[0].id, 'a full page ends where it ends')
+    const rest = await read(app, `/events?${released}&limit=1&after=${page.next}`)
+    t.match(rest.items, [{ type: 'lease.released' }])
+  }),
+)
+
 t.test('who has it already is answered 304, until something changes', async (t) => {
   const app = await useApp(t, { workers: threeWorkers })
   await allHeld(app)
@@ -259,6 +304,7 @@ t.test('what is not as described is refused, and the answer says what it is', as
     ['/nodes?limit=501', /querystring\/limit: must be <= 500/],
     ['/nodes?limit=ten', /querystring\/limit: must be integer/],
     ['/nodes?limit=1&limit=2', /querystring\/limit: must be integer/],
+    [`/nodes?cluster=${'x'.repeat(101)}`, /querystring\/cluster: must match pattern/],
     ['/nodes?cluster=a%20b', /querystring\/cluster: must match pattern/],
     ['/nodes?q=%00', /querystring\/q: must match pattern/],
     ['/nodes?__proto__=1', /there is nothing called "__proto__"/],
@@ -282,6 +328,28 @@ t.test('what is not as described is refused, and the answer says what it is', as
     t.equal(reply.statusCode, 400, path)
     t.equal(reply.headers['content-type'], 'application/problem+json; charset=utf-8', path)
     t.match(reply.json(), { type: /invalid-request$/, status: 400, detail: error, instance: /^req-/ }, path)
+  }
+})
+
+t.test('what no schema names is not sent, wherever it comes from', async (t) => {
+  const app = await useApp(t, { workers: threeWorkers })
+  await allHeld(app)
+  const { operator, nodeId } = app.coordination
+  const [snapshot, events] = [operator.snapshot.bind(operator), operator.events.bind(operator)]
+  const more = <Row extends object>(row: Row): Row => ({ ...row, secret: 'hunter2' })
+  operator.snapshot = async () => {
+    const { meta, nodes, workers, leases, ...rest } = await snapshot()
+    const rows = { nodes: nodes.map(more), workers: workers.map(more), leases: leases.map(more) }
+    return more({ ...rest, meta: more(meta), ...rows })
+  }
+  operator.events = async (query) => (await events(query)).map(more)
+  const paths = ['/status', '/nodes', `/nodes/${nodeId}`, '/workers', '/workers/global:data', '/leases']
+  paths.push('/leases/c1:indexing', '/leases/c1:indexing/history', '/leases/c1:indexing/explain')
+  paths.push('/leaders', '/assignments', '/assignments/global:data', '/events')
+  for (const path of paths) {
+    const reply = await app.inject(`/coordination${path}`)
+    t.equal(reply.statusCode, 200, path)
+    t.notMatch(reply.body, /secret|hunter2/, path)
   }
 })
 

@@ -1,14 +1,13 @@
-/** The routes as a whole: that each is guarded and described, and that they keep to themselves. */
+/** The routes as a whole: that each is guarded, and that they keep to themselves. */
 import { createServer, request } from 'node:http'
-import swagger from '@fastify/swagger'
-import Fastify, { type FastifyInstance, type RouteOptions } from 'fastify'
+import Fastify, { type RouteOptions } from 'fastify'
 import t from 'tap'
-import { actions } from '../../plugin/http/access.js'
+import { actions, alters } from '../../plugin/http/access.js'
 import { routes } from '../../plugin/http/routes.js'
 import workerCoordination from '../../plugin/index.js'
 import { useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
-import { listening, mira, over, threeWorkers, useApp } from './application.js'
+import { listening, over, threeWorkers, useApp } from './application.js'
 
 t.test('every route names what it does, and none that alters something calls it reading', async (t) => {
   const all = await routesOf(t)
@@ -16,7 +15,12 @@ t.test('every route names what it does, and none that alters something calls it 
   for (const { method, url, config } of all) {
     const action = config?.coordinationAction
     t.ok(action !== undefined && actions.includes(action), `${method} ${url}`)
-    t.equal(action === 'read', ['GET', 'HEAD'].includes(String(method)), `${method} ${url}: ${action}`)
+    t.equal(
+      action !== undefined && alters(action),
+      !['GET', 'HEAD'].includes(String(method)),
+      `${method} ${url}: ${action}`,
+    )
+    t.equal(action === 'probe', url.includes('/health'), `${method} ${url}: ${action}`)
   }
 })
 
@@ -31,76 +35,19 @@ t.test('a route that does not is refused when it is added', async (t) => {
   await t.rejects(async () => other.ready(), { message: 'The route /more names no action' })
 })
 
-t.test('every route answers a stranger 403, and says nothing else', async (t) => {
-  const all = await routesOf(t)
-  const app = await useApp(t, { options: { authorize: () => false } })
-  for (const { method, url } of all) {
-    const path = url.replace(/:key.*?(?=\/|$)(\(.*?\))*/, 'c1:x').replace(':id', 'x')
-    const reply = await app.inject({ method: method as 'GET', url: path })
-    t.equal(reply.statusCode, 403, `${method} ${path}`)
-  }
-})
-
-t.test('every reply of every route is described, and so is each way to fail', async (t) => {
-  for (const { method, url, schema } of await routesOf(t)) {
-    if (url.endsWith('/stream') || url.includes('/health') || url.endsWith('/metrics')) continue
-    const responses = Object.keys((schema?.response ?? {}) as object)
-    const writes = !['GET', 'HEAD'].includes(String(method))
-    for (const status of ['400', '403', '500', '503', ...(writes ? ['413', '415', '429'] : [])])
-      t.ok(responses.includes(status), `${method} ${url}: ${status}`)
-    t.ok(
-      responses.some((status) => /^2/.test(status)),
-      `${method} ${url}`,
-    )
-  }
-})
-
-t.test("@fastify/swagger shows all of it in the application's document", async (t) => {
-  for (const version of ['3.0.3', '3.1.0']) {
-    const openapi = { openapi: version, info: { title: 'An application', version: '1.0.0' } }
-    const transform = (): never => {
-      throw new Error('Only schemas of another language')
+t.test(
+  'every route answers a stranger 403, but for the two that say a word about their process',
+  async (t) => {
+    const all = await routesOf(t)
+    const open = ['/coordination/health', '/coordination/health/ready']
+    const app = await useApp(t, { options: { authorize: () => false } })
+    for (const { method, url } of all) {
+      const path = url.replace(/:key.*?(?=\/|$)(\(.*?\))*/, 'c1:x').replace(':id', 'x')
+      const reply = await app.inject({ method: method as 'GET', url: path })
+      t.equal(reply.statusCode, open.includes(path) ? 200 : 403, `${method} ${path}`)
     }
-    const app = await useApp(t, { before: (app) => app.register(swagger, { openapi, transform }) })
-    const document = JSON.parse(JSON.stringify(app.swagger()))
-    const operations = Object.entries<Record<string, Operation>>(document.paths).flatMap(([path, methods]) =>
-      Object.values(methods).map((operation) => ({ path, ...operation })),
-    )
-    t.ok(operations.length > 20)
-    t.ok(document.paths['/coordination/leases/{key}/release'].post)
-    for (const { path, operationId, tags, summary, security } of operations) {
-      t.match(operationId, /^coordination[A-Z]/, path)
-      t.strictSame(tags, ['coordination'], path)
-      t.ok(summary, path)
-      t.equal(security, undefined, path)
-      for (const [, parameter] of path.matchAll(/\{(\w+)\}/g))
-        t.ok(['key', 'id'].includes(parameter ?? ''), path)
-    }
-    t.equal(new Set(operations.map(({ operationId }) => operationId)).size, operations.length)
-    const release = document.paths['/coordination/leases/{key}/release'].post
-    t.ok(release.responses['412'].content['application/problem+json'])
-    const { schema } = release.responses['200'].content['application/json']
-    const { previousHolder } = schema.properties
-    t.strictSame(
-      [previousHolder.type, previousHolder.nullable],
-      version === '3.1.0' ? [['object', 'null'], undefined] : ['object', true],
-    )
-  }
-})
-
-t.test('a security scheme is named in the document only when it is asked for', async (t) => {
-  const openapi = {
-    info: { title: 'An application', version: '1.0.0' },
-    components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } as const } },
-  }
-  const app = await useApp(t, {
-    before: (app) => app.register(swagger, { openapi }),
-    options: { authorize: mira, security: [{ bearer: [] }] },
-  })
-  const document = JSON.parse(JSON.stringify(app.swagger()))
-  for (const methods of Object.values<Record<string, Operation>>(document.paths))
-    for (const { security } of Object.values(methods)) t.strictSame(security, [{ bearer: [] }])
-})
+  },
+)
 
 t.test(
   "an application's own compilers, parsers, hooks and error handler are its own, and ours are ours",
@@ -151,20 +98,6 @@ t.test('a failure of ours is a 500 whose cause is in the log only', async (t) =>
   t.match(reply.json(), { type: /internal-error$/, instance: /^req-/ })
   t.notMatch(reply.body, 'secret')
   t.match(lines.join(''), 'a secret')
-})
-
-t.test('an overloaded application still lets those in who came to help', async (t) => {
-  const overloaded = async (app: FastifyInstance): Promise<void> => {
-    app.addHook('onRequest', async (request, reply) => {
-      const { pressureHandler: handler } = request.routeOptions.config as { pressureHandler?: () => unknown }
-      if (handler === undefined) return reply.code(503).send()
-      return handler() as undefined
-    })
-  }
-  const app = await useApp(t, { before: overloaded })
-  t.equal((await app.inject('/coordination/leases')).statusCode, 503)
-  const url = '/coordination/workers/global:x/pause'
-  t.equal((await app.inject({ method: 'PUT', url, payload: { reason: 'test' } })).statusCode, 404)
 })
 
 t.test('what the application and its plugins refuse keeps its status', async (t) => {
@@ -269,13 +202,6 @@ t.test('mounted in a server that has read the body already, nothing waits for it
   t.equal((await put({ reason: 'ab' })).status, 400)
   t.equal((await put({ reason: 'x'.repeat(5_000) })).status, 413)
 })
-
-interface Operation {
-  readonly operationId: string
-  readonly tags: string[]
-  readonly summary: string
-  readonly security?: unknown
-}
 
 /** As Fastify was told of them. */
 async function routesOf(t: Parameters<typeof useApp>[0]): Promise<RouteOptions[]> {

@@ -229,7 +229,7 @@ t.test('nobody watches for long who may not any more', async (t) => {
 })
 
 t.test('a reader that is too slow is disconnected, and keeps nobody else from anything', async (t) => {
-  const room = await useStream(t, await useSqlite(t), { everyMs: 20, stuckMs: 1e9 })
+  const room = await useStream(t, await useSqlite(t), { everyMs: 20, stuckMs: 1e9, lifeMs: 1e9 })
   const slow = await watch(t, room.origin, { user: 'slow', pause: true })
   const quick = await watch(t, room.origin, { user: 'quick' })
   t.equal(slow.status, 200)
@@ -245,7 +245,7 @@ t.test('a reader that is too slow is disconnected, and keeps nobody else from an
 })
 
 t.test('a reader that takes nothing for a while is disconnected, however little there was', async (t) => {
-  const pace = { everyMs: 20, stuckMs: 300, unreadBytes: 1e9 }
+  const pace = { everyMs: 20, stuckMs: 300, unreadBytes: 1e9, lifeMs: 1e9 }
   const room = await useStream(t, await useSqlite(t), pace)
   const slow = await watch(t, room.origin, { pause: true })
   t.equal(slow.status, 200)

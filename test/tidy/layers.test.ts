@@ -37,6 +37,11 @@ const rooms: readonly Room[] = [
     may: ['plugin/core/', 'croner'],
   },
   {
+    name: 'the thread beside the engine, and who starts it',
+    holds: isWatchdog,
+    may: ['plugin/core/', 'node:os', 'node:fs', 'node:worker_threads'],
+  },
+  {
     name: 'the engine',
     holds: (file) => file.startsWith('plugin/core/'),
     may: ['plugin/core/', 'node:events'],
@@ -150,7 +155,8 @@ t.test('the engine takes time, chance and surroundings from its door alone', asy
   const ambient =
     /\b(Date\.now|new Date\b(?!\([^)])|Math\.random|setTimeout|setInterval|setImmediate|performance\.\w|process\.\w|console\.\w)/
   for (const file of sources('plugin/core')) {
-    if (['clock.ts', 'identity.ts', 'machine.ts'].includes(relative('plugin/core', file))) continue
+    const isDoor = ['clock.ts', 'identity.ts', 'machine.ts'].includes(relative('plugin/core', file))
+    if (isDoor || isWatchdog(file)) continue
     t.strictSame(
       linesOf(file).filter((line) => ambient.test(withoutComments(line))),
       [],
@@ -162,7 +168,8 @@ t.test('the engine takes time, chance and surroundings from its door alone', asy
 t.test('nothing of ours ends a process, catches its signals or prints', async (t) => {
   const harmless = 'process.kill(pid, 0)'
   const intrusion = /\b(process\.(exit|abort|kill|on|once|stdout|stderr)|console\.)/
-  const ours = sources('plugin').filter((file) => !file.startsWith('plugin/cli/'))
+  // The command line is a program of its own; the watchdog is asked for in so many words.
+  const ours = sources('plugin').filter((file) => !file.startsWith('plugin/cli/') && !isWatchdog(file))
   for (const file of ours) {
     t.strictSame(
       linesOf(file).filter((line) => intrusion.test(withoutComments(line).replace(harmless, ''))),
@@ -216,6 +223,10 @@ interface Import {
   /** The name of a package, or a path from the root of the project. */
   readonly target: string
   readonly typeOnly: boolean
+}
+
+function isWatchdog(file: string): boolean {
+  return /^plugin\/core\/watchdog(-thread)?\.ts$/.test(file)
 }
 
 function topLevel(...names: readonly string[]): string[] {

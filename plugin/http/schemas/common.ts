@@ -141,6 +141,8 @@ export function reads(replies: object, ...further: ProblemName[]): object {
   return withProblems(replies, [
     'invalid-request',
     'forbidden',
+    'authorization-not-configured',
+    'host-not-allowed',
     ...further,
     'internal-error',
     'store-unavailable',
@@ -150,10 +152,19 @@ export function reads(replies: object, ...further: ProblemName[]): object {
 /** As {@link reads}, for a route that alters something. */
 export function writes(replies: object, ...further: ProblemName[]): object {
   const usual = ['too-large', 'unsupported-media-type', 'too-many-requests'] as const
-  return reads(replies, ...further, ...usual)
+  return withProblems(replies, [
+    'invalid-request',
+    'forbidden',
+    'authorization-not-configured',
+    'cross-site',
+    ...further,
+    ...usual,
+    'internal-error',
+    'store-unavailable',
+  ])
 }
 
-const problem = {
+export const problem = {
   type: 'object',
   required: ['type', 'title', 'status', 'detail', 'instance'],
   properties: {
@@ -176,12 +187,20 @@ const problem = {
 
 /** The reply for each of these problems, by status. */
 export function withProblems(replies: object, names: readonly ProblemName[]): object {
-  const failures = names.map((name) => [problems[name].status, problemReply(name)])
+  const statuses = new Set(names.map((name) => problems[name].status))
+  const failures = [...statuses].map((status) => [
+    status,
+    problemReply(names.filter((name) => problems[name].status === status)),
+  ])
   return { ...replies, ...Object.fromEntries(failures) }
 }
 
-function problemReply(name: ProblemName): object {
-  const { status, title } = problems[name]
-  const example = { type: typeOf(name), title, status, detail: `${title}.`, instance: 'req-1' }
-  return { description: title, content: { [problemType]: { schema: { ...problem, examples: [example] } } } }
+/** Of one status. */
+function problemReply(names: readonly ProblemName[]): object {
+  const description = names.map((name) => problems[name].title).join('; or: ')
+  const examples = names.map((name) => {
+    const { status, title } = problems[name]
+    return { type: typeOf(name), title, status, detail: `${title}.`, instance: 'req-1' }
+  })
+  return { description, content: { [problemType]: { schema: { ...problem, examples } } } }
 }

@@ -2,7 +2,7 @@ import { asOf, key, number, pageQuery, query, reads, text, time } from './common
 
 const eventId = { type: 'string', pattern: '^[0-9]{1,15}-[0-9]{1,9}$' } as const
 
-const event = {
+export const event = {
   type: 'object',
   required: ['id', 'at', 'type', 'subject'],
   properties: {

@@ -111,7 +111,7 @@ export const leadersSchema = {
   }),
 } as const
 
-const term = {
+export const term = {
   type: 'object',
   required: ['holder', 'token', 'from', 'to', 'ended'],
   properties: {
@@ -165,7 +165,7 @@ export const historySchema = {
 const nullableTime = { ...time, nullable: true } as const
 const nullableNumber = { ...number, nullable: true } as const
 
-const explanation = {
+export const explanation = {
   required: ['key', 'reasons', 'candidateCount', 'candidates'],
   properties: {
     key: text,
@@ -320,7 +320,7 @@ export const stepDownSchema = {
   summary: 'Ask the holder to end its term; another one follows when its pass has ended',
   headers,
   querystring: query({}),
-  body: optionalBody({ reason, cooldownMs }),
+  body: { ...optionalBody({ reason, cooldownMs }), examples: [{ reason: 'before the upgrade' }] },
   response: writes(transferReply, ...transferProblems),
 } as const
 

@@ -1,4 +1,4 @@
-import { actions } from '../access.js'
+import { interventions } from '../access.js'
 import { severities } from '../attention.js'
 import { assignment, assignmentExample } from './assignments.js'
 import { flag, notModified, number, one, query, reads, text } from './common.js'
@@ -25,7 +25,8 @@ const counted = (names: readonly string[]): object => ({
   properties: Object.fromEntries(names.map((each) => [each, number])),
 })
 
-const properties = {
+/** What `/overview` has in common with it. */
+export const statusProperties = {
   namespace: text,
   self: {
     type: 'object',
@@ -63,7 +64,7 @@ const properties = {
   capabilities: {
     type: 'object',
     description: 'Who asks, and what they may do',
-    required: ['actor', ...actions],
+    required: ['actor', 'read', ...interventions],
     properties: {
       actor: {
         type: 'object',
@@ -71,16 +72,21 @@ const properties = {
         required: ['id'],
         properties: { id: text, display: text },
       },
-      ...Object.fromEntries(actions.map((action) => [action, flag])),
+      read: flag,
+      ...Object.fromEntries(interventions.map((action) => [action, flag])),
     },
   },
   timing: { type: 'object', required: Object.keys(durations), properties: durations },
+} as const
+
+const properties = {
+  ...statusProperties,
   nodes: { type: 'array', items: nodeItem, description: 'The first hundred, gone ones last' },
   leases: { type: 'array', items: leaseItem, description: 'The first hundred by key' },
   assignments: { type: 'array', items: assignment, description: 'The first hundred by key of the worker' },
 } as const
 
-const example = {
+export const statusExample = {
   namespace: 'default',
   self: { id: '4d2c1c3e-0c5e-4ab2-9a1e-6a5f8f0d4f11', name: 'node-1', cluster: 'eu-1', state: 'running' },
   counts: {
@@ -98,7 +104,8 @@ const example = {
   ],
   capabilities: {
     actor: { id: 'mira', display: 'Mira' },
-    ...Object.fromEntries(actions.map((action) => [action, true])),
+    read: true,
+    ...Object.fromEntries(interventions.map((action) => [action, true])),
   },
   timing: {
     ttlMs: 15_000,
@@ -110,6 +117,10 @@ const example = {
     longestTtlMs: 15_000,
     blockWaitMs: 19_650,
   },
+}
+
+const example = {
+  ...statusExample,
   nodes: [nodeExample],
   leases: [leaseExample],
   assignments: [assignmentExample],

@@ -16,7 +16,7 @@ import {
   writes,
 } from './common.js'
 
-const workerItem = {
+export const workerItem = {
   type: 'object',
   required: ['key', 'name', 'kind', 'scope', 'generation', 'slots', 'paused', 'candidates'],
   properties: {

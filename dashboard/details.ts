@@ -1,0 +1,572 @@
+/** One thing in full beside the page, and what may be done about it. */
+import { ApiError, read, write } from './api.js'
+import { type Child, h, icon } from './dom.js'
+import {
+  type Assignment,
+  ago,
+  type CoordinationNode,
+  counted,
+  dateOf,
+  grouped,
+  keyInPath,
+  type Lease,
+  markOfLease,
+  markOfNode,
+  type NodeRef,
+  type Overview,
+  span,
+  timeOf,
+} from './model.js'
+import {
+  type Acts,
+  badge,
+  button,
+  type Fact,
+  facts,
+  leaseLink,
+  may,
+  nodeLink,
+  type Order,
+  type Panel,
+  type Place,
+  type State,
+  when,
+} from './parts.js'
+
+interface Explanation {
+  readonly now: string
+  readonly reasons: readonly { readonly code: string; readonly sentence: string }[]
+  readonly holder: { readonly node: NodeRef; readonly heartbeatAgoMs: number } | null
+  readonly paused: boolean
+  readonly block: { readonly node: NodeRef; readonly until: string | null } | null
+  readonly candidateCount: number
+  readonly candidates: readonly { readonly node: NodeRef; readonly obstacles: readonly string[] }[]
+}
+
+interface History {
+  readonly items: readonly {
+    readonly holder: NodeRef | null
+    readonly holderId: string | null
+    readonly token: number
+    readonly from: string | null
+    readonly to: string | null
+    readonly ended: {
+      readonly how: string
+      readonly reason: string | null
+      readonly actor: string | null
+    } | null
+  }[]
+}
+
+interface LeaseList {
+  readonly items: readonly Lease[]
+  readonly total: number
+}
+
+/** Reads what a panel shows. */
+export async function readPanel({ kind, id }: Place, slots: number): Promise<Panel> {
+  const of = `${kind} ${id}`
+  const key = keyInPath(id)
+  const query = encodeURIComponent(id)
+  const paths: Readonly<Record<string, string>> = {
+    lease: {
+      lease: `leases/${key}`,
+      why: `leases/${key}/explain`,
+      history: `leases/${key}/history?limit=60`,
+    },
+    node: {
+      about: `overview?q=${query}&nodes=1&leases=1&assignments=1`,
+      holds: `leases?holder=${query}&limit=${slots}`,
+    },
+    assignment: {
+      worker: `workers/${key}`,
+      about: `overview?q=${query}&nodes=1&leases=1&assignments=100`,
+      slots: `leases?worker=${key}&limit=${slots}`,
+    },
+  }[kind]
+  try {
+    const bodies = Object.entries(paths).map(async ([name, path]) => [name, (await read(path)).body] as const)
+    return { of, bodies: Object.fromEntries(await Promise.all(bodies)) }
+  } catch (error) {
+    if (error instanceof ApiError && error.failure === 'refused')
+      return { of, bodies: {}, missing: error.message }
+    throw error
+  }
+}
+
+export function panelView(state: State, acts: Acts, close: () => void): Child[] {
+  const { place, panel } = state
+  if (place === undefined) return []
+  const known = panel?.of === `${place.kind} ${place.id}` ? panel : undefined
+  const views = { lease: leasePanel, node: nodePanel, assignment: assignmentPanel }
+  return [
+    h(
+      'header',
+      h('h2', { tabindex: -1 }, titleOf(state, place)),
+      button(icon('close'), close, { 'aria-label': 'Close', class: 'icon' }),
+    ),
+    h(
+      'div',
+      { class: 'inside', key: `${place.kind} ${place.id}` },
+      ...(known === undefined
+        ? [h('p.muted', 'Loading…')]
+        : known.missing !== undefined
+          ? [h('p', known.missing)]
+          : views[place.kind](state, acts, known)),
+    ),
+  ]
+}
+
+function titleOf({ overview }: State, { kind, id }: Place): Child {
+  const at = kind === 'node' ? (overview?.roster.ids.indexOf(id) ?? -1) : -1
+  return [h('small.muted', kind), ' ', h('bdi', overview?.roster.names[at] ?? id)]
+}
+
+function leasePanel(state: State, acts: Acts, { bodies }: Panel): Child[] {
+  const why = bodies.why as Explanation
+  const lease = completed(bodies.lease as Lease, why, state.overview)
+  const history = bodies.history as History
+  const { holder, acquiredAt, worker } = lease
+  return [
+    h(
+      'p.row',
+      badge(markOfLease(lease)),
+      h('span', { class: 'space' }),
+      ...leaseActions(state, acts, lease, why),
+    ),
+    h('h3', holder === null ? 'Why nobody holds it' : 'Why it is there'),
+    h('ul.why', ...why.reasons.map(({ code, sentence }) => h('li', { key: code }, sentence))),
+    facts([
+      ['Leader', nodeLink(state, holder)],
+      [
+        'Since',
+        acquiredAt === null || holder === null
+          ? '—'
+          : [dateOf(Date.parse(acquiredAt), state.utc), ` (${ago(state.nowMs - Date.parse(acquiredAt))})`],
+      ],
+      [
+        'Last heartbeat',
+        lease.session === null ? '—' : ago(state.nowMs - Date.parse(lease.session.heartbeatAt)),
+      ],
+      ['Token', h('span.mono', String(lease.token))],
+      ['Nodes that may hold it', grouped(lease.candidateCount)],
+      ...(worker !== null && worker !== lease.key
+        ? [['Worker', h('a', { href: `#/assignment/${keyInPath(worker)}` }, worker)] as const]
+        : []),
+    ]),
+    h('h3', 'Who had it'),
+    h('ol.terms', ...history.items.slice(0, 20).map((term) => termRow(state, term))),
+    history.items.length === 0 && h('p.muted', 'Nothing is known of earlier terms.'),
+  ]
+}
+
+function termRow(
+  state: State,
+  { holder, holderId, token, from, to, ended }: History['items'][number],
+): Child {
+  const lastedMs =
+    from === null || (to === null && ended !== null)
+      ? null
+      : (to === null ? state.nowMs : Date.parse(to)) - Date.parse(from)
+  const end =
+    ended === null
+      ? 'holds it now'
+      : `${ended.how === 'unknown' ? 'ended, nothing tells how' : ended.how}${ended.actor === null ? '' : ` by ${ended.actor}`}`
+  return h(
+    'li',
+    { key: token },
+    h('span', holder === null ? h('span.mono', holderId?.slice(0, 8) ?? 'unknown') : nodeLink(state, holder)),
+    h(
+      'span.muted',
+      from === null ? 'before' : dateOf(Date.parse(from), state.utc),
+      lastedMs === null ? '' : `, for ${span(lastedMs)}`,
+    ),
+    h(
+      'span',
+      end,
+      ended?.reason != null && ended.how !== 'released' ? [': “', h('bdi', ended.reason), '”'] : '',
+    ),
+  )
+}
+
+/** A lease as the page has it, from one that is listed by itself and its explanation. */
+function completed(lease: Lease, why: Explanation, overview: Overview | undefined): Lease {
+  const ttlMs = overview?.timing.ttlMs ?? 0
+  const agoMs = why.holder?.heartbeatAgoMs ?? 0
+  const pulse = agoMs > ttlMs ? 'silent' : agoMs > (2 * ttlMs) / 3 ? 'late' : 'steady'
+  const session =
+    why.holder === null
+      ? null
+      : ({ pulse, ttlMs, heartbeatAt: new Date(Date.parse(why.now) - agoMs).toISOString() } as const)
+  return { ...lease, kind: null, paused: why.paused, candidateCount: why.candidateCount, session }
+}
+
+function leaseActions(state: State, acts: Acts, lease: Lease, why: Explanation): Child[] {
+  const { holder, worker, key, state: how } = lease
+  const others = why.candidates
+    .filter(
+      ({ node, obstacles }) => node.id !== holder?.id && !obstacles.some((each) => each !== 'cooling-down'),
+    )
+    .map(({ node }) => node)
+  const coordinated = state.overview?.assignments.items.some(
+    (each) => each.worker === worker && each.kind === 'coordinated',
+  )
+  return [
+    holder !== null &&
+      how === 'held' &&
+      others.length > 0 &&
+      may(state, 'release') &&
+      button('Step down…', () => acts.open(stepDown(lease))),
+    holder !== null &&
+      how === 'held' &&
+      others.length > 0 &&
+      coordinated !== true &&
+      may(state, 'release') &&
+      button('Transfer…', () => acts.open(transfer(lease, others))),
+    holder !== null &&
+      may(state, 'release') &&
+      button('Release…', () => acts.open(release(state, lease)), { class: 'bad' }),
+    worker === key && pauseButton(state, acts, key, lease.paused),
+  ]
+}
+
+function pauseButton(state: State, acts: Acts, key: string, paused: boolean): Child {
+  return (
+    may(state, 'pause') &&
+    button(paused ? 'Resume…' : 'Pause…', () => acts.open(paused ? resume(key) : pause(key)))
+  )
+}
+
+function nodePanel(state: State, acts: Acts, { bodies }: Panel): Child[] {
+  const { items } = (bodies.about as Overview).nodes
+  const holds = bodies.holds as LeaseList
+  const node = items[0]
+  if (node === undefined) return [h('p', 'There is no such node any more.')]
+  const labels = Object.entries(node.labels)
+  const fair = node.fairSlotCount > 0 ? ` (${node.fairSlotCount} would be its fair share)` : ''
+  return [
+    h('p.row', badge(markOfNode(node)), h('span', { class: 'space' }), ...nodeActions(state, acts, node)),
+    facts([
+      ['Cluster', h('bdi', node.cluster)],
+      ['Last heartbeat', when(state, node.heartbeatAt)],
+      ['Declared dead after', span(node.ttlMs)],
+      ['Started', dateOf(Date.parse(node.startedAt), state.utc)],
+      ...(node.goneAt === null ? [] : [['Gone since', dateOf(Date.parse(node.goneAt), state.utc)] as const]),
+      ['Version', node.version ?? '—'],
+      ['Shares and partitions', `${grouped(node.slotCount)}${fair}`],
+      ['Looks for the dead', node.watcher ? 'yes' : 'no'],
+      ['Id', h('span.mono', node.id)],
+      ...labels.slice(0, 20).map(([name, value]): Fact => [name, h('bdi', value)]),
+    ]),
+    h('h3', `Holds ${grouped(holds.total)}`),
+    slotTable(state, acts, holds, false),
+    h('h3', 'Stands for'),
+    h('ul.chips', ...node.workers.slice(0, 50).map((key) => h('li', { key }, leaseOrAssignment(state, key)))),
+  ]
+}
+
+function leaseOrAssignment({ overview }: State, key: string): Child {
+  const shared = overview?.assignments.items.some(({ worker }) => worker === key)
+  return shared
+    ? h('a', { class: 'chip', href: `#/assignment/${keyInPath(key)}` }, key)
+    : leaseLink(key, { class: 'chip' })
+}
+
+function nodeActions(state: State, acts: Acts, node: CoordinationNode): Child[] {
+  return [
+    node.state === 'active' && may(state, 'drain') && button('Drain…', () => acts.open(drain(node))),
+    node.state === 'draining' &&
+      may(state, 'drain') &&
+      button('Take back the drain…', () => acts.open(undrain(node))),
+    node.state === 'gone' &&
+      may(state, 'forget') &&
+      button('Remove from the list…', () => acts.open(forget(node))),
+  ]
+}
+
+function assignmentPanel(state: State, acts: Acts, { bodies }: Panel): Child[] {
+  const worker = bodies.worker as {
+    key: string
+    kind: string
+    scope: string
+    slots: number
+    generation: number
+    paused: boolean
+    candidates: readonly string[]
+  }
+  const about = (bodies.about as Overview).assignments.items.find((each) => each.worker === worker.key)
+  return [
+    h('p.row', h('span', { class: 'space' }), pauseButton(state, acts, worker.key, worker.paused)),
+    worker.paused &&
+      h('p.notice.move', icon('pause'), h('span', 'It is paused: nobody runs it until it is resumed.')),
+    facts([
+      ['Kind', `${worker.kind}, ${worker.scope}`],
+      [
+        worker.kind === 'partitioned' ? 'Partitions' : 'Shares',
+        `${grouped(worker.slots)}${about === undefined ? '' : ownership(about)}`,
+      ],
+      ['Plan', worker.generation === 0 ? '—' : String(worker.generation)],
+      ['Nodes that stand for it', grouped(worker.candidates.length)],
+    ]),
+    slotTable(state, acts, bodies.slots as LeaseList, worker.paused),
+  ]
+}
+
+function ownership({ owned, moving, unowned }: Assignment): string {
+  return `: ${grouped(owned)} owned, ${grouped(moving)} moving, ${grouped(unowned)} without owner`
+}
+
+function slotTable(state: State, acts: Acts, { items, total }: LeaseList, paused: boolean): Child[] {
+  const marks = items.map((lease) => markOfLease({ ...lease, session: null, paused, candidateCount: 1 }))
+  return [
+    items.length > 0 &&
+      h(
+        'table.slots',
+        h(
+          'thead',
+          h('tr', ...['Lease', 'State', 'Node', 'Since'].map((name) => h('th', { scope: 'col' }, name))),
+        ),
+        h(
+          'tbody',
+          ...items.map((lease, at) =>
+            h(
+              'tr',
+              { key: lease.key },
+              h('th', { scope: 'row' }, leaseLink(lease.key)),
+              h('td.state', badge(marks[at] ?? { icon: 'info', word: lease.state, tone: 'off' })),
+              h('td', nodeLink(state, lease.holder ?? lease.target)),
+              h(
+                'td',
+                lease.acquiredAt === null || lease.holder === null ? '—' : when(state, lease.acquiredAt),
+              ),
+            ),
+          ),
+        ),
+      ),
+    total > items.length &&
+      (items.length < 500
+        ? button(`Show more of the other ${grouped(total - items.length)}`, () => acts.more('slots'))
+        : h(
+            'p.muted',
+            `${grouped(total - items.length)} more: the filter of the page finds them by number, say #${items.length}`,
+          )),
+  ]
+}
+
+const nothingDone = 'Nothing was done.'
+
+/** Takes a lease from its holder. */
+export function release({ nowMs, utc }: State, lease: Lease): Order {
+  const { key, holder, token, session, candidateCount } = lease
+  const healthy = session?.pulse === 'steady'
+  const name = holder?.name ?? 'nobody'
+  const alone = candidateCount < 2
+  return {
+    title: `Release ${key}?`,
+    facts: [
+      ['Holder', h('span.mono', name)],
+      ['Fencing token', h('span.mono', String(token))],
+      [
+        'Last heartbeat',
+        session === null
+          ? '—'
+          : `${ago(nowMs - Date.parse(session.heartbeatAt))}, at ${timeOf(Date.parse(session.heartbeatAt), utc)}`,
+      ],
+      ['Nodes that may hold it', `${grouped(candidateCount)}${alone ? ': no other one' : ''}`],
+    ],
+    notes: [
+      healthy
+        ? {
+            tone: 'warn',
+            text: `${name} is alive and renews its session. It is told to stop; its work goes on until it has. The next holder begins once ${name} has stopped, or cannot act on token ${token} any more.`,
+          }
+        : {
+            tone: 'off',
+            text: `Nothing has been heard of ${name} for a while. The next holder begins once it has stopped, is gone, or cannot act on token ${token} any more.`,
+          },
+      ...(alone
+        ? [
+            {
+              tone: 'bad',
+              text: 'No other node may hold it: it may stay without a leader, or come back to the same one.',
+            } as const,
+          ]
+        : []),
+      {
+        tone: 'off',
+        text: `Only token ${token} is released. Should the lease move before you confirm, nothing happens.`,
+      },
+    ],
+    typed: healthy ? key : undefined,
+    reason: true,
+    submit: 'Release lease',
+    danger: true,
+    refused: 'Nothing was released.',
+    run: async (reason) => {
+      const done = await write<{
+        released: boolean
+        previousHolder: NodeRef | null
+        safeAt: string
+        acknowledged: boolean
+      }>('POST', `leases/${keyInPath(key)}/release`, { reason }, token)
+      if (done === undefined || !done.released)
+        return { title: 'Nobody held it', lines: ['There was nothing to release.'] }
+      const who = done.previousHolder?.name ?? 'The holder'
+      const lines = done.acknowledged
+        ? [`${who} has stopped.`]
+        : [
+            `${who} has not yet said that it has stopped. At the latest it has by ${timeOf(Date.parse(done.safeAt), utc)}.`,
+          ]
+      return {
+        title: 'Released',
+        lines: [...lines, `For a minute ${who} does not win it again while others stand.`],
+        safeAtMs: done.acknowledged ? undefined : Date.parse(done.safeAt),
+      }
+    },
+  }
+}
+
+function stepDown({ key, holder, token }: Lease): Order {
+  const name = holder?.name ?? 'nobody'
+  return {
+    title: `Ask ${name} to step down from ${key}?`,
+    facts: [
+      ['Holder', h('span.mono', name)],
+      ['Fencing token', h('span.mono', String(token))],
+    ],
+    notes: [
+      {
+        tone: 'off',
+        text: `Its signal aborts, its pass ends, and another node follows. If its work ignores the signal, it is taken away later.`,
+      },
+    ],
+    reason: true,
+    submit: 'Ask to step down',
+    refused: 'Nobody was asked.',
+    run: (reason) => handOver(`leases/${keyInPath(key)}/step-down`, { reason }, token),
+  }
+}
+
+function transfer({ key, holder, token }: Lease, nodes: readonly NodeRef[]): Order {
+  const name = holder?.name ?? 'nobody'
+  return {
+    title: `Transfer ${key}`,
+    facts: [
+      ['Holder', h('span.mono', name)],
+      ['Fencing token', h('span.mono', String(token))],
+    ],
+    notes: [
+      { tone: 'off', text: 'The holder’s signal aborts, its pass ends, and the node you choose follows.' },
+    ],
+    nodes,
+    reason: true,
+    submit: 'Transfer',
+    refused: 'Nobody was asked.',
+    run: (reason, to) => handOver(`leases/${keyInPath(key)}/transfer`, { to, reason }, token),
+  }
+}
+
+async function handOver(path: string, body: object, token: number) {
+  const done = await write<{ from: NodeRef | null; to: NodeRef | null }>('POST', path, body, token)
+  const to = done?.to ? `${done.to.name} is to have it next` : 'Another node is to have it next'
+  return {
+    title: 'Asked',
+    lines: [`${done?.from?.name ?? 'The holder'} has been asked. ${to}, once its pass has ended.`],
+  }
+}
+
+function drain({ id, name, leadCount, slotCount }: CoordinationNode): Order {
+  return {
+    title: `Drain ${name}?`,
+    facts: [
+      ['Leads', grouped(leadCount)],
+      ['Shares and partitions', grouped(slotCount)],
+    ],
+    notes: [
+      {
+        tone: 'off',
+        text: 'It hands everything over and takes nothing new until the drain is taken back, or it is started again.',
+      },
+    ],
+    reason: true,
+    submit: 'Drain node',
+    refused: nothingDone,
+    run: async (reason) => {
+      await write('PUT', `nodes/${encodeURIComponent(id)}/drain`, { reason })
+      return {
+        title: 'Draining',
+        lines: [`${name} hands over ${counted(leadCount + slotCount, 'lease')} as its passes end.`],
+      }
+    },
+  }
+}
+
+function undrain({ id, name }: CoordinationNode): Order {
+  return {
+    title: `Let ${name} take work again?`,
+    facts: [],
+    notes: [{ tone: 'off', text: 'It stands for everything it stood for before.' }],
+    reason: false,
+    submit: 'Take back the drain',
+    refused: nothingDone,
+    run: async () => {
+      await write('DELETE', `nodes/${encodeURIComponent(id)}/drain`)
+      return { title: 'Taken back', lines: [`${name} takes work again.`] }
+    },
+  }
+}
+
+function forget({ id, name }: CoordinationNode): Order {
+  return {
+    title: `Remove ${name} from the list?`,
+    facts: [],
+    notes: [
+      {
+        tone: 'off',
+        text: 'It is gone. Its events stay where they are; the list does not show it any more.',
+      },
+    ],
+    reason: false,
+    submit: 'Remove',
+    refused: nothingDone,
+    run: async () => {
+      await write('DELETE', `nodes/${encodeURIComponent(id)}`)
+      return { title: 'Removed', lines: [`${name} is not listed any more.`] }
+    },
+  }
+}
+
+function pause(key: string): Order {
+  return {
+    title: `Pause ${key}?`,
+    facts: [],
+    notes: [
+      {
+        tone: 'warn',
+        text: 'Nobody runs it until it is resumed, not even after a restart of everything. Whoever runs it is told to stop.',
+      },
+    ],
+    reason: true,
+    submit: 'Pause',
+    refused: nothingDone,
+    run: async (reason) => {
+      await write('PUT', `workers/${keyInPath(key)}/pause`, { reason })
+      return { title: 'Paused', lines: [`${key} is given up as its passes end.`] }
+    },
+  }
+}
+
+function resume(key: string): Order {
+  return {
+    title: `Resume ${key}?`,
+    facts: [],
+    notes: [{ tone: 'off', text: 'Nodes that stand for it begin at once.' }],
+    reason: false,
+    submit: 'Resume',
+    refused: nothingDone,
+    run: async () => {
+      await write('DELETE', `workers/${keyInPath(key)}/pause`)
+      return { title: 'Resumed', lines: [`Nodes may run ${key} again.`] }
+    },
+  }
+}

@@ -1,0 +1,134 @@
+/**
+ * Elements from descriptions: what is there already is altered, not made again, so that focus, selection and
+ * scrolling stay where they are. Whatever comes from data becomes text nodes and attributes, never markup.
+ */
+
+import { drawings, type Icon } from './icons.js'
+
+/** What an element is to be. */
+export interface VNode {
+  readonly tag: string
+  readonly props: Props
+  /** Undefined while the stamp is that of the time before. */
+  readonly children: () => readonly Child[]
+  /** Children with the same stamp as before are not even looked at. */
+  readonly stamp: string | undefined
+}
+
+export type Child = VNode | string | number | false | null | undefined | readonly Child[]
+
+/** `on…` are handlers; `--…` are variables for the style sheet; false and undefined are no attributes. */
+export type Props = Readonly<
+  Record<string, string | number | boolean | undefined | null | ((event: never) => void)>
+>
+
+/** `h('td.num', 'text')` or `h('td.num', { title: 'more' }, 'text')`. */
+export function h(tag: string, ...rest: readonly (Child | Props)[]): VNode {
+  const [name = tag, ...classes] = tag.split('.')
+  const [first] = rest
+  const given = isProps(first) ? first : {}
+  const children = (isProps(first) ? rest.slice(1) : rest) as readonly Child[]
+  const props = classes.length === 0 ? given : { class: classes.join(' '), ...given }
+  return { tag: name, props, children: () => children, stamp: undefined }
+}
+
+function isProps(value: Child | Props): value is Props {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !('children' in value)
+}
+
+/** Large things that seldom change. */
+export function stamped(tag: string, props: Props, stamp: string, children: () => readonly Child[]): VNode {
+  return { tag, props, children, stamp }
+}
+
+/** Makes the children of an element these. Children with a `key` are found again wherever they stood. */
+export function patch(parent: Element, children: readonly Child[]): void {
+  const focused = document.activeElement
+  patchChildren(parent, children)
+  if (focused instanceof HTMLElement && focused !== document.activeElement && focused.isConnected)
+    focused.focus({ preventScroll: true })
+}
+
+const known = new WeakMap<Node, VNode>()
+
+function patchChildren(parent: Element, children: readonly Child[]): void {
+  const wanted = flat(children, [])
+  const keyed = new Map<unknown, ChildNode>()
+  for (const child of parent.childNodes) {
+    const key = known.get(child)?.props.key
+    if (key !== undefined) keyed.set(key, child)
+  }
+  const staying = new Set(wanted.map((child) => (typeof child === 'string' ? undefined : child.props.key)))
+  let place = parent.firstChild
+  for (const child of wanted) {
+    while (place !== null && isOver(place, staying)) place = removed(place)
+    const node = fit(child, place, keyed)
+    if (node === place) place = place.nextSibling
+    else parent.insertBefore(node, place)
+  }
+  while (place !== null) place = removed(place)
+}
+
+function isOver(node: Node, staying: ReadonlySet<unknown>): boolean {
+  const key = known.get(node)?.props.key
+  return key !== undefined && !staying.has(key)
+}
+
+function removed(node: ChildNode): ChildNode | null {
+  const next = node.nextSibling
+  node.remove()
+  return next
+}
+
+function flat(children: readonly Child[], into: (VNode | string)[]): (VNode | string)[] {
+  for (const child of children) {
+    if (child === false || child === null || child === undefined) continue
+    if (Array.isArray(child)) flat(child, into)
+    else into.push(typeof child === 'object' ? (child as VNode) : String(child))
+  }
+  return into
+}
+
+/** The node that is to stand there: an old one if one fits. */
+function fit(child: VNode | string, place: ChildNode | null, keyed: ReadonlyMap<unknown, ChildNode>): Node {
+  if (typeof child === 'string') {
+    if (!(place instanceof Text)) return document.createTextNode(child)
+    if (place.data !== child) place.data = child
+    return place
+  }
+  const { key } = child.props
+  const old = key === undefined ? place : keyed.get(key)
+  const before = old ? known.get(old) : undefined
+  if (old instanceof Element && before?.tag === child.tag && before.props.key === key)
+    return update(old, before, child)
+  return update(created(child.tag), undefined, child)
+}
+
+function created(tag: string): Element {
+  const isDrawn = ['svg', 'path', 'rect', 'line'].includes(tag)
+  return isDrawn ? document.createElementNS('http://www.w3.org/2000/svg', tag) : document.createElement(tag)
+}
+
+function update(element: Element, before: VNode | undefined, after: VNode): Element {
+  known.set(element, after)
+  for (const name of Object.keys({ ...before?.props, ...after.props }))
+    if (before?.props[name] !== after.props[name]) assign(element, name, after.props[name])
+  if (after.stamp === undefined || after.stamp !== before?.stamp) patchChildren(element, after.children())
+  return element
+}
+
+function assign(element: Element, name: string, value: Props[string]): void {
+  if (name === 'key') return
+  if (name.startsWith('on')) Object.assign(element, { [name]: value ?? null })
+  else if (name.startsWith('--')) (element as HTMLElement).style.setProperty(name, String(value ?? ''))
+  else if (value === undefined || value === null || value === false) element.removeAttribute(name)
+  else element.setAttribute(name, value === true ? '' : String(value))
+}
+
+export function icon(name: Icon): VNode {
+  return h(
+    'svg',
+    { class: `i i-${name}`, viewBox: '0 0 24 24', 'aria-hidden': 'true' },
+    h('path', { d: drawings[name] }),
+  )
+}

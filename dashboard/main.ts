@@ -1,0 +1,428 @@
+/** Keeps the page up to date, and takes what people do to it. */
+import { ApiError, Clock, type Failure, read, watch } from './api.js'
+import { panelView, readPanel } from './details.js'
+import { Dialog } from './dialogs.js'
+import { patch } from './dom.js'
+import { eventFilters, type Happening, merged, type Overview } from './model.js'
+import type { Acts, Freshness, Panel, Place, Section, State } from './parts.js'
+import {
+  announcement,
+  assignmentsView,
+  attentionView,
+  barView,
+  eventsView,
+  leasesView,
+  nodesView,
+  staleView,
+  verdictView,
+} from './views.js'
+
+/** Between two looks while all goes well; after failures ever longer. */
+const lookEveryMs = 2_000
+const mostPatientMs = 30_000
+/** When things happen in a row. */
+const breathMs = 300
+
+const clock = new Clock()
+const element = (id: string): HTMLElement => {
+  const found = document.getElementById(id)
+  if (found === null) throw new Error(`The page has no ${id}`)
+  return found
+}
+
+let overview: Overview | undefined
+let events: readonly Happening[] = []
+let horizonMs = 0
+let latestEvent: string | null | undefined
+let panel: Panel | undefined
+let failure: Failure | undefined
+let trouble = ''
+let failures = 0
+let paused = false
+let asOfMs = 0
+/** The filter that the overview was asked for with. */
+let askedFor = ''
+let stoppedAtMs: number | undefined
+let drawn = false
+let stream: AbortController | undefined
+let timer: number | undefined
+let looking: Promise<void> | undefined
+let lookAgain = false
+
+let chosen: Pick<State, 'filter' | 'eventFilter' | 'utc' | 'theme'> = {
+  filter: '',
+  eventFilter: 'all',
+  utc: remembered('utc') === 'true',
+  theme: themeOf(remembered('theme')),
+}
+let rows: Readonly<Record<Section, number>> = {
+  leases: 12,
+  nodes: 12,
+  assignments: 12,
+  events: 12,
+  problems: 6,
+  slots: 20,
+}
+
+const dialog = new Dialog(element('dialog') as HTMLDialogElement, nowMs, () => draw())
+
+const acts: Acts = {
+  set(change) {
+    chosen = { ...chosen, ...change }
+    if (change.theme !== undefined) wear(remember('theme', change.theme))
+    if (change.utc !== undefined) remember('utc', String(change.utc))
+    if (change.eventFilter !== undefined) void lookForEvents(change.eventFilter)
+    if (change.filter !== undefined) void look()
+    draw()
+  },
+  more(section) {
+    const next = { problems: 50, events: rows.events + 50 } as Partial<Record<Section, number>>
+    rows = {
+      ...rows,
+      [section]: next[section] ?? Math.min(500, rows[section] < 50 ? 100 : rows[section] + 100),
+    }
+    void look()
+    draw()
+  },
+  pause() {
+    paused = !paused
+    if (paused) stop()
+    else start()
+    draw()
+  },
+  retry: () => start(),
+  open: (order) => dialog.ask(order),
+}
+
+function freshness(): Freshness {
+  if (failure !== undefined && failure !== 'refused') return failure
+  if (paused) return 'paused'
+  if (document.hidden) return 'hidden'
+  if (overview === undefined) return 'loading'
+  return isMarkingText() ? 'held' : 'live'
+}
+
+/** Stands still while nothing comes from the database that it could be checked by. */
+function nowMs(): number {
+  if (overview === undefined) return Date.now()
+  if (['live', 'held'].includes(freshness())) stoppedAtMs = undefined
+  else stoppedAtMs ??= clock.nowMs()
+  return stoppedAtMs ?? clock.nowMs()
+}
+
+function state(): State {
+  return {
+    ...chosen,
+    filter: askedFor,
+    overview,
+    events,
+    horizonMs,
+    freshness: freshness(),
+    trouble,
+    nowMs: nowMs(),
+    asOfMs,
+    clockJumpMs: clock.jumpMs,
+    clockAheadMs: clock.aheadMs,
+    rows,
+    place: place(),
+    panel,
+  }
+}
+
+const sections = {
+  verdict: verdictView,
+  attention: attentionView,
+  leases: leasesView,
+  nodes: nodesView,
+  assignments: assignmentsView,
+  events: eventsView,
+}
+
+/** Everything, as it is now. Beneath an open dialog and beneath marked text nothing moves. */
+function draw(): void {
+  const begunMs = performance.now()
+  const now = state()
+  patch(element('bar'), barView(now, acts))
+  patch(element('stale'), staleView(now, acts))
+  document.documentElement.dataset.fresh = now.freshness
+  if (!dialog.open && !isMarkingText()) {
+    for (const [id, view] of Object.entries(sections)) {
+      const section = element(id)
+      patch(section, view(now, acts))
+      section.hidden = section.childElementCount === 0
+    }
+    drawPanel(now)
+    announce(now)
+  }
+  dialog.draw()
+  measure(begunMs)
+}
+
+function drawPanel(now: State): void {
+  const aside = element('panel')
+  const opened = now.place !== undefined && aside.hidden
+  aside.hidden = now.place === undefined
+  document.body.classList.toggle('beside', now.place !== undefined)
+  patch(aside, panelView(now, acts, closePanel))
+  if (opened) aside.querySelector('h2')?.focus({ preventScroll: true })
+}
+
+function announce(now: State): void {
+  const text = announcement(now)
+  const aloud = element('aloud')
+  if (aloud.textContent !== text) aloud.textContent = text
+  document.title = now.overview === undefined ? 'Coordination' : `${text.replace(/\..*$/, '')} – Coordination`
+}
+
+/** For whoever wonders how long the page takes: the first time with data is `draw`, the others are `update`. */
+function measure(begunMs: number): void {
+  if (overview === undefined) return
+  performance.measure(drawn ? 'update' : 'draw', { start: begunMs })
+  drawn = true
+  if (performance.getEntriesByName('update').length > 300) performance.clearMeasures('update')
+}
+
+/** Never two at a time: who wants one while one is under way gets another one after it. */
+async function look(): Promise<void> {
+  if (looking !== undefined) {
+    lookAgain = true
+    return looking
+  }
+  looking = lookOnce().finally(() => {
+    looking = undefined
+  })
+  await looking
+  if (lookAgain) {
+    lookAgain = false
+    await look()
+  }
+}
+
+async function lookOnce(): Promise<void> {
+  try {
+    const { filter } = chosen
+    const { body, fresh } = await read<Overview>(overviewPath())
+    askedFor = filter
+    if (fresh) clock.heard(body.now)
+    const news = latestEvent === undefined || body.revision !== overview?.revision
+    overview = body
+    if (news) await readEvents()
+    const at = place()
+    if (at !== undefined) panel = await readPanel(at, rows.slots)
+    failure = undefined
+    failures = 0
+    trouble = ''
+    asOfMs = clock.nowMs()
+  } catch (error) {
+    failed(error)
+  }
+  draw()
+}
+
+function failed(error: unknown): void {
+  failures += 1
+  failure = error instanceof ApiError && error.failure !== 'refused' ? error.failure : 'away'
+  trouble = error instanceof ApiError && error.status > 0 ? error.message : ''
+  if (failure === 'signed-out') stop()
+}
+
+function overviewPath(): string {
+  const { filter } = chosen
+  const query = new URLSearchParams({
+    nodes: String(rows.nodes),
+    leases: String(rows.leases),
+    assignments: String(rows.assignments),
+  })
+  if (filter !== '') query.set('q', filter)
+  return `overview?${query}`
+}
+
+interface EventPage {
+  readonly items: readonly Happening[]
+  readonly next: string | null
+}
+
+/** The latest at first, then what has come since. */
+async function readEvents(): Promise<void> {
+  if (typeof latestEvent === 'string') {
+    const { body } = await read<EventPage>(`events?after=${latestEvent}&limit=500`).catch(forgotten)
+    if (body !== undefined) {
+      events = merged(events, body.items)
+      latestEvent = body.next ?? latestEvent
+      if (body.items.length < 500) return
+    }
+  }
+  const { body } = await read<EventPage>('events?limit=500')
+  events = merged([], body.items)
+  latestEvent = body.next
+  horizonMs = body.items.length < 500 ? 0 : Date.parse(body.items.at(-1)?.at ?? '')
+}
+
+/** The place may have been cleared away, or a database restored from before it. */
+function forgotten(error: unknown): { body: undefined } {
+  if (error instanceof ApiError && error.failure === 'refused') return { body: undefined }
+  throw error
+}
+
+/** What is rare may lie further back than what is known of everything. */
+async function lookForEvents(filter: State['eventFilter']): Promise<void> {
+  if (filter === 'all') return
+  const page = await read<EventPage>(`events?type=${eventFilters[filter]}&limit=100`).catch(() => undefined)
+  if (page !== undefined) events = merged(events, page.body.items)
+  draw()
+}
+
+function start(): void {
+  stop()
+  if (paused || document.hidden) return
+  void keepLooking()
+  void keepWatching()
+}
+
+function stop(): void {
+  clearTimeout(timer)
+  timer = undefined
+  stream?.abort()
+  stream = undefined
+}
+
+async function keepLooking(): Promise<void> {
+  await look()
+  if (paused || document.hidden || failure === 'signed-out') return
+  const waitMs = Math.min(mostPatientMs, lookEveryMs * 2 ** failures)
+  clearTimeout(timer)
+  timer = setTimeout(keepLooking, waitMs * (0.9 + 0.2 * Math.random()))
+}
+
+/** Where there is no stream, looking every other second has to do. */
+async function keepWatching(): Promise<void> {
+  const own = new AbortController()
+  stream = own
+  let isDue = false
+  const called = (): void => {
+    if (isDue) return
+    isDue = true
+    setTimeout(() => {
+      isDue = false
+      if (!own.signal.aborted) void look()
+    }, breathMs)
+  }
+  while (!own.signal.aborted) {
+    const waitMs = await watch(own.signal, called).then(
+      () => 2_000,
+      () => 15_000,
+    )
+    await new Promise((resolve) => setTimeout(resolve, waitMs))
+  }
+}
+
+function place(): Place | undefined {
+  const [, kind, text = ''] = /^#\/(lease|node|assignment)\/(.+)$/.exec(location.hash) ?? []
+  if (kind === undefined) return undefined
+  try {
+    const id = decodeURIComponent(text)
+    return { kind: kind as Place['kind'], id: kind === 'node' ? id : id.replace(':', '/').replace('~', '#') }
+  } catch {
+    return undefined
+  }
+}
+
+function closePanel(): void {
+  const at = location.hash
+  history.replaceState(null, '', '#')
+  draw()
+  for (const link of document.querySelectorAll<HTMLAnchorElement>('main a')) {
+    if (link.getAttribute('href') !== at) continue
+    link.focus()
+    return
+  }
+}
+
+function isMarkingText(): boolean {
+  const selection = document.getSelection()
+  return (
+    selection !== null &&
+    !selection.isCollapsed &&
+    ['main', 'panel'].some((id) => element(id).contains(selection.anchorNode))
+  )
+}
+
+/** Storage may be forbidden, or full: then a choice lasts as long as the page. */
+function remembered(name: string): string | null {
+  try {
+    return localStorage.getItem(`coordination-${name}`)
+  } catch {
+    return null
+  }
+}
+
+function remember<Value extends string>(name: string, value: Value): Value {
+  try {
+    localStorage.setItem(`coordination-${name}`, value)
+  } catch {
+    return value
+  }
+  return value
+}
+
+function themeOf(text: string | null): State['theme'] {
+  return text === 'light' || text === 'dark' ? text : 'system'
+}
+
+function wear(theme: State['theme']): void {
+  if (theme === 'system') delete document.documentElement.dataset.theme
+  else document.documentElement.dataset.theme = theme
+}
+
+function listen(): void {
+  const filter = element('filter') as HTMLInputElement
+  let typing: number | undefined
+  filter.addEventListener('input', () => {
+    clearTimeout(typing)
+    typing = setTimeout(
+      () =>
+        acts.set({
+          filter: filter.value
+            .replace(/[^ -~]/g, '')
+            .trim()
+            .slice(0, 100),
+        }),
+      150,
+    )
+  })
+  document.addEventListener('keydown', (event) => {
+    const { target, key } = event
+    const isTyping = target instanceof Element && target.closest('input, select, textarea, dialog') !== null
+    if (key === '/' && !isTyping && !event.ctrlKey && !event.metaKey) {
+      event.preventDefault()
+      filter.focus()
+    } else if (key === 'Escape' && !dialog.open) {
+      if (target === filter && filter.value !== '') {
+        filter.value = ''
+        acts.set({ filter: '' })
+      } else if (place() !== undefined) closePanel()
+    }
+  })
+  document.addEventListener('selectionchange', () => {
+    const held = document.documentElement.dataset.fresh === 'held'
+    if (held !== (freshness() === 'held')) draw()
+  })
+  document.addEventListener('visibilitychange', () => {
+    if (document.hidden) stop()
+    else start()
+    draw()
+  })
+  addEventListener('hashchange', () => {
+    rows = { ...rows, slots: 20 }
+    draw()
+    void look()
+  })
+  setInterval(() => {
+    if (!document.hidden) draw()
+  }, 1_000)
+}
+
+wear(chosen.theme)
+listen()
+draw()
+start()

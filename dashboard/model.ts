@@ -1,0 +1,468 @@
+/**
+ * What things mean and how they are called: pure, from what the server answers and the time by the database's clock.
+ */
+import type { Icon } from './icons.js'
+
+export interface NodeRef {
+  readonly id: string
+  readonly name: string
+  readonly cluster: string
+}
+
+export type Pulse = 'steady' | 'late' | 'silent'
+
+export interface Lease {
+  readonly key: string
+  readonly worker: string | null
+  readonly slot: number
+  readonly state: 'held' | 'moving' | 'blocked' | 'unclaimed' | 'free'
+  readonly holder: NodeRef | null
+  readonly target: NodeRef | null
+  readonly token: number
+  readonly acquiredAt: string | null
+  readonly blockedNode: NodeRef | null
+  readonly waiting: number
+  readonly cooldown: { readonly node: NodeRef | null; readonly until: string } | null
+  readonly kind: string | null
+  readonly paused: boolean
+  readonly candidateCount: number
+  readonly session: { readonly pulse: Pulse; readonly ttlMs: number; readonly heartbeatAt: string } | null
+}
+
+export interface CoordinationNode extends NodeRef {
+  readonly state: 'active' | 'draining' | 'gone'
+  readonly workers: readonly string[]
+  readonly labels: Readonly<Record<string, string>>
+  readonly version: string | null
+  readonly startedAt: string
+  readonly heartbeatAt: string
+  readonly goneAt: string | null
+  readonly watcher: boolean
+  readonly ttlMs: number
+  readonly pulse: Pulse
+  readonly leads: readonly string[]
+  readonly leadCount: number
+  readonly slotCount: number
+  readonly fairSlotCount: number
+}
+
+export interface Assignment {
+  readonly worker: string
+  readonly kind: string
+  readonly generation: number
+  readonly slots: number
+  readonly owned: number
+  readonly moving: number
+  readonly unowned: number
+  readonly owners: number
+  readonly least: number
+  readonly most: number
+  readonly paused: boolean
+  readonly candidateCount: number
+  readonly map: { readonly states: string; readonly owners: readonly number[] } | null
+}
+
+export interface Problem {
+  readonly code: string
+  readonly severity: 'error' | 'warning' | 'info'
+  readonly subject: string
+  readonly sentence: string
+}
+
+export type Action = 'release' | 'drain' | 'pause' | 'rebalance' | 'forget'
+
+/** `GET /overview`. */
+export interface Overview {
+  readonly now: string
+  readonly revision: number
+  readonly namespace: string
+  readonly self: { readonly name: string; readonly cluster: string }
+  readonly counts: {
+    readonly nodes: Readonly<Record<'active' | 'draining' | 'gone', number>>
+    readonly workers: Readonly<Record<'running' | 'paused', number>>
+    readonly leases: Readonly<Record<Lease['state'], number>>
+  }
+  readonly problems: readonly Problem[]
+  readonly problemCounts: Readonly<Record<Problem['severity'], number>>
+  readonly problemCodes: readonly { readonly code: string; readonly count: number }[]
+  readonly capabilities: Readonly<Record<Action, boolean>> & {
+    readonly actor: { readonly id: string; readonly display?: string } | null
+  }
+  readonly timing: Readonly<Record<string, number>>
+  readonly totals: Readonly<Record<'leases' | 'held' | 'slots' | 'owned', number>>
+  readonly roster: {
+    readonly ids: readonly string[]
+    readonly names: readonly string[]
+    readonly states: string
+  }
+  readonly versions: readonly { readonly version: string; readonly count: number }[]
+  readonly nodes: Rows<CoordinationNode>
+  readonly leases: Rows<Lease>
+  readonly assignments: Rows<Assignment>
+}
+
+export interface Rows<Item> {
+  readonly items: readonly Item[]
+  readonly total: number
+}
+
+/** An item of `GET /events`. */
+export interface Happening {
+  readonly id: string
+  readonly at: string
+  readonly type: string
+  readonly subject: string
+  readonly node: string | null
+  readonly token: number | null
+  readonly actor: string | null
+  readonly reason: string | null
+  readonly detail: Readonly<Record<string, unknown>> | null
+}
+
+/** How a state looks: never by colour alone. */
+export interface Mark {
+  readonly icon: Icon
+  readonly word: string
+  readonly tone: Tone
+}
+
+export type Tone = 'calm' | 'bad' | 'warn' | 'move' | 'off'
+
+export function markOfLease({ key, state, paused, session, worker, candidateCount }: Lease): Mark {
+  if (state === 'held' || state === 'moving') {
+    if (session?.pulse === 'silent') return { icon: 'alert', word: 'holder silent', tone: 'bad' }
+    if (session?.pulse === 'late') return { icon: 'clock', word: 'heartbeat late', tone: 'warn' }
+    if (state === 'held') return { icon: 'check', word: 'held', tone: 'calm' }
+    return { icon: 'move', word: 'handing over', tone: 'move' }
+  }
+  if (state === 'blocked') return { icon: 'block', word: 'stopping', tone: 'warn' }
+  if (paused) return { icon: 'pause', word: 'paused', tone: 'move' }
+  if (state === 'unclaimed') return { icon: 'clock', word: 'unclaimed', tone: 'warn' }
+  if (worker === null) return { icon: 'free', word: 'free', tone: 'off' }
+  return {
+    icon: 'none',
+    word: worker === key ? 'no leader' : 'no owner',
+    tone: candidateCount === 0 ? 'bad' : 'warn',
+  }
+}
+
+export function markOfNode({ state, pulse }: Pick<CoordinationNode, 'state' | 'pulse'>): Mark {
+  if (state === 'gone') return { icon: 'close', word: 'gone', tone: 'off' }
+  if (pulse === 'silent') return { icon: 'alert', word: 'silent', tone: 'bad' }
+  if (pulse === 'late') return { icon: 'clock', word: 'late', tone: 'warn' }
+  if (state === 'draining') return { icon: 'down', word: 'draining', tone: 'move' }
+  return { icon: 'check', word: 'alive', tone: 'calm' }
+}
+
+/** What a letter of the roster stands for. */
+export const rosterMarks: Readonly<Record<string, Mark>> = {
+  s: markOfNode({ state: 'active', pulse: 'silent' }),
+  l: markOfNode({ state: 'active', pulse: 'late' }),
+  d: markOfNode({ state: 'draining', pulse: 'steady' }),
+  g: markOfNode({ state: 'gone', pulse: 'steady' }),
+  a: markOfNode({ state: 'active', pulse: 'steady' }),
+}
+
+export function markOfAssignment({ unowned, moving, paused }: Assignment): Mark {
+  if (paused) return { icon: 'pause', word: 'paused', tone: 'move' }
+  if (unowned > 0) return { icon: 'none', word: `${grouped(unowned)} without owner`, tone: 'bad' }
+  if (moving > 0) return { icon: 'move', word: `${grouped(moving)} moving`, tone: 'move' }
+  return { icon: 'check', word: 'all owned', tone: 'calm' }
+}
+
+const severityMarks = {
+  error: { icon: 'alert', tone: 'bad' },
+  warning: { icon: 'clock', tone: 'warn' },
+  info: { icon: 'info', tone: 'move' },
+} as const
+
+const problemWords: Readonly<Record<string, readonly [word: string, icon?: Icon]>> = {
+  'node-silent': ['node silent'],
+  'node-draining': ['draining', 'down'],
+  'worker-without-candidates': ['no candidate', 'none'],
+  'worker-paused': ['paused', 'pause'],
+  'lease-unclaimed': ['unclaimed', 'none'],
+  'lease-blocked': ['stopping', 'block'],
+  'lease-moving': ['handover slow', 'move'],
+  'server-changed': ['database changed'],
+  'trust-expired': ['no trust'],
+  'work-unsettled': ['work goes on'],
+}
+
+export function markOfProblem({ code, severity }: Problem): Mark {
+  const { icon, tone } = severityMarks[severity]
+  const [word, own] = problemWords[code] ?? [code.replaceAll('-', ' ')]
+  return { icon: own ?? icon, word, tone }
+}
+
+/** Some of each kind, so that many of one do not hide the others: with each how many more there are of it. */
+export function pickedProblems(
+  { problems, problemCodes }: Pick<Overview, 'problems' | 'problemCodes'>,
+  most: number,
+): { problem: Problem; more: number }[] {
+  const all = problemCodes.reduce((sum, { count }) => sum + count, 0)
+  const each = all <= most ? most : Math.max(1, Math.floor(most / problemCodes.length))
+  return problemCodes.flatMap(({ code, count }) => {
+    const shown = problems.filter((problem) => problem.code === code).slice(0, each)
+    return shown.map((problem, at) => ({ problem, more: at === shown.length - 1 ? count - shown.length : 0 }))
+  })
+}
+
+/** The state of everything in a few words. */
+export function verdictOf({ problemCounts }: Pick<Overview, 'problemCounts'>, news: News | undefined): Mark {
+  const { error, warning } = problemCounts
+  const parts = [
+    ...(error > 0 ? [counted(error, 'problem')] : []),
+    ...(warning > 0 ? [counted(warning, 'warning')] : []),
+  ]
+  if (parts.length > 0) return { icon: 'alert', word: parts.join(', '), tone: error > 0 ? 'bad' : 'warn' }
+  return { icon: 'check', word: news === undefined ? 'All well' : 'All well again', tone: 'calm' }
+}
+
+/** A node that has died, and what became of what it held. */
+export interface News {
+  readonly node: string
+  readonly atMs: number
+  readonly lost: number
+  readonly moved: number
+}
+
+const newsForMs = 300_000
+
+/** The latest death of these five minutes. @param events newest first. */
+export function newsOf(events: readonly Happening[], nowMs: number): News | undefined {
+  const death = events.find(({ type }) => type === 'node.gone')
+  if (death === undefined || nowMs - Date.parse(death.at) > newsForMs) return undefined
+  const lost = events.filter(({ type, node }) => type === 'lease.lost' && node === death.subject)
+  const moved = lost.filter(({ id, subject }) =>
+    events.some(
+      (later) => later.type === 'lease.acquired' && later.subject === subject && isAfter(later.id, id),
+    ),
+  )
+  return { node: death.subject, atMs: Date.parse(death.at), lost: lost.length, moved: moved.length }
+}
+
+export function sentenceOfNews({ lost, moved, atMs }: News, name: string, nowMs: number): string {
+  const fate =
+    lost === 0
+      ? 'it held nothing'
+      : moved === lost
+        ? `all it held has moved (${counted(lost, 'lease')})`
+        : `${moved} of the ${counted(lost, 'lease')} it held have moved so far`
+  return `${name} died ${ago(nowMs - atMs)}: ${fate}.`
+}
+
+/** Whether one place in the audit trail comes after another. */
+export function isAfter(a: string, b: string): boolean {
+  const [revision = 0, position = 0] = a.split('-').map(Number)
+  const [otherRevision = 0, otherPosition = 0] = b.split('-').map(Number)
+  return revision - otherRevision > 0 || (revision === otherRevision && position > otherPosition)
+}
+
+const mostKept = 1_000
+
+/** Events of two answers as one list, newest first, each once. */
+export function merged(a: readonly Happening[], b: readonly Happening[]): Happening[] {
+  const byId = new Map([...a, ...b].map((event) => [event.id, event]))
+  return [...byId.values()].sort((x, y) => (isAfter(x.id, y.id) ? -1 : 1)).slice(0, mostKept)
+}
+
+/** What can be picked out of the events. */
+export const eventFilters = {
+  all: '',
+  leases: 'lease.acquired,lease.released,lease.revoked,lease.lost,lease.transferred,lease.acknowledged',
+  nodes: 'node.joined,node.left,node.gone,node.draining,node.resumed,node.forgotten',
+  assignments: 'assignment.changed,worker.rebalanced,target.passed-over',
+  people:
+    'lease.revoked,lease.transferred,node.draining,node.resumed,node.forgotten,worker.paused,worker.resumed,worker.rebalanced',
+} as const
+
+export type EventFilter = keyof typeof eventFilters
+
+export function passes(filter: EventFilter, { type, actor }: Happening): boolean {
+  const types: readonly string[] = eventFilters[filter].split(',')
+  return filter === 'all' || (types.includes(type) && (filter !== 'people' || actor !== null))
+}
+
+/** What an event says; `name` knows nodes by their ids. */
+export function sentenceOf(event: Happening, name: (id: string) => string): { mark: Mark; text: string } {
+  const { type, node, token, detail } = event
+  const who = node === null ? 'a node' : name(node)
+  const mark = (icon: Icon, word: string, tone: Tone = 'off'): Mark => ({ icon, word, tone })
+  switch (type) {
+    case 'lease.acquired':
+      return { mark: mark('star', 'acquired'), text: `${who} holds it, with token ${token}` }
+    case 'lease.released':
+      return { mark: mark('free', 'released'), text: `${who} gave it back` }
+    case 'lease.revoked':
+      return { mark: mark('block', 'revoked', 'warn'), text: `taken away from ${who}` }
+    case 'lease.acknowledged':
+      return { mark: mark('check', 'stopped'), text: `${who} has said that it stopped` }
+    case 'lease.lost':
+      return { mark: mark('close', 'lost', 'bad'), text: `${who} held it and is gone` }
+    case 'lease.transferred': {
+      const to = typeof detail?.to === 'string' ? ` for ${name(detail.to)}` : ''
+      return { mark: mark('move', 'step down', 'move'), text: `${who} was asked to hand over${to}` }
+    }
+    case 'node.joined':
+      return { mark: mark('plus', 'joined'), text: `${who} joined` }
+    case 'node.left':
+      return { mark: mark('move', 'left'), text: `${who} left of its own accord` }
+    case 'node.gone':
+      return { mark: mark('close', 'gone', 'bad'), text: `${who} is gone` }
+    case 'node.draining':
+      return { mark: mark('down', 'draining', 'move'), text: `${who} hands everything over` }
+    case 'node.resumed':
+      return { mark: mark('play', 'undrained'), text: `${who} takes work again` }
+    case 'node.forgotten':
+      return {
+        mark: mark('close', 'forgotten'),
+        text: `${String(detail?.name ?? who)} was removed from the list`,
+      }
+    case 'worker.paused':
+      return { mark: mark('pause', 'paused', 'move'), text: 'nobody runs it any more' }
+    case 'worker.resumed':
+      return { mark: mark('play', 'resumed'), text: 'nodes may run it again' }
+    case 'worker.rebalanced':
+      return { mark: mark('move', 'rebalanced', 'move'), text: `${Number(detail?.moves)} to move` }
+    case 'assignment.changed': {
+      const what =
+        detail?.moved === undefined
+          ? `plan ${Number(detail?.generation)}, ${counted(Number(detail?.count), 'share')}`
+          : `${counted(Number(detail.moved), 'partition')} to move`
+      return { mark: mark('move', 'planned', 'move'), text: what }
+    }
+    case 'target.passed-over':
+      return { mark: mark('none', 'passed over', 'warn'), text: `${who} did not claim it in time` }
+    case 'server.changed':
+      return { mark: mark('alert', 'database', 'warn'), text: 'another server, or the same after a crash' }
+    default:
+      return { mark: mark('info', type.replace(/^.*\./, '')), text: type }
+  }
+}
+
+/** Who did something: an actor's name, or the node that found something out. */
+export function actorOf({ actor, type }: Happening, name: (id: string) => string): string | undefined {
+  if (actor === null) return undefined
+  return type === 'node.gone' ? name(actor) : actor
+}
+
+/** One holder's time on a lane of fifteen minutes, in parts of a thousand. */
+export interface Span {
+  readonly from: number
+  readonly to: number
+  readonly node: string | null
+  readonly current: boolean
+}
+
+export const laneMs = 900_000
+
+/** @param events newest first, at least those of this lease. */
+export function laneOf(lease: Lease, events: readonly Happening[], nowMs: number): Span[] {
+  const at = (ms: number): number => Math.round(1_000 * Math.max(0, 1 - (nowMs - ms) / laneMs))
+  const spans: Span[] = []
+  let end = 1_000
+  const { holder, acquiredAt } = lease
+  if (holder !== null) {
+    end = at(acquiredAt === null ? nowMs : Date.parse(acquiredAt))
+    spans.push({ from: end, to: 1_000, node: holder.id, current: true })
+  }
+  for (const event of events) {
+    if (event.subject !== lease.key) continue
+    if (event.token === lease.token && holder !== null) continue
+    const place = at(Date.parse(event.at))
+    if (event.type === 'lease.acquired') {
+      if (end > place) spans.push({ from: place, to: end, node: event.node, current: false })
+      end = place
+    } else if (['lease.released', 'lease.lost', 'lease.revoked'].includes(event.type))
+      end = Math.min(end, place)
+    if (end === 0) break
+  }
+  return spans.filter(({ from, to }) => to > from)
+}
+
+/** What is drawn of an assignment: so many slots in one cell that there are not too many cells. */
+export interface Cell {
+  readonly from: number
+  readonly to: number
+  /** The worst of its slots: u(nowned), m(oving), o(wned). */
+  readonly state: string
+  readonly owners: readonly number[]
+  /** Where another owner begins: a wider gap. */
+  readonly gap: boolean
+}
+
+const mostCells = 512
+
+export function cellsOf({ states, owners }: NonNullable<Assignment['map']>): Cell[] {
+  const size = Math.ceil(states.length / mostCells)
+  const cells: Cell[] = []
+  for (let from = 0; from < states.length; from += size) {
+    const part = states.slice(from, from + size)
+    const own = owners.slice(from, from + size)
+    const state = ['u', 'm'].find((letter) => part.includes(letter)) ?? 'o'
+    const gap = size === 1 && from > 0 && owners[from] !== owners[from - 1]
+    cells.push({ from, to: from + part.length - 1, state, owners: own, gap })
+  }
+  return cells
+}
+
+/** `350 ms`, `4 s`, `3 min`, `5 h 12 min`, `3 d 4 h`. */
+export function span(ms: number): string {
+  const seconds = Math.floor(Math.max(0, ms) / 1_000)
+  if (seconds < 60) return `${seconds} s`
+  if (seconds < 3_600) return `${Math.floor(seconds / 60)} min`
+  const [size, unit, part, small] = seconds < 86_400 ? [3_600, 'h', 60, 'min'] : [86_400, 'd', 3_600, 'h']
+  const rest = Math.floor((seconds % size) / part)
+  return `${Math.floor(seconds / size)} ${unit}${rest === 0 ? '' : ` ${rest} ${small}`}`
+}
+
+export function ago(ms: number): string {
+  return ms < 1_000 ? 'just now' : `${span(ms)} ago`
+}
+
+/** How long a holder's session lasts without another heartbeat: as text, and as a part of its whole. */
+export function timeLeft(
+  { session }: Pick<Lease, 'session'>,
+  nowMs: number,
+): { text: string; part: number } | null {
+  if (session === null) return null
+  const leftMs = Date.parse(session.heartbeatAt) + session.ttlMs - nowMs
+  if (leftMs < 0) return { text: `over for ${span(-leftMs)}`, part: 0 }
+  return { text: `${span(leftMs + 999)} left`, part: Math.min(1, leftMs / session.ttlMs) }
+}
+
+export function grouped(count: number): string {
+  return String(count).replace(/\B(?=(\d{3})+$)/g, ' ')
+}
+
+export function counted(count: number, what: string): string {
+  return `${grouped(count)} ${what}${count === 1 ? '' : 's'}`
+}
+
+/** As keys are written in addresses. */
+export function keyInPath(key: string): string {
+  return encodeURIComponent(key.replace('/', ':').replace('#', '~'))
+}
+
+/** Why a reason is none yet; undefined when it is one. */
+export function flawOfReason(text: string): string | undefined {
+  const { length } = text.trim()
+  if (length < 3) return 'Say why, in at least 3 characters: it goes into the audit trail.'
+  return length > 200 ? `${length} characters are too many: 200 at most.` : undefined
+}
+
+/** The time of day by the database's clock. */
+export function timeOf(ms: number, utc: boolean): string {
+  const date = new Date(ms)
+  if (utc) return date.toISOString().slice(11, 19)
+  return [date.getHours(), date.getMinutes(), date.getSeconds()]
+    .map((part) => String(part).padStart(2, '0'))
+    .join(':')
+}
+
+/** A day and a time. */
+export function dateOf(ms: number, utc: boolean): string {
+  const local = ms - 60_000 * new Date(ms).getTimezoneOffset()
+  return `${new Date(utc ? ms : local).toISOString().slice(0, 10)} ${timeOf(ms, utc)}`
+}

@@ -1,0 +1,177 @@
+/** What all views are given, and the small things they are made of. */
+import { type Child, h, icon, type Props, type VNode } from './dom.js'
+import {
+  type Action,
+  ago,
+  dateOf,
+  type EventFilter,
+  type Happening,
+  keyInPath,
+  type Mark,
+  type NodeRef,
+  type Overview,
+} from './model.js'
+
+/** What a panel is about, as the hash of the address says. */
+export interface Place {
+  readonly kind: 'lease' | 'node' | 'assignment'
+  /** A key, or the id of a node. */
+  readonly id: string
+}
+
+/** How current the page is. Anything but `live` stops all countdowns. */
+export type Freshness =
+  | 'loading'
+  | 'live'
+  /** Somebody is marking text: nothing is redrawn beneath it. */
+  | 'held'
+  | 'paused'
+  | 'hidden'
+  | 'away'
+  | 'database'
+  | 'signed-out'
+
+/** Everything a view is made from. */
+export interface State {
+  readonly overview: Overview | undefined
+  /** Newest first. */
+  readonly events: readonly Happening[]
+  /** Before this there may be events that are not known here. */
+  readonly horizonMs: number
+  readonly freshness: Freshness
+  /** Why, where the server has said something about it. */
+  readonly trouble: string
+  /** By the database's clock; stands still while the page is not current. */
+  readonly nowMs: number
+  /** When the latest answer came, by the database's clock. */
+  readonly asOfMs: number
+  readonly clockJumpMs: number
+  readonly clockAheadMs: number
+  readonly filter: string
+  readonly rows: Readonly<Record<Section, number>>
+  readonly eventFilter: EventFilter
+  readonly place: Place | undefined
+  readonly panel: Panel | undefined
+  readonly utc: boolean
+  readonly theme: 'system' | 'light' | 'dark'
+}
+
+export type Section = 'leases' | 'nodes' | 'assignments' | 'events' | 'problems' | 'slots'
+
+/** What has been read for the panel. */
+export interface Panel {
+  readonly of: string
+  readonly bodies: Readonly<Record<string, unknown>>
+  /** Set when there is no such thing, or it could not be read. */
+  readonly missing?: string
+}
+
+/** What views can ask for. */
+export interface Acts {
+  set(change: Partial<Pick<State, 'filter' | 'eventFilter' | 'utc' | 'theme'>>): void
+  more(section: Section): void
+  pause(): void
+  retry(): void
+  open(order: Order): void
+}
+
+/** A question to be answered with a reason, before something is done. */
+export interface Order {
+  readonly title: string
+  readonly facts: readonly Fact[]
+  /** What the person should have understood. */
+  readonly notes: readonly { readonly tone: 'bad' | 'warn' | 'off'; readonly text: string }[]
+  /** To be typed, so that nothing healthy is ended by a slip. */
+  readonly typed?: string | undefined
+  /** One of these is to be chosen. */
+  readonly nodes?: readonly NodeRef[]
+  /** Some things need no reason. */
+  readonly reason: boolean
+  readonly submit: string
+  /** It ends something by force. */
+  readonly danger?: boolean
+  /** @throws ApiError */
+  readonly run: (reason: string, node: string) => Promise<Outcome>
+  /** What to say when it was about how things were before. */
+  readonly refused: string
+}
+
+export interface Outcome {
+  readonly title: string
+  readonly lines: readonly string[]
+  /** Counted down to, by the database's clock. */
+  readonly safeAtMs?: number | undefined
+}
+
+export type Fact = readonly [label: string, value: Child]
+
+export function badge({ icon: drawing, word, tone }: Mark, props: Props = {}): VNode {
+  return h('span', { class: `badge ${tone}`, ...props }, icon(drawing), h('span.word', word))
+}
+
+export function addressOf({ kind, id }: Place): string {
+  return `#/${kind}/${kind === 'node' ? encodeURIComponent(id) : keyInPath(id)}`
+}
+
+export function leaseLink(key: string, props: Props = {}): VNode {
+  const slash = key.indexOf('/') + 1
+  return h(
+    'a',
+    { href: addressOf({ kind: 'lease', id: key }), ...props },
+    h('bdi', h('span.scope', key.slice(0, slash)), key.slice(slash)),
+  )
+}
+
+export function nodeLink({ place }: Pick<State, 'place'>, node: Pick<NodeRef, 'id' | 'name'> | null): Child {
+  if (node === null) return h('span.muted', '—')
+  const selected = place?.kind === 'node' && place.id === node.id
+  return h(
+    'a',
+    { class: selected ? 'mono sel' : 'mono', href: addressOf({ kind: 'node', id: node.id }) },
+    h('bdi', node.name),
+  )
+}
+
+/** The name of a node by its id, as far as it is known here. */
+export function namer({ overview, events }: Pick<State, 'overview' | 'events'>): (id: string) => string {
+  const roster = overview?.roster
+  const made = namers.get(events)
+  if (made !== undefined && made.roster === roster) return made.name
+  const names = new Map(roster?.ids.map((id, place) => [id, roster.names[place] ?? id]))
+  for (const { subject, type, detail } of events)
+    if (type === 'node.joined' && !names.has(subject)) names.set(subject, String(detail?.name ?? subject))
+  const name = (id: string): string => names.get(id) ?? id.slice(0, 8)
+  namers.set(events, { roster, name })
+  return name
+}
+
+/** Thousands of names are not sorted out anew for every line. */
+const namers = new WeakMap<object, { roster: Overview['roster'] | undefined; name: (id: string) => string }>()
+
+export function when(state: Pick<State, 'nowMs' | 'utc'>, at: string): VNode {
+  const ms = Date.parse(at)
+  return h('time', { datetime: at, title: dateOf(ms, state.utc) }, ago(state.nowMs - ms))
+}
+
+export function button(text: Child, onclick: () => void, props: Props = {}): VNode {
+  return h('button', { type: 'button', onclick, ...props }, text)
+}
+
+export function facts(list: readonly Fact[]): VNode {
+  return h('dl.facts', ...list.map(([label, value]) => h('div', h('dt', label), h('dd', value))))
+}
+
+export function may({ overview, freshness }: State, action: Action): boolean {
+  return (
+    overview?.capabilities[action] === true &&
+    !['signed-out', 'away', 'database', 'loading'].includes(freshness)
+  )
+}
+
+/** A bar of so much; the words beside it say the same. */
+export function bar(part: number, tone: string, tick?: number): VNode {
+  const fill = `${Math.round(100 * Math.min(1, Math.max(0, part)))}%`
+  const mark =
+    tick === undefined ? false : h('i', { class: 'tick', '--at': `${Math.round(100 * Math.min(1, tick))}%` })
+  return h('span', { class: `bar ${tone}`, 'aria-hidden': 'true' }, h('i', { '--at': fill }), mark)
+}

@@ -1,0 +1,122 @@
+/**
+ * The dashboard: a handful of files, read once when the application starts and served from memory. Each has a route
+ * of its own; nothing in a request ever becomes the name of a file.
+ *
+ * They lie beside the compiled plugin. Where that has been moved or bundled without them, the page says so and
+ * everything else works.
+ */
+import { createHash } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { does } from './access.js'
+import { sendTagged } from './etag.js'
+import { HttpProblem } from './problems.js'
+import { reads } from './schemas/common.js'
+
+/** The files there are, and what they are. */
+export const assetTypes = {
+  'index.html': 'text/html; charset=utf-8',
+  'style.css': 'text/css; charset=utf-8',
+  'icon.svg': 'image/svg+xml',
+  'api.js': 'text/javascript; charset=utf-8',
+  'details.js': 'text/javascript; charset=utf-8',
+  'dialogs.js': 'text/javascript; charset=utf-8',
+  'dom.js': 'text/javascript; charset=utf-8',
+  'icons.js': 'text/javascript; charset=utf-8',
+  'main.js': 'text/javascript; charset=utf-8',
+  'model.js': 'text/javascript; charset=utf-8',
+  'parts.js': 'text/javascript; charset=utf-8',
+  'views.js': 'text/javascript; charset=utf-8',
+} as const satisfies Readonly<Record<string, string>>
+
+type AssetName = keyof typeof assetTypes
+
+interface Asset {
+  readonly content: Buffer
+  readonly tag: string
+}
+
+/**
+ * What the page may do is what it needs and no more: run and look like these files, and talk to where it comes from.
+ * An application's own headers, those of `@fastify/helmet` say, give way to these.
+ */
+export const assetHeaders = {
+  'content-security-policy': [
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self'",
+    "connect-src 'self'",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+    "require-trusted-types-for 'script'",
+    "trusted-types 'none'",
+  ].join('; '),
+  'x-content-type-options': 'nosniff',
+  'x-frame-options': 'DENY',
+  'referrer-policy': 'no-referrer',
+  'cross-origin-opener-policy': 'same-origin',
+  'cross-origin-resource-policy': 'same-origin',
+  'x-robots-tag': 'noindex',
+  'cache-control': 'no-cache',
+} as const
+
+/** Adds the routes. `/ui` leads to `/ui/` by a relative address, which is right under any prefix and behind any proxy. */
+export async function registerAssets(scope: FastifyInstance, folder: URL = besideThePlugin): Promise<void> {
+  const assets = await readAssets(folder)
+  const route = (
+    url: string,
+    handler: (request: FastifyRequest, reply: FastifyReply) => FastifyReply,
+  ): void => {
+    scope.route({
+      method: 'GET',
+      url,
+      config: { ...does('read'), ...quiet },
+      logLevel: 'warn',
+      schema,
+      handler,
+    })
+  }
+  for (const name of Object.keys(assetTypes) as AssetName[])
+    route(name === 'index.html' ? '/ui/' : `/ui/${name}`, (request, reply) => {
+      if (/\/ui(\?|$)/.test(request.url)) return redirect(reply)
+      const { content, tag } = found(assets)[name]
+      return sendTagged(request, reply.headers(assetHeaders).type(assetTypes[name]), tag, content)
+    })
+  // Where a slash at the end makes no difference to the application, there is this route already.
+  if (!scope.hasRoute({ method: 'GET', url: `${scope.prefix}/ui` }))
+    route('/ui', (_request, reply) => redirect(reply))
+}
+
+function redirect(reply: FastifyReply): FastifyReply {
+  return reply.headers(assetHeaders).redirect('ui/', 308)
+}
+
+/** A page asks for all its files at once: an application that counts requests need not count these. */
+const quiet = { rateLimit: false } as object
+
+const schema = { hide: true, response: reads({ 200: { description: 'A file of the dashboard' } }) } as object
+
+const besideThePlugin = new URL('../../dashboard/', import.meta.url)
+
+/** Undefined when they are not there. */
+async function readAssets(folder: URL): Promise<Record<AssetName, Asset> | undefined> {
+  const names = Object.keys(assetTypes) as AssetName[]
+  try {
+    const read = names.map(async (name) => [name, assetOf(await readFile(new URL(name, folder)))] as const)
+    return Object.fromEntries(await Promise.all(read)) as Record<AssetName, Asset>
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+function assetOf(content: Buffer): Asset {
+  return { content, tag: `"${createHash('sha256').update(content).digest('base64url').slice(0, 22)}"` }
+}
+
+function found(assets: Record<AssetName, Asset> | undefined): Record<AssetName, Asset> {
+  if (assets !== undefined) return assets
+  throw new HttpProblem('not-installed', 'The files of the dashboard are not beside the compiled plugin.')
+}

@@ -1,0 +1,216 @@
+import { flag, notModified, number, one, query, reads, text, time } from './common.js'
+import { leaseExample, leaseItem } from './leases.js'
+import { nodeExample, nodeItem } from './nodes.js'
+import { statusExample, statusProperties } from './status.js'
+
+const pulse = {
+  type: 'string',
+  enum: ['steady', 'late', 'silent'],
+  description: 'late: two heartbeats are missing; silent: none has come for longer than the ttl',
+} as const
+
+const rows = (what: string, item: object): object => ({
+  type: 'object',
+  description: `${what}, cut to as many as were asked for; what needs a person comes first`,
+  required: ['items', 'total'],
+  properties: { items: { type: 'array', items: item }, total: number },
+})
+
+const node = {
+  type: 'object',
+  required: [...nodeItem.required, 'ttlMs', 'pulse', 'leads', 'leadCount', 'slotCount', 'fairSlotCount'],
+  properties: {
+    ...nodeItem.properties,
+    ttlMs: number,
+    pulse,
+    leads: {
+      type: 'array',
+      items: text,
+      description: 'Leases it holds, shares and partitions apart; at most 20',
+    },
+    leadCount: number,
+    slotCount: { ...number, description: 'Shares and partitions it holds' },
+    fairSlotCount: { type: 'number', description: 'So many if all nodes that stand for them had the same' },
+  },
+}
+
+const lease = {
+  type: 'object',
+  required: [...leaseItem.required, 'paused', 'candidateCount'],
+  properties: {
+    ...leaseItem.properties,
+    kind: {
+      ...text,
+      nullable: true,
+      description: 'Of its worker; null for a lease that was acquired by name',
+    },
+    paused: flag,
+    candidateCount: { ...number, description: 'Nodes that may hold it' },
+    session: {
+      type: 'object',
+      nullable: true,
+      description: "The holder's",
+      required: ['pulse', 'ttlMs', 'heartbeatAt'],
+      properties: { pulse, ttlMs: number, heartbeatAt: time },
+    },
+  },
+}
+
+const assignment = {
+  type: 'object',
+  required: [
+    'worker',
+    'kind',
+    'generation',
+    'slots',
+    'owned',
+    'moving',
+    'unowned',
+    'owners',
+    'least',
+    'most',
+  ],
+  properties: {
+    worker: text,
+    kind: { type: 'string', enum: ['coordinated', 'partitioned'] },
+    generation: number,
+    slots: number,
+    owned: number,
+    moving: number,
+    unowned: number,
+    owners: { ...number, description: 'Nodes that own any; each has from `least` to `most`' },
+    least: number,
+    most: number,
+    paused: flag,
+    candidateCount: number,
+    map: {
+      type: 'object',
+      nullable: true,
+      description: 'Null when there is no room for all of them: GET /assignments/{key} has them',
+      required: ['states', 'owners'],
+      properties: {
+        states: { ...text, description: 'A letter for each slot: o(wned), m(oving), u(nowned)' },
+        owners: {
+          type: 'array',
+          items: number,
+          description: 'Places of the owners in the roster; -1 for none',
+        },
+      },
+    },
+  },
+}
+
+const properties = {
+  ...statusProperties,
+  problemCodes: {
+    type: 'array',
+    description:
+      'How many problems there are of each kind, the worst first; the list has at most ten of each',
+    items: { type: 'object', required: ['code', 'count'], properties: { code: text, count: number } },
+  },
+  problemCounts: {
+    type: 'object',
+    description: 'How many problems there are',
+    required: ['error', 'warning', 'info'],
+    properties: { error: number, warning: number, info: number },
+  },
+  totals: {
+    type: 'object',
+    description: 'Leases and held leases, shares and partitions apart; those, and how many of them are owned',
+    required: ['leases', 'held', 'slots', 'owned'],
+    properties: { leases: number, held: number, slots: number, owned: number },
+  },
+  roster: {
+    type: 'object',
+    description: 'At most 4 096 nodes, gone ones last',
+    required: ['ids', 'names', 'states'],
+    properties: {
+      ids: { type: 'array', items: text },
+      names: { type: 'array', items: text },
+      states: { ...text, description: 'A letter for each: a(ctive), l(ate), s(ilent), d(raining), g(one)' },
+    },
+  },
+  versions: {
+    type: 'array',
+    description: 'Of the nodes that are there, the most common first; at most 10',
+    items: { type: 'object', required: ['version', 'count'], properties: { version: text, count: number } },
+  },
+  nodes: rows('Nodes', node),
+  leases: rows('Leases but for shares and partitions, which are found with `q`', lease),
+  assignments: rows('Assignments', assignment),
+}
+
+const session = { pulse: 'steady', ttlMs: 15_000, heartbeatAt: '2026-03-01T03:09:58.000Z' }
+
+const example = {
+  ...statusExample,
+  problemCodes: [{ code: 'node-silent', count: 1 }],
+  problemCounts: { error: 1, warning: 0, info: 0 },
+  totals: { leases: 1, held: 1, slots: 3, owned: 2 },
+  roster: { ids: [nodeExample.id], names: ['node-1'], states: 'a' },
+  versions: [{ version: '1.4.2', count: 3 }],
+  nodes: {
+    items: [
+      {
+        ...nodeExample,
+        ttlMs: 15_000,
+        pulse: 'steady',
+        leads: ['eu-1/indexing'],
+        leadCount: 1,
+        slotCount: 22,
+        fairSlotCount: 21.7,
+      },
+    ],
+    total: 1,
+  },
+  leases: {
+    items: [{ ...leaseExample, kind: 'single', paused: false, candidateCount: 2, session }],
+    total: 1,
+  },
+  assignments: {
+    items: [
+      {
+        worker: 'global/consumer',
+        kind: 'partitioned',
+        generation: 0,
+        slots: 3,
+        owned: 2,
+        moving: 0,
+        unowned: 1,
+        owners: 1,
+        least: 2,
+        most: 2,
+        paused: false,
+        candidateCount: 1,
+        map: { states: 'oou', owners: [0, 0, -1] },
+      },
+    ],
+    total: 1,
+  },
+}
+
+const limit = (what: string) =>
+  ({
+    type: 'integer',
+    minimum: 1,
+    maximum: 500,
+    description: `At most so many ${what}; 12 unless said`,
+  }) as const
+
+export const overviewSchema = {
+  summary: 'What a page can show of the namespace, however large it is',
+  querystring: query({
+    q: {
+      type: 'string',
+      pattern: '^[ -~]{1,100}$',
+      description: 'Only what mentions this, whatever its case; leases by their holder as well',
+    },
+    nodes: limit('nodes'),
+    leases: limit('leases'),
+    assignments: limit('assignments'),
+  }),
+  response: reads({
+    200: one('The namespace as of one instant', { properties, required: Object.keys(properties) }, example),
+    304: notModified,
+  }),
+} as const

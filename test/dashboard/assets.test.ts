@@ -1,0 +1,161 @@
+/** The files of the dashboard: what they may weigh and hold, and how they are served. */
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { gzipSync } from 'node:zlib'
+import helmet from '@fastify/helmet'
+import Fastify from 'fastify'
+import t from 'tap'
+import { assetHeaders, assetTypes, registerAssets } from '../../plugin/http/assets.js'
+import { answerProblem } from '../../plugin/http/problems.js'
+import { listening, mira, over, useApp } from '../http/application.js'
+
+const built = fileURLToPath(new URL('../../dashboard/', import.meta.url))
+const names = Object.keys(assetTypes) as (keyof typeof assetTypes)[]
+const contents = new Map(names.map((name) => [name as string, readFileSync(join(built, name), 'utf8')]))
+const scripts = [...contents].filter(([name]) => name.endsWith('.js'))
+
+t.test('all files together stay small', async (t) => {
+  const all = [...contents.values()].join('')
+  t.ok(all.length > 20_000, 'they are there')
+  t.ok(Buffer.byteLength(all) <= 104_000, `${Buffer.byteLength(all)} bytes`)
+  t.ok(gzipSync(all, { level: 9 }).length <= 30_000, `${gzipSync(all, { level: 9 }).length} bytes compressed`)
+})
+
+t.test(
+  'each module that is written is served, and each that is served imports only its neighbours',
+  async (t) => {
+    const sources = readdirSync(join(root(), 'dashboard')).filter((name) => name.endsWith('.ts'))
+    t.strictSame(
+      sources.map((name) => name.replace(/ts$/, 'js')).sort(),
+      scripts.map(([name]) => name).sort(),
+    )
+    for (const [name, text] of scripts)
+      for (const [, target] of text.matchAll(/\bfrom\s+['"]([^'"]+)['"]|\bimport\(/g))
+        t.ok(contents.has(String(target).replace('./', '')), `${name}: ${target}`)
+  },
+)
+
+t.test('nothing makes markup of texts, runs texts, or asks anybody else for anything', async (t) => {
+  const forbidden =
+    /innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|srcdoc|setAttribute\('style|createContextualFragment|DOMParser/
+  for (const [name, text] of contents) {
+    t.notMatch(text, forbidden, name)
+    const addresses = text.match(/(https?:)?\/\/[a-z][\w.]+/gi) ?? []
+    t.strictSame(
+      addresses.filter((address) => !address.startsWith('http://www.w3.org')),
+      [],
+      name,
+    )
+  }
+})
+
+t.test('the page itself has no script, style or handler in it, and only relative addresses', async (t) => {
+  const page = contents.get('index.html') ?? ''
+  t.notMatch(page, /<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)/)
+  for (const [, address = ''] of page.matchAll(/(?:href|src)="([^"]*)"/g))
+    t.match(address, /^(#|\.\.\/\w|\w+\.\w+$)/)
+})
+
+t.test('the page is served with everything it may do written down', async (t) => {
+  const app = await useApp(t)
+  const page = await app.inject('/coordination/ui/')
+  t.equal(page.statusCode, 200)
+  t.equal(page.headers['content-type'], 'text/html; charset=utf-8')
+  t.match(page.body, /<!doctype html>/)
+  for (const [name, value] of Object.entries(assetHeaders)) t.equal(page.headers[name], value, name)
+  t.match(page.headers['content-security-policy'], /require-trusted-types-for 'script'; trusted-types 'none'/)
+  for (const name of names.filter((each) => each !== 'index.html')) {
+    const reply = await app.inject(`/coordination/ui/${name}`)
+    t.equal(reply.statusCode, 200, name)
+    t.equal(reply.headers['content-type'], assetTypes[name], name)
+    t.equal(reply.body, contents.get(name), name)
+  }
+})
+
+t.test('who has a file already is not sent it again', async (t) => {
+  const app = await useApp(t)
+  const { headers } = await app.inject('/coordination/ui/main.js')
+  t.match(headers.etag, /^"[\w-]+"$/)
+  const again = await app.inject({
+    url: '/coordination/ui/main.js',
+    headers: { 'if-none-match': String(headers.etag) },
+  })
+  t.equal(again.statusCode, 304)
+  t.equal(again.body, '')
+  t.equal(again.headers['cache-control'], 'no-cache')
+})
+
+t.test('the way to the page is relative, under any prefix', async (t) => {
+  for (const prefix of ['/coordination', '/a/b']) {
+    const app = await useApp(t, { options: { authorize: mira, prefix } })
+    const reply = await app.inject(`${prefix}/ui`)
+    t.equal(reply.statusCode, 308)
+    t.equal(reply.headers.location, 'ui/')
+    t.equal((await app.inject(`${prefix}/ui/`)).statusCode, 200)
+  }
+})
+
+t.test('there are no other files, however they are asked for', async (t) => {
+  const app = await useApp(t)
+  const origin = await listening(app)
+  const paths = [
+    'index.html',
+    'model.js.map',
+    'tsconfig.json',
+    '../status/',
+    '%2e%2e/package.json',
+    '..%2fpackage.json',
+    'main.js/',
+    'MAIN.JS',
+  ]
+  for (const path of paths) {
+    const { status } = await over(origin, { path: `/coordination/ui/${path}` })
+    t.equal(status, 404, path)
+  }
+})
+
+t.test('a stranger gets none of it', async (t) => {
+  const app = await useApp(t, { options: { authorize: () => false } })
+  for (const path of ['', '/', ...names.map((name) => `/${name}`)])
+    t.ok([403, 404].includes((await app.inject(`/coordination/ui${path}`)).statusCode), path)
+  t.equal((await app.inject('/coordination/ui/')).statusCode, 403)
+  t.equal((await app.inject('/coordination/ui/main.js')).statusCode, 403)
+})
+
+t.test('the headers of @fastify/helmet give way on the page, and nowhere else', async (t) => {
+  const app = await useApp(t, {
+    before: async (app) => {
+      await app.register(helmet)
+      app.get('/theirs', async () => 'theirs')
+    },
+  })
+  const origin = await listening(app)
+  const { headers } = await over(origin, { path: '/coordination/ui/' })
+  for (const [name, value] of Object.entries(assetHeaders)) t.equal(headers[name], value, name)
+  const theirs = await over(origin, { path: '/theirs' })
+  t.not(theirs.headers['content-security-policy'], assetHeaders['content-security-policy'])
+  t.equal(theirs.headers['x-frame-options'], 'SAMEORIGIN')
+})
+
+t.test(
+  'where the files are not beside the plugin the page says so, and the application starts',
+  async (t) => {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    app.setErrorHandler(answerProblem)
+    app.addHook('onRoute', ({ config }) => void t.equal(config?.coordinationAction, 'read'))
+    await registerAssets(app, pathToFileURL(`${built}elsewhere/`))
+    const reply = await app.inject('/ui/')
+    t.equal(reply.statusCode, 501)
+    t.match(reply.json().detail, /not beside the compiled plugin/)
+  },
+)
+
+/** The nearest folder above that has the sources. */
+function root(): string {
+  let folder = dirname(fileURLToPath(import.meta.url))
+  while (!readdirSync(folder).includes('plugin') || !readdirSync(folder).includes('tsconfig.json'))
+    folder = dirname(folder)
+  return folder
+}

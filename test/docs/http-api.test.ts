@@ -1,0 +1,70 @@
+/** `docs/http-api.md`, held to the routes it describes. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import { problems } from '../../plugin/http/problems.js'
+import { filled, reference } from './http-reference.js'
+
+const root = projectRoot()
+const document = readFileSync(join(root, 'docs/http-api.md'), 'utf8')
+
+t.test('the tables of the document are those the schemas make', async (t) => {
+  const parts = await reference()
+  for (const name of Object.keys(parts)) t.match(document, `<!-- made: ${name} -->`, name)
+  t.equal(filled(document, parts), document, 'it is out of date: npm run docs')
+})
+
+t.test('a table that is out of date would be noticed', async (t) => {
+  const parts = await reference()
+  for (const [name, made] of Object.entries(parts)) {
+    const [first = ''] = made.split('\n')
+    t.not(filled(document, { ...parts, [name]: made.replace(first, 'something else') }), document, name)
+  }
+})
+
+t.test('every problem can be met on some route, and every route describes its own', async (t) => {
+  const { routes = '' } = await reference()
+  const rows = [...routes.matchAll(/^\| [45]\d\d +\| (.*) \|$/gm)].map(([, names = '']) => names)
+  const met = new Set(rows.flatMap((names) => [...names.matchAll(/`([a-z-]+)`/g)].map(([, name]) => name)))
+  // Answered on routes of the application that only the leader is to serve.
+  met.add('misdirected')
+  t.strictSame([...met].sort(), Object.keys(problems).sort())
+})
+
+t.test('every type of event is in the document, and no other', async (t) => {
+  const folder = join(root, 'plugin/core')
+  const sources = readdirSync(folder)
+    .filter((file) => file.endsWith('.ts'))
+    .map((file) => readFileSync(join(folder, file), 'utf8'))
+  const recorded = sources.flatMap((source) =>
+    [...source.matchAll(/\btype: (?:\w+ \? )?'([a-z]+\.[a-z-]+)'(?: : '([a-z]+\.[a-z-]+)')?/g)].flatMap(
+      ([, one = '', other]) => (other === undefined ? [one] : [one, other]),
+    ),
+  )
+  const [, events = ''] = /^## Events$(.*?)^## /ms.exec(document) ?? []
+  const documented = [...events.matchAll(/^\| `([a-z]+\.[a-z-]+)` /gm)].map(([, type]) => type)
+  t.ok(recorded.length > 15, 'they are found')
+  t.strictSame(documented.sort(), [...new Set(recorded)].sort())
+})
+
+t.test('every test that is said to hold a rule exists', async (t) => {
+  const [, held = ''] = document.split('## What holds each rule')
+  const rows = [...held.matchAll(/^\| ([^|]+?) +\| \[`([^`]+)`\]\(([^)]+)\): "([^"]+)" +\|$/gm)]
+  t.ok(rows.length > 30, 'the rules are found')
+  t.equal(rows.length, held.split('\n').filter((line) => /^\| (?!rule|-)/.test(line)).length, 'in every row')
+  for (const [, rule, , file = '', name = ''] of rows) {
+    const source = join(root, 'docs', file)
+    const found = existsSync(source) && readFileSync(source, 'utf8').replaceAll("\\'", "'").includes(name)
+    t.ok(found, `${rule}: "${name}"`)
+  }
+})
+
+/** The nearest folder above that has sources: where this test was compiled to does not matter. */
+function projectRoot(): string {
+  let folder = dirname(fileURLToPath(import.meta.url))
+  while (!existsSync(join(folder, 'tsconfig.json')) || !existsSync(join(folder, 'plugin'))) {
+    folder = dirname(folder)
+  }
+  return folder
+}

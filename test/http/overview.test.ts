@@ -1,0 +1,101 @@
+/** `GET /overview`: what a page can show, of few and of thousands. */
+import t from 'tap'
+import { writeCrowd } from '../support/crowd.js'
+import { useSqlite } from '../support/databases.js'
+import { eventually } from '../support/eventually.js'
+import { threeWorkers, useApp } from './application.js'
+
+t.test('a small namespace is there as a whole', async (t) => {
+  const app = await useApp(t, { workers: threeWorkers })
+  const read = async (query = '') => (await app.inject(`/coordination/overview${query}`)).json()
+  const body = await eventually(async () => {
+    const now = await read()
+    return now.totals.held === 1 && now.totals.owned === 13 && now
+  })
+  t.strictSame(body.totals, { leases: 1, held: 1, slots: 13, owned: 13 })
+  t.strictSame(body.problemCounts, { error: 0, warning: 0, info: 0 })
+  t.match(body.capabilities, { actor: { id: 'mira' }, release: true, drain: true })
+  const [node] = body.nodes.items
+  t.match(node, {
+    name: 'n1',
+    pulse: 'steady',
+    leads: ['c1/indexing'],
+    leadCount: 1,
+    slotCount: 13,
+    fairSlotCount: 13,
+  })
+  t.strictSame(body.roster, { ids: [node.id], names: ['n1'], states: 'a' })
+  t.match(body.leases.items, [
+    { key: 'c1/indexing', kind: 'single', paused: false, candidateCount: 1, session: { pulse: 'steady' } },
+  ])
+  t.strictSame(
+    body.assignments.items.map(({ worker, owned, map }: Assignment) => [worker, owned, map.states]),
+    [
+      ['global/consumer', 12, 'o'.repeat(12)],
+      ['global/data', 1, 'o'],
+    ],
+  )
+  t.ok(body.assignments.items.every(({ map }: Assignment) => map.owners.every((owner) => owner === 0)))
+})
+
+t.test('what is looked for is found among leases, partitions, nodes and holders', async (t) => {
+  const app = await useApp(t, { workers: threeWorkers })
+  const read = async (q: string) => (await app.inject({ url: '/coordination/overview', query: { q } })).json()
+  await eventually(
+    async () => (await read('')).totals?.owned !== 13 && (await read('consumer#3')).leases.total === 1,
+  )
+  const partition = await read('CONSUMER#3')
+  t.strictSame([partition.leases.total, partition.nodes.total, partition.assignments.total], [1, 0, 0])
+  const holder = await eventually(async () => {
+    const now = await read('n1')
+    return now.leases.total === 14 && now
+  })
+  t.equal(holder.nodes.total, 1)
+  t.equal((await app.inject('/coordination/overview?q=%00')).statusCode, 400)
+  t.equal((await app.inject('/coordination/overview?leases=501')).statusCode, 400)
+})
+
+t.test('an overview that has not changed is not sent again', async (t) => {
+  const app = await useApp(t)
+  await eventually(async () => {
+    const { headers } = await app.inject('/coordination/overview')
+    const again = await app.inject({
+      url: '/coordination/overview',
+      headers: { 'if-none-match': String(headers.etag) },
+    })
+    return again.statusCode === 304
+  })
+  t.pass()
+})
+
+t.test('of thousands the worst come first, and no list is without end', async (t) => {
+  const { url } = await useSqlite(t)
+  await writeCrowd(url, { nodes: 600, leases: 100, partitions: 9_000 })
+  const app = await useApp(t, { url, options: { authorize: () => ({ id: 'mira' }) } })
+  const reply = await app.inject('/coordination/overview')
+  t.ok(reply.body.length < 120_000, `${reply.body.length} characters`)
+  const body = reply.json()
+  t.strictSame([body.nodes.items.length, body.nodes.total], [12, 601])
+  t.strictSame([body.leases.items.length, body.leases.total], [12, 100])
+  t.equal(body.totals.slots, 9_000)
+  t.equal(body.assignments.items[0].map, null, 'there is no room for a map of so many')
+  t.equal(body.nodes.items[0].pulse, 'silent')
+  const states = body.nodes.items.map(({ state }: { state: string }) => state)
+  t.notOk(states.includes('gone'), 'those long gone need nobody')
+  t.equal(body.roster.states.length, 601)
+  t.match(body.roster.states, /^[alsd]+g+$/)
+  const alike = body.problems.filter(({ code }: { code: string }) => code === 'worker-paused')
+  t.ok(alike.length <= 10)
+  const counted = body.problemCodes.reduce((sum: number, { count }: { count: number }) => sum + count, 0)
+  const { error, warning, info } = body.problemCounts
+  t.equal(counted, error + warning + info)
+  t.ok(body.versions[0].count > body.versions[1].count)
+  const more = (await app.inject('/coordination/overview?nodes=500&leases=500')).json()
+  t.strictSame([more.nodes.items.length, more.leases.items.length], [500, 100])
+})
+
+interface Assignment {
+  readonly worker: string
+  readonly owned: number
+  readonly map: { readonly states: string; readonly owners: readonly number[] }
+}
