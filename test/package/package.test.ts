@@ -1,0 +1,158 @@
+/** What would be published: that it is whole, that tools can resolve it, and that it runs by itself. */
+import { execFile, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { publint } from 'publint'
+import { formatMessage } from 'publint/utils'
+import t, { type Test } from 'tap'
+
+const run = promisify(execFile)
+const root = packageRoot()
+/** Neither tap's loader nor its coverage is for programs that are tried as users have them. */
+const { NODE_OPTIONS: _, NODE_V8_COVERAGE: __, ...env } = process.env
+
+interface Manifest {
+  readonly exports: Readonly<Record<string, string | Readonly<Record<string, string>>>>
+  readonly bin: string
+  readonly dependencies: Readonly<Record<string, string>>
+}
+
+const manifest: Manifest = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
+
+/** Packs the package into a folder, and answers what npm says of it. */
+async function pack(into: string) {
+  const { stdout } = await run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', into], {
+    cwd: root,
+    env,
+  })
+  const said: unknown = JSON.parse(stdout)
+  const [packed] = (Array.isArray(said) ? said : Object.values(said as object)) as {
+    filename: string
+    size: number
+    files: { path: string }[]
+  }[]
+  if (packed === undefined) throw new Error('npm packed nothing')
+  return packed
+}
+
+async function useFolder(t: Test): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'coordination-package-'))
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  return folder
+}
+
+t.test('the package has what it needs to run, and nothing else', async (t) => {
+  const { files, size } = await pack(await useFolder(t))
+  const paths = files.map(({ path }) => path)
+  const targets = Object.values(manifest.exports).flatMap((target) =>
+    typeof target === 'string' ? target : Object.values(target),
+  )
+  for (const target of [...targets, manifest.bin]) t.ok(paths.includes(target.replace('./', '')), target)
+  for (const dialect of ['postgres', 'sqlite', 'mysql', 'mssql'])
+    t.ok(
+      paths.some((path) => path.startsWith(`migrations/${dialect}/`) && path.endsWith('migration.sql')),
+      dialect,
+    )
+  t.ok(paths.includes('build/dashboard/index.html'), 'the dashboard')
+  const known = /^(build\/(plugin|dashboard)\/|migrations\/|(README|CHANGELOG)\.md$|LICENSE$|package\.json$)/
+  t.strictSame(
+    paths.filter((path) => !known.test(path)),
+    [],
+  )
+  t.comment(`${paths.length} files, ${Math.round(size / 1_024)} KiB packed`)
+})
+
+t.test('tools that resolve packages find no fault with it', async (t) => {
+  const { messages, pkg } = await publint({ pkgDir: root, pack: 'npm', level: 'warning' })
+  t.strictSame(
+    messages.map((message) => formatMessage(message, pkg, { color: false })),
+    [],
+  )
+  const attw = join(root, 'node_modules/@arethetypeswrong/cli/dist/index.js')
+  const { stdout } = await run(
+    process.execPath,
+    [attw, '--pack', root, '--profile', 'esm-only', '--no-emoji'],
+    {
+      cwd: await useFolder(t),
+      env,
+    },
+  )
+  t.equal(stdout.match(/node16 \(from ESM\): OK/g)?.length, Object.keys(manifest.exports).length)
+})
+
+t.test("installed into an empty project, it runs the README's first screen", async (t) => {
+  const folder = await useFolder(t)
+  await install(folder)
+  const readme = await readFile(join(root, 'README.md'), 'utf8')
+  const screen = /```ts\n(.*?)```/s.exec(readme)?.[1] ?? ''
+  t.match(screen, 'fastify-worker-coordination')
+  const given = `
+    const isOperator = () => false
+    const reindex = () => new Promise(() => {})
+  `
+  const asked = `
+    const answer = await app.inject({ url: '/coordination/leaders', remoteAddress: '127.0.0.1', headers: { host: 'localhost' } })
+    process.send?.(answer.json())
+    await app.close()
+    process.disconnect()
+  `
+  await writeFile(join(folder, 'package.json'), '{ "type": "module" }')
+  await writeFile(
+    join(folder, 'main.mjs'),
+    `${given}${screen.replace('port: 3000', 'port: 0')}${waiting}${asked}`,
+  )
+  t.match(await answerOf(folder, 'main.mjs'), { indexing: { token: Number } })
+})
+
+t.test('installed into an empty project, its command line says what it can do', async (t) => {
+  const folder = await useFolder(t)
+  await install(folder)
+  const program = join(folder, 'node_modules/fastify-worker-coordination', manifest.bin)
+  const { stdout } = await run(process.execPath, [program, '--help'], { cwd: folder, env })
+  t.match(stdout, /^Usage: fastify-worker-coordination/)
+})
+
+const waiting = `
+  while (!app.coordination.isHeld('indexing')) await new Promise((resolve) => setTimeout(resolve, 10))
+`
+
+/** The first message of a program, which then ends by itself. */
+async function answerOf(folder: string, file: string): Promise<unknown> {
+  const child = fork(join(folder, file), {
+    cwd: folder,
+    env,
+    execArgv: [],
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+  })
+  const said: string[] = []
+  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (text) => said.push(String(text)))
+  const [answer] = await Promise.race([once(child, 'message'), once(child, 'exit')])
+  if (typeof answer !== 'object') throw new Error(`It ended without an answer.\n${said.join('')}`)
+  if (child.exitCode === null) await once(child, 'exit')
+  return answer
+}
+
+/** As npm would: what is packed, and beside it what is installed here already. */
+async function install(folder: string): Promise<void> {
+  const { filename } = await pack(folder)
+  const modules = join(folder, 'node_modules')
+  await mkdir(modules)
+  for (const name of await readdir(join(root, 'node_modules'))) {
+    if (!name.startsWith('.')) await symlink(join(root, 'node_modules', name), join(modules, name))
+  }
+  await run('tar', ['-xzf', join(folder, filename), '-C', modules])
+  await rm(join(folder, filename))
+  await run('mv', [join(modules, 'package'), join(modules, 'fastify-worker-coordination')])
+}
+
+function packageRoot(): string {
+  let folder = dirname(fileURLToPath(import.meta.url))
+  while (!existsSync(join(folder, 'tsconfig.json')) || !existsSync(join(folder, 'plugin')))
+    folder = dirname(folder)
+  return folder
+}
