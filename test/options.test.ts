@@ -203,6 +203,7 @@ t.test('what is left out, or undefined, is filled in from the table', async (t) 
       migrate: true,
       push: true,
       watchProcesses: true,
+      watchdog: false,
       retention: { eventsForMs: 2_592_000_000, events: 10_000, goneNodesForMs: 86_400_000 },
       prefix: '/coordination',
       decorateAs: 'coordination',
@@ -230,6 +231,7 @@ t.test('what is given is taken', async (t) => {
     migrate: false,
     push: false,
     watchProcesses: false,
+    watchdog: true,
     keepEventsForMs: 1_000,
     keepEvents: 5,
     keepGoneNodesForMs: 0,
@@ -245,6 +247,7 @@ t.test('what is given is taken', async (t) => {
     migrate: false,
     push: false,
     watchProcesses: false,
+    watchdog: true,
     retention: { eventsForMs: 1_000, events: 5, goneNodesForMs: 0 },
     log: silentLog,
   })

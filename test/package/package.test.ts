@@ -92,7 +92,7 @@ t.test("installed into an empty project, it runs the README's first screen", asy
   const screen = /```ts\n(.*?)```/s.exec(readme)?.[1] ?? ''
   t.match(screen, 'fastify-worker-coordination')
   const given = `
-    const isOperator = () => false
+    const isOperator = () => true
     const reindex = () => new Promise(() => {})
   `
   const asked = `

@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process'
 import { readdirSync, readlinkSync } from 'node:fs'
 import { promisify } from 'node:util'
 import Fastify, { type FastifyInstance } from 'fastify'
+import { createConnection, type RowDataPacket } from 'mysql2/promise'
 import { Client } from 'pg'
 import t from 'tap'
 import { deferred } from '../../plugin/core/loop.js'
@@ -12,7 +13,7 @@ import workerCoordination, {
   createCoordinator,
   type WorkerCoordinationOptions,
 } from '../../plugin/index.js'
-import { type Database, eachDatabase, useSqlite } from '../support/databases.js'
+import { type Database, eachDatabase, useSqlite, withMssql } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 
 declare module 'fastify' {
@@ -330,8 +331,15 @@ function fail(): never {
 }
 
 /** How many connections to this database are open: on the server, or in this process to the file. */
-async function connectionsTo({ dialect, url }: Database): Promise<number> {
+async function connectionsTo(database: Database): Promise<number> {
+  const { dialect, url } = database
   if (dialect === 'sqlite') return openFiles().filter((path) => path === url.slice('sqlite:'.length)).length
+  if (dialect === 'mysql') return connectionsToMysql(url)
+  if (dialect === 'mssql') return connectionsToMssql(url)
+  return connectionsToPostgres(url)
+}
+
+async function connectionsToPostgres(url: string): Promise<number> {
   const client = new Client({ connectionString: url })
   await client.connect()
   try {
@@ -343,6 +351,28 @@ async function connectionsTo({ dialect, url }: Database): Promise<number> {
   } finally {
     await client.end()
   }
+}
+
+async function connectionsToMysql(url: string): Promise<number> {
+  const client = await createConnection(url)
+  try {
+    const [rows] = await client.query<RowDataPacket[]>(
+      'select count(*) as count from information_schema.processlist where db = database() and id <> connection_id()',
+    )
+    return Number(rows[0]?.count)
+  } finally {
+    await client.end()
+  }
+}
+
+async function connectionsToMssql(url: string): Promise<number> {
+  return withMssql(url, async (pool) => {
+    const { recordset } = await pool.query<{ count: number }>(
+      `select count(*) as count from sys.dm_exec_sessions
+       where database_id = db_id() and is_user_process = 1 and session_id <> @@spid`,
+    )
+    return recordset[0]?.count ?? 0
+  })
 }
 
 /** Where the system does not tell, none. */
