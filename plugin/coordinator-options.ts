@@ -14,9 +14,9 @@ import { type Preset, resolveTiming, type Timing, timingProblems } from './core/
 /** What `createCoordinator` takes. Only `database` is required. */
 export interface CoordinatorOptions extends TimingOptions {
   /**
-   * Where leases are kept: a URL (`postgres://…`, `sqlite:file.db`); or what the application has opened
-   * itself, and then closes itself: a `pg.Pool`, a better-sqlite3 `Database`, or a Drizzle database over
-   * one of these.
+   * Where leases are kept: a URL (`postgres://…`, `mysql://…`, `mssql://…`, `sqlite:file.db`); or what the application
+   * has opened itself, and then closes itself: a `pg.Pool`, a pool or connection of mysql2, a `ConnectionPool` of
+   * mssql, a better-sqlite3 `Database`, or a Drizzle database over one of these.
    */
   database: string | object
   /** Keeps several applications in one database apart. Default `default`. */
@@ -93,7 +93,7 @@ export const shared = {
   database: {
     default: undefined,
     unit: null,
-    check: expecting("a URL (postgres://…, sqlite:…) or a driver's client", isDatabase),
+    check: expecting("a URL (postgres://…, mysql://…, mssql://…, sqlite:…) or a driver's client", isDatabase),
     about: 'Where leases are kept.',
   },
   namespace: {

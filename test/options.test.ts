@@ -33,10 +33,16 @@ t.test('one wrong option is one sentence that says what was expected and what ca
   const rows: [options: Record<string, unknown>, problem: string][] = [
     [
       { database: undefined },
-      "database: expected a URL (postgres://…, sqlite:…) or a driver's client, got undefined.",
+      "database: expected a URL (postgres://…, mysql://…, mssql://…, sqlite:…) or a driver's client, got undefined.",
     ],
-    [{ database: '' }, 'database: expected a URL (postgres://…, sqlite:…) or a driver\'s client, got "".'],
-    [{ database: 5 }, "database: expected a URL (postgres://…, sqlite:…) or a driver's client, got 5."],
+    [
+      { database: '' },
+      'database: expected a URL (postgres://…, mysql://…, mssql://…, sqlite:…) or a driver\'s client, got "".',
+    ],
+    [
+      { database: 5 },
+      "database: expected a URL (postgres://…, mysql://…, mssql://…, sqlite:…) or a driver's client, got 5.",
+    ],
     [{ ttlMs: '5s' }, 'ttlMs: expected a whole number of milliseconds from 500 to 3600000, got "5s".'],
     [{ ttlMs: 10 }, 'ttlMs: expected a whole number of milliseconds from 500 to 3600000, got 10.'],
     [{ ttlMs: null }, 'ttlMs: expected a whole number of milliseconds from 500 to 3600000, got null.'],
