@@ -40,8 +40,8 @@ export interface ConformanceHarness {
   open(options: StoreOptions): Promise<Store>
   /** Users beside the stores. Leave it out where all there is is one database object, which has no room for them. */
   readonly user?: ConformanceUser
-  /** Runs one statement on the tables of this library, behind the backs of all stores. */
-  execute(sql: string): Promise<void>
+  /** Runs one statement on the tables of this library, behind the backs of all stores. Leave it out where there are no tables. */
+  execute?(sql: string): Promise<void>
   /** A store whose connection to the database can be disturbed. Leave it out where there is no connection. */
   openFragile?(options: StoreOptions): Promise<FragileStore>
 }

@@ -50,6 +50,21 @@ export class ManualClock implements Clock {
     return `00000000-0000-4000-8000-${String(this.#ids).padStart(12, '0')}`
   }
 
+  /** How long until the next timer fires, in ms; undefined when none is set. */
+  get dueInMs(): number | undefined {
+    const next = this.#next(Number.POSITIVE_INFINITY)
+    return next === undefined ? undefined : Math.max(0, next.atMs - this.#nowMs)
+  }
+
+  /** Fires what is due now, and nothing that this sets off. For clocks that are moved together, by {@link stall}. */
+  fireDue(): void {
+    const lastOrder = this.#order
+    for (let next = this.#next(this.#nowMs, lastOrder); next; next = this.#next(this.#nowMs, lastOrder)) {
+      this.#entries.delete(next)
+      next.fire()
+    }
+  }
+
   /** Moves on by `ms`, firing on the way what comes due, each in its time. */
   async advance(ms: number): Promise<void> {
     const endMs = this.#nowMs + ms
@@ -88,10 +103,11 @@ export class ManualClock implements Clock {
     this.#suspendedMs += ms
   }
 
-  #next(endMs: number): Entry | undefined {
+  /** The first timer that fires by then, of those that were set before the one with this number. */
+  #next(endMs: number, beforeOrder = Number.POSITIVE_INFINITY): Entry | undefined {
     let next: Entry | undefined
     for (const entry of this.#entries) {
-      if (entry.atMs > endMs) continue
+      if (entry.atMs > endMs || entry.order >= beforeOrder) continue
       if (
         next === undefined ||
         entry.atMs < next.atMs ||
@@ -105,6 +121,6 @@ export class ManualClock implements Clock {
 }
 
 /** Everything that only waits for promises has gone as far as it can. */
-async function comeToRest(): Promise<void> {
+export async function comeToRest(): Promise<void> {
   for (let round = 0; round < 3; round++) await new Promise((resolve) => setImmediate(resolve))
 }

@@ -2,7 +2,8 @@
  * The documents, held to what they speak of: snippets compile against the package as it is published, tables of
  * options and figures are those of the code, tests that are quoted exist, links lead somewhere.
  */
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join, relative, resolve } from 'node:path'
@@ -54,8 +55,26 @@ t.test('every snippet compiles against the package by its published name', async
   t.equal(compilationOf(t, snippets), '', 'the compiler has nothing to say')
 })
 
+t.test('every snippet that says so runs as it stands', async (t) => {
+  const snippets = documents()
+    .flatMap(snippetsOf)
+    .filter(({ runs }) => runs)
+  t.ok(snippets.length > 1, 'the snippets are found')
+  const folder = emptyFolder(t)
+  t.equal(compilationOf(t, snippets, folder), '', 'the compiler has nothing to say')
+  for (const { name } of snippets) {
+    const { status, stdout, stderr } = await ran(join(folder, name.replace(/\.ts$/, '.js')))
+    t.equal(status, 0, name)
+    if (status !== 0) t.comment(stdout, stderr)
+  }
+})
+
 t.test('the compiler is heard', async (t) => {
-  const wrong = { name: 'wrong.ts', source: "import x from 'fastify-worker-coordination'\nx.nothing()\n" }
+  const wrong = {
+    name: 'wrong.ts',
+    runs: false,
+    source: "import x from 'fastify-worker-coordination'\nx.nothing()\n",
+  }
   t.match(compilationOf(t, [wrong]), /wrong\.ts\(2,3\): error TS2339/)
 })
 
@@ -136,6 +155,8 @@ t.test('relative links lead somewhere', async (t) => {
 interface Snippet {
   readonly name: string
   readonly source: string
+  /** It is a whole program, marked as `ts run`: the others are parts of one. */
+  readonly runs: boolean
 }
 
 /** Every Markdown file of the project, as a path from its root. */
@@ -154,9 +175,10 @@ function isOurs(folder: string): boolean {
 /** Each begins on the line it has in its document, so that the compiler's complaints can be found there. */
 function snippetsOf(file: string): Snippet[] {
   const text = read(file)
-  return [...text.matchAll(/^```ts\n(.*?)^```$/gms)].map(({ index, 1: code = '' }, place) => {
+  return [...text.matchAll(/^```ts( run)?\n(.*?)^```$/gms)].map(({ index, 1: run, 2: code = '' }, place) => {
     const above = text.slice(0, index).split('\n').length
     return {
+      runs: run !== undefined,
       name: `${file.replaceAll(/[\\/]/g, '-')}.${place + 1}.ts`,
       source: `${'\n'.repeat(above)}${code}\nexport {}\n`,
     }
@@ -166,16 +188,22 @@ function snippetsOf(file: string): Snippet[] {
 /**
  * What the project's own compiler says of these, strict as it is with the project itself. They are put into the
  * package, where its own name is known, and beside what was compiled, which is what its name leads to.
+ *
+ * @param outDir where programs are to be written; default nowhere.
  */
-function compilationOf(t: Test, snippets: readonly Snippet[]): string {
-  const folder = mkdtempSync(join(dirname(fileURLToPath(import.meta.url)), 'snippets-'))
-  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+function compilationOf(t: Test, snippets: readonly Snippet[], outDir?: string): string {
+  const folder = emptyFolder(t)
   const sources = [{ name: 'given.ts', source: given }, ...snippets]
   for (const { name, source } of sources) writeFileSync(join(folder, name), source)
   const config = {
     extends: join(root, 'tsconfig.json'),
     // Elsewhere than the project's own: else the compiler would look through to the sources.
-    compilerOptions: { noEmit: true, rootDir: folder, outDir: folder, noUnusedLocals: false },
+    compilerOptions: {
+      noEmit: outDir === undefined,
+      rootDir: folder,
+      outDir: outDir ?? folder,
+      noUnusedLocals: false,
+    },
     include: [],
     files: sources.map(({ name }) => name),
   }
@@ -185,6 +213,27 @@ function compilationOf(t: Test, snippets: readonly Snippet[]): string {
     encoding: 'utf8',
   })
   return (stdout + stderr).trim()
+}
+
+/** Inside the package. */
+function emptyFolder(t: Test): string {
+  const folder = mkdtempSync(join(dirname(fileURLToPath(import.meta.url)), 'snippets-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  return folder
+}
+
+/** As a program of its own, which knows nothing of the test around it. */
+async function ran(file: string): Promise<{ status: number | null; stdout: string; stderr: string }> {
+  const { NODE_OPTIONS: _, NODE_TEST_CONTEXT: __, ...env } = process.env
+  const child = spawn(process.execPath, [file], { env, cwd: dirname(file), timeout: 120_000 })
+  const said = { stdout: '', stderr: '' }
+  for (const stream of ['stdout', 'stderr'] as const) {
+    child[stream].setEncoding('utf8').on('data', (text: string) => {
+      said[stream] += text
+    })
+  }
+  const [status] = await once(child, 'close')
+  return { status: typeof status === 'number' ? status : null, ...said }
 }
 
 async function compilerPath(): Promise<string> {
@@ -208,7 +257,7 @@ function keyCheck(name: string, type: string, header: string): Snippet {
     export const undocumented: Exclude<Known, Documented> extends never ? null : Exclude<Known, Documented> = null
     export const madeUp: Exclude<Documented, Known> extends never ? null : Exclude<Documented, Known> = null
   `
-  return { name: `${name}.ts`, source }
+  return { name: `${name}.ts`, source, runs: false }
 }
 
 function checkOption(t: Test, row: readonly string[]): void {

@@ -12,6 +12,7 @@ import {
   type StoreOptions,
   storeConformance,
 } from '../../plugin/testing/conformance.js'
+import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
 import { useMysql, usePostgres, useSqlite, withoutMssql, withoutMysql } from '../support/databases.js'
 import { answersCommit, type TcpProxy, useProxy } from '../support/proxy.js'
 import { mssqlHarness } from './mssql-harness.js'
@@ -19,6 +20,7 @@ import { mssqlHarness } from './mssql-harness.js'
 const dialects: Readonly<Record<string, (t: Test) => Promise<ConformanceHarness>>> = {
   sqlite: sqliteHarness,
   'sqlite, several stores on one database object': sharedSqliteHarness,
+  memory: memoryHarness,
   postgres: postgresHarness,
   ...(withoutMysql ? {} : { mysql: mysqlHarness }),
   ...(withoutMssql ? {} : { mssql: mssqlHarness }),
@@ -33,6 +35,15 @@ for (const [dialect, harnessFor] of Object.entries(dialects)) {
       await t.test(promise, { skip: reasonToSkip(harness) ?? false }, () => run(harness))
     }
   })
+}
+
+/** What the testing kit runs on. There is no transaction of users' there, and no table. */
+async function memoryHarness(): Promise<ConformanceHarness> {
+  const database = new MemoryDatabase()
+  return {
+    capabilities: { concurrentTransactions: false, push: true },
+    open: async (options) => database.open(options),
+  }
 }
 
 async function sqliteHarness(t: Test): Promise<ConformanceHarness> {

@@ -4,8 +4,8 @@ import { realpathSync, statSync } from 'node:fs'
 import type { Database, Options } from 'better-sqlite3'
 import { StoreError } from '../../core/errors.js'
 import { driverMissing } from '../shared/driver.js'
+import { Turns } from '../shared/turns.js'
 import { isBusy, messageOf } from './failures.js'
-import { Turns } from './turns.js'
 
 /** The class `Database` of some copy of better-sqlite3. */
 export type Driver = new (filename: string, options?: Options) => Database

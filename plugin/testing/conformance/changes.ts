@@ -20,6 +20,7 @@ import {
   promise,
   rejectionOf,
   saveLeases,
+  tables,
   times,
   within,
 } from './world.js'
@@ -353,27 +354,31 @@ export const changeCases: readonly ConformanceCase[] = [
     }
   }),
 
-  promise('a node that is silent but not buried is there, and so is all that it holds', async (world) => {
-    const store = await world.open()
-    await join(store, ['silent', 'other'])
-    await saveLeases(store, newLease('l', { holder: 'silent', target: 'silent', token: 4 }))
-    await world.harness.execute(
-      `update coordination_nodes set heartbeat_at_ms = 0 where namespace = '${world.namespace}' and id = 'silent'`,
-    )
-    const look = await store.look()
-    assert.deepEqual(look.nodes.map(({ id }) => id).sort(), ['other', 'silent'])
-    assert.deepEqual([look.leases, [...look.gone]], [[], []])
-    await store.change(undefined, async (change) => {
-      assert.equal((await read(change, 'l')).holder, 'silent')
-      assert.deepEqual(
-        (await change.nodes()).map(({ state }) => state),
-        ['active', 'active'],
+  promise(
+    'a node that is silent but not buried is there, and so is all that it holds',
+    async (world) => {
+      const store = await world.open()
+      await join(store, ['silent', 'other'])
+      await saveLeases(store, newLease('l', { holder: 'silent', target: 'silent', token: 4 }))
+      await world.execute(
+        `update coordination_nodes set heartbeat_at_ms = 0 where namespace = '${world.namespace}' and id = 'silent'`,
       )
-    })
-    await store.prune({ eventsForMs: 0, events: 0, goneNodesForMs: 0 })
-    found(await store.heartbeat('silent', 1))
-    assert.equal(found(await store.view('silent')).leases.length, 1)
-  }),
+      const look = await store.look()
+      assert.deepEqual(look.nodes.map(({ id }) => id).sort(), ['other', 'silent'])
+      assert.deepEqual([look.leases, [...look.gone]], [[], []])
+      await store.change(undefined, async (change) => {
+        assert.equal((await read(change, 'l')).holder, 'silent')
+        assert.deepEqual(
+          (await change.nodes()).map(({ state }) => state),
+          ['active', 'active'],
+        )
+      })
+      await store.prune({ eventsForMs: 0, events: 0, goneNodesForMs: 0 })
+      found(await store.heartbeat('silent', 1))
+      assert.equal(found(await store.view('silent')).leases.length, 1)
+    },
+    tables,
+  ),
 
   promise('changes go on while others read without pause', async (world) => {
     const [writer, reader] = await world.openMany(2)

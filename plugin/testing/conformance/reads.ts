@@ -20,6 +20,7 @@ import {
   openChange,
   promise,
   saveLeases,
+  tables,
   times,
   within,
 } from './world.js'
@@ -287,27 +288,31 @@ export const readCases: readonly ConformanceCase[] = [
     assert.deepEqual(await contents(store), before)
   }),
 
-  promise('when the database is set back, what is read and made is what is stored then', async (world) => {
-    const [one, two] = await world.openMany(2)
-    assert(one && two)
-    await join(one, ['a'])
-    const told = await commit(one, (change) => change.tell(new Set(['a'])))
-    await times(5, (token) => saveLeases(one, newLease('l', { holder: 'a', token: token + 10 })))
-    await commit(two, (change) => change.tell(new Set(['a'])))
-    const where = `where namespace = '${world.namespace}'`
-    await world.harness.execute(`update coordination_meta set revision = ${told} ${where}`)
-    await world.harness.execute(`update coordination_nodes set news_revision = ${told} ${where}`)
-    await world.harness.execute(`update coordination_leases set token = 10, revision = ${told} ${where}`)
-    for (const store of [one, two]) {
-      assert.equal((await metaOf(store)).revision, told)
-      assert.equal(await store.news('a'), told)
-      const view = found(await store.view('a'))
-      assert.deepEqual([view.newsRevision, view.leases[0]?.token], [told, 10])
-    }
-    assert.equal(found(await one.heartbeat('a', 1)).newsRevision, told)
-    assert.equal(await commit(two, (change) => change.tell(new Set(['a']))), told + 1)
-    assert.equal(await one.news('a'), told + 1)
-  }),
+  promise(
+    'when the database is set back, what is read and made is what is stored then',
+    async (world) => {
+      const [one, two] = await world.openMany(2)
+      assert(one && two)
+      await join(one, ['a'])
+      const told = await commit(one, (change) => change.tell(new Set(['a'])))
+      await times(5, (token) => saveLeases(one, newLease('l', { holder: 'a', token: token + 10 })))
+      await commit(two, (change) => change.tell(new Set(['a'])))
+      const where = `where namespace = '${world.namespace}'`
+      await world.execute(`update coordination_meta set revision = ${told} ${where}`)
+      await world.execute(`update coordination_nodes set news_revision = ${told} ${where}`)
+      await world.execute(`update coordination_leases set token = 10, revision = ${told} ${where}`)
+      for (const store of [one, two]) {
+        assert.equal((await metaOf(store)).revision, told)
+        assert.equal(await store.news('a'), told)
+        const view = found(await store.view('a'))
+        assert.deepEqual([view.newsRevision, view.leases[0]?.token], [told, 10])
+      }
+      assert.equal(found(await one.heartbeat('a', 1)).newsRevision, told)
+      assert.equal(await commit(two, (change) => change.tell(new Set(['a']))), told + 1)
+      assert.equal(await one.news('a'), told + 1)
+    },
+    tables,
+  ),
 
   promise('events are found by type and subject, as many as are asked for', async (world) => {
     const store = await world.open()
@@ -432,53 +437,61 @@ export const readCases: readonly ConformanceCase[] = [
     assert.deepEqual({ ...(await contents(store)), events: before.events }, before)
   }),
 
-  promise('pruning leaves no events that are older than it is told', async (world) => {
-    const store = await world.open()
-    await commit(store, (change) => change.record([{ type: 'old', subject: 'x' }]))
-    await commit(store, (change) => change.record([{ type: 'young', subject: 'x' }]))
-    await world.harness.execute(
-      `update coordination_events set at_ms = at_ms - ${aDayMs} where namespace = '${world.namespace}' and type = 'old'`,
-    )
-    await store.prune({ eventsForMs: aDayMs / 2, events: 100, goneNodesForMs: aDayMs })
-    assert.deepEqual(
-      (await store.events({ limit: 10 })).map(({ type }) => type),
-      ['young'],
-    )
-  }),
-
-  promise('pruning deletes nodes that have long been gone, unless a lease names them', async (world) => {
-    const store = await world.open()
-    const longGone = ['holder', 'target', 'blocked', 'forgotten']
-    await join(store, [...longGone, 'gone of late', 'silent'])
-    await saveLeases(
-      store,
-      newLease('1', { holder: 'holder' }),
-      newLease('2', { target: 'target' }),
-      newLease('3', { blockedNode: 'blocked' }),
-    )
-    await commit(store, async (change) => {
-      for (const id of [...longGone, 'gone of late']) await change.bury(id)
-    })
-    const longAgo = longGone.map((id) => `'${id}'`).join()
-    for (const [column, ids] of [
-      ['gone_at_ms', longAgo],
-      ['heartbeat_at_ms', "'silent'"],
-      ['started_at_ms', "'silent'"],
-    ] as const) {
-      await world.harness.execute(
-        `update coordination_nodes set ${column} = ${column} - ${aDayMs} where namespace = '${world.namespace}' and id in (${ids})`,
+  promise(
+    'pruning leaves no events that are older than it is told',
+    async (world) => {
+      const store = await world.open()
+      await commit(store, (change) => change.record([{ type: 'old', subject: 'x' }]))
+      await commit(store, (change) => change.record([{ type: 'young', subject: 'x' }]))
+      await world.execute(
+        `update coordination_events set at_ms = at_ms - ${aDayMs} where namespace = '${world.namespace}' and type = 'old'`,
       )
-    }
-    const { revision } = await metaOf(store)
-    await store.prune({ eventsForMs: aDayMs, events: 100, goneNodesForMs: aDayMs / 2 })
-    const { nodes, meta } = await store.snapshot()
-    assert.deepEqual(idsOf(nodes), ['blocked', 'gone of late', 'holder', 'silent', 'target'])
-    assert.equal(meta.revision, revision)
-    assert.equal((await nodeOf(store, 'silent')).state, 'active')
-    await commit(store, (change) => change.deleteLeases(['1', '2', '3']))
-    await store.prune({ eventsForMs: aDayMs, events: 100, goneNodesForMs: aDayMs / 2 })
-    assert.deepEqual(idsOf((await store.snapshot()).nodes), ['gone of late', 'silent'])
-  }),
+      await store.prune({ eventsForMs: aDayMs / 2, events: 100, goneNodesForMs: aDayMs })
+      assert.deepEqual(
+        (await store.events({ limit: 10 })).map(({ type }) => type),
+        ['young'],
+      )
+    },
+    tables,
+  ),
+
+  promise(
+    'pruning deletes nodes that have long been gone, unless a lease names them',
+    async (world) => {
+      const store = await world.open()
+      const longGone = ['holder', 'target', 'blocked', 'forgotten']
+      await join(store, [...longGone, 'gone of late', 'silent'])
+      await saveLeases(
+        store,
+        newLease('1', { holder: 'holder' }),
+        newLease('2', { target: 'target' }),
+        newLease('3', { blockedNode: 'blocked' }),
+      )
+      await commit(store, async (change) => {
+        for (const id of [...longGone, 'gone of late']) await change.bury(id)
+      })
+      const longAgo = longGone.map((id) => `'${id}'`).join()
+      for (const [column, ids] of [
+        ['gone_at_ms', longAgo],
+        ['heartbeat_at_ms', "'silent'"],
+        ['started_at_ms', "'silent'"],
+      ] as const) {
+        await world.execute(
+          `update coordination_nodes set ${column} = ${column} - ${aDayMs} where namespace = '${world.namespace}' and id in (${ids})`,
+        )
+      }
+      const { revision } = await metaOf(store)
+      await store.prune({ eventsForMs: aDayMs, events: 100, goneNodesForMs: aDayMs / 2 })
+      const { nodes, meta } = await store.snapshot()
+      assert.deepEqual(idsOf(nodes), ['blocked', 'gone of late', 'holder', 'silent', 'target'])
+      assert.equal(meta.revision, revision)
+      assert.equal((await nodeOf(store, 'silent')).state, 'active')
+      await commit(store, (change) => change.deleteLeases(['1', '2', '3']))
+      await store.prune({ eventsForMs: aDayMs, events: 100, goneNodesForMs: aDayMs / 2 })
+      assert.deepEqual(idsOf((await store.snapshot()).nodes), ['gone of late', 'silent'])
+    },
+    tables,
+  ),
 ]
 
 const aDayMs = 24 * 3_600_000

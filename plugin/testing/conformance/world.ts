@@ -56,6 +56,11 @@ export function concurrentUsers(harness: ConformanceHarness): string | undefined
   return users(harness) ?? concurrentTransactions(harness)
 }
 
+/** For promises about rows that nobody has written by way of a store. */
+export function tables({ execute }: ConformanceHarness): string | undefined {
+  return execute ? undefined : 'there are no tables that could be written behind the backs of the stores'
+}
+
 /** For promises about lost connections. */
 export function fragileConnections({ openFragile }: ConformanceHarness): string | undefined {
   return openFragile ? undefined : 'there is no connection to this database that could be disturbed'
@@ -89,6 +94,11 @@ export class World {
     const fragile = await this.harness.openFragile(this.#complete(options))
     this.#opened.push(fragile.store)
     return fragile
+  }
+
+  async execute(sql: string): Promise<void> {
+    assert(this.harness.execute)
+    await this.harness.execute(sql)
   }
 
   get user(): ConformanceUser {

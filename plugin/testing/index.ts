@@ -1,0 +1,47 @@
+/**
+ * For tests of your own: workers whose failover takes milliseconds, and the promises of a store as sentences that
+ * can be run.
+ *
+ * @example import { TestWorld } from 'fastify-worker-coordination/testing'
+ */
+export type { Clock, Reading, Timer } from '../core/clock.js'
+export type {
+  Beat,
+  Capabilities,
+  Change,
+  Changed,
+  Claim,
+  EventQuery,
+  EventRow,
+  HeartbeatAnswer,
+  LeaseFilter,
+  LeaseRow,
+  Load,
+  LockedLease,
+  Look,
+  MetaRow,
+  Neighbour,
+  NewEvent,
+  NewNode,
+  NodePatch,
+  NodeRow,
+  OwnView,
+  Retention,
+  ServerFacts,
+  Session,
+  Snapshot,
+  Store,
+  WorkerRow,
+} from '../core/store.js'
+export {
+  type ConformanceCase,
+  type ConformanceHarness,
+  type ConformanceUser,
+  type FragileStore,
+  type HarnessCapabilities,
+  type StoreOptions,
+  storeConformance,
+} from './conformance.js'
+export { ManualClock } from './manual-clock.js'
+export { MemoryDatabase, type MemoryDatabaseOptions, type MemoryStoreOptions } from './memory-store.js'
+export { TestNode, type TestNodeOptions, TestWorld, type TestWorldOptions } from './test-world.js'

@@ -1,0 +1,120 @@
+/** The way from a node to its store, which can be cut, and held up while its process stands still. */
+import { StoreError } from '../core/errors.js'
+import { type Deferred, deferred } from '../core/loop.js'
+import type {
+  Capabilities,
+  Change,
+  Changed,
+  Claim,
+  EventQuery,
+  EventRow,
+  HeartbeatAnswer,
+  Look,
+  Neighbour,
+  OwnView,
+  Retention,
+  Session,
+  Snapshot,
+  Store,
+} from '../core/store.js'
+
+export class Link implements Store {
+  readonly #store: Store
+  #isCut = false
+  #held: Deferred<void> | undefined
+
+  constructor(store: Store) {
+    this.#store = store
+  }
+
+  /** Every verb is refused from now on. */
+  cut(): void {
+    this.#isCut = true
+  }
+
+  mend(): void {
+    this.#isCut = false
+  }
+
+  /** Every verb waits, and no hint comes through. */
+  hold(): void {
+    this.#held ??= deferred()
+  }
+
+  letGo(): void {
+    this.#held?.resolve()
+    this.#held = undefined
+  }
+
+  get dialect(): string {
+    return this.#store.dialect
+  }
+
+  get capabilities(): Capabilities {
+    return this.#store.capabilities
+  }
+
+  get statements(): number {
+    return this.#store.statements
+  }
+
+  heartbeat(node: string, beat: number): Promise<HeartbeatAnswer | undefined> {
+    return this.#through((store) => store.heartbeat(node, beat))
+  }
+
+  view(node: string): Promise<OwnView | undefined> {
+    return this.#through((store) => store.view(node))
+  }
+
+  news(node: string): Promise<number | undefined> {
+    return this.#through((store) => store.news(node))
+  }
+
+  look(): Promise<Look> {
+    return this.#through((store) => store.look())
+  }
+
+  neighbours(machine: string): Promise<Neighbour[]> {
+    return this.#through((store) => store.neighbours(machine))
+  }
+
+  snapshot(): Promise<Snapshot> {
+    return this.#through((store) => store.snapshot())
+  }
+
+  events(query: EventQuery): Promise<EventRow[]> {
+    return this.#through((store) => store.events(query))
+  }
+
+  change<T>(session: Session | undefined, work: (change: Change) => Promise<T>): Promise<Changed<T>> {
+    return this.#through((store) => store.change(session, work))
+  }
+
+  prune(retention: Retention): Promise<void> {
+    return this.#through((store) => store.prune(retention))
+  }
+
+  listen(node: string, wake: () => void): () => void {
+    return this.#store.listen(node, () => {
+      if (!this.#isCut && this.#held === undefined) wake()
+    })
+  }
+
+  /** It goes by the connection of the user's transaction, and not by this way. */
+  fence(transaction: unknown, claim: Claim): Promise<void> | void {
+    return this.#store.fence(transaction, claim)
+  }
+
+  close(): Promise<void> {
+    return this.#store.close()
+  }
+
+  async #through<T>(verb: (store: Store) => Promise<T>): Promise<T> {
+    await this.#held?.promise
+    if (this.#isCut) throw new StoreError('This node is cut off from its database.', 'none')
+    const answer = await verb(this.#store)
+    await this.#held?.promise
+    if (this.#isCut) throw new StoreError('This node was cut off before the answer came.', 'unknown')
+    return answer
+  }
+}

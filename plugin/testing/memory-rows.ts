@@ -1,0 +1,217 @@
+/**
+ * The rows of one namespace, in maps, and what can be asked of them.
+ *
+ * There is no statement here to be got right for a database, so this is the shortest full account of what a store
+ * answers. Rows are never altered in place: who has read one keeps what was read.
+ */
+import type {
+  Beat,
+  EventQuery,
+  EventRow,
+  LeaseFilter,
+  LeaseRow,
+  Load,
+  Look,
+  MetaRow,
+  Neighbour,
+  NodeRow,
+  OwnView,
+  Retention,
+  ServerFacts,
+  Snapshot,
+  WorkerRow,
+} from '../core/store.js'
+
+/** What a read finds; the clock and the identity of the server are added by those who know them. */
+type Unstamped<T extends ServerFacts | Snapshot> = Omit<T, 'nowMs' | 'serverIdentity'>
+
+const beforeAnyChange: MetaRow = {
+  revision: 0,
+  watchers: [],
+  longestTtlMs: 0,
+  tokenFloor: 0,
+  serverIdentity: '',
+  identitySettled: true,
+}
+
+/** One state of a namespace. A change works on a copy, which takes the place of the original when it commits. */
+export class Rows {
+  meta: MetaRow = beforeAnyChange
+  nodes = new Map<string, NodeRow>()
+  workers = new Map<string, WorkerRow>()
+  leases = new Map<string, LeaseRow>()
+  events: EventRow[] = []
+
+  copy(): Rows {
+    const copy = new Rows()
+    copy.meta = this.meta
+    copy.nodes = new Map(this.nodes)
+    copy.workers = new Map(this.workers)
+    copy.leases = new Map(this.leases)
+    copy.events = [...this.events]
+    return copy
+  }
+
+  /** Undefined when it is gone or was never there. */
+  living(id: string | null): NodeRow | undefined {
+    const node = id === null ? undefined : this.nodes.get(id)
+    return node?.state === 'gone' ? undefined : node
+  }
+
+  /** Oldest first. */
+  allLiving(): NodeRow[] {
+    return this.#oldestFirst().filter(({ state }) => state !== 'gone')
+  }
+
+  recorded(): Pick<ServerFacts, 'recordedIdentity' | 'identitySettled' | 'longestTtlMs'> {
+    const { serverIdentity: recordedIdentity, identitySettled, longestTtlMs } = this.meta
+    return { recordedIdentity, identitySettled, longestTtlMs }
+  }
+
+  /** The watchers beside this node. */
+  watchersBeside(node: string): Beat[] {
+    return this.meta.watchers.flatMap((id) => {
+      const watcher = id === node ? undefined : this.living(id)
+      return watcher === undefined ? [] : [{ id, beat: watcher.beat }]
+    })
+  }
+
+  view(node: string): Unstamped<OwnView> | undefined {
+    const own = this.living(node)
+    if (own === undefined) return undefined
+    const standsFor = new Set(own.workers)
+    const isOurs = ({ worker, holder, target, blockedNode }: LeaseRow): boolean =>
+      [holder, target, blockedNode].includes(node) ||
+      (worker !== null && standsFor.has(worker) && this.workers.get(worker)?.kind === 'coordinated')
+    const leases = this.#leasesWhere(isOurs)
+    const { state, newsRevision } = own
+    const { watchers } = this.meta
+    return {
+      state,
+      newsRevision,
+      watchers,
+      leases,
+      ...this.recorded(),
+      ...this.#relatedTo(leases, own.workers),
+    }
+  }
+
+  look(): Look {
+    const leases = this.#leasesWhere(
+      ({ pending, holder }) => pending || (holder !== null && this.living(holder) === undefined),
+    )
+    return { nodes: this.allLiving().map(beatOf), leases, ...this.#relatedTo(leases) }
+  }
+
+  neighbours(machine: string): Neighbour[] {
+    return this.allLiving()
+      .flatMap(({ id, process, machine: on }) =>
+        on === machine && process !== null ? [{ id, process }] : [],
+      )
+      .sort((a, b) => byCodePoints(a.id, b.id))
+  }
+
+  snapshot(): Unstamped<Snapshot> {
+    return {
+      meta: this.meta,
+      nodes: this.#oldestFirst(),
+      workers: [...this.workers.values()].sort(byKey),
+      leases: this.#leasesWhere(() => true),
+    }
+  }
+
+  workersOf(keys: readonly string[]): WorkerRow[] {
+    return [...new Set(keys)].flatMap((key) => this.workers.get(key) ?? []).sort(byKey)
+  }
+
+  leasesOf({ keys = [], workers = [], nodes = [] }: LeaseFilter): LeaseRow[] {
+    const wanted = { keys: new Set(keys), workers: new Set(workers), nodes: new Set(nodes) }
+    return this.#leasesWhere(
+      ({ key, worker, holder, target, blockedNode }) =>
+        wanted.keys.has(key) ||
+        (worker !== null && wanted.workers.has(worker)) ||
+        [holder, target, blockedNode].some((node) => node !== null && wanted.nodes.has(node)),
+    )
+  }
+
+  loads(): Load[] {
+    const counts = new Map<string | null, number>()
+    for (const { target, holder } of this.leases.values()) {
+      const bearer = target ?? holder
+      counts.set(bearer, (counts.get(bearer) ?? 0) + 1)
+    }
+    return this.allLiving().map(({ id }) => ({ node: id, leases: counts.get(id) ?? 0 }))
+  }
+
+  highestToken(): number {
+    let highest = 0
+    for (const { token } of this.leases.values()) highest = Math.max(highest, token)
+    return highest
+  }
+
+  eventsOf({ limit, after, types, subject }: EventQuery): EventRow[] {
+    const matching = this.events.filter(
+      (event) =>
+        (after === undefined || isAfter(event, after)) &&
+        (types === undefined || types.includes(event.type)) &&
+        (subject === undefined || event.subject === subject),
+    )
+    return (after === undefined ? matching.reverse() : matching).slice(0, limit)
+  }
+
+  prune({ eventsForMs, events, goneNodesForMs }: Retention, nowMs: number): void {
+    this.events = this.events
+      .slice(Math.max(0, this.events.length - events))
+      .filter(({ atMs }) => atMs > nowMs - eventsForMs)
+    const named = new Set(
+      [...this.leases.values()].flatMap((lease) => [
+        lease.holder,
+        lease.target,
+        lease.blockedNode,
+        lease.cooldownNode,
+        ...lease.waiters,
+      ]),
+    )
+    for (const { id, goneAtMs } of this.nodes.values()) {
+      if (goneAtMs !== null && goneAtMs <= nowMs - goneNodesForMs && !named.has(id)) this.nodes.delete(id)
+    }
+  }
+
+  #oldestFirst(): NodeRow[] {
+    return [...this.nodes.values()].sort(
+      (a, b) => a.joinedRevision - b.joinedRevision || byCodePoints(a.id, b.id),
+    )
+  }
+
+  #leasesWhere(matches: (lease: LeaseRow) => boolean): LeaseRow[] {
+    return [...this.leases.values()].filter(matches).sort(byKey)
+  }
+
+  /** The workers of these leases, and who of the nodes they name as holder or blocked is gone or unknown. */
+  #relatedTo(
+    leases: readonly LeaseRow[],
+    alsoWorkers: readonly string[] = [],
+  ): Pick<Look, 'workers' | 'gone'> {
+    const keys = [...alsoWorkers, ...leases.flatMap(({ worker }) => worker ?? [])]
+    const named = leases.flatMap(({ holder, blockedNode }) => [holder ?? [], blockedNode ?? []].flat())
+    const gone = new Set(named.filter((id) => this.living(id) === undefined))
+    return { workers: this.workersOf(keys), gone }
+  }
+}
+
+function beatOf({ id, beat }: NodeRow): Beat {
+  return { id, beat }
+}
+
+function isAfter(event: EventRow, place: Pick<EventRow, 'revision' | 'position'>): boolean {
+  return event.revision === place.revision ? event.position > place.position : event.revision > place.revision
+}
+
+function byKey(a: { readonly key: string }, b: { readonly key: string }): number {
+  return byCodePoints(a.key, b.key)
+}
+
+/** The operators of JavaScript compare halves of characters; as UTF-8 texts are in the order of their code points. */
+function byCodePoints(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b))
+}

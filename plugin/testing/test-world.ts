@@ -1,0 +1,268 @@
+/**
+ * Nodes in one process, over a database in memory, in a time that a test moves by hand.
+ *
+ * A takeover that takes twenty seconds takes milliseconds here, always in the same order, and whatever a node can meet
+ * can be made to happen to it: it is killed, frozen, cut off, or closed.
+ *
+ * @example
+ * const world = new TestWorld()
+ * const [a, b] = [world.node('a'), world.node('b')]
+ * for (const { coordinator } of [a, b]) coordinator.worker(indexing)
+ * await world.start()
+ * world.holderOf('indexing')?.kill()
+ * await world.advanceUntil(() => world.holderOf('indexing') !== undefined)
+ * await world.close()
+ */
+import type { Clock } from '../core/clock.js'
+import { Coordinator } from '../core/coordinator.js'
+import { CoordinationError } from '../core/errors.js'
+import { type Log, silentLog } from '../core/log.js'
+import { checkName } from '../core/names.js'
+import type { Snapshot, Store } from '../core/store.js'
+import { type Preset, resolveTiming, type Timing, timingProblems } from '../core/timing.js'
+import { Link } from './link.js'
+import { comeToRest, ManualClock } from './manual-clock.js'
+import { MemoryDatabase } from './memory-store.js'
+
+/**
+ * What a world is like. Durations are those of the coordinator: `preset`, `ttlMs` and so on. The longer they are, the
+ * fewer heartbeats there are to go through: for days of a schedule take a `ttlMs` of minutes.
+ */
+export interface TestWorldOptions extends Partial<Timing> {
+  readonly preset?: Preset
+  /** When it begins, by the clock of its database. Default 2030-01-01T00:00:00Z. */
+  readonly startsAt?: Date | string | number
+}
+
+/** What a node of a world says of itself. */
+export interface TestNodeOptions {
+  /** Default `default`. */
+  readonly cluster?: string
+  readonly labels?: Readonly<Record<string, string>>
+  readonly version?: string
+  /** Default: it says nothing. */
+  readonly log?: Log
+}
+
+/** How far {@link TestWorld.advanceUntil} goes unless told otherwise. */
+const patienceMs = 3_600_000
+
+const retention = { eventsForMs: 1e12, events: 10_000, goneNodesForMs: 1e12 }
+
+/** Nothing takes longer to close than passes are given to settle. */
+const closingMs = 24 * 3_600_000
+
+/** A database, its time, and the nodes around it. */
+export class TestWorld implements AsyncDisposable {
+  readonly #database: MemoryDatabase
+  readonly #timing: Timing
+  readonly #nodes: TestNode[] = []
+  readonly #bodies: Body[] = []
+  #timeMs: number
+
+  /** @throws {CoordinationError} `WCO_OPTIONS` when durations do not go together, or `startsAt` is no time. */
+  constructor({ startsAt = '2030-01-01T00:00:00Z', ...timing }: TestWorldOptions = {}) {
+    this.#timeMs = new Date(startsAt).getTime()
+    if (Number.isNaN(this.#timeMs)) {
+      throw new CoordinationError('WCO_OPTIONS', '`startsAt` must be a time, like "2030-01-01T00:00:00Z".')
+    }
+    this.#timing = resolveTiming(timing)
+    const problems = timingProblems(this.#timing)
+    if (problems.length > 0) throw new CoordinationError('WCO_OPTIONS', problems.join('\n'))
+    this.#database = new MemoryDatabase({
+      nowMs: () => Math.floor(this.#timeMs),
+      identity: () => 'test-world',
+    })
+  }
+
+  /** What time it is by the clock of the database. */
+  get now(): Date {
+    return new Date(Math.floor(this.#timeMs))
+  }
+
+  /** A further node, which has not started yet: register workers on its coordinator, then {@link start}. */
+  node(name: string, options: TestNodeOptions = {}): TestNode {
+    const { cluster = 'default', labels = {}, version = null, log = silentLog } = options
+    const identity = { node: checkName('node', name), cluster: checkName('cluster', cluster) }
+    const timing = this.#timing
+    const body = new Body(this.#open())
+    const settings = { namespace: 'default', identity, timing, labels, version, retention }
+    const clock = withIds(body.clock, `${name}-${this.#nodes.length}`)
+    const node = new TestNode(name, new Coordinator(settings, body.link, clock, log), body)
+    this.#nodes.push(node)
+    this.#bodies.push(body)
+    return node
+  }
+
+  /** Starts the nodes that have not been started yet, and lets them share out what there is to do. */
+  async start(): Promise<void> {
+    for (const { isStanding, coordinator } of this.#nodes) {
+      if (isStanding && coordinator.state === 'idle') await this.settled(coordinator.start())
+    }
+    await this.advance(this.#timing.heartbeatMs)
+  }
+
+  /** The node whose work on this lease, by its name or key, has the right to go on; undefined when there is none. */
+  holderOf(lease: string): TestNode | undefined {
+    return this.#nodes.find(({ isStanding, coordinator }) => isStanding && coordinator.isHeld(lease))
+  }
+
+  /** Time goes by for everybody. What comes due fires on the way, each in its time. */
+  async advance(ms: number): Promise<void> {
+    const endMs = this.#timeMs + ms
+    await comeToRest()
+    while (this.#timeMs < endMs) await this.#step(endMs - this.#timeMs)
+  }
+
+  /**
+   * Time goes by until a condition holds.
+   *
+   * @param limitMs of the world's time; default an hour.
+   * @throws {Error} when it does not hold by then.
+   */
+  async advanceUntil(condition: () => boolean | Promise<boolean>, limitMs = patienceMs): Promise<void> {
+    const endMs = this.#timeMs + limitMs
+    await comeToRest()
+    while (!(await condition())) {
+      if (this.#timeMs >= endMs) {
+        throw new Error(`What was waited for did not come within ${limitMs} ms of the world: ${condition}`)
+      }
+      await this.#step(Math.min(endMs - this.#timeMs, this.#timing.heartbeatMs))
+    }
+  }
+
+  /** Time goes by until a promise has settled. Answers what it answers. */
+  async settled<T>(promise: Promise<T>, limitMs = patienceMs): Promise<T> {
+    let isSettled = false
+    const settle = (): void => {
+      isSettled = true
+    }
+    promise.then(settle, settle)
+    await this.advanceUntil(() => isSettled, limitMs)
+    return promise
+  }
+
+  /** All rows there are, as the database has them. */
+  snapshot(): Promise<Snapshot> {
+    return this.#open().snapshot()
+  }
+
+  /** Everybody stops: signals abort, passes settle, nothing goes on after it. Harmless when repeated. */
+  async close(): Promise<void> {
+    for (const body of this.#bodies) body.wakeForTheEnd()
+    const closed = Promise.all(this.#nodes.map(({ coordinator }) => coordinator.close()))
+    await this.settled(closed, closingMs)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  /** To the next timer of anybody, or so far if there is none before. */
+  async #step(mostMs: number): Promise<void> {
+    const ms = Math.min(mostMs, ...this.#bodies.map(({ dueInMs }) => dueInMs))
+    this.#timeMs += ms
+    for (const body of this.#bodies) body.pass(ms)
+    await comeToRest()
+  }
+
+  #open(): Store {
+    const { statementTimeoutMs } = this.#timing
+    return this.#database.open({ namespace: 'default', statementTimeoutMs })
+  }
+}
+
+/** One node, and what can be made to happen to it. */
+export class TestNode {
+  readonly name: string
+  /** What `app.coordination` is in an application: give it the same workers. */
+  readonly coordinator: Coordinator
+  readonly #body: Body
+
+  /** @param body made by the world. */
+  constructor(name: string, coordinator: Coordinator, body: Body) {
+    this.name = name
+    this.coordinator = coordinator
+    this.#body = body
+  }
+
+  /** Neither frozen nor killed. */
+  get isStanding(): boolean {
+    return this.#body.standing === 'alive'
+  }
+
+  /**
+   * Its process ends without a word: it is never heard of again. What application code of it waits for something
+   * else than the world's time runs on, since it is in the process of the test; its signals abort when the world closes.
+   */
+  kill(): void {
+    this.#body.stop('killed')
+  }
+
+  /** Its process stands still while time goes by, as under SIGSTOP or in a long garbage collection. */
+  freeze(): void {
+    if (this.isStanding) this.#body.stop('frozen')
+  }
+
+  /** It goes on where it stood, and does not know yet how late it is. */
+  thaw(): void {
+    if (this.#body.standing === 'frozen') this.#body.goOn()
+  }
+
+  /** The database cannot be reached from it any more. */
+  disconnect(): void {
+    this.#body.link.cut()
+  }
+
+  reconnect(): void {
+    this.#body.link.mend()
+  }
+}
+
+/** What a node lives in: its clock, and its way to the database. */
+class Body {
+  readonly clock = new ManualClock()
+  readonly link: Link
+  standing: 'alive' | 'frozen' | 'killed' = 'alive'
+
+  constructor(store: Store) {
+    this.link = new Link(store)
+  }
+
+  stop(standing: 'frozen' | 'killed'): void {
+    this.standing = standing
+    this.link.hold()
+  }
+
+  goOn(): void {
+    this.standing = 'alive'
+    this.link.letGo()
+  }
+
+  /** What was killed finds out that it may not go on. */
+  wakeForTheEnd(): void {
+    if (this.standing === 'killed') this.link.cut()
+    this.goOn()
+  }
+
+  /** How long until something happens here by itself. */
+  get dueInMs(): number {
+    return (this.standing === 'alive' ? this.clock.dueInMs : undefined) ?? Number.POSITIVE_INFINITY
+  }
+
+  pass(ms: number): void {
+    this.clock.stall(ms)
+    if (this.standing === 'alive') this.clock.fireDue()
+  }
+}
+
+/** Ids that tell whose they are. */
+function withIds(clock: ManualClock, name: string): Clock {
+  let lives = 0
+  return {
+    read: () => clock.read(),
+    setTimer: (delayMs, fire) => clock.setTimer(delayMs, fire),
+    random: () => clock.random(),
+    uuid: () => `${name}-life-${++lives}`,
+  }
+}
