@@ -311,19 +311,20 @@ function anchor(heading: string): string {
     .replaceAll(' ', '-')
 }
 
+/** Lists of plain values stay on their line, as formatters of Markdown have it. */
 function json(value: unknown): string {
-  return `\`\`\`json\n${JSON.stringify(value, null, 2)}\n\`\`\``
+  const plain = String.raw`(?:"(?:[^"\\]|\\.)*"|-?\d+|true|false|null)`
+  const list = new RegExp(String.raw`\[\s+(${plain}(?:,\s+${plain})*)\s+\]`, 'g')
+  const text = JSON.stringify(value, null, 2).replaceAll(
+    list,
+    (_all, items: string) => `[${items.replaceAll(/\s*\n\s*/g, ' ')}]`,
+  )
+  return `\`\`\`json\n${text}\n\`\`\``
 }
 
-/** The last column is as wide as each of its cells. */
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const widths = head.slice(0, -1).map((_cell, at) => {
-    const cells = [head, ...rows].map((row) => row[at] ?? '')
-    return Math.max(3, ...cells.map((cell) => cell.length))
-  })
-  const line = (cells: readonly string[], fill = ' '): string => {
-    const padded = widths.map((width, at) => (cells[at] ?? '').padEnd(width, fill))
-    return `| ${[...padded, cells[widths.length] ?? ''].join(' | ')} |`
-  }
-  return [line(head), line([...widths.map(() => ''), '---'], '-'), ...rows.map((row) => line(row))].join('\n')
+  const widths = head.map((_cell, at) => Math.max(3, ...[head, ...rows].map((row) => (row[at] ?? '').length)))
+  const line = (cells: readonly string[], fill = ' '): string =>
+    `| ${widths.map((width, at) => (cells[at] ?? '').padEnd(width, fill)).join(' | ')} |`
+  return [line(head), line([], '-'), ...rows.map((row) => line(row))].join('\n')
 }
