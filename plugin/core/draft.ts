@@ -208,10 +208,15 @@ export class Draft {
     this.edit(key, { cooldownNode: node, cooldownUntilMs })
   }
 
-  /** The node that is cooling down from a lease, if any is. */
-  cooling(lease: LeaseRow): ReadonlySet<string> {
-    const until = lease.cooldownUntilMs ?? 0
-    return new Set(lease.cooldownNode !== null && until > this.change.nowMs ? [lease.cooldownNode] : [])
+  /**
+   * Who stands aside from a lease while others stand. A row remembers one node that cools down; whom it named before
+   * this change stands aside in this change as well. Else a lease that is taken from a second node would go back to
+   * the first, from which it was taken just as well; but where only those two stand it does.
+   */
+  cooling(lease: LeaseRow, candidates: readonly Candidate[] = []): ReadonlySet<string> {
+    const latest = this.#coolingIn(lease)
+    const all = new Set([...latest, ...this.#coolingIn(this.#loaded.get(lease.key) ?? lease)])
+    return candidates.some(({ id }) => !all.has(id)) ? all : new Set(latest)
   }
 
   /** Decides anew who is meant to hold the leases of these workers. */
@@ -272,7 +277,7 @@ export class Draft {
   #planSingle(worker: WorkerRow, candidates: readonly Candidate[]): void {
     const lease = this.lease(worker.key)
     if (lease === undefined) return
-    const cooling = this.cooling(lease)
+    const cooling = this.cooling(lease, candidates)
     const stands = (node: string | null): node is string =>
       candidates.some((candidate) => candidate.id === node)
     const current = [lease.target, lease.holder].filter(stands)
@@ -286,7 +291,7 @@ export class Draft {
    */
   #planShares(worker: WorkerRow, candidates: readonly Candidate[]): void {
     const leases = this.leasesOf(worker.key)
-    const aside = new Set(leases.flatMap((lease) => [...this.cooling(lease)]))
+    const aside = new Set(leases.flatMap((lease) => [...this.cooling(lease, candidates)]))
     const willing = candidates.filter((candidate) => !aside.has(candidate.id))
     const current = leases.slice(0, worker.slots).map((lease) => lease.target)
     const { shares, changed } = planShares(current, willing.length > 0 ? willing : candidates)
@@ -328,7 +333,7 @@ export class Draft {
 
   /** A partition does not come back to the node it was taken from while that one cools down. */
   #unlessCooling(lease: LeaseRow, planned: string | null, candidates: readonly Candidate[]): string | null {
-    const aside = this.cooling(lease)
+    const aside = this.cooling(lease, candidates)
     if (planned === null || planned === lease.holder || !aside.has(planned)) return planned
     return chooseSuccessor(lease.key, candidates, aside) ?? planned
   }
@@ -363,6 +368,10 @@ export class Draft {
     if (unknown.length === 0) return
     const known = new Map((await this.change.nodesById(unknown)).map((node) => [node.id, node.state]))
     for (const id of unknown) if ((known.get(id) ?? 'gone') === 'gone') this.#goneNodes.add(id)
+  }
+
+  #coolingIn({ cooldownNode, cooldownUntilMs }: LeaseRow): string[] {
+    return cooldownNode !== null && (cooldownUntilMs ?? 0) > this.change.nowMs ? [cooldownNode] : []
   }
 
   /** The database's clock has jumped back when a cool-down lies further ahead than one can be asked for. */

@@ -2,7 +2,7 @@
  * What an operator may ask for: each is one change, and leaves an event that says who asked and why.
  */
 import { Draft } from './draft.js'
-import { chooseSuccessor } from './plan.js'
+import { type Candidate, chooseSuccessor } from './plan.js'
 import { noteNodes, replan, takeAway } from './rules.js'
 import type { Change, LeaseRow } from './store.js'
 
@@ -103,7 +103,7 @@ export async function transfer(change: Change, order: Transfer): Promise<Transfe
   if (!named || candidates.length === 0) return { kind: 'no-candidate', candidates }
   draft.coolDown(lease.key, lease.holder, order.cooldownMs)
   if (lease.worker !== null && coordinated) await draft.plan([lease.worker])
-  else draft.assign(lease.key, order.to ?? chooseSuccessor(lease.key, others, draft.cooling(lease)) ?? null)
+  else draft.assign(lease.key, order.to ?? successorTo(draft, lease.key, others))
   const to = draft.lease(lease.key)?.target ?? null
   const { actor, reason } = order
   draft.record({
@@ -117,6 +117,11 @@ export async function transfer(change: Change, order: Transfer): Promise<Transfe
   })
   await draft.write()
   return { kind: 'asked', from: lease.holder, to }
+}
+
+function successorTo(draft: Draft, key: string, others: readonly Candidate[]): string | null {
+  const lease = draft.lease(key)
+  return lease === undefined ? null : (chooseSuccessor(key, others, draft.cooling(lease, others)) ?? null)
 }
 
 /** A partition or share that a plan gives to another node. */

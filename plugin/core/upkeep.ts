@@ -157,7 +157,8 @@ async function passOver(draft: Draft, key: string, target: string): Promise<void
     putAside(draft, worker, key, target)
     await draft.plan([worker.key])
   } else {
-    const next = nextAfter(key, target, await draft.candidates(worker), draft.cooling(lease))
+    const candidates = await draft.candidates(worker)
+    const next = nextAfter(key, target, candidates, draft.cooling(lease, candidates))
     draft.assign(key, next ?? null)
   }
   if (draft.lease(key)?.target !== target)

@@ -1,10 +1,13 @@
 /** What operators may do, over every database: each with its answers, and what comes of it. */
 import BetterSqlite from 'better-sqlite3'
 import type { FastifyInstance, LightMyRequestResponse } from 'fastify'
+import mssql from 'mssql'
+import { createConnection } from 'mysql2/promise'
+import { Client } from 'pg'
 import t, { type Test } from 'tap'
 import { deferred } from '../../plugin/core/loop.js'
 import type { WorkerDefinition } from '../../plugin/index.js'
-import { type Database, eachDatabase, useSqlite } from '../support/databases.js'
+import { type Database, eachDatabase, mssqlConfig, useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import { threeWorkers, untilAborted, useApp } from './application.js'
 
@@ -108,6 +111,30 @@ t.test('released immediately, the next holder waits for nobody', (t) =>
   }),
 )
 
+t.test('one after another is stuck: who was first does not win again while another stands', async (t) => {
+  const { url } = await useSqlite(t)
+  const worker = single('global/report', untilAborted)
+  const first = await useApp(t, { url, node: 'n1', workers: [worker] })
+  await eventually(() => first.coordination.isHeld('report'))
+  const second = await useApp(t, { url, node: 'n2', workers: [worker] })
+  const path = '/coordination/leases/global:report'
+  const take = async (): Promise<void> => {
+    const { token } = (await second.inject(path)).json()
+    t.equal((await post(second, `${path}/release`, { reason }, `"${token}"`)).statusCode, 200)
+  }
+  await take()
+  await eventually(() => second.coordination.isHeld('report'))
+  await take()
+  await eventually(() => first.coordination.isHeld('report'), { until: 'there is nobody else' })
+
+  const busy = [worker, single('global/a', untilAborted), single('global/b', untilAborted)]
+  const third = await useApp(t, { url, node: 'n3', workers: busy })
+  await eventually(() => third.coordination.isHeld('a') && third.coordination.isHeld('b'))
+  await take()
+  await eventually(() => second.coordination.isHeld('report') || third.coordination.isHeld('report'))
+  t.ok(third.coordination.isHeld('report'), 'though it has more to do than the other two')
+})
+
 t.test('a lease that nobody holds has nothing to release', async (t) => {
   const app = await useApp(t)
   const lease = await app.coordination.acquire('by-hand')
@@ -134,14 +161,10 @@ t.test('who repeats a release after it was acknowledged is told so', async (t) =
 t.test('a transaction that fences a lease is not disturbed, and the answer says why', (t) =>
   eachDatabase(t, async (t, database) => {
     if (database.dialect === 'sqlite') return void t.pass('a write of SQLite waits for the one before it')
-    const { default: pg } = await import('pg')
     const app = await useApp(t, { url: database.url })
     const lease = await app.coordination.acquire('by-hand')
-    const client = new pg.Client({ connectionString: database.url })
-    await client.connect()
-    t.teardown(() => client.end())
-    await client.query('begin')
-    await lease.fence(client)
+    const transaction = await useTransaction(t, database)
+    await lease.fence(transaction.client)
     for (const what of ['release', 'step-down']) {
       const reply = await post(
         app,
@@ -153,7 +176,7 @@ t.test('a transaction that fences a lease is not disturbed, and the answer says 
       t.match(reply.json(), { type: /conflict$/, detail: /transaction/ })
     }
     t.ok(lease.held)
-    await client.query('rollback')
+    await transaction.rollback()
     await lease.release()
   }),
 )
@@ -547,6 +570,31 @@ async function useStuckLease(
   await begun.promise
   const other = await useApp(t, { url, node: 'n2', options, workers: [single(key, untilAborted)] })
   return { old, other, stuck, key, path: '/coordination/leases/global:report' }
+}
+
+/** A transaction of the application's own, which has begun. */
+async function useTransaction(
+  t: Test,
+  { dialect, url }: Database,
+): Promise<{ client: object; rollback(): Promise<unknown> }> {
+  if (dialect === 'mssql') {
+    const pool = await new mssql.ConnectionPool(mssqlConfig(url)).connect()
+    t.teardown(() => pool.close())
+    const client = pool.transaction()
+    await client.begin()
+    return { client, rollback: () => client.rollback() }
+  }
+  if (dialect === 'mysql') {
+    const client = await createConnection(url)
+    t.teardown(() => client.end())
+    await client.query('begin')
+    return { client, rollback: () => client.query('rollback') }
+  }
+  const client = new Client({ connectionString: url })
+  await client.connect()
+  t.teardown(() => client.end())
+  await client.query('begin')
+  return { client, rollback: () => client.query('rollback') }
 }
 
 function single(key: string, run: (context: { signal: AbortSignal }) => Promise<void>): WorkerDefinition {

@@ -345,7 +345,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'nobody cools down',
     file: 'core/draft',
-    find: 'lease.cooldownNode !== null && until > this.change.nowMs ? [lease.cooldownNode] : []',
+    find: 'cooldownNode !== null && (cooldownUntilMs ?? 0) > this.change.nowMs ? [cooldownNode] : []',
     replace: '[]',
     mix: 'operators',
   },
