@@ -11,7 +11,9 @@ import mssql from 'mssql'
 import { createConnection } from 'mysql2/promise'
 import { Client } from 'pg'
 import { silentLog } from '../../plugin/core/log.js'
+import { deferred } from '../../plugin/core/loop.js'
 import workerCoordination, {
+  allowLoopback,
   type HeldLease,
   LeaseLostError,
   type PassContext,
@@ -30,6 +32,8 @@ export interface NodeOrder {
   /** The option of this name; here it is false when left out, so that silence is all the others have to go by. */
   readonly watchProcesses?: boolean
   readonly workers: readonly WorkerOrder[]
+  /** Its passes hang, without work and whatever their signals say, until it is told to go on. Default false. */
+  readonly hangs?: boolean
 }
 
 export type WorkerOrder =
@@ -51,6 +55,10 @@ export type Command =
   | { readonly command: 'write-unasked'; readonly key: string }
   /** The same as `write`, but never ends the transaction. */
   | { readonly command: 'hold'; readonly key: string }
+  /** Lets the passes that hang end. */
+  | { readonly command: 'go-on' }
+  /** Serves HTTP from now on. */
+  | { readonly command: 'listen' }
   /** Answers once everything before has been reported. */
   | { readonly command: 'echo'; readonly word: string }
 
@@ -74,6 +82,10 @@ export type Report =
       readonly aborted: boolean
       readonly reason: string
     } & Term)
+  /** A pass hangs; later, its signal has aborted. */
+  | ({ readonly report: 'hangs' } & Term)
+  | ({ readonly report: 'aborted'; readonly reason: string } & Term)
+  | { readonly report: 'listening'; readonly origin: string }
   | { readonly report: 'holding'; readonly key: string }
   /** A fenced write has been committed, or failed with the error of this name. */
   | { readonly report: 'wrote'; readonly key: string; readonly token: number; readonly error: string | null }
@@ -94,18 +106,21 @@ const store = await openStore({
 })
 
 const app = Fastify()
-const { watchProcesses = false } = order
+const { watchProcesses = false, hangs = false } = order
 await app.register(workerCoordination, {
   ...{ database, namespace, identity: { node, cluster }, watchProcesses },
   ...timing,
+  authorize: allowLoopback(),
 })
+const goingOn = deferred()
+const run = hangs ? hang : work
 for (const worker of order.workers) {
   if (worker.kind === 'coordinated') {
-    app.coordination.worker({ ...worker, kind: 'coordinated', run: work })
+    app.coordination.worker({ ...worker, kind: 'coordinated', run })
   } else if (worker.kind === 'single') {
-    app.coordination.worker({ ...worker, kind: 'single', run: work })
+    app.coordination.worker({ ...worker, kind: 'single', run })
   } else {
-    app.coordination.worker({ ...worker, run: work })
+    app.coordination.worker({ ...worker, run })
   }
 }
 app.addHook('onClose', async () => {
@@ -146,8 +161,18 @@ async function work(context: PassContext & { assignment?: Term['share'] }): Prom
   }
 }
 
+/** What nobody notices but people: the process is well, and nothing is done. */
+async function hang({ lease: { key, token }, signal }: PassContext): Promise<void> {
+  signal.addEventListener('abort', () => say({ report: 'aborted', reason: signal.reason.reason, key, token }))
+  say({ report: 'hangs', key, token })
+  await goingOn.promise
+}
+
 async function obey(command: Command): Promise<void> {
   if (command.command === 'block') blockUntil(command.untilFile)
+  else if (command.command === 'go-on') goingOn.resolve()
+  else if (command.command === 'listen')
+    say({ report: 'listening', origin: await app.listen({ port: 0, host: '127.0.0.1' }) })
   else if (command.command === 'echo') say({ report: 'echo', word: command.word })
   else await write(command)
 }
