@@ -9,6 +9,7 @@ import { barrierOpen, Draft, freshLease, vacated } from './draft.js'
 import { CoordinationError, type EndReason, StoreError } from './errors.js'
 import { slotKey } from './names.js'
 import { freeIfAbandoned, type Held, isFree, isWaived, noteNodes, replan, sortOut } from './rules.js'
+import { clockMistakeMs } from './schedule.js'
 import type { Change, Kind, LeaseRow, LockedLease, NewNode, Scope, WorkerRow } from './store.js'
 import { nextToken } from './token.js'
 
@@ -150,6 +151,27 @@ export async function fire(
   if (lease?.holder !== node || lease.token !== token) return false
   if (lease.fenced) throw new StoreError(`The lease "${key}" is fenced by a transaction.`, 'none')
   draft.edit(key, { firedAtMs })
+  await draft.write()
+  return true
+}
+
+/**
+ * Whether this time is later than every one that was claimed under this name before; then it is claimed now. A time far
+ * ahead of the database's clock comes from a clock that was wrong: it is refused, and forgotten where it stands.
+ */
+export async function claimTime(change: Change, key: string, atMs: number): Promise<boolean> {
+  const draft = new Draft(change)
+  await draft.load({ keys: [key] })
+  const lease = draft.lease(key) ?? freshLease(key, null, 0)
+  const isMistaken = (timeMs: number): boolean => timeMs > change.nowMs + clockMistakeMs
+  const claimedMs = lease.firedAtMs
+  if (lease.worker !== null) {
+    throw new CoordinationError('WCO_NAME', `"${key}" is a worker's, so no times can be claimed under it.`)
+  }
+  if (isMistaken(atMs)) return false
+  if (claimedMs !== null && claimedMs >= atMs && !isMistaken(claimedMs)) return false
+  if (lease.fenced) throw new StoreError(`The lease "${key}" is fenced by a transaction.`, 'none')
+  draft.add({ ...lease, firedAtMs: atMs })
   await draft.write()
   return true
 }

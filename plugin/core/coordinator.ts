@@ -6,6 +6,7 @@
  * together is told in `README.md` beside this file.
  */
 import { type Request, Requests } from './acquire.js'
+import { claimTime } from './changes.js'
 import type { Clock, Timer } from './clock.js'
 import { CoordinationError, StoreError } from './errors.js'
 import { type AboutLease, type EventName, Events, type Listener } from './events.js'
@@ -20,6 +21,7 @@ import { deferred, sleep, within } from './loop.js'
 import type { Machine } from './machine.js'
 import { checkName, leaseKey } from './names.js'
 import { Operator } from './operator.js'
+import { inOrder } from './order.js'
 import { KnownServer } from './server.js'
 import { describe, type Status } from './status.js'
 import type { Retention, Scope, Store } from './store.js'
@@ -219,6 +221,25 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
+   * Whether a time is this caller's to act on: true for the first who asks under this name, across all nodes, and false
+   * for everybody after that, and for every time before it. It is kept in the database, so it holds across restarts. If
+   * the answer to the one who was first is lost, nobody hears true.
+   *
+   * @throws {CoordinationError} `WCO_NAME` when the name is not usable or a worker's, `WCO_NOT_RUNNING`, `WCO_STORE`.
+   */
+  async claimTime(name: string, at: Date, { scope }: TryAcquireOptions = {}): Promise<boolean> {
+    const key = this.#leaseKey(name, scope)
+    const atMs = at.getTime()
+    if (Number.isNaN(atMs)) throw new CoordinationError('WCO_OPTIONS', 'claimTime: that is no time.')
+    for (;;) {
+      const changed = await inOrder(this.#store, undefined, this.#holdings.highestToken, (change) =>
+        claimTime(change, key, atMs),
+      )
+      if (changed.kind === 'done') return changed.result
+    }
+  }
+
+  /**
    * Whether this node holds a lease right now, of a worker or acquired, by its name or its full key.
    * For a worker with several leases: any of them.
    */
@@ -396,7 +417,7 @@ export class Coordinator implements AsyncDisposable {
     }
   }
 
-  #request(name: string, scope: Scope = 'global', wait: boolean): Request {
+  #leaseKey(name: string, scope: Scope = 'global'): string {
     const key = leaseKey(scope, this.settings.identity.cluster, checkName('lease', name))
     if (this.#state === 'idle') throw notRunning('has not been started')
     if (this.#closing.signal.aborted) throw notRunning('is closing')
@@ -406,7 +427,11 @@ export class Coordinator implements AsyncDisposable {
         `"${key}" is the name of a worker, so no lease can be acquired by it. Choose another name.`,
       )
     }
-    const request = this.#requests.add(key, name, wait)
+    return key
+  }
+
+  #request(name: string, scope: Scope | undefined, wait: boolean): Request {
+    const request = this.#requests.add(this.#leaseKey(name, scope), name, wait)
     this.#life?.poke()
     return request
   }

@@ -11,7 +11,7 @@
 import type { Clock } from './clock.js'
 import type { Holding } from './lease.js'
 import { sleep } from './loop.js'
-import type { Timetable } from './schedule.js'
+import { clockMistakeMs, type Timetable } from './schedule.js'
 import { backoffMs } from './timing.js'
 
 /** What firing needs of the world. */
@@ -24,12 +24,6 @@ export interface Calendar {
    */
   fire(holding: Holding, atMs: number): Promise<boolean>
 }
-
-/**
- * When the row says that times further ahead than this have been dealt with, the clock was wrong when that was
- * written, and it is forgotten. Below it, a clock that was set back is waited for.
- */
-const clockMistakeMs = 24 * 3_600_000
 
 /** The database's clock may be set while we wait for it, so it is looked at again at least this often. */
 const lookAgainMs = 60_000
@@ -65,8 +59,8 @@ export class Firing {
     const dueMs = this.#timetable.next(this.#dealtWithMs)
     const nowMs = await this.#until(dueMs)
     if (dueMs === undefined || nowMs === undefined) return undefined
-    // One pass stands for all times that have come until now.
-    if (!(await this.#take(nowMs))) return undefined
+    // One pass stands for all times that have come until now; the last of them is what people are shown.
+    if (!(await this.#take(this.#timetable.latest(dueMs, nowMs)))) return undefined
     this.#dealtWithMs = nowMs
     return dueMs
   }

@@ -61,12 +61,15 @@ export class Housekeeping {
     }
   }
 
-  /** A token is never less than the time it was given at, so it tells since when at the most a name is in use. */
+  /**
+   * A token is never less than the time it was given at, so it tells since when at the most a name is in use, as a
+   * lease or to claim times under.
+   */
   async #pruneNames(): Promise<void> {
     const { leases, nowMs } = await this.#store.snapshot()
     const unusedSinceMs = nowMs - this.#retention.goneNodesForMs
-    const isUnused = (lease: (typeof leases)[number]): boolean =>
-      lease.worker === null && lease.holder === null && lease.token < unusedSinceMs
+    const isUnused = ({ worker, holder, token, firedAtMs }: (typeof leases)[number]): boolean =>
+      worker === null && holder === null && Math.max(token, firedAtMs ?? 0) < unusedSinceMs
     const keys = leases.filter(isUnused).map((lease) => lease.key)
     if (keys.length === 0) return
     const highestSeen = this.#circumstances.highestToken()

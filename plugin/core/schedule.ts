@@ -28,6 +28,8 @@ export interface Timetable {
   readonly missed: 'once' | 'skip'
   /** The first due time after this instant, in ms since 1970; undefined when there is none. */
   next(afterMs: number): number | undefined
+  /** The last due time up to this instant, and not before `dueMs`, which is one. */
+  latest(dueMs: number, untilMs: number): number
 }
 
 const knownParts = new Set(['cron', 'timeZone', 'missed'])
@@ -64,7 +66,16 @@ export function timetableOf(given: string | Schedule): Timetable {
     missed = 'once',
   }: Schedule = typeof given === 'string' ? { cron: given } : given
   const pattern = patternOf(cron, timeZone)
-  return { cron, timeZone, missed, next: (afterMs) => pattern.nextRun(new Date(afterMs))?.getTime() }
+  const next = (afterMs: number): number | undefined => pattern.nextRun(new Date(afterMs))?.getTime()
+  const latest = (dueMs: number, untilMs: number): number => {
+    const [before = new Date(dueMs)] = pattern.previousRuns(1, new Date(untilMs))
+    let latestMs = Math.max(dueMs, before.getTime())
+    // Going back and going forward need not agree on the hour that clocks go through twice.
+    for (let nextMs = next(latestMs); nextMs !== undefined && nextMs <= untilMs; nextMs = next(latestMs))
+      latestMs = nextMs
+    return latestMs
+  }
+  return { cron, timeZone, missed, next, latest }
 }
 
 /** As it is kept with the worker for everybody to see. */
@@ -77,6 +88,61 @@ export function readSchedule(written: string | null): Timetable | undefined {
   if (written === null) return undefined
   const parts: unknown = JSON.parse(written)
   return scheduleProblem(parts) === undefined ? timetableOf(parts as Schedule) : undefined
+}
+
+/** How a schedule stands, for people: its times are ms since 1970. */
+export interface ScheduleStatus {
+  readonly cron: string
+  readonly timeZone: string
+  readonly missed: 'once' | 'skip'
+  /** The time of the schedule for which a pass was begun last; null before the first. */
+  readonly lastFireAtMs: number | null
+  /** The next one. It may have come already, while nobody could act on it. */
+  readonly nextFireAtMs: number | null
+}
+
+/**
+ * @param written as it is kept with the worker.
+ * @param firedAtMs what its lease says has been dealt with.
+ */
+export function scheduleStatus(
+  written: string | null,
+  firedAtMs: number | null,
+  nowMs: number,
+): ScheduleStatus | null {
+  const timetable = knownTimetable(written)
+  if (timetable === undefined) return null
+  const { cron, timeZone, missed } = timetable
+  const isMistaken = firedAtMs !== null && firedAtMs > nowMs + clockMistakeMs
+  const dealtWithMs = firedAtMs === null || isMistaken ? nowMs : firedAtMs
+  const fromMs = missed === 'skip' ? Math.max(dealtWithMs, nowMs) : dealtWithMs
+  return {
+    cron,
+    timeZone,
+    missed,
+    // A term may begin at any instant; what was fired is one of the schedule's own.
+    lastFireAtMs: firedAtMs !== null && timetable.next(firedAtMs - 1) === firedAtMs ? firedAtMs : null,
+    nextFireAtMs: timetable.next(fromMs) ?? null,
+  }
+}
+
+/**
+ * When a lease's row says that times further ahead than this have been dealt with, the clock was wrong when that was
+ * written, and it is forgotten. Below it, a clock that was set back is waited for.
+ */
+export const clockMistakeMs = 24 * 3_600_000
+
+/** Reading a pattern costs far more than asking it, and whoever looks at workers looks at the same ones again. */
+const known = new Map<string, Timetable | undefined>()
+const mostKnown = 1_000
+
+function knownTimetable(written: string | null): Timetable | undefined {
+  if (written === null) return undefined
+  if (!known.has(written)) {
+    if (known.size >= mostKnown) known.clear()
+    known.set(written, readSchedule(written))
+  }
+  return known.get(written)
 }
 
 /** Paused: it is asked, and never runs by itself. */

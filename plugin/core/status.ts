@@ -1,4 +1,5 @@
 /** What {@link Coordinator.status} answers: the whole namespace as of one instant, as plain JSON. */
+import { type ScheduleStatus, scheduleStatus } from './schedule.js'
 import type { Kind, LeaseRow, NodeRow, NodeState, Scope, Snapshot, WorkerRow } from './store.js'
 
 /** A node, gone ones included until they are pruned. */
@@ -29,6 +30,8 @@ export interface WorkerStatus {
   readonly paused: boolean
   /** Names of the active nodes that stand for it. */
   readonly candidates: readonly string[]
+  /** Null for a worker without one. */
+  readonly schedule: ScheduleStatus | null
 }
 
 /** A node, as a lease or an assignment names it. */
@@ -108,13 +111,18 @@ export function describe(
   const workers = new Map(snapshot.workers.map((worker) => [worker.key, worker]))
   const leases = snapshot.leases.map((lease) => describeLease(lease, byId, workers))
   const standing = candidatesByWorker(snapshot.nodes)
+  const firedAt = new Map(snapshot.leases.map(({ worker, firedAtMs }) => [worker, firedAtMs]))
   return {
     nowMs: snapshot.nowMs,
     revision: snapshot.meta.revision,
     namespace: settings.namespace,
     self: { id: self ?? null, name: settings.identity.node, cluster: settings.identity.cluster, state },
     nodes: snapshot.nodes.map((node) => describeNode(node, snapshot.meta.watchers)),
-    workers: snapshot.workers.map((worker) => describeWorker(worker, standing.get(worker.key) ?? [])),
+    workers: snapshot.workers.map((worker) => {
+      const firedAtMs = firedAt.get(worker.key) ?? null
+      const schedule = scheduleStatus(worker.schedule, firedAtMs, snapshot.nowMs)
+      return { ...describeWorker(worker, standing.get(worker.key) ?? []), schedule }
+    }),
     leases,
     assignments: snapshot.workers.flatMap((worker) => describeAssignment(worker, leases)),
   }
@@ -140,7 +148,7 @@ function candidatesByWorker(nodes: readonly NodeRow[]): Map<string, string[]> {
   return names
 }
 
-function describeWorker(worker: WorkerRow, candidates: readonly string[]): WorkerStatus {
+function describeWorker(worker: WorkerRow, candidates: readonly string[]): Omit<WorkerStatus, 'schedule'> {
   const { key, name, kind, scope, cluster, generation, slots, paused } = worker
   return { key, name, kind, scope, cluster, generation, slots, paused, candidates }
 }

@@ -8,7 +8,7 @@
 import type { LeaseState, LeaseStatus, NodeReference, NodeStatus, Status } from '../core/status.js'
 import type { LeaseRow, NodeRow, Snapshot } from '../core/store.js'
 import { type Attention, severities } from './attention.js'
-import { leaseBody, nodeBody, ownership } from './presenters.js'
+import { leaseBody, nodeBody, ownership, workerBody } from './presenters.js'
 import { mentions } from './route.js'
 
 /** How much is asked for, and of what. */
@@ -240,6 +240,7 @@ function leaseItem(lease: LeaseStatus, { snapshot, rows, workers, nodeRows }: Sc
     kind: worker?.kind ?? null,
     paused: worker?.paused ?? false,
     candidateCount: worker?.candidates.length ?? lease.waiting,
+    schedule: worker === undefined ? null : workerBody(worker).schedule,
     session:
       holder === undefined
         ? null

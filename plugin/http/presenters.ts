@@ -4,7 +4,14 @@
  */
 import type { Explanation } from '../core/explain.js'
 import { slotKey } from '../core/names.js'
-import type { AssignmentStatus, LeaseStatus, NodeReference, NodeStatus } from '../core/status.js'
+import type { ScheduleStatus } from '../core/schedule.js'
+import type {
+  AssignmentStatus,
+  LeaseStatus,
+  NodeReference,
+  NodeStatus,
+  WorkerStatus,
+} from '../core/status.js'
 import type { EventRow, LeaseRow, Snapshot } from '../core/store.js'
 import type { Term } from '../core/terms.js'
 import { eventId } from './event-places.js'
@@ -36,6 +43,14 @@ function cooldownOf(row: LeaseRow | undefined, snapshot: Snapshot) {
   const { cooldownNode = null, cooldownUntilMs = null } = row ?? {}
   if (cooldownNode === null || cooldownUntilMs === null || cooldownUntilMs <= snapshot.nowMs) return null
   return { node: reference(snapshot, cooldownNode), until: isoTime(cooldownUntilMs) }
+}
+
+export function workerBody({ schedule, ...worker }: WorkerStatus) {
+  return { ...worker, schedule: schedule && scheduleBody(schedule) }
+}
+
+function scheduleBody({ lastFireAtMs, nextFireAtMs, ...schedule }: ScheduleStatus) {
+  return { ...schedule, lastFireAt: isoTime(lastFireAtMs), nextFireAt: isoTime(nextFireAtMs) }
 }
 
 export function assignmentBody({ worker, kind, generation, slots }: AssignmentStatus, snapshot: Snapshot) {

@@ -4,7 +4,7 @@ import { contentTag, sendTagged } from './etag.js'
 import { instructionOf } from './instruction.js'
 import { keySegment, workerKeyOf } from './keys.js'
 import { pageOf } from './paging.js'
-import { asOf } from './presenters.js'
+import { asOf, workerBody } from './presenters.js'
 import { bodyOf, found, mentions, queryOf, type Route } from './route.js'
 import {
   getWorkerSchema,
@@ -19,7 +19,7 @@ export function workerRoutes({ coordinator, source, guard }: Dependencies): Rout
   const bodyFor = async (key: string) => {
     const { snapshot, status } = await source.status()
     const worker = status.workers.find((each) => each.key === key)
-    return { ...asOf(snapshot), ...found(worker, 'worker') }
+    return { ...asOf(snapshot), ...workerBody(found(worker, 'worker')) }
   }
 
   return [
@@ -36,7 +36,7 @@ export function workerRoutes({ coordinator, source, guard }: Dependencies): Rout
           (worker) => (cluster === undefined || worker.cluster === cluster) && mentions(q, worker.key),
         )
         const rest = pageOf(workers, ({ key }) => key, JSON.stringify(['workers', cluster, q]), page)
-        const body = { ...asOf(snapshot), ...rest }
+        const body = { ...asOf(snapshot), ...rest, items: rest.items.map(workerBody) }
         return sendTagged(request, reply, contentTag(body), body)
       },
     },

@@ -190,8 +190,10 @@ class MemoryStore implements Store {
       throw new CoordinationError('WCO_FENCE_TARGET', 'A fence expects the transaction it is to guard.')
     }
     this.statements += 1
-    const lease = this.#space.rows.leases.get(key)
-    if (lease?.holder !== node || lease.token !== token) throw new FencedError(key, token)
+    const { rows } = this.#space
+    const lease = rows.leases.get(key)
+    if (lease?.holder !== node || lease.token !== token || rows.living(node) === undefined)
+      throw new FencedError(key, token)
   }
 
   /** Waits for who is writing, as a connection would. */

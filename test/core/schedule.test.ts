@@ -56,6 +56,16 @@ t.test('a schedule is due when its clocks say so, whatever their zone does', asy
   }
 })
 
+t.test('the last time that was due is found, also in the hour that comes twice', async (t) => {
+  const inVienna = timetableOf({ cron: '*/15 * * * *', timeZone: 'Europe/Vienna' })
+  const from = Date.parse('2026-10-24T23:00:00Z')
+  for (let minute = 0; minute < 240; minute++) {
+    const untilMs = from + minute * 60_000
+    t.equal(inVienna.latest(from, untilMs), untilMs - (untilMs % 900_000), new Date(untilMs).toISOString())
+  }
+  t.equal(inVienna.latest(from, from - 1), from, 'never before the one that is known')
+})
+
 t.test('a schedule is kept with its worker, and read as it was written', async (t) => {
   const timetable = timetableOf({ cron: '0 3 * * *', timeZone: 'Europe/Vienna', missed: 'skip' })
   t.match(readSchedule(writtenSchedule(timetable)), {
@@ -118,6 +128,28 @@ t.test('each time is begun once, by whoever holds the lease then', async (t) => 
     (await a?.coordinator.status())?.leases.map(({ key }) => key),
     ['global/month-close'],
   )
+})
+
+t.test('everybody can see when a worker was fired last, and when it will be next', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  scheduled(a, everyMinute, [])
+  b.coordinator.worker({ name: 'other', kind: 'single', scope: 'global', run: () => undefined })
+  await world.start(a, b)
+  const shown = async () => {
+    const { workers } = await b.coordinator.status()
+    const { schedule = null } = workers.find(({ name }) => name === 'month-close') ?? {}
+    const at = (ms: number | null | undefined) => (ms ? new Date(ms).toISOString().slice(11, 19) : ms)
+    return [schedule?.cron, at(schedule?.lastFireAtMs), at(schedule?.nextFireAtMs)]
+  }
+  t.strictSame(await shown(), [everyMinute, null, '22:14:00'], 'the beginning of a term is no fire')
+  await world.advance(150_000)
+  t.strictSame(await shown(), [everyMinute, '22:15:00', '22:16:00'])
+  void a.coordinator.close()
+  await world.advance(300_000)
+  t.strictSame(await shown(), [everyMinute, '22:15:00', '22:16:00'], 'nobody stood for it when it came')
+  const { workers } = await b.coordinator.status()
+  t.equal(workers.find(({ name }) => name === 'other')?.schedule, null)
 })
 
 for (const [missed, expected] of [

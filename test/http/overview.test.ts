@@ -38,6 +38,26 @@ t.test('a small namespace is there as a whole', async (t) => {
   t.ok(body.assignments.items.every(({ map }: Assignment) => map.owners.every((owner) => owner === 0)))
 })
 
+t.test('of a worker with a schedule it shows when it was fired last, and when it will be next', async (t) => {
+  const schedule = { cron: '* * * * * *', timeZone: 'Europe/Vienna' } as const
+  const report = { name: 'report', kind: 'single', scope: 'global', schedule, run: () => undefined } as const
+  const app = await useApp(t, { workers: [report, ...threeWorkers] })
+  const read = async (path: string) => (await app.inject(`/coordination${path}`)).json()
+  const { lastFireAt, nextFireAt } = await eventually(async () => {
+    const { schedule } = await read('/workers/global:report')
+    return schedule.lastFireAt !== null && schedule
+  })
+  t.equal(Date.parse(nextFireAt) - Date.parse(lastFireAt), 1_000)
+  const { items } = await read('/workers')
+  t.strictSame(
+    items.map(({ schedule }: { schedule: { cron: string } | null }) => schedule?.cron),
+    [undefined, undefined, undefined, '* * * * * *'],
+  )
+  const { leases } = await read('/overview')
+  const [lease] = leases.items.filter(({ key }: { key: string }) => key === 'global/report')
+  t.match(lease.schedule, { ...schedule, missed: 'once', lastFireAt: String, nextFireAt: String })
+})
+
 t.test('what is looked for is found among leases, partitions, nodes and holders', async (t) => {
   const app = await useApp(t, { workers: threeWorkers })
   const read = async (q: string) => (await app.inject({ url: '/coordination/overview', query: { q } })).json()

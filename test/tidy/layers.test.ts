@@ -105,6 +105,11 @@ const rooms: readonly Room[] = [
     mayAsTypes: ['fastify', 'node:http'],
   },
   {
+    name: 'the door for node-cron',
+    holds: (file) => file === 'plugin/node-cron.ts',
+    may: ['plugin/core/'],
+  },
+  {
     name: "the plugin's options",
     holds: (file) => file === 'plugin/options.ts',
     may: ['plugin/core/', 'plugin/http/', ...topLevel('coordinator-options')],

@@ -2,6 +2,7 @@ import { flag, notModified, number, one, query, reads, text, time } from './comm
 import { leaseExample, leaseItem } from './leases.js'
 import { nodeExample, nodeItem } from './nodes.js'
 import { statusExample, statusProperties } from './status.js'
+import { schedule, scheduleExample } from './workers.js'
 
 const pulse = {
   type: 'string',
@@ -36,7 +37,7 @@ const node = {
 
 const lease = {
   type: 'object',
-  required: [...leaseItem.required, 'paused', 'candidateCount'],
+  required: [...leaseItem.required, 'paused', 'candidateCount', 'schedule'],
   properties: {
     ...leaseItem.properties,
     kind: {
@@ -46,6 +47,7 @@ const lease = {
     },
     paused: flag,
     candidateCount: { ...number, description: 'Nodes that may hold it' },
+    schedule,
     session: {
       type: 'object',
       nullable: true,
@@ -164,7 +166,16 @@ const example = {
     total: 1,
   },
   leases: {
-    items: [{ ...leaseExample, kind: 'single', paused: false, candidateCount: 2, session }],
+    items: [
+      {
+        ...leaseExample,
+        kind: 'single',
+        paused: false,
+        candidateCount: 2,
+        schedule: scheduleExample,
+        session,
+      },
+    ],
     total: 1,
   },
   assignments: {

@@ -13,12 +13,35 @@ import {
   reads,
   reason,
   text,
+  time,
   writes,
 } from './common.js'
 
+export const schedule = {
+  type: 'object',
+  nullable: true,
+  description: 'Its passes at times of day; null for a worker without any',
+  required: ['cron', 'timeZone', 'missed', 'lastFireAt', 'nextFireAt'],
+  properties: {
+    cron: text,
+    timeZone: text,
+    missed: { type: 'string', enum: ['once', 'skip'] },
+    lastFireAt: { ...time, nullable: true, description: 'The time a pass was begun for last' },
+    nextFireAt: { ...time, nullable: true, description: 'In the past while nobody can act on it' },
+  },
+} as const
+
+export const scheduleExample = {
+  cron: '0 3 1 * *',
+  timeZone: 'Europe/Vienna',
+  missed: 'once',
+  lastFireAt: '2026-11-01T02:00:00.000Z',
+  nextFireAt: '2026-12-01T02:00:00.000Z',
+}
+
 export const workerItem = {
   type: 'object',
-  required: ['key', 'name', 'kind', 'scope', 'generation', 'slots', 'paused', 'candidates'],
+  required: ['key', 'name', 'kind', 'scope', 'generation', 'slots', 'paused', 'candidates', 'schedule'],
   properties: {
     key: text,
     name: text,
@@ -29,6 +52,7 @@ export const workerItem = {
     slots: { ...number, description: 'How many leases the plan has' },
     paused: flag,
     candidates: { type: 'array', items: text, description: 'Names of the nodes that may hold its leases' },
+    schedule,
   },
 } as const
 
@@ -42,6 +66,7 @@ const workerExample = {
   slots: 1,
   paused: false,
   candidates: ['node-1', 'node-2'],
+  schedule: scheduleExample,
 }
 
 const workerReply = one('The worker', workerItem, workerExample)

@@ -1,0 +1,51 @@
+/**
+ * Lets node-cron's distributed tasks fire once across all nodes, by the database that is there already.
+ *
+ * @example
+ * import cron from 'node-cron'
+ * import { runCoordinator } from 'fastify-worker-coordination/node-cron'
+ *
+ * cron.setRunCoordinator(runCoordinator(app.coordination))
+ * cron.schedule('0 3 * * *', backUp, { name: 'backup', distributed: true })
+ */
+import type { Coordinator } from './core/coordinator.js'
+import { CoordinationError } from './core/errors.js'
+import { shown } from './core/names.js'
+import type { Scope } from './core/store.js'
+
+/** What node-cron expects, as far as this package goes. */
+export interface RunCoordinator {
+  /** @param key name of a task, a colon, and the time that is due. */
+  shouldRun(key: string): Promise<boolean>
+}
+
+export interface RunCoordinatorOptions {
+  /** Whether a task fires once in all, or once in each cluster. Default `global`. */
+  readonly scope?: Scope
+}
+
+/**
+ * A run coordinator for `cron.setRunCoordinator` or the option `runCoordinator` of one task.
+ *
+ * Of all nodes that ask for one time of one task, one is told to run it, whoever dies, restarts or has a clock that is
+ * late: what has been claimed stands in the database. When the database does not answer, node-cron skips that
+ * time and says so. Tasks need a `name`, the same on all nodes, of letters, digits, `.`, `_` and `-`, that no lease and
+ * no worker has.
+ */
+export function runCoordinator(
+  coordinator: Coordinator,
+  { scope = 'global' }: RunCoordinatorOptions = {},
+): RunCoordinator {
+  if (scope !== 'global' && scope !== 'cluster') {
+    throw new CoordinationError('WCO_OPTIONS', `scope: expected "global" or "cluster", got ${shown(scope)}.`)
+  }
+  return {
+    async shouldRun(key) {
+      const [, name, time] = /^(.*):(\d{4,}-.*Z)$/s.exec(key) ?? []
+      if (name === undefined || time === undefined) {
+        throw new CoordinationError('WCO_OPTIONS', `A key of node-cron is not understood: ${shown(key)}.`)
+      }
+      return coordinator.claimTime(name, new Date(time), { scope })
+    },
+  }
+}
