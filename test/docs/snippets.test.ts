@@ -34,6 +34,7 @@ declare global {
   const report: { total: number }
   function isOperator(request: import('fastify').FastifyRequest): boolean
   function reindex(options: { signal: AbortSignal }): Promise<void>
+  function backUp(): Promise<void>
   function rebuild(options: { signal: AbortSignal }): Promise<void>
   function closeMonth(options: { token: number; signal: AbortSignal }): Promise<void>
   function pendingRows(signal: AbortSignal): AsyncIterable<{ id: string }>
