@@ -139,7 +139,15 @@ const rooms: readonly Room[] = [
   {
     name: 'an example, which knows the package by its published name',
     holds: (file) => file.startsWith('examples/'),
-    may: ['examples/', 'fastify', 'fastify-worker-coordination', 'node:'],
+    may: [
+      'examples/',
+      'fastify',
+      'fastify-worker-coordination',
+      'better-sqlite3',
+      'express',
+      'node-cron',
+      'node:',
+    ],
   },
 ]
 

@@ -1,0 +1,210 @@
+/** The examples, each run as its first comment says, as real processes over one real database. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readdirSync } from 'node:fs'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
+import { type FileDatabase, useSqlite } from '../support/databases.js'
+import { eventually } from '../support/eventually.js'
+
+// They mostly wait for one another.
+t.jobs = 4
+t.setTimeout(600_000)
+
+const folder = fileURLToPath(new URL('../../examples/', import.meta.url))
+
+/** A running example. */
+interface Program {
+  readonly child: ChildProcess
+  readonly lines: string[]
+  /** The first line that matches, once there is one. */
+  said(what: RegExp): Promise<string>
+  /** Asks it to end, and answers its exit code. */
+  stopped(): Promise<number | null>
+}
+
+/** @param node and cluster, where the example takes them. */
+function run(
+  t: Test,
+  name: string,
+  { url, path }: FileDatabase,
+  environment: Readonly<Record<string, string>> = {},
+): Program {
+  tried.add(name)
+  const { NODE_OPTIONS: _, NODE_V8_COVERAGE: __, ...env } = process.env
+  const child = spawn(process.execPath, [`${folder}run.js`, name], {
+    env: { ...env, DATABASE_URL: url, DATABASE_PATH: path, PORT: '0', ...environment },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const lines: string[] = []
+  for (const output of [child.stdout, child.stderr])
+    createInterface({ input: output }).on('line', (line) => lines.push(line))
+  const ended = once(child, 'exit')
+  t.teardown(async () => {
+    child.kill('SIGKILL')
+    await ended
+  })
+  return {
+    child,
+    lines,
+    async said(what) {
+      const until = `${name} has said ${what}`
+      try {
+        const line = await eventually(() => lines.find((line) => what.test(line)), {
+          timeoutMs: 60_000,
+          until,
+        })
+        return line ?? ''
+      } catch (error) {
+        throw new Error(`${String(error)}\n${lines.join('\n')}`)
+      }
+    },
+    async stopped() {
+      child.kill('SIGTERM')
+      const [code] = await ended
+      return code as number | null
+    },
+  }
+}
+
+const tried = new Set<string>(['three-nodes'])
+const node = (name: string, cluster = 'eu') => ({ NODE_NAME: name, CLUSTER_NAME: cluster })
+
+t.test('quick-start', async (t) => {
+  const database = await useSqlite(t)
+  const program = run(t, 'quick-start', database)
+  await program.said(/I am the leader of this cluster/)
+  const [, address] = /dashboard: (http:[^"]+)/.exec(await program.said(/dashboard:/)) ?? []
+  t.match(await (await fetch(`${address}`)).text(), /<html/)
+  t.equal(await program.stopped(), 0)
+})
+
+t.test('leader-per-cluster: killed, its leader is replaced in its own cluster', async (t) => {
+  const database = await useSqlite(t)
+  const a = run(t, 'leader-per-cluster', database, node('a'))
+  await a.said(/a leads eu/)
+  const b = run(t, 'leader-per-cluster', database, node('b'))
+  const c = run(t, 'leader-per-cluster', database, node('c', 'us'))
+  await b.said(/b stands by in eu/)
+  await c.said(/c leads us/)
+  a.child.kill('SIGKILL')
+  await b.said(/b leads eu/)
+  t.notOk(c.lines.some((line) => line.includes('eu')))
+  t.equal(await b.stopped(), 0)
+})
+
+t.test('leader-global: its term goes from one to the other', async (t) => {
+  const database = await useSqlite(t)
+  const [a, b] = [node('a'), node('b', 'us')].map((each) => run(t, 'leader-global', database, each))
+  await a?.said(/a leads everywhere, round 3/)
+  await b?.said(/b leads everywhere, round 3/)
+  await a?.said(/a no longer leads global\/month-close: stepped-down/)
+  const tokens = [a, b].flatMap((each) => each?.lines.flatMap((line) => /token (\d+)/.exec(line)?.[1] ?? []))
+  t.ok(new Set(tokens).size > 1, 'each term has a token of its own')
+})
+
+t.test('coordinated: shares are shared out anew, and nothing is in two', async (t) => {
+  const database = await useSqlite(t)
+  const a = run(t, 'coordinated', database, node('a'))
+  await a.said(/a has share 0 of 1/)
+  const b = run(t, 'coordinated', database, node('b'))
+  const shares = [await a.said(/of 2/), await b.said(/of 2/)].map((line) =>
+    (line.split(': ')[1] ?? '').split(' '),
+  )
+  t.equal(new Set(shares.flat()).size, 20)
+  t.equal(shares.flat().length, 20)
+  const before = b.lines.length
+  t.equal(await a.stopped(), 0)
+  await eventually(() => b.lines.slice(before).some((line) => line.includes('share 0 of 1')))
+})
+
+t.test('partitions: half of them move to a newcomer, and back', async (t) => {
+  const database = await useSqlite(t)
+  const a = run(t, 'partitions', database, node('a'))
+  await eventually(() => a.lines.filter((line) => line.includes('consumes')).length === 8)
+  const b = run(t, 'partitions', database, node('b'))
+  await eventually(() => b.lines.filter((line) => line.includes('consumes')).length === 4)
+  t.equal(a.lines.filter((line) => line.includes('leaves')).length, 4)
+  b.child.kill('SIGKILL')
+  await eventually(() => a.lines.filter((line) => line.includes('consumes')).length === 12)
+})
+
+t.test('fenced-write: the late write is refused', async (t) => {
+  const program = run(t, 'fenced-write', await useSqlite(t))
+  await program.said(/^a has written with token \d+/)
+  await program.said(/^refused: The lease "global\/report" is no longer held with token \d+/)
+  await program.said(/^b has written with token \d+/)
+  if (program.child.exitCode === null) await once(program.child, 'exit')
+  t.equal(program.child.exitCode, 0)
+  t.notOk(program.lines.some((line) => line.startsWith('a, late')))
+})
+
+for (const [name, what] of [
+  ['cron', 'writes the report of'],
+  ['node-cron', 'makes the backup of'],
+] as const) {
+  t.test(`${name}: each time by one of two nodes`, async (t) => {
+    const database = await useSqlite(t)
+    const [a, b] = ['a', 'b'].map((each) => run(t, name, database, node(each)))
+    const said = () => [a, b].flatMap((each) => each?.lines.filter((line) => line.includes(what)) ?? [])
+    await eventually(() => said().length >= 3, { timeoutMs: 60_000 })
+    const times = said().map((line) => line.split(' of ')[1])
+    t.equal(new Set(times).size, times.length)
+    t.equal(await a?.stopped(), 0)
+    const before = b?.lines.length ?? 0
+    await eventually(() => b?.lines.slice(before).some((line) => line.includes(what)), { timeoutMs: 60_000 })
+  })
+}
+
+t.test('behind-auth: viewers read, operators act, others neither', async (t) => {
+  const database = await useSqlite(t)
+  const program = run(t, 'behind-auth', database, { VIEWER_TOKEN: 'look', OPERATOR_TOKEN: 'act' })
+  const origin = (await program.said(/listening at/)).split(' ').at(-1)
+  const ask = async (token: string | undefined, path: string, method = 'GET') => {
+    const body = method === 'PUT' ? { body: '{"reason":"a trial"}' } : {}
+    const headers = {
+      ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+      ...(method === 'PUT' ? { 'content-type': 'application/json' } : {}),
+    }
+    return (await fetch(`${origin}/coordination${path}`, { method, headers, ...body })).status
+  }
+  await eventually(async () => (await ask('look', '/leases/default:indexing')) === 200)
+  const pause = '/workers/default:indexing/pause'
+  t.strictSame(
+    [
+      await ask(undefined, '/leaders'),
+      await ask('guess', '/leaders'),
+      await ask('look', '/leaders'),
+      await ask('look', pause, 'PUT'),
+      await ask('act', pause, 'PUT'),
+    ],
+    [403, 403, 200, 403, 202],
+  )
+})
+
+t.test('express: its own routes and ours', async (t) => {
+  const program = run(t, 'express', await useSqlite(t))
+  const origin = (await program.said(/listening at/)).split(' ').at(-1)
+  await eventually(async () => (await (await fetch(`${origin}/`)).text()) === '{"leads":true}')
+  t.equal((await fetch(`${origin}/coordination/leaders`)).status, 200)
+  t.equal(await program.stopped(), 0)
+})
+
+t.test('without-fastify', async (t) => {
+  const program = run(t, 'without-fastify', await useSqlite(t))
+  await program.said(/rebuilding under token \d+/)
+  await program.said(/warming up/)
+  await program.said(/everything is given back/)
+})
+
+t.test('every example is run', async (t) => {
+  const examples = readdirSync(folder).filter((name) => existsSync(`${folder}${name}/main.js`))
+  t.strictSame(
+    examples.filter((name) => !tried.has(name)),
+    [],
+  )
+  const program = run(t, 'nothing', await useSqlite(t))
+  const said = await program.said(/Which example\?/)
+  for (const name of examples) t.match(said, name)
+})
