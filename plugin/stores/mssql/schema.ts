@@ -123,6 +123,7 @@ export const workers = mssqlTable(
     slots: int4('slots').notNull(),
     paused: flag('paused').notNull(),
     handoverTimeoutMs: int8('handover_timeout_ms').notNull(),
+    schedule: text('schedule'),
     revision: int8('revision').notNull(),
   },
   (table) => [primaryKey({ name: 'coordination_workers_pkey', columns: [table.namespace, table.key] })],

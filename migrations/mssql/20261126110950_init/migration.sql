@@ -82,6 +82,7 @@ CREATE TABLE [coordination_workers] (
 	[slots] int NOT NULL,
 	[paused] bit NOT NULL,
 	[handover_timeout_ms] bigint NOT NULL,
+	[schedule] nvarchar(max) COLLATE Latin1_General_100_BIN2,
 	[revision] bigint NOT NULL,
 	CONSTRAINT [coordination_workers_pkey] PRIMARY KEY([namespace],[key])
 );
