@@ -12,10 +12,7 @@ import { type Connection, createConnection } from 'mysql2/promise'
 import { Client, Pool } from 'pg'
 import t, { type Test } from 'tap'
 import { CoordinationError } from '../../plugin/core/errors.js'
-import {
-  Connections as MssqlConnections,
-  limitsWithin as mssqlLimits,
-} from '../../plugin/stores/mssql/connections.js'
+import { Connections as MssqlConnections } from '../../plugin/stores/mssql/connections.js'
 import { migrationTarget as mssqlTarget } from '../../plugin/stores/mssql/migrations.js'
 import { PooledConnections as MysqlConnections } from '../../plugin/stores/mysql/connections.js'
 import { migrationTarget as mysqlTarget } from '../../plugin/stores/mysql/migrations.js'
@@ -237,7 +234,7 @@ async function eachTarget(
     const database = await usePostgres(t)
     const pool = new Pool({ connectionString: database.url })
     t.teardown(() => pool.end())
-    await body(t, database, postgresTarget(new PooledConnections(pool, limitsWithin(30_000))))
+    await body(t, database, postgresTarget(new PooledConnections(pool, limitsWithin(30_000), { own: false })))
   })
   await t.test('mysql', { skip: withoutMysql ?? (canUndo && 'it cannot') }, async (t) => {
     const database = await useMysql(t)
@@ -247,13 +244,12 @@ async function eachTarget(
   })
   await t.test('mssql', { skip: withoutMssql ?? false }, async (t) => {
     const database = await useMssql(t)
-    const limits = mssqlLimits(30_000)
     const pool = new mssql.ConnectionPool(mssqlConfig(database.url))
     const types = { text: mssql.NVarChar(mssql.MAX), number: { type: mssql.BigInt } }
-    const connections = new MssqlConnections({ pool, limits, types })
+    const connections = new MssqlConnections({ pool, limits: limitsWithin(30_000), types })
     await connections.open()
     t.teardown(() => connections.close())
-    await body(t, database, mssqlTarget(connections, limits))
+    await body(t, database, mssqlTarget(connections))
   })
 }
 

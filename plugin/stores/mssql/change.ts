@@ -5,15 +5,13 @@
  * keeps all others waiting, and each request is a journey to the database and back: so a typical one makes a
  * handful of them, whatever the number of rows.
  */
-import { type CoordinationError, StoreError } from '../../core/errors.js'
+import { StoreError } from '../../core/errors.js'
 import type {
   Change,
   LeaseFilter,
-  LeaseRow,
   Load,
   LockedLease,
   MetaRow,
-  NewEvent,
   NewNode,
   NodePatch,
   NodeRow,
@@ -21,15 +19,13 @@ import type {
   Session,
   WorkerRow,
 } from '../../core/store.js'
+import { aChange, type Gathered, ServerChange, writesFenced } from '../shared/change.js'
 import type { Statements } from '../shared/statements.js'
-import { type Loan, sent } from './connections.js'
-import { isDuplicate, storeError, tooSlow } from './failures.js'
+import type { Loan } from './connections.js'
+import { isDuplicate } from './failures.js'
 import { everything, locking } from './fence.js'
-import type { Queries, Query, Taken } from './queries.js'
+import type { Queries, Query, TakenHere } from './queries.js'
 import { meta, nodes } from './schema.js'
-
-/** What a change is called in errors. */
-export const aChange = 'A change'
 
 /** What a change must know beside its connection. */
 export interface Setting {
@@ -49,19 +45,23 @@ export async function beginChange(
 }
 
 /** Undefined, with no transaction left, when there is no revision row. */
-async function take(loan: Loan, setting: Setting, session: Session | undefined): Promise<Taken | undefined> {
+async function take(
+  loan: Loan,
+  setting: Setting,
+  session: Session | undefined,
+): Promise<TakenHere | undefined> {
   // Until it has ended well, the transaction and its connection go together.
   loan.spoiled = true
-  await sent(loan, aChange, () => loan.begin())
+  await loan.send(aChange, () => loan.begin())
   const taken = await ask(loan, setting, setting.queries.take(session, everything(setting.namespace)))
   if (taken !== undefined) return taken
-  await sent(loan, aChange, () => loan.rollback())
+  await loan.send(aChange, () => loan.rollback())
   loan.spoiled = false
   return undefined
 }
 
 /** The row is made by itself, with the number 0 that says the same as no row: whoever loses the race finds it. */
-async function takeFirst(loan: Loan, setting: Setting, session: Session | undefined): Promise<Taken> {
+async function takeFirst(loan: Loan, setting: Setting, session: Session | undefined): Promise<TakenHere> {
   await ask(loan, setting, setting.queries.found()).catch((error: unknown) => {
     if (!isDuplicate(error)) throw error
   })
@@ -72,77 +72,20 @@ async function takeFirst(loan: Loan, setting: Setting, session: Session | undefi
 
 async function ask<T>(loan: Loan, { statements }: Setting, query: Query<T>): Promise<T> {
   statements.add(query.statements)
-  const answer = await sent(loan, aChange, () => loan.ask(query.sql, query.parameters))
+  const answer = await loan.send(aChange, () => loan.ask(query.sql, query.parameters))
   return query.read(answer, loan.identity)
 }
 
-export class MssqlChange implements Change {
-  readonly revision: number
-  readonly nowMs: number
-  readonly serverIdentity: string
-  readonly meta: MetaRow
-  readonly session: NodeRow | undefined
-  readonly #loan: Loan
+export class MssqlChange extends ServerChange<Loan> implements Change {
   readonly #setting: Setting
-  readonly #asking: Session | undefined
   readonly #noFences: boolean
   /** Leases of which this change has found out whether they are fenced; those that are not it has locked. */
   readonly #fenced = new Map<string, boolean>()
-  #leases = new Map<string, LeaseRow>()
-  #workers = new Map<string, WorkerRow>()
-  #events: object[] = []
-  #told = new Set<string>()
-  readonly #woken = new Set<string>()
-  #position = 0
-  #wrote = false
-  #failure: CoordinationError | undefined
-  #over = false
 
-  constructor(loan: Loan, setting: Setting, asking: Session | undefined, taken: Taken) {
-    this.meta = taken.meta
-    this.revision = taken.meta.revision
-    this.nowMs = taken.nowMs
-    this.serverIdentity = loan.identity
-    this.session = taken.session
-    this.#noFences = taken.noFences
-    this.#loan = loan
+  constructor(loan: Loan, setting: Setting, asking: Session | undefined, taken: TakenHere) {
+    super(loan, asking, taken)
     this.#setting = setting
-    this.#asking = asking
-  }
-
-  /** What went wrong with the transaction: then it is dead, whatever `work` has made of the error. */
-  get failure(): CoordinationError | undefined {
-    return this.#failure
-  }
-
-  /** The nodes a hint is for: those told, but for the one that makes this change and knows. */
-  get woken(): string[] {
-    return [...this.#woken]
-  }
-
-  /** Commits, unless nothing was written. Answers whether it did. */
-  async finish(): Promise<boolean> {
-    await this.#flush()
-    if (!this.#wrote) {
-      await this.undo()
-      return false
-    }
-    await this.#send(() => this.#commit())
-    this.#over = true
-    this.#loan.spoiled = false
-    return true
-  }
-
-  /** Rolls back. Where that fails, the connection ends and the server rolls back by itself. */
-  async undo(): Promise<void> {
-    this.#over = true
-    if (this.#failure !== undefined) return
-    await this.#loan.rollback().then(
-      () => {
-        this.#loan.spoiled = false
-      },
-      () => undefined,
-    )
+    this.#noFences = taken.noFences
   }
 
   async nodes(): Promise<NodeRow[]> {
@@ -178,14 +121,7 @@ export class MssqlChange implements Change {
   }
 
   async addNode(node: NewNode, operation: number): Promise<void> {
-    const { revision, nowMs } = this
-    await this.#write(
-      this.#queries.insert(nodes, {
-        ...node,
-        ...{ state: 'active', operation, beat: 0, startedAtMs: nowMs, heartbeatAtMs: nowMs },
-        ...{ joinedRevision: revision, newsRevision: revision, revision },
-      }),
-    )
+    await this.#write(this.#queries.insert(nodes, this.joined(node, operation)))
   }
 
   async updateNode(id: string, patch: NodePatch): Promise<void> {
@@ -193,24 +129,11 @@ export class MssqlChange implements Change {
   }
 
   async bury(id: string, beat?: number): Promise<boolean> {
-    const gone = { state: 'gone', goneAtMs: this.nowMs, revision: this.revision }
-    const buried = await this.#read(this.#queries.updateNode(id, gone, beat))
-    this.#wrote ||= buried
-    return buried
+    return this.#write(this.#queries.updateNode(id, this.buried, beat))
   }
 
   async forgetNode(id: string): Promise<void> {
     await this.#write(this.#queries.forgetNode(id))
-  }
-
-  async saveWorkers(rows: readonly WorkerRow[]): Promise<void> {
-    this.#guard()
-    for (const row of rows) this.#workers.set(row.key, row)
-  }
-
-  async saveLeases(rows: readonly LeaseRow[]): Promise<void> {
-    this.#guard()
-    for (const row of rows) this.#leases.set(row.key, row)
   }
 
   /** Waits for no fence: a fenced row stays. */
@@ -225,56 +148,38 @@ export class MssqlChange implements Change {
       await this.#write(this.#queries.updateMeta(patch))
   }
 
-  async record(events: readonly NewEvent[]): Promise<void> {
-    this.#guard()
-    for (const event of events) {
-      this.#events.push({ ...event, position: this.#position, atMs: this.nowMs })
-      this.#position += 1
-    }
-  }
-
-  async tell(nodes: ReadonlySet<string>): Promise<void> {
-    this.#guard()
-    for (const node of nodes) {
-      this.#told.add(node)
-      if (node !== this.#asking?.node) this.#woken.add(node)
-    }
-  }
-
   get #queries(): Queries {
     return this.#setting.queries
   }
 
-  async #read<T>(query: Query<T>): Promise<T> {
-    await this.#flush()
-    return this.#ask(query)
+  protected commit(): Promise<void> {
+    return this.loan.commit()
   }
 
-  async #write(query: Query<unknown>): Promise<void> {
-    await this.#flush()
-    await this.#ask(query)
-    this.#wrote = true
+  protected rollback(): Promise<void> {
+    return this.loan.rollback()
   }
 
-  /** Sends what has been gathered. */
-  async #flush(): Promise<void> {
-    this.#guard()
-    const leases = [...this.#leases.values()]
-    const gathered = {
-      leases,
-      workers: [...this.#workers.values()],
-      events: this.#events,
-      told: [...this.#told],
-    }
-    if (Object.values(gathered).every((list) => list.length === 0)) return
-    this.#leases = new Map()
-    this.#workers = new Map()
-    this.#events = []
-    this.#told = new Set()
-    this.#wrote = true
-    await this.#lock(leases.map(({ key }) => key))
-    if (leases.some(({ key }) => this.#fenced.get(key) === true)) throw this.#fail(writesFenced())
-    await this.#ask(this.#queries.write({ revision: this.revision, ...gathered }))
+  protected async writeGathered(gathered: Gathered): Promise<void> {
+    const keys = gathered.leases.map(({ key }) => key)
+    await this.#lock(keys)
+    await this.ask(async () => {
+      if (keys.some((key) => this.#fenced.get(key) === true)) throw writesFenced()
+      await this.#send(this.#queries.write({ revision: this.revision, ...gathered }))
+    })
+  }
+
+  #read<T>(query: Query<T>): Promise<T> {
+    return this.read(() => this.#send(query))
+  }
+
+  #write(query: Query<unknown>): Promise<boolean> {
+    return this.write(() => this.#send(query))
+  }
+
+  async #send<T>(query: Query<T>): Promise<T> {
+    this.#setting.statements.add(query.statements)
+    return query.read(await this.loan.ask(query.sql, query.parameters), this.serverIdentity)
   }
 
   /**
@@ -285,53 +190,11 @@ export class MssqlChange implements Change {
     if (this.#noFences) return
     const unknown = [...new Set(keys)].filter((key) => !this.#fenced.has(key))
     for (const { sql, parameters, of } of locking(this.#setting.namespace, unknown)) {
-      const [rows = []] = await this.#send(() => this.#loan.ask(sql, parameters))
+      const [rows = []] = await this.ask(() => this.loan.ask(sql, parameters))
       const fenced = new Set(rows.map(({ place }) => Number(place)))
       of.forEach((key, place) => {
         this.#fenced.set(key, fenced.has(place))
       })
     }
   }
-
-  async #commit(): Promise<void> {
-    this.#loan.outcome = 'unknown'
-    await this.#loan.commit()
-  }
-
-  async #ask<T>(query: Query<T>): Promise<T> {
-    this.#guard()
-    return this.#send(async () => {
-      this.#setting.statements.add(query.statements)
-      return query.read(await this.#loan.ask(query.sql, query.parameters), this.serverIdentity)
-    })
-  }
-
-  /** Any error inside a transaction ends it, and its connection: both are in a state nobody should build on. */
-  async #send<T>(send: () => Promise<T>): Promise<T> {
-    this.#guard()
-    try {
-      return await sent(this.#loan, aChange, send)
-    } catch (error) {
-      throw this.#fail(error as CoordinationError)
-    }
-  }
-
-  #fail(error: CoordinationError): CoordinationError {
-    this.#failure = error
-    this.#loan.spoiled = true
-    return error
-  }
-
-  #guard(): void {
-    if (this.#failure !== undefined) throw this.#failure
-    if (this.#over) throw new StoreError('This change has ended.', 'none')
-    const { deadline, lost } = this.#loan
-    if (lost !== undefined) throw storeError(aChange, 'none', lost)
-    // After a stall the timer that ends this verb may be late; nothing is sent that nobody waits for.
-    if (deadline.remainingMs === 0) throw tooSlow(aChange, deadline.limitMs, 'none')
-  }
-}
-
-function writesFenced(): StoreError {
-  return new StoreError('A change was to write leases that are fenced by a transaction.', 'none')
 }

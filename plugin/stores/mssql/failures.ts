@@ -1,5 +1,5 @@
 /** What SQL Server's errors mean for a request: whether it happened, and whether its connection is still good. */
-import { CoordinationError, type Outcome, StoreError } from '../../core/errors.js'
+import type { Judgement } from '../shared/connections.js'
 
 /** From this severity on the server has ended the connection, or is about to: nobody can say what became of the request. */
 const fatal = 20
@@ -15,18 +15,6 @@ const readOnly = new Set([976, 978, 979, 982, 983, 3906])
 
 /** Somebody else has inserted a row of that key: said of a constraint, and of an index. */
 const duplicates = new Set([2601, 2627])
-
-/** Wraps whatever went wrong in a request, unless it is an error of ours already. */
-export function storeError(what: string, outcome: Outcome, error: unknown): CoordinationError {
-  if (error instanceof CoordinationError) return error
-  const cause = rootOf(error)
-  return new StoreError(`${what} failed: ${messageOf(cause)}`, outcome, { cause })
-}
-
-/** A time limit of our own passed without an answer. */
-export function tooSlow(what: string, limitMs: number, outcome: Outcome): StoreError {
-  return new StoreError(`${what} did not end within ${limitMs} ms.`, outcome)
-}
 
 /** The server itself said no, and so has undone what was asked for. */
 export function isRefusal(error: unknown): boolean {
@@ -68,12 +56,6 @@ export function rootOf(error: unknown): unknown {
   return chainOf(error).find((each) => property(each, 'code') !== undefined) ?? chainOf(error).at(-1)
 }
 
-/** Node's error for a name with several addresses says nothing itself; those of the addresses do. */
-export function messageOf(error: unknown): string {
-  if (error instanceof AggregateError) return error.errors.map(messageOf).join('; ')
-  return error instanceof Error ? error.message : String(error)
-}
-
 /** Errors of the driver's own have no number, or one that is the text of their code, and never a severity. */
 function saidBy(error: unknown): { number: number; severity: number } | undefined {
   for (const each of chainOf(error)) {
@@ -96,3 +78,6 @@ function chainOf(error: unknown): unknown[] {
 function property(value: unknown, name: string): unknown {
   return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined
 }
+
+/** For whoever asks the server. */
+export const judgement: Judgement = { isHarmless, isRefusal }

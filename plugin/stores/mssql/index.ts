@@ -1,14 +1,15 @@
 /** Opening a store on SQL Server: the driver, its connections, the schema. */
 import type { ConnectionPool, config } from 'mssql'
 import { CoordinationError, StoreError } from '../../core/errors.js'
-import { Deadline } from '../shared/deadline.js'
 import { loadDriver } from '../shared/driver.js'
+import { messageOf, storeError } from '../shared/failures.js'
+import { Hints } from '../shared/hints.js'
+import { type Limits, limitsWithin } from '../shared/limits.js'
 import { runMigrations } from '../shared/migrate.js'
 import { Statements } from '../shared/statements.js'
 import { examine } from './capabilities.js'
-import { Connections, type Limits, limitsWithin } from './connections.js'
-import { driverCode, messageOf, rootOf, storeError } from './failures.js'
-import { Hints } from './hints.js'
+import { Connections } from './connections.js'
+import { driverCode, rootOf } from './failures.js'
 import { migrationTarget } from './migrations.js'
 import { Queries } from './queries.js'
 import { MssqlStore } from './store.js'
@@ -52,8 +53,8 @@ export async function openMssqlStore(options: MssqlOptions): Promise<MssqlStore>
   }
   try {
     await reach(settings, connections)
-    await runMigrations('mssql', migrationTarget(connections, limits), { migrate: options.migrate })
-    const server = await connections.lend('Looking at the server', examine, new Deadline(limits.openMs))
+    await runMigrations('mssql', migrationTarget(connections), { migrate: options.migrate })
+    const server = await connections.lendPatiently('Looking at the server', examine)
     if (server.warning !== undefined) options.onWarning(server.warning)
     await reach(settings, heartbeats)
     await Promise.all([connections, heartbeats].map((each) => each.identifyBy(server.identitySql)))
@@ -79,7 +80,9 @@ function connectionsOf(driver: Driver, settings: config, limits: Limits, most: n
  * Errors undo the whole transaction. A lost connection is found out when it is next used, so none is tried beforehand. The
  * name is what the server's lists of sessions show, unless the application has given one.
  */
-function ourSettings({ options }: config, { verbMs, connectMs }: Limits, most: number) {
+function ourSettings({ options }: config, { verbMs }: Limits, most: number) {
+  // It takes several journeys, with encryption more; one that outlasts the verb it was begun for serves a later one.
+  const connectMs = Math.max(5_000, verbMs)
   return {
     connectionTimeout: connectMs,
     requestTimeout: 0,

@@ -2,16 +2,16 @@
 import { StoreError } from '../../core/errors.js'
 import { Deadline } from '../shared/deadline.js'
 import { journalTable, type MigrationSession, type MigrationTarget } from '../shared/migrate.js'
-import type { Connections, Limits, Loan } from './connections.js'
+import type { Connections, Loan } from './connections.js'
 
 /** Building an index on what is already there may take a while, and so may whoever was first. */
 const limitMs = 120_000
 
 /** The database at the other end of these connections, as something to migrate. */
-export function migrationTarget(connections: Connections, { openMs }: Limits): MigrationTarget {
+export function migrationTarget(connections: Connections): MigrationTarget {
   const what = 'Looking for pending migrations'
   return {
-    appliedNames: () => connections.lend(what, appliedNames, new Deadline(openMs)),
+    appliedNames: () => connections.lendPatiently(what, appliedNames),
     locked: (work) => locked(connections, work),
   }
 }

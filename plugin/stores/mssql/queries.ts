@@ -36,6 +36,7 @@ import type {
   Snapshot,
   WorkerRow,
 } from '../../core/store.js'
+import type { Gathered, Taken } from '../shared/change.js'
 import type { Answer, Parameters } from './connections.js'
 import { collation, events, leases, meta, nodes, storedKey, workers } from './schema.js'
 
@@ -241,7 +242,7 @@ export class Queries {
   take(
     session: { node: string; operation: number } | undefined,
     everything: string,
-  ): Query<Taken | undefined> {
+  ): Query<TakenHere | undefined> {
     const stamp = `
       update coordination_nodes set [operation] = @operation
       where namespace = @namespace and [id] = @node and [state] <> N'gone' and [operation] < @operation
@@ -260,11 +261,12 @@ export class Queries {
       everything,
       ...(session && { node: storedKey(session.node), operation: session.operation }),
     }
-    const read = (answer: Answer): Taken | undefined => {
+    const read = (answer: Answer, serverIdentity: string): TakenHere | undefined => {
       const row = first(answer)
       return (
         row && {
           nowMs: Number(row.now_ms),
+          serverIdentity,
           noFences: Number(row.free) >= 0,
           meta: rowsOf<MetaRow>(meta)([row])[0] ?? beforeAnyChange,
           session: rowsOf<NodeRow>(nodes)(answer[1] ?? [])[0],
@@ -364,7 +366,13 @@ export class Queries {
   }
 
   /** All that a change has gathered, in one journey. */
-  write({ revision, leases: rows, workers: kept, events: happened, told }: Gathered): Query<void> {
+  write({
+    revision,
+    leases: rows,
+    workers: kept,
+    events: happened,
+    told,
+  }: Gathered & { revision: number }): Query<void> {
     const parts = [
       ...(rows.length > 0 ? [replaced(leases, 'leases'), inserted(leases, 'leases')] : []),
       ...(kept.length > 0 ? [replaced(workers, 'workers'), inserted(workers, 'workers')] : []),
@@ -408,21 +416,9 @@ export class Queries {
 }
 
 /** What a change finds when it begins. */
-export interface Taken {
-  readonly nowMs: number
+export interface TakenHere extends Taken {
   /** No transaction has fenced any lease of the namespace, and none will before this change has ended. */
   readonly noFences: boolean
-  readonly meta: MetaRow
-  readonly session: NodeRow | undefined
-}
-
-/** What a change has to write at its end. */
-export interface Gathered {
-  readonly revision: number
-  readonly leases: readonly LeaseRow[]
-  readonly workers: readonly WorkerRow[]
-  readonly events: readonly object[]
-  readonly told: readonly string[]
 }
 
 /** What a namespace without a revision row is like. */

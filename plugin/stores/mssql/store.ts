@@ -5,7 +5,6 @@
  * few others. How the statements read is in `queries.ts`, how a change runs in `change.ts`, and who watches the
  * time in `connections.ts`.
  */
-import { setTimeout as pause } from 'node:timers/promises'
 import type {
   Change,
   Changed,
@@ -21,14 +20,15 @@ import type {
   Snapshot,
   Store,
 } from '../../core/store.js'
-import { Deadline } from '../shared/deadline.js'
+import { makeChange } from '../shared/change.js'
+import type { Hints } from '../shared/hints.js'
+import type { Limits } from '../shared/limits.js'
 import type { Statements } from '../shared/statements.js'
 import { capabilities } from './capabilities.js'
-import { aChange, beginChange } from './change.js'
-import { type Connections, type Limits, type Loan, sent } from './connections.js'
+import { beginChange, type MssqlChange } from './change.js'
+import type { Connections, Loan } from './connections.js'
 import { isConflict } from './failures.js'
 import { fence } from './fence.js'
-import type { Hints } from './hints.js'
 import type { Queries, Query } from './queries.js'
 
 /** What a store is put together from. */
@@ -92,15 +92,13 @@ export class MssqlStore implements Store {
   }
 
   async change<T>(session: Session | undefined, work: (change: Change) => Promise<T>): Promise<Changed<T>> {
-    const { connections, limits } = this.#parts
-    const deadline = new Deadline(limits.verbMs)
-    for (let attempt = 1; ; attempt += 1) {
-      const ended = await connections.lend(aChange, (loan) => this.#try(loan, session, work), deadline)
-      if (!('conflict' in ended)) return ended
-      const pauseMs = attempt * 20 * (0.5 + Math.random())
-      if (pauseMs > deadline.remainingMs) throw ended.conflict
-      await pause(pauseMs)
+    const { connections, limits, namespace, queries, statements, hints } = this.#parts
+    const way = {
+      begin: (loan: Loan) => beginChange(loan, { namespace, queries, statements }, session),
+      isConflict,
+      committed: ({ woken }: MssqlChange) => hints.told(woken),
     }
+    return makeChange(connections, limits, way, work)
   }
 
   async prune(retention: Retention): Promise<void> {
@@ -139,27 +137,8 @@ export class MssqlStore implements Store {
     return connections.lend(what, async (loan) => {
       if (purpose === 'writing') loan.outcome = 'unknown'
       this.#parts.statements.add(query.statements)
-      const answer = await sent(loan, what, () => loan.ask(query.sql, query.parameters))
+      const answer = await loan.send(what, () => loan.ask(query.sql, query.parameters))
       return query.read(answer, loan.identity)
     })
-  }
-
-  async #try<T>(
-    loan: Loan,
-    session: Session | undefined,
-    work: (change: Change) => Promise<T>,
-  ): Promise<Changed<T> | { conflict: unknown }> {
-    const { namespace, queries, statements, hints } = this.#parts
-    const change = await beginChange(loan, { namespace, queries, statements }, session)
-    try {
-      const result = await work(change)
-      const committed = await change.finish()
-      if (committed) hints.told(change.woken)
-      return { result, committed }
-    } catch (error) {
-      await change.undo()
-      if (isConflict(change.failure)) return { conflict: error }
-      throw error
-    }
   }
 }

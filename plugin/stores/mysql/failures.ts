@@ -1,4 +1,5 @@
 /** What MySQL's errors mean for a request: whether it happened, and whether its connection is still good. */
+import type { Judgement } from '../shared/connections.js'
 import { rootOf } from '../shared/failures.js'
 
 /**
@@ -43,3 +44,6 @@ export function errorNumber(error: unknown): number | undefined {
   if (!(root instanceof Error) || !('sqlState' in root) || !('errno' in root)) return undefined
   return typeof root.errno === 'number' ? root.errno : undefined
 }
+
+/** For whoever asks the server. */
+export const judgement: Judgement = { isHarmless, isRefusal }

@@ -4,13 +4,13 @@ import { CoordinationError, StoreError } from '../../core/errors.js'
 import { DedicatedConnection } from '../shared/dedicated.js'
 import { loadDriver } from '../shared/driver.js'
 import { messageOf, rootOf, storeError } from '../shared/failures.js'
-import { type Limits, limitsWithin } from '../shared/limits.js'
+import { Hints } from '../shared/hints.js'
+import { connectPatiently, type Limits, limitsWithin } from '../shared/limits.js'
 import { runMigrations } from '../shared/migrate.js'
 import { Statements } from '../shared/statements.js'
 import { examine, type Server } from './capabilities.js'
 import { PooledConnections, wayOf } from './connections.js'
 import { errorNumber } from './failures.js'
-import { Hints } from './hints.js'
 import { migrationTarget } from './migrations.js'
 import { MysqlStore } from './store.js'
 
@@ -62,12 +62,14 @@ export async function openMysqlStore(options: MysqlOptions): Promise<MysqlStore>
   const pool = driver.createPool({ ...config, connectionLimit: 3, maxIdle: 2, idleTimeout: 10_000 })
   const connections = new PooledConnections(pool, limits)
   try {
-    await connections
-      .lend('Connecting', async () => undefined)
-      .catch((error: unknown) => {
+    await connectPatiently(() => connections.lend('Connecting', async () => undefined), limits).catch(
+      (error: unknown) => {
         throw unreachable(target, error)
-      })
-    const server = await connections.lend('Looking at the server', ({ client }) => examine(client.promise()))
+      },
+    )
+    const server = await connections.lendPatiently('Looking at the server', ({ client }) =>
+      examine(client.promise()),
+    )
     if (server.warning !== undefined) options.onWarning(server.warning)
     await runMigrations('mysql', migrationTarget(connections), { migrate: options.migrate })
     return await openOn(server, () => driver.createConnection(config), connections, limits, options)
@@ -95,7 +97,7 @@ async function openOn(
     },
     limits.verbMs,
   )
-  await heartbeats.open()
+  await connectPatiently(() => heartbeats.open(), limits)
   return new MysqlStore({
     ...{ limits, schema, heartbeats, connections },
     ...{ terms: { namespace, collation }, hints: new Hints(), statements: new Statements() },

@@ -41,6 +41,7 @@ import type {
   Snapshot,
   WorkerRow,
 } from '../../core/store.js'
+import type { Taken } from '../shared/change.js'
 import type { Statements } from '../shared/statements.js'
 import { leases, meta, nodes, workers } from './schema.js'
 
@@ -139,11 +140,6 @@ export function snapshotOf(answer: readonly Part[]): Snapshot {
 }
 
 /** What a change finds when it has taken the revision row. */
-export interface Taken extends Pick<ServerFacts, 'nowMs' | 'serverIdentity'> {
-  readonly meta: MetaRow
-  readonly session: NodeRow | undefined
-}
-
 export function takenOf(answer: readonly Part[]): Taken {
   const [facts] = partOf<Pick<OwnFacts, 'nowMs' | 'serverIdentity'>>(answer, 'facts')
   const [row] = rowsOf<MetaRow>(meta, answer, 'meta')

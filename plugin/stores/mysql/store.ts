@@ -5,7 +5,6 @@
  * few others. How the statements read is in `queries.ts`, how a change runs in `change.ts`, and who watches the
  * time in `connections.ts`.
  */
-import { setTimeout as pause } from 'node:timers/promises'
 import { and, asc, desc, eq, gt, gte, inArray, lt, ne, or, type SQL, sql } from 'drizzle-orm'
 import type { Connection } from 'mysql2'
 import type {
@@ -23,17 +22,17 @@ import type {
   Snapshot,
   Store,
 } from '../../core/store.js'
-import { Deadline } from '../shared/deadline.js'
+import { makeChange } from '../shared/change.js'
 import type { DedicatedConnection } from '../shared/dedicated.js'
 import { storeError } from '../shared/failures.js'
+import type { Hints } from '../shared/hints.js'
 import type { Limits } from '../shared/limits.js'
 import type { Statements } from '../shared/statements.js'
 import { capabilities } from './capabilities.js'
-import { aChange, beginChange } from './change.js'
-import { type Loan, type PooledConnections, sent } from './connections.js'
+import { beginChange, type MysqlChange } from './change.js'
+import type { Loan, PooledConnections } from './connections.js'
 import { isConflict } from './failures.js'
 import { fence } from './fence.js'
-import type { Hints } from './hints.js'
 import {
   columnsOf,
   heartbeatAnswer,
@@ -141,15 +140,13 @@ export class MysqlStore implements Store {
   }
 
   async change<T>(session: Session | undefined, work: (change: Change) => Promise<T>): Promise<Changed<T>> {
-    const { connections, limits } = this.#parts
-    const deadline = new Deadline(limits.verbMs)
-    for (let attempt = 1; ; attempt += 1) {
-      const ended = await connections.lend(aChange, (loan) => this.#try(loan, session, work), deadline)
-      if (!('conflict' in ended)) return ended
-      const pauseMs = attempt * 20 * (0.5 + Math.random())
-      if (pauseMs > deadline.remainingMs) throw ended.conflict
-      await pause(pauseMs)
+    const { connections, limits, terms, hints } = this.#parts
+    const way = {
+      begin: (loan: Loan) => beginChange(loan, { terms, queries: this.#on(loan.client) }, session),
+      isConflict,
+      committed: ({ woken }: MysqlChange) => hints.told(woken),
     }
+    return makeChange(connections, limits, way, work)
   }
 
   async prune({ eventsForMs, events: kept, goneNodesForMs }: Retention): Promise<void> {
@@ -189,27 +186,8 @@ export class MysqlStore implements Store {
   async #read<T>(what: string, ask: (on: Queries, loan: Loan) => Promise<T>): Promise<T> {
     return this.#parts.connections.lend(what, async (loan) => {
       const on = this.#on(loan.client)
-      return sent(loan, what, () => ask(on, loan))
+      return loan.send(what, () => ask(on, loan))
     })
-  }
-
-  async #try<T>(
-    loan: Loan,
-    session: Session | undefined,
-    work: (change: Change) => Promise<T>,
-  ): Promise<Changed<T> | { conflict: unknown }> {
-    const { terms, hints } = this.#parts
-    const change = await beginChange(loan, { terms, queries: this.#on(loan.client) }, session)
-    try {
-      const result = await work(change)
-      const committed = await change.finish()
-      if (committed) hints.told(change.woken)
-      return { result, committed }
-    } catch (error) {
-      await change.undo()
-      if (isConflict(change.failure)) return { conflict: error }
-      throw error
-    }
   }
 
   /** Events that are older than they may be, or come after as many as there may be. */

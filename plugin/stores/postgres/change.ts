@@ -7,15 +7,13 @@
  */
 import { and, eq, ne, type SQL, sql } from 'drizzle-orm'
 import { PgDialect } from 'drizzle-orm/pg-core'
-import { type CoordinationError, StoreError } from '../../core/errors.js'
+import { StoreError } from '../../core/errors.js'
 import type {
   Change,
   LeaseFilter,
-  LeaseRow,
   Load,
   LockedLease,
   MetaRow,
-  NewEvent,
   NewNode,
   NodePatch,
   NodeRow,
@@ -23,16 +21,13 @@ import type {
   Session,
   WorkerRow,
 } from '../../core/store.js'
-import { storeError, tooSlow } from '../shared/failures.js'
+import { aChange, type Gathered, ServerChange, type Taken, writesFenced } from '../shared/change.js'
 import type { Limits } from '../shared/limits.js'
 import type { Statements } from '../shared/statements.js'
-import { type Loan, sent } from './connections.js'
+import type { Loan } from './connections.js'
 import { payloadFor } from './hints.js'
 import { committing, nowMs, ownView, type Queries, rowsOf, type Terms } from './queries.js'
 import { leases, meta, nodes } from './schema.js'
-
-/** What a change is called in errors. */
-export const aChange = 'A change'
 
 /** What a change must know beside its connection. */
 export interface Setting {
@@ -69,12 +64,12 @@ export async function beginChange(
   if (session !== undefined) steps.push(stampSession(setting.terms, literal, session))
   setting.statements.add(steps.length - 1)
   loan.spoiled = true
-  const results: unknown = await sent(loan, aChange, () => loan.client.query(steps.join(';\n')))
+  const results: unknown = await loan.send(aChange, () => loan.client.query(steps.join(';\n')))
   const rows = (Array.isArray(results) ? results : []).map(
     (result: { rows: Record<string, unknown>[] }) => result.rows[0],
   )
   const stamped = session === undefined ? undefined : rows.pop()
-  return new PostgresChange(loan, setting, session, rows.at(-1) ?? {}, stamped)
+  return new PostgresChange(loan, setting, session, takenOf(rows.at(-1) ?? {}, stamped))
 }
 
 /**
@@ -110,137 +105,68 @@ function inlined(statement: SQL): string {
 const toMeta = rowsOf<MetaRow>(meta)
 const toNodes = rowsOf<NodeRow>(nodes)
 
-export class PostgresChange implements Change {
-  readonly revision: number
-  readonly nowMs: number
-  readonly serverIdentity: string
-  readonly meta: MetaRow
-  readonly session: NodeRow | undefined
-  readonly #loan: Loan
+function takenOf(
+  taken: Readonly<Record<string, unknown>>,
+  stamped: Readonly<Record<string, unknown>> | undefined,
+): Taken {
+  const [row] = toMeta([taken.meta])
+  if (row === undefined) throw new StoreError('A change could not take its number.', 'none')
+  return {
+    meta: row,
+    nowMs: Number(taken.now_ms),
+    serverIdentity: String(taken.server_identity),
+    session: stamped === undefined ? undefined : toNodes([stamped.session])[0],
+  }
+}
+
+export class PostgresChange extends ServerChange<Loan> implements Change {
   readonly #setting: Setting
-  readonly #asking: Session | undefined
-  #leases = new Map<string, LeaseRow>()
-  #workers = new Map<string, WorkerRow>()
-  #events: object[] = []
-  #told = new Set<string>()
-  readonly #woken = new Set<string>()
-  #position = 0
-  #wrote = false
-  #failure: CoordinationError | undefined
-  #over = false
 
-  constructor(
-    loan: Loan,
-    setting: Setting,
-    asking: Session | undefined,
-    taken: Readonly<Record<string, unknown>>,
-    stamped: Readonly<Record<string, unknown>> | undefined,
-  ) {
-    const [row] = toMeta([taken.meta])
-    if (row === undefined) throw new StoreError('A change could not take its number.', 'none')
-    this.meta = row
-    this.revision = row.revision
-    this.nowMs = Number(taken.now_ms)
-    this.serverIdentity = String(taken.server_identity)
-    this.session = stamped === undefined ? undefined : toNodes([stamped.session])[0]
-    this.#loan = loan
+  constructor(loan: Loan, setting: Setting, asking: Session | undefined, taken: Taken) {
+    super(loan, asking, taken)
     this.#setting = setting
-    this.#asking = asking
-  }
-
-  /** What went wrong with the transaction: then it is dead, whatever `work` has made of the error. */
-  get failure(): CoordinationError | undefined {
-    return this.#failure
-  }
-
-  /** The nodes a hint is for: those told, but for the one that makes this change and knows. */
-  get woken(): string[] {
-    return [...this.#woken]
-  }
-
-  /** Commits, unless nothing was written. Answers whether it did. */
-  async finish(): Promise<boolean> {
-    await this.#flush()
-    if (!this.#wrote) {
-      await this.undo()
-      return false
-    }
-    await this.#ask(() => this.#commit())
-    this.#over = true
-    this.#loan.spoiled = false
-    return true
-  }
-
-  /** Rolls back. Where that fails, the connection ends and the server rolls back by itself. */
-  async undo(): Promise<void> {
-    this.#over = true
-    if (this.#failure !== undefined) return
-    await this.#loan.client.query('rollback').then(
-      () => {
-        this.#loan.spoiled = false
-      },
-      () => undefined,
-    )
   }
 
   async nodes(): Promise<NodeRow[]> {
-    return this.#read(() => this.#queries.nodes().execute())
+    return this.read(() => this.#queries.nodes().execute())
   }
 
   async nodesById(ids: readonly string[]): Promise<NodeRow[]> {
-    return this.#read(() => this.#queries.nodesById().execute({ ids: [...ids] }))
+    return this.read(() => this.#queries.nodesById().execute({ ids: [...ids] }))
   }
 
   async workers(keys: readonly string[]): Promise<WorkerRow[]> {
-    return this.#read(() => this.#queries.workers().execute({ keys: [...keys] }))
+    return this.read(() => this.#queries.workers().execute({ keys: [...keys] }))
   }
 
   async leases({ keys = [], workers = [], nodes = [] }: LeaseFilter): Promise<LockedLease[]> {
     const filter = { keys: [...keys], workers: [...workers], nodes: [...nodes] }
-    return this.#read(() => this.#queries.leases().execute(filter))
+    return this.read(() => this.#queries.leases().execute(filter))
   }
 
   async loads(): Promise<Load[]> {
-    return this.#read(() => this.#queries.loads().execute())
+    return this.read(() => this.#queries.loads().execute())
   }
 
   async highestToken(): Promise<number> {
     const highest = sql`coalesce(max(${leases.token}), 0)`.mapWith(Number)
-    const rows = await this.#read(() =>
+    const rows = await this.read(() =>
       this.#queries.db.select({ highest }).from(leases).where(eq(leases.namespace, this.#namespace)),
     )
     return rows[0]?.highest ?? 0
   }
 
   async view(node: string): Promise<OwnView | undefined> {
-    return ownView(await this.#read(() => this.#queries.view().execute({ node })))
+    return ownView(await this.read(() => this.#queries.view().execute({ node })))
   }
 
   async addNode(node: NewNode, operation: number): Promise<void> {
-    const { id, name, cluster, workers, labels, version, machine, process, ttlMs } = node
-    const { revision, nowMs } = this
-    await this.#write(() =>
-      this.#queries.db.insert(nodes).values({
-        ...{
-          namespace: this.#namespace,
-          id,
-          name,
-          cluster,
-          workers,
-          labels,
-          version,
-          machine,
-          process,
-          ttlMs,
-        },
-        ...{ state: 'active', operation, beat: 0, startedAtMs: nowMs, heartbeatAtMs: nowMs },
-        ...{ joinedRevision: revision, newsRevision: revision, revision },
-      }),
-    )
+    const row = { namespace: this.#namespace, ...this.joined(node, operation) }
+    await this.write(() => this.#queries.db.insert(nodes).values(row))
   }
 
   async updateNode(id: string, patch: NodePatch): Promise<void> {
-    await this.#write(() =>
+    await this.write(() =>
       this.#queries.db
         .update(nodes)
         .set({ ...patch, revision: this.revision })
@@ -250,31 +176,19 @@ export class PostgresChange implements Change {
 
   async bury(id: string, beat?: number): Promise<boolean> {
     const sameBeat = beat === undefined ? undefined : eq(nodes.beat, beat)
-    await this.#flush()
-    const buried = await this.#ask(() =>
-      this.#queries.db
+    return this.write(async () => {
+      const buried = await this.#queries.db
         .update(nodes)
-        .set({ state: 'gone', goneAtMs: this.nowMs, revision: this.revision })
+        .set(this.buried)
         .where(and(this.#isStanding(id), sameBeat))
-        .returning({ id: nodes.id }),
-    )
-    this.#wrote ||= buried.length > 0
-    return buried.length > 0
+        .returning({ id: nodes.id })
+      return buried.length > 0
+    })
   }
 
   async forgetNode(id: string): Promise<void> {
     const isGone = and(eq(nodes.namespace, this.#namespace), eq(nodes.id, id), eq(nodes.state, 'gone'))
-    await this.#write(() => this.#queries.db.delete(nodes).where(isGone))
-  }
-
-  async saveWorkers(rows: readonly WorkerRow[]): Promise<void> {
-    this.#guard()
-    for (const row of rows) this.#workers.set(row.key, row)
-  }
-
-  async saveLeases(rows: readonly LeaseRow[]): Promise<void> {
-    this.#guard()
-    for (const row of rows) this.#leases.set(row.key, row)
+    await this.write(() => this.#queries.db.delete(nodes).where(isGone))
   }
 
   /** Waits for no fence: a fenced row stays. */
@@ -286,30 +200,14 @@ export class PostgresChange implements Change {
     )
     const { db } = this.#queries
     const free = db.select({ key: leases.key }).from(leases).where(mine).for('update', { skipLocked: true })
-    await this.#write(() => db.delete(leases).where(and(mine, sql`${leases.key} in (${free})`)))
+    await this.write(() => db.delete(leases).where(and(mine, sql`${leases.key} in (${free})`)))
   }
 
   async saveMeta(patch: Partial<Omit<MetaRow, 'revision'>>): Promise<void> {
     if (Object.keys(patch).length === 0) return
-    await this.#write(() =>
+    await this.write(() =>
       this.#queries.db.update(meta).set(patch).where(eq(meta.namespace, this.#namespace)),
     )
-  }
-
-  async record(events: readonly NewEvent[]): Promise<void> {
-    this.#guard()
-    for (const event of events) {
-      this.#events.push({ ...event, position: this.#position, atMs: this.nowMs })
-      this.#position += 1
-    }
-  }
-
-  async tell(nodes: ReadonlySet<string>): Promise<void> {
-    this.#guard()
-    for (const node of nodes) {
-      this.#told.add(node)
-      if (node !== this.#asking?.node) this.#woken.add(node)
-    }
   }
 
   get #queries(): Queries {
@@ -324,38 +222,19 @@ export class PostgresChange implements Change {
     return and(eq(nodes.namespace, this.#namespace), eq(nodes.id, id), ne(nodes.state, 'gone'))
   }
 
-  async #read<T>(send: () => Promise<T>): Promise<T> {
-    await this.#flush()
-    return this.#ask(send)
+  protected async commit(): Promise<void> {
+    const { command } = await this.loan.client.query('commit')
+    // The server says so when it has rolled a failed transaction back instead.
+    if (command !== 'COMMIT') throw new StoreError('A change was undone by the database.', 'none')
   }
 
-  async #write(send: () => Promise<unknown>): Promise<void> {
-    await this.#flush()
-    await this.#ask(send)
-    this.#wrote = true
+  protected rollback(): Promise<unknown> {
+    return this.loan.client.query('rollback')
   }
 
-  /** Sends what has been gathered. */
-  async #flush(): Promise<void> {
-    this.#guard()
-    const [leases, workers, events, told] = [this.#leases, this.#workers, this.#events, [...this.#told]]
-    if (leases.size + workers.size + events.length + told.length === 0) return
-    this.#leases = new Map()
-    this.#workers = new Map()
-    this.#events = []
-    this.#told = new Set()
-    this.#wrote = true
-    await this.#ask(() => this.#writeAll([...leases.values()], [...workers.values()], events, told))
-  }
-
-  async #writeAll(
-    leases: readonly LeaseRow[],
-    workers: readonly WorkerRow[],
-    events: readonly object[],
-    told: readonly string[],
-  ): Promise<void> {
+  protected async writeGathered({ leases, workers, events, told }: Gathered): Promise<void> {
     const { channel } = this.#setting
-    const woken = channel === undefined ? [] : told.filter((node) => this.#woken.has(node))
+    const woken = channel === undefined ? [] : told.filter((node) => this.woken.has(node))
     const parts = {
       leases: leases.length > 0,
       workers: workers.length > 0,
@@ -363,45 +242,19 @@ export class PostgresChange implements Change {
       told: told.length > 0,
       notified: woken.length > 0,
     }
-    const [answer] = await this.#queries.write(parts).execute({
-      revision: this.revision,
-      leases: storable(leases),
-      leaseKeys: leases.map(({ key }) => key),
-      workers: storable(workers),
-      events: storable(events),
-      told,
-      channel,
-      payload: payloadFor(woken),
+    await this.ask(async () => {
+      const [answer] = await this.#queries.write(parts).execute({
+        revision: this.revision,
+        leases: storable(leases),
+        leaseKeys: leases.map(({ key }) => key),
+        workers: storable(workers),
+        events: storable(events),
+        told,
+        channel,
+        payload: payloadFor(woken),
+      })
+      if (answer?.savedLeases !== leases.length) throw writesFenced()
     })
-    if (answer?.savedLeases === leases.length) return
-    throw new StoreError('A change was to write leases that are fenced by a transaction.', 'none')
-  }
-
-  async #commit(): Promise<void> {
-    this.#loan.outcome = 'unknown'
-    const { command } = await this.#loan.client.query('commit')
-    // The server says so when it has rolled a failed transaction back instead.
-    if (command !== 'COMMIT') throw new StoreError('A change was undone by the database.', 'none')
-  }
-
-  /** Any error inside a transaction ends it, and its connection: both are in a state nobody should build on. */
-  async #ask<T>(send: () => Promise<T>): Promise<T> {
-    this.#guard()
-    try {
-      return await sent(this.#loan, aChange, send)
-    } catch (error) {
-      this.#failure = error as CoordinationError
-      throw error
-    }
-  }
-
-  #guard(): void {
-    if (this.#failure !== undefined) throw this.#failure
-    if (this.#over) throw new StoreError('This change has ended.', 'none')
-    const { deadline, lost } = this.#loan
-    if (lost !== undefined) throw storeError(aChange, 'none', lost)
-    // After a stall the timer that ends this verb may be late; nothing is sent that nobody waits for.
-    if (deadline.remainingMs === 0) throw tooSlow(aChange, deadline.limitMs, 'none')
   }
 }
 

@@ -11,125 +11,65 @@
  * that a BEGIN which arrives late leaves an open transaction for whoever is lent that connection next.
  */
 import type { Client, Pool, PoolClient } from 'pg'
-import { type Outcome, StoreError } from '../../core/errors.js'
-import { Deadline } from '../shared/deadline.js'
+import * as shared from '../shared/connections.js'
+import type { Deadline } from '../shared/deadline.js'
 import type { Way } from '../shared/dedicated.js'
-import { storeError, tooSlow } from '../shared/failures.js'
 import type { Limits } from '../shared/limits.js'
-import { isHarmless, isRefusal } from './failures.js'
+import { judgement } from './failures.js'
 
 /** A pooled connection, for as long as one verb takes. */
-export class Loan {
-  /** What is known should nothing more be heard: `unknown` from when something is sent that takes effect by itself. */
-  outcome: Outcome = 'none'
-  /** The connection must not serve anybody again. */
-  spoiled = false
-  /** Why the connection ended between two statements. */
-  lost: Error | undefined
-
-  constructor(
-    readonly client: PoolClient,
-    readonly deadline: Deadline,
-  ) {}
-}
+export type Loan = shared.Loan<PoolClient>
 
 /** The connections for changes and reads: a small pool of our own, or the application's. */
-export class PooledConnections {
+export class PooledConnections extends shared.LentConnections<PoolClient, Loan> {
   readonly #pool: Pool
-  readonly #limits: Limits
-  #setUp: string | undefined
-  readonly #ready = new WeakSet<PoolClient>()
-  readonly #underWay = new Set<Promise<unknown>>()
-  #closed = false
+  readonly #own: boolean
+  readonly #greeting = new shared.Greeting<PoolClient>()
 
-  constructor(pool: Pool, limits: Limits) {
+  /** @param own the pool was made for this store, and ends with it. */
+  constructor(pool: Pool, limits: Limits, { own }: { readonly own: boolean }) {
+    super(limits)
     this.#pool = pool
-    this.#limits = limits
+    this.#own = own
     pool.on('error', ignore)
-  }
-
-  /** Lends a connection to `work`. Errors of `work` come out unchanged. */
-  async lend<T>(
-    what: string,
-    work: (loan: Loan) => Promise<T>,
-    deadline = new Deadline(this.#limits.verbMs),
-  ): Promise<T> {
-    if (this.#closed) throw new StoreError(`${what} failed: the store is closed.`, 'none')
-    const verb = this.#lend(what, work, deadline)
-    const ended = verb.then(ignore, ignore)
-    this.#underWay.add(ended)
-    ended.then(() => this.#underWay.delete(ended))
-    return verb
   }
 
   /** From now on each connection is told this before it is lent for the first time. Not for a pool that others use. */
   tell(settings: string): void {
-    this.#setUp = settings
+    this.#greeting.set(settings)
   }
 
   /** Whether the server limits statements outside of transactions, too. */
   get bounded(): boolean {
-    return this.#setUp !== undefined
+    return this.#greeting.isSet
   }
 
-  /** Lends nothing any more, and waits until all has been given back. Ending the pool is up to whoever made it. */
-  async close(): Promise<void> {
-    this.#closed = true
-    await Promise.all(this.#underWay)
-    this.#pool.off('error', ignore)
+  protected acquire(): Promise<PoolClient> {
+    return this.#pool.connect()
   }
 
-  async #lend<T>(what: string, work: (loan: Loan) => Promise<T>, deadline: Deadline): Promise<T> {
-    const loan = new Loan(await this.#take(what, deadline), deadline)
-    const lose = (error: Error): void => {
-      loan.lost ??= error
-      loan.spoiled = true
-    }
-    loan.client.on('error', lose)
-    try {
-      return await deadline.hold(this.#prepared(loan, what, work), () => {
-        loan.spoiled = true
-        return tooSlow(what, deadline.limitMs, loan.outcome)
-      })
-    } finally {
-      giveBack(loan)
-      loan.client.off('error', lose)
-    }
+  protected release(client: PoolClient): void {
+    client.release()
   }
 
-  async #take(what: string, deadline: Deadline): Promise<PoolClient> {
-    const pending = this.#pool.connect()
-    try {
-      return await deadline.hold(pending, () => tooSlow(what, deadline.limitMs, 'none'))
-    } catch (error) {
-      pending.then((client) => client.release(), ignore)
-      throw storeError(what, 'none', error)
-    }
+  protected loanOf(client: PoolClient, deadline: Deadline): Loan {
+    return new shared.Loan(client, deadline, judgement)
   }
 
-  async #prepared<T>(loan: Loan, what: string, work: (loan: Loan) => Promise<T>): Promise<T> {
-    if (this.#setUp !== undefined && !this.#ready.has(loan.client)) {
-      await sent(loan, what, () => loan.client.query(this.#setUp ?? ''))
-      this.#ready.add(loan.client)
-    }
-    return work(loan)
+  protected async prepare(loan: Loan, what: string): Promise<void> {
+    await this.#greeting.tell(loan.client, (settings) => loan.send(what, () => loan.client.query(settings)))
   }
-}
 
-/** Sends one statement of a verb; what goes wrong comes out as a `StoreError`, and spoils what it must. */
-export async function sent<T>(loan: Loan, what: string, send: () => Promise<T>): Promise<T> {
-  try {
-    return await send()
-  } catch (error) {
-    if (!isHarmless(error)) loan.spoiled = true
-    throw storeError(what, isRefusal(error) ? 'none' : loan.outcome, error)
+  protected takeBack({ client, spoiled }: Loan): void {
+    client.release(spoiled)
+    if (spoiled) client.connection?.stream.destroy()
   }
-}
 
-/** The pool listens for errors again before our own listener is taken off, so that none goes unheard. */
-function giveBack({ client, spoiled }: Loan): void {
-  client.release(spoiled)
-  if (spoiled) client.connection?.stream.destroy()
+  /** The application's pool it leaves as it was. */
+  protected async end(): Promise<void> {
+    if (this.#own) await this.#pool.end()
+    else this.#pool.off('error', ignore)
+  }
 }
 
 /** How heartbeats get their connection, from the one that begins to be made to its end. */
@@ -145,8 +85,7 @@ export function wayOf(createClient: () => Client, notified: (payload: string) =>
     connect: (client) => client.connect(),
     end: (client) => client.end(),
     destroy,
-    isHarmless,
-    isRefusal,
+    ...judgement,
   }
 }
 

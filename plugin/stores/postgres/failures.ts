@@ -1,4 +1,5 @@
 /** What PostgreSQL's errors mean for a request: whether it happened, and whether its connection is still good. */
+import type { Judgement } from '../shared/connections.js'
 import { rootOf } from '../shared/failures.js'
 
 /**
@@ -37,3 +38,6 @@ export function sqlState(error: unknown): string | undefined {
   if (!(root instanceof Error) || !('severity' in root) || !('code' in root)) return undefined
   return typeof root.code === 'string' ? root.code : undefined
 }
+
+/** For whoever asks the server. */
+export const judgement: Judgement = { isHarmless, isRefusal }

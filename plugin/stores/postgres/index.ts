@@ -1,11 +1,10 @@
 /** Opening a store on PostgreSQL: the driver, its connections, the schema. */
 import type { Client, ClientConfig, Pool } from 'pg'
 import { CoordinationError, StoreError } from '../../core/errors.js'
-import { Deadline } from '../shared/deadline.js'
 import { DedicatedConnection } from '../shared/dedicated.js'
 import { loadDriver } from '../shared/driver.js'
 import { messageOf, rootOf, storeError } from '../shared/failures.js'
-import { type Limits, limitsWithin } from '../shared/limits.js'
+import { connectPatiently, type Limits, limitsWithin } from '../shared/limits.js'
 import { runMigrations } from '../shared/migrate.js'
 import { Statements } from '../shared/statements.js'
 import { capabilitiesOf, examine, type Server } from './capabilities.js'
@@ -53,15 +52,15 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
   const { default: driver } = await loadDriver('pg', () => import('pg'))
   const limits = limitsWithin(options.statementTimeoutMs)
   const source = sourceOf(driver, options.database, limits)
-  const connections = new PooledConnections(source.pool, limits)
+  const connections = new PooledConnections(source.pool, limits, source)
   try {
-    await reach(source, connections)
+    await reach(source, connections, limits)
     await runMigrations('postgres', migrationTarget(connections), { migrate: options.migrate })
-    const server = await connections.lend('Looking at the server', ({ client }) => examine(client))
+    const server = await connections.lendPatiently('Looking at the server', ({ client }) => examine(client))
     if (source.own && !server.pooled) connections.tell(sessionSettings(limits))
     return await openOn(server, source, connections, limits, options)
   } catch (error) {
-    await leave(source, connections, limits)
+    await connections.close()
     throw storeError('Opening the store', 'none', error)
   }
 }
@@ -91,7 +90,7 @@ async function openOn(
     },
     limits.verbMs,
   )
-  await heartbeats.open().catch((error: unknown) => {
+  await connectPatiently(() => heartbeats.open(), limits).catch((error: unknown) => {
     throw unreachable(source, error)
   })
   return new PostgresStore({
@@ -100,7 +99,7 @@ async function openOn(
     database: (client) => drizzle({ client, logger: statements }),
     async close() {
       await heartbeats.close()
-      await leave(source, connections, limits)
+      await connections.close()
     },
   })
 }
@@ -178,9 +177,9 @@ async function setUpHeartbeats(
   await client.query(settings.join('; '))
 }
 
-async function reach(source: Source, connections: PooledConnections): Promise<void> {
+async function reach(source: Source, connections: PooledConnections, limits: Limits): Promise<void> {
   try {
-    await connections.lend('Connecting', async () => undefined)
+    await connectPatiently(() => connections.lend('Connecting', async () => undefined), limits)
   } catch (error) {
     throw unreachable(source, error)
   }
@@ -215,12 +214,4 @@ function withoutPush({ pooled }: Server): string {
     ? 'a connection pooler stands in between; name the server itself, or set push: false'
     : 'the server does not listen'
   return `Hints are not pushed, and changes are noticed later: ${why}.`
-}
-
-async function leave({ pool, own }: Source, connections: PooledConnections, limits: Limits): Promise<void> {
-  await connections.close()
-  if (!own) return
-  const late = (): Error => new Error('The goodbye was not heard.')
-  pool.on('error', () => undefined)
-  await new Deadline(limits.verbMs).hold(pool.end(), late).catch(() => undefined)
 }

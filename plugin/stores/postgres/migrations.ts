@@ -14,7 +14,7 @@ const limitMs = 120_000
 export function migrationTarget(connections: PooledConnections): MigrationTarget {
   const what = 'Looking for pending migrations'
   return {
-    appliedNames: () => connections.lend(what, ({ client }) => appliedNames(client)),
+    appliedNames: () => connections.lendPatiently(what, ({ client }) => appliedNames(client)),
     locked: (work) => locked(connections, work),
   }
 }

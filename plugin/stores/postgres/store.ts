@@ -5,7 +5,6 @@
  * few others. How the statements read is in `queries.ts`, how a change runs in `change.ts`, and who watches the
  * time in `connections.ts`.
  */
-import { setTimeout as pause } from 'node:timers/promises'
 import { and, asc, desc, eq, inArray, lt, ne, or, type SQL, sql } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { Client, ClientBase, PoolClient } from 'pg'
@@ -25,12 +24,12 @@ import type {
   Snapshot,
   Store,
 } from '../../core/store.js'
-import { Deadline } from '../shared/deadline.js'
+import { makeChange } from '../shared/change.js'
 import type { DedicatedConnection } from '../shared/dedicated.js'
 import type { Limits } from '../shared/limits.js'
 import type { Statements } from '../shared/statements.js'
-import { aChange, beginChange, beginWithin, type Setting } from './change.js'
-import { type Loan, type PooledConnections, sent } from './connections.js'
+import { beginChange, beginWithin, type PostgresChange, type Setting } from './change.js'
+import type { Loan, PooledConnections } from './connections.js'
 import { isConflict } from './failures.js'
 import { fence } from './fence.js'
 import { type Hints, payloadFor } from './hints.js'
@@ -136,14 +135,12 @@ export class PostgresStore implements Store {
 
   async change<T>(session: Session | undefined, work: (change: Change) => Promise<T>): Promise<Changed<T>> {
     const { connections, limits } = this.#parts
-    const deadline = new Deadline(limits.verbMs)
-    for (let attempt = 1; ; attempt += 1) {
-      const ended = await connections.lend(aChange, (loan) => this.#try(loan, session, work), deadline)
-      if (!('conflict' in ended)) return ended
-      const pauseMs = attempt * 20 * (0.5 + Math.random())
-      if (pauseMs > deadline.remainingMs) throw ended.conflict
-      await pause(pauseMs)
+    const way = {
+      begin: (loan: Loan) => beginChange(loan, this.#settingOn(loan.client), session),
+      isConflict,
+      committed: ({ woken }: PostgresChange) => this.#wakeHere([...woken]),
     }
+    return makeChange(connections, limits, way, work)
   }
 
   async prune({ eventsForMs, events: kept, goneNodesForMs }: Retention): Promise<void> {
@@ -194,8 +191,8 @@ export class PostgresStore implements Store {
     const { connections, limits } = this.#parts
     return connections.lend(what, async (loan) => {
       const on = this.#on(loan.client)
-      if (connections.bounded) return sent(loan, what, () => ask(on, loan))
-      return sent(loan, what, async () => {
+      if (connections.bounded) return loan.send(what, () => ask(on, loan))
+      return loan.send(what, async () => {
         loan.spoiled = true
         await loan.client.query(beginWithin(limits))
         const answer = await ask(on, loan)
@@ -204,24 +201,6 @@ export class PostgresStore implements Store {
         return answer
       })
     })
-  }
-
-  async #try<T>(
-    loan: Loan,
-    session: Session | undefined,
-    work: (change: Change) => Promise<T>,
-  ): Promise<Changed<T> | { conflict: unknown }> {
-    const change = await beginChange(loan, this.#settingOn(loan.client), session)
-    try {
-      const result = await work(change)
-      const committed = await change.finish()
-      if (committed) this.#wakeHere(change.woken)
-      return { result, committed }
-    } catch (error) {
-      await change.undo()
-      if (isConflict(change.failure)) return { conflict: error }
-      throw error
-    }
   }
 
   #settingOn(client: PoolClient): Setting {

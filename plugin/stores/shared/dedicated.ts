@@ -5,11 +5,12 @@
  * restarted server is not met by all of them at once. A heartbeat does not wait for that.
  */
 import { StoreError } from '../../core/errors.js'
+import type { Judgement } from './connections.js'
 import { Deadline } from './deadline.js'
 import { storeError, tooSlow } from './failures.js'
 
 /** What the drivers differ in. */
-export interface Way<Client> {
+export interface Way<Client> extends Judgement {
   /** A connection that is not yet open. `lost` is told when it fails or ends, with an error if there is one. */
   create(lost: (error: unknown) => void): Client
   connect(client: Client): Promise<unknown>
@@ -17,10 +18,6 @@ export interface Way<Client> {
   end(client: Client): Promise<unknown>
   /** Ends it whatever its state, at once. */
   destroy(client: Client): void
-  /** After this error the connection may serve the next request. */
-  isHarmless(error: unknown): boolean
-  /** The server itself said no, and so has undone what was asked for. */
-  isRefusal(error: unknown): boolean
 }
 
 /** What its owner wants of it. */
@@ -39,6 +36,7 @@ export class DedicatedConnection<Client> {
   #client: Client | undefined
   #connecting: Promise<Client> | undefined
   #turn: Promise<void> = Promise.resolve()
+  #interrupt: (lost: Error) => void = ignore
   #retry: NodeJS.Timeout | undefined
   #failures = 0
   #wasUp = false
@@ -89,11 +87,20 @@ export class DedicatedConnection<Client> {
     send: (client: Client) => Promise<T>,
   ): Promise<T> {
     try {
-      return await deadline.hold(send(client), () => tooSlow(what, this.#limitMs, 'unknown'))
+      const answer = this.#unlessLost(send(client))
+      return await deadline.hold(answer, () => tooSlow(what, this.#limitMs, 'unknown'))
     } catch (error) {
       if (!this.#way.isHarmless(error)) this.#drop(client, error)
       throw storeError(what, this.#way.isRefusal(error) ? 'none' : 'unknown', error)
     }
+  }
+
+  /** Not every driver tells those who wait for an answer when the connection ends: then it is told from here. */
+  #unlessLost<T>(answer: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#interrupt = reject
+      answer.then(resolve, reject)
+    })
   }
 
   async #connected(what: string, deadline: Deadline): Promise<Client> {
@@ -143,6 +150,7 @@ export class DedicatedConnection<Client> {
     if (this.#client !== client) return
     this.#client = undefined
     this.#way.destroy(client)
+    this.#interrupt(error instanceof Error ? error : new Error('The server has ended the connection.'))
     if (this.#closed) return
     this.#wanted.lost(error)
     this.#connectLater()

@@ -1,4 +1,5 @@
 /** The time limits of a store whose server keeps some of them itself. */
+import { Deadline } from './deadline.js'
 
 /** How long things may take, in milliseconds. */
 export interface Limits {
@@ -13,10 +14,28 @@ export interface Limits {
    * for a frozen process outlast it.
    */
   readonly silenceMs: number
+  /** Opening the store, on which no lease depends yet. Processes that have just begun are slow. */
+  readonly openMs: number
 }
 
-/** Limits of which all end within the statement timeout. */
+/** Limits of which all but that of opening end within the statement timeout. */
 export function limitsWithin(statementTimeoutMs: number): Limits {
   const part = (share: number): number => Math.max(1, Math.floor(statementTimeoutMs * share))
-  return { verbMs: statementTimeoutMs, statementMs: part(0.9), lockMs: part(0.8), silenceMs: part(0.5) }
+  return {
+    ...{ verbMs: statementTimeoutMs, statementMs: part(0.9), lockMs: part(0.8), silenceMs: part(0.5) },
+    openMs: Math.max(15_000, statementTimeoutMs),
+  }
+}
+
+/** Connects; and again, for as long as opening may take, whenever it was the limit of a verb that ended the attempt. */
+export async function connectPatiently<T>(connect: () => Promise<T>, { verbMs, openMs }: Limits): Promise<T> {
+  const deadline = new Deadline(openMs)
+  for (;;) {
+    const attempt = new Deadline(verbMs)
+    try {
+      return await connect()
+    } catch (error) {
+      if (attempt.remainingMs > 0 || deadline.remainingMs === 0) throw error
+    }
+  }
 }

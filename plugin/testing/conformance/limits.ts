@@ -159,6 +159,7 @@ export const limitCases: readonly ConformanceCase[] = [
       const lost = store.change({ node: 'a', operation: 2 }, (change) => change.saveLeases([newLease('l')]))
       const error = await storeErrorOf(lost, 'a change whose answer is lost')
       assert.equal(error.outcome, 'unknown')
+      assert.doesNotMatch(error.message, outOfTime, 'it is told when its connection ends')
       const { leases, meta } = await sound.snapshot()
       assert.deepEqual([leases.length, meta.revision], [1, 2], 'it was made, and made once')
       const again = await recovered(() =>
@@ -179,6 +180,7 @@ export const limitCases: readonly ConformanceCase[] = [
       loseAnswerTo('heartbeat')
       const error = await storeErrorOf(store.heartbeat('a', 2), 'a heartbeat whose answer is lost')
       assert.equal(error.outcome, 'unknown')
+      assert.doesNotMatch(error.message, outOfTime, 'it is told when its connection ends')
       assert.equal((await nodeOf(sound, 'a')).beat, 2)
       found(await recovered(() => store.heartbeat('a', 3)))
     },
@@ -268,11 +270,15 @@ const verbs: Readonly<Record<string, (store: Store) => Promise<unknown>>> = {
   view: (store) => store.view('a'),
   news: (store) => store.news('a'),
   look: (store) => store.look(),
+  neighbours: (store) => store.neighbours('a machine'),
   snapshot: (store) => store.snapshot(),
   events: (store) => store.events({ limit: 1 }),
   change: (store) => store.change(undefined, (change) => change.saveMeta({ tokenFloor: 1 })),
   prune: (store) => store.prune({ eventsForMs: 0, events: 0, goneNodesForMs: 0 }),
 }
+
+/** How a store says that it has waited until its own limit. */
+const outOfTime = /did not end within/
 
 /** Whoever says that certainly nothing happened must not have written; whoever is not sure may have. */
 function assertHonest(error: unknown, written: boolean): void {

@@ -1,6 +1,6 @@
 /**
- * Hints within a process. Neither server can push anything to a client, so other processes poll for news; those who share a
- * store need not wait for that.
+ * Hints within a process, for databases that push nothing to a client: other processes poll for news; those who share
+ * a store need not wait for that.
  */
 
 /** Those in this process who are waiting for hints. */
