@@ -128,12 +128,8 @@ function leasePanel(state: State, acts: Acts, { bodies }: Panel): Child[] {
   const history = bodies.history as History
   const { holder, acquiredAt, worker } = lease
   return [
-    h(
-      'p.row',
-      badge(markOfLease(lease)),
-      h('span', { class: 'space' }),
-      ...leaseActions(state, acts, lease, why),
-    ),
+    badge(markOfLease(lease)),
+    actions(leaseActions(state, acts, lease, why)),
     h('h3', holder === null ? 'Why nobody holds it' : 'Why it is there'),
     h('ul.why', ...why.reasons.map(({ code, sentence }) => h('li', { key: code }, sentence))),
     facts([
@@ -149,7 +145,7 @@ function leasePanel(state: State, acts: Acts, { bodies }: Panel): Child[] {
         lease.session === null ? '—' : ago(state.nowMs - Date.parse(lease.session.heartbeatAt)),
       ],
       ['Token', h('span.mono', String(lease.token))],
-      ['Nodes that may hold it', grouped(lease.candidateCount)],
+      ['Candidates', grouped(lease.candidateCount)],
       ...(worker !== null && worker !== lease.key
         ? [['Worker', h('a', { href: `#/assignment/${keyInPath(worker)}` }, worker)] as const]
         : []),
@@ -201,6 +197,10 @@ function completed(lease: Lease, why: Explanation, overview: Overview | undefine
   return { ...lease, kind: null, paused: why.paused, candidateCount: why.candidateCount, session }
 }
 
+function actions(buttons: readonly Child[]): Child {
+  return buttons.some(Boolean) && h('p.row', ...buttons)
+}
+
 function leaseActions(state: State, acts: Acts, lease: Lease, why: Explanation): Child[] {
   const { holder, worker, key, state: how } = lease
   const others = why.candidates
@@ -245,7 +245,8 @@ function nodePanel(state: State, acts: Acts, { bodies }: Panel): Child[] {
   const labels = Object.entries(node.labels)
   const fair = node.fairSlotCount > 0 ? ` (${node.fairSlotCount} would be its fair share)` : ''
   return [
-    h('p.row', badge(markOfNode(node)), h('span', { class: 'space' }), ...nodeActions(state, acts, node)),
+    badge(markOfNode(node)),
+    actions(nodeActions(state, acts, node)),
     facts([
       ['Cluster', h('bdi', node.cluster)],
       ['Last heartbeat', when(state, node.heartbeatAt)],
@@ -296,7 +297,7 @@ function assignmentPanel(state: State, acts: Acts, { bodies }: Panel): Child[] {
   }
   const about = (bodies.about as Overview).assignments.items.find((each) => each.worker === worker.key)
   return [
-    h('p.row', h('span', { class: 'space' }), pauseButton(state, acts, worker.key, worker.paused)),
+    actions([pauseButton(state, acts, worker.key, worker.paused)]),
     worker.paused &&
       h('p.notice.move', icon('pause'), h('span', 'It is paused: nobody runs it until it is resumed.')),
     facts([
@@ -345,7 +346,7 @@ function slotTable(state: State, acts: Acts, { items, total }: LeaseList, paused
       ),
     total > items.length &&
       (items.length < 500
-        ? button(`Show more of the other ${grouped(total - items.length)}`, () => acts.more('slots'))
+        ? button(`Show more of ${grouped(total)}`, () => acts.more('slots'))
         : h(
             'p.muted',
             `${grouped(total - items.length)} more: the filter of the page finds them by number, say #${items.length}`,
@@ -372,7 +373,7 @@ export function release({ nowMs, utc }: State, lease: Lease): Order {
           ? '—'
           : `${ago(nowMs - Date.parse(session.heartbeatAt))}, at ${timeOf(Date.parse(session.heartbeatAt), utc)}`,
       ],
-      ['Nodes that may hold it', `${grouped(candidateCount)}${alone ? ': no other one' : ''}`],
+      ['Candidates', `${grouped(candidateCount)}${alone ? ': no other one' : ''}`],
     ],
     notes: [
       healthy

@@ -357,6 +357,9 @@ export interface Span {
 
 export const laneMs = 900_000
 
+/** Who has only just begun is seen as well. */
+const narrowest = 2
+
 /** @param events newest first, at least those of this lease. */
 export function laneOf(lease: Lease, events: readonly Happening[], nowMs: number): Span[] {
   const at = (ms: number): number => Math.round(1_000 * Math.max(0, 1 - (nowMs - ms) / laneMs))
@@ -364,7 +367,7 @@ export function laneOf(lease: Lease, events: readonly Happening[], nowMs: number
   let end = 1_000
   const { holder, acquiredAt } = lease
   if (holder !== null) {
-    end = at(acquiredAt === null ? nowMs : Date.parse(acquiredAt))
+    end = Math.min(1_000 - narrowest, at(acquiredAt === null ? nowMs : Date.parse(acquiredAt)))
     spans.push({ from: end, to: 1_000, node: holder.id, current: true })
   }
   for (const event of events) {

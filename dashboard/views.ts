@@ -78,16 +78,19 @@ export function barView(state: State, acts: Acts): Child[] {
       word,
     ),
     button(
-      [icon(freshness === 'paused' ? 'play' : 'pause'), freshness === 'paused' ? 'Resume' : 'Pause'],
+      [
+        icon(freshness === 'paused' ? 'play' : 'pause'),
+        h('span.label', freshness === 'paused' ? 'Resume' : 'Pause'),
+      ],
       acts.pause,
     ),
     h('span', { class: 'space' }),
     overview && h('span.muted.who', icon('person'), h('span', whoIs(overview))),
-    button([icon('clock'), utc ? 'UTC' : 'Local time'], () => acts.set({ utc: !utc }), {
+    button([icon('clock'), h('span.label', utc ? 'UTC' : 'Local time')], () => acts.set({ utc: !utc }), {
       title: 'Times in UTC or local time',
     }),
     button(
-      [icon('theme'), { system: 'Theme', light: 'Light', dark: 'Dark' }[theme]],
+      [icon('theme'), h('span.label', { system: 'Theme', light: 'Light', dark: 'Dark' }[theme])],
       () => acts.set({ theme: next[theme] }),
       {
         title: 'Colours: as the system has them, light, or dark',
@@ -197,7 +200,10 @@ export function verdictView(state: State): Child[] {
       counts.nodes.draining > 0 && total(grouped(counts.nodes.draining), 'draining'),
       totals.slots > 0 &&
         total(`${grouped(totals.owned)} of ${grouped(totals.slots)}`, 'shares and partitions owned'),
-      total(grouped(changes), `changes of leader in ${span(Math.min(laneMs, nowMs - sinceMs))}`),
+      total(
+        grouped(changes),
+        `${changes === 1 ? 'change' : 'changes'} of leader in ${span(Math.min(laneMs, nowMs - sinceMs))}`,
+      ),
     ),
     news && h('p.news', icon('close'), sentenceOfNews(news, namer(state)(news.node), nowMs)),
   ]
@@ -218,7 +224,7 @@ export function attentionView(state: State, acts: Acts): Child[] {
       { class: `attention ${error > 0 ? 'bad' : warning > 0 ? 'warn' : 'move'}` },
       ...shown.map(({ problem, more }) => problemRow(state, acts, problem, more)),
     ),
-    rest > 0 && rows.problems === shownProblems && moreButton('problems', 'Show more', acts),
+    rest > 0 && rows.problems === shownProblems && moreButton('problems', '', acts),
   ]
 }
 
@@ -251,10 +257,11 @@ function problemRow(state: State, acts: Acts, problem: Problem, more: number): V
   )
 }
 
-function moreButton(section: Section, text: string, acts: Acts): VNode {
+function moreButton(section: Section, note: string, acts: Acts): VNode {
   return h(
     'p.foot',
-    button(text, () => acts.more(section)),
+    button('Show more', () => acts.more(section)),
+    note !== '' && h('span.muted', ` ${note}`),
   )
 }
 
@@ -263,7 +270,7 @@ function moreOf(section: Section, shown: number, total: number, what: string, ac
   const rest = `${grouped(total - shown)} more ${what}`
   return shown >= 500
     ? h('p.foot.muted', `${rest}: narrow them down with the filter`)
-    : moreButton(section, `Show more of the other ${grouped(total - shown)}`, acts)
+    : moreButton(section, rest, acts)
 }
 
 function heading(title: string, note: Child, ...more: Child[]): VNode {
@@ -281,7 +288,7 @@ const leaseColumns = [
   ['Session', 'left'],
   ['Held for', 'num held'],
   ['Token', 'num token'],
-  ['Nodes', 'num cand'],
+  ['Candidates', 'num cand'],
 ] as const
 
 export function leasesView(state: State, acts: Acts): Child[] {
@@ -300,10 +307,7 @@ export function leasesView(state: State, acts: Acts): Child[] {
     ]
   const columns = leaseColumns.map(([name, group]) => h('th', { class: group, scope: 'col' }, name))
   return [
-    heading(
-      'Leases',
-      `${grouped(total)}${total > 1 ? ', problems first' : ''}${filter === '' && overview.assignments.total > 0 ? '; shares and partitions below' : ''}`,
-    ),
+    heading('Leases', `${grouped(total)}${total > 1 ? ', problems first' : ''}`),
     h(
       'table.leases',
       h(
@@ -335,9 +339,9 @@ function leaseRow(state: State, acts: Acts, lease: Lease): VNode {
   return h(
     'tr',
     { key: lease.key, class: `${isLit ? 'lit ' : ''}${isOpen ? 'open' : ''}` },
-    h('th', { scope: 'row' }, leaseLink(lease.key)),
+    h('th', { scope: 'row' }, leaseLink(lease.key), h('span.under', ...leaderOf(state, lease))),
     h('td.state', badge(mark)),
-    h('td.leader', leaderOf(state, lease)),
+    h('td.leader', ...leaderOf(state, lease)),
     h(
       'td.left',
       left
@@ -390,7 +394,7 @@ function laneView(state: State, lease: Lease): VNode {
       : Math.max(0, Math.round(1_000 * (1 - (nowMs - Date.parse(oldest.at)) / laneMs)))
   const name = namer(state)
   const now = spans.find(({ current }) => current)
-  const label = `${counted(Math.max(0, spans.length - 1), 'earlier term')} in 15 minutes; now ${now?.node ? name(now.node) : 'nobody'}`
+  const label = `${counted(spans.filter(({ current }) => !current).length, 'earlier term')} in 15 minutes; now ${now?.node ? name(now.node) : 'nobody'}`
   return h(
     'svg',
     { class: 'lane', viewBox: '0 0 1000 16', preserveAspectRatio: 'none', role: 'img', 'aria-label': label },
@@ -697,7 +701,7 @@ export function eventsView(state: State, acts: Acts): Child[] {
     shown.length === 0
       ? h('p.empty', 'Nothing of the kind has happened, as far back as is known here.')
       : h('ol.events', ...shown.map((event) => eventRow(state, event, name))),
-    found.length > shown.length && moreButton('events', 'Show more', acts),
+    found.length > shown.length && moreButton('events', '', acts),
   ]
 }
 

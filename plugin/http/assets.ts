@@ -18,15 +18,7 @@ export const assetTypes = {
   'index.html': 'text/html; charset=utf-8',
   'style.css': 'text/css; charset=utf-8',
   'icon.svg': 'image/svg+xml',
-  'api.js': 'text/javascript; charset=utf-8',
-  'details.js': 'text/javascript; charset=utf-8',
-  'dialogs.js': 'text/javascript; charset=utf-8',
-  'dom.js': 'text/javascript; charset=utf-8',
-  'icons.js': 'text/javascript; charset=utf-8',
   'main.js': 'text/javascript; charset=utf-8',
-  'model.js': 'text/javascript; charset=utf-8',
-  'parts.js': 'text/javascript; charset=utf-8',
-  'views.js': 'text/javascript; charset=utf-8',
 } as const satisfies Readonly<Record<string, string>>
 
 type AssetName = keyof typeof assetTypes

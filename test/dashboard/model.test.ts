@@ -207,6 +207,12 @@ t.test('a lane shows earlier terms, the present one, and the gaps between them',
   t.strictSame(laneOf(free, [], nowMs), [], 'of what is not known nothing is drawn')
   const long = { ...held, acquiredAt: at(100_000) }
   t.strictSame(laneOf(long, [], nowMs), [{ from: 0, to: 1_000, node: 'n1', current: true }])
+  const fresh = { ...held, acquiredAt: at(0) }
+  t.strictSame(
+    laneOf(fresh, [], nowMs),
+    [{ from: 998, to: 1_000, node: 'n1', current: true }],
+    'who has only just begun is seen as well',
+  )
 })
 
 t.test('thousands of partitions become at most 512 cells, each as bad as its worst', async (t) => {

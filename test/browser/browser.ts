@@ -1,0 +1,158 @@
+/**
+ * A real Chromium, without a window. It is the program that `CHROMIUM` names, or the first of the usual names on the
+ * `PATH`. Where there is none the tests say so, and are left out.
+ */
+import { accessSync, constants } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import { AxeBuilder } from '@axe-core/playwright'
+import { type Browser, type BrowserContextOptions, chromium, type Locator, type Page } from 'playwright-core'
+import t, { type Test } from 'tap'
+import { eventually } from '../support/eventually.js'
+
+const executable = process.env.CHROMIUM || onPath(['chromium', 'chromium-browser', 'google-chrome'])
+
+/** Why nothing can be tried in a browser; undefined when it can. */
+export const withoutChromium =
+  executable === undefined
+    ? 'there is no Chromium on this machine (Debian: apt-get install chromium; or name one: CHROMIUM=/path)'
+    : undefined
+
+const flags = [
+  '--headless',
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-dev-shm-usage',
+  '--disable-sync',
+  '--host-resolver-rules=MAP *.house.test 127.0.0.1',
+]
+
+let launched: Promise<Browser> | undefined
+
+/** The browser of this process, which ends with its tests. */
+export function useBrowser(): Promise<Browser> {
+  launched ??= chromium.launch({ ...(executable ? { executablePath: executable } : {}), args: flags })
+  return launched
+}
+
+t.teardown(async () => (await launched)?.close())
+
+/** How a page is looked at. */
+export interface Look extends BrowserContextOptions {
+  /** Runs before the page's own script. */
+  readonly before?: string
+  /** What the browser may say of answers: it calls each one that is no success an error. */
+  readonly expected?: RegExp
+}
+
+/** Opens a page, and answers once it shows something. */
+export type Visit = (address: string, look?: Look) => Promise<Page>
+
+/** A test with pages of its own. None of them may say anything in the console. */
+export function inBrowser(name: string, body: (t: Test, visit: Visit) => Promise<void>): void {
+  t.test(name, { skip: withoutChromium ?? false }, async (t) => {
+    const complaints: string[] = []
+    const browser = await useBrowser()
+    await body(t, async (address, { before, expected, ...options } = {}) => {
+      const context = await browser.newContext({ viewport: { width: 1_280, height: 900 }, ...options })
+      t.teardown(() => context.close())
+      if (before !== undefined) await context.addInitScript(before)
+      const page = await context.newPage()
+      page.setDefaultTimeout(60_000)
+      page.on('pageerror', (error) => complaints.push(String(error)))
+      page.on('console', (message) => {
+        const text = message.text()
+        if (expected?.test(text) !== true) complaints.push(`${message.type()}: ${text}`)
+      })
+      await page.goto(address)
+      return page
+    })
+    t.strictSame(complaints, [], 'the console is silent')
+  })
+}
+
+/** What Chromium says when an answer is no success, or none. */
+export function failing(...statuses: readonly (number | string)[]): RegExp {
+  return new RegExp(`^Failed to load resource: .*(${statuses.join('|')})`)
+}
+
+/** axe finds nothing wrong with what is there now, light or dark. Only colours can differ between the two. */
+export async function accessible(t: Test, page: Page, what: string): Promise<void> {
+  // The page has no frames, and needs no other tab to be put together in.
+  const axe = (): AxeBuilder => new AxeBuilder({ page }).setLegacyMode(true)
+  await page.emulateMedia({ colorScheme: 'light', reducedMotion: 'reduce' })
+  const light = await axe().analyze()
+  await page.emulateMedia({ colorScheme: 'dark', reducedMotion: 'reduce' })
+  const dark = await axe().withRules(['color-contrast']).analyze()
+  t.ok(light.passes.length > 10, `${light.passes.length} rules were looked at`)
+  for (const [colours, { violations }] of Object.entries({ light, dark }))
+    t.strictSame(
+      violations.flatMap(({ id, nodes }) => nodes.map(({ target, html }) => `${id}: ${target} ${html}`)),
+      [],
+      `${what}, ${colours}`,
+    )
+}
+
+/** Waits until an element's text fits. */
+export async function reads(locator: Locator, fits: RegExp): Promise<string> {
+  let text = ''
+  await eventually(
+    async () => {
+      text = await textOf(locator)
+      return fits.test(text)
+    },
+    { timeoutMs: 90_000, everyMs: 50, until: `${locator} reads ${fits}` },
+  ).catch((error: Error) => {
+    throw new Error(`${error.message}; it reads: ${text}`)
+  })
+  return text
+}
+
+/** What can be seen of the first of them, on one line. */
+export async function textOf(locator: Locator): Promise<string> {
+  await locator.first().waitFor({ state: 'attached' })
+  const [text = ''] = await locator.allInnerTexts()
+  return text.replace(/\s+/g, ' ').trim()
+}
+
+/** The row of a table or list that has a link of this name. */
+export function rowOf(page: Page, section: string, name: string): Locator {
+  return page.locator(`#${section} tbody tr, #${section} .assignment`).filter({
+    has: page.getByRole('link', { name, exact: true }),
+  })
+}
+
+/** Waits until the page has been drawn so many times more. Each is a second after the other at the latest. */
+export async function drawn(page: Page, times: number): Promise<void> {
+  await page.evaluate(
+    `new Promise((resolve) => {
+      let left = ${times}
+      new PerformanceObserver((list) => {
+        left -= list.getEntriesByName('update').length
+        if (left <= 0) resolve()
+      }).observe({ type: 'measure' })
+    })`,
+  )
+}
+
+/** Whether nothing has to be scrolled sideways. */
+export async function fitsSideways(page: Page): Promise<boolean> {
+  return page.evaluate('document.documentElement.scrollWidth <= document.documentElement.clientWidth')
+}
+
+function onPath(names: readonly string[]): string | undefined {
+  const folders = (process.env.PATH ?? '').split(delimiter)
+  return names.flatMap((name) => folders.map((folder) => join(folder, name))).find(isExecutable)
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}

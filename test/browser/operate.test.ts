@@ -1,0 +1,307 @@
+/** What a person sees and does, against real nodes on real databases. */
+import type { FastifyInstance } from 'fastify'
+import type { Page } from 'playwright-core'
+import type { Test } from 'tap'
+import { deferred } from '../../plugin/core/loop.js'
+import type { Authorize, WorkerDefinition } from '../../plugin/index.js'
+import { listening, mira, threeWorkers, untilAborted, useApp } from '../http/application.js'
+import type { WorkerOrder } from '../process/node.js'
+import { NodeProcess } from '../process/processes.js'
+import { type Database, usePostgres, useSqlite } from '../support/databases.js'
+import { eventually } from '../support/eventually.js'
+import { failing, inBrowser, reads, rowOf, textOf, type Visit } from './browser.js'
+
+const key = 'global/month-close'
+const why = 'stuck since 03:10'
+
+for (const [dialect, use] of Object.entries({ sqlite: useSqlite, postgres: usePostgres })) {
+  inBrowser(
+    `${dialect}: a leader dies, and the page says who follows and what became of its work`,
+    async (t, visit) => aLeaderDies(t, visit, await use(t)),
+  )
+  inBrowser(`${dialect}: a stuck lease is freed through the dialog`, async (t, visit) =>
+    aStuckLeaseIsFreed(t, visit, await use(t)),
+  )
+  inBrowser(`${dialect}: a lease that moves under an open dialog is not released`, async (t, visit) =>
+    aLeaseMovesMeanwhile(t, visit, await use(t)),
+  )
+  inBrowser(`${dialect}: step down, transfer, drain and pause from the page`, async (t, visit) =>
+    everythingElse(t, visit, await use(t)),
+  )
+}
+
+const work: readonly WorkerOrder[] = [
+  { name: 'month-close', kind: 'single', scope: 'global' },
+  { name: 'consumer', kind: 'partitioned', scope: 'global', partitions: 4 },
+]
+
+async function aLeaderDies(t: Test, visit: Visit, { url }: Database): Promise<void> {
+  const viewer = await useApp(t, { url, node: 'viewer', options: { authorize: mira, ttlMs: 3_000 } })
+  const start = (node: string): Promise<NodeProcess> =>
+    NodeProcess.start(t, {
+      ...{ database: url, namespace: 'default', node, cluster: 'c1' },
+      ...{ timing: { ttlMs: 3_000 }, workers: work },
+    })
+  const nodes = await Promise.all(['n1', 'n2'].map(start))
+  const page = await visit(`${await listening(viewer)}/coordination/ui/`)
+  await reads(page.locator('h1'), /^All well$/)
+  await reads(page.locator('#verdict'), /1 of 1 leases held.*3 nodes.*4 of 4 shares and partitions owned/)
+  const leader = await reads(rowOf(page, 'leases', key).locator('td.leader'), /^n[12]$/)
+  const [victim, heir] = leader === 'n1' ? nodes : [...nodes].reverse()
+  if (victim === undefined || heir === undefined) throw new Error('Two nodes were started')
+
+  await victim.kill()
+  await reads(rowOf(page, 'leases', key).locator('td.leader'), new RegExp(`^${heir.name}$`))
+  t.match(
+    await reads(page.locator('.news'), /all it held has moved/),
+    new RegExp(`^${victim.name} died .*: all it held has moved \\(3 leases\\)\\.$`),
+  )
+  await reads(page.locator('h1'), /^All well again$/)
+  t.match(
+    await reads(page.locator('#aloud'), /died/),
+    /All well again\. n\d died; 3 of 3 leases have moved\./,
+  )
+  await reads(rowOf(page, 'nodes', victim.name).locator('td.state'), /^gone$/)
+  await reads(rowOf(page, 'assignments', 'global/consumer'), /all owned 4 partitions, 4 on each of 1 node/)
+  t.match(await reads(rowOf(page, 'leases', key).locator('td.held'), /s$/), /^\d+ s$/, 'since when')
+  const lane = rowOf(page, 'leases', key).getByRole('img')
+  t.match(await lane.getAttribute('aria-label'), `1 earlier term in 15 minutes; now ${heir.name}`)
+
+  await start(victim.name)
+  const rows = rowOf(page, 'nodes', victim.name)
+  await eventually(async () => (await rows.count()) === 2, {
+    until: 'its next life is another node than the one that is gone',
+  })
+  await page.getByRole('button', { name: 'Nodes', exact: true }).click()
+  await reads(page.locator('.events li'), /joined/)
+}
+
+/** A holder that renews its session and does not stop when it is told to, and one that would follow. */
+async function useStuckLease(t: Test, url: string) {
+  const stuck = deferred<void>()
+  t.teardown(() => stuck.resolve())
+  const worker = (run: WorkerDefinition['run']): WorkerDefinition =>
+    ({ name: 'month-close', kind: 'single', scope: 'global', run }) as WorkerDefinition
+  const old = await useApp(t, {
+    ...{ url, node: 'n1', workers: [worker(() => stuck.promise)] },
+    // So long that the page has shown the wait before it is over.
+    options: { authorize: mira, ttlMs: 30_000 },
+  })
+  await eventually(() => old.coordination.isHeld('month-close'))
+  const other = await useApp(t, {
+    ...{ url, node: 'n2', workers: [worker(untilAborted)] },
+    options: { authorize: mira, ttlMs: 30_000 },
+  })
+  return { old, other, stuck }
+}
+
+async function aStuckLeaseIsFreed(t: Test, visit: Visit, { url }: Database): Promise<void> {
+  const { other, stuck } = await useStuckLease(t, url)
+  const page = await visit(`${await listening(other)}/coordination/ui/`)
+  const row = rowOf(page, 'leases', key)
+  await reads(row.locator('td.leader'), /^n1$/)
+  await reads(row.locator('td.cand'), /^2$/)
+  const token = await textOf(row.locator('td.token'))
+  await row.getByRole('button', { name: `Release ${key}…` }).click()
+
+  const dialog = page.getByRole('dialog', { name: `Release ${key}?` })
+  const text = await reads(dialog, /Holder n1/)
+  t.match(text, `Fencing token ${token}`)
+  t.match(text, /Last heartbeat (just now|\d+ s ago), at \d\d:\d\d:\d\d Candidates 2/)
+  t.match(text, /n1 is alive and renews its session\. It is told to stop; its work goes on until it has\./)
+  t.match(text, `Only token ${token} is released.`)
+  const confirm = dialog.getByRole('button', { name: 'Release lease' })
+  await confirm.click()
+  await reads(dialog.getByRole('alert'), /^Say why, in at least 3 characters/)
+  await dialog.getByLabel('Reason').fill(why)
+  await confirm.click()
+  await reads(dialog.getByRole('alert'), new RegExp(`^The holder is healthy: type ${key}`))
+  t.ok(other.coordination.isHeld('month-close') === false, 'nothing has happened yet')
+  await dialog.getByLabel(`Type ${key} to confirm`).fill(key)
+  await confirm.click()
+  await reads(page.locator('dialog h2'), /^Released$/)
+  const outcome = await reads(page.locator('dialog'), /Safe in \d+ s/)
+  t.match(outcome, /n1 has not yet said that it has stopped\. At the latest it has by \d\d:\d\d:\d\d\./)
+  await page.getByRole('button', { name: 'Close', exact: true }).click()
+
+  await reads(row.locator('td.state'), /^stopping$/)
+  await reads(row.locator('td.leader'), /^was n1$/)
+  await reads(page.locator('#attention'), /stopping The lease global\/month-close was taken from node "n1"/)
+  stuck.resolve()
+  await reads(row.locator('td.leader'), /^n2$/)
+  await reads(page.locator('h1'), /^All well$/)
+  await page.getByRole('button', { name: 'By people' }).click()
+  t.match(
+    await reads(page.locator('.events li'), /revoked/),
+    /revoked global\/month-close taken away from n1, by mira: “stuck since 03:10”/,
+  )
+  await row.getByRole('link', { name: key }).click()
+  t.match(await reads(page.locator('#panel .terms'), /revoked/), /n1 .* revoked by mira: “stuck since 03:10”/)
+}
+
+async function aLeaseMovesMeanwhile(t: Test, visit: Visit, { url }: Database): Promise<void> {
+  const use = (node: string): Promise<FastifyInstance> =>
+    useApp(t, { url, node, options: { authorize: mira, ttlMs: 6_000 }, workers: threeWorkers })
+  const [n1, n2] = [await use('n1'), await use('n2')]
+  const lease = 'c1/indexing'
+  await eventually(() => n1.coordination.isHeld('indexing'))
+  const page = await visit(`${await listening(n2)}/coordination/ui/`, { expected: failing(412) })
+  const row = rowOf(page, 'leases', lease)
+  await reads(row.locator('td.leader'), /^n1$/)
+  await row.getByRole('button', { name: `Release ${lease}…` }).click()
+  const dialog = page.locator('dialog')
+  await dialog.getByLabel('Reason').fill(why)
+  await dialog.getByLabel('Type').fill(lease)
+
+  await transfer(n1, lease, n2)
+  await eventually(() => n2.coordination.isHeld('indexing'))
+  const { token } = (await n1.inject(`/coordination/leases/c1:indexing`)).json()
+  t.equal(await dialog.getByLabel('Reason').inputValue(), why, 'nothing is redrawn beneath the person')
+  await dialog.getByRole('button', { name: 'Release lease' }).click()
+  await reads(dialog.locator('h2'), /^Nothing was released\.$/)
+  t.match(
+    await reads(dialog, /The leader now is/),
+    new RegExp(
+      `not held any more as it was when you were asked\\. The leader now is n2, with token ${token}, taken`,
+    ),
+  )
+  t.ok(n2.coordination.isHeld('indexing'), 'and it has it still')
+  await dialog.getByRole('button', { name: 'Close' }).click()
+  await reads(row.locator('td.leader'), /^n2$/)
+  const { items } = (await n1.inject('/coordination/events?type=lease.revoked')).json()
+  t.strictSame(items, [])
+}
+
+async function transfer(app: FastifyInstance, lease: string, to: FastifyInstance): Promise<void> {
+  const path = `/coordination/leases/${lease.replace('/', ':')}`
+  const { token } = (await app.inject(path)).json()
+  const reply = await app.inject({
+    method: 'POST',
+    url: `${path}/transfer`,
+    headers: { 'if-match': `"${token}"` },
+    payload: { to: to.coordination.nodeId, reason: 'meanwhile' },
+  })
+  if (reply.statusCode !== 202) throw new Error(reply.body)
+}
+
+async function everythingElse(t: Test, visit: Visit, { url }: Database): Promise<void> {
+  const use = (node: string): Promise<FastifyInstance> =>
+    useApp(t, { url, node, options: { authorize: mira, ttlMs: 6_000 }, workers: threeWorkers })
+  const [n1, n2] = [await use('n1'), await use('n2')]
+  await eventually(() => n1.coordination.isHeld('indexing'))
+  const page = await visit(`${await listening(n2)}/coordination/ui/`)
+  const panel = page.locator('#panel')
+  const row = rowOf(page, 'leases', 'c1/indexing')
+  await reads(page.locator('h1'), /^All well$/)
+
+  await row.getByRole('link', { name: 'c1/indexing' }).click()
+  await reads(
+    panel,
+    /lease c1\/indexing held Step down… Transfer… Release… Pause… Why it is there n1 \(c1\) has held it/,
+  )
+  await panel.getByRole('button', { name: 'Step down…' }).click()
+  await answered(page, 'Ask to step down', 'Asked', /n1 has been asked\. n2 is to have it next/)
+  await reads(row.locator('td.leader'), /^n2$/)
+  await reads(panel.locator('.facts'), /Leader n2/)
+
+  await panel.getByRole('button', { name: 'Transfer…' }).click()
+  await page.locator('dialog select').selectOption({ label: 'n1 (c1)' })
+  await answered(page, 'Transfer', 'Asked', /n2 has been asked\. n1 is to have it next/)
+  await reads(row.locator('td.leader'), /^n1$/)
+
+  await panel.getByRole('button', { name: 'Pause…' }).click()
+  await answered(page, 'Pause', 'Paused', /c1\/indexing is given up as its passes end/)
+  await reads(row.locator('td.state'), /^paused$/)
+  await reads(page.locator('#attention'), /paused The worker c1\/indexing is paused: nobody runs it/)
+  await reads(panel, /Why nobody holds it/)
+  t.match(await reads(panel.locator('.why'), /paused/), /paused/)
+  await panel.getByRole('button', { name: 'Resume…' }).click()
+  await answered(page, 'Resume', 'Resumed', /Nodes may run c1\/indexing again/, '')
+  await reads(row.locator('td.state'), /^held$/)
+
+  await rowOf(page, 'nodes', 'n1').getByRole('link', { name: 'n1' }).click()
+  await panel.getByRole('button', { name: 'Drain…' }).click()
+  await answered(page, 'Drain node', 'Draining', /n1 hands over \d+ leases as its passes end/)
+  await reads(rowOf(page, 'nodes', 'n1').locator('td.state'), /^draining$/)
+  await reads(panel, /Holds 0/)
+  await reads(row.locator('td.leader'), /^n2$/)
+  await panel.getByRole('button', { name: 'Take back the drain…' }).click()
+  await answered(page, 'Take back the drain', 'Taken back', /n1 takes work again/, '')
+  await reads(rowOf(page, 'assignments', 'global/consumer'), /all owned 12 partitions, 6 on each of 2 nodes/)
+  await reads(rowOf(page, 'nodes', 'n1').locator('td.state'), /^alive$/)
+
+  await page.goto(`${page.url().replace(/#.*/, '')}#/assignment/${encodeURIComponent('global:consumer')}`)
+  await panel.getByRole('button', { name: 'Pause…' }).click()
+  await answered(page, 'Pause', 'Paused', /global\/consumer is given up/)
+  await reads(panel, /It is paused: nobody runs it until it is resumed/)
+  await reads(rowOf(page, 'assignments', 'global/consumer'), /paused/)
+  await page.keyboard.press('Escape')
+  t.equal(await panel.isVisible(), false)
+
+  await page.getByRole('button', { name: 'By people' }).click()
+  await eventually(async () => (await page.locator('.events li').count()) === 7, {
+    until: 'all seven are listed',
+  })
+  for (const item of await page.locator('.events li').all()) t.match(await textOf(item), /, by mira/)
+}
+
+/** Gives the reason, confirms, and closes what comes of it. */
+async function answered(
+  page: Page,
+  submit: string,
+  title: string,
+  lines: RegExp,
+  reason = why,
+): Promise<void> {
+  const dialog = page.locator('dialog')
+  if (reason !== '') await dialog.getByLabel('Reason').fill(reason)
+  await dialog.getByRole('button', { name: submit, exact: true }).click()
+  await reads(dialog.locator('h2'), new RegExp(`^${title}$`))
+  await reads(dialog, lines)
+  await dialog.getByRole('button', { name: 'Close' }).click()
+}
+
+inBrowser('what somebody may not do is not offered, and the server refuses it anyway', async (t, visit) => {
+  let allowed: readonly string[] = ['read']
+  const authorize: Authorize = (_request, action) =>
+    allowed.includes(action) && { id: 'gast', display: 'Gast' }
+  const app = await useApp(t, { options: { authorize, ttlMs: 6_000 }, workers: threeWorkers })
+  await eventually(() => app.coordination.isHeld('indexing'))
+  const page = await visit(`${await listening(app)}/coordination/ui/`, { expected: failing(403) })
+  await reads(rowOf(page, 'leases', 'c1/indexing').locator('td.leader'), /^n1$/)
+  await reads(page.locator('.who'), /^Gast, may only look$/)
+  const doing = page.getByRole('button', { name: /Release|Step down|Transfer|Drain|Pause…|Remove/ })
+  t.equal(await doing.count(), 0)
+  for (const [section, name] of [
+    ['leases', 'c1/indexing'],
+    ['nodes', 'n1'],
+    ['assignments', 'global/consumer'],
+  ] as const) {
+    await rowOf(page, section, name).getByRole('link', { name }).click()
+    await reads(page.locator('#panel .inside'), /Token|Cluster|Kind/)
+    t.equal(await doing.count(), 0, name)
+  }
+  const { token } = (await app.inject('/coordination/leases/c1:indexing')).json()
+  const status = await page.evaluate(
+    `fetch('../leases/c1:indexing/release', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'if-match': '"${token}"' },
+      body: JSON.stringify({ reason: 'I want it anyway' })
+    }).then(({ status }) => status)`,
+  )
+  t.equal(status, 403)
+
+  allowed = ['read', 'pause', 'drain']
+  await reads(page.locator('.who'), /^Gast, may drain, pause$/)
+  t.equal(await page.getByRole('button', { name: /Release/ }).count(), 0)
+  await page.getByRole('button', { name: 'Pause…' }).click()
+  allowed = ['read']
+  const dialog = page.locator('dialog')
+  await dialog.getByLabel('Reason').fill(why)
+  await dialog.getByRole('button', { name: 'Pause' }).click()
+  await reads(dialog.locator('h2'), /^Nothing was done\.$/)
+  await reads(dialog, /You may not do this\./)
+  await dialog.getByRole('button', { name: 'Close' }).click()
+  await reads(page.locator('.who'), /^Gast, may only look$/)
+  t.ok(app.coordination.isHeld('indexing'), 'nothing has changed')
+})

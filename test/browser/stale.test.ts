@@ -1,0 +1,249 @@
+/** Old data is never shown as new: each way of not being current can be seen, and nothing counts on in it. */
+import type { FastifyInstance } from 'fastify'
+import type { Locator, Page } from 'playwright-core'
+import type { Test } from 'tap'
+import type { WorkerCoordinationOptions } from '../../plugin/index.js'
+import { listening, mira, threeWorkers, useApp } from '../http/application.js'
+import { usePostgres, useSqlite } from '../support/databases.js'
+import { eventually } from '../support/eventually.js'
+import { useProxy } from '../support/proxy.js'
+import { accessible, drawn, failing, inBrowser, reads, rowOf, textOf } from './browser.js'
+
+const lease = 'c1/indexing'
+
+/** A node that leads, and another one that serves the page. */
+async function useTwo(
+  t: Test,
+  url: string,
+  {
+    before = () => undefined,
+    ...options
+  }: Partial<WorkerCoordinationOptions> & {
+    before?: (app: FastifyInstance) => unknown
+  } = {},
+): Promise<FastifyInstance> {
+  const ttlMs = 15_000
+  const leader = await useApp(t, { url, options: { authorize: mira, ttlMs }, workers: threeWorkers })
+  await eventually(() => leader.coordination.isHeld('indexing'))
+  return useApp(t, { url, node: 'viewer', options: { authorize: mira, ttlMs, ...options }, before })
+}
+
+/** Time goes on, longer than from one look to the next, and the page is drawn: what it says of time stays. */
+async function standsStill(t: Test, page: Page): Promise<void> {
+  const shown = async (): Promise<(string | null)[]> => [
+    await textOf(counting(page)),
+    await textOf(rowOf(page, 'leases', lease).locator('td.held')),
+    await textOf(rowOf(page, 'nodes', 'n1').locator('td.beat')),
+    await textOf(page.locator('h1')),
+  ]
+  const before = await shown()
+  await passing(page, 2_500)
+  t.strictSame(await shown(), before, 'what counts has stopped')
+  t.match(before[3], /^All well, as of \d\d:\d\d:\d\d$/)
+  t.equal(await page.locator('h1.muted').count(), 1, 'the verdict is not shown as if it were of now')
+}
+
+function counting(page: Page): Locator {
+  return rowOf(page, 'leases', lease).locator('td.left')
+}
+
+/** Lets some of the page's time pass, and has it drawn. */
+async function passing(page: Page, ms: number): Promise<void> {
+  await page.evaluate(`new Promise((resolve) => setTimeout(resolve, ${ms}))`)
+  for (const _ of ['light', 'dark', 'system']) await page.locator('#bar button').last().click()
+}
+
+async function isLive(page: Page): Promise<void> {
+  await reads(page.locator('.fresh'), /^Live$/)
+  await reads(page.locator('h1'), /^All well$/)
+  await reads(counting(page), /^\d+ s left$/)
+}
+
+/** Paths that the page asks for from now on, without its own files. */
+function asked(page: Page): string[] {
+  const paths: string[] = []
+  page.on('request', (request) => void paths.push(new URL(request.url()).pathname))
+  return paths
+}
+
+inBrowser('the server goes, and comes back', async (t, visit) => {
+  const { url } = await useSqlite(t)
+  const first = await useTwo(t, url)
+  const origin = await listening(first)
+  const expected = failing('net::', 503)
+  const page = await visit(`${origin}/coordination/ui/`, { expected })
+  await isLive(page)
+  const doing = page.getByRole('button', { name: /^Release/ })
+  t.ok((await doing.count()) > 0)
+  const live = await textOf(counting(page))
+  await eventually(async () => (await textOf(counting(page))) !== live, {
+    until: 'it counts while it is live',
+  })
+
+  await first.close()
+  await reads(page.locator('.fresh'), /^Not updating$/)
+  await reads(
+    page.locator('#stale'),
+    /^Not updating\. The server does not answer\. What you see is as of \d\d:\d\d:\d\d\. .*Try now$/,
+  )
+  await standsStill(t, page)
+  t.equal(await doing.count(), 0, 'nothing is offered that could not be done')
+  await reads(page.locator('#aloud'), /^Not updating$/)
+  t.match(await page.title(), /^Not updating/)
+  await accessible(t, page, 'the server is gone')
+
+  const again = await useApp(t, { url, node: 'viewer', options: { authorize: mira } })
+  await again.listen({ port: Number(new URL(origin).port), host: '127.0.0.1' })
+  await page.getByRole('button', { name: 'Try now' }).click()
+  await isLive(page)
+  t.equal(await textOf(page.locator('#stale')), '')
+  t.ok((await doing.count()) > 0)
+})
+
+inBrowser('the server answers, its database does not', async (t, visit) => {
+  const { url } = await usePostgres(t)
+  const { hostname, port, pathname } = new URL(url)
+  const proxy = await useProxy(t, { host: hostname, port: Number(port || 5432) })
+  const through = new URL(url)
+  through.host = `127.0.0.1:${proxy.port}`
+  t.equal(through.pathname, pathname)
+  const leader = await useApp(t, { url, options: { authorize: mira }, workers: threeWorkers })
+  await eventually(() => leader.coordination.isHeld('indexing'))
+  const app = await useApp(t, { url: through.href, node: 'viewer', options: { authorize: mira } })
+  const page = await visit(`${await listening(app)}/coordination/ui/`, { expected: failing(503) })
+  await isLive(page)
+  proxy.refuse()
+  await reads(
+    page.locator('#stale'),
+    /^Not updating\. The server answers, its database does not\. What you see/,
+  )
+  await standsStill(t, page)
+  await accessible(t, page, 'the database is gone')
+  proxy.reset()
+  await page.getByRole('button', { name: 'Try now' }).click()
+  await reads(page.locator('.fresh'), /^Live$/)
+})
+
+for (const [how, answer] of Object.entries({
+  'with 401': 401,
+  'by being sent to a form': 302,
+  'because authorize says no': 403,
+}))
+  inBrowser(`who is signed out ${how} is told so, and nothing more is asked`, async (t, visit) => {
+    let isIn = true
+    const app = await useTwo(t, (await useSqlite(t)).url, {
+      authorize: () => (isIn || answer !== 403) && { id: 'mira' },
+      before: (app) =>
+        app.addHook('onRequest', async (_request, reply) => {
+          if (isIn || answer === 403) return
+          if (answer === 302) return reply.redirect('/login')
+          return reply.code(401).type('text/plain').send('Who are you?')
+        }),
+    })
+    const page = await visit(`${await listening(app)}/coordination/ui/`, { expected: failing(401, 403) })
+    await isLive(page)
+    isIn = false
+    await reads(page.locator('.fresh'), /^Signed out$/)
+    await reads(
+      page.locator('#stale'),
+      /^Signed out\. You may not read this, or not any more\. What you see is as of/,
+    )
+    const paths = asked(page)
+    await standsStill(t, page)
+    t.strictSame(paths, [], 'nothing is asked')
+    if (answer === 401) await accessible(t, page, 'signed out')
+    isIn = true
+    await page.getByRole('button', { name: 'Reload' }).click()
+    await isLive(page)
+  })
+
+/** Chromium without a window never hides a tab: so the page is told that it is. */
+const hideable = `
+  let isHidden = false
+  Object.defineProperty(document, 'hidden', { get: () => isHidden })
+  window.hide = (hidden) => {
+    isHidden = hidden
+    document.dispatchEvent(new Event('visibilitychange'))
+  }`
+
+inBrowser('a hidden tab asks nothing, and asks at once when it is looked at again', async (t, visit) => {
+  const app = await useTwo(t, (await useSqlite(t)).url)
+  const page = await visit(`${await listening(app)}/coordination/ui/`, { before: hideable })
+  await isLive(page)
+  await page.evaluate('hide(true)')
+  await reads(page.locator('.fresh'), /^Asleep$/)
+  await reads(page.locator('#stale'), /^Asleep while nobody looks\. What you see is as of/)
+  const paths = asked(page)
+  await standsStill(t, page)
+  t.strictSame(paths, [], 'nothing is asked')
+  await accessible(t, page, 'asleep')
+  await page.evaluate('hide(false)')
+  await isLive(page)
+  t.ok(paths.includes('/coordination/overview'))
+  t.ok(paths.includes('/coordination/stream'))
+})
+
+inBrowser('who pauses it, and who marks text in it, has it stand still', async (t, visit) => {
+  const app = await useTwo(t, (await useSqlite(t)).url)
+  const page = await visit(`${await listening(app)}/coordination/ui/`)
+  await isLive(page)
+  await page.getByRole('button', { name: 'Pause', exact: true }).click()
+  await reads(page.locator('#stale'), /^Paused\. What you see is as of \d\d:\d\d:\d\d\. Resume$/)
+  const paths = asked(page)
+  await standsStill(t, page)
+  t.strictSame(paths, [], 'nothing is asked')
+  await accessible(t, page, 'paused')
+  await page.locator('#stale').getByRole('button', { name: 'Resume' }).click()
+  await isLive(page)
+
+  await page.evaluate(`getSelection().selectAllChildren(document.querySelector('td.left'))`)
+  await reads(page.locator('.fresh'), /^Held while you mark text$/)
+  const marked = await page.evaluate<string>('getSelection().toString()')
+  await drawn(page, 4)
+  t.equal(await page.evaluate('getSelection().toString()'), marked, 'what is marked stays as it was')
+  t.match(marked, /\d+ s left/)
+  await page.evaluate('getSelection().removeAllRanges()')
+  await isLive(page)
+})
+
+inBrowser('times are the database’s, and the page says when the browser’s clock is off', async (t, visit) => {
+  const app = await useTwo(t, (await useSqlite(t)).url)
+  const origin = await listening(app)
+  for (const [hours, word] of [
+    [2, 'ahead'],
+    [-2, 'behind'],
+  ] as const) {
+    const before = `const now = Date.now; Date.now = () => now() + ${hours * 3_600_000}`
+    const page = await visit(`${origin}/coordination/ui/`, { before })
+    await isLive(page)
+    t.match(
+      await reads(page.locator('#stale'), /clock/),
+      new RegExp(
+        `^The clock of this browser is (2 h|1 h 59 min) ${word}\\. All times here are the database’s\\.$`,
+      ),
+    )
+    await reads(rowOf(page, 'leases', lease).locator('td.held'), /^\d+ s$/)
+    await reads(rowOf(page, 'nodes', 'n1').locator('td.beat'), /^(just now|\d+ s ago)$/)
+    if (hours > 0) await accessible(t, page, `the browser’s clock is ${word}`)
+  }
+  const right = await visit(`${origin}/coordination/ui/`)
+  await isLive(right)
+  t.equal(await textOf(right.locator('#stale')), '')
+})
+
+inBrowser('a jump of the database’s clock is said, and is not taken for the browser’s', async (t, visit) => {
+  const app = await useTwo(t, (await useSqlite(t)).url)
+  const page = await visit(`${await listening(app)}/coordination/ui/`)
+  await isLive(page)
+  await page.route('**/overview*', async (route) => {
+    const headers = { ...route.request().headers(), 'if-none-match': '' }
+    const response = await route.fetch({ headers })
+    const body = await response.json()
+    const now = new Date(Date.parse(body.now) - 600_000).toISOString()
+    await route.fulfill({ response, json: { ...body, now } })
+  })
+  await reads(
+    page.locator('#stale'),
+    /^The database’s clock has jumped by (9|10) min backwards: times from before do not fit those after\.$/,
+  )
+})
