@@ -14,7 +14,7 @@ import { asOf, assignmentBody, eventBody, leaseBody, nodeBody } from './presente
 import { queryOf, type Route } from './route.js'
 import { overviewSchema } from './schemas/overview.js'
 import { statusSchema } from './schemas/status.js'
-import type { StreamBodies } from './stream.js'
+import type { StreamBodies } from './stream-feed.js'
 
 export function statusRoutes({ coordinator, source, guard }: Dependencies): Route[] {
   return [

@@ -18,7 +18,7 @@ import { type Dependencies, usualLimits } from '../../plugin/http/dependencies.j
 import { Guard } from '../../plugin/http/guard.js'
 import { answerProblem } from '../../plugin/http/problems.js'
 import { SnapshotSource } from '../../plugin/http/snapshot.js'
-import type { StreamBodies } from '../../plugin/http/stream.js'
+import type { StreamBodies } from '../../plugin/http/stream-feed.js'
 import { openStore } from '../../plugin/stores/open.js'
 import type { Database, Lifetime } from '../support/databases.js'
 
