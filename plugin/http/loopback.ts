@@ -46,10 +46,15 @@ function isLoopbackHost(host: string): boolean {
   return /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?$/i.test(host)
 }
 
-/** Any of the headers by which proxies, balancers and tunnels tell of the client behind them. */
+/** Any of the headers by which proxies, balancers and tunnels tell of the client behind them, or of themselves. */
 function isForwarding(header: string): boolean {
-  return (
-    /^x-(forwarded|envoy|original)/.test(header) ||
-    ['forwarded', 'via', 'x-real-ip', 'x-client-ip', 'true-client-ip', 'cf-connecting-ip'].includes(header)
-  )
+  return forwarding.test(header)
 }
+
+const forwarding = new RegExp(
+  [
+    '^(forwarded|via|cdn-loop|true-client-ip)$',
+    '^x-(forwarded|envoy|original|real-ip|client-ip|cluster-client-ip|amzn-|azure-|arr-|varnish)',
+    '^(cf|fly|fastly)-',
+  ].join('|'),
+)

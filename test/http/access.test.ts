@@ -27,6 +27,14 @@ const strangers: [what: string, request: { remoteAddress?: string; headers?: Rec
   ['a proxy: via', { headers: { via: '1.1 proxy' } }],
   ['a proxy: x-real-ip', { headers: { 'x-real-ip': '127.0.0.1' } }],
   ['a proxy: cf-connecting-ip', { headers: { 'cf-connecting-ip': '127.0.0.1' } }],
+  ['a proxy: x-client-ip', { headers: { 'x-client-ip': '127.0.0.1' } }],
+  ['a proxy: x-cluster-client-ip', { headers: { 'x-cluster-client-ip': '127.0.0.1' } }],
+  ['a proxy: x-original-host', { headers: { 'x-original-host': 'localhost' } }],
+  ['a proxy: x-amzn-trace-id', { headers: { 'x-amzn-trace-id': 'Root=1' } }],
+  ['a proxy: true-client-ip', { headers: { 'true-client-ip': '127.0.0.1' } }],
+  ['a proxy: fly-client-ip', { headers: { 'fly-client-ip': '127.0.0.1' } }],
+  ['a proxy: fastly-client-ip', { headers: { 'fastly-client-ip': '127.0.0.1' } }],
+  ['a proxy: cdn-loop', { headers: { 'cdn-loop': 'cloudflare' } }],
   ['a proxy: x-envoy-external-address', { headers: { 'x-envoy-external-address': '127.0.0.1' } }],
 ]
 
@@ -81,8 +89,11 @@ t.test('who does not name the server at all is not let in by where it comes from
 })
 
 t.test('forged forwarding headers open nothing over a real socket, with trustProxy or without', async (t) => {
-  for (const trustProxy of [false, true]) {
-    const app = await useApp(t, { app: Fastify({ trustProxy }), options: { authorize: allowLoopback() } })
+  const ways = [false, true].flatMap((trustProxy) =>
+    [{}, { authorize: allowLoopback() }].map((options) => ({ trustProxy, options })),
+  )
+  for (const { trustProxy, options } of ways) {
+    const app = await useApp(t, { app: Fastify({ trustProxy }), options })
     const origin = await listening(app)
     const forged = {
       'x-forwarded-for': '127.0.0.1',
