@@ -3,6 +3,7 @@ import type { Health } from '../core/health.js'
 import type { LeaseStatus, Status } from '../core/status.js'
 import type { LeaseRow, NodeRow, Snapshot } from '../core/store.js'
 import { lookEveryMs, type Timing } from '../core/timing.js'
+import { rowsOf } from './rows.js'
 
 /** From the worst on. */
 export const severities = ['error', 'warning', 'info'] as const
@@ -97,7 +98,7 @@ function ofWorker({ key, paused, candidates }: Status['workers'][number]): Atten
 }
 
 function ofLeases(snapshot: Snapshot, { leases }: Status, timing: Timing): Attention[] {
-  const rows = new Map(snapshot.leases.map((row) => [row.key, row]))
+  const rows = rowsOf(snapshot).leases
   const patience = new Map(snapshot.workers.map(({ key, handoverTimeoutMs }) => [key, handoverTimeoutMs]))
   return leases.flatMap((lease) => {
     const row = rows.get(lease.key)

@@ -142,10 +142,10 @@ function refuseFenced(): never {
 
 async function refuseStale({ source }: Dependencies, key: string): Promise<never> {
   const { snapshot, status } = await source.status()
-  const { lease, row } = leaseIn(snapshot, status.leases, key)
+  const lease = leaseIn(status, key)
   const detail =
     lease.holder === null
       ? `Nobody holds the lease; its latest token is ${lease.token}.`
       : `The lease is held by node "${lease.holder.name}" with token ${lease.token}.`
-  throw new HttpProblem('token-mismatch', detail, { current: leaseBody(lease, row, snapshot) })
+  throw new HttpProblem('token-mismatch', detail, { current: leaseBody(lease, snapshot) })
 }

@@ -1,7 +1,6 @@
 /** Leases: seeing them, and why they are where they are. */
 import { explain } from '../core/explain.js'
-import type { LeaseStatus } from '../core/status.js'
-import type { LeaseRow, Snapshot } from '../core/store.js'
+import type { LeaseStatus, Status } from '../core/status.js'
 import { termEvents, termsOf } from '../core/terms.js'
 import type { Dependencies } from './dependencies.js'
 import { contentTag, leaseTag, sendTagged } from './etag.js'
@@ -40,8 +39,7 @@ export function leaseRoutes({ coordinator, source }: Dependencies): Route[] {
         )
         const list = JSON.stringify(['leases', state, holder, worker, q])
         const { items, ...rest } = pageOf(leases, placeOf, list, page)
-        const rows = new Map(snapshot.leases.map((row) => [row.key, row]))
-        const bodies = items.map((lease) => leaseBody(lease, rows.get(lease.key), snapshot))
+        const bodies = items.map((lease) => leaseBody(lease, snapshot))
         const body = { ...asOf(snapshot), items: bodies, ...rest }
         return sendTagged(request, reply, contentTag(body), body)
       },
@@ -69,10 +67,10 @@ export function leaseRoutes({ coordinator, source }: Dependencies): Route[] {
       schema: getLeaseSchema,
       handler: async (request, reply) => {
         const { snapshot, status } = await source.status()
-        const { lease, row } = leaseIn(snapshot, status.leases, leaseKeyOf(request))
+        const lease = leaseIn(status, leaseKeyOf(request))
         return sendTagged(request, reply, leaseTag(lease), {
           ...asOf(snapshot),
-          ...leaseBody(lease, row, snapshot),
+          ...leaseBody(lease, snapshot),
         })
       },
     },
@@ -86,7 +84,7 @@ export function leaseRoutes({ coordinator, source }: Dependencies): Route[] {
         const { limit = usualLimit } = queryOf(request, historySchema)
         const key = leaseKeyOf(request)
         const { snapshot, status } = await source.status()
-        leaseIn(snapshot, status.leases, key)
+        leaseIn(status, key)
         const terms = termsOf(await operator.events({ limit, types: termEvents, subject: key }))
         return { ...asOf(snapshot), items: terms.map((term) => termBody(term, snapshot)) }
       },
@@ -113,16 +111,11 @@ export function leaseRoutes({ coordinator, source }: Dependencies): Route[] {
 }
 
 /** @throws HttpProblem 404 */
-export function leaseIn(
-  snapshot: Snapshot,
-  leases: readonly LeaseStatus[],
-  key: string,
-): { lease: LeaseStatus; row: LeaseRow | undefined } {
-  const lease = found(
-    leases.find((each) => each.key === key),
+export function leaseIn({ leases }: Status, key: string): LeaseStatus {
+  return found(
+    leases.find((lease) => lease.key === key),
     'lease',
   )
-  return { lease, row: snapshot.leases.find((each) => each.key === key) }
 }
 
 /** Shares and partitions in the order of their numbers. */

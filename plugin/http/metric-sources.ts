@@ -4,6 +4,7 @@ import { systemClock } from '../core/clock.js'
 import type { Status } from '../core/status.js'
 import type { Snapshot } from '../core/store.js'
 import { elapsedMs } from '../core/trust.js'
+import { rowsOf } from './rows.js'
 
 /**
  * Since when nobody holds what somebody should. The rows tell when the next holder was named; should that be passed
@@ -14,7 +15,7 @@ export class Leaderless {
 
   /** By worker, in ms. A worker that no node has stood for of late, not even one that is gone, is in use no more. */
   of({ workers, leases, nodes }: Status, snapshot: Snapshot): Map<string, number> {
-    const rows = new Map(snapshot.leases.map((row) => [row.key, row]))
+    const rows = rowsOf(snapshot).leases
     const inUse = new Set(nodes.flatMap((node) => node.workers))
     const byWorker = new Map(
       workers.filter(({ key }) => inUse.has(key)).map((worker) => [worker.key, worker]),
@@ -23,14 +24,14 @@ export class Leaderless {
     const before = this.#seenAtMs
     this.#seenAtMs = new Map()
     for (const { key, worker, slot, state } of leases) {
-      const of = byWorker.get(worker ?? '')
-      if (of === undefined || of.paused || slot >= of.slots || state === 'held' || state === 'moving')
-        continue
+      const its = byWorker.get(worker ?? '')
+      if (its === undefined || its.paused || slot >= its.slots) continue
+      if (state === 'held' || state === 'moving') continue
       const seenAtMs = before.get(key) ?? performance.now()
       this.#seenAtMs.set(key, seenAtMs)
       const namedForMs = snapshot.nowMs - (rows.get(key)?.targetAtMs ?? snapshot.nowMs)
       const forMs = Math.max(performance.now() - seenAtMs, namedForMs)
-      longest.set(of.key, Math.max(longest.get(of.key) ?? 0, forMs))
+      longest.set(its.key, Math.max(longest.get(its.key) ?? 0, forMs))
     }
     return longest
   }

@@ -116,12 +116,11 @@ function detailOf(id: string, snapshot: Snapshot, status: Status) {
     status.nodes.find((each) => each.id === id),
     'node',
   )
-  const rows = new Map(snapshot.leases.map((row) => [row.key, row]))
   const leases = status.leases
     .filter(({ holder, target, blockedNode }) =>
       [holder, target, blockedNode].some((named) => named?.id === id),
     )
-    .map((lease) => leaseBody(lease, rows.get(lease.key), snapshot))
+    .map((lease) => leaseBody(lease, snapshot))
   return { ...asOf(snapshot), ...nodeBody(node), leases }
 }
 

@@ -6,10 +6,11 @@
  * megabyte of names for it.
  */
 import type { LeaseState, LeaseStatus, NodeReference, NodeStatus, Status } from '../core/status.js'
-import type { LeaseRow, NodeRow, Snapshot } from '../core/store.js'
+import type { NodeRow, Snapshot } from '../core/store.js'
 import { type Attention, severities } from './attention.js'
 import { leaseBody, nodeBody, ownership, workerBody } from './presenters.js'
 import { mentions } from './route.js'
+import { rowsOf } from './rows.js'
 
 /** How much is asked for, and of what. */
 export interface OverviewQuery {
@@ -84,7 +85,6 @@ function totalsOf({ leases, assignments }: Status) {
 interface Scene {
   readonly snapshot: Snapshot
   readonly status: Status
-  readonly rows: ReadonlyMap<string, LeaseRow>
   readonly nodeRows: ReadonlyMap<string, NodeRow>
   readonly workers: ReadonlyMap<string, Status['workers'][number]>
   /** Severity of what is wrong with something; the smaller the worse. */
@@ -112,8 +112,7 @@ function sceneOf(snapshot: Snapshot, status: Status, problems: readonly Attentio
     snapshot,
     status,
     workers,
-    rows: new Map(snapshot.leases.map((row) => [row.key, row])),
-    nodeRows: new Map(snapshot.nodes.map((node) => [node.id, node])),
+    nodeRows: rowsOf(snapshot).nodes,
     alarm: (subject) => alarms.get(subject) ?? 3,
     held: heldBy(status),
     fair: new Map(status.workers.map(({ key, slots, candidates }) => [key, slots / candidates.length])),
@@ -232,11 +231,11 @@ function leasesIn(scene: Scene, q: string | undefined, limit: number) {
 
 const leaseOrder: readonly LeaseState[] = ['unclaimed', 'blocked', 'free', 'moving', 'held']
 
-function leaseItem(lease: LeaseStatus, { snapshot, rows, workers, nodeRows }: Scene) {
+function leaseItem(lease: LeaseStatus, { snapshot, workers, nodeRows }: Scene) {
   const worker = workers.get(lease.worker ?? '')
   const holder = nodeRows.get(lease.holder?.id ?? '')
   return {
-    ...leaseBody(lease, rows.get(lease.key), snapshot),
+    ...leaseBody(lease, snapshot),
     kind: worker?.kind ?? null,
     paused: worker?.paused ?? false,
     candidateCount: worker?.candidates.length ?? lease.waiting,

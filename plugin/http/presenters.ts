@@ -12,9 +12,10 @@ import type {
   NodeStatus,
   WorkerStatus,
 } from '../core/status.js'
-import type { EventRow, LeaseRow, Snapshot } from '../core/store.js'
+import type { EventRow, Snapshot } from '../core/store.js'
 import type { Term } from '../core/terms.js'
 import { eventId } from './event-places.js'
+import { rowsOf } from './rows.js'
 
 /** When, and after which change. */
 export function asOf({ nowMs, meta }: Snapshot): { now: string; revision: number } {
@@ -30,17 +31,12 @@ export function nodeBody({ startedAtMs, heartbeatAtMs, goneAtMs, ...node }: Node
   }
 }
 
-/** @param row of the same lease. */
-export function leaseBody(
-  { acquiredAtMs, ...lease }: LeaseStatus,
-  row: LeaseRow | undefined,
-  snapshot: Snapshot,
-) {
-  return { ...lease, acquiredAt: isoTime(acquiredAtMs), cooldown: cooldownOf(row, snapshot) }
+export function leaseBody({ acquiredAtMs, ...lease }: LeaseStatus, snapshot: Snapshot) {
+  return { ...lease, acquiredAt: isoTime(acquiredAtMs), cooldown: cooldownOf(lease.key, snapshot) }
 }
 
-function cooldownOf(row: LeaseRow | undefined, snapshot: Snapshot) {
-  const { cooldownNode = null, cooldownUntilMs = null } = row ?? {}
+function cooldownOf(key: string, snapshot: Snapshot) {
+  const { cooldownNode = null, cooldownUntilMs = null } = rowsOf(snapshot).leases.get(key) ?? {}
   if (cooldownNode === null || cooldownUntilMs === null || cooldownUntilMs <= snapshot.nowMs) return null
   return { node: reference(snapshot, cooldownNode), until: isoTime(cooldownUntilMs) }
 }
@@ -54,7 +50,7 @@ function scheduleBody({ lastFireAtMs, nextFireAtMs, ...schedule }: ScheduleStatu
 }
 
 export function assignmentBody({ worker, kind, generation, slots }: AssignmentStatus, snapshot: Snapshot) {
-  const tokens = new Map(snapshot.leases.map(({ key, token }) => [key, token]))
+  const { leases } = rowsOf(snapshot)
   return {
     worker,
     kind,
@@ -62,18 +58,16 @@ export function assignmentBody({ worker, kind, generation, slots }: AssignmentSt
     planRevision: planRevision(snapshot, worker),
     slots: slots.map(({ slot, state, holder, target }) => {
       const key = slotKey(worker, slot)
-      return { slot, key, state: ownership(state), owner: holder, target, token: tokens.get(key) ?? 0 }
+      return { slot, key, state: ownership(state), owner: holder, target, token: leases.get(key)?.token ?? 0 }
     }),
   }
 }
 
 /** The latest change to a worker or to any of its leases, as a plan is compared by. */
-function planRevision({ workers, leases }: Snapshot, key: string): number {
-  const rows = [
-    ...workers.filter((worker) => worker.key === key),
-    ...leases.filter(({ worker }) => worker === key),
-  ]
-  return Math.max(0, ...rows.map(({ revision }) => revision))
+function planRevision(snapshot: Snapshot, key: string): number {
+  const worker = snapshot.workers.find((each) => each.key === key)
+  const leases = rowsOf(snapshot).leasesOf.get(key) ?? []
+  return leases.reduce((latest, { revision }) => Math.max(latest, revision), worker?.revision ?? 0)
 }
 
 /** A lease of an assignment, in the words for shares and partitions. */
@@ -107,8 +101,8 @@ export function eventBody({ revision, position, atMs, ...event }: EventRow) {
 }
 
 /** Null when the node is not listed any more. */
-export function reference({ nodes }: Pick<Snapshot, 'nodes'>, id: string): NodeReference | null {
-  const node = nodes.find((each) => each.id === id)
+export function reference(snapshot: Snapshot, id: string): NodeReference | null {
+  const node = rowsOf(snapshot).nodes.get(id)
   return node === undefined ? null : { id, name: node.name, cluster: node.cluster }
 }
 

@@ -116,13 +116,10 @@ function countedBy(
 const shownAtMost = 100
 
 function firstOf(status: Status, snapshot: Snapshot) {
-  const rows = new Map(snapshot.leases.map((row) => [row.key, row]))
   const goneLast = [...status.nodes].sort((a, b) => Number(a.state === 'gone') - Number(b.state === 'gone'))
   return {
     nodes: goneLast.slice(0, shownAtMost).map(nodeBody),
-    leases: status.leases
-      .slice(0, shownAtMost)
-      .map((lease) => leaseBody(lease, rows.get(lease.key), snapshot)),
+    leases: status.leases.slice(0, shownAtMost).map((lease) => leaseBody(lease, snapshot)),
     assignments: status.assignments.slice(0, shownAtMost).map((each) => assignmentBody(each, snapshot)),
   }
 }
