@@ -1,6 +1,6 @@
 /** What must not be told: the password of the database. */
 import { randomBytes } from 'node:crypto'
-import Fastify from 'fastify'
+import Fastify, { type FastifyInstance } from 'fastify'
 import { Client } from 'pg'
 import t, { type Test } from 'tap'
 import { StoreError } from '../../plugin/core/errors.js'
@@ -42,10 +42,13 @@ t.test('the connection string is in no answer and in no line of the log, whateve
   const { snapshot } = operator
   const causes = [new Error(`no connection to ${secret.href}`), new Error('timeout')]
   for (const cause of causes) {
-    operator.snapshot = () => Promise.reject(new StoreError('It is away.', 'none', { cause }))
-    answers.push((await app.inject('/coordination/status')).body)
-    operator.snapshot = () => Promise.reject(cause)
-    answers.push((await app.inject('/coordination/status')).body)
+    for (const error of [new StoreError('It is away.', 'none', { cause }), cause]) {
+      operator.snapshot = () => Promise.reject(error)
+      const status = error === cause ? 500 : 503
+      answers.push(
+        (await eventually(() => bodyWith(app, status), { until: `it is answered ${status}` })) ?? '',
+      )
+    }
   }
   operator.snapshot = snapshot
   t.notMatch(answers.join('\n'), 'hunter')
@@ -82,6 +85,12 @@ t.test('nor is it told when the database refuses', async (t) => {
     }
   }
 })
+
+/** Undefined while the answer is another one: what has just been read is good for a moment. */
+async function bodyWith(app: FastifyInstance, status: number): Promise<string | undefined> {
+  const reply = await app.inject('/coordination/status')
+  return reply.statusCode === status ? reply.body : undefined
+}
 
 /** A database whose URL has a password that is the right one, should the server ask for it. */
 async function useSecret(t: Test): Promise<URL> {
