@@ -17,6 +17,7 @@ const app = Fastify({
   logger: { level: 'info', stream: readableLog },
   // No slow client may keep a request open, nor an idle one the closing server.
   requestTimeout: 30_000,
+  http: { headersTimeout: 10_000 },
   keepAliveTimeout: 5_000,
 })
 

@@ -5,6 +5,7 @@
 import { once } from 'node:events'
 import { createServer, get, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { connect, type OutgoingHttpHeaders } from 'node:http2'
+import { connect as connectPlainly } from 'node:net'
 import helmet from '@fastify/helmet'
 import rateLimit, { type RateLimitPluginOptions } from '@fastify/rate-limit'
 import swagger from '@fastify/swagger'
@@ -329,6 +330,32 @@ for (const [what, options] of ways)
   t.test(`an application that ${what} has us all the same`, async (t) => {
     await asEver(t, await useApp(t, { app: Fastify(options) }))
   })
+
+t.test(
+  'a client that never finishes its request is let go after requestTimeout, and streams go on',
+  async (t) => {
+    const app = await useApp(t, {
+      app: Fastify({ requestTimeout: 200, http: { headersTimeout: 200, connectionsCheckingInterval: 20 } }),
+    })
+    const origin = await app.listen({ port: 0, host: '127.0.0.1' })
+    const stream = await watching(t, origin)
+    const { hostname, port } = new URL(origin)
+    const head = `PUT ${pause.url} HTTP/1.1\r\nhost: ${hostname}:${port}\r\n`
+    const unfinished: [what: string, text: string][] = [
+      ['headers', head],
+      ['a body', `${head}content-type: application/json\r\ncontent-length: 40\r\n\r\n{"reason":`],
+    ]
+    for (const [what, text] of unfinished) {
+      const socket = connectPlainly(Number(port), hostname)
+      t.teardown(() => socket.destroy())
+      socket.write(text)
+      const answer = Buffer.concat(await socket.toArray()).toString()
+      t.match(answer, /^HTTP\/1\.1 408 /, what)
+    }
+    t.notOk(stream.ended, 'its request is complete')
+    t.match(stream.text, 'event: snapshot')
+  },
+)
 
 t.test('an application that speaks HTTP/2 has us all the same', async (t) => {
   const app = await useApp(t, {
