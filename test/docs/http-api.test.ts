@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { problems } from '../../plugin/http/problems.js'
+import { rules } from '../http/rules.js'
 import { filled, reference } from './http-reference.js'
 
 const root = projectRoot()
@@ -48,15 +49,16 @@ t.test('every type of event is in the document, and no other', async (t) => {
   t.strictSame(documented.sort(), [...new Set(recorded)].sort())
 })
 
-t.test('every test that is said to hold a rule exists', async (t) => {
-  const [, held = ''] = document.split('## What holds each rule')
-  const rows = [...held.matchAll(/^\| ([^|]+?) +\| \[`([^`]+)`\]\(([^)]+)\): "([^"]+)" +\|$/gm)]
-  t.ok(rows.length > 30, 'the rules are found')
-  t.equal(rows.length, held.split('\n').filter((line) => /^\| (?!rule|-)/.test(line)).length, 'in every row')
-  for (const [, rule, , file = '', name = ''] of rows) {
-    const source = join(root, 'docs', file)
-    const found = existsSync(source) && readFileSync(source, 'utf8').replaceAll("\\'", "'").includes(name)
-    t.ok(found, `${rule}: "${name}"`)
+t.test('every rule has its place in the code, and a test of that name', async (t) => {
+  t.ok(rules.length > 60)
+  t.equal(new Set(rules.map(({ rule }) => rule)).size, rules.length)
+  for (const { rule, file, find, replace, test } of rules) {
+    const source = readFileSync(new URL(`../../plugin/${file}.js`, import.meta.url), 'utf8')
+    t.equal(source.split(find).length, 2, `${rule}: its place is there once`)
+    t.not(replace, find, rule)
+    const [path, name] = test
+    const tests = readFileSync(join(root, `test/${path}.test.ts`), 'utf8').replaceAll("\\'", "'")
+    t.ok(tests.includes(name), `${rule}: "${name}"`)
   }
 })
 

@@ -21,6 +21,7 @@ import { nodeItem } from '../../plugin/http/schemas/nodes.js'
 import { statusSchema } from '../../plugin/http/schemas/status.js'
 import { workerItem } from '../../plugin/http/schemas/workers.js'
 import workerCoordination from '../../plugin/index.js'
+import { rules } from '../http/rules.js'
 
 /** The parts of the document that are made here, by name. */
 export type Parts = Readonly<Record<string, string>>
@@ -86,6 +87,13 @@ export async function reference(): Promise<Parts> {
     problems: table(
       ['`type` ends in', 'status', '`title`'],
       Object.entries(problems).map(([name, { status, title }]) => [code(name), String(status), title]),
+    ),
+    rules: table(
+      ['rule', 'test'],
+      rules.map(({ rule, test: [file, name] }) => {
+        const path = `test/${file}.test.ts`
+        return [rule, `[${code(path)}](../${path}): "${name}"`]
+      }),
     ),
   }
 }

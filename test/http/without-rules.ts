@@ -1,0 +1,96 @@
+/**
+ * Takes one rule after another out of a copy of the compiled code, and sees its test fail.
+ *
+ *     npm run rules -- [--jobs 2] [--only "streams per"]
+ *
+ * First each of the tests is run with all rules in place: a test that fails anyway would hold nothing.
+ */
+import { spawn } from 'node:child_process'
+import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { type Rule, rules } from './rules.js'
+
+const { values } = parseArgs({
+  options: { jobs: { type: 'string', default: '1' }, only: { type: 'string', default: '' } },
+})
+
+/** What holds the rule may be what ends its test: a stream that is never closed, say. */
+const longestMs = 120_000
+
+const build = fileURLToPath(new URL('../..', import.meta.url))
+const root = join(build, '..')
+const copies = join(build, 'without-rules')
+
+const chosen = rules.filter(({ rule }) => rule.includes(values.only))
+const tests = new Map(chosen.map(({ test }) => [test.join(': '), test]))
+rmSync(copies, { recursive: true, force: true })
+const whole = copyOf('whole')
+const broken = await inTurns([...tests.values()], async (test) => {
+  const failed = await fails(whole, test)
+  if (failed) console.log(`fails with all rules in place: ${test.join(': ')}`)
+  return failed
+})
+const held = await inTurns(chosen, async (rule) => {
+  const copy = copyOf(String(rules.indexOf(rule)), rule)
+  const failed = await fails(copy, rule.test)
+  rmSync(copy, { recursive: true })
+  console.log(`${failed ? 'held ' : 'LOOSE'} ${rule.rule}`)
+  return failed
+})
+rmSync(copies, { recursive: true, force: true })
+console.log(`${chosen.length} rules, ${held.filter(Boolean).length} held by their tests`)
+if (broken.some(Boolean) || !held.every(Boolean)) process.exitCode = 1
+
+/** Several at a time, each with an answer. */
+async function inTurns<Item>(
+  items: readonly Item[],
+  work: (item: Item) => Promise<boolean>,
+): Promise<boolean[]> {
+  const answers: boolean[] = []
+  const waiting = [...items.entries()]
+  const go = async (): Promise<void> => {
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift())
+      answers[next[0]] = await work(next[1])
+  }
+  await Promise.all(Array.from({ length: Number(values.jobs) }, go))
+  return answers
+}
+
+/** The compiled code in a folder of its own, without the rule. */
+function copyOf(name: string, without?: Rule): string {
+  const copy = join(copies, name)
+  mkdirSync(join(copy, 'build'), { recursive: true })
+  for (const folder of ['plugin', 'test', 'dashboard'])
+    cpSync(join(build, folder), join(copy, 'build', folder), { recursive: true })
+  for (const beside of ['migrations', 'package.json']) symlinkSync(join(root, beside), join(copy, beside))
+  if (without !== undefined)
+    writeFileSync(join(copy, 'build/plugin', `${without.file}.js`), sourceWithout(without))
+  return copy
+}
+
+function sourceWithout({ rule, file, find, replace }: Rule): string {
+  const source = readFileSync(join(build, 'plugin', `${file}.js`), 'utf8')
+  const found = source.split(find).length - 1
+  if (found !== 1) throw new Error(`"${rule}": its place was found ${found} times in ${file}.js, not once.`)
+  return source.replace(find, () => replace)
+}
+
+/** Whether the test fails in this copy. One that does not end has failed. */
+async function fails(copy: string, [file, name]: Rule['test']): Promise<boolean> {
+  const pattern = `^${name.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')}$`
+  const child = spawn(process.execPath, [join(copy, `build/test/${file}.test.js`)], {
+    env: { ...process.env, TAP_GREP: pattern, TAP_TIMEOUT: String(longestMs / 1_000) },
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
+  let output = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    output += text
+  })
+  const impatience = setTimeout(() => child.kill('SIGKILL'), longestMs)
+  const code = await new Promise((resolve) => child.once('close', resolve))
+  clearTimeout(impatience)
+  if (!output.includes(`# Subtest: ${name}`)) throw new Error(`There is no test "${name}" in ${file}.`)
+  return code !== 0
+}
