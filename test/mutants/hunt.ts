@@ -11,10 +11,10 @@ export interface Quarry {
     | undefined
 }
 
-const [mix = 'all', seeds = '1000'] = process.argv.slice(2)
+const [mix = 'all', seeds = '1000', from = '1'] = process.argv.slice(2)
 let killedBy: Quarry['killedBy']
 const tally = await runCampaign({
-  from: 1,
+  from: Number(from),
   seeds: Number(seeds),
   mix: mix as MixName | 'all',
   broken: (seed, { violations }) => {

@@ -77,13 +77,25 @@ async function hunt(mutant: Mutant): Promise<Quarry | undefined> {
     cpSync(join(build, folder), join(copy, 'build', folder), { recursive: true })
   for (const beside of ['migrations', 'package.json']) symlinkSync(join(root, beside), join(copy, beside))
   writeFileSync(join(copy, 'build/plugin', `${mutant.file}.js`), apply(mutant))
-  const child = fork(join(copy, 'build/test/mutants/hunt.js'), [mutant.mix ?? 'all', values.seeds])
+  const quarry = await setLoose(join(copy, 'build'), mutant.mix ?? 'all', Number(values.seeds), 1)
+  rmSync(copy, { recursive: true, force: true })
+  if (quarry?.killedBy !== undefined) await acquit(quarry.killedBy)
+  return quarry
+}
+
+/** What a mutant broke must not break without it. */
+async function acquit({ seed, mix }: NonNullable<Quarry['killedBy']>): Promise<void> {
+  const control = await setLoose(build, mix, 1, seed)
+  if (control?.killedBy !== undefined) throw new Error(`Seed ${seed} (${mix}) breaks without any mutant.`)
+}
+
+async function setLoose(code: string, mix: string, seeds: number, from: number): Promise<Quarry | undefined> {
+  const child = fork(join(code, 'test/mutants/hunt.js'), [mix, String(seeds), String(from)])
   const timer = setTimeout(() => child.kill('SIGKILL'), longestMs)
   const quarry = await new Promise<Quarry | undefined>((resolve) => {
     child.once('message', (message) => resolve(message as Quarry))
     child.once('exit', () => resolve(undefined))
   })
   clearTimeout(timer)
-  rmSync(copy, { recursive: true, force: true })
   return quarry
 }

@@ -275,6 +275,14 @@ export class SimulatedDatabase {
       .all() as string[]
   }
 
+  /** Whether others have declared it gone; a node that leaves by itself has stopped before it says so. */
+  wasBuried(node: string): boolean {
+    const events = this.#client.prepare(
+      `select 1 from coordination_events where type = 'node.gone' and subject = ?`,
+    )
+    return events.get(node) !== undefined
+  }
+
   workers(): readonly StoredWorker[] {
     this.#rows.workers ??= this.#allWorkers.all() as StoredWorker[]
     return this.#rows.workers

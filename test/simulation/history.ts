@@ -171,7 +171,7 @@ export class History {
     for (const other of passes) {
       if (other.process === process)
         this.violate('S3', `two passes of ${lease.key} run on ${process.label} at once`)
-      else if (!this.#isExcused(other.lease) && this.#shouldHaveStopped(other))
+      else if (!this.#isExcused(lease) && !this.#isExcused(other.lease) && this.#shouldHaveStopped(other))
         this.violate(
           'S3',
           `${process.label} begins a pass of ${lease.key} while one runs on ${other.process.label}`,

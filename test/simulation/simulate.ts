@@ -4,10 +4,13 @@
  *     npm run simulate -- --seeds 1000 [--from 1] [--jobs 2] [--minutes 10] [--mix all] [--without kill,drift]
  *     npm run simulate -- --seed 42                one seed; with its history when it fails, or with --history
  *     npm run simulate -- --seed 42 --minimise     leaves out faults for as long as it still fails
+ *     npm run simulate -- --seeds 1000000 --record runs.ndjson     adds a line for each thousand seeds, to go on from
+ *     npm run simulate -- --report runs.ndjson                     adds those lines up
  *
  * Without `--mix` each seed has a mix of its own; a failure names it, and the same seed has it again.
  */
 import { fork } from 'node:child_process'
+import { appendFileSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { addTally, emptyTally, mixFor, report, runCampaign, type Tally, vacuities } from './campaign.js'
@@ -27,15 +30,21 @@ const { values } = parseArgs({
     without: { type: 'string', default: '' },
     minimise: { type: 'boolean', default: false },
     history: { type: 'boolean', default: false },
+    record: { type: 'string' },
+    report: { type: 'string' },
   },
 })
 
 /** Fewer seeds than this prove nothing by what did not happen in them. */
 const manySeeds = 300
 
+/** How many seeds a process simulates between two lines of a record. */
+const seedsALine = 1_000
+
 const without = new Set(values.without.split(',').filter(Boolean))
 const mix = mixNamed(values.mix)
-if (values.seed === undefined) await campaign()
+if (values.report !== undefined) conclude(recorded(values.report))
+else if (values.seed === undefined) await campaign()
 else if (values.minimise) await minimise(Number(values.seed))
 else await replay(Number(values.seed))
 
@@ -49,22 +58,46 @@ async function campaign(): Promise<void> {
   const tally = emptyTally()
   const parts = jobs === 1 ? [share(0, 1)] : Array.from({ length: jobs }, (_, part) => shareElsewhere(part))
   for (const part of await Promise.all(parts)) addTally(tally, part)
+  conclude(tally)
+}
+
+function recorded(path: string): Tally {
+  const sum = emptyTally()
+  const lines = readFileSync(path, 'utf8').split('\n').filter(Boolean)
+  for (const line of lines) addTally(sum, JSON.parse(line) as Tally)
+  return sum
+}
+
+function conclude(tally: Tally): void {
   for (const line of report(tally)) console.log(line)
   const idle = vacuities(tally, mix, without)
   for (const what of idle) console.log(`not shown: ${what}`)
   if (tally.failed > 0 || (tally.seeds >= manySeeds && idle.length > 0)) process.exitCode = 1
 }
 
-function share(part: number, jobs: number): Promise<Tally> {
-  const from = Number(values.from)
-  const seeds = Number(values.seeds) - part
+async function share(part: number, jobs: number): Promise<Tally> {
+  const { record } = values
+  const endMs = performance.now() + Number(values.minutes) * 60_000
+  const seeds = Math.ceil((Number(values.seeds) - part) / jobs)
+  const sum = emptyTally()
+  for (let done = 0; done < seeds && performance.now() < endMs; done += seedsALine) {
+    const from = Number(values.from) + part + done * jobs
+    const minutes = (endMs - performance.now()) / 60_000
+    const tally = await some(from, Math.min(seedsALine, seeds - done), jobs, minutes)
+    addTally(sum, tally)
+    if (record !== undefined) appendFileSync(record, `${JSON.stringify({ from, step: jobs, ...tally })}\n`)
+  }
+  return sum
+}
+
+function some(from: number, seeds: number, step: number, minutes: number): Promise<Tally> {
   return runCampaign({
-    from: from + part,
-    seeds,
-    step: jobs,
+    from,
+    seeds: seeds * step,
+    step,
     mix,
     without,
-    minutes: Number(values.minutes),
+    minutes,
     broken: (seed, { violations }) => {
       const [worst] = violations
       console.log(`seed ${seed} (${mixFor(seed, mix)}): ${worst?.rule}: ${worst?.what.slice(0, 200)}`)

@@ -134,6 +134,7 @@ class World {
   /** Counts orders; and the latest count at which one was taken back. */
   #ordersInForce = 0
   #takenBackAt = 0
+  #takingBack = false
   #clockMovedAtMs = 0
   #recorded = { identity: '', settled: true, sinceMs: 0 }
   #lastSinglesMs = 0
@@ -277,10 +278,10 @@ class World {
     this.#scheduler.runUntil(this.#scheduler.nowMs + 65_000 + ttlMs)
     this.#stage = 'calm'
     this.#history.note(() => '---- calm ----')
-    for (const lease of this.#database.leases())
+    const living = this.#living()
+    for (const lease of living.length === 0 ? [] : this.#database.leases())
       if (lease.pending)
         this.#history.violate('L5', `${lease.key} is pending for ever: ${JSON.stringify(lease)}`)
-    const living = this.#living()
     for (const life of living) life.calls.clear()
     const { nowMs } = this.#database
     // A cool-down that was given before the database's clock was set back lasts longer than this calm.
@@ -322,7 +323,7 @@ class World {
       else if (process.timers > 0)
         this.#history.violate('X3', `${process.label} has closed and left ${process.timers} timers`)
     }
-    for (const node of this.#database.nodes())
+    for (const node of last.length === 0 ? [] : this.#database.nodes())
       this.#history.violate('L3', `${node.id} is still ${node.state} although all have closed`)
   }
 
@@ -344,7 +345,8 @@ class World {
     for (const { process, coordinator } of this.#living())
       if (!nodes.some((node) => node.id === coordinator.nodeId))
         found.push({ key: process.label, single: false, why: 'it has not joined' })
-    for (const node of nodes)
+    // Where the last ones have closed without being heard, nobody is left to bury them.
+    for (const node of ids.size === 0 ? [] : nodes)
       if (!ids.has(node.id)) found.push({ key: node.id, single: false, why: 'it is not buried' })
     for (const worker of this.#database.workers()) {
       const candidates = nodes.filter(
@@ -452,7 +454,7 @@ class World {
         { key, token },
         {
           marginMs: coordinator.settings.timing.marginMs,
-          buried: () => this.#database.goneNodes().includes(id),
+          buried: () => this.#database.wasBuried(id),
         },
       )
       if (coordinator.state === 'closing')
@@ -872,12 +874,12 @@ class World {
     const cooldownMs = degree < 0.3 ? 0 : 60_000
     const immediate = degree > 0.8
     if (immediate) this.#history.excuse(key, token)
+    const server = this.#database.identity
     void this.#command(`release ${key}@${token}`, async (coordinator, by) => {
       const answer = await coordinator.operator.release({ key, token, cooldownMs, immediate, ...by })
       return answer.kind === 'revoked' ? 'done' : answer.kind
     }).then((done) => {
       if (!done) return
-      const server = this.#database.identity
       const safeInMs = blockWaitMs(this.#timing) * 1.01
       this.#scheduler.after(safeInMs, () => {
         // A failover may have lost the revocation.
@@ -968,11 +970,30 @@ class World {
   /** After the faults: everything may run everywhere again. */
   #takeOrdersBack(): void {
     this.#takenBackAt = ++this.#ordersInForce
-    for (const worker of this.#database.workers())
-      if (worker.paused) this.#insist(`resume ${worker.key}`, (c, by) => c.operator.resume(worker.key, by))
-    for (const node of this.#database.nodes())
-      if (node.state === 'draining' && !this.#isClosing(node.id))
-        this.#insist(`undrain ${node.id}`, (c, by) => c.operator.undrain(node.id, by))
+    if (this.#takingBack) return
+    this.#takingBack = true
+    this.#takeNextOrderBack()
+  }
+
+  /** One at a time: an operator who asked for everything at once, again and again, would be a fault of their own. */
+  #takeNextOrderBack(): void {
+    const verb = this.#nextToTakeBack()
+    if (verb === undefined) {
+      this.#takingBack = false
+      return
+    }
+    void this.#command(...verb).then(() => this.#scheduler.after(100, () => this.#takeNextOrderBack()))
+  }
+
+  #nextToTakeBack(): [string, Verb] | undefined {
+    const paused = this.#database.workers().find((worker) => worker.paused)
+    if (paused !== undefined)
+      return [`resume ${paused.key}`, (coordinator, by) => coordinator.operator.resume(paused.key, by)]
+    const drained = this.#database
+      .nodes()
+      .find((node) => node.state === 'draining' && !this.#isClosing(node.id))
+    if (drained === undefined) return undefined
+    return [`undrain ${drained.id}`, (coordinator, by) => coordinator.operator.undrain(drained.id, by)]
   }
 
   /** An order that was on its way when the faults ended. */
@@ -982,12 +1003,6 @@ class World {
 
   #isClosing(id: string): boolean {
     return this.#sites.some(({ life }) => life?.coordinator.nodeId === id && life.closing)
-  }
-
-  #insist(what: string, verb: Verb): void {
-    void this.#command(what, verb).then((done) => {
-      if (!done) this.#scheduler.after(100, () => this.#insist(what, verb))
-    })
   }
 
   /** Gives an order through some node. Answers whether it was acknowledged as done; then its event must be there. */
