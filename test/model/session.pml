@@ -75,7 +75,7 @@ inline renew(n, age) {
   trust[n] = TRUST
 #else
   if
-  :: age < TRUST && trust[n] < TRUST - age -> trust[n] = TRUST - age
+  :: (age) < TRUST && trust[n] < TRUST - (age) -> trust[n] = TRUST - (age)
   :: else
   fi
 #endif

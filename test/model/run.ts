@@ -1,0 +1,130 @@
+/**
+ * Lets spin look at every order of events in the model, and then at each mutant of the model, which it must find.
+ *
+ *     npm run model -- [--only liveness] [--minutes 10] [--memory 5000]
+ *
+ * Needs spin and a C compiler. A search that is not over after its minutes is reported as that, never as complete.
+ */
+import { execFile, spawn } from 'node:child_process'
+import { cp, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs, promisify } from 'node:util'
+import { type Search, searches } from './searches.js'
+
+const run = promisify(execFile)
+
+const { values } = parseArgs({
+  options: {
+    only: { type: 'string', default: '' },
+    minutes: { type: 'string', default: '10' },
+    memory: { type: 'string', default: '5000' },
+  },
+})
+
+/** What a search came to. */
+interface Found {
+  readonly errors: number
+  readonly states: number
+  readonly transitions: number
+  readonly cpuMs: number
+  /** Whether it has seen all there is. A search by bits may always have missed some. */
+  readonly complete: boolean
+}
+
+const models = fileURLToPath(new URL('../../../test/model', import.meta.url))
+
+let wrong = 0
+console.log('| search | nodes | faults | states | transitions | CPU s | result |')
+console.log('| --- | --- | --- | --- | --- | --- | --- |')
+for (const search of searches.filter(({ name }) => name.includes(values.only))) {
+  const found = await carryOut(search)
+  const asWanted = found.errors > 0 === search.fails
+  if (!asWanted) wrong += 1
+  console.log(rowOf(search, found, asWanted))
+}
+process.exitCode = wrong === 0 ? 0 : 1
+
+function rowOf(
+  search: Search,
+  { errors, states, transitions, cpuMs, complete }: Found,
+  asWanted: boolean,
+): string {
+  const { name, nodes, crashes, slips, revokes } = search
+  const seen = complete ? 'all seen' : search.byBits ? 'by bits' : 'not all seen'
+  const result = errors > 0 ? 'violated' : `no violation, ${seen}`
+  const faults = `${crashes} crash, ${slips} slip, ${revokes} revoke`
+  const figures = [states, transitions].map((figure) => figure.toLocaleString('en-US').replaceAll(',', ' '))
+  const seconds = (cpuMs / 1_000).toFixed(1)
+  return `| ${name} | ${nodes} | ${faults} | ${figures.join(' | ')} | ${seconds} | ${asWanted ? result : `**${result}**`} |`
+}
+
+async function carryOut(search: Search): Promise<Found> {
+  const folder = await mkdtemp(join(tmpdir(), 'coordination-model-'))
+  try {
+    await cp(models, folder, { recursive: true, filter: (path) => !path.endsWith('.ts') })
+    await run('spin', ['-a', ...definitionsOf(search), 'lease.pml'], { cwd: folder })
+    await run('cc', ['-O2', '-o', 'pan', ...compiledFor(search), 'pan.c'], { cwd: folder })
+    return await searchIn(folder, search)
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+function definitionsOf({ nodes, crashes, slips, revokes, liveness, mutant }: Search): string[] {
+  return [
+    `-DN=${nodes}`,
+    ...[`-DCRASHES=${crashes}`, `-DSLIPS=${slips}`, `-DREVOKES=${revokes}`],
+    ...(liveness ? ['-DLIVENESS'] : []),
+    ...(mutant === undefined ? [] : [`-DMUTANT_${mutant}`]),
+  ]
+}
+
+function compiledFor({ liveness, byBits }: Search): string[] {
+  return [
+    `-DMEMLIM=${values.memory}`,
+    ...(liveness ? [] : ['-DSAFETY']),
+    byBits ? '-DBITSTATE' : '-DCOLLAPSE',
+  ]
+}
+
+/** Interrupted, it still tells what it has seen until then; the shell that waits for it tells how long it has computed. */
+async function searchIn(folder: string, { liveness, byBits }: Search): Promise<Found> {
+  const flags = [...(liveness ? ['-a'] : []), ...(byBits ? ['-w32'] : []), '-m3000000']
+  const script = 'trap : INT; ./pan "$@"; times'
+  const search = spawn('sh', ['-c', `{ ${script}; } > out.txt 2>&1`, 'sh', ...flags], {
+    cwd: folder,
+    detached: true,
+  })
+  const interrupt = (): void => void (search.pid && process.kill(-search.pid, 'SIGINT'))
+  const limit = setTimeout(interrupt, Number(values.minutes) * 60_000)
+  process.once('exit', interrupt)
+  await new Promise((resolve) => search.once('exit', resolve))
+  process.off('exit', interrupt)
+  clearTimeout(limit)
+  return readFound(await readFile(join(folder, 'out.txt'), 'utf8'), byBits)
+}
+
+function readFound(text: string, byBits: boolean): Found {
+  const figure = (pattern: RegExp): number => Number(pattern.exec(text)?.[1] ?? Number.NaN)
+  const errors = figure(/errors: (\d+)/)
+  if (Number.isNaN(errors)) throw new Error(`The search has not said what it found:\n${text.slice(-2_000)}`)
+  return {
+    errors,
+    states: figure(/(\S+)\s+states, stored/),
+    transitions: figure(/(\S+)\s+transitions/),
+    cpuMs: computedMs(text),
+    complete: !byBits && errors === 0 && !/Search not completed|max search depth too small/.test(text),
+  }
+}
+
+/** The last line of `times`: what the children of the shell have used, as user and system time. */
+function computedMs(text: string): number {
+  const last = text.trimEnd().split('\n').at(-1) ?? ''
+  const parts = [...last.matchAll(/(\d+)m([\d.]+)s/g)]
+  return parts.reduce(
+    (sum, [, minutes, seconds]) => sum + Number(minutes) * 60_000 + Number(seconds) * 1_000,
+    0,
+  )
+}
