@@ -135,28 +135,42 @@ t.test('one after another is stuck: who was first does not win again while anoth
   t.ok(third.coordination.isHeld('report'), 'though it has more to do than the other two')
 })
 
-t.test('a lease that nobody holds has nothing to release', async (t) => {
-  const app = await useApp(t)
-  const lease = await app.coordination.acquire('by-hand')
-  await lease.release()
-  const revision = await revisionOf(app)
-  const reply = await post(app, '/coordination/leases/global:by-hand/release', { reason }, `"${lease.token}"`)
-  t.equal(reply.statusCode, 200)
-  t.match(reply.json(), { released: false, previousHolder: null, previousToken: lease.token, eventId: null })
-  t.equal(await revisionOf(app), revision)
-})
+t.test('a lease that nobody holds has nothing to release', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const app = await useApp(t, { url })
+    const lease = await app.coordination.acquire('by-hand')
+    await lease.release()
+    const revision = await revisionOf(app)
+    const reply = await post(
+      app,
+      '/coordination/leases/global:by-hand/release',
+      { reason },
+      `"${lease.token}"`,
+    )
+    t.equal(reply.statusCode, 200)
+    t.match(reply.json(), {
+      released: false,
+      previousHolder: null,
+      previousToken: lease.token,
+      eventId: null,
+    })
+    t.equal(await revisionOf(app), revision)
+  }),
+)
 
-t.test('who repeats a release after it was acknowledged is told so', async (t) => {
-  const app = await useApp(t)
-  const path = '/coordination/leases/global:by-hand'
-  const lease = await app.coordination.acquire('by-hand')
-  const first = (await post(app, `${path}/release`, { reason }, `"${lease.token}"`)).json()
-  t.equal(first.acknowledged, false)
-  await lease.release()
-  await eventually(async () => (await app.inject(path)).json().state === 'free')
-  const again = (await post(app, `${path}/release`, { reason }, `"${lease.token}"`)).json()
-  t.strictSame(again, { ...first, acknowledged: true })
-})
+t.test('who repeats a release after it was acknowledged is told so', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const app = await useApp(t, { url })
+    const path = '/coordination/leases/global:by-hand'
+    const lease = await app.coordination.acquire('by-hand')
+    const first = (await post(app, `${path}/release`, { reason }, `"${lease.token}"`)).json()
+    t.equal(first.acknowledged, false)
+    await lease.release()
+    await eventually(async () => (await app.inject(path)).json().state === 'free')
+    const again = (await post(app, `${path}/release`, { reason }, `"${lease.token}"`)).json()
+    t.strictSame(again, { ...first, acknowledged: true })
+  }),
+)
 
 t.test('a transaction that fences a lease is not disturbed, and the answer says why', (t) =>
   eachDatabase(t, async (t, database) => {
@@ -226,37 +240,41 @@ t.test('the holder steps down after its pass, or in favour of one node', (t) =>
   }),
 )
 
-t.test('stepping down needs somebody who follows', async (t) => {
-  const app = await useApp(t, { workers: [single('global/report', untilAborted)] })
-  await eventually(() => app.coordination.isHeld('report'))
-  const path = '/coordination/leases/global:report'
-  const { token } = (await app.inject(path)).json()
-  const reply = await post(app, `${path}/step-down`, { reason }, `"${token}"`)
-  t.equal(reply.statusCode, 409)
-  t.match(reply.json(), { detail: 'Nobody else stands for the lease.', candidates: [] })
-})
+t.test('stepping down needs somebody who follows', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const app = await useApp(t, { url, workers: [single('global/report', untilAborted)] })
+    await eventually(() => app.coordination.isHeld('report'))
+    const path = '/coordination/leases/global:report'
+    const { token } = (await app.inject(path)).json()
+    const reply = await post(app, `${path}/step-down`, { reason }, `"${token}"`)
+    t.equal(reply.statusCode, 409)
+    t.match(reply.json(), { detail: 'Nobody else stands for the lease.', candidates: [] })
+  }),
+)
 
-t.test('each needs the token it is about', async (t) => {
-  const app = await useApp(t, { workers: threeWorkers })
-  await eventually(() => app.coordination.isHeld('indexing'))
-  const { token } = (await app.inject('/coordination/leases/c1:indexing')).json()
-  const bodies = { release: { reason }, 'step-down': { reason }, transfer: { reason, to: 'n2' } }
-  for (const [what, body] of Object.entries(bodies)) {
-    const path = `/coordination/leases/c1:indexing/${what}`
-    const missing = await post(app, path, body)
-    t.equal(missing.statusCode, 428, what)
-    t.match(missing.json(), { type: /precondition-required$/, detail: /If-Match: "<token>"/ })
-    for (const tag of ['*', `${token}`, '"x"', `"${token}", "1"`, '"99999999999999999"', '""'])
-      t.equal((await post(app, path, body, tag)).statusCode, 400, `${what} ${tag}`)
-    const other = await post(app, path, body, '"1"')
-    t.equal(other.statusCode, 412, what)
-    t.match(other.json(), { current: { key: 'c1/indexing', token } })
-    t.equal((await post(app, `/coordination/leases/global:x/${what}`, body, '"1"')).statusCode, 404, what)
-  }
-  t.ok(app.coordination.isHeld('indexing'))
-  const weak = await post(app, '/coordination/leases/c1:indexing/release', { reason }, `W/"${token}-held"`)
-  t.equal(weak.statusCode, 200, 'a proxy that compresses makes tags weak')
-})
+t.test('each needs the token it is about', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const app = await useApp(t, { url, workers: threeWorkers })
+    await eventually(() => app.coordination.isHeld('indexing'))
+    const { token } = (await app.inject('/coordination/leases/c1:indexing')).json()
+    const bodies = { release: { reason }, 'step-down': { reason }, transfer: { reason, to: 'n2' } }
+    for (const [what, body] of Object.entries(bodies)) {
+      const path = `/coordination/leases/c1:indexing/${what}`
+      const missing = await post(app, path, body)
+      t.equal(missing.statusCode, 428, what)
+      t.match(missing.json(), { type: /precondition-required$/, detail: /If-Match: "<token>"/ })
+      for (const tag of ['*', `${token}`, '"x"', `"${token}", "1"`, '"99999999999999999"', '""'])
+        t.equal((await post(app, path, body, tag)).statusCode, 400, `${what} ${tag}`)
+      const other = await post(app, path, body, '"1"')
+      t.equal(other.statusCode, 412, what)
+      t.match(other.json(), { current: { key: 'c1/indexing', token } })
+      t.equal((await post(app, `/coordination/leases/global:x/${what}`, body, '"1"')).statusCode, 404, what)
+    }
+    t.ok(app.coordination.isHeld('indexing'))
+    const weak = await post(app, '/coordination/leases/c1:indexing/release', { reason }, `W/"${token}-held"`)
+    t.equal(weak.statusCode, 200, 'a proxy that compresses makes tags weak')
+  }),
+)
 
 t.test('a node is drained, and its progress can be watched; the drain can be withdrawn', (t) =>
   eachDatabase(t, async (t, { url }) => {

@@ -194,85 +194,92 @@ t.test('who waits for one kind of event goes on from the newest place looked at'
   }),
 )
 
-t.test('who has it already is answered 304, until something changes', async (t) => {
-  const app = await useApp(t, { workers: threeWorkers })
-  await allHeld(app)
-  const paths = [
-    '/status',
-    '/nodes',
-    `/nodes/${app.coordination.nodeId}`,
-    '/workers',
-    '/workers/global:data',
-    '/leases',
-    '/leases/global:data~0',
-    '/leaders',
-    '/assignments',
-    '/assignments/global:data',
-  ]
-  for (const path of paths) {
-    const first = await app.inject(`/coordination${path}`)
-    const tag = String(first.headers.etag)
-    const again = (headers: Record<string, string>) => app.inject({ url: `/coordination${path}`, headers })
-    for (const known of [tag, `"other", ${tag}`, `W/${tag.replace(/^W\//, '')}`, '*']) {
-      const second = await again({ 'if-none-match': known })
-      t.equal(second.statusCode, 304, `${path} ${known}`)
-      t.equal(second.headers.etag, tag, path)
-      t.equal(second.headers['cache-control'], 'no-store')
-      t.equal(second.body, '')
+t.test('who has it already is answered 304, until something changes', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const app = await useApp(t, { url, workers: threeWorkers })
+    await allHeld(app)
+    const paths = [
+      '/status',
+      '/nodes',
+      `/nodes/${app.coordination.nodeId}`,
+      '/workers',
+      '/workers/global:data',
+      '/leases',
+      '/leases/global:data~0',
+      '/leaders',
+      '/assignments',
+      '/assignments/global:data',
+    ]
+    for (const path of paths) {
+      const first = await app.inject(`/coordination${path}`)
+      const tag = String(first.headers.etag)
+      const again = (headers: Record<string, string>) => app.inject({ url: `/coordination${path}`, headers })
+      for (const known of [tag, `"other", ${tag}`, `W/${tag.replace(/^W\//, '')}`, '*']) {
+        const second = await again({ 'if-none-match': known })
+        t.equal(second.statusCode, 304, `${path} ${known}`)
+        t.equal(second.headers.etag, tag, path)
+        t.equal(second.headers['cache-control'], 'no-store')
+        t.equal(second.body, '')
+      }
+      t.equal((await again({ 'if-none-match': '"other"' })).statusCode, 200, path)
+      const head = await app.inject({ method: 'HEAD', url: `/coordination${path}` })
+      t.equal(head.headers.etag, tag, `HEAD ${path}`)
     }
-    t.equal((await again({ 'if-none-match': '"other"' })).statusCode, 200, path)
-    const head = await app.inject({ method: 'HEAD', url: `/coordination${path}` })
-    t.equal(head.headers.etag, tag, `HEAD ${path}`)
-  }
-  const tags = async (): Promise<unknown[]> =>
-    Promise.all(paths.map(async (path) => (await app.inject(`/coordination${path}`)).headers.etag))
-  const before = await tags()
-  const reply = await app.inject({
-    method: 'PUT',
-    url: `/coordination/nodes/${app.coordination.nodeId}/drain`,
-    payload: { reason: 'a good one' },
-  })
-  t.equal(reply.statusCode, 202)
-  await eventually(async () => (await read(app, '/leases?state=free')).total === 14)
-  const after = await tags()
-  for (const [index, path] of paths.entries()) t.not(after[index], before[index], path)
-})
+    const tags = async (): Promise<unknown[]> =>
+      Promise.all(paths.map(async (path) => (await app.inject(`/coordination${path}`)).headers.etag))
+    const before = await tags()
+    const reply = await app.inject({
+      method: 'PUT',
+      url: `/coordination/nodes/${app.coordination.nodeId}/drain`,
+      payload: { reason: 'a good one' },
+    })
+    t.equal(reply.statusCode, 202)
+    await eventually(async () => (await read(app, '/leases?state=free')).total === 14)
+    const after = await tags()
+    for (const [index, path] of paths.entries()) t.not(after[index], before[index], path)
+  }),
+)
 
-t.test('the tag of a lease is its token, and tells when it is on its way to somebody else', async (t) => {
-  const stubborn = new AbortController()
-  const app = await useApp(t, {
-    workers: [{ name: 'stubborn', kind: 'single', scope: 'global', run: () => untilAborted(stubborn) }],
-  })
-  t.teardown(() => stubborn.abort())
-  const url = '/coordination/leases/global:stubborn'
-  await eventually(async () => (await app.inject(url)).json().state === 'held')
-  const held = await app.inject(url)
-  t.equal(held.headers.etag, `"${held.json().token}"`)
-  await app.inject({
-    method: 'PUT',
-    url: '/coordination/workers/global:stubborn/pause',
-    payload: { reason: 'test' },
-  })
-  const moving = await app.inject({ url, headers: { 'if-none-match': String(held.headers.etag) } })
-  t.equal(moving.statusCode, 200, 'not 304: it is not held as it was')
-  t.equal(moving.headers.etag, `"${held.json().token}-moving"`)
-})
+t.test('the tag of a lease is its token, and tells when it is on its way to somebody else', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const stubborn = new AbortController()
+    const app = await useApp(t, {
+      url,
+      workers: [{ name: 'stubborn', kind: 'single', scope: 'global', run: () => untilAborted(stubborn) }],
+    })
+    t.teardown(() => stubborn.abort())
+    const path = '/coordination/leases/global:stubborn'
+    await eventually(async () => (await app.inject(path)).json().state === 'held')
+    const held = await app.inject(path)
+    t.equal(held.headers.etag, `"${held.json().token}"`)
+    await app.inject({
+      method: 'PUT',
+      url: '/coordination/workers/global:stubborn/pause',
+      payload: { reason: 'test' },
+    })
+    const moving = await app.inject({ url: path, headers: { 'if-none-match': String(held.headers.etag) } })
+    t.equal(moving.statusCode, 200, 'not 304: it is not held as it was')
+    t.equal(moving.headers.etag, `"${held.json().token}-moving"`)
+  }),
+)
 
-t.test('a list is read a page at a time, and each item is on one page', async (t) => {
-  const app = await useApp(t, { workers: threeWorkers })
-  await allHeld(app)
-  const seen: string[] = []
-  let cursor: string | null = null
-  do {
-    const suffix: string = cursor === null ? '' : `&cursor=${cursor}`
-    const page = await read(app, `/leases?limit=5${suffix}`)
-    t.equal(page.total, 14)
-    seen.push(...keysOf(page.items))
-    cursor = page.next
-  } while (cursor !== null)
-  t.strictSame(seen, keysOf((await read(app, '/leases?limit=500')).items))
-  t.equal(seen.length, 14)
-})
+t.test('a list is read a page at a time, and each item is on one page', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const app = await useApp(t, { url, workers: threeWorkers })
+    await allHeld(app)
+    const seen: string[] = []
+    let cursor: string | null = null
+    do {
+      const suffix: string = cursor === null ? '' : `&cursor=${cursor}`
+      const page = await read(app, `/leases?limit=5${suffix}`)
+      t.equal(page.total, 14)
+      seen.push(...keysOf(page.items))
+      cursor = page.next
+    } while (cursor !== null)
+    t.strictSame(seen, keysOf((await read(app, '/leases?limit=500')).items))
+    t.equal(seen.length, 14)
+  }),
+)
 
 t.test('a cursor that is not ours is refused', async (t) => {
   const app = await useApp(t, { workers: threeWorkers })
