@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import { publint } from 'publint'
 import { formatMessage } from 'publint/utils'
@@ -86,6 +86,41 @@ t.test('tools that resolve packages find no fault with it', async (t) => {
   t.equal(stdout.match(/node16 \(from ESM\): OK/g)?.length, Object.keys(manifest.exports).length)
 })
 
+t.test('installed into an empty project, its types hold under the strictest settings', async (t) => {
+  const folder = await useFolder(t)
+  await install(folder)
+  const compiler = await compilerPath()
+  const doors = Object.keys(manifest.exports).filter((name) => !name.endsWith('.json'))
+  const imports = doors.map(
+    (name, at) => `import * as door${at} from '${name.replace('.', 'fastify-worker-coordination')}'`,
+  )
+  const used = doors.map((_name, at) => `door${at}`).join()
+  const program = `
+    ${imports.join('\n')}
+    import cron from 'node-cron'
+    import { createCoordinator } from 'fastify-worker-coordination/coordinator'
+    import { runCoordinator } from 'fastify-worker-coordination/node-cron'
+    const coordinator = await createCoordinator({ database: 'sqlite::memory:' })
+    cron.setRunCoordinator(runCoordinator(coordinator))
+    export default [${used}]
+  `
+  const compilerOptions = {
+    ...{ module: 'nodenext', target: 'es2022', lib: ['es2023', 'esnext.disposable'], types: ['node'] },
+    ...{ strict: true, exactOptionalPropertyTypes: true, skipLibCheck: false, noEmit: true },
+  }
+  await writeFile(join(folder, 'package.json'), '{ "type": "module" }')
+  await writeFile(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['main.ts'] }))
+  const check = async (source: string): Promise<string> => {
+    await writeFile(join(folder, 'main.ts'), source)
+    return run(compiler, ['-p', folder], { cwd: folder, env }).then(
+      () => 'well',
+      ({ stdout }) => String(stdout),
+    )
+  }
+  t.equal(await check(program), 'well')
+  t.match(await check(`${program}\nruncoordinator()`), /error TS/, 'the compiler is heard')
+})
+
 t.test("installed into an empty project, it runs the README's first screen", async (t) => {
   const folder = await useFolder(t)
   await install(folder)
@@ -107,7 +142,7 @@ t.test("installed into an empty project, it runs the README's first screen", asy
     join(folder, 'main.mjs'),
     `${given}${screen.replace('port: 3000', 'port: 0')}${waiting}${asked}`,
   )
-  t.match(await answerOf(folder, 'main.mjs'), { indexing: { token: Number } })
+  t.match(await answerOf(folder, 'main.mjs'), { 'default/indexing': { token: Number } })
 })
 
 t.test('installed into an empty project, its command line says what it can do', async (t) => {
@@ -121,6 +156,13 @@ t.test('installed into an empty project, its command line says what it can do', 
 const waiting = `
   while (!app.coordination.isHeld('indexing')) await new Promise((resolve) => setTimeout(resolve, 10))
 `
+
+/** The compiler itself, without the script around it: tap gives every script it starts a loader of its own. */
+async function compilerPath(): Promise<string> {
+  const finder = join(root, 'node_modules/typescript/lib/getExePath.js')
+  const { default: getExePath } = (await import(pathToFileURL(finder).href)) as { default: () => string }
+  return getExePath()
+}
 
 /** The first message of a program, which then ends by itself. */
 async function answerOf(folder: string, file: string): Promise<unknown> {
