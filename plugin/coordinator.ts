@@ -44,7 +44,7 @@ export type { HeldLease, Lease } from './core/lease.js'
 export type { Log } from './core/log.js'
 export type { Instruction, Move, Rebalanced, Revoked, Transferred } from './core/operations.js'
 export type { Operator, RebalanceOrder, ReleaseOrder, TransferOrder } from './core/operator.js'
-export type { Schedule } from './core/schedule.js'
+export type { Schedule, ScheduleStatus } from './core/schedule.js'
 export type {
   AssignmentStatus,
   LeaseState,
@@ -57,11 +57,13 @@ export type {
 export type { EventQuery, EventRow, Kind, NodeState, Retention, Scope, Snapshot } from './core/store.js'
 export type { Preset, Timing } from './core/timing.js'
 export type {
+  AroundPass,
   Assignment,
   CoordinatedContext,
   CoordinatedWorker,
   PartitionedContext,
   PartitionedWorker,
+  Pass,
   PassContext,
   SingleContext,
   SingleWorker,

@@ -27,7 +27,15 @@ import { describe, type Status } from './status.js'
 import type { Retention, Scope, Store } from './store.js'
 import { backoffMs, type Timing } from './timing.js'
 import type { Watchdog } from './watchdog.js'
-import { parseWorker, Runner, type WorkerDefinition, type WorkerHandle, type WorkerState } from './worker.js'
+import {
+  type AroundPass,
+  type Pass,
+  parseWorker,
+  Runner,
+  type WorkerDefinition,
+  type WorkerHandle,
+  type WorkerState,
+} from './worker.js'
 
 /** What a coordinator is told once, when it is made. */
 export interface CoordinatorSettings {
@@ -77,6 +85,7 @@ export class Coordinator implements AsyncDisposable {
   readonly #housekeeping: Housekeeping
   readonly #closing = new AbortController()
   readonly #whenClosing = deferred()
+  #around: AroundPass[] = []
   #state: CoordinatorState = 'idle'
   #life: Life | undefined
   #starting: Promise<void> | undefined
@@ -153,9 +162,11 @@ export class Coordinator implements AsyncDisposable {
       nowMs: () => this.#surroundings.server.nowMs(this.#clock.read()),
       fire: async (holding: Holding, atMs: number) => (await this.#life?.fire(holding, atMs)) ?? false,
     }
-    const runner = new Runner(worker, this.#clock, this.#log, calendar, (holding, error, failures) =>
-      this.#events.emit('pass.failed', { key: holding.key, error, failures }),
-    )
+    const runner = new Runner(worker, this.#clock, this.#log, calendar, {
+      failed: (holding, error, failures) =>
+        this.#events.emit('pass.failed', { key: holding.key, error, failures }),
+      around: (pass, run) => this.#surround(pass, run),
+    })
     if (worker.enabled) this.#runners.set(key, runner)
     this.#life?.poke()
     return this.#handle(runner)
@@ -256,6 +267,19 @@ export class Coordinator implements AsyncDisposable {
   /** Everything in the namespace as of one instant. */
   async status(): Promise<Status> {
     return describe(await this.#store.snapshot(), this.settings, this.nodeId, this.#state)
+  }
+
+  /**
+   * Puts something around every pass of every worker, such as a trace or a context: it is given the pass, and `run` to be
+   * called once. What it throws is taken for the pass's own. Answers a function that takes it away again.
+   */
+  aroundPasses(around: AroundPass): () => void {
+    // A function of its own, so that the same one may be given twice.
+    const own: AroundPass = (pass, run) => around(pass, run)
+    this.#around.push(own)
+    return () => {
+      this.#around = this.#around.filter((each) => each !== own)
+    }
   }
 
   on<Name extends EventName>(name: Name, listener: Listener<Name>): this {
@@ -430,6 +454,11 @@ export class Coordinator implements AsyncDisposable {
     return key
   }
 
+  /** The first that was given is the outermost. */
+  #surround(pass: Pass, run: () => Promise<void>): Promise<void> {
+    return this.#around.reduceRight<() => Promise<void>>((inner, around) => () => around(pass, inner), run)()
+  }
+
   #request(name: string, scope: Scope | undefined, wait: boolean): Request {
     const request = this.#requests.add(this.#leaseKey(name, scope), name, wait)
     this.#life?.poke()
@@ -452,8 +481,8 @@ export class Coordinator implements AsyncDisposable {
   #acquired(holding: Holding): void {
     this.settings.watchdog?.leaseBegan()
     this.#log.info({ lease: holding.key, token: holding.token }, 'holds a lease')
-    const { namedForMs } = holding
-    this.#events.emit('lease.acquired', { ...aboutLease(holding), namedForMs })
+    const { namedForMs, previousToken } = holding
+    this.#events.emit('lease.acquired', { ...aboutLease(holding), namedForMs, previousToken })
   }
 
   #ended(holding: Holding): void {

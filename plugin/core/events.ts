@@ -28,7 +28,11 @@ export interface CoordinatorEvents {
   /** The trust window ended without a good heartbeat: everything held has ended. */
   'trust.expired': { readonly node: string }
   /** This node holds a lease, so long after it was named for it (null for leases by name that were free). */
-  'lease.acquired': AboutLease & { readonly namedForMs: number | null }
+  'lease.acquired': AboutLease & {
+    readonly namedForMs: number | null
+    /** The token of the term before, where this node has seen it; null otherwise. */
+    readonly previousToken: number | null
+  }
   /** A term has ended; for this reason the work under it was told to stop. */
   'lease.ended': AboutLease & { readonly reason: EndReason }
   /** The lease is free again or somebody else's, and the work under it has stopped. */

@@ -42,6 +42,8 @@ export class Holdings {
   readonly #owner: HoldingsOwner
   readonly #byKey = new Map<string, Holding>()
   #highestToken = 0
+  /** The tokens of leases that were not this node's when the view was followed last, by key. */
+  #others = new Map<string, number>()
 
   constructor(owner: HoldingsOwner) {
     this.#owner = owner
@@ -94,6 +96,8 @@ export class Holdings {
     for (const lease of circumstances.view.leases) {
       if (lease.holder === circumstances.node) this.#followHeld(lease, circumstances)
     }
+    const others = circumstances.view.leases.filter(({ holder }) => holder !== circumstances.node)
+    this.#others = new Map(others.map(({ key, token }) => [key, token]))
   }
 
   /** Ends handles that the database does not cover any more. */
@@ -134,6 +138,7 @@ export class Holdings {
         generation: lease.generation,
         holder: circumstances.node,
         namedForMs: namedForMs(lease),
+        previousToken: this.#others.get(lease.key) || null,
       },
       this.#owner,
     )

@@ -72,6 +72,8 @@ export interface Term {
   readonly holder: string
   /** How long it had been meant to hold it when it got it, by the database's clock; null when it was not. */
   readonly namedForMs: number | null
+  /** The token of the term before, where this node has seen it. */
+  readonly previousToken: number | null
 }
 
 /** One term of one lease on this node. */
@@ -83,6 +85,7 @@ export class Holding implements Lease {
   readonly generation: number
   readonly holder: string
   readonly namedForMs: number | null
+  readonly previousToken: number | null
   /** How long this node should not win it again, asked for by whoever ended the term. */
   cooldownMs = 0
 
@@ -101,6 +104,7 @@ export class Holding implements Lease {
     this.generation = term.generation
     this.holder = term.holder
     this.namedForMs = term.namedForMs
+    this.previousToken = term.previousToken
     this.#keeper = keeper
   }
 

@@ -126,6 +126,18 @@ export interface WorkerHandle extends AsyncDisposable {
   stop(): Promise<void>
 }
 
+/** One call of `run`, as {@link Coordinator.aroundPasses} sees it. */
+export interface Pass {
+  readonly lease: HeldLease
+  /** Key of the worker. */
+  readonly worker: string
+  /** The time of the schedule it is for; null for a worker without one. */
+  readonly dueAtMs: number | null
+}
+
+/** Calls `run` once, and settles with it. */
+export type AroundPass = (pass: Pass, run: () => Promise<void>) => Promise<void>
+
 /** A definition that was checked, with its defaults filled in. */
 export interface Worker {
   readonly declaration: Declaration
@@ -196,28 +208,28 @@ export function parseWorker(definition: WorkerDefinition, identity: Identity, ti
   }
 }
 
+/** What a runner tells, and asks. */
+export interface RunnerOwner {
+  readonly around: AroundPass
+  failed(holding: Holding, error: unknown, failures: number): void
+}
+
 /** Runs the passes of one worker on this node, one loop for each lease that is held. */
 export class Runner {
   readonly worker: Worker
   readonly #clock: Clock
   readonly #log: Log
   readonly #calendar: Calendar
-  readonly #failed: (holding: Holding, error: unknown, failures: number) => void
+  readonly #owner: RunnerOwner
   #failures = 0
   #loops = 0
 
-  constructor(
-    worker: Worker,
-    clock: Clock,
-    log: Log,
-    calendar: Calendar,
-    failed: (holding: Holding, error: unknown, failures: number) => void,
-  ) {
+  constructor(worker: Worker, clock: Clock, log: Log, calendar: Calendar, owner: RunnerOwner) {
     this.worker = worker
     this.#clock = clock
     this.#log = log
     this.#calendar = calendar
-    this.#failed = failed
+    this.#owner = owner
   }
 
   /** Whether any pass loop is under way, its lease ended or not. */
@@ -239,12 +251,14 @@ export class Runner {
       stepDown: (cooldownMs?: number) => this.#stepDown(holding, cooldownMs),
     }
     const { definition } = this.worker
-    const pass = async (dueAtMs: number | null): Promise<void> => {
+    const run = async (dueAtMs: number | null): Promise<void> => {
       if (definition.kind === 'partitioned') await definition.run({ ...context, partition })
       else if (definition.kind === 'single') await definition.run({ ...context, dueAtMs })
       else if (assignment !== undefined) await definition.run({ ...context, assignment })
     }
-    const { timetable } = this.worker
+    const { timetable, declaration } = this.worker
+    const pass = (dueAtMs: number | null): Promise<void> =>
+      this.#owner.around({ lease: context.lease, worker: declaration.key, dueAtMs }, () => run(dueAtMs))
     const loop =
       timetable === undefined
         ? this.#loop(holding, () => pass(null), log)
@@ -303,7 +317,7 @@ export class Runner {
   #noteFailure(holding: Holding, error: unknown, log: Log): void {
     this.#failures += 1
     log.error({ err: error, failures: this.#failures }, 'pass failed')
-    this.#failed(holding, error, this.#failures)
+    this.#owner.failed(holding, error, this.#failures)
     if (this.#failures % this.worker.maxFailures === 0) this.#stepDown(holding)
   }
 

@@ -105,6 +105,11 @@ const rooms: readonly Room[] = [
     mayAsTypes: ['fastify', 'node:http'],
   },
   {
+    name: 'the door for OpenTelemetry',
+    holds: (file) => file === 'plugin/opentelemetry.ts',
+    may: ['plugin/core/', '@opentelemetry/api', 'node:crypto'],
+  },
+  {
     name: 'the door for node-cron',
     holds: (file) => file === 'plugin/node-cron.ts',
     may: ['plugin/core/'],

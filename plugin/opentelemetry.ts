@@ -1,0 +1,206 @@
+/**
+ * Spans and metrics of a coordinator, by the OpenTelemetry API that the application has set up.
+ *
+ * @example
+ * import { instrument } from 'fastify-worker-coordination/opentelemetry'
+ *
+ * instrument(app.coordination)
+ */
+import { createHash } from 'node:crypto'
+import {
+  type Attributes,
+  type Context,
+  type Link,
+  type MeterProvider,
+  metrics,
+  ROOT_CONTEXT,
+  type Span,
+  type SpanContext,
+  SpanStatusCode,
+  TraceFlags,
+  type TracerProvider,
+  trace,
+} from '@opentelemetry/api'
+import type { Coordinator } from './core/coordinator.js'
+import type { CoordinatorEvents, EventName, Listener } from './core/events.js'
+import type { Pass } from './core/worker.js'
+
+/** Where spans and metrics go. Default: the providers that are registered globally. */
+export interface InstrumentOptions {
+  readonly tracerProvider?: TracerProvider
+  readonly meterProvider?: MeterProvider
+}
+
+/** The name under which tracer and meter are known. */
+const scopeName = 'fastify-worker-coordination'
+
+/**
+ * Traces passes, claims and hand-overs, and measures them. Answers a function that ends it.
+ *
+ * A pass is a span with a trace of its own, active while `run` is called, so that what it does is within it. A term has
+ * a trace as well: its claim and its handing over. That trace's id follows from the lease and its token, so nodes
+ * can refer to each other's terms without telling each other: each claim is linked to the term before, and each
+ * pass to its own.
+ */
+export function instrument(
+  coordinator: Coordinator,
+  {
+    tracerProvider = trace.getTracerProvider(),
+    meterProvider = metrics.getMeterProvider(),
+  }: InstrumentOptions = {},
+): () => void {
+  const tracer = tracerProvider.getTracer(scopeName)
+  const meter = meterProvider.getMeter(scopeName)
+  const { namespace, identity } = coordinator.settings
+  const common = {
+    'coordination.namespace': namespace,
+    'coordination.node': identity.node,
+    'coordination.cluster': identity.cluster,
+  }
+  const about = ({ key, token, worker }: Term): Attributes => ({
+    ...common,
+    'coordination.lease': key,
+    'coordination.token': token,
+    ...(worker === null ? {} : { 'coordination.worker': worker }),
+  })
+  const termOf = (key: string, token: number): SpanContext => termContext(namespace, key, token)
+  const leaving = new Map<string, Span>()
+
+  const passSeconds = meter.createHistogram('coordination.pass.duration', {
+    description: 'How long passes take',
+    unit: 's',
+  })
+  const claimSeconds = meter.createHistogram('coordination.claim.wait', {
+    description: 'From being named for a lease to holding it',
+    unit: 's',
+  })
+  const heartbeatSeconds = meter.createHistogram('coordination.heartbeat.duration', {
+    description: 'How long the database takes to answer a heartbeat',
+    unit: 's',
+  })
+  const heartbeatFailures = meter.createCounter('coordination.heartbeat.failures', {
+    description: 'Heartbeats that were not answered',
+  })
+  const endings = meter.createCounter('coordination.terms.ended', {
+    description: 'Terms that ended, by reason',
+  })
+  const held = meter.createObservableGauge('coordination.leases.held', {
+    description: 'Leases held by this node',
+  })
+  const trustLeft = meter.createObservableGauge('coordination.trust.remaining', {
+    description: 'How long this node may act without another good heartbeat',
+    unit: 's',
+  })
+
+  /** In the trace of its term. */
+  const within = (key: string, token: number): Context =>
+    trace.setSpanContext(ROOT_CONTEXT, termOf(key, token))
+
+  const claimed: Listener<'lease.acquired'> = (term) => {
+    const nowMs = Date.now()
+    const { key, token, previousToken, namedForMs } = term
+    const links: Link[] = previousToken === null ? [] : [{ context: termOf(key, previousToken) }]
+    const startTime = nowMs - (namedForMs ?? 0)
+    tracer
+      .startSpan(`claim ${key}`, { startTime, links, attributes: about(term) }, within(key, token))
+      .end(nowMs)
+    if (namedForMs !== null) claimSeconds.record(namedForMs / 1_000, workerOf(term))
+  }
+
+  const ended: Listener<'lease.ended'> = (term) => {
+    const attributes = { ...about(term), 'coordination.reason': term.reason }
+    const span = tracer.startSpan(`hand over ${term.key}`, { attributes }, within(term.key, term.token))
+    leaving.set(`${term.key} ${term.token}`, span)
+    endings.add(1, { ...workerOf(term), 'coordination.reason': term.reason })
+  }
+
+  const released: Listener<'lease.released'> = ({ key, token }) => {
+    leaving.get(`${key} ${token}`)?.end()
+    leaving.delete(`${key} ${token}`)
+  }
+
+  const around = ({ lease, worker, dueAtMs }: Pass, run: () => Promise<void>): Promise<void> => {
+    const attributes = {
+      ...about({ key: lease.key, token: lease.token, worker }),
+      ...(dueAtMs === null ? {} : { 'coordination.due_at': new Date(dueAtMs).toISOString() }),
+    }
+    const links = [{ context: termOf(lease.key, lease.token) }]
+    const begunMs = performance.now()
+    return tracer.startActiveSpan(`pass ${worker}`, { root: true, links, attributes }, async (span) => {
+      let outcome = 'done'
+      try {
+        await run()
+      } catch (error) {
+        outcome = lease.signal.aborted ? 'aborted' : 'failed'
+        if (outcome === 'failed') markFailed(span, error)
+        throw error
+      } finally {
+        span.end()
+        const measured = { 'coordination.worker': worker, 'coordination.outcome': outcome }
+        passSeconds.record((performance.now() - begunMs) / 1_000, measured)
+      }
+    })
+  }
+
+  const observed = [
+    listen(coordinator, 'lease.acquired', claimed),
+    listen(coordinator, 'lease.ended', ended),
+    listen(coordinator, 'lease.released', released),
+    listen(coordinator, 'heartbeat.answered', ({ latencyMs }) => heartbeatSeconds.record(latencyMs / 1_000)),
+    listen(coordinator, 'heartbeat.failed', () => heartbeatFailures.add(1)),
+    coordinator.aroundPasses(around),
+    watch(held, () => coordinator.health().held.length),
+    watch(trustLeft, () => coordinator.health().trustLeftMs / 1_000),
+  ]
+  return () => {
+    for (const stop of observed) stop()
+    for (const span of leaving.values()) span.end()
+    leaving.clear()
+  }
+}
+
+type Term = Pick<CoordinatorEvents['lease.released'], 'key' | 'token' | 'worker'>
+
+/** Measures have no attribute that takes ever new values: no token, and no lease acquired by name. */
+function workerOf({ worker }: Term): Attributes {
+  return worker === null ? {} : { 'coordination.worker': worker }
+}
+
+function markFailed(span: Span, error: unknown): void {
+  span.recordException(error instanceof Error ? error : String(error))
+  span.setStatus({
+    code: SpanStatusCode.ERROR,
+    message: error instanceof Error ? error.message : String(error),
+  })
+}
+
+/** The same on every node, and for no other term. */
+function termContext(namespace: string, key: string, token: number): SpanContext {
+  const digest = createHash('sha256')
+    .update(JSON.stringify([namespace, key, token]))
+    .digest('hex')
+  return {
+    traceId: digest.slice(0, 32),
+    spanId: digest.slice(32, 48),
+    traceFlags: TraceFlags.SAMPLED,
+    isRemote: true,
+  }
+}
+
+function listen<Name extends EventName>(
+  coordinator: Coordinator,
+  name: Name,
+  listener: Listener<Name>,
+): () => void {
+  coordinator.on(name, listener)
+  return () => void coordinator.off(name, listener)
+}
+
+function watch(
+  gauge: ReturnType<ReturnType<MeterProvider['getMeter']>['createObservableGauge']>,
+  read: () => number,
+): () => void {
+  const observe = (result: { observe(value: number): void }): void => result.observe(read())
+  gauge.addCallback(observe)
+  return () => gauge.removeCallback(observe)
+}
