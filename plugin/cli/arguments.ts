@@ -60,6 +60,9 @@ const options = {
   version: { type: 'boolean', default: false },
 } as const
 
+/** What may follow a command, as `--name`. */
+export const flagNames: readonly string[] = Object.keys(options)
+
 /**
  * @param environment for what is not said: `DATABASE_URL`.
  * @param user who is asking, unless `--actor` says otherwise.

@@ -4,7 +4,8 @@
  * Nothing is left behind: what is written is rolled back.
  */
 
-import type { Store } from '../core/store.js'
+import { freshLease } from '../core/draft.js'
+import type { Store, WorkerRow } from '../core/store.js'
 import type { Timing } from '../core/timing.js'
 import { timingFigures } from '../core/timing.js'
 import { type Answer, exitCodes, type Mood } from './output.js'
@@ -18,11 +19,21 @@ interface Finding {
 /** How often the way to the database and back is timed. */
 const roundTrips = 25
 
-/** @param nowMs the wall clock of this machine. */
-export async function check(store: Store, timing: Timing, nowMs: () => number): Promise<Answer> {
-  const findings = [
-    { what: 'connection and tables', verdict: 'good', detail: `${store.dialect}, up to date` } as const,
+/**
+ * @param nowMs the wall clock of this machine.
+ * @param warnings what was said while the store opened: a pooler in between, a slow journal.
+ */
+export async function check(
+  store: Store,
+  timing: Timing,
+  nowMs: () => number,
+  warnings: readonly string[],
+): Promise<Answer> {
+  const findings: Finding[] = [
+    { what: 'connection and tables', verdict: 'good', detail: `${store.dialect}, up to date` },
+    ...warnings.map((detail): Finding => ({ what: 'the way there', verdict: 'doubtful', detail })),
     await writing(store),
+    await clearing(store),
     ...(await latency(store, timing)),
     await clock(store, nowMs),
     hints(store, timing),
@@ -53,21 +64,67 @@ export async function check(store: Store, timing: Timing, nowMs: () => number): 
 
 class RolledBack extends Error {}
 
-/** A change that writes a row of each kind it can, and is undone. */
+/** A change that adds, alters and deletes a row of each table, and is undone. A right that is missing is found here. */
 async function writing(store: Store): Promise<Finding> {
   const what = 'writing in an ordered change'
   try {
     await store.change(undefined, async (change) => {
+      const id = `check-${performance.timeOrigin}`
+      await change.addNode({ ...someNode, id }, 1)
+      await change.updateNode(id, { state: 'draining' })
+      await change.tell(new Set([id]))
+      await change.saveWorkers([{ ...someWorker, key: id }])
+      await change.saveLeases([{ ...freshLease(id, null, 0), holder: id }])
+      await change.view(id)
+      await change.deleteLeases([id])
+      await change.bury(id)
+      await change.forgetNode(id)
+      await change.saveMeta({ tokenFloor: change.meta.tokenFloor })
       await change.record([{ type: 'check.tried', subject: 'database' }])
-      await change.highestToken()
-      await change.view('nobody')
       throw new RolledBack()
     })
     return { what, verdict: 'bad', detail: 'it was not rolled back' }
   } catch (error) {
     if (error instanceof RolledBack) return { what, verdict: 'good', detail: 'done and rolled back' }
-    return { what, verdict: 'bad', detail: error instanceof Error ? error.message : String(error) }
+    return { what, verdict: 'bad', detail: sentenceOf(error) }
   }
+}
+
+const someNode = {
+  ...{ name: 'check', cluster: 'check', workers: [], labels: {}, version: null },
+  ...{ machine: null, process: null, ttlMs: 15_000 },
+}
+
+const someWorker: WorkerRow = {
+  key: 'check',
+  ...{
+    name: 'check',
+    kind: 'single',
+    scope: 'global',
+    cluster: null,
+    generation: 0,
+    slots: 1,
+    paused: false,
+  },
+  ...{ handoverTimeoutMs: 30_000, schedule: null, revision: 0 },
+}
+
+/** Asks for what is a thousand years old to be deleted. */
+async function clearing(store: Store): Promise<Finding> {
+  const what = 'deleting what is old'
+  const aThousandYearsMs = 1_000 * 365 * 86_400_000
+  try {
+    await store.prune({ eventsForMs: aThousandYearsMs, goneNodesForMs: aThousandYearsMs, events: 1e9 })
+    return { what, verdict: 'good', detail: 'may be done; nothing was' }
+  } catch (error) {
+    return { what, verdict: 'bad', detail: sentenceOf(error) }
+  }
+}
+
+/** What the database itself said is the cause. */
+function sentenceOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  return error.cause instanceof Error ? `${error.message} ${sentenceOf(error.cause)}` : error.message
 }
 
 async function latency(store: Store, { statementTimeoutMs, heartbeatMs }: Timing): Promise<Finding[]> {

@@ -48,10 +48,11 @@ async function checked({ database, namespace, preset }: Order): Promise<Answer> 
   if (!isPreset(preset)) throw new UsageError(`--preset: expected default, fast or relaxed, got "${preset}".`)
   const timing = resolveTiming({ preset })
   const { statementTimeoutMs } = timing
-  const log = { warn: (_facts: object, message: string) => void process.stderr.write(`${message}\n`) }
+  const warnings: string[] = []
+  const log = { warn: (_facts: object, message: string) => void warnings.push(message) }
   const store = await openStore({ database, namespace, statementTimeoutMs, migrate: false, push: true, log })
   try {
-    return await check(store, timing, Date.now)
+    return await check(store, timing, Date.now, warnings)
   } finally {
     await store.close()
   }

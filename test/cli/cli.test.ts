@@ -4,7 +4,7 @@ import { userInfo } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { type Coordinator, createCoordinator } from '../../plugin/index.js'
-import { type Database, eachDatabase, useSqlite } from '../support/databases.js'
+import { type Database, eachDatabase, usePostgres, useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 
 const program = fileURLToPath(new URL('../../plugin/cli/main.js', import.meta.url))
@@ -114,6 +114,7 @@ t.test('a database is brought up to date, and checked without a trace', (t) =>
       [
         'connection and tables',
         'writing in an ordered change',
+        'deleting what is old',
         'round trips',
         "the database's clock",
         'hints',
@@ -122,6 +123,33 @@ t.test('a database is brought up to date, and checked without a trace', (t) =>
     t.match(JSON.parse((await cli(url, 'status', '--json')).out), { revision: 0, nodes: [] })
   }),
 )
+
+t.test('a check says no where the promises could not be held', async (t) => {
+  const { url } = await usePostgres(t)
+  await cli(url, 'migrate')
+  const readOnly = new URL(url)
+  readOnly.searchParams.set('options', '-c default_transaction_read_only=on')
+  const { code, out } = await cli(readOnly.href, 'check')
+  t.equal(code, 1, out)
+  t.match(out, /^FAILED +writing in an ordered change +.*read-only/m)
+  t.match(out, /^FAILED +deleting what is old +.*read-only/m)
+  t.match(out, /^ok +connection and tables/m)
+  t.match(await cli(url, 'check'), { code: 0, out: /^ok +deleting what is old/m })
+})
+
+t.test('colours are for people who look at a terminal', async (t) => {
+  const { url } = await useSqlite(t)
+  await cli(url, 'migrate')
+  const onTerminal = (environment: Readonly<Record<string, string>>): Promise<string> =>
+    new Promise((resolve) => {
+      const command = `'${process.execPath}' '${program}' check`
+      const env = { ...process.env, NODE_V8_COVERAGE: '', NO_COLOR: '', DATABASE_URL: url, ...environment }
+      execFile('script', ['-qec', command, '/dev/null'], { env }, (_error, out) => resolve(out))
+    })
+  t.match(await onTerminal({}), '\u001b[32mok')
+  t.notMatch(await onTerminal({ NO_COLOR: '1' }), '\u001b')
+  t.notMatch((await cli(url, 'check')).out, '\u001b')
+})
 
 t.test('what cannot be understood is said, with how it is meant, and nothing is done', async (t) => {
   const { url } = await useSqlite(t)

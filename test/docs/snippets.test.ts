@@ -8,9 +8,13 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { createRequire } from 'node:module'
 import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
+import Fastify from 'fastify'
 import t, { type Test } from 'tap'
+import { commands, flagNames, parse } from '../../plugin/cli/arguments.js'
+import { exitCodes } from '../../plugin/cli/output.js'
 import { resolveTiming, timingFigures } from '../../plugin/core/timing.js'
 import { parseWorker } from '../../plugin/core/worker.js'
+import workerCoordination from '../../plugin/index.js'
 import { coordinatorOptions, type Option, pluginOptions } from '../../plugin/options.js'
 
 /** What the snippets leave to the reader's imagination. */
@@ -145,6 +149,56 @@ t.test('the map of the engine names each of its files, and no others', async (t)
   )
   const files = readdirSync(join(root, 'plugin/core')).filter((file) => file.endsWith('.ts'))
   t.strictSame(mapped.sort(), files.sort())
+})
+
+t.test('the commands that are documented are those there are, with their flags and exit codes', async (t) => {
+  const documented = rowsOf('docs/cli.md', 'command').map(([name = '']) => valueIn(name))
+  t.strictSame(
+    documented,
+    Object.entries(commands).map(([name, { operands }]) =>
+      [name, ...operands.map((each) => `<${each}>`)].join(' '),
+    ),
+  )
+  const flags = rowsOf('docs/cli.md', 'flag').flatMap(([flag = '']) => flag.match(/--[a-z-]+/g) ?? [])
+  t.strictSame(flags.sort(), flagNames.map((name) => `--${name}`).sort())
+  t.strictSame(
+    rowsOf('docs/cli.md', 'exit code').map(([code]) => Number(code)),
+    Object.values(exitCodes),
+  )
+})
+
+t.test('commands in documents are understood by what they are for', async (t) => {
+  const lines = documents().flatMap((file) => shellLinesOf(file).map((line) => ({ file, line })))
+  const ours = lines.filter(({ line }) => line.startsWith('npx fastify-worker-coordination'))
+  t.ok(ours.length > 4, 'calls of the command line are found')
+  for (const { file, line } of ours) {
+    const typed = wordsOf(line).slice(2)
+    t.doesNotThrow(() => parse(typed, { DATABASE_URL: 'sqlite:x' }, 'mira'), `${file}: ${line}`)
+  }
+  const { scripts }: { scripts: Record<string, string> } = JSON.parse(read('package.json'))
+  const run = documents().flatMap((file) =>
+    [...read(file).matchAll(/\bnpm (?:run )?(start|test|(?<=run )[a-z:]+)/g)].map(([, name = '']) => ({
+      file,
+      name,
+    })),
+  )
+  t.ok(run.length > 4, 'scripts are found')
+  for (const { file, name } of run) t.ok(name in scripts, `${file}: npm run ${name}`)
+})
+
+t.test('requests in documents lead to routes', async (t) => {
+  const paths = documents().flatMap((file) => requestsIn(file).map((path) => ({ file, path })))
+  t.ok(paths.length > 15, 'requests are found')
+  const routes = await routePatterns()
+  t.notOk(
+    routes.some((route) => route.test('/leaders/of/nothing')),
+    'not everything is a route',
+  )
+  for (const { file, path } of paths)
+    t.ok(
+      routes.some((route) => route.test(path)),
+      `${file}: ${path}`,
+    )
 })
 
 t.test('relative links lead somewhere', async (t) => {
@@ -304,6 +358,44 @@ function nameIn(row: readonly string[]): string {
 /** `15 000` is written so for people. */
 function valueIn(cell = ''): string {
   return cell.replaceAll('`', '').replaceAll(/(?<=\d) (?=\d)/g, '')
+}
+
+/** The lines of shell snippets, those that are continued put together. */
+function shellLinesOf(file: string): string[] {
+  return [...read(file).matchAll(/^```sh\n(.*?)^```$/gms)].flatMap(([, code = '']) =>
+    code
+      .replaceAll(/\\\n\s*/g, '')
+      .split('\n')
+      .map((line) => line.trim()),
+  )
+}
+
+/** As a shell would, as far as documents go. */
+function wordsOf(line: string): string[] {
+  return [...line.replace(/ #.*$/, '').matchAll(/"([^"]*)"|(\S+)/g)].map(
+    ([, quoted, bare = '']) => quoted ?? bare,
+  )
+}
+
+/** Paths below the prefix that curl asks for. What stands for a value is one segment. */
+function requestsIn(file: string): string[] {
+  return shellLinesOf(file)
+    .filter((line) => line.includes('curl'))
+    .flatMap((line) => [...line.matchAll(/(?:\$URL|\/coordination|\/ops)(\/[^\s"'?|;)]*)/g)])
+    .map(([, path = '']) => path.replaceAll(/\$\w+/g, 'value'))
+}
+
+/** Every route of an application with the plugin, without its prefix. */
+async function routePatterns(): Promise<RegExp[]> {
+  const app = Fastify()
+  const urls: string[] = []
+  app.addHook('onRoute', ({ url }) => void urls.push(url))
+  await app.register(workerCoordination, { database: 'sqlite::memory:' })
+  await app.ready()
+  await app.close()
+  return urls
+    .map((url) => url.replace('/coordination', ''))
+    .map((url) => new RegExp(`^${url.replaceAll(/:\w+(\([^/]*\))?|\*/g, '[^/]+')}$`))
 }
 
 /** Targets of links, without those to other sites and those in code. */
