@@ -49,8 +49,19 @@ export async function within(
   }
 }
 
+/**
+ * With more time than a case has asked for. Babelfish reads a statement anew on each connection, which may take it seconds
+ * when the machine is busy.
+ */
 function openMssql(url: string, options: StoreOptions) {
-  return openMssqlStore({ ...options, database: url, migrate: true, onWarning: () => undefined })
+  const statementTimeoutMs = Math.min(30_000, 20 * options.statementTimeoutMs)
+  return openMssqlStore({
+    ...options,
+    statementTimeoutMs,
+    database: url,
+    migrate: true,
+    onWarning: () => undefined,
+  })
 }
 
 async function openFragile(t: Test, url: string, options: StoreOptions): Promise<FragileStore> {

@@ -22,7 +22,7 @@ export interface Server {
 /**
  * Asks a connection what is at its other end.
  *
- * @throws StoreError when it only reads, is too old, or lets readers wait for writers.
+ * @throws StoreError when it only reads, or lets readers wait for writers.
  */
 export async function examine(loan: Loan): Promise<Server> {
   const [[row] = []] = await loan.ask(`
@@ -42,6 +42,27 @@ export async function examine(loan: Loan): Promise<Server> {
   if (row?.versions !== true) throw readersWait(String(row?.database))
   const started = row?.started === null ? await otherStart(loan) : tempdbStart
   return { schema, identitySql: identitySql(started), warning: started === undefined ? unnoticed : undefined }
+}
+
+/**
+ * Tries what the statements of this store are made of.
+ *
+ * @throws StoreError when the server, or the database's compatibility level, is too old for it.
+ */
+export async function refuseOld(loan: Loan): Promise<void> {
+  try {
+    await loan.ask(
+      "select translate([value], N'a', N'b') as [value] from openjson(N'[\"a\"]') with ([value] nvarchar(1) '$')",
+    )
+  } catch (error) {
+    if (!isRefusal(error)) throw error
+    throw new StoreError(
+      'The server cannot read lists in JSON, or not translate characters: SQL Server 2017 is the oldest that will do, ' +
+        'with a database of compatibility level 130 or higher.',
+      'none',
+      { cause: error },
+    )
+  }
 }
 
 /**

@@ -3,9 +3,13 @@
  *
  * It is made of application locks, which belong to a transaction as a row's lock does and end with it, but need no hint to
  * be shared, and are in nobody's way who only reads or writes rows. A fence shares two of them: that of
- * its lease, and that of everything in the namespace. A change tries to get the latter for itself, without waiting. If it
+ * its lease, and that of everything in the namespace. A change tries to get the latter for changes, without waiting. If it
  * does, nobody has a fence, and nobody gets one until the change has ended. If it does not, it tries to get the locks
  * of the leases it reads, one by one; those it does not get are fenced.
+ *
+ * Changes take these locks in a mode in which they do not exclude each other, only fences: one at a time is what the
+ * revision row sees to. A server that ends a transaction lets go of its locks one after another, so that the next change
+ * may find those of the last one still there, and would take them for fences.
  */
 import { createHash } from 'node:crypto'
 import { CoordinationError, FencedError, StoreError } from '../../core/errors.js'
@@ -48,7 +52,7 @@ export function locking(namespace: string, keys: readonly string[]): Locking[] {
     const of = keys.slice(from, from + locksAtOnce)
     const each = of.map(
       (key, place) => `
-      exec @got = sp_getapplock @Resource = N'${resource(namespace, key)}', @LockMode = N'Exclusive',
+      exec @got = sp_getapplock @Resource = N'${resource(namespace, key)}', @LockMode = N'IntentExclusive',
         @LockOwner = N'Transaction', @LockTimeout = 0
       if @got < 0 insert into @fenced values (${place})`,
     )

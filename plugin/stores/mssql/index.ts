@@ -7,7 +7,7 @@ import { Hints } from '../shared/hints.js'
 import { type Limits, limitsWithin } from '../shared/limits.js'
 import { runMigrations } from '../shared/migrate.js'
 import { Statements } from '../shared/statements.js'
-import { examine } from './capabilities.js'
+import { examine, refuseOld } from './capabilities.js'
 import { Connections } from './connections.js'
 import { driverCode, rootOf } from './failures.js'
 import { migrationTarget } from './migrations.js'
@@ -53,6 +53,7 @@ export async function openMssqlStore(options: MssqlOptions): Promise<MssqlStore>
   }
   try {
     await reach(settings, connections)
+    await connections.lendPatiently('Looking at the server', refuseOld)
     await runMigrations('mssql', migrationTarget(connections), { migrate: options.migrate })
     const server = await connections.lendPatiently('Looking at the server', examine)
     if (server.warning !== undefined) options.onWarning(server.warning)
@@ -80,7 +81,7 @@ function connectionsOf(driver: Driver, settings: config, limits: Limits, most: n
  * Errors undo the whole transaction. A lost connection is found out when it is next used, so none is tried beforehand. The
  * name is what the server's lists of sessions show, unless the application has given one.
  */
-function ourSettings({ options }: config, { verbMs }: Limits, most: number) {
+function ourSettings({ options = {} }: config, { verbMs }: Limits, most: number) {
   // It takes several journeys, with encryption more; one that outlasts the verb it was begun for serves a later one.
   const connectMs = Math.max(5_000, verbMs)
   return {
@@ -93,12 +94,18 @@ function ourSettings({ options }: config, { verbMs }: Limits, most: number) {
     pool: { max: most, min: 0, idleTimeoutMillis: most === 1 ? 600_000 : 10_000 },
     options: {
       appName: 'fastify-worker-coordination',
-      ...options,
+      ...Object.fromEntries(Object.entries(options).filter(([name]) => ways.has(name))),
       ...{ abortTransactionOnError: true, enableImplicitTransactions: false, useUTC: true },
       ...{ connectTimeout: connectMs, requestTimeout: 0, cancelTimeout: verbMs },
     },
   }
 }
+
+/** What is taken over from the options of an application's pool: what leads to the server, and nothing else. */
+const ways = new Set([
+  ...['encrypt', 'trustServerCertificate', 'serverName', 'cryptoCredentialsDetails', 'tdsVersion'],
+  ...['instanceName', 'localAddress', 'multiSubnetFailover', 'connector', 'appName', 'workstationId'],
+])
 
 function settingsOf(database: string | ConnectionPool): config {
   return typeof database === 'string' ? readUrl(database) : Reflect.get(database, 'config')

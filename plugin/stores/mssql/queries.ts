@@ -252,7 +252,7 @@ export class Queries {
       update coordination_meta set [revision] = [revision] + 1 where namespace = @namespace
       set @taken = @@rowcount
       if @taken > 0
-        exec @free = sp_getapplock @Resource = @everything, @LockMode = N'Exclusive', @LockOwner = N'Transaction',
+        exec @free = sp_getapplock @Resource = @everything, @LockMode = N'IntentExclusive', @LockOwner = N'Transaction',
           @LockTimeout = 0
       ${session === undefined ? '' : stamp}
       select ${nowMs} as [now_ms], @free as [free], ${listOf(meta)} from coordination_meta where namespace = @namespace
@@ -296,14 +296,14 @@ export class Queries {
   }
 
   leases({ keys = [], workers = [], nodes = [] }: LeaseFilter): Query<LeaseRow[]> {
-    const by = (column: string, list: string): string =>
-      `select [key] from coordination_leases where namespace = @namespace and ${column} in (${listed(list)})`
+    const by = (column: string): string =>
+      `select [key] from coordination_leases where namespace = @namespace and ${column} in (${listed('nodes')})`
+    const ofWorkers = `select [key] from coordination_leases
+      where namespace = @namespace and [worker] in (${listed('workers')})`
     const ways = [
-      ...(keys.length > 0 ? [by('[key]', 'keys')] : []),
-      ...(workers.length > 0 ? [by('[worker]', 'workers')] : []),
-      ...(nodes.length > 0
-        ? ['[holder]', '[target]', '[blocked_node]'].map((column) => by(column, 'nodes'))
-        : []),
+      ...(keys.length > 0 ? [listed('keys')] : []),
+      ...(workers.length > 0 ? [ofWorkers] : []),
+      ...(nodes.length > 0 ? ['[holder]', '[target]', '[blocked_node]'].map(by) : []),
     ]
     const sql = `select ${listOf(leases)} from coordination_leases
       where namespace = @namespace and [key] in (${ways.join(' union all ')})`
@@ -541,9 +541,9 @@ function foundIn(row: Record<string, unknown>): Pick<Look, 'leases' | 'workers' 
   }
 }
 
-/** The members of a list that is given as JSON. */
+/** The members of a list that is given as JSON. Distinct, so that they are made once and not for each row they meet. */
 function listed(name: string): string {
-  return `select ${unescaped('[value]')} from openjson(@${name}) with ([value] nvarchar(320) '$')`
+  return `select distinct ${unescaped('[value]')} from openjson(@${name}) with ([value] nvarchar(320) '$')`
 }
 
 /** Keys as a list that is given as JSON. */

@@ -75,11 +75,14 @@ export const changeCases: readonly ConformanceCase[] = [
       await atOnce(45, (index) =>
         commit(found(stores[index % 3]), async (change) => {
           inside += 1
-          assert.equal(inside, 1, 'two changes were open at once')
-          await change.leases({ keys: ['l'] })
-          await change.saveLeases([newLease('l', { token: index })])
-          assert.equal(inside, 1, 'two changes were open at once')
-          inside -= 1
+          try {
+            assert.equal(inside, 1, 'two changes were open at once')
+            await change.leases({ keys: ['l'] })
+            await change.saveLeases([newLease('l', { token: index })])
+            assert.equal(inside, 1, 'two changes were open at once')
+          } finally {
+            inside -= 1
+          }
         }),
       )
     },
