@@ -8,7 +8,7 @@
 import type { Wishes } from './changes.js'
 import type { Reading } from './clock.js'
 import { barrierOpen, isBlocked } from './draft.js'
-import { type Circumstances, type Holdings, isRecognised } from './holdings.js'
+import { type Circumstances, type Holdings, isRecognised, workerNamed } from './holdings.js'
 import type { Held } from './rules.js'
 import type { LeaseRow, WorkerRow } from './store.js'
 import type { Timing } from './timing.js'
@@ -126,9 +126,9 @@ class Comparison {
   /** Names that somebody here asks for and that no row speaks of yet. */
   #compareRequests(): void {
     const { requests } = this.#in
+    const asked = new Set(this.#acquire.map((wish) => wish.key))
     for (const key of requests.keys) {
-      const asked = this.#acquire.some((wish) => wish.key === key)
-      if (asked || this.#holdings.get(key) !== undefined || !this.#in.mayClaim) continue
+      if (asked.has(key) || this.#holdings.get(key) !== undefined || !this.#in.mayClaim) continue
       if (requests.unasked(key) || this.#overdue(`asked:${key}`, this.#timing.ttlMs)) {
         this.#acquire.push({ key, wait: requests.wouldWait(key) })
       }
@@ -230,6 +230,6 @@ class Comparison {
   }
 
   #workerOf(lease: LeaseRow): WorkerRow | undefined {
-    return this.#in.view.workers.find((worker) => worker.key === lease.worker)
+    return workerNamed(this.#in.view.workers, lease.worker)
   }
 }

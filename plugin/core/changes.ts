@@ -10,7 +10,7 @@ import { CoordinationError, type EndReason, StoreError } from './errors.js'
 import { slotKey } from './names.js'
 import { freeIfAbandoned, type Held, isFree, isWaived, noteNodes, replan, sortOut } from './rules.js'
 import { clockMistakeMs } from './schedule.js'
-import type { Change, Kind, LeaseRow, LockedLease, NewNode, Scope, WorkerRow } from './store.js'
+import type { Ahead, Change, Kind, LeaseRow, LockedLease, NewNode, Scope, WorkerRow } from './store.js'
 import { nextToken } from './token.js'
 
 /** A worker as a node registers it. */
@@ -88,18 +88,18 @@ export async function register(
   node: string,
   declarations: readonly Declaration[],
 ): Promise<void> {
-  const before = change.session?.workers ?? []
-  const now = declarations.map((declaration) => declaration.key)
-  await change.updateNode(node, { workers: now })
+  const before = new Set(change.session?.workers ?? [])
+  const now = new Set(declarations.map((declaration) => declaration.key))
+  await change.updateNode(node, { workers: [...now] })
   const draft = new Draft(change)
   await declare(
     draft,
     node,
-    declarations.filter((declaration) => !before.includes(declaration.key)),
+    declarations.filter((declaration) => !before.has(declaration.key)),
   )
   const altered = [
-    ...before.filter((key) => !now.includes(key)),
-    ...now.filter((key) => !before.includes(key)),
+    ...[...before].filter((key) => !now.has(key)),
+    ...[...now].filter((key) => !before.has(key)),
   ]
   await draft.plan(altered)
   draft.concern([node])
@@ -178,8 +178,16 @@ export async function claimTime(change: Change, key: string, atMs: number): Prom
 
 /** A node goes of its own accord: everything it holds is free at once. */
 export async function leave(change: Change, node: string): Promise<void> {
-  if (!(await change.bury(node))) return
-  await sortOut(change, [node], (draft, id) => draft.record({ type: 'node.left', subject: id, node: id }))
+  if (change.session === undefined) return
+  await sortOut(change, [change.session], (draft, id) =>
+    draft.record({ type: 'node.left', subject: id, node: id }),
+  )
+  await change.bury(node)
+}
+
+/** What {@link leave} is going to read. */
+export function aheadOfLeave(node: string, workers: readonly string[]): Ahead {
+  return { leases: { nodes: [node], workers }, nodes: true }
 }
 
 /** Writes what is declared of workers, and refuses what contradicts other nodes that stand for them. */
@@ -261,10 +269,19 @@ function layOutLeases(draft: Draft, declared: Declaration): void {
   }
 }
 
+/** What {@link settle} is going to read. What is released is planned anew, for which all nodes are asked. */
+export function aheadOf(wishes: Wishes): Ahead {
+  return { leases: { keys: keysOf(wishes) }, nodes: wishes.release.length > 0 }
+}
+
+function keysOf(wishes: Wishes): string[] {
+  const keys = [...wishes.release, ...wishes.acknowledge, ...wishes.acquire].map((wish) => wish.key)
+  return [...new Set([...keys, ...wishes.claim, ...wishes.withdraw])]
+}
+
 /** Coordinated workers are judged as a whole, so all their leases are loaded. */
 async function loadWhatIsNeeded(draft: Draft, wishes: Wishes): Promise<void> {
-  const keys = [...wishes.release, ...wishes.acknowledge, ...wishes.acquire].map((wish) => wish.key)
-  await draft.load({ keys: [...new Set([...keys, ...wishes.claim, ...wishes.withdraw])] })
+  await draft.load({ keys: keysOf(wishes) })
   const coordinated = draft
     .leasesWhere((lease) => draft.isCoordinated(lease))
     .flatMap((lease) => lease.worker ?? [])
@@ -339,7 +356,8 @@ async function acquire(
   freeIfAbandoned(draft, wish.key)
   const lease = draft.lease(wish.key)
   if (lease === undefined || lease.holder === node) return
-  const target = lease.target !== null && (await stands(draft, lease.target)) ? lease.target : null
+  const stillStands = lease.target === node || (lease.target !== null && (await stands(draft, lease.target)))
+  const target = stillStands ? lease.target : null
   const mayHave = target === null || target === node
   if (mayHave && isFree(draft, lease, waived)) return grant(draft, node, lease, 0)
   if (!wish.wait) return

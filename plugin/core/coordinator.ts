@@ -374,14 +374,16 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * No new claims, then signals, then settling, then one change that gives everything back. Renewal
+   * No new claims, then signals, then settling, then one change that gives everything back. What settles at once
+   * waits for that change: given back before it, it would go to a node that then had to wait for it too. Renewal
    * goes on until the work has settled, because until then it may still need its leases.
    */
   async #handOver(life: Life): Promise<void> {
     life.claimNothing()
     this.#holdings.endAll('closing')
     try {
-      if (!(await within(this.#clock, 0, this.#whenSettled()))) {
+      if (!(await life.withoutTurns(within(this.#clock, 0, this.#whenSettled())))) {
+        life.poke()
         await life.drain()
         const inTime = await within(this.#clock, this.settings.timing.drainTimeoutMs, this.#whenSettled())
         if (!inTime) this.#warnOfUnsettled()

@@ -69,12 +69,15 @@ export class Draft {
   readonly #loaded = new Map<string, LockedLease>()
   readonly #loadedByWorker = new Set<string>()
   readonly #edited = new Map<string, LockedLease>()
+  /** Every lease that is or was of a worker: a node may stand for thousands of workers. */
+  readonly #keysByWorker = new Map<string, Set<string>>()
   readonly #workers = new Map<string, WorkerRow>()
   readonly #editedWorkers = new Set<string>()
   readonly #concerned = new Set<string>()
   readonly #events: NewEvent[] = []
   readonly #goneNodes = new Set<string>()
   #standing: NodeRow[] | undefined
+  #activeByWorker: Map<string, NodeRow[]> | undefined
   #loads: Map<string, number> | undefined
 
   constructor(change: Change) {
@@ -89,6 +92,7 @@ export class Draft {
     for (const worker of wanted.workers ?? []) this.#loadedByWorker.add(worker)
     const fresh = rows.filter((row) => !this.#loaded.has(row.key))
     for (const row of fresh) this.#loaded.set(row.key, row)
+    for (const row of fresh) this.#index(row)
     await this.loadWorkers(fresh.flatMap((row) => row.worker ?? []))
     await this.#learnWhoIsGone(fresh)
     for (const row of fresh) this.#shortenCooldown(row)
@@ -114,8 +118,7 @@ export class Draft {
 
   /** The leases of one worker by slot; complete only when they were loaded by worker. */
   leasesOf(worker: string): LockedLease[] {
-    const keys = new Set([...this.#loaded.keys(), ...this.#edited.keys()])
-    return [...keys]
+    return [...(this.#keysByWorker.get(worker) ?? [])]
       .map((key) => this.lease(key))
       .filter((lease): lease is LockedLease => lease?.worker === worker)
       .sort((a, b) => a.slot - b.slot)
@@ -133,7 +136,9 @@ export class Draft {
   edit(key: string, patch: Partial<LeaseRow>): void {
     const lease = this.lease(key)
     if (lease === undefined || lease.fenced) return
-    this.#edited.set(key, { ...lease, ...patch })
+    const edited = { ...lease, ...patch }
+    this.#edited.set(key, edited)
+    if (edited.worker !== lease.worker) this.#index(edited)
   }
 
   /** Names who is meant to hold a lease. */
@@ -147,6 +152,7 @@ export class Draft {
 
   add(lease: LockedLease): void {
     this.#edited.set(lease.key, lease)
+    this.#index(lease)
   }
 
   putWorker(worker: WorkerRow): void {
@@ -174,22 +180,32 @@ export class Draft {
   /** The nodes must be read again: this change has added, removed or altered one. */
   nodesChanged(): void {
     this.#standing = undefined
+    this.#activeByWorker = undefined
   }
 
   /** All nodes that are not gone, oldest first. */
   async standing(): Promise<readonly NodeRow[]> {
-    this.#standing ??= await this.change.nodes()
+    this.#standing ??= (await this.change.nodes()).filter((node) => !this.isGone(node.id))
     return this.#standing
   }
 
   /** Who may hold the leases of a worker: active nodes that registered it. None while it is paused. */
   async candidates(worker: WorkerRow): Promise<Candidate[]> {
     if (worker.paused) return []
-    const nodes = await this.standing()
+    const nodes = await this.#activeFor(worker.key)
     const loads = await this.#loadsByNode()
-    return nodes
-      .filter((node) => node.state === 'active' && node.workers.includes(worker.key))
-      .map(({ id, version, joinedRevision }) => ({ id, version, joinedRevision, load: loads.get(id) ?? 0 }))
+    return nodes.map(({ id, version, joinedRevision }) => ({
+      id,
+      version,
+      joinedRevision,
+      load: loads.get(id) ?? 0,
+    }))
+  }
+
+  async #activeFor(worker: string): Promise<readonly NodeRow[]> {
+    const standing = await this.standing()
+    this.#activeByWorker ??= byWorker(standing.filter((node) => node.state === 'active'))
+    return this.#activeByWorker.get(worker) ?? []
   }
 
   /** Who may have a lease: the candidates of its worker, or those who wait for it by name. */
@@ -340,11 +356,24 @@ export class Draft {
 
   #notYetLoaded(filter: LeaseFilter): LeaseFilter | undefined {
     const keys = filter.keys?.filter((key) => this.lease(key) === undefined) ?? []
-    const workers = filter.workers?.filter((worker) => !this.#loadedByWorker.has(worker)) ?? []
+    const workers = filter.workers?.filter((worker) => !this.#isLoaded(worker)) ?? []
     const nodes = filter.nodes ?? []
     return keys.length + workers.length + nodes.length === 0
       ? undefined
       : { keys, workers: [...new Set(workers)], nodes }
+  }
+
+  /** All leases of a worker have been loaded: a single one has no other than that of its own name. */
+  #isLoaded(worker: string): boolean {
+    if (this.#loadedByWorker.has(worker)) return true
+    return this.#workers.get(worker)?.kind === 'single' && this.lease(worker) !== undefined
+  }
+
+  #index({ key, worker }: LeaseRow): void {
+    if (worker === null) return
+    const keys = this.#keysByWorker.get(worker)
+    if (keys === undefined) this.#keysByWorker.set(worker, new Set([key]))
+    else keys.add(key)
   }
 
   /** All who wait at a barrier hear of its opening at once; until then they need not be woken. */
@@ -394,4 +423,16 @@ export class Draft {
   #countLoad(node: string | null, by: number): void {
     if (node !== null && this.#loads !== undefined) this.#loads.set(node, (this.#loads.get(node) ?? 0) + by)
   }
+}
+
+function byWorker(nodes: readonly NodeRow[]): Map<string, NodeRow[]> {
+  const found = new Map<string, NodeRow[]>()
+  for (const node of nodes) {
+    for (const key of new Set(node.workers)) {
+      const those = found.get(key)
+      if (those === undefined) found.set(key, [node])
+      else those.push(node)
+    }
+  }
+  return found
 }

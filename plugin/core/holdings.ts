@@ -9,7 +9,7 @@ import type { Requests } from './acquire.js'
 import type { Reading } from './clock.js'
 import type { EndReason } from './errors.js'
 import { Holding, type Keeper } from './lease.js'
-import type { LeaseRow, OwnView } from './store.js'
+import type { LeaseRow, OwnView, WorkerRow } from './store.js'
 import { makeAssignment, type Runner } from './worker.js'
 
 /** What a comparison is made in the light of. */
@@ -149,11 +149,20 @@ export class Holdings {
   }
 
   #start(runner: Runner, holding: Holding, lease: LeaseRow, { view }: Circumstances): void {
-    const worker = view.workers.find((each) => each.key === lease.worker)
+    const worker = workerNamed(view.workers, lease.worker)
     const coordinated = worker?.kind === 'coordinated'
     const assignment = coordinated ? makeAssignment(lease.slot, worker.slots, lease.generation) : undefined
     runner.start(holding, assignment, lease)
   }
+}
+
+const indices = new WeakMap<readonly WorkerRow[], ReadonlyMap<string | null, WorkerRow>>()
+
+/** One of many, asked for again and again: a search each time would take as long as all of them squared. */
+export function workerNamed(workers: readonly WorkerRow[], key: string | null): WorkerRow | undefined {
+  const index = indices.get(workers) ?? new Map(workers.map((worker) => [worker.key, worker]))
+  indices.set(workers, index)
+  return index.get(key)
 }
 
 /** A lease by name that is free is granted to whoever asks, who is named in that very moment. */
@@ -166,7 +175,7 @@ function namedForMs({ worker, acquiredAtMs, targetAtMs }: LeaseRow): number | nu
 /** Why this node should stop holding a lease that is its own; undefined when nothing speaks against it. */
 function reasonToEnd(lease: LeaseRow, { view, node, runners }: Circumstances): EndReason | undefined {
   if (lease.worker !== null) {
-    const worker = view.workers.find((each) => each.key === lease.worker)
+    const worker = workerNamed(view.workers, lease.worker)
     if (!runners.has(lease.worker) || worker === undefined) return 'stopped'
     if (worker.paused) return 'paused'
     if (lease.generation < worker.generation) return view.state === 'draining' ? 'draining' : 'reassigned'

@@ -7,7 +7,17 @@
  */
 import type { Requests } from './acquire.js'
 import { type Agenda, isEmpty, Planner } from './agenda.js'
-import { type Declaration, fire, join, leave, register, settle, type Wishes } from './changes.js'
+import {
+  aheadOf,
+  aheadOfLeave,
+  type Declaration,
+  fire,
+  join,
+  leave,
+  register,
+  settle,
+  type Wishes,
+} from './changes.js'
 import type { Clock, Reading } from './clock.js'
 import { StoreError } from './errors.js'
 import type { Events } from './events.js'
@@ -24,6 +34,7 @@ import type { Held } from './rules.js'
 import type { KnownServer } from './server.js'
 import { Session } from './session.js'
 import type {
+  Ahead,
   Beat,
   Change,
   HeartbeatAnswer,
@@ -88,6 +99,8 @@ export class Life {
   #registered: readonly string[] = []
   readonly #refused = new Set<string>()
   #claiming = true
+  #resting = false
+  #polls = false
   #lastUndone = ''
   #lastTriedAt: Reading = { monoMs: 0, bootMs: 0 }
   #lastDone = 0
@@ -183,7 +196,7 @@ export class Life {
     this.#registered = workers
     this.#session.joined(joined.view, this.#firstJoinSentAt)
     this.#stopListening = this.#in.store.listen(this.id, () => this.#newsArrived())
-    if (!this.#in.store.capabilities.push) this.#pollAlarm.set(this.#in.timing.pollMs)
+    this.#pollWhereNothingIsPushed()
     this.#neighbourhood?.start()
     this.#adopt(joined.view)
     return true
@@ -202,7 +215,17 @@ export class Life {
 
   /** Gives everything back and goes, in one change. */
   async leave(): Promise<void> {
-    await this.#inTurn((change) => leave(change, this.id))
+    await this.#inTurn((change) => leave(change, this.id), aheadOfLeave(this.id, this.#registered))
+  }
+
+  /** Begins no turn while `work` goes on. */
+  async withoutTurns<T>(work: Promise<T>): Promise<T> {
+    this.#resting = true
+    try {
+      return await work
+    } finally {
+      this.#resting = false
+    }
   }
 
   /** See {@link fire}. Rejects when it is not known what became of it, or it could not be done for now. */
@@ -253,7 +276,7 @@ export class Life {
 
   /** One step of a turn. Answers 0 when there is more to do, else when to look again; undefined for never. */
   async #step(): Promise<number | undefined> {
-    if (this.#session.over) return undefined
+    if (this.#session.over || this.#resting) return undefined
     if (this.#viewWanted || this.#view === undefined) await this.#read()
     if (this.#session.over || this.#view === undefined) return undefined
     const { server, clock } = this.#in
@@ -311,6 +334,7 @@ export class Life {
         this.#in.requests.withdrawn(wishes.withdraw)
         this.#in.requests.answered(asking)
       },
+      aheadOf(wishes),
     )
     return 0
   }
@@ -331,9 +355,10 @@ export class Life {
     work: (change: Change) => Promise<T>,
     key: SessionKey = this.#session.nextOperation(),
     done: (result: T) => void = () => undefined,
+    ahead?: Ahead,
   ): Promise<0> {
     const { credit } = this.#session
-    const changed = await this.#change(key, work)
+    const changed = await this.#change(key, work, ahead)
     if (changed.kind === 'no-session') this.#session.lost()
     else if (changed.kind === 'new-server') this.#viewWanted = true
     else if (changed.view === undefined) this.#session.lost()
@@ -347,19 +372,23 @@ export class Life {
     return 0
   }
 
-  async #inTurn<T>(work: (change: Change) => Promise<T>): Promise<void> {
+  async #inTurn<T>(work: (change: Change) => Promise<T>, ahead?: Ahead): Promise<void> {
     await this.#turnstile.pass(async () => {
       let undone = true
       while (undone && !this.#session.over) {
-        const changed = await this.#change(this.#session.nextOperation(), work)
+        const changed = await this.#change(this.#session.nextOperation(), work, ahead)
         undone = changed.kind === 'new-server'
       }
     })
   }
 
-  async #change<T>(key: SessionKey, work: (change: Change) => Promise<T>): Promise<Ordered<T>> {
+  async #change<T>(
+    key: SessionKey,
+    work: (change: Change) => Promise<T>,
+    ahead?: Ahead,
+  ): Promise<Ordered<T>> {
     const { store, holdings } = this.#in
-    const changed = await inOrder(store, key, holdings.highestToken, work)
+    const changed = await inOrder(store, key, holdings.highestToken, work, ahead)
     if (changed.kind === 'done') holdings.sawToken(changed.tokenFloor)
     return changed
   }
@@ -395,6 +424,7 @@ export class Life {
     const latencyMs = receivedAt.monoMs - sentAt.monoMs
     this.#in.events.emit('heartbeat.answered', { latencyMs, databaseNowMs: answer.nowMs })
     const changed = this.#learn(answer, receivedAt)
+    this.#pollWhereNothingIsPushed()
     this.#lookout.sawWatchers(answer.watchers, sentAt, receivedAt)
     if (this.#in.server.mustRecord) this.#turns.poke()
     return { mustReadAgain: changed }
@@ -421,7 +451,15 @@ export class Life {
     } catch (error) {
       this.#failed(error, 'the news could not be read')
     }
-    if (!this.#session.over) this.#pollAlarm.set(this.#in.timing.pollMs)
+    this.#polls = false
+    if (!this.#session.over) this.#pollWhereNothingIsPushed()
+  }
+
+  /** A store may begin to push, and cease to. */
+  #pollWhereNothingIsPushed(): void {
+    if (this.#polls || this.#in.store.capabilities.push) return
+    this.#polls = true
+    this.#pollAlarm.set(this.#in.timing.pollMs)
   }
 
   #trustExpired(): void {
@@ -488,10 +526,10 @@ export class Life {
   /** Workers that were registered or stopped since: one at a time, so that one that is refused stops no other. */
   #registrationWanted(): { added: string | undefined; wanted: Declaration[] } | undefined {
     const { runners } = this.#in
-    const kept = this.#registered.filter((key) => runners.has(key))
-    const added = [...runners.keys()].find((key) => !kept.includes(key) && !this.#refused.has(key))
-    if (added === undefined && kept.length === this.#registered.length) return undefined
-    const wanted = this.#declarations().filter(({ key }) => key === added || kept.includes(key))
+    const kept = new Set(this.#registered.filter((key) => runners.has(key)))
+    const added = [...runners.keys()].find((key) => !kept.has(key) && !this.#refused.has(key))
+    if (added === undefined && kept.size === this.#registered.length) return undefined
+    const wanted = this.#declarations().filter(({ key }) => key === added || kept.has(key))
     return { added, wanted }
   }
 

@@ -8,6 +8,7 @@
  */
 import type { Clock, Reading } from './clock.js'
 import { barrierOpen, isBlocked } from './draft.js'
+import { workerNamed } from './holdings.js'
 import { Alarm } from './loop.js'
 import type { Beat, LeaseRow, Look, Store } from './store.js'
 import { lookEveryMs, standstillMs, type Timing } from './timing.js'
@@ -181,7 +182,7 @@ function unclaimedTargets(look: Look): Map<string, string> {
 
 /** All leases that hold a barrier shut are pending, so a look shows them all. */
 function waitsAtBarrier(lease: LeaseRow, look: Look, isGone: (node: string) => boolean): boolean {
-  const worker = look.workers.find((each) => each.key === lease.worker)
+  const worker = workerNamed(look.workers, lease.worker)
   if (worker?.kind !== 'coordinated') return false
   return !barrierOpen(
     worker,
@@ -195,7 +196,7 @@ function lateHolders(look: Look): Map<string, number> {
   const late = new Map<string, number>()
   for (const lease of look.leases) {
     if (lease.holder === null || look.gone.has(lease.holder)) continue
-    const worker = look.workers.find((each) => each.key === lease.worker)
+    const worker = workerNamed(look.workers, lease.worker)
     const outdated = worker !== undefined && lease.generation < worker.generation
     if (lease.target !== lease.holder || outdated) late.set(lease.key, lease.token)
   }

@@ -1,7 +1,7 @@
 /**
  * How a change is entered: for a session that still stands, under the server that is on record.
  */
-import type { Change, Changed, OwnView, Session, Store } from './store.js'
+import type { Ahead, Change, Changed, OwnView, Session, Store } from './store.js'
 import { raisedFloor } from './token.js'
 
 /** What a change answers to the node that made it, over and above its result. */
@@ -32,8 +32,9 @@ export async function inOrder<T>(
   session: Session | undefined,
   highestSeen: number,
   work: (change: Change) => Promise<T>,
+  ahead?: Ahead,
 ): Promise<Ordered<T>> {
-  const changed: Changed<Ordered<T>> = await store.change(session, async (change) => {
+  const inside = async (change: Change): Promise<Ordered<T>> => {
     if (change.meta.serverIdentity === '') {
       await change.saveMeta({ serverIdentity: change.serverIdentity, identitySettled: true })
     } else if (change.meta.serverIdentity !== change.serverIdentity) {
@@ -43,9 +44,10 @@ export async function inOrder<T>(
     const joining = session !== undefined && session.operation === 1
     if (session !== undefined && !joining && change.session === undefined) return { kind: 'no-session' }
     const result = await work(change)
-    const view = session === undefined ? undefined : await change.view(session.node)
+    const view = session === undefined ? undefined : await change.view(session.node, true)
     return { kind: 'done', result, view, tokenFloor: change.meta.tokenFloor }
-  })
+  }
+  const changed: Changed<Ordered<T>> = await store.change(session, inside, ahead)
   return changed.result
 }
 

@@ -31,8 +31,11 @@ export function chooseSuccessor(
 ): string | undefined {
   const preferred = preferredOf(candidates, avoid)
   const leastLoad = preferred.reduce((least, { load }) => Math.min(least, load), Number.POSITIVE_INFINITY)
-  const leastLoaded = preferred.filter(({ load }) => load === leastLoad)
-  return rendezvousRing(key, leastLoaded)[0]
+  let best: string | undefined
+  for (const { id, load } of preferred) {
+    if (load === leastLoad && (best === undefined || inRendezvousOrder(key, id, best) < 0)) best = id
+  }
+  return best
 }
 
 /**
@@ -84,7 +87,7 @@ export function planShares(
  *    would have to move a second time;
  *  - of which partitions a node gives away, and to whom they go: rendezvous score.
  *
- * Only partitions that are loose are scored, and only against nodes that still want some. That is what
+ * Only partitions that are loose are scored, and only against a few of the nodes that still want some. That is what
  * keeps a plan for thousands of partitions short: the change that makes it holds up all others.
  */
 export function planPartitions(
@@ -245,11 +248,21 @@ function placeLoose(plan: (string | null)[], seats: readonly Seat[]): void {
   }
 }
 
-/** The innermost loop, run once per loose partition and node: hence plain. Ties go to the first. */
+/** Among how many nodes a loose partition chooses. */
+const choices = 32
+
+/**
+ * The innermost loop, run for each loose partition: hence plain. Where there are many nodes it is a few of them that are
+ * scored, which ones the partition itself decides. Ties go to the first.
+ */
 function bestFor(keyHash: number, wanting: readonly Wanting[]): Wanting | undefined {
+  const first = wanting.length > choices ? keyHash % wanting.length : 0
+  const count = Math.min(choices, wanting.length)
   let best: Wanting | undefined
   let bestScore = -1
-  for (const seat of wanting) {
+  for (let choice = 0; choice < count; choice++) {
+    const seat = wanting[(first + choice) % wanting.length]
+    if (seat === undefined) continue
     const score = scoreOfHashes(keyHash, seat.hash)
     if (score <= bestScore) continue
     best = seat

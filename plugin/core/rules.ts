@@ -67,13 +67,13 @@ export function takeAway(
   if (lease.target === holder) draft.assign(lease.key, null)
 }
 
-/** Frees and plans again what nodes that are now gone had or were meant to have. */
+/** Frees and plans again what nodes that are now gone, or go with this change, had or were meant to have. */
 export async function sortOut(
   change: Change,
-  gone: readonly string[],
+  rows: readonly NodeRow[],
   record: (draft: Draft, id: string) => void,
 ): Promise<void> {
-  const rows = await change.nodesById(gone)
+  const gone = rows.map((row) => row.id)
   const draft = new Draft(change)
   for (const id of gone) draft.markGone(id)
   await draft.load({ nodes: gone, workers: rows.flatMap((row) => row.workers) })

@@ -290,8 +290,13 @@ export interface Change {
   loads(): Promise<Load[]>
   /** The greatest token of any lease; 0 when there is none. */
   highestToken(): Promise<number>
-  /** As {@link Store.view}, within this change. */
-  view(node: string): Promise<OwnView | undefined>
+  /**
+   * As {@link Store.view}, within this change.
+   *
+   * @param last nothing is asked of this change after it, and `work` is about to end well: a store may commit with it, and
+   *   so spare a journey.
+   */
+  view(node: string, last?: boolean): Promise<OwnView | undefined>
 
   /** Adds an active node with beat 0 and the given operation number; `joinedRevision` is this change. */
   addNode(node: NewNode, operation: number): Promise<void>
@@ -323,6 +328,16 @@ export interface Session {
   readonly operation: number
 }
 
+/**
+ * What a change is going to read first, as far as it is known beforehand: a store may have it come along with the
+ * revision row, and so spare a journey. Nothing depends on whether it does.
+ */
+export interface Ahead {
+  readonly leases: LeaseFilter
+  /** Whether it will also ask for all nodes and their loads. */
+  readonly nodes: boolean
+}
+
 /** How a change ended. */
 export interface Changed<T> {
   readonly result: T
@@ -337,9 +352,9 @@ export interface Claim {
   readonly token: number
 }
 
-/** What the databases differ in. Decided once, when the store opens. */
+/** What the databases differ in. */
 export interface Capabilities {
-  /** Hints arrive by themselves; otherwise the engine polls {@link Store.news}. */
+  /** Hints arrive by themselves; otherwise the engine polls {@link Store.news}. It may change with every heartbeat. */
   readonly push: boolean
 }
 
@@ -396,7 +411,11 @@ export interface Store {
    * throws, everything is undone and its error comes out unchanged. `work` counts towards the time limit,
    * may be called again after a conflict, and must not wait for another verb of this store.
    */
-  change<T>(session: Session | undefined, work: (change: Change) => Promise<T>): Promise<Changed<T>>
+  change<T>(
+    session: Session | undefined,
+    work: (change: Change) => Promise<T>,
+    ahead?: Ahead,
+  ): Promise<Changed<T>>
 
   /**
    * Deletes old events, and gone nodes that no lease names as holder, target or blocked node. Concerns

@@ -55,7 +55,7 @@ async function sortOutGone(
   reason: string,
 ): Promise<void> {
   if (buried.length === 0) return
-  await sortOut(change, buried, (draft, id) => {
+  await sortOut(change, await change.nodesById(buried), (draft, id) => {
     draft.record({ type: 'node.gone', subject: id, node: id, actor: by, reason })
   })
 }

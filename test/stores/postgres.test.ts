@@ -4,7 +4,7 @@ import pg, { type Client, type ClientBase, type Pool } from 'pg'
 import t, { type Test } from 'tap'
 import { FencedError, StoreError } from '../../plugin/core/errors.js'
 import type { Change } from '../../plugin/core/store.js'
-import { channelOf } from '../../plugin/stores/postgres/hints.js'
+import { channelOf, pushedNodes } from '../../plugin/stores/postgres/hints.js'
 import { openPostgresStore, type PostgresOptions } from '../../plugin/stores/postgres/index.js'
 import type { PostgresStore } from '../../plugin/stores/postgres/store.js'
 import {
@@ -399,6 +399,39 @@ t.test('hints', async (t) => {
     t.same(woken, ['b', 'a', 'c'])
     await tell(Array.from({ length: 2_000 }, (_, index) => `node-${index}`))
     await eventually(() => woken.length === 6)
+  })
+
+  t.test('with very many nodes nothing is pushed any more, until there are fewer again', async (t) => {
+    const { url } = await usePostgres(t)
+    const warnings: string[] = []
+    const store = await opened(t, url, { onWarning: (message) => warnings.push(message) })
+    const listener = await connected(t, url)
+    let heard = 0
+    listener.on('notification', () => {
+      heard += 1
+    })
+    await listener.query(`listen ${channelOf('public', namespace)}`)
+    const ids = Array.from({ length: pushedNodes + 1 }, (_, index) => `node-${index}`)
+    await join(store, ids)
+    await store.heartbeat('node-0', 1)
+    t.equal(store.capabilities.push, false)
+    t.match(warnings, [/more than 400 nodes/])
+    const isPushed = async (): Promise<boolean> => {
+      const before = heard
+      await commit(store, (change) => change.tell(new Set(['node-1', 'node-2'])))
+      await listener.query('select 1')
+      return heard > before
+    }
+    t.equal(await isPushed(), false)
+    await commit(store, async (change) => {
+      for (const id of ids.slice(pushedNodes / 2)) await change.bury(id)
+    })
+    await store.heartbeat('node-0', 2)
+    t.equal(store.capabilities.push, false, 'it is counted now and then, and not with each heartbeat')
+    await store.heartbeat('node-0', 13)
+    t.equal(store.capabilities.push, true)
+    await eventually(isPushed)
+    await eventually(() => warnings.some((message) => message.includes('fewer nodes')))
   })
 
   t.test('when the listening connection has been lost it comes back, and everybody wakes once', async (t) => {

@@ -1,14 +1,15 @@
 /**
  * The inside of a change: one transaction that begins by taking the revision row.
  *
- * What is written is gathered, and goes out in one statement before the next read or the commit. Until it
- * commits a change keeps all others waiting, and each statement is a journey to the database and back: so a
- * typical one makes a handful of them, whatever the number of rows.
+ * What has been gathered goes out in one statement, whatever the number of rows, and what is known to be read next comes
+ * along with what is read now. Where the driver can send a statement before the one before it has been answered, the
+ * beginning and the first read are one journey, and so are a write, the last read and the commit.
  */
 import { and, eq, ne, type SQL, sql } from 'drizzle-orm'
 import { PgDialect } from 'drizzle-orm/pg-core'
 import { StoreError } from '../../core/errors.js'
 import type {
+  Ahead,
   Change,
   LeaseFilter,
   Load,
@@ -25,8 +26,19 @@ import { aChange, type Gathered, ServerChange, type Taken, writesFenced } from '
 import type { Limits } from '../shared/limits.js'
 import type { Statements } from '../shared/statements.js'
 import type { Loan } from './connections.js'
+import { sqlState } from './failures.js'
 import { payloadFor } from './hints.js'
-import { committing, nowMs, ownView, type Queries, rowsOf, type Terms } from './queries.js'
+import {
+  committing,
+  type FoundLeases,
+  foundLeases,
+  leasesUnsaved,
+  nowMs,
+  ownView,
+  type Queries,
+  rowsOf,
+  type Terms,
+} from './queries.js'
 import { leases, meta, nodes } from './schema.js'
 
 /** What a change must know beside its connection. */
@@ -37,7 +49,13 @@ export interface Setting {
   readonly statements: Statements
   /** Where hints go; undefined when none are sent. */
   readonly channel: string | undefined
+  /** Several statements may be on their way at once. They are carried out in the order in which they were sent. */
+  readonly overlaps: boolean
+  /** Its connection has been told once and for all what {@link beginWithin} says each time. */
+  readonly bounded: boolean
 }
+
+const beginning = 'begin isolation level read committed'
 
 /**
  * Opens a transaction whose every statement, and every silence of ours, the server itself bounds, and that is
@@ -45,7 +63,7 @@ export interface Setting {
  * that are wide of the mark bring it about.
  */
 export function beginWithin({ statementMs, lockMs, silenceMs }: Limits): string {
-  return `begin isolation level read committed;
+  return `${beginning};
     set local statement_timeout = ${statementMs};
     set local lock_timeout = ${lockMs};
     set local idle_in_transaction_session_timeout = ${silenceMs};
@@ -53,23 +71,28 @@ export function beginWithin({ statementMs, lockMs, silenceMs }: Limits): string 
     select ${inlined(committing)}`
 }
 
-/** Begins a change: one journey takes the revision row and stamps the session. */
+/** Begins a change: one journey takes the revision row, stamps the session, and brings what is wanted ahead. */
 export async function beginChange(
   loan: Loan,
   setting: Setting,
   session: Session | undefined,
+  ahead: Ahead | undefined,
 ): Promise<PostgresChange> {
   const literal = (text: string): SQL => sql.raw(loan.client.escapeLiteral(text))
-  const steps = [beginWithin(setting.limits), takeRevision(setting.terms, literal)]
+  const begin = setting.bounded ? beginning : beginWithin(setting.limits)
+  const steps = [begin, takeRevision(setting.terms, literal)]
   if (session !== undefined) steps.push(stampSession(setting.terms, literal, session))
   setting.statements.add(steps.length - 1)
   loan.spoiled = true
-  const results: unknown = await loan.send(aChange, () => loan.client.query(steps.join(';\n')))
+  const begun = loan.send(aChange, () => loan.client.query(steps.join(';\n')))
+  const reads = new Reads(setting.queries)
+  if (ahead !== undefined && setting.overlaps) reads.fetch(ahead)
+  const results: unknown = await begun
   const rows = (Array.isArray(results) ? results : []).map(
     (result: { rows: Record<string, unknown>[] }) => result.rows[0],
   )
   const stamped = session === undefined ? undefined : rows.pop()
-  return new PostgresChange(loan, setting, session, takenOf(rows.at(-1) ?? {}, stamped))
+  return new PostgresChange(loan, setting, session, reads, takenOf(rows.at(-1) ?? {}, stamped))
 }
 
 /**
@@ -82,7 +105,7 @@ function takeRevision({ namespace, identity }: Terms, literal: (text: string) =>
       (namespace, revision, watchers, longest_ttl_ms, token_floor, server_identity, identity_settled)
     values (${literal(namespace)}, 1, '[]', 0, 0, '', true)
     on conflict (namespace) do update set revision = m.revision + 1
-    returning to_json(m) as meta, ${nowMs} as now_ms, ${identity} as server_identity`)
+    returning to_json(m) as meta, ${nowMs} as now_ms, ${identity} as server_identity, ${committing} as committing`)
 }
 
 function stampSession(
@@ -100,6 +123,101 @@ function stampSession(
 /** Several statements in one journey cannot have parameters. */
 function inlined(statement: SQL): string {
   return new PgDialect().sqlToQuery(statement).sql
+}
+
+/**
+ * What a change has read without having been asked for it yet. It may be answered from here until the change writes:
+ * nobody else alters these rows meanwhile, but for the heartbeats of nodes.
+ */
+class Reads {
+  readonly #queries: Queries
+  #leases: { readonly wanted: string; readonly found: Promise<FoundLeases> } | undefined
+  #nodes: Promise<NodeRow[]> | undefined
+  #loads: Promise<Load[]> | undefined
+  #workersByKey = new Map<string, WorkerRow>()
+  #nodesById = new Map<string, NodeRow | undefined>()
+
+  constructor(queries: Queries) {
+    this.#queries = queries
+  }
+
+  fetch({ leases, nodes }: Ahead): void {
+    this.#leases = { wanted: JSON.stringify(filled(leases)), found: this.#ask(filled(leases)) }
+    if (nodes) this.fetchNodes()
+  }
+
+  /** Loads are all but always asked for after the nodes. */
+  fetchNodes(): void {
+    this.#nodes ??= handled(this.#queries.nodes().execute())
+    this.#loads ??= handled(this.#queries.loads().execute())
+  }
+
+  async leases(filter: LeaseFilter): Promise<LockedLease[]> {
+    const { wanted, found } = this.#leases ?? {}
+    this.#leases = undefined
+    const asked = filled(filter)
+    const { leases, workers, nodes } = await (wanted === JSON.stringify(asked) && found
+      ? found
+      : this.#ask(asked))
+    for (const worker of workers) this.#workersByKey.set(worker.key, worker)
+    for (const id of leases.flatMap(({ holder, blockedNode }) => [holder, blockedNode]))
+      if (id !== null) this.#nodesById.set(id, undefined)
+    for (const node of nodes) this.#nodesById.set(node.id, node)
+    return leases
+  }
+
+  nodes(): Promise<NodeRow[]> | undefined {
+    return this.#nodes
+  }
+
+  loads(): Promise<Load[]> | undefined {
+    return this.#loads
+  }
+
+  /** Undefined where not all of them are known. */
+  workers(keys: readonly string[]): WorkerRow[] | undefined {
+    const rows = [...new Set(keys)].sort().flatMap((key) => this.#workersByKey.get(key) ?? [])
+    return rows.length === new Set(keys).size ? rows : undefined
+  }
+
+  /** Undefined where it is not known of all of them whether they are there. */
+  nodesById(ids: readonly string[]): NodeRow[] | undefined {
+    if (!ids.every((id) => this.#nodesById.has(id))) return undefined
+    return [...new Set(ids)]
+      .flatMap((id) => this.#nodesById.get(id) ?? [])
+      .sort((a, b) => a.joinedRevision - b.joinedRevision || (a.id < b.id ? -1 : 1))
+  }
+
+  forget(): void {
+    this.#leases = undefined
+    this.#nodes = undefined
+    this.#loads = undefined
+    this.#workersByKey = new Map()
+    this.#nodesById = new Map()
+  }
+
+  #ask(filter: Required<LeaseFilter>): Promise<FoundLeases> {
+    const { keys, workers, nodes } = filter
+    const asked = { keys: [...keys], workers: [...workers], nodes: [...nodes] }
+    return handled(this.#queries.leases().execute(asked).then(foundLeases))
+  }
+}
+
+function filled({ keys = [], workers = [], nodes = [] }: LeaseFilter): Required<LeaseFilter> {
+  return { keys, workers, nodes }
+}
+
+/** Sends now, and fails as what was sent before. */
+async function behind<T>(before: Promise<unknown>, send: () => Promise<T>): Promise<T> {
+  const answer = handled(send())
+  await before
+  return answer
+}
+
+/** Nobody may come to wait for it: what went wrong is seen where the next statement fails too. */
+function handled<T>(answer: Promise<T>): Promise<T> {
+  answer.catch(() => undefined)
+  return answer
 }
 
 const toMeta = rowsOf<MetaRow>(meta)
@@ -121,31 +239,37 @@ function takenOf(
 
 export class PostgresChange extends ServerChange<Loan> implements Change {
   readonly #setting: Setting
+  readonly #reads: Reads
 
-  constructor(loan: Loan, setting: Setting, asking: Session | undefined, taken: Taken) {
+  constructor(loan: Loan, setting: Setting, asking: Session | undefined, reads: Reads, taken: Taken) {
     super(loan, asking, taken)
     this.#setting = setting
+    this.#reads = reads
   }
 
   async nodes(): Promise<NodeRow[]> {
-    return this.read(() => this.#queries.nodes().execute())
+    return this.read(async () => {
+      if (this.#setting.overlaps) this.#reads.fetchNodes()
+      return this.#reads.nodes() ?? this.#queries.nodes().execute()
+    })
   }
 
   async nodesById(ids: readonly string[]): Promise<NodeRow[]> {
-    return this.read(() => this.#queries.nodesById().execute({ ids: [...ids] }))
+    const ask = (): Promise<NodeRow[]> => this.#queries.nodesById().execute({ ids: [...ids] })
+    return this.read(async () => this.#reads.nodesById(ids) ?? ask())
   }
 
   async workers(keys: readonly string[]): Promise<WorkerRow[]> {
-    return this.read(() => this.#queries.workers().execute({ keys: [...keys] }))
+    const ask = (): Promise<WorkerRow[]> => this.#queries.workers().execute({ keys: [...keys] })
+    return this.read(async () => this.#reads.workers(keys) ?? ask())
   }
 
-  async leases({ keys = [], workers = [], nodes = [] }: LeaseFilter): Promise<LockedLease[]> {
-    const filter = { keys: [...keys], workers: [...workers], nodes: [...nodes] }
-    return this.read(() => this.#queries.leases().execute(filter))
+  async leases(filter: LeaseFilter): Promise<LockedLease[]> {
+    return this.read(() => this.#reads.leases(filter))
   }
 
   async loads(): Promise<Load[]> {
-    return this.read(() => this.#queries.loads().execute())
+    return this.read(async () => this.#reads.loads() ?? this.#queries.loads().execute())
   }
 
   async highestToken(): Promise<number> {
@@ -156,8 +280,8 @@ export class PostgresChange extends ServerChange<Loan> implements Change {
     return rows[0]?.highest ?? 0
   }
 
-  async view(node: string): Promise<OwnView | undefined> {
-    return ownView(await this.read(() => this.#queries.view().execute({ node })))
+  async view(node: string, last = false): Promise<OwnView | undefined> {
+    return ownView(await this.read(() => this.#queries.view().execute({ node }), last))
   }
 
   async addNode(node: NewNode, operation: number): Promise<void> {
@@ -222,6 +346,24 @@ export class PostgresChange extends ServerChange<Loan> implements Change {
     return and(eq(nodes.namespace, this.#namespace), eq(nodes.id, id), ne(nodes.state, 'gone'))
   }
 
+  /**
+   * What has been gathered is sent before, and need not be answered before; neither need a commit that comes after wait.
+   * When one of them fails, so do those behind it: what counts is what went wrong with the first.
+   */
+  protected override async read<T>(send: () => Promise<T>, last = false): Promise<T> {
+    if (!this.#setting.overlaps) return super.read(send)
+    const flushed = handled(this.flush())
+    const answer = handled(this.ask(() => behind(flushed, send)))
+    if (last) this.commitAhead(answer)
+    return answer
+  }
+
+  protected override async write(send: () => Promise<unknown>): Promise<boolean> {
+    const wrote = await super.write(send)
+    if (wrote) this.#reads.forget()
+    return wrote
+  }
+
   protected async commit(): Promise<void> {
     const { command } = await this.loan.client.query('commit')
     // The server says so when it has rolled a failed transaction back instead.
@@ -242,8 +384,9 @@ export class PostgresChange extends ServerChange<Loan> implements Change {
       told: told.length > 0,
       notified: woken.length > 0,
     }
+    this.#reads.forget()
     await this.ask(async () => {
-      const [answer] = await this.#queries.write(parts).execute({
+      const written = this.#queries.write(parts).execute({
         revision: this.revision,
         leases: storable(leases),
         leaseKeys: leases.map(({ key }) => key),
@@ -253,7 +396,9 @@ export class PostgresChange extends ServerChange<Loan> implements Change {
         channel,
         payload: payloadFor(woken),
       })
-      if (answer?.savedLeases !== leases.length) throw writesFenced()
+      await written.catch((error: unknown) => {
+        throw sqlState(error) === leasesUnsaved ? writesFenced() : error
+      })
     })
   }
 }

@@ -3,7 +3,9 @@
  *
  * All nodes of one namespace in one schema share a channel; a notification carries short names of the
  * nodes it is for, so that the others sleep on. A notification costs the server some work for each connection of
- * the database that listens to anything, which is why there is one only when a change has news for somebody.
+ * the database that listens to anything, which is why there is one only when a change has news for somebody. All
+ * commits with notifications wait for each other, so that with very many nodes one of them holds up everybody's: then
+ * none are sent any more, nobody listens, and news is polled.
  */
 import { createHash } from 'node:crypto'
 
@@ -20,6 +22,26 @@ export function channelOf(schema: string, namespace: string): string {
 /** What a notification for these nodes says. */
 export function payloadFor(nodes: readonly string[]): string {
   return nodes.length > namedNodes ? everybody : nodes.map(shortName).join(',')
+}
+
+/** With more nodes than this hints are not pushed; `docs/performance.md` tells how the number came about. */
+export const pushedNodes = 400
+
+/** Whether there are too many nodes to push hints. Between the two limits it stays as it is, so that it does not flicker. */
+export class Crowd {
+  #crowded = false
+
+  get crowded(): boolean {
+    return this.#crowded
+  }
+
+  /** Takes in how many nodes there are. Answers whether that makes a difference. */
+  counts(nodes: number): boolean {
+    const before = this.#crowded
+    if (nodes > pushedNodes) this.#crowded = true
+    else if (nodes < (pushedNodes * 3) / 4) this.#crowded = false
+    return this.#crowded !== before
+  }
 }
 
 /** Those in this process who are waiting for hints. */

@@ -10,7 +10,7 @@ import { Statements } from '../shared/statements.js'
 import { capabilitiesOf, examine, type Server } from './capabilities.js'
 import { PooledConnections, wayOf } from './connections.js'
 import { sqlState } from './failures.js'
-import { channelOf, Hints } from './hints.js'
+import { Crowd, channelOf, Hints, pushedNodes } from './hints.js'
 import { migrationTarget } from './migrations.js'
 import { PostgresStore } from './store.js'
 
@@ -76,15 +76,22 @@ async function openOn(
   const { drizzle } = await import('drizzle-orm/node-postgres')
   const { namespace, push, onWarning } = options
   const { schema, identity, pooled } = server
-  const capabilities = capabilitiesOf(server, { push })
-  if (push && !capabilities.push) onWarning(withoutPush(server))
-  const channel = capabilities.push ? channelOf(schema, namespace) : undefined
+  const pushes = capabilitiesOf(server, { push }).push
+  if (push && !pushes) onWarning(withoutPush(server))
+  const channel = pushes ? channelOf(schema, namespace) : undefined
+  const crowd = new Crowd()
+  const listening = (): string[] => (channel === undefined || crowd.crowded ? [] : [`listen ${channel}`])
+  const capabilities = {
+    get push() {
+      return pushes && !crowd.crowded
+    },
+  }
   const hints = new Hints()
   const statements = new Statements()
   const heartbeats = new DedicatedConnection(
     wayOf(source.createClient, (payload) => hints.heard(payload)),
     {
-      setUp: (client) => setUpHeartbeats(client, server, limits, channel),
+      setUp: (client) => setUpHeartbeats(client, server, limits, listening()),
       restored: () => hints.wakeAll(),
       lost: (error) => onWarning('The connection for heartbeats was lost, and will be made anew.', error),
     },
@@ -94,7 +101,13 @@ async function openOn(
     throw unreachable(source, error)
   })
   return new PostgresStore({
-    ...{ capabilities, limits, schema, channel, hints, statements, heartbeats, connections },
+    ...{ capabilities, limits, schema, channel, hints, statements, heartbeats, connections, crowd },
+    crowdChanged() {
+      onWarning(aboutCrowd(crowd))
+      const [statement = `unlisten ${channel}`] = listening()
+      // A failure ends the connection, and the next one is set up as it now should be.
+      heartbeats.ask('Listening for hints', (client) => client.query(statement)).catch(() => undefined)
+    },
     terms: { namespace, identity, named: !pooled },
     database: (client) => drizzle({ client, logger: statements }),
     async close() {
@@ -108,11 +121,14 @@ function sourceOf(driver: Driver['default'], database: string | Pool, limits: Li
   return typeof database === 'string' ? ownSource(driver, database, limits) : lentSource(database, limits)
 }
 
-/** Idle connections do not stay long; a few are enough, since a node makes one change at a time. */
+/**
+ * A few are enough, since a node makes one change at a time. One stays when nothing is going on, for whoever hands over
+ * or takes over then should not have to connect first. Older drivers know no `pipeline` and leave it alone.
+ */
 function ownSource({ Client, Pool }: Driver['default'], url: string, limits: Limits): Source {
   const config = { connectionString: url, ...clientSettings(limits) }
   refuseUnreadable(() => new Client(config))
-  const pool = new Pool({ ...config, max: 3, idleTimeoutMillis: 10_000 })
+  const pool = new Pool({ ...config, min: 1, max: 3, idleTimeoutMillis: 10_000, pipeline: true })
   return { pool, own: true, createClient: () => new Client(config) }
 }
 
@@ -154,8 +170,9 @@ function refuseUnreadable(createClient: () => Client): void {
 }
 
 /** What a connection that nobody else uses is told before its first use. */
-function sessionSettings({ statementMs, lockMs }: Limits): string {
-  return `set statement_timeout = ${statementMs}; set lock_timeout = ${lockMs}; set jit = off`
+function sessionSettings({ statementMs, lockMs, silenceMs }: Limits): string {
+  return `set statement_timeout = ${statementMs}; set lock_timeout = ${lockMs};
+    set idle_in_transaction_session_timeout = ${silenceMs}; set jit = off`
 }
 
 /**
@@ -166,13 +183,13 @@ async function setUpHeartbeats(
   client: Client,
   { pooled, searchPath }: Server,
   limits: Limits,
-  channel: string | undefined,
+  listening: readonly string[],
 ): Promise<void> {
   if (pooled) return
   const settings = [
     sessionSettings(limits),
     `select set_config('search_path', ${client.escapeLiteral(searchPath)}, false)`,
-    ...(channel === undefined ? [] : [`listen ${channel}`]),
+    ...listening,
   ]
   await client.query(settings.join('; '))
 }
@@ -207,6 +224,12 @@ function advice(error: unknown): string {
 
 function withoutStop(sentence: string): string {
   return sentence.replace(/\.$/, '')
+}
+
+function aboutCrowd({ crowded }: Crowd): string {
+  return crowded
+    ? `There are more than ${pushedNodes} nodes: hints are not pushed any more, and news is polled.`
+    : 'There are fewer nodes again: hints are pushed.'
 }
 
 function withoutPush({ pooled }: Server): string {

@@ -17,12 +17,14 @@ import type {
   Beat,
   HeartbeatAnswer,
   LeaseRow,
+  LockedLease,
   MetaRow,
   NodeRow,
   OwnView,
   ServerFacts,
   WorkerRow,
 } from '../../core/store.js'
+import { pushedNodes } from './hints.js'
 import { events, leases, meta, nodes, workers } from './schema.js'
 
 /** What the statements of one store have in common. */
@@ -52,7 +54,8 @@ export function queriesOn(db: NodePgDatabase, terms: Terms) {
   const writes = new Map<string, ReturnType<ReturnType<typeof write>['prepare']>>()
   return {
     db,
-    heartbeat: once(() => heartbeat(db, terms).prepare(name)),
+    heartbeat: once(() => heartbeat(db, terms, false).prepare(name)),
+    countingHeartbeat: once(() => heartbeat(db, terms, true).prepare(name)),
     news: once(() => news(db, terms).prepare(name)),
     view: once(() => view(db, terms).prepare(name)),
     look: once(() => look(db, terms).prepare(name)),
@@ -72,12 +75,25 @@ export function queriesOn(db: NodePgDatabase, terms: Terms) {
   }
 }
 
-type Answer<K extends 'heartbeat' | 'view'> = Awaited<ReturnType<ReturnType<Queries[K]>['execute']>>
+type Answer<K extends 'heartbeat' | 'view' | 'leases'> = Awaited<
+  ReturnType<ReturnType<Queries[K]>['execute']>
+>
+
+/** Leases as a change reads them, with what it asks for next: their workers, and the nodes they are held or blocked by. */
+export interface FoundLeases {
+  readonly leases: LockedLease[]
+  readonly workers: WorkerRow[]
+  readonly nodes: NodeRow[]
+}
+
+export function foundLeases([row]: Answer<'leases'>): FoundLeases {
+  return row ?? { leases: [], workers: [], nodes: [] }
+}
 
 /** Without a row there was nothing to stamp. Before the first change there is no revision row either. */
 export function heartbeatAnswer([row]: Answer<'heartbeat'>): HeartbeatAnswer | undefined {
   if (row === undefined) return undefined
-  const { committing: _, ...answer } = row
+  const { committing: _, standing: __, ...answer } = row
   return { ...answer, ...recorded(row) }
 }
 
@@ -114,9 +130,12 @@ export function columnsOf<T extends PgTable>(table: T): Omit<T['_']['columns'], 
   return columns
 }
 
-/** Turns a record, or a list of records, that came as JSON into rows of the port. */
-export function rowsOf<Row>(table: PgTable): (answer: unknown) => Row[] {
-  const properties = Object.entries(columnsOf(table)).map(([property, { name }]) => [property, name] as const)
+/** Turns a record, or a list of records, that came as JSON into rows of the port; `more` are no columns of the table. */
+export function rowsOf<Row>(table: PgTable, ...more: string[]): (answer: unknown) => Row[] {
+  const properties = [
+    ...Object.entries(columnsOf(table)).map(([property, { name }]) => [property, name] as const),
+    ...more.map((name) => [name, name] as const),
+  ]
   const toRow = (record: Readonly<Record<string, unknown>>): Row =>
     Object.fromEntries(properties.map(([property, name]) => [property, record[name]])) as Row
   return (answer) => json<Record<string, unknown>[]>(answer).map(toRow)
@@ -170,7 +189,10 @@ export const committing = sql`
  * The outer select sees what was there before the update: right for the others' beats. Of its own row
  * only RETURNING knows the latest, for the update may have waited for a change that concerned it.
  */
-function heartbeat(db: NodePgDatabase, terms: Terms) {
+function heartbeat(db: NodePgDatabase, terms: Terms, counting: boolean) {
+  // No further than it matters: with ten thousand nodes it would cost more than the heartbeat.
+  const standing = sql`(select count(*) from (
+    select from ${nodes} where namespace = ${terms.namespace} and state <> 'gone' limit ${sql.raw(String(pushedNodes + 1))}) as s)`
   const beat = sql`${sql.placeholder('beat')}::bigint`
   const beaten = db.$with('beaten').as(
     db
@@ -193,6 +215,7 @@ function heartbeat(db: NodePgDatabase, terms: Terms) {
       state: beaten.state,
       newsRevision: beaten.newsRevision,
       watchers: watchers.mapWith(json<Beat[]>),
+      standing: counting ? standing.mapWith(Number) : sql<null>`null`,
       committing,
     })
     .from(beaten)
@@ -277,11 +300,6 @@ function neighbours(db: NodePgDatabase, { namespace }: Terms) {
 /** The leases in `found`, the named workers, and which holders and blocked nodes of those leases are gone. */
 function aboutFound({ namespace }: Terms, workerKeys: SQL) {
   const found = sql`(select coalesce(json_agg(to_json(f) order by f.key collate "C"), '[]') from found as f)`
-  const theirWorkers = sql`(
-    select coalesce(json_agg(to_json(w) order by w.key collate "C"), '[]')
-    from (select distinct key from (${workerKeys}) as k (key)) as named
-    cross join lateral (
-      select * from ${workers} where namespace = ${namespace} and key = named.key offset 0) as w)`
   const gone = sql`(
     select coalesce(json_agg(named.id), '[]')
     from (select holder as id from found union select blocked_node from found) as named
@@ -291,9 +309,18 @@ function aboutFound({ namespace }: Terms, workerKeys: SQL) {
     where named.id is not null and n.stands is null)`
   return {
     leases: found.mapWith(rowsOf<LeaseRow>(leases)),
-    workers: theirWorkers.mapWith(rowsOf<WorkerRow>(workers)),
+    workers: namedWorkers(namespace, workerKeys),
     gone: gone.mapWith((ids: unknown) => new Set(json<string[]>(ids))),
   }
+}
+
+function namedWorkers(namespace: string, keys: SQL) {
+  const named = sql`(
+    select coalesce(json_agg(to_json(w) order by w.key collate "C"), '[]')
+    from (select distinct key from (${keys}) as k (key)) as named
+    cross join lateral (
+      select * from ${workers} where namespace = ${namespace} and key = named.key offset 0) as w)`
+  return named.mapWith(rowsOf<WorkerRow>(workers))
 }
 
 function snapshot(db: NodePgDatabase, { namespace }: Terms) {
@@ -349,15 +376,28 @@ function lockedLeases(db: NodePgDatabase, { namespace }: Terms) {
   const locked = db
     .$with('locked')
     .as(db.select({ key: leases.key }).from(leases).where(wanted).for('update', { skipLocked: true }))
-  return (
+  // Not a join: where the planner expects one row, it would compare each with each.
+  const isFenced = sql<boolean>`${leases.key} not in (select key from locked)`.as('fenced')
+  const found = db.$with('found').as(
     db
-      .with(locked)
-      // Not a join: where the planner expects one row, it would compare each with each.
-      .select({ ...columnsOf(leases), fenced: sql<boolean>`${leases.key} not in (select key from locked)` })
+      .select({ ...columnsOf(leases), fenced: isFenced })
       .from(leases)
-      .where(wanted)
-      .orderBy(inOrder(leases.key))
+      .where(wanted),
   )
+  const all = sql`(select coalesce(json_agg(to_json(f) order by f.key collate "C"), '[]') from found as f)`
+  const theirNodes = sql`(
+    select coalesce(json_agg(to_json(n) order by n.joined_revision, n.id collate "C"), '[]')
+    from (select holder as id from found union select blocked_node from found) as named
+    cross join lateral (
+      select * from ${nodes} where namespace = ${namespace} and id = named.id offset 0) as n)`
+  return db
+    .with(locked, found)
+    .select({
+      leases: all.mapWith(rowsOf<LockedLease>(leases, 'fenced')),
+      workers: namedWorkers(namespace, sql`select worker from found`),
+      nodes: theirNodes.mapWith(rowsOf<NodeRow>(nodes)),
+    })
+    .from(nothing)
 }
 
 function loads(db: NodePgDatabase, { namespace }: Terms) {
@@ -380,7 +420,8 @@ function loads(db: NodePgDatabase, { namespace }: Terms) {
  * costs more than all of this.
  */
 function write(db: NodePgDatabase, terms: Terms, parts: WriteParts) {
-  const savedLeases = sql`(select count(*) from saved_leases)`.mapWith(Number)
+  // What is sent behind it must fail with it, a commit too.
+  const allSaved = sql`1 / ((select count(*) from saved_leases) = json_array_length(${sql.placeholder('leases')}::json))::integer`
   const notified = sql`pg_notify(${sql.placeholder('channel')}, ${sql.placeholder('payload')})`
   return db
     .with(
@@ -392,11 +433,14 @@ function write(db: NodePgDatabase, terms: Terms, parts: WriteParts) {
       ...(parts.told ? [tell(db, terms)] : []),
     )
     .select({
-      savedLeases: parts.leases ? savedLeases : sql`0`.mapWith(Number),
+      allSaved: parts.leases ? allSaved : sql`null`,
       notified: parts.notified ? notified : sql`null`,
     })
     .from(nothing)
 }
+
+/** How a write fails that could not save all leases: as a division by zero. */
+export const leasesUnsaved = '22012'
 
 const revision = sql`${sql.placeholder('revision')}::bigint`
 

@@ -9,6 +9,7 @@ import { and, asc, desc, eq, inArray, lt, ne, or, type SQL, sql } from 'drizzle-
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { Client, ClientBase, PoolClient } from 'pg'
 import type {
+  Ahead,
   Capabilities,
   Change,
   Changed,
@@ -32,7 +33,7 @@ import { beginChange, beginWithin, type PostgresChange, type Setting } from './c
 import type { Loan, PooledConnections } from './connections.js'
 import { isConflict } from './failures.js'
 import { fence } from './fence.js'
-import { type Hints, payloadFor } from './hints.js'
+import { type Crowd, type Hints, payloadFor } from './hints.js'
 import { columnsOf, heartbeatAnswer, nowMs, ownView, type Queries, queriesOn, type Terms } from './queries.js'
 import { events, leases, nodes } from './schema.js'
 
@@ -46,6 +47,9 @@ export interface Parts {
   /** The channel for hints; undefined when none are sent. */
   readonly channel: string | undefined
   readonly hints: Hints
+  readonly crowd: Crowd
+  /** From now on hints are pushed or not. */
+  crowdChanged(): void
   /** What has been sent; `database` tells it of everything that goes through Drizzle. */
   readonly statements: Statements
   readonly heartbeats: DedicatedConnection<Client>
@@ -55,6 +59,9 @@ export interface Parts {
   /** Ends what was opened for this store. */
   close(): Promise<void>
 }
+
+/** Every so many heartbeats it is counted how many nodes there are. */
+const beatsPerCount = 12
 
 /** How many events one call of `prune` deletes at most: it must end in time, or it would never get anywhere. */
 const eventsPrunedAtOnce = 10_000
@@ -76,9 +83,14 @@ export class PostgresStore implements Store {
   }
 
   async heartbeat(node: string, beat: number): Promise<HeartbeatAnswer | undefined> {
-    return this.#parts.heartbeats.ask('A heartbeat', async (client) =>
-      heartbeatAnswer(await this.#on(client).heartbeat().execute({ node, beat })),
-    )
+    const counts = this.#parts.channel !== undefined && beat % beatsPerCount === 1
+    return this.#parts.heartbeats.ask('A heartbeat', async (client) => {
+      const on = this.#on(client)
+      if (!counts) return heartbeatAnswer(await on.heartbeat().execute({ node, beat }))
+      const answer = await on.countingHeartbeat().execute({ node, beat })
+      this.#count(answer[0]?.standing ?? 0)
+      return heartbeatAnswer(answer)
+    })
   }
 
   async view(node: string): Promise<OwnView | undefined> {
@@ -133,10 +145,14 @@ export class PostgresStore implements Store {
     )
   }
 
-  async change<T>(session: Session | undefined, work: (change: Change) => Promise<T>): Promise<Changed<T>> {
+  async change<T>(
+    session: Session | undefined,
+    work: (change: Change) => Promise<T>,
+    ahead?: Ahead,
+  ): Promise<Changed<T>> {
     const { connections, limits } = this.#parts
     const way = {
-      begin: (loan: Loan) => beginChange(loan, this.#settingOn(loan.client), session),
+      begin: (loan: Loan) => beginChange(loan, this.#settingOn(loan.client), session, ahead),
       isConflict,
       committed: ({ woken }: PostgresChange) => this.#wakeHere([...woken]),
     }
@@ -204,14 +220,22 @@ export class PostgresStore implements Store {
   }
 
   #settingOn(client: PoolClient): Setting {
-    const { terms, limits, channel, statements } = this.#parts
-    return { terms, limits, channel, statements, queries: this.#on(client) }
+    const { terms, limits, statements, connections, crowd } = this.#parts
+    const channel = crowd.crowded ? undefined : this.#parts.channel
+    const overlaps = terms.named && 'pipeline' in client && client.pipeline === true
+    const { bounded } = connections
+    return { terms, limits, channel, statements, overlaps, bounded, queries: this.#on(client) }
   }
 
   /** Where nothing is pushed, those in this process still need not wait. */
   #wakeHere(woken: readonly string[]): void {
-    const { channel, hints } = this.#parts
-    if (channel === undefined && woken.length > 0) hints.heard(payloadFor(woken))
+    const { channel, crowd, hints } = this.#parts
+    if ((channel === undefined || crowd.crowded) && woken.length > 0) hints.heard(payloadFor(woken))
+  }
+
+  #count(nodes: number): void {
+    const { crowd, crowdChanged } = this.#parts
+    if (crowd.counts(nodes)) crowdChanged()
   }
 
   /** Events that are older than they may be, or come after as many as there may be. */

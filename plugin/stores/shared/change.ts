@@ -63,6 +63,7 @@ export abstract class ServerChange<Lent extends Loan<unknown>> {
   #wrote = false
   #failure: CoordinationError | undefined
   #over = false
+  #committed: Promise<void> | undefined
 
   constructor(loan: Lent, asking: Session | undefined, taken: Taken) {
     this.meta = taken.meta
@@ -91,10 +92,7 @@ export abstract class ServerChange<Lent extends Loan<unknown>> {
       await this.undo()
       return false
     }
-    await this.ask(() => {
-      this.loan.outcome = 'unknown'
-      return this.commit()
-    })
+    await (this.#committed ?? this.#commit())
     this.#over = true
     this.loan.spoiled = false
     return true
@@ -193,15 +191,33 @@ export abstract class ServerChange<Lent extends Loan<unknown>> {
     await this.writeGathered(gathered)
   }
 
+  /** Commits what has been written before anybody waits for it, {@link finish} does; and fails as what was asked before. */
+  protected commitAhead(before: Promise<unknown>): void {
+    if (!this.#wrote || this.#committed !== undefined) return
+    this.#committed = this.#commit(before)
+    this.#committed.catch(() => undefined)
+  }
+
   /** Any error inside a transaction ends it, and its connection: both are in a state nobody should build on. */
   protected async ask<T>(send: () => Promise<T>): Promise<T> {
     this.#guard()
     try {
       return await this.loan.send(aChange, send)
     } catch (error) {
-      this.#failure = error as CoordinationError
-      throw error
+      // Of several that were under way the others fail because the first one did.
+      this.#failure ??= error as CoordinationError
+      throw this.#failure
     }
+  }
+
+  #commit(before?: Promise<unknown>): Promise<void> {
+    return this.ask(async () => {
+      this.loan.outcome = 'unknown'
+      const committed = this.commit()
+      committed.catch(() => undefined)
+      await before
+      await committed
+    })
   }
 
   #guard(): void {

@@ -298,6 +298,93 @@ export const changeCases: readonly ConformanceCase[] = [
     assert.deepEqual(result, { ...meta, tokenFloor: 13, revision: 0 })
   }),
 
+  promise('what a change is to read ahead is as it is when its turn has come', async (world) => {
+    const [one, two] = await world.openMany(2)
+    assert(one && two)
+    await join(one, ['a', 'b'])
+    await commit(one, (change) =>
+      change.saveLeases(Array.from({ length: 10 }, (_, index) => newLease(`l${index}`, { holder: 'a' }))),
+    )
+    const keys = Array.from({ length: 10 }, (_, index) => `l${index}`)
+    const ahead = { leases: { keys }, nodes: true }
+    const takeNext = (store: Store): Promise<unknown> =>
+      store.change(
+        undefined,
+        async (change) => {
+          const next = (await change.leases({ keys })).find((lease) => lease.holder === 'a')
+          assert.deepEqual((await change.nodes()).map(({ id }) => id).sort(), ['a', 'b'])
+          const loads = new Map((await change.loads()).map(({ node, leases }) => [node, leases]))
+          assert(next)
+          await change.saveLeases([{ ...next, holder: 'b', token: (loads.get('b') ?? 0) + 1 }])
+        },
+        ahead,
+      )
+    await Promise.all(Array.from({ length: 10 }, (_, index) => takeNext(index % 2 ? one : two)))
+    const { leases } = await one.snapshot()
+    assert.deepEqual(
+      leases.map(({ holder, token }) => [holder, token]),
+      leases.map((_, index) => ['b', index + 1]),
+    )
+  }),
+
+  promise('what is read ahead is forgotten once the change has written', async (world) => {
+    const store = await world.open()
+    await join(store, ['a', 'b'])
+    await commit(store, (change) => change.saveWorkers([newWorker('w')]))
+    await commit(store, (change) => change.saveLeases([newLease('l', { worker: 'w', holder: 'a' })]))
+    await store.change(
+      undefined,
+      async (change) => {
+        assert.equal((await change.leases({ keys: ['l'] })).length, 1)
+        await change.nodes()
+        await change.saveWorkers([newWorker('w', { slots: 7 })])
+        await change.saveLeases([newLease('l', { worker: 'w', holder: 'b', token: 9 })])
+        await change.bury('a')
+        assert.deepEqual(
+          (await change.workers(['w'])).map(({ slots }) => slots),
+          [7],
+        )
+        assert.deepEqual(
+          (await change.nodesById(['a'])).map(({ state }) => state),
+          ['gone'],
+        )
+        assert.deepEqual(
+          (await change.nodes()).map(({ id }) => id),
+          ['b'],
+        )
+        assert.deepEqual(await change.loads(), [{ node: 'b', leases: 1 }])
+        assert.deepEqual(
+          (await change.leases({ keys: ['l'] })).map(({ token }) => token),
+          [9],
+        )
+      },
+      { leases: { keys: ['l'] }, nodes: true },
+    )
+  }),
+
+  promise('the last view of a change sees what it has written, and all of it is committed', async (world) => {
+    const store = await world.open()
+    await join(store, ['a'])
+    const { result, committed } = await store.change(undefined, async (change) => {
+      await change.saveLeases([newLease('l', { holder: 'a', token: 7 })])
+      await change.record([{ type: 'lease.acquired', subject: 'l' }])
+      await change.tell(new Set(['a']))
+      return { view: found(await change.view('a', true)), revision: change.revision }
+    })
+    assert.equal(committed, true)
+    assert.deepEqual(
+      result.view.leases.map(({ token }) => token),
+      [7],
+    )
+    assert.equal(result.view.newsRevision, result.revision)
+    assert.equal((await leaseOf(store, 'l')).token, 7)
+    assert.equal((await nodeOf(store, 'a')).newsRevision, result.revision)
+    const before = await contents(store)
+    const idle = await store.change(undefined, (change) => change.view('a', true))
+    assert.equal(idle.committed, false)
+    assert.deepEqual(await contents(store), before)
+  }),
+
   promise('a change knows the time of the database', async (world) => {
     const store = await world.open()
     const { nowMs: earliestMs } = await store.snapshot()
