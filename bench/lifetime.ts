@@ -1,10 +1,12 @@
 /** What a bench has set up, undone in reverse order when it ends, however it ends. */
-export async function withLifetime(
-  work: (lifetime: { teardown(undo: () => unknown): void }) => Promise<void>,
-): Promise<void> {
+export interface Lifetime {
+  teardown(undo: () => unknown): void
+}
+
+export async function withLifetime<T>(work: (lifetime: Lifetime) => Promise<T>): Promise<T> {
   const undos: (() => unknown)[] = []
   try {
-    await work({ teardown: (undo) => undos.push(undo) })
+    return await work({ teardown: (undo) => undos.push(undo) })
   } finally {
     for (const undo of undos.reverse()) await undo()
   }

@@ -1,40 +1,89 @@
-/** Figures of a series, and tables of them. */
-import { cpus, loadavg } from 'node:os'
+/** Figures of a series, tables of them, and the same as JSON. */
+import { mkdir, writeFile } from 'node:fs/promises'
+import { cpus, loadavg, totalmem } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { busyness } from './machine.js'
 
 export interface Series {
   readonly n: number
   readonly min: number
   readonly median: number
   readonly p90: number
+  readonly p99: number
   readonly max: number
 }
+
+export type Row = Readonly<Record<string, number | string>>
 
 export function summarise(values: readonly number[]): Series {
   const sorted = [...values].sort((a, b) => a - b)
   const at = (part: number): number =>
     sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))] ?? Number.NaN
-  return { n: sorted.length, min: at(0), median: at(0.5), p90: at(0.9), max: at(1) }
+  return { n: sorted.length, min: at(0), median: at(0.5), p90: at(0.9), p99: at(0.99), max: at(1) }
 }
 
-/** One row per name; numbers with as many digits as they deserve. */
-export function printTable(
-  title: string,
-  rows: Readonly<Record<string, Readonly<Record<string, number | string>>>>,
-): void {
-  const load = loadavg()
-    .map((each) => each.toFixed(1))
-    .join(' / ')
-  process.stdout.write(
-    `\n${title}\n${new Date().toISOString()}, Node ${process.version}, ${cpus().length} cores, load ${load}\n`,
-  )
-  console.table(
-    Object.fromEntries(
-      Object.entries(rows).map(([name, row]) => [
-        name,
-        Object.fromEntries(Object.entries(row).map(([column, value]) => [column, rounded(value)])),
-      ]),
-    ),
-  )
+/** How many times as much as `of`, in words that fit a table. */
+export function times(value: number, of: number | undefined): string {
+  return of === undefined || of === 0 ? '' : `× ${Number((value / of).toPrecision(2))}`
+}
+
+/** What one bench has found: tables as it goes, and a file at its end. */
+export class Report {
+  readonly #name: string
+  readonly #began = new Date()
+  readonly #loadBefore = loadavg()
+  readonly #busy = busyness()
+  readonly #tables: { title: string; rows: Readonly<Record<string, Row>> }[] = []
+  readonly #notes: string[] = []
+  readonly #versions = new Set([`Node ${process.version}`])
+
+  constructor(name: string) {
+    this.#name = name
+  }
+
+  version(of: string): void {
+    this.#versions.add(of)
+  }
+
+  /** Something to know with the tables: a peer that was left out, a goal that was missed. */
+  note(sentence: string): void {
+    this.#notes.push(sentence)
+    process.stdout.write(`${sentence}\n`)
+  }
+
+  /** One row per name; numbers with as many digits as they deserve. */
+  table(title: string, rows: Readonly<Record<string, Row>>): void {
+    this.#tables.push({ title, rows })
+    process.stdout.write(`\n${title}\n`)
+    const shown = Object.entries(rows).map(([name, row]) => [
+      name,
+      Object.fromEntries(Object.entries(row).map(([column, value]) => [column, rounded(value)])),
+    ])
+    console.table(Object.fromEntries(shown))
+  }
+
+  /** Says on which machine, in which load and with which versions all this was, and writes it down. */
+  async end(): Promise<void> {
+    const [{ model = '' } = {}] = cpus()
+    const setting = {
+      date: this.#began.toISOString(),
+      tookS: Math.round((Date.now() - this.#began.getTime()) / 1_000),
+      machine: `${cpus().length} × ${model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB`,
+      loadBefore: this.#loadBefore.map((each) => Number(each.toFixed(1))),
+      busyPercent: Math.round(100 * this.#busy()),
+      versions: [...this.#versions],
+    }
+    process.stdout.write(
+      `\n${setting.date}, ${setting.tookS} s; ${setting.machine}; load before ${setting.loadBefore.join(' / ')}, ` +
+        `${setting.busyPercent} % busy meanwhile\n${setting.versions.join(', ')}\n`,
+    )
+    const folder = fileURLToPath(new URL('./results/', import.meta.url))
+    await mkdir(folder, { recursive: true })
+    const file = join(folder, `${this.#name}.json`)
+    const report = { bench: this.#name, ...setting, notes: this.#notes, tables: this.#tables }
+    await writeFile(file, `${JSON.stringify(report, undefined, 2)}\n`)
+  }
 }
 
 function rounded(value: number | string): number | string {

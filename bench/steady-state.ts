@@ -1,76 +1,103 @@
 /**
- * What a healthy cluster costs: statements per second, counted in the log of the database server.
- * Twenty nodes hold 20 leases each, then 200 each; the cost must not depend on how many they are.
+ * What a healthy cluster costs while nothing happens: requests and the CPU time of the server, with 50 nodes that stand for
+ * 20 keys each, and with 50 nodes that hold 20 leases, or 1 000, each.
+ *
+ * CPU time is that of the server's processes, as the kernel counts it, so that other load on the machine hardly matters.
  */
-import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { createCoordinator } from 'fastify-worker-coordination/coordinator'
-import { usePostgresCluster } from '../test/support/databases.js'
-import { eventually } from '../test/support/eventually.js'
-import { withLifetime } from './lifetime.js'
-import { printTable } from './report.js'
+import type { Order } from './adapters/adapter.js'
+import type { ContestantName } from './adapters/index.js'
+import { contest, requestsOf } from './contest.js'
+import { Crew } from './crew.js'
+import { Report, type Row, times } from './report.js'
+import type { Server } from './servers.js'
 
-const nodes = 20
+const nodes = Array.from({ length: 50 }, (_, index) => `node-${index}`)
+const keys = Array.from({ length: 20 }, (_, index) => `key-${index}`)
 const ttlMs = 15_000
-const windowMs = Number(process.argv[2] ?? 60_000)
+const windowMs = Number(process.argv[2] ?? 30_000)
+const report = new Report('steady-state')
+const mine = 'this project, PostgreSQL'
 
-await withLifetime(async (lifetime) => {
-  const rows: Record<string, Record<string, number>> = {}
-  for (const leasesPerNode of [20, 200]) {
-    rows[`${nodes} nodes x ${leasesPerNode} leases`] = await measure(lifetime, leasesPerNode)
-  }
-  printTable(`Steady state on PostgreSQL, ttl ${ttlMs} ms, over ${windowMs / 1_000} s`, rows)
-})
-
-async function measure(
-  lifetime: { teardown(undo: () => unknown): void },
-  leasesPerNode: number,
-): Promise<Record<string, number>> {
-  const server = await usePostgresCluster(lifetime, { log_statement: 'all' })
-  const fleet = await Promise.all(
-    Array.from({ length: nodes }, (_, index) =>
-      createCoordinator({
-        database: server.url,
-        ttlMs,
-        identity: { node: `node-${index}`, cluster: 'bench' },
-      }),
-    ),
-  )
-  let held = 0
-  for (const coordinator of fleet) {
-    coordinator.worker({
-      name: 'consumer',
-      kind: 'partitioned',
-      scope: 'global',
-      partitions: nodes * leasesPerNode,
-      run: async ({ signal }) => {
-        held += 1
-        await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
-        held -= 1
-      },
-    })
-    await coordinator.start()
-  }
-  await eventually(() => held === nodes * leasesPerNode, { timeoutMs: 300_000 })
-  await sleep(ttlMs)
-  const before = await statements(server.logPath)
-  await sleep(windowMs)
-  const after = await statements(server.logPath)
-  await Promise.all(fleet.map((coordinator) => coordinator.close()))
-  const perSecond = ((after.all - before.all) * 1_000) / windowMs
-  return {
-    'statements/s': perSecond,
-    'heartbeats/s': ((after.heartbeats - before.heartbeats) * 1_000) / windowMs,
-    'per node and heartbeat': (perSecond * ttlMs) / 3_000 / nodes,
-  }
+interface Cost {
+  readonly requests: number
+  readonly cpuMs: number
+  readonly memoryMb: number
+  readonly clientCpuMs: number
 }
 
-async function statements(logPath: string): Promise<{ all: number; heartbeats: number }> {
-  const lines = (await readFile(logPath, 'utf8'))
-    .split('\n')
-    .filter((line) => /LOG:\s+(statement|execute)/.test(line))
-  return {
-    all: lines.length,
-    heartbeats: lines.filter((line) => line.includes('"heartbeat_at_ms" =')).length,
+const standby: ContestantName[] = [
+  mine,
+  'etcd (etcd3)',
+  'ZooKeeper (recipe)',
+  'Redis (redlock)',
+  'seed, cluster locks',
+  'seed, global locks',
+  'seed, coordinated workers',
+]
+await compare(
+  `50 nodes stand for 20 keys; ttl ${ttlMs / 1_000} s, the seed's its own`,
+  standby.map((name) => [name, { keys }]),
+)
+await compare(`50 nodes hold leases of their own; ttl ${ttlMs / 1_000} s, the seed's its own`, [
+  [mine, { keys: [], heldEach: 20 }, 'this project, 20 leases a node'],
+  [mine, { keys: [], heldEach: 1_000 }, 'this project, 1 000 leases a node'],
+  ['etcd (etcd3)', { keys: [], heldEach: 20 }],
+  ['seed, cluster locks', { keys: [], heldEach: 20 }],
+])
+await report.end()
+
+async function compare(
+  title: string,
+  given: readonly (readonly [ContestantName, Pick<Order, 'keys' | 'heldEach'>, string?])[],
+): Promise<void> {
+  const costs: Record<string, Cost> = {}
+  for (const [name, order, label = name] of given) {
+    const cost = await contest(report, name, (server) => measure(name, order, server))
+    if (cost !== undefined) costs[label] = cost
+  }
+  const [first] = Object.values(costs)
+  const rows = Object.entries(costs).map(([label, cost]): [string, Row] => [
+    label,
+    {
+      'requests/s': cost.requests,
+      'per node and heartbeat': (cost.requests * ttlMs) / 3_000 / nodes.length,
+      'to the first': times(cost.requests, first?.requests),
+      'server CPU ms/s': cost.cpuMs,
+      'CPU to the first': times(cost.cpuMs, first?.cpuMs),
+      'server MB': cost.memoryMb,
+      'client CPU ms/s a node': cost.clientCpuMs / nodes.length,
+    },
+  ])
+  report.table(`${title}; over ${windowMs / 1_000} s`, Object.fromEntries(rows))
+}
+
+async function measure(
+  name: ContestantName,
+  order: Pick<Order, 'keys' | 'heldEach'>,
+  server: Server,
+): Promise<Cost> {
+  const crew = new Crew(name)
+  try {
+    await crew.add({ url: server.url, nodes, ttlMs, ...order })
+    await crew.untilLed(order.heldEach === undefined ? keys.length : order.heldEach * nodes.length)
+    // Whoever began last has had a heartbeat, and what the beginning has stirred up has settled.
+    await sleep(ttlMs / 2)
+    const clientBefore = (await crew.spent()).cpuMs
+    const before = { requests: await requestsOf(crew, server), cpuMs: server.cpuMs() }
+    const fromMs = performance.now()
+    await sleep(windowMs)
+    const seconds = (performance.now() - fromMs) / 1_000
+    const cpuMs = server.cpuMs() - before.cpuMs
+    const clientCpuMs = (await crew.spent()).cpuMs - clientBefore
+    const requests = (await requestsOf(crew, server)) - before.requests
+    return {
+      requests: requests / seconds,
+      cpuMs: cpuMs / seconds,
+      clientCpuMs: clientCpuMs / seconds,
+      memoryMb: server.memoryMb(),
+    }
+  } finally {
+    await crew.close()
   }
 }

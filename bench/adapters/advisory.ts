@@ -1,0 +1,31 @@
+/**
+ * PostgreSQL's advisory locks: a connection per key and node, blocked in the server until the lock is its. The floor
+ * for a hand-over, at a price in connections; and no token, and no limit of time.
+ */
+import { Client } from 'pg'
+import { keysOf, type Stand } from './adapter.js'
+
+export const advisory: Stand = async (order, node, leads) => {
+  const clients = new Map<string, Client>()
+  const lock = async (key: string): Promise<void> => {
+    await clients.get(key)?.query('select pg_advisory_lock(hashtext($1))', [key])
+    leads(key)
+  }
+  const stand = (key: string): void => void lock(key).catch(() => undefined)
+  for (const key of keysOf(order, node)) {
+    const client = new Client({ connectionString: order.url })
+    client.on('error', () => undefined)
+    await client.connect()
+    clients.set(key, client)
+    stand(key)
+  }
+  return {
+    async resign(key) {
+      await clients.get(key)?.query('select pg_advisory_unlock(hashtext($1))', [key])
+    },
+    stand,
+    async close() {
+      await Promise.all([...clients.values()].map((client) => client.end().catch(() => undefined)))
+    },
+  }
+}

@@ -1,0 +1,41 @@
+/** etcd by `etcd3`: its own election, one campaign per key. */
+import { keysOf, type Order, peer, type Stand } from './adapter.js'
+
+interface Campaign {
+  on(event: 'elected' | 'error', listener: (error?: unknown) => void): this
+  resign(): Promise<void>
+}
+
+interface Etcd {
+  readonly Etcd3: new (
+    options: object,
+  ) => {
+    election(key: string, ttlS: number): { campaign(value: string): Campaign }
+    close(): void
+  }
+}
+
+export const etcd: Stand = async (order: Order, node, leads) => {
+  const { Etcd3 } = peer<Etcd>('etcd3')
+  // Without its circuit breaker: when many leaders die at once it makes standbys give up for good.
+  const never = {
+    execute: async <T>(work: (context: { signal: AbortSignal }) => T): Promise<Awaited<T>> =>
+      await work({ signal: new AbortController().signal }),
+  }
+  const client = new Etcd3({
+    hosts: [order.url],
+    faultHandling: { host: () => never, global: never },
+  })
+  const campaigns = new Map<string, Campaign>()
+  const stand = (key: string): void => {
+    const campaign = client.election(key, Math.ceil(order.ttlMs / 1_000)).campaign(node)
+    campaigns.set(key, campaign)
+    campaign.on('elected', () => leads(key)).on('error', () => undefined)
+  }
+  for (const key of keysOf(order, node)) stand(key)
+  return {
+    resign: async (key) => campaigns.get(key)?.resign(),
+    stand,
+    close: async () => client.close(),
+  }
+}

@@ -1,0 +1,65 @@
+/** This project: a single worker per key, or leases acquired by name, as locks are. */
+import { createCoordinator, type PassContext } from 'fastify-worker-coordination/coordinator'
+import { eventually } from '../../test/support/eventually.js'
+import { keysOf, type Order, type Stand } from './adapter.js'
+
+/** What a key is led for is a pass that waits for its signal. */
+export const ours: Stand = async (order, node, leads) => {
+  if (order.heldEach !== undefined) return oursByName(order, node, leads)
+  const coordinator = await join(order, node)
+  const passes = new Map<string, PassContext>()
+  for (const name of order.keys) {
+    coordinator.worker({
+      name,
+      kind: 'single',
+      scope: 'global',
+      run: async (pass) => {
+        passes.set(name, pass)
+        leads(name)
+        await ended(pass.signal)
+      },
+    })
+  }
+  await started(coordinator)
+  return {
+    async resign(key) {
+      passes.get(key)?.stepDown(1)
+    },
+    stand: () => undefined,
+    close: () => coordinator.close(),
+  }
+}
+
+export const oursByName: Stand = async (order, node, leads) => {
+  const coordinator = await join(order, node)
+  await started(coordinator)
+  const held = new Map<string, { release(): Promise<void> }>()
+  const stand = async (key: string): Promise<void> => {
+    const lease = await coordinator.acquire(key).catch(() => undefined)
+    if (lease === undefined) return
+    held.set(key, lease)
+    leads(key)
+  }
+  for (const key of keysOf(order, node)) void stand(key)
+  return {
+    resign: async (key) => held.get(key)?.release(),
+    stand: (key) => void stand(key),
+    close: () => coordinator.close(),
+  }
+}
+
+/** On a machine that has much else to do it may take more tries than an application would give it. */
+function started(coordinator: { start(): Promise<void> }): Promise<boolean> {
+  return eventually(() => coordinator.start().then(() => true))
+}
+
+function join({ url, ttlMs, apart = false }: Order, node: string) {
+  return createCoordinator({
+    ...{ database: url, ttlMs, watchProcesses: !apart },
+    identity: { node, cluster: 'bench' },
+  })
+}
+
+function ended(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+}

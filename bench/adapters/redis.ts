@@ -1,0 +1,82 @@
+/** Redis by `redlock` and by `redis-semaphore`, each with its own defaults for trying again. */
+import { keysOf, pause, peer, type Stand } from './adapter.js'
+
+interface Redis {
+  disconnect(): void
+}
+
+interface Redlock {
+  acquire(keys: string[], ttlMs: number): Promise<RedisLock>
+  on(event: 'error', listener: () => void): void
+}
+
+interface RedisLock {
+  extend(ttlMs: number): Promise<RedisLock>
+  release(): Promise<unknown>
+}
+
+export const redlock: Stand = async (order, node, leads) => {
+  const { Redis: Client } = peer<{ Redis: new (url: string) => Redis }>('ioredis')
+  const { default: Lock } = peer<{ default: new (clients: Redis[], options: object) => Redlock }>('redlock')
+  const client = new Client(order.url)
+  const locks = new Lock([client], { retryCount: -1 })
+  locks.on('error', () => undefined)
+  const held = new Map<string, RedisLock>()
+  let closed = false
+  const keep = async (key: string): Promise<void> => {
+    while (!closed) {
+      await pause(order.ttlMs / 3)
+      const lock = held.get(key)
+      if (lock === undefined || closed) return
+      const extended = await lock.extend(order.ttlMs).catch(() => undefined)
+      if (extended !== undefined && held.get(key) === lock) held.set(key, extended)
+    }
+  }
+  const stand = async (key: string): Promise<void> => {
+    const lock = await locks.acquire([key], order.ttlMs).catch(() => undefined)
+    if (lock === undefined) return
+    held.set(key, lock)
+    leads(key)
+    void keep(key)
+  }
+  for (const key of keysOf(order, node)) void stand(key)
+  return {
+    async resign(key) {
+      const lock = held.get(key)
+      held.delete(key)
+      await lock?.release()
+    },
+    stand: (key) => void stand(key),
+    async close() {
+      closed = true
+      client.disconnect()
+    },
+  }
+}
+
+interface Mutex {
+  acquire(): Promise<void>
+  release(): Promise<void>
+}
+
+export const redisSemaphore: Stand = async (order, node, leads) => {
+  const { Redis: Client } = peer<{ Redis: new (url: string) => Redis }>('ioredis')
+  const { Mutex } = peer<{ Mutex: new (client: Redis, key: string, options: object) => Mutex }>(
+    'redis-semaphore',
+  )
+  const client = new Client(order.url)
+  const held = new Map<string, Mutex>()
+  const stand = async (key: string): Promise<void> => {
+    const options = { lockTimeout: order.ttlMs, acquireTimeout: 2 ** 31, onLockLost: () => undefined }
+    const mutex = new Mutex(client, key, options)
+    await mutex.acquire()
+    held.set(key, mutex)
+    leads(key)
+  }
+  for (const key of keysOf(order, node)) void stand(key).catch(() => undefined)
+  return {
+    resign: async (key) => held.get(key)?.release(),
+    stand: (key) => void stand(key).catch(() => undefined),
+    close: async () => client.disconnect(),
+  }
+}

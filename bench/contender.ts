@@ -1,0 +1,68 @@
+/**
+ * Nodes in a process of their own, driven by a bench over its channel. Times are those of the monotonic clock, which all
+ * processes of a machine share.
+ */
+import { Client } from 'pg'
+import type { Order, Standing } from './adapters/adapter.js'
+import { type ContestantName, contestants } from './adapters/index.js'
+
+export type Told =
+  | { readonly resign: string; readonly node: string }
+  | { readonly stand: string; readonly node: string }
+  | { readonly report: number }
+  | { readonly close: true }
+
+export type Says =
+  | { readonly ready: true }
+  | { readonly leads: string; readonly node: string; readonly atNs: string }
+  | { readonly resigned: string; readonly calledAtNs: string }
+  | { readonly report: number; readonly requests: number; readonly cpuMs: number }
+
+const [name = '', given = '{}'] = process.argv.slice(2)
+const order = JSON.parse(given) as Order
+const { stand } = contestants[name as ContestantName]
+const standing = new Map<string, Standing>()
+const requests = countRequests()
+
+process.on('message', (told: Told) => void hear(told))
+process.on('disconnect', () => process.exit())
+process.on('SIGTERM', () => {
+  const closed = [...standing.values()].map((each) => each.close())
+  void Promise.all(closed).then(() => process.exit())
+})
+for (const node of order.nodes) {
+  const leads = (key: string): void => say({ leads: key, node, atNs: String(process.hrtime.bigint()) })
+  standing.set(node, await stand(order, node, leads))
+}
+say({ ready: true })
+
+async function hear(told: Told): Promise<void> {
+  if ('resign' in told) {
+    const calledAtNs = String(process.hrtime.bigint())
+    await standing.get(told.node)?.resign(told.resign)
+    say({ resigned: told.resign, calledAtNs })
+  } else if ('stand' in told) {
+    await standing.get(told.node)?.stand(told.stand)
+  } else if ('report' in told) {
+    const { user, system } = process.cpuUsage()
+    say({ report: told.report, requests: requests(), cpuMs: (user + system) / 1_000 })
+  } else {
+    await Promise.all([...standing.values()].map((each) => each.close()))
+    process.disconnect()
+  }
+}
+
+function say(words: Says): void {
+  if (process.connected) process.send?.(words)
+}
+
+/** Every journey to PostgreSQL, whoever makes it: all of them go through the driver's one method. */
+function countRequests(): () => number {
+  let count = 0
+  const query = Client.prototype.query
+  Client.prototype.query = function (this: Client, ...given: unknown[]) {
+    count += 1
+    return Reflect.apply(query, this, given)
+  } as typeof query
+  return () => count
+}

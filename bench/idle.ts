@@ -1,0 +1,27 @@
+/** A process with a node in it, or with less: `idle.js [URL load|run]`. It says when it is ready, and its memory when asked. */
+const [database, what] = process.argv.slice(2)
+if (database !== undefined) {
+  const { createCoordinator } = await import('fastify-worker-coordination/coordinator')
+  if (what === 'run') {
+    const coordinator = await createCoordinator({ database, identity: { node: 'idle', cluster: 'bench' } })
+    for (let worker = 0; worker < 20; worker++) {
+      coordinator.worker({
+        name: `worker-${worker}`,
+        kind: 'single',
+        scope: 'global',
+        run: ({ signal }) =>
+          new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true })),
+      })
+    }
+    await coordinator.start()
+  } else {
+    const coordinator = await createCoordinator({ database, identity: { node: 'idle', cluster: 'bench' } })
+    await coordinator.close()
+  }
+}
+process.on('message', () => {
+  globalThis.gc?.()
+  const { rss, heapUsed } = process.memoryUsage()
+  process.send?.({ rssMb: rss / 2 ** 20, heapMb: heapUsed / 2 ** 20 })
+})
+process.send?.('ready')

@@ -1,0 +1,388 @@
+/**
+ * How cost grows: with nodes, leases, workers, partitions, viewers and listeners.
+ *
+ * Many nodes are simulated where their number is the point: their heartbeats are real statements of the real store, sent by
+ * a few processes over shared connections, for what is measured is the database and not five gigabytes of Node.
+ */
+import { type ChildProcess, fork } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import Fastify from 'fastify'
+import workerCoordination from 'fastify-worker-coordination'
+import { createCoordinator } from 'fastify-worker-coordination/coordinator'
+import { Client } from 'pg'
+import { type Candidate, planPartitions } from '../plugin/core/plan.js'
+import { writeCrowd } from '../test/support/crowd.js'
+import { eventually } from '../test/support/eventually.js'
+import type { Beats, BeatsDone } from './beats.js'
+import { withLifetime } from './lifetime.js'
+import { cpuMsOf } from './machine.js'
+import { Report, type Row, summarise } from './report.js'
+import { startPostgres } from './servers.js'
+
+const report = new Report('scale')
+const parts: Record<string, () => Promise<void> | void> = {
+  plan: plans,
+  workers: manyWorkers,
+  idle: idleNode,
+  heartbeats: manyHeartbeats,
+  start: manyStarts,
+  status: manyViewers,
+  listeners: manyListeners,
+}
+const chosen = process.argv.slice(2)
+for (const [name, part] of Object.entries(parts)) {
+  if (chosen.length > 0 && !chosen.includes(name)) continue
+  process.stderr.write(`${name} …\n`)
+  await part()
+}
+await report.end()
+
+/** A plan is made while all other changes wait. */
+function plans(): void {
+  const rows: Record<string, Row> = {}
+  for (const [nodes, partitions] of [
+    [10, 1_024],
+    [100, 4_096],
+    [1_000, 16_384],
+  ] as const) {
+    const candidates = crowdOf(nodes)
+    const nobody = Array.from({ length: partitions }, () => null)
+    const first = planPartitions(nobody, candidates)
+    const one = candidates.slice(1)
+    const tenth = candidates.slice(Math.floor(nodes / 10))
+    const newcomers = [...candidates, ...crowdOf(nodes + Math.ceil(nodes / 10)).slice(nodes)]
+    for (const [what, current, standing] of [
+      ['from nothing', nobody, candidates],
+      ['one leaves', first, one],
+      ['a tenth leaves', first, tenth],
+      ['a tenth comes', first, newcomers],
+      ['nothing has changed', first, candidates],
+    ] as const) {
+      const tookMs: number[] = []
+      let plan: readonly (string | null)[] = []
+      for (let time = 0; time < 20; time++) {
+        const fromMs = performance.now()
+        plan = planPartitions(current, standing)
+        tookMs.push(performance.now() - fromMs)
+      }
+      rows[`${nodes} × ${partitions}, ${what}`] = {
+        'median ms': summarise(tookMs).median,
+        'max ms': summarise(tookMs).max,
+        moved: moves(current, plan),
+        'moves at least': fewestMoves(current, standing),
+        'max/mean': fullest(plan) / (partitions / standing.length),
+      }
+    }
+  }
+  report.table('Plans of nodes × partitions', rows)
+}
+
+function crowdOf(nodes: number): Candidate[] {
+  return Array.from({ length: nodes }, (_, index) => ({
+    id: `node-${String(index).padStart(5, '0')}`,
+    version: null,
+    joinedRevision: index,
+    load: 0,
+  }))
+}
+
+function moves(before: readonly (string | null)[], after: readonly (string | null)[]): number {
+  return after.filter((id, slot) => id !== before[slot]).length
+}
+
+/** What has no standing node must move, and so must what a node holds beyond its share, if shares differ by one at most. */
+function fewestMoves(before: readonly (string | null)[], standing: readonly Candidate[]): number {
+  const held = new Map(standing.map(({ id }) => [id, 0]))
+  for (const id of before) if (id !== null && held.has(id)) held.set(id, (held.get(id) ?? 0) + 1)
+  const least = Math.floor(before.length / standing.length)
+  const more = before.length % standing.length
+  const above = [...held.values()].filter((count) => count > least).length
+  const kept =
+    [...held.values()].reduce((sum, count) => sum + Math.min(count, least), 0) + Math.min(above, more)
+  return before.length - kept
+}
+
+function fullest(plan: readonly (string | null)[]): number {
+  const counts = new Map<string | null, number>()
+  for (const id of plan) counts.set(id, (counts.get(id) ?? 0) + 1)
+  return Math.max(...counts.values())
+}
+
+/** All in this process, on SQLite: what is measured is the engine's timers and loops. */
+async function manyWorkers(): Promise<void> {
+  const rows: Record<string, Row> = {}
+  for (const workers of [20, 1_000, 10_000]) {
+    await using coordinator = await createCoordinator({
+      database: 'sqlite::memory:',
+      identity: { node: 'a', cluster: 'bench' },
+      watchProcesses: false,
+    })
+    let passes = 0
+    for (let worker = 0; worker < workers; worker++) {
+      const run = (): void => {
+        passes += 1
+      }
+      coordinator.worker({ name: `worker-${worker}`, kind: 'single', scope: 'global', everyMs: 1_000, run })
+    }
+    const fromMs = performance.now()
+    await coordinator.start()
+    await eventually(() => passes >= workers, { timeoutMs: 120_000, until: 'all workers have run' })
+    const startedMs = performance.now() - fromMs
+    await sleep(3_000)
+    const delay = monitorEventLoopDelay({ resolution: 1 })
+    delay.enable()
+    const before = { passes, cpu: process.cpuUsage(), atMs: performance.now() }
+    await sleep(5_000)
+    delay.disable()
+    const seconds = (performance.now() - before.atMs) / 1_000
+    const { user, system } = process.cpuUsage(before.cpu)
+    rows[`${workers} workers, a pass a second each`] = {
+      'until all have run, ms': startedMs,
+      'passes/s': (passes - before.passes) / seconds,
+      'CPU ms/s': (user + system) / 1_000 / seconds,
+      'loop delay p99 ms': delay.percentile(99) / 1e6,
+      'loop delay max ms': delay.max / 1e6,
+    }
+  }
+  report.table('Workers in one process', rows)
+}
+
+/** A process of its own with 20 workers that have nothing to do, beside one with nothing at all. */
+async function idleNode(): Promise<void> {
+  await withLifetime(async (lifetime) => {
+    const server = await startPostgres(lifetime)
+    report.version(server.version)
+    const url = (await server.fresh?.()) ?? server.url
+    const windowMs = 30_000
+    const rows: Record<string, Row> = {}
+    for (const [what, options] of [
+      ['a bare process', []],
+      ['with the drivers and the engine loaded', [url, 'load']],
+      ['a node with 20 idle workers, ttl 15 s', [url, 'run']],
+    ] as const) {
+      const child = forkNamed('idle.js', options)
+      lifetime.teardown(() => ended(child))
+      await once(child, 'message')
+      await sleep(6_000)
+      const before = child.pid === undefined ? 0 : cpuMsOf(child.pid)
+      await sleep(windowMs)
+      const cpuMs = (child.pid === undefined ? 0 : cpuMsOf(child.pid)) - before
+      child.send('memory')
+      const [memory] = (await once(child, 'message')) as [{ rssMb: number; heapMb: number }]
+      rows[what] = {
+        'CPU ms/s': (cpuMs * 1_000) / windowMs,
+        'resident MB': memory.rssMb,
+        'live heap MB': memory.heapMb,
+      }
+      await ended(child)
+    }
+    report.table(`What an idle node costs its process, over ${windowMs / 1_000} s`, rows)
+  })
+}
+
+/** Sessions that beat every 5 s, in two processes over twelve connections each. */
+async function manyHeartbeats(): Promise<void> {
+  await withLifetime(async (lifetime) => {
+    const server = await startPostgres(lifetime)
+    const rows: Record<string, Row> = {}
+    for (const nodes of [1_000, 10_000, 20_000]) {
+      const url = (await server.fresh?.()) ?? server.url
+      await writeCrowd(url, { nodes: 0, leases: 0, partitions: 0 })
+      const orders = [0, 1].map(
+        (): Beats => ({ url, nodes: nodes / 2, everyMs: 5_000, forMs: 20_000, connections: 12 }),
+      )
+      const children = orders.map((order) => forkNamed('beats.js', [JSON.stringify(order)]))
+      for (const child of children) lifetime.teardown(() => ended(child))
+      await Promise.all(children.map((child) => once(child, 'message')))
+      const before = server.cpuMs()
+      const fromMs = performance.now()
+      for (const child of children) child.send('go')
+      const done = (await Promise.all(children.map((child) => once(child, 'message')))).flat() as BeatsDone[]
+      const seconds = (performance.now() - fromMs) / 1_000
+      const tookMs = done.flatMap((each) => each.tookMs)
+      const { median, p99, max } = summarise(tookMs)
+      rows[`${nodes} nodes, one heartbeat each 5 s`] = {
+        'heartbeats/s': tookMs.length / seconds,
+        'on time': `${((100 * tookMs.length) / ((nodes * 20) / 5)).toFixed(1)} %`,
+        'median ms': median,
+        'p99 ms': p99,
+        'max ms': max,
+        'server CPU ms/s': (server.cpuMs() - before) / seconds,
+        'server CPU µs each': ((server.cpuMs() - before) * 1_000) / tookMs.length,
+      }
+    }
+    report.table('Heartbeats of many nodes, from when each was due until it was answered', rows)
+  })
+}
+
+/** Real coordinators, in this process, all at once. */
+async function manyStarts(): Promise<void> {
+  await withLifetime(async (lifetime) => {
+    const server = await startPostgres(lifetime)
+    const rows: Record<string, Row> = {}
+    for (const nodes of [20, 200]) {
+      const url = (await server.fresh?.()) ?? server.url
+      const partitions = 2 * nodes
+      let held = 0
+      const begun = performance.now()
+      const cpuBefore = server.cpuMs()
+      const fleet = await Promise.all(
+        Array.from({ length: nodes }, async (_, index) => {
+          const coordinator = await createCoordinator({
+            database: url,
+            identity: { node: `node-${index}`, cluster: 'bench' },
+          })
+          coordinator.worker({
+            name: 'consumer',
+            kind: 'partitioned',
+            scope: 'global',
+            partitions,
+            run: async ({ signal }) => {
+              held += 1
+              await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
+              held -= 1
+            },
+          })
+          await coordinator.start()
+          return coordinator
+        }),
+      )
+      const joinedMs = performance.now() - begun
+      const settled = async (): Promise<boolean> => {
+        if (held !== partitions) return false
+        const { leases } = await (fleet[0]?.status() ?? Promise.reject(new Error('nobody has started')))
+        return leases.every((lease) => lease.state === 'held')
+      }
+      await eventually(settled, {
+        timeoutMs: 120_000,
+        everyMs: 250,
+        until: 'every partition is held as planned',
+      })
+      const heldMs = performance.now() - begun
+      const status = await fleet[0]?.status()
+      rows[`${nodes} nodes, ${partitions} partitions`] = {
+        'all joined, ms': joinedMs,
+        'all held as planned, ms': heldMs,
+        changes: status?.revision ?? Number.NaN,
+        'lost leases': partitions - held,
+        'server CPU ms': server.cpuMs() - cpuBefore,
+      }
+      await Promise.all(fleet.map((coordinator) => coordinator.close()))
+    }
+    report.table('Nodes that start at once on an empty database, in one process', rows)
+  })
+}
+
+/** The plugin's own status over a namespace of 2 000 nodes. */
+async function manyViewers(): Promise<void> {
+  await withLifetime(async (lifetime) => {
+    const server = await startPostgres(lifetime)
+    const url = (await server.fresh?.()) ?? server.url
+    await writeCrowd(url, { nodes: 2_000, leases: 1_000, partitions: 0 })
+    const app = Fastify()
+    await app.register(workerCoordination, { database: url })
+    const address = await app.listen({ port: 0, host: '127.0.0.1' })
+    lifetime.teardown(() => app.close())
+    const page = `${address}/coordination/status`
+    const before = app.coordination.health().statements
+    const cpuBefore = { server: server.cpuMs(), own: process.cpuUsage() }
+    const tookMs: number[] = []
+    const failures: number[] = []
+    const untilMs = performance.now() + 10_000
+    const view = async (viewer: number): Promise<void> => {
+      await sleep(20 * viewer)
+      while (performance.now() < untilMs) {
+        const fromMs = performance.now()
+        const answer = await fetch(page)
+        await answer.arrayBuffer()
+        if (answer.ok) tookMs.push(performance.now() - fromMs)
+        else failures.push(answer.status)
+        await sleep(1_000)
+      }
+    }
+    await Promise.all(Array.from({ length: 50 }, (_, viewer) => view(viewer)))
+    const { n, median, p99, max } = summarise(tookMs)
+    const { user, system } = process.cpuUsage(cpuBefore.own)
+    report.table('GET /status at 2 000 nodes, 50 viewers who ask once a second, over 10 s', {
+      status: {
+        requests: n,
+        failed: failures.length,
+        'median ms': median,
+        'p99 ms': p99,
+        'max ms': max,
+        'statements/s in all': (app.coordination.health().statements - before) / 10,
+        'server CPU ms/s': (server.cpuMs() - cpuBefore.server) / 10,
+        'own CPU ms/s': (user + system) / 10_000,
+      },
+    })
+  })
+}
+
+/** What a notification costs by the number of connections that listen, and what polling costs instead. */
+async function manyListeners(): Promise<void> {
+  await withLifetime(async (lifetime) => {
+    const server = await startPostgres(lifetime)
+    const rows: Record<string, Row> = {}
+    const sender = new Client({ connectionString: server.url })
+    await sender.connect()
+    lifetime.teardown(() => sender.end())
+    const listeners: Client[] = []
+    lifetime.teardown(() => Promise.all(listeners.map((client) => client.end())))
+    for (const count of [0, 1, 10, 100, 300, 1_000]) {
+      while (listeners.length < count) {
+        const client = new Client({ connectionString: server.url })
+        client.on('error', () => undefined)
+        await client.connect()
+        await client.query('listen coordination_bench')
+        listeners.push(client)
+      }
+      const times = 100
+      const tookMs: number[] = []
+      await sleep(500)
+      const before = server.cpuMs()
+      for (let time = 0; time < times; time++) {
+        const fromMs = performance.now()
+        await sender.query(`select pg_notify('coordination_bench', '${randomUUID()}')`)
+        tookMs.push(performance.now() - fromMs)
+      }
+      await sleep(500)
+      rows[`${count} listening`] = {
+        'sender waits, median ms': summarise(tookMs).median,
+        'server CPU µs each': ((server.cpuMs() - before) * 1_000) / times,
+      }
+    }
+    await sender.query('create table poll (id text primary key, news bigint)')
+    await sender.query(`insert into poll select 'node-' || n, n from generate_series(1, 1000) as n`)
+    const before = server.cpuMs()
+    const polls = 2_000
+    for (let poll = 0; poll < polls; poll++) {
+      await sender.query({
+        name: 'poll',
+        text: 'select news from poll where id = $1',
+        values: [`node-${poll % 1_000}`],
+      })
+    }
+    rows['a poll instead, by primary key'] = {
+      'sender waits, median ms': '',
+      'server CPU µs each': ((server.cpuMs() - before) * 1_000) / polls,
+    }
+    report.table('Notifications, by the number of connections that listen', rows)
+  })
+}
+
+function forkNamed(program: string, options: readonly string[]): ChildProcess {
+  const child = fork(fileURLToPath(new URL(`./${program}`, import.meta.url)), options, {
+    execArgv: ['--expose-gc'],
+  })
+  return child
+}
+
+async function ended(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  child.kill('SIGKILL')
+  await once(child, 'exit')
+}
