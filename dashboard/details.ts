@@ -38,6 +38,12 @@ interface Explanation {
   readonly reasons: readonly { readonly code: string; readonly sentence: string }[]
   readonly holder: { readonly node: NodeRef; readonly heartbeatAgoMs: number } | null
   readonly paused: boolean
+  readonly schedule: {
+    readonly cron: string
+    readonly timeZone: string
+    readonly lastFireAt: string | null
+    readonly nextFireAt: string | null
+  } | null
   readonly block: { readonly node: NodeRef; readonly until: string | null } | null
   readonly candidateCount: number
   readonly candidates: readonly { readonly node: NodeRef; readonly obstacles: readonly string[] }[]
@@ -146,6 +152,7 @@ function leasePanel(state: State, acts: Acts, { bodies }: Panel): Child[] {
       ],
       ['Token', h('span.mono', String(lease.token))],
       ['Candidates', grouped(lease.candidateCount)],
+      ...scheduleFacts(state, why.schedule),
       ...(worker !== null && worker !== lease.key
         ? [['Worker', h('a', { href: `#/assignment/${keyInPath(worker)}` }, worker)] as const]
         : []),
@@ -153,6 +160,17 @@ function leasePanel(state: State, acts: Acts, { bodies }: Panel): Child[] {
     h('h3', 'Who had it'),
     h('ol.terms', ...history.items.slice(0, 20).map((term) => termRow(state, term))),
     history.items.length === 0 && h('p.muted', 'Nothing is known of earlier terms.'),
+  ]
+}
+
+/** A next time that has passed is shown as it is: why nobody acts is told above. */
+function scheduleFacts(state: State, schedule: Explanation['schedule']): (readonly [string, Child])[] {
+  if (schedule === null) return []
+  const shown = (at: string | null): string => (at === null ? '—' : dateOf(Date.parse(at), state.utc))
+  return [
+    ['Schedule', h('span.mono', `${schedule.cron} ${schedule.timeZone}`)],
+    ['Last fire', shown(schedule.lastFireAt)],
+    ['Next fire', shown(schedule.nextFireAt)],
   ]
 }
 

@@ -6,6 +6,7 @@
  * its signal, a node that hangs) is named as possible and not as known.
  */
 import { barrierOpen, isBlocked, maxCooldownMs } from './draft.js'
+import { type ScheduleStatus, scheduleStatus } from './schedule.js'
 import type { NodeReference } from './status.js'
 import type { LeaseRow, NodeRow, Snapshot, WorkerRow } from './store.js'
 import { blockWaitMs, standstillMs, type Timing } from './timing.js'
@@ -91,6 +92,8 @@ export interface Explanation {
     readonly unclaimedForMs: number | null
   } | null
   readonly paused: boolean
+  /** When its worker acts; null for one without a schedule. */
+  readonly schedule: ScheduleStatus | null
   /** A revoked holder that has not acknowledged, and when nobody need wait for it any more at the latest. */
   readonly block: {
     readonly node: NodeReference
@@ -134,6 +137,7 @@ export function explain(
     holder: holderIn(scene),
     target: targetIn(scene),
     paused: scene.worker?.paused ?? false,
+    schedule: scheduleStatus(scene.worker?.schedule ?? null, lease.firedAtMs, snapshot.nowMs),
     block: blockIn(scene),
     barrier: scene.barrier.map((id) => referenceTo(scene, id)),
     candidateCount: candidates.filter(isFit).length,

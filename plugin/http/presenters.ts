@@ -87,9 +87,10 @@ export function termBody({ holder, token, fromMs, toMs, ended }: Term, snapshot:
   }
 }
 
-export function explanationBody({ holder, target, block, ...explanation }: Explanation) {
+export function explanationBody({ holder, target, block, schedule, ...explanation }: Explanation) {
   return {
     ...explanation,
+    schedule: schedule && scheduleBody(schedule),
     holder: holder && { ...holder, acquiredAt: isoTime(holder.acquiredAtMs) },
     target: target && { ...target, namedAt: isoTime(target.namedAtMs) },
     block: block && { ...block, until: isoTime(block.untilMs) },

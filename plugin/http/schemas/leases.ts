@@ -20,6 +20,7 @@ import {
   time,
   writes,
 } from './common.js'
+import { schedule } from './workers.js'
 
 const state = {
   type: 'string',
@@ -189,6 +190,7 @@ export const explanation = {
       properties: { node: nodeReference, namedAt: nullableTime, unclaimedForMs: nullableNumber },
     },
     paused: flag,
+    schedule,
     block: {
       type: 'object',
       nullable: true,
@@ -221,6 +223,7 @@ const explanationExample = {
   holder: { node: reference, token: 41, acquiredAt: '2026-03-01T01:00:01.000Z', heartbeatAgoMs: 2_000 },
   target: { node: reference, namedAt: '2026-03-01T01:00:00.500Z', unclaimedForMs: null },
   paused: false,
+  schedule: null,
   block: null,
   barrier: [],
   candidateCount: 1,
