@@ -387,7 +387,7 @@ function requestsIn(file: string): string[] {
 
 /** Every route of an application with the plugin, without its prefix. */
 async function routePatterns(): Promise<RegExp[]> {
-  const app = Fastify()
+  const app = Fastify({ pluginTimeout: 0 })
   const urls: string[] = []
   app.addHook('onRoute', ({ url }) => void urls.push(url))
   await app.register(workerCoordination, { database: 'sqlite::memory:' })

@@ -65,6 +65,14 @@ t.test('the package has what it needs to run, and nothing else', async (t) => {
     paths.filter((path) => !known.test(path)),
     [],
   )
+  const documented = await readFile(join(root, 'docs/package.md'), 'utf8')
+  const mostKiB = Number(/the tarball +\| (\d+) KiB/.exec(documented)?.[1])
+  t.ok(size / 1_024 <= 1.02 * mostKiB, `${Math.ceil(size / 1_024)} KiB: docs/package.md says ${mostKiB}`)
+  const doors = Object.keys(manifest.exports).filter((name) => !name.endsWith('.json'))
+  const described = [...documented.matchAll(/^\| `(fastify-worker-coordination[^`]*)`/gm)].map(
+    ([, name]) => name,
+  )
+  t.strictSame(described.sort(), doors.map((name) => name.replace('.', 'fastify-worker-coordination')).sort())
   t.comment(`${paths.length} files, ${Math.round(size / 1_024)} KiB packed`)
 })
 
