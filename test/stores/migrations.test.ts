@@ -44,7 +44,7 @@ import {
 } from '../support/databases.js'
 import { startProcess } from './store-process.js'
 
-t.setTimeout(120_000)
+t.setTimeout(600_000)
 
 t.test('many processes may start at once on an empty database', async (t) => {
   await eachDatabase(t, async (t, database) => {

@@ -98,9 +98,9 @@ export async function useMysql(t: Lifetime): Promise<Database> {
 
 /** A database on the server that `TEST_MSSQL_URL` names, dropped when the test ends. */
 export async function useMssql(t: Lifetime): Promise<Database> {
-  const server = new URL(process.env.TEST_MSSQL_URL ?? '')
+  const { href: server } = new URL(process.env.TEST_MSSQL_URL ?? '')
   const name = `coordination_test_${randomBytes(8).toString('hex')}`
-  await withMssql(server.href, async (pool) => {
+  await withMssql(server, async (pool) => {
     await pool.query(`create database ${name}`)
     const { recordset } = await pool.query<{ versions: boolean }>(
       `select is_read_committed_snapshot_on as versions from sys.databases where name = '${name}'`,
@@ -108,14 +108,15 @@ export async function useMssql(t: Lifetime): Promise<Database> {
     if (!recordset[0]?.versions) await pool.query(`alter database ${name} set read_committed_snapshot on`)
   })
   const drop = (): Promise<boolean> =>
-    withMssql(server.href, async (pool) => {
+    withMssql(server, async (pool) => {
       await pool.query(`drop database ${name}`)
       return true
     })
   // The server takes a moment to notice that nobody uses it any more.
   t.teardown(() => eventually(drop, { everyMs: 200 }))
-  server.pathname = `/${name}`
-  return { dialect: 'mssql', url: server.href }
+  const url = new URL(server)
+  url.pathname = `/${name}`
+  return { dialect: 'mssql', url: url.href }
 }
 
 /** A pool of the driver's for a database of {@link useMssql}, which ends with `work`. */
