@@ -87,5 +87,5 @@ export class Report {
 }
 
 function rounded(value: number | string): number | string {
-  return typeof value === 'string' ? value : Number(value.toPrecision(4))
+  return typeof value === 'string' || Number.isInteger(value) ? value : Number(value.toPrecision(4))
 }
