@@ -1,11 +1,11 @@
 /**
- * Lets the simulation loose on one mutant after another, and prints which seed found each.
+ * Lets the simulation loose on one mutant after another, and on those that live the tests; prints what found each.
  *
- *     npm run mutants -- [--seeds 2000] [--jobs 2] [--only "the margin"]
+ *     npm run mutants -- [--seeds 300] [--jobs 2] [--only "the margin|nobody hears"]
  *
- * Each mutant lives in a copy of the compiled code under `build/mutants`, and is hunted in a process of its own.
+ * Each mutant lives in a copy of the compiled code under `build/mutants`, and is hunted in processes of its own.
  */
-import { fork } from 'node:child_process'
+import { fork, spawn } from 'node:child_process'
 import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -15,7 +15,7 @@ import { type Mutant, mutants } from './mutants.js'
 
 const { values } = parseArgs({
   options: {
-    seeds: { type: 'string', default: '2000' },
+    seeds: { type: 'string', default: '300' },
     jobs: { type: 'string', default: '1' },
     only: { type: 'string', default: '' },
   },
@@ -28,7 +28,27 @@ const build = fileURLToPath(new URL('../..', import.meta.url))
 const root = join(build, '..')
 const copies = join(build, 'mutants')
 
-const hunted = mutants.filter(({ name }) => name.includes(values.only))
+/** What the tests of the engine, and of its rows in SQLite, are told: which of their subtests are about those. */
+const testFiles: readonly { readonly file: string; readonly only?: string }[] = [
+  ...[
+    'session',
+    'trust',
+    'timing',
+    'watch',
+    'token',
+    'terms',
+    'identity',
+    'plan',
+    'found',
+    'engine',
+    'operator',
+    'schedule',
+  ].map((name) => ({ file: `core/${name}.test.js` })),
+  { file: 'stores/conformance.test.js', only: '/^sqlite$/' },
+]
+
+const wanted = values.only.split('|')
+const hunted = mutants.filter(({ name }) => wanted.some((part) => name.includes(part)))
 for (const mutant of hunted) apply(mutant)
 const rows = new Map<Mutant, string>()
 let survivors = 0
@@ -36,29 +56,19 @@ const waiting = [...hunted]
 rmSync(copies, { recursive: true, force: true })
 await Promise.all(Array.from({ length: Number(values.jobs) }, huntOn))
 rmSync(copies, { recursive: true, force: true })
-console.log(
-  '\n| mutant | place | broke | seed | after seeds | CPU s |\n| --- | --- | --- | --- | --- | --- |',
-)
+console.log('\n| mutant | place | found by |\n| --- | --- | --- |')
 for (const mutant of hunted) console.log(rows.get(mutant))
 console.log(`\n${hunted.length} mutants, ${hunted.length - survivors} killed`)
 if (survivors > 0) process.exitCode = 1
 
 async function huntOn(): Promise<void> {
   for (let mutant = waiting.shift(); mutant !== undefined; mutant = waiting.shift()) {
-    const quarry = await hunt(mutant)
-    const row = rowOf(mutant, quarry)
-    if (quarry?.killedBy === undefined && quarry !== undefined) survivors += 1
+    const found = await hunt(mutant)
+    if (found === undefined) survivors += 1
+    const row = `| ${mutant.name} | \`${mutant.file}\` | ${found?.by ?? '**nothing**'} |`
     rows.set(mutant, row)
-    console.log(quarry?.killedBy === undefined ? row : `${row} ${quarry.killedBy.what.slice(0, 160)}`)
+    console.log(`${row} ${found?.what.slice(0, 160) ?? ''}`)
   }
-}
-
-function rowOf({ name, file }: Mutant, quarry: Quarry | undefined): string {
-  if (quarry === undefined) return `| ${name} | \`${file}\` | does not end | – | – | ${longestMs / 1_000} |`
-  const { killedBy, seeds, cpuMs } = quarry
-  const found =
-    killedBy === undefined ? '**survived** | –' : `${killedBy.rule} | ${killedBy.mix} ${killedBy.seed}`
-  return `| ${name} | \`${file}\` | ${found} | ${seeds} | ${(cpuMs / 1_000).toFixed(1)} |`
 }
 
 /** The mutated source of the mutant's file. */
@@ -69,18 +79,61 @@ function apply({ name, file, find, replace }: Mutant): string {
   return source.replace(find, () => replace)
 }
 
-/** Undefined: it did not end. */
-async function hunt(mutant: Mutant): Promise<Quarry | undefined> {
+interface Found {
+  readonly by: string
+  readonly what: string
+}
+
+/** Undefined: it lives. */
+async function hunt(mutant: Mutant): Promise<Found | undefined> {
   const copy = join(copies, String(mutants.indexOf(mutant)))
   mkdirSync(copy, { recursive: true })
-  for (const folder of ['plugin', 'test/simulation', 'test/mutants'])
+  for (const folder of ['plugin', 'test'])
     cpSync(join(build, folder), join(copy, 'build', folder), { recursive: true })
   for (const beside of ['migrations', 'package.json']) symlinkSync(join(root, beside), join(copy, beside))
   writeFileSync(join(copy, 'build/plugin', `${mutant.file}.js`), apply(mutant))
+  try {
+    return (await huntBySimulation(mutant, copy)) ?? (await huntByTests(copy))
+  } finally {
+    rmSync(copy, { recursive: true, force: true })
+  }
+}
+
+async function huntBySimulation(mutant: Mutant, copy: string): Promise<Found | undefined> {
   const quarry = await setLoose(join(copy, 'build'), mutant.mix ?? 'all', Number(values.seeds), 1)
-  rmSync(copy, { recursive: true, force: true })
-  if (quarry?.killedBy !== undefined) await acquit(quarry.killedBy)
-  return quarry
+  if (quarry === undefined) return { by: 'simulation: it does not end', what: '' }
+  if (quarry.killedBy === undefined) return undefined
+  await acquit(quarry.killedBy)
+  const { rule, mix, seed, what } = quarry.killedBy
+  return { by: `simulation: ${rule}, \`--mix ${mix} --seed ${seed}\`, after ${quarry.seeds}`, what }
+}
+
+/** The first test that fails. */
+async function huntByTests(copy: string): Promise<Found | undefined> {
+  for (const { file, only } of testFiles) {
+    const output = await failing(join(copy, 'build/test', file), only)
+    if (output === undefined) continue
+    const [, name = 'it does not end'] = /^ *not ok \d+ - (.*?)(?: # .*)?$/m.exec(output) ?? []
+    const [, test = name] = [...output.matchAll(/^(?: {4})*not ok \d+ - (.*?) # time=/gm)][0] ?? []
+    return { by: `test: ${file.replace('.js', '.ts')}, "${test}"`, what: name }
+  }
+  return undefined
+}
+
+/** What it printed, when it failed. */
+async function failing(file: string, only?: string): Promise<string | undefined> {
+  const env = { ...process.env, NODE_V8_COVERAGE: '', ...(only === undefined ? {} : { TAP_GREP: only }) }
+  const child = spawn(process.execPath, [file], {
+    env,
+    stdio: ['ignore', 'pipe', 'ignore'],
+    timeout: longestMs,
+  })
+  let output = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    output += text
+  })
+  const code = await new Promise((resolve) => child.once('close', resolve))
+  return code === 0 ? undefined : output
 }
 
 /** What a mutant broke must not break without it. */

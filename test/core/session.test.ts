@@ -1,0 +1,138 @@
+/** From when trust counts: what a session makes of answers that are late, and of news that it has not read. */
+import t, { type Test } from 'tap'
+import { StoreError } from '../../plugin/core/errors.js'
+import { Session } from '../../plugin/core/session.js'
+import type { Change, HeartbeatAnswer, OwnView, Store } from '../../plugin/core/store.js'
+import { resolveTiming, trustMs } from '../../plugin/core/timing.js'
+import { ManualClock } from '../../plugin/testing/manual-clock.js'
+import { World } from '../support/world.js'
+
+const timing = resolveTiming({ ttlMs: 15_000 })
+const { heartbeatMs } = timing
+
+const facts = {
+  nowMs: 0,
+  serverIdentity: 'server-1',
+  recordedIdentity: 'server-1',
+  identitySettled: true,
+  longestTtlMs: timing.ttlMs,
+  state: 'active',
+} as const
+
+/** A session that has just joined, over a database that answers when and what the test says. */
+function joined(t: Test) {
+  const clock = new ManualClock()
+  const said = { lateMs: 0, news: 1, failing: false }
+  const told: string[] = []
+  const tell = (what: string) => () => void told.push(what)
+  const heartbeat = async (): Promise<HeartbeatAnswer> => {
+    const { news, failing } = said
+    if (said.lateMs > 0) await new Promise<void>((resolve) => clock.setTimer(said.lateMs, resolve))
+    if (failing) throw new StoreError('The connection broke.', 'unknown')
+    return { ...facts, newsRevision: news, watchers: [] }
+  }
+  const session = new Session('a', { heartbeat } as unknown as Store, clock, timing, {
+    answered: () => ({ mustReadAgain: false }),
+    newsArrived: tell('news'),
+    heartbeatFailed: tell('failed'),
+    trustExpired: tell('expired'),
+    trustRenewed: tell('renewed'),
+    trustBegan: tell('began'),
+    sessionLost: tell('lost'),
+  })
+  session.joined(viewOf(1), clock.read())
+  t.teardown(() => session.stop())
+  return { session, clock, said, told }
+}
+
+function viewOf(newsRevision: number): OwnView {
+  return { ...facts, newsRevision, watchers: [], leases: [], workers: [], gone: new Set() }
+}
+
+t.test('a heartbeat counts from when it was sent, however late its answer', async (t) => {
+  const { session, clock, said } = joined(t)
+  said.lateMs = 2_000
+  await clock.advance(heartbeatMs + 1_999)
+  t.equal(
+    session.trustLeftMs,
+    trustMs(timing) - heartbeatMs - 1_999,
+    'without the answer only the join counts',
+  )
+  await clock.advance(1)
+  t.equal(session.trustLeftMs, trustMs(timing) - 2_000)
+})
+
+t.test('a heartbeat whose news has not been read does not count', async (t) => {
+  const { session, clock, said, told } = joined(t)
+  said.news = 2
+  await clock.advance(heartbeatMs)
+  t.equal(session.trustLeftMs, trustMs(timing) - heartbeatMs)
+  t.ok(told.includes('news'), 'it is to be read')
+  await clock.advance(timing.ttlMs)
+  t.notOk(session.trusted(), 'heartbeats that succeed do not keep trust going')
+  t.notOk(told.includes('lost'))
+})
+
+t.test('a view makes the heartbeat before it count, from when that was sent', async (t) => {
+  const { session, clock, said } = joined(t)
+  said.news = 2
+  await clock.advance(heartbeatMs)
+  const { credit } = session
+  await clock.advance(3_000)
+  session.caughtUp(viewOf(2), credit)
+  t.equal(session.trustLeftMs, trustMs(timing) - 3_000)
+  session.caughtUp(viewOf(2), undefined)
+  t.equal(session.trustLeftMs, trustMs(timing) - 3_000, 'a view alone counts for nothing')
+})
+
+t.test('news that goes back is news', async (t) => {
+  const { clock, said, told } = joined(t)
+  said.news = 0
+  await clock.advance(heartbeatMs)
+  t.ok(told.includes('news'))
+})
+
+t.test('what has lapsed ends before an answer begins it anew', async (t) => {
+  const { session, clock, said, told } = joined(t)
+  said.failing = true
+  await clock.advance(heartbeatMs)
+  said.failing = false
+  clock.stall(timing.ttlMs)
+  told.length = 0
+  await clock.advance(heartbeatMs)
+  t.same(told.slice(0, 3), ['expired', 'renewed', 'began'])
+  t.ok(session.trusted())
+})
+
+t.test('a join counts from its first try, also when another was answered', async (t) => {
+  let lost = 0
+  const world = new World(t)
+  const node = await world.node('a', { wrap: (store) => losingAnswers(store, () => lost-- > 0) })
+  lost = 1
+  const startedAtMs = node.clock.nowMs
+  const started = node.coordinator.start().catch(() => node.coordinator.start())
+  await world.advanceUntil(() => node.coordinator.state === 'running', 30_000)
+  await started
+  const passedMs = node.clock.nowMs - startedAtMs
+  t.ok(
+    node.coordinator.health().trustLeftMs <= trustMs(world.timing) - passedMs,
+    `${passedMs} ms have passed`,
+  )
+})
+
+/** What is asked is done, and its answer lost. */
+function losingAnswers(store: Store, isLost: () => boolean): Store {
+  return new Proxy(store, {
+    get(target, name) {
+      if (name !== 'change') {
+        const value: unknown = Reflect.get(target, name, target)
+        return typeof value === 'function' ? value.bind(target) : value
+      }
+      return async (session: never, work: (change: Change) => Promise<unknown>) => {
+        const changed = await target.change(session, work)
+        if (isLost()) throw new StoreError('No answer in time.', 'unknown')
+        return changed
+      }
+    },
+  })
+}
