@@ -1,10 +1,5 @@
-/**
- * Judges a history. It knows nothing of the engine: only what holds of leases, tokens and writes, whoever makes them.
- *
- *     node build/test/chaos/check.js history.ndjson
- */
-import { pathToFileURL } from 'node:url'
-import { type Entry, readHistory } from './history.js'
+/** Judges a history. It knows nothing of the engine: only what holds of leases, tokens and writes, whoever makes them. */
+import type { Entry } from './history.js'
 
 /** What a history says. */
 export interface Verdict {
@@ -211,12 +206,4 @@ export function report(verdict: Verdict): string {
     violations.length === 0 ? 'no violation' : `${violations.length} violations:`,
     ...violations.slice(0, 50).map((violation) => `  ${violation}`),
   ].join('\n')
-}
-
-const [, program = '', path] = process.argv
-if (import.meta.url === pathToFileURL(program).href) {
-  if (path === undefined) throw new Error('usage: node build/test/chaos/check.js history.ndjson')
-  const verdict = check(readHistory(path))
-  process.stdout.write(`${report(verdict)}\n`)
-  process.exitCode = verdict.violations.length === 0 ? 0 : 1
 }

@@ -30,7 +30,7 @@ export const fileFaults: readonly Fault[] = [
       return caught ? 1 : 0
     }),
   ),
-  { ...fault('disk full', diskFull), missing: and(onFile, needsSmallDisk) },
+  { ...fault('disk full under the file', diskFull), missing: and(onFile, needsSmallDisk) },
   {
     ...fault('I/O error', (world) => world.withNode((node) => failing(world, node))),
     missing: and(onFile, () => (existsSync('/usr/bin/strace') ? undefined : 'strace is not installed')),

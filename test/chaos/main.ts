@@ -3,9 +3,11 @@
  *
  *     npm run chaos -- --database postgres --seconds 600
  *
- * `--database` is `postgres` or `sqlite`, which it sets up for itself, or a URL. `--seconds` (300) and `--faults`
+ *     npm run chaos -- --check history.ndjson
+ *
+ * `--database` is `postgres` or `sqlite`, which it sets up for itself, or the URL of an empty database of MySQL or SQL Server. `--seconds` (300) and `--faults`
  * (no limit) say when it ends, `--nodes` (5) and `--ttl` (3000) how many processes of which ttl in ms, `--seed` and
- * `--only kind,kind` which faults in which order. `--history FILE` keeps what was seen; `check.js` judges it again. A seed gives
+ * `--only kind,kind` which faults in which order. `--history FILE` is where what was seen is kept; `--check` judges it again, and runs nothing. A seed gives
  * the order of faults, not the course of events: those are up to the machine.
  */
 import { mkdtemp } from 'node:fs/promises'
@@ -26,22 +28,32 @@ const { values } = parseArgs({
     seed: { type: 'string', default: String(randomSeed()) },
     only: { type: 'string', default: '' },
     history: { type: 'string' },
+    check: { type: 'string' },
   },
 })
-const history =
-  values.history ?? join(await mkdtemp(join(tmpdir(), 'coordination-history-')), 'history.ndjson')
-process.stdout.write(`seed ${values.seed}, history ${history}\n`)
-await runCampaign({
-  database: values.database,
-  history,
-  faults: Number(values.faults),
-  seconds: Number(values.seconds),
-  nodes: Number(values.nodes),
-  ttlMs: Number(values.ttl),
-  seed: Number(values.seed),
-  faultsPerRound: 40,
-  kinds: values.only === '' ? [] : values.only.split(','),
-})
-const verdict = check(readHistory(history))
-process.stdout.write(`${report(verdict)}\n`)
-process.exitCode = verdict.violations.length === 0 ? 0 : 1
+if (values.check === undefined) await campaign()
+else judge(values.check)
+
+async function campaign(): Promise<void> {
+  const history =
+    values.history ?? join(await mkdtemp(join(tmpdir(), 'coordination-history-')), 'history.ndjson')
+  process.stdout.write(`seed ${values.seed}, history ${history}\n`)
+  await runCampaign({
+    database: values.database,
+    history,
+    faults: Number(values.faults),
+    seconds: Number(values.seconds),
+    nodes: Number(values.nodes),
+    ttlMs: Number(values.ttl),
+    seed: Number(values.seed),
+    faultsPerRound: 40,
+    kinds: values.only === '' ? [] : values.only.split(','),
+  })
+  judge(history)
+}
+
+function judge(history: string): void {
+  const verdict = check(readHistory(history))
+  process.stdout.write(`${report(verdict)}\n`)
+  process.exitCode = verdict.violations.length === 0 ? 0 : 1
+}

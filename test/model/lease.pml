@@ -144,12 +144,6 @@ inline join(n) {
 #endif
 #endif
 
-#ifdef MUTANT_CLAIM_UNCHECKED
-#define unheld true
-#else
-#define unheld (holder == NONE)
-#endif
-
 #ifdef MUTANT_RELEASE_BLIND
 #define fits(n) true
 #else
@@ -159,7 +153,7 @@ inline join(n) {
 /* What a change of n does to the row. */
 inline carryOut(n, what) {
   if
-  :: what == CLAIM && target == n && unheld && passable(n) ->
+  :: what == CLAIM && target == n && holder == NONE && passable(n) ->
      holder = n;
      releaseFits = 0;
      if :: blocked != NONE -> newBlock(NONE) :: else fi;

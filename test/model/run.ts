@@ -82,16 +82,12 @@ function definitionsOf({ nodes, crashes, slips, revokes, liveness, mutant }: Sea
 }
 
 function compiledFor({ liveness, byBits }: Search): string[] {
-  return [
-    `-DMEMLIM=${values.memory}`,
-    ...(liveness ? [] : ['-DSAFETY']),
-    byBits ? '-DBITSTATE' : '-DCOLLAPSE',
-  ]
+  return [`-DMEMLIM=${values.memory}`, ...(liveness ? [] : ['-DSAFETY']), ...(byBits ? ['-DBITSTATE'] : [])]
 }
 
 /** Interrupted, it still tells what it has seen until then; the shell that waits for it tells how long it has computed. */
-async function searchIn(folder: string, { liveness, byBits }: Search): Promise<Found> {
-  const flags = [...(liveness ? ['-a'] : []), ...(byBits ? ['-w32'] : []), '-m3000000']
+async function searchIn(folder: string, { liveness, byBits, depth = 3_000_000 }: Search): Promise<Found> {
+  const flags = [...(liveness ? ['-a'] : []), ...(byBits ? ['-w32'] : []), `-m${depth}`]
   const script = 'trap : INT; ./pan "$@"; times'
   const search = spawn('sh', ['-c', `{ ${script}; } > out.txt 2>&1`, 'sh', ...flags], {
     cwd: folder,

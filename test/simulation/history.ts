@@ -65,6 +65,8 @@ export class History {
   readonly #lapses = new Map<string, { readonly term: Term; readonly token: number; readonly atMs: number }>()
   readonly #excused = new Set<string>()
   #stored = new Map<string, StoredLease>()
+  #checkedMs = 0
+  #checkedBeforeMs = 0
 
   constructor(nowMs: () => number, keep: boolean) {
     this.#nowMs = nowMs
@@ -151,7 +153,7 @@ export class History {
     this.note(() => `${process.label} ends ${key}@${token}: ${reason}`)
     for (const term of this.#termsByKey.get(key) ?? [])
       if (term.process === process && term.token === token) {
-        if (reason === 'trust-expired') this.#lapse(term)
+        if (reason === 'trust-expired') this.#lapse(term, this.#checkedMs)
         this.#drop(term)
       }
   }
@@ -230,6 +232,8 @@ export class History {
 
   /** After every event: no lease is trusted twice, and trust that has lapsed does not come back. */
   check(): void {
+    this.#checkedBeforeMs = this.#checkedMs
+    this.#checkedMs = this.#nowMs()
     for (const key of this.#contested) {
       const trusting = this.trusting(key).filter((term) => !this.#isExcused(term))
       if (trusting.length < 2) continue
@@ -240,7 +244,7 @@ export class History {
 
   checkLapses(process: SimulatedProcess): void {
     for (const term of this.#termsByProcess.get(process) ?? []) {
-      if (!trusts(term)) this.#lapse(term)
+      if (!trusts(term)) this.#lapse(term, this.#checkedBeforeMs)
       else if (term.lapsed) {
         term.lapsed = false
         this.violate('X1', `the lapsed trust of ${nameOf(term)} has come back`)
@@ -272,10 +276,11 @@ export class History {
       )
   }
 
-  #lapse(term: Term): void {
+  /** Its trust was seen last at `atMs`; where everybody stood still, that was long ago, and so may be its end. */
+  #lapse(term: Term, atMs: number): void {
     if (term.lapsed) return
     term.lapsed = true
-    this.#lapses.set(term.key, { term, token: term.token, atMs: this.#nowMs() })
+    this.#lapses.set(term.key, { term, token: term.token, atMs })
   }
 
   #checkToken(lease: StoredLease): void {
