@@ -30,6 +30,8 @@ export interface Circumstances {
   readonly requests: Requests
   /** Numbers of the changes in which this session asked for leases, and the server they were made under. */
   readonly attempts: ReadonlyMap<number, string>
+  /** Terms that this session has asked to give back, by {@link termOf}. */
+  readonly renounced: ReadonlySet<string>
 }
 
 /** What the owner hears of. */
@@ -121,6 +123,7 @@ export class Holdings {
     const holding = this.#byKey.get(lease.key)
     if (holding?.token === lease.token && reason !== undefined) holding.end(reason)
     if (holding !== undefined || reason !== undefined || circumstances.closing) return
+    if (circumstances.renounced.has(termOf(lease))) return
     if (this.#owner.trusted() && isRecognised(lease, circumstances)) this.#begin(lease, circumstances)
   }
 
@@ -192,4 +195,9 @@ function reasonToEnd(lease: LeaseRow, { view, node, runners }: Circumstances): E
  */
 export function isRecognised({ attempt, identity }: LeaseRow, { attempts, view }: Circumstances): boolean {
   return attempt !== null && identity === view.serverIdentity && attempts.get(attempt) === identity
+}
+
+/** A key, and the token it had: a lease in one pair of hands. */
+export function termOf({ key, token }: { readonly key: string; readonly token: number }): string {
+  return `${key}@${token}`
 }

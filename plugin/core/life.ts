@@ -21,7 +21,7 @@ import {
 import type { Clock, Reading } from './clock.js'
 import { StoreError } from './errors.js'
 import type { Events } from './events.js'
-import type { Circumstances, Holdings } from './holdings.js'
+import { type Circumstances, type Holdings, termOf } from './holdings.js'
 import type { Identity } from './identity.js'
 import type { Log } from './log.js'
 import { Lookout } from './lookout.js'
@@ -29,7 +29,7 @@ import { Alarm, Loop, Turnstile } from './loop.js'
 import type { Machine } from './machine.js'
 import { Neighbourhood } from './neighbourhood.js'
 import { drain } from './operations.js'
-import { inOrder, type Ordered, settleIdentity } from './order.js'
+import { inOrder, type Ordered, sayTokens, settleIdentity } from './order.js'
 import type { Held } from './rules.js'
 import type { KnownServer } from './server.js'
 import { Session } from './session.js'
@@ -90,6 +90,8 @@ export class Life {
   readonly #pollAlarm: Alarm
   /** Changes in which leases were asked for, with the server they were made under. */
   readonly #attempts = new Map<number, string>()
+  /** Terms that this node has asked to give back. */
+  readonly #renounced = new Set<string>()
   #firstJoinSentAt: Reading | undefined
   /** What the first try declared: it may be the one that was carried out. Whatever differs by now is registered later. */
   #declaredAtJoin: Declaration[] | undefined
@@ -283,6 +285,7 @@ export class Life {
     const graceLeftMs = server.graceLeftMs(clock.read())
     // Every change records a new server before anything else; where another node was quicker, this one does nothing.
     if (server.mustRecord) return this.#own(() => Promise.resolve())
+    if (server.mustSayTokens) return this.#sayTokens()
     const waitedFor = server.identity
     if (graceLeftMs === 0) return this.#own((change) => settleIdentity(change, waitedFor))
     const registration = this.#registrationWanted()
@@ -296,6 +299,15 @@ export class Life {
       return earliest(agenda.dueInMs, graceLeftMs)
     }
     return this.#settle(agenda)
+  }
+
+  #sayTokens(): Promise<0> {
+    const { server, holdings } = this.#in
+    return this.#own(
+      (change) => sayTokens(change, holdings.highestToken),
+      this.#session.nextOperation(),
+      (identity) => server.saidTokens(identity),
+    )
   }
 
   #circumstances(view: OwnView): Circumstances {
@@ -313,6 +325,7 @@ export class Life {
       runners,
       requests,
       attempts: this.#attempts,
+      renounced: this.#renounced,
     }
   }
 
@@ -325,6 +338,7 @@ export class Life {
     this.#lastTriedAt = now
     const key = this.#session.nextOperation()
     this.#noteAttempt(key.operation, wishes)
+    this.#noteRenounced(wishes)
     const asking = this.#in.requests.asking(wishes.acquire.map((wish) => wish.key))
     await this.#own(
       (change) => settle(change, this.id, wishes),
@@ -348,6 +362,16 @@ export class Life {
     for (const earlier of this.#attempts.keys()) if (earlier < this.#lastDone) this.#attempts.delete(earlier)
     if (wishes.claim.length + wishes.acquire.length > 0)
       this.#attempts.set(operation, this.#in.server.identity)
+  }
+
+  /**
+   * A release that nobody has answered may still be carried out, as long as this node makes no other change. Until
+   * the row is gone, nothing may begin under its token, though trust has come back in the meantime.
+   */
+  #noteRenounced({ release }: Wishes): void {
+    const current = new Set(this.#view?.leases.map(termOf))
+    for (const term of this.#renounced) if (!current.has(term)) this.#renounced.delete(term)
+    for (const wish of release) this.#renounced.add(termOf(wish))
   }
 
   /** Runs a change of this session and takes in the view it brings. Answers 0: there may be more to do. */
@@ -411,23 +435,22 @@ export class Life {
     this.#lookout.setDuty(view.watchers.includes(this.id))
   }
 
-  #learn(facts: ServerFacts, receivedAt: Reading): boolean {
-    const changed = this.#in.server.learn(facts, receivedAt)
-    if (!changed) return false
+  #learn(facts: ServerFacts, receivedAt: Reading): void {
+    if (!this.#in.server.learn(facts, receivedAt)) return
     this.#in.log.warn({ server: facts.serverIdentity }, 'the database server is another one than before')
     this.#lookout.reset()
     this.#viewWanted = true
-    return true
   }
 
   #answered(answer: HeartbeatAnswer, sentAt: Reading, receivedAt: Reading): { mustReadAgain: boolean } {
     const latencyMs = receivedAt.monoMs - sentAt.monoMs
     this.#in.events.emit('heartbeat.answered', { latencyMs, databaseNowMs: answer.nowMs })
-    const changed = this.#learn(answer, receivedAt)
+    this.#learn(answer, receivedAt)
     this.#pollWhereNothingIsPushed()
     this.#lookout.sawWatchers(answer.watchers, sentAt, receivedAt)
     if (this.#in.server.mustRecord) this.#turns.poke()
-    return { mustReadAgain: changed }
+    // The news alone would not tell: a server that was set back may have come to the same number again.
+    return { mustReadAgain: this.#view?.serverIdentity !== answer.serverIdentity }
   }
 
   #heartbeatFailed(error: unknown): void {

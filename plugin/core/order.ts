@@ -61,6 +61,18 @@ export async function settleIdentity(change: Change, waitedFor: string): Promise
   await tellEverybody(change)
 }
 
+/**
+ * A node that knew the server before says what it has seen, so that tokens leap above that too: of several failovers
+ * in a row the last may have forgotten how far they had leapt before. Answers the server it was said under.
+ */
+export async function sayTokens(change: Change, highestSeen: number): Promise<string> {
+  const { tokenFloor } = change.meta
+  const highestToken = await change.highestToken()
+  if (highestSeen > Math.max(tokenFloor, highestToken))
+    await change.saveMeta({ tokenFloor: raisedFloor(tokenFloor, highestToken, highestSeen, change.nowMs) })
+  return change.serverIdentity
+}
+
 async function recordIdentity(change: Change, highestSeen: number): Promise<void> {
   const { tokenFloor, serverIdentity } = change.meta
   await change.saveMeta({

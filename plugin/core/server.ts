@@ -20,6 +20,7 @@ export class KnownServer {
   #recorded: string | undefined
   #settled = false
   #graceFrom: Reading | undefined
+  #silent = false
   #clockMs = 0
   #heardAt: Reading = { monoMs: 0, bootMs: 0 }
 
@@ -52,6 +53,19 @@ export class KnownServer {
     return this.#identity !== undefined && this.#identity !== this.#recorded
   }
 
+  /**
+   * This node knew a server before this one, and has not said under this one which tokens it has seen. Who recorded
+   * this one may have started only after it: then nobody else knows of what was forgotten.
+   */
+  get mustSayTokens(): boolean {
+    return this.#silent && !this.mustRecord
+  }
+
+  /** It has, under this server. */
+  saidTokens(identity: string): void {
+    if (identity === this.#identity) this.#silent = false
+  }
+
   get mayClaim(): boolean {
     return this.#identity !== undefined && !this.mustRecord && this.#settled
   }
@@ -64,6 +78,7 @@ export class KnownServer {
   /** Takes in what an answer said. Answers whether the server is another one than before. */
   learn(facts: ServerFacts, receivedAt: Reading): boolean {
     const changed = this.#identity !== undefined && this.#identity !== facts.serverIdentity
+    this.#silent ||= changed
     const newRecord = this.#recorded !== facts.recordedIdentity
     this.#identity = facts.serverIdentity
     this.#clockMs = facts.nowMs

@@ -55,7 +55,11 @@ async function generationOf(node: WorldNode): Promise<number> {
 /** Lets the work end that has ignored its signal. */
 let release: () => void = () => undefined
 
-function coordinated(running: Map<string, string>, name: string, stubborn = false): WorkerDefinition {
+function coordinated(
+  running: Map<string, string>,
+  name: string,
+  isStubborn: () => boolean = () => false,
+): WorkerDefinition {
   return {
     name: 'data',
     kind: 'coordinated',
@@ -66,12 +70,13 @@ function coordinated(running: Map<string, string>, name: string, stubborn = fals
         signal.addEventListener(
           'abort',
           () => {
+            const stubborn = isStubborn()
             running.set(name, stubborn ? 'stubborn' : '-')
-            if (!stubborn) resolve()
+            if (stubborn) release = resolve
+            else resolve()
           },
           { once: true },
         )
-        if (stubborn) release = resolve
       })
     },
   } as WorkerDefinition
@@ -83,7 +88,7 @@ t.test('a share whose node ignores its signal for ever is given to others', asyn
   for (const name of ['a', 'b', 'c', 'd']) {
     const node = await world.node(name)
     nodes.push(node)
-    node.coordinator.worker(coordinated(running, name, name === 'a'))
+    node.coordinator.worker(coordinated(running, name, () => name === 'a'))
   }
   const [a, b, c, d] = nodes as [WorldNode, WorldNode, WorldNode, WorldNode]
   await world.start(a, b)
@@ -218,3 +223,58 @@ t.test('a worker registered while the first answer to a join was lost', async (t
   t.ok(a.coordinator.isHeld('one'))
   t.ok(a.coordinator.isHeld('two'))
 })
+
+t.test('nobody works under a new generation while a share of the older one is blocked', async (t) => {
+  const world = new World(t)
+  const running = new Map<string, string>()
+  let stubborn = false
+  const nodes: WorldNode[] = []
+  for (const name of ['a', 'b', 'c']) {
+    const node = await world.node(name)
+    nodes.push(node)
+    node.coordinator.worker(coordinated(running, name, () => stubborn && name === 'a'))
+  }
+  const [a, b, c] = nodes as [WorldNode, WorldNode, WorldNode]
+  await world.start(a, b, c)
+  await world.advance(5_000)
+  stubborn = true
+  const { leases } = await b.coordinator.operator.snapshot()
+  const share = leases.find(({ holder }) => holder === a.coordinator.nodeId)
+  await b.coordinator.operator.release({ key: share?.key ?? '', token: share?.token ?? 0, ...by })
+  await world.advance(5_000)
+  t.same([running.get('b'), running.get('c')], ['-', '-'], 'the others have stopped, and wait')
+  release()
+  await world.advance(30_000, 100)
+  t.match(running.get('b'), /of|\//, 'and go on once it has acknowledged')
+})
+
+t.test('heartbeats to another server do not count before rows have been read from it', async (t) => {
+  const world = new World(t)
+  let blind = false
+  const a = await world.node('a', { wrap: (store) => blinded(store, () => blind) })
+  await world.start(a)
+  await world.advance(5_000)
+  t.ok(a.coordinator.health().trusted)
+  blind = true
+  world.identity = 'server-2'
+  await world.advance(world.timing.ttlMs)
+  t.notOk(a.coordinator.health().trusted, 'trust has ended, though heartbeats succeed')
+  blind = false
+  await world.advance(2 * world.timing.ttlMs)
+  t.ok(a.coordinator.health().trusted)
+})
+
+/** Heartbeats are answered; nothing can be read or changed. */
+function blinded(store: Store, isBlind: () => boolean): Store {
+  return new Proxy(store, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name, target)
+      if (typeof value !== 'function') return value
+      return (...given: unknown[]) => {
+        if (isBlind() && (name === 'view' || name === 'change'))
+          return Promise.reject(new StoreError('Nothing can be read.', 'none'))
+        return Reflect.apply(value, target, given)
+      }
+    },
+  })
+}

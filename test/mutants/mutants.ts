@@ -15,6 +15,8 @@ export interface Mutant {
   readonly replace: string
   /** The mix in which it shows soonest; default `all`. */
   readonly mix?: MixName
+  /** The first seed to try; default 1. Where what is mutated takes a rare course of events, one that has it. */
+  readonly from?: number
 }
 
 export const mutants: readonly Mutant[] = [
@@ -206,6 +208,14 @@ export const mutants: readonly Mutant[] = [
   },
   // ---------------------------------------------------------------- another server
   {
+    name: 'survivors keep to themselves which tokens they have seen',
+    file: 'core/server',
+    find: 'return this.#silent && !this.mustRecord;',
+    replace: 'return false;',
+    mix: 'full',
+    from: 700_325,
+  },
+  {
     name: 'another server is not noticed in a change',
     file: 'core/order',
     find: 'else if (change.meta.serverIdentity !== change.serverIdentity) {',
@@ -243,7 +253,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'rows are not read again after another server',
     file: 'core/life',
-    find: 'return { mustReadAgain: changed };',
+    find: 'return { mustReadAgain: this.#view?.serverIdentity !== answer.serverIdentity };',
     replace: 'return { mustReadAgain: false };',
     mix: 'servers',
   },
@@ -302,6 +312,13 @@ export const mutants: readonly Mutant[] = [
     find: 'holding.ended !== undefined && holding.settled',
     replace: 'holding.ended !== undefined',
     mix: 'operators',
+  },
+  {
+    name: 'what was asked to be given back is begun after all',
+    file: 'core/holdings',
+    find: 'if (circumstances.renounced.has(termOf(lease)))',
+    replace: 'if (false)',
+    from: 7_000_596,
   },
   {
     name: 'a node claims while its earlier work goes on',

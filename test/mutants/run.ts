@@ -41,8 +41,8 @@ const testFiles: readonly { readonly file: string; readonly only?: string }[] = 
     'plan',
     'found',
     'engine',
+    'server',
     'operator',
-    'schedule',
   ].map((name) => ({ file: `core/${name}.test.js` })),
   { file: 'stores/conformance.test.js', only: '/^sqlite$/' },
 ]
@@ -100,7 +100,12 @@ async function hunt(mutant: Mutant): Promise<Found | undefined> {
 }
 
 async function huntBySimulation(mutant: Mutant, copy: string): Promise<Found | undefined> {
-  const quarry = await setLoose(join(copy, 'build'), mutant.mix ?? 'all', Number(values.seeds), 1)
+  const quarry = await setLoose(
+    join(copy, 'build'),
+    mutant.mix ?? 'all',
+    Number(values.seeds),
+    mutant.from ?? 1,
+  )
   if (quarry === undefined) return { by: 'simulation: it does not end', what: '' }
   if (quarry.killedBy === undefined) return undefined
   await acquit(quarry.killedBy)
@@ -122,7 +127,12 @@ async function huntByTests(copy: string): Promise<Found | undefined> {
 
 /** What it printed, when it failed. */
 async function failing(file: string, only?: string): Promise<string | undefined> {
-  const env = { ...process.env, NODE_V8_COVERAGE: '', ...(only === undefined ? {} : { TAP_GREP: only }) }
+  const env = {
+    ...process.env,
+    NODE_V8_COVERAGE: '',
+    TAP_TIMEOUT: String(longestMs / 1_000),
+    ...(only === undefined ? {} : { TAP_GREP: only }),
+  }
   const child = spawn(process.execPath, [file], {
     env,
     stdio: ['ignore', 'pipe', 'ignore'],
