@@ -39,7 +39,7 @@ export interface CampaignPlan {
 }
 
 /** What finds its place late is slow; what has not after so long does not. */
-const settleLimitMs = 120_000
+const settleLimitMs = 300_000
 
 /** A fault that hangs is a fault of the campaign. */
 const injectLimitMs = 90_000

@@ -113,6 +113,7 @@ inline lost(n) {
   has[n] = NO;
   trust[n] = 0;
   credit[n] = 0;
+  asked[n] = 0;
   op[n] = QUIET;
   late[n] = QUIET;
   answer[n] = 0;
@@ -189,6 +190,7 @@ inline follow(n) {
 #define mayAsk(n) (runs(n) && joined(n) && op[n] == QUIET && !(mustRead & BIT(n)) && !(tried & BIT(n)))
 
 inline giveUp(n) {
+  asked[n] = 0;
   op[n] = QUIET;
   answer[n] = 0;
   newer = newer & ~BIT(n);
@@ -203,6 +205,7 @@ inline giveUp(n) {
 #endif
 
 inline ask(n, what) {
+  asked[n] = credit[n];
   if
   :: !lives(n) -> lost(n)
   :: lives(n) && what == VIEW -> look(n); op[n] = ANSWERED

@@ -44,8 +44,9 @@ byte beatAge[N];
 byte beatDone = 0;
 /* A heartbeat that was given up on, and is still on its way. */
 byte oldBeat = 0;
-/* A heartbeat that was answered, and waits for the news to be read: its age + 1. */
+/* A heartbeat that was answered, and waits for the news to be read: its age + 1. What was asked after it makes it count. */
 byte credit[N];
+byte asked[N];
 
 /* What watcher w has seen of n: for how long its beat has stood still; and a newer one not seen yet. */
 byte still[N * N];
@@ -106,7 +107,10 @@ inline noBeat(n) { beat[n] = IDLE; beatAge[n] = 0 }
 /* The news has been read: heartbeats that were answered before it was asked for count now. */
 inline caughtUp(n) {
   if
-  :: credit[n] > 0 -> renew(n, credit[n] - 1); credit[n] = 0
+  :: asked[n] > 0 ->
+     renew(n, asked[n] - 1);
+     if :: credit[n] == asked[n] -> credit[n] = 0 :: else fi;
+     asked[n] = 0
   :: else
   fi
 }
@@ -129,7 +133,8 @@ inline caughtUp(n) {
 inline age(n) {
   if :: trust[n] > 0 -> trust[n]-- :: else fi;
   if :: beat[n] != IDLE && beatAge[n] < TRUST -> beatAge[n]++ :: else fi;
-  if :: credit[n] > 0 && credit[n] <= TRUST -> credit[n]++ :: else fi
+  if :: credit[n] > 0 && credit[n] <= TRUST -> credit[n]++ :: else fi;
+  if :: asked[n] > 0 && asked[n] <= TRUST -> asked[n]++ :: else fi
 }
 
 inline ageWatched() {
@@ -171,6 +176,7 @@ inline freshSession(n) {
   trust[n] = 0;
   noBeat(n);
   credit[n] = 0;
+  asked[n] = 0;
   oldBeat = oldBeat & ~BIT(n);
   news = news | BIT(n);
   stampBeat(n);
