@@ -68,9 +68,9 @@ export async function runCampaign(plan: CampaignPlan): Promise<void> {
         ),
       ]),
     )
-    const untilMs = monotonicMs() + plan.seconds * 1_000
     let left = plan.faults
     let settled = await world.settle(settleLimitMs)
+    const untilMs = monotonicMs() + plan.seconds * 1_000
     while (settled && left > 0 && monotonicMs() < untilMs) {
       const inRound = Math.min(left, plan.faultsPerRound)
       await playRound(world, decks, inRound, untilMs)
