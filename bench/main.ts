@@ -12,7 +12,7 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 
 /** With the minutes after which something must be wrong. */
-const benches = { 'steady-state': 8, 'hand-off': 4, takeover: 5, scale: 6, peers: 3 } as const
+const benches = { 'steady-state': 6, 'hand-off': 3, takeover: 3, scale: 5, peers: 2 } as const
 
 const named = process.argv.slice(2)
 const unknown = named.filter((name) => !Object.hasOwn(benches, name))

@@ -15,7 +15,7 @@ import type { Server } from './servers.js'
 const nodes = Array.from({ length: 50 }, (_, index) => `node-${index}`)
 const keys = Array.from({ length: 20 }, (_, index) => `key-${index}`)
 const ttlMs = 15_000
-const windowMs = Number(process.argv[2] ?? 30_000)
+const windowMs = Number(process.argv[2] ?? 15_000)
 const report = new Report('steady-state')
 const mine = 'this project, PostgreSQL'
 
