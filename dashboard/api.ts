@@ -91,8 +91,7 @@ async function failureOf(response: Response, isOurs: boolean): Promise<ApiError>
   const detail = problem.detail ?? `The server answered ${status || 'with a redirect'}.`
   // A page for signing in instead of an answer: whoever asks has been signed out by the application.
   const isElsewhere = type === 'opaqueredirect' || response.ok
-  if (status === 401 || isElsewhere) return new ApiError('signed-out', status, detail)
-  if (status === 403) return new ApiError('signed-out', status, detail)
+  if (status === 401 || status === 403 || isElsewhere) return new ApiError('signed-out', status, detail)
   if (status === 503 && problem.type?.endsWith(':store-unavailable'))
     return new ApiError('database', status, detail)
   if (status >= 500 && problem.type?.endsWith(':not-installed') !== true)

@@ -19,6 +19,7 @@ import {
 } from './model.js'
 import {
   type Acts,
+  assignmentLink,
   badge,
   button,
   type Fact,
@@ -153,9 +154,7 @@ function leasePanel(state: State, acts: Acts, { bodies }: Panel): Child[] {
       ['Token', h('span.mono', String(lease.token))],
       ['Candidates', grouped(lease.candidateCount)],
       ...scheduleFacts(state, why.schedule),
-      ...(worker !== null && worker !== lease.key
-        ? [['Worker', h('a', { href: `#/assignment/${keyInPath(worker)}` }, worker)] as const]
-        : []),
+      ...(worker !== null && worker !== lease.key ? [['Worker', assignmentLink(worker)] as const] : []),
     ]),
     h('h3', 'Who had it'),
     h('ol.terms', ...history.items.slice(0, 20).map((term) => termRow(state, term))),
@@ -164,7 +163,7 @@ function leasePanel(state: State, acts: Acts, { bodies }: Panel): Child[] {
 }
 
 /** A next time that has passed is shown as it is: why nobody acts is told above. */
-function scheduleFacts(state: State, schedule: Explanation['schedule']): (readonly [string, Child])[] {
+function scheduleFacts(state: State, schedule: Explanation['schedule']): Fact[] {
   if (schedule === null) return []
   const shown = (at: string | null): string => (at === null ? '—' : dateOf(Date.parse(at), state.utc))
   return [
@@ -212,7 +211,13 @@ function completed(lease: Lease, why: Explanation, overview: Overview | undefine
     why.holder === null
       ? null
       : ({ pulse, ttlMs, heartbeatAt: new Date(Date.parse(why.now) - agoMs).toISOString() } as const)
-  return { ...lease, kind: null, paused: why.paused, candidateCount: why.candidateCount, session }
+  return {
+    ...lease,
+    kind: null,
+    paused: why.paused,
+    candidateCount: why.candidateCount,
+    session,
+  }
 }
 
 function actions(buttons: readonly Child[]): Child {
@@ -229,21 +234,12 @@ function leaseActions(state: State, acts: Acts, lease: Lease, why: Explanation):
   const coordinated = state.overview?.assignments.items.some(
     (each) => each.worker === worker && each.kind === 'coordinated',
   )
+  const isHeld = holder !== null && may(state, 'release')
+  const canMove = isHeld && how === 'held' && others.length > 0
   return [
-    holder !== null &&
-      how === 'held' &&
-      others.length > 0 &&
-      may(state, 'release') &&
-      button('Step down…', () => acts.open(stepDown(lease))),
-    holder !== null &&
-      how === 'held' &&
-      others.length > 0 &&
-      coordinated !== true &&
-      may(state, 'release') &&
-      button('Transfer…', () => acts.open(transfer(lease, others))),
-    holder !== null &&
-      may(state, 'release') &&
-      button('Release…', () => acts.open(release(state, lease)), { class: 'bad' }),
+    canMove && button('Step down…', () => acts.open(handOver(lease))),
+    canMove && coordinated !== true && button('Transfer…', () => acts.open(handOver(lease, others))),
+    isHeld && button('Release…', () => acts.open(release(state, lease)), { class: 'bad' }),
     worker === key && pauseButton(state, acts, key, lease.paused),
   ]
 }
@@ -286,9 +282,7 @@ function nodePanel(state: State, acts: Acts, { bodies }: Panel): Child[] {
 
 function leaseOrAssignment({ overview }: State, key: string): Child {
   const shared = overview?.assignments.items.some(({ worker }) => worker === key)
-  return shared
-    ? h('a', { class: 'chip', href: `#/assignment/${keyInPath(key)}` }, key)
-    : leaseLink(key, { class: 'chip' })
+  return (shared ? assignmentLink : leaseLink)(key, { class: 'chip' })
 }
 
 function nodeActions(state: State, acts: Acts, node: CoordinationNode): Child[] {
@@ -367,12 +361,10 @@ function slotTable(state: State, acts: Acts, { items, total }: LeaseList, paused
         ? button(`Show more of ${grouped(total)}`, () => acts.more('slots'))
         : h(
             'p.muted',
-            `${grouped(total - items.length)} more: the filter of the page finds them by number, say #${items.length}`,
+            `${grouped(total - items.length)} more: the filter finds them by number, say #${items.length}`,
           )),
   ]
 }
-
-const nothingDone = 'Nothing was done.'
 
 /** Takes a lease from its holder. */
 export function release({ nowMs, utc }: State, lease: Lease): Order {
@@ -383,8 +375,7 @@ export function release({ nowMs, utc }: State, lease: Lease): Order {
   return {
     title: `Release ${key}?`,
     facts: [
-      ['Holder', h('span.mono', name)],
-      ['Fencing token', h('span.mono', String(token))],
+      ...holderFacts(lease),
       [
         'Last heartbeat',
         session === null
@@ -407,7 +398,7 @@ export function release({ nowMs, utc }: State, lease: Lease): Order {
         ? [
             {
               tone: 'bad',
-              text: 'No other node may hold it: it may stay without a leader, or come back to the same one.',
+              text: 'No other node may hold it: it may stay free, or come back to the same one.',
             } as const,
           ]
         : []),
@@ -445,147 +436,117 @@ export function release({ nowMs, utc }: State, lease: Lease): Order {
   }
 }
 
-function stepDown({ key, holder, token }: Lease): Order {
-  const name = holder?.name ?? 'nobody'
+/** What orders without many words are like: `done` is what to say afterwards. Only what asks for a reason sends one. */
+function plain(
+  title: string,
+  text: string,
+  submit: string,
+  [method, path]: readonly [method: string, path: string],
+  [heading, line]: readonly [heading: string, line: string],
+  more: Partial<Order> = {},
+): Order {
+  const reason = method === 'PUT'
   return {
-    title: `Ask ${name} to step down from ${key}?`,
-    facts: [
-      ['Holder', h('span.mono', name)],
-      ['Fencing token', h('span.mono', String(token))],
-    ],
-    notes: [
-      {
-        tone: 'off',
-        text: `Its signal aborts, its pass ends, and another node follows. If its work ignores the signal, it is taken away later.`,
-      },
-    ],
-    reason: true,
-    submit: 'Ask to step down',
-    refused: 'Nobody was asked.',
-    run: (reason) => handOver(`leases/${keyInPath(key)}/step-down`, { reason }, token),
+    ...{ title, submit, reason, facts: [], notes: [{ tone: 'off', text }], refused: 'Nothing was done.' },
+    async run(why) {
+      await write(method, path, reason ? { reason: why } : undefined)
+      return { title: heading, lines: [line] }
+    },
+    ...more,
   }
 }
 
-function transfer({ key, holder, token }: Lease, nodes: readonly NodeRef[]): Order {
-  const name = holder?.name ?? 'nobody'
-  return {
-    title: `Transfer ${key}`,
-    facts: [
-      ['Holder', h('span.mono', name)],
-      ['Fencing token', h('span.mono', String(token))],
-    ],
-    notes: [
-      { tone: 'off', text: 'The holder’s signal aborts, its pass ends, and the node you choose follows.' },
-    ],
-    nodes,
-    reason: true,
-    submit: 'Transfer',
-    refused: 'Nobody was asked.',
-    run: (reason, to) => handOver(`leases/${keyInPath(key)}/transfer`, { to, reason }, token),
-  }
+function holderFacts({ holder, token }: Lease): Fact[] {
+  return [
+    ['Holder', h('span.mono', holder?.name ?? 'nobody')],
+    ['Fencing token', h('span.mono', String(token))],
+  ]
 }
 
-async function handOver(path: string, body: object, token: number) {
-  const done = await write<{ from: NodeRef | null; to: NodeRef | null }>('POST', path, body, token)
-  const to = done?.to ? `${done.to.name} is to have it next` : 'Another node is to have it next'
+/** @param nodes to choose one from; without any the plan decides. */
+function handOver(lease: Lease, nodes?: readonly NodeRef[]): Order {
+  const { key, holder, token } = lease
+  const [title, submit, verb, text] =
+    nodes === undefined
+      ? ([
+          `Ask ${holder?.name} to step down from ${key}?`,
+          'Ask to step down',
+          'step-down',
+          'another node follows. If its work ignores the signal, it is taken away later.',
+        ] as const)
+      : ([`Transfer ${key}`, 'Transfer', 'transfer', 'the node you choose follows.'] as const)
   return {
-    title: 'Asked',
-    lines: [`${done?.from?.name ?? 'The holder'} has been asked. ${to}, once its pass has ended.`],
-  }
-}
-
-function drain({ id, name, leadCount, slotCount }: CoordinationNode): Order {
-  return {
-    title: `Drain ${name}?`,
-    facts: [
-      ['Leads', grouped(leadCount)],
-      ['Shares and partitions', grouped(slotCount)],
-    ],
-    notes: [
-      {
-        tone: 'off',
-        text: 'It hands everything over and takes nothing new until the drain is taken back, or it is started again.',
-      },
-    ],
-    reason: true,
-    submit: 'Drain node',
-    refused: nothingDone,
-    run: async (reason) => {
-      await write('PUT', `nodes/${encodeURIComponent(id)}/drain`, { reason })
+    ...{ title, submit, nodes, facts: holderFacts(lease), reason: true, refused: 'Nobody was asked.' },
+    notes: [{ tone: 'off', text: `Its signal aborts, its pass ends, and ${text}` }],
+    async run(reason, to) {
+      const body = nodes === undefined ? { reason } : { to, reason }
+      const done = await write<{ from: NodeRef | null; to: NodeRef | null }>(
+        'POST',
+        `leases/${keyInPath(key)}/${verb}`,
+        body,
+        token,
+      )
+      const next = `${done?.to?.name ?? 'Another node'} is to have it next`
       return {
-        title: 'Draining',
-        lines: [`${name} hands over ${counted(leadCount + slotCount, 'lease')} as its passes end.`],
+        title: 'Asked',
+        lines: [`${done?.from?.name ?? 'The holder'} has been asked. ${next}, once its pass has ended.`],
       }
     },
   }
 }
 
-function undrain({ id, name }: CoordinationNode): Order {
-  return {
-    title: `Let ${name} take work again?`,
-    facts: [],
-    notes: [{ tone: 'off', text: 'It stands for everything it stood for before.' }],
-    reason: false,
-    submit: 'Take back the drain',
-    refused: nothingDone,
-    run: async () => {
-      await write('DELETE', `nodes/${encodeURIComponent(id)}/drain`)
-      return { title: 'Taken back', lines: [`${name} takes work again.`] }
+function drain({ id, name, leadCount, slotCount }: CoordinationNode): Order {
+  return plain(
+    `Drain ${name}?`,
+    'It hands everything over and takes nothing new until the drain is taken back, or it is started again.',
+    'Drain node',
+    ['PUT', `nodes/${id}/drain`],
+    ['Draining', `${name} hands over ${counted(leadCount + slotCount, 'lease')} as its passes end.`],
+    {
+      facts: [
+        ['Leads', grouped(leadCount)],
+        ['Shares and partitions', grouped(slotCount)],
+      ],
     },
-  }
+  )
+}
+
+function undrain({ id, name }: CoordinationNode): Order {
+  return plain(
+    `Let ${name} take work again?`,
+    'It stands for everything it stood for before.',
+    'Take back the drain',
+    ['DELETE', `nodes/${id}/drain`],
+    ['Taken back', `${name} takes work again.`],
+  )
 }
 
 function forget({ id, name }: CoordinationNode): Order {
-  return {
-    title: `Remove ${name} from the list?`,
-    facts: [],
-    notes: [
-      {
-        tone: 'off',
-        text: 'It is gone. Its events stay where they are; the list does not show it any more.',
-      },
-    ],
-    reason: false,
-    submit: 'Remove',
-    refused: nothingDone,
-    run: async () => {
-      await write('DELETE', `nodes/${encodeURIComponent(id)}`)
-      return { title: 'Removed', lines: [`${name} is not listed any more.`] }
-    },
-  }
+  return plain(
+    `Remove ${name} from the list?`,
+    'It is gone. Its events stay where they are; the list does not show it any more.',
+    'Remove',
+    ['DELETE', `nodes/${id}`],
+    ['Removed', `${name} is not listed any more.`],
+  )
 }
 
 function pause(key: string): Order {
-  return {
-    title: `Pause ${key}?`,
-    facts: [],
-    notes: [
-      {
-        tone: 'warn',
-        text: 'Nobody runs it until it is resumed, not even after a restart of everything. Whoever runs it is told to stop.',
-      },
-    ],
-    reason: true,
-    submit: 'Pause',
-    refused: nothingDone,
-    run: async (reason) => {
-      await write('PUT', `workers/${keyInPath(key)}/pause`, { reason })
-      return { title: 'Paused', lines: [`${key} is given up as its passes end.`] }
-    },
-  }
+  return plain(
+    `Pause ${key}?`,
+    'Nobody runs it until it is resumed, not even after a restart of everything. Whoever runs it is told to stop.',
+    'Pause',
+    ['PUT', `workers/${keyInPath(key)}/pause`],
+    ['Paused', `${key} is given up as its passes end.`],
+  )
 }
 
 function resume(key: string): Order {
-  return {
-    title: `Resume ${key}?`,
-    facts: [],
-    notes: [{ tone: 'off', text: 'Nodes that stand for it begin at once.' }],
-    reason: false,
-    submit: 'Resume',
-    refused: nothingDone,
-    run: async () => {
-      await write('DELETE', `workers/${keyInPath(key)}/pause`)
-      return { title: 'Resumed', lines: [`Nodes may run ${key} again.`] }
-    },
-  }
+  return plain(
+    `Resume ${key}?`,
+    'Nodes that stand for it begin at once.',
+    'Resume',
+    ['DELETE', `workers/${keyInPath(key)}/pause`],
+    ['Resumed', `Nodes may run ${key} again.`],
+  )
 }

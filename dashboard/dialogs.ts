@@ -155,7 +155,7 @@ export class Dialog {
         ),
         h('div', { role: 'status' }, ...lines.map((line) => h('p', line))),
         safeAtMs !== undefined &&
-          h('p.count', leftMs > 0 ? `Safe in ${span(leftMs + 999)}` : 'Safe: it has stopped by now.'),
+          h('b', leftMs > 0 ? `Safe in ${span(leftMs + 999)}` : 'Safe: it has stopped by now.'),
         h(
           'footer',
           h('button', { type: 'button', name: 'close', onclick: () => this.#element.close() }, 'Close'),

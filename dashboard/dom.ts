@@ -105,7 +105,7 @@ function fit(child: VNode | string, place: ChildNode | null, keyed: ReadonlyMap<
 }
 
 function created(tag: string): Element {
-  const isDrawn = ['svg', 'path', 'rect', 'line'].includes(tag)
+  const isDrawn = ['svg', 'path', 'rect'].includes(tag)
   return isDrawn ? document.createElementNS('http://www.w3.org/2000/svg', tag) : document.createElement(tag)
 }
 

@@ -69,7 +69,10 @@ const dialog = new Dialog(element('dialog') as HTMLDialogElement, nowMs, () => d
 const acts: Acts = {
   set(change) {
     chosen = { ...chosen, ...change }
-    if (change.theme !== undefined) wear(remember('theme', change.theme))
+    if (change.theme !== undefined) {
+      wear(change.theme)
+      remember('theme', change.theme)
+    }
     if (change.utc !== undefined) remember('utc', String(change.utc))
     if (change.eventFilter !== undefined) void lookForEvents(change.eventFilter)
     if (change.filter !== undefined) void look()
@@ -356,13 +359,10 @@ function remembered(name: string): string | null {
   }
 }
 
-function remember<Value extends string>(name: string, value: Value): Value {
+function remember(name: string, value: string): void {
   try {
     localStorage.setItem(`coordination-${name}`, value)
-  } catch {
-    return value
-  }
-  return value
+  } catch {}
 }
 
 function themeOf(text: string | null): State['theme'] {

@@ -130,28 +130,26 @@ export type Tone = 'calm' | 'bad' | 'warn' | 'move' | 'off'
 
 export function markOfLease({ key, state, paused, session, worker, candidateCount }: Lease): Mark {
   if (state === 'held' || state === 'moving') {
-    if (session?.pulse === 'silent') return { icon: 'alert', word: 'holder silent', tone: 'bad' }
-    if (session?.pulse === 'late') return { icon: 'clock', word: 'heartbeat late', tone: 'warn' }
-    if (state === 'held') return { icon: 'check', word: 'held', tone: 'calm' }
-    return { icon: 'move', word: 'handing over', tone: 'move' }
+    if (session?.pulse === 'silent') return mark('alert', 'holder silent', 'bad')
+    if (session?.pulse === 'late') return mark('clock', 'heartbeat late', 'warn')
+    return state === 'held' ? mark('check', 'held', 'calm') : mark('move', 'handing over', 'move')
   }
-  if (state === 'blocked') return { icon: 'block', word: 'stopping', tone: 'warn' }
-  if (paused) return { icon: 'pause', word: 'paused', tone: 'move' }
-  if (state === 'unclaimed') return { icon: 'clock', word: 'unclaimed', tone: 'warn' }
-  if (worker === null) return { icon: 'free', word: 'free', tone: 'off' }
-  return {
-    icon: 'none',
-    word: worker === key ? 'no leader' : 'no owner',
-    tone: candidateCount === 0 ? 'bad' : 'warn',
-  }
+  if (state === 'blocked') return mark('block', 'stopping', 'warn')
+  if (paused) return mark('pause', 'paused', 'move')
+  if (state === 'unclaimed') return mark('clock', 'unclaimed', 'warn')
+  if (worker === null) return mark('free', 'free', 'off')
+  return mark('none', worker === key ? 'no leader' : 'no owner', candidateCount === 0 ? 'bad' : 'warn')
 }
 
 export function markOfNode({ state, pulse }: Pick<CoordinationNode, 'state' | 'pulse'>): Mark {
-  if (state === 'gone') return { icon: 'close', word: 'gone', tone: 'off' }
-  if (pulse === 'silent') return { icon: 'alert', word: 'silent', tone: 'bad' }
-  if (pulse === 'late') return { icon: 'clock', word: 'late', tone: 'warn' }
-  if (state === 'draining') return { icon: 'down', word: 'draining', tone: 'move' }
-  return { icon: 'check', word: 'alive', tone: 'calm' }
+  if (state === 'gone') return mark('close', 'gone', 'off')
+  if (pulse === 'silent') return mark('alert', 'silent', 'bad')
+  if (pulse === 'late') return mark('clock', 'late', 'warn')
+  return state === 'draining' ? mark('down', 'draining', 'move') : mark('check', 'alive', 'calm')
+}
+
+export function mark(icon: Icon, word: string, tone: Tone): Mark {
+  return { icon, word, tone }
 }
 
 /** What a letter of the roster stands for. */
@@ -164,16 +162,16 @@ export const rosterMarks: Readonly<Record<string, Mark>> = {
 }
 
 export function markOfAssignment({ unowned, moving, paused }: Assignment): Mark {
-  if (paused) return { icon: 'pause', word: 'paused', tone: 'move' }
-  if (unowned > 0) return { icon: 'none', word: `${grouped(unowned)} without owner`, tone: 'bad' }
-  if (moving > 0) return { icon: 'move', word: `${grouped(moving)} moving`, tone: 'move' }
-  return { icon: 'check', word: 'all owned', tone: 'calm' }
+  if (paused) return mark('pause', 'paused', 'move')
+  if (unowned > 0) return mark('none', `${grouped(unowned)} without owner`, 'bad')
+  if (moving > 0) return mark('move', `${grouped(moving)} moving`, 'move')
+  return mark('check', 'all owned', 'calm')
 }
 
 const severityMarks = {
-  error: { icon: 'alert', tone: 'bad' },
-  warning: { icon: 'clock', tone: 'warn' },
-  info: { icon: 'info', tone: 'move' },
+  error: ['alert', 'bad'],
+  warning: ['clock', 'warn'],
+  info: ['info', 'move'],
 } as const
 
 const problemWords: Readonly<Record<string, readonly [word: string, icon?: Icon]>> = {
@@ -190,9 +188,9 @@ const problemWords: Readonly<Record<string, readonly [word: string, icon?: Icon]
 }
 
 export function markOfProblem({ code, severity }: Problem): Mark {
-  const { icon, tone } = severityMarks[severity]
-  const [word, own] = problemWords[code] ?? [code.replaceAll('-', ' ')]
-  return { icon: own ?? icon, word, tone }
+  const [icon, tone] = severityMarks[severity]
+  const [word, own = icon] = problemWords[code] ?? [code.replaceAll('-', ' ')]
+  return mark(own, word, tone)
 }
 
 /** Some of each kind, so that many of one do not hide the others: with each how many more there are of it. */
@@ -215,8 +213,8 @@ export function verdictOf({ problemCounts }: Pick<Overview, 'problemCounts'>, ne
     ...(error > 0 ? [counted(error, 'problem')] : []),
     ...(warning > 0 ? [counted(warning, 'warning')] : []),
   ]
-  if (parts.length > 0) return { icon: 'alert', word: parts.join(', '), tone: error > 0 ? 'bad' : 'warn' }
-  return { icon: 'check', word: news === undefined ? 'All well' : 'All well again', tone: 'calm' }
+  if (parts.length > 0) return mark('alert', parts.join(', '), error > 0 ? 'bad' : 'warn')
+  return mark('check', news === undefined ? 'All well' : 'All well again', 'calm')
 }
 
 /** A node that has died, and what became of what it held. */
@@ -284,61 +282,48 @@ export function passes(filter: EventFilter, { type, actor }: Happening): boolean
   return filter === 'all' || (types.includes(type) && (filter !== 'people' || actor !== null))
 }
 
-/** What an event says; `name` knows nodes by their ids. */
-export function sentenceOf(event: Happening, name: (id: string) => string): { mark: Mark; text: string } {
-  const { type, node, token, detail } = event
+/** What an event says; a word in braces is one of the event's own. */
+const happenings: Readonly<Record<string, readonly [word: string, icon: Icon, tone: Tone, text: string]>> = {
+  'lease.acquired': ['acquired', 'star', 'off', '{node} holds it, with token {token}'],
+  'lease.released': ['released', 'free', 'off', '{node} gave it back'],
+  'lease.revoked': ['revoked', 'block', 'warn', 'taken away from {node}'],
+  'lease.acknowledged': ['stopped', 'check', 'off', '{node} has said that it stopped'],
+  'lease.lost': ['lost', 'close', 'bad', '{node} held it and is gone'],
+  'lease.transferred': ['step down', 'move', 'move', '{node} was asked to hand over{to}'],
+  'node.joined': ['joined', 'plus', 'off', '{node} joined'],
+  'node.left': ['left', 'move', 'off', '{node} left of its own accord'],
+  'node.gone': ['gone', 'close', 'bad', '{node} is gone'],
+  'node.draining': ['draining', 'down', 'move', '{node} hands everything over'],
+  'node.resumed': ['undrained', 'play', 'off', '{node} takes work again'],
+  'node.forgotten': ['forgotten', 'close', 'off', '{name} was removed from the list'],
+  'worker.paused': ['paused', 'pause', 'move', 'nobody runs it any more'],
+  'worker.resumed': ['resumed', 'play', 'off', 'nodes may run it again'],
+  'worker.rebalanced': ['rebalanced', 'move', 'move', '{moves} to move'],
+  'assignment.changed': ['planned', 'move', 'move', '{plan}'],
+  'target.passed-over': ['passed over', 'none', 'warn', '{node} did not claim it in time'],
+  'server.changed': ['database', 'alert', 'warn', 'another server, or the same after a crash'],
+}
+
+/** @param name knows nodes by their ids. */
+export function sentenceOf(
+  { type, node, token, detail }: Happening,
+  name: (id: string) => string,
+): { mark: Mark; text: string } {
+  const [word, icon, tone, text] = happenings[type] ?? [type.replace(/^.*\./, ''), 'info', 'off', type]
   const who = node === null ? 'a node' : name(node)
-  const mark = (icon: Icon, word: string, tone: Tone = 'off'): Mark => ({ icon, word, tone })
-  switch (type) {
-    case 'lease.acquired':
-      return { mark: mark('star', 'acquired'), text: `${who} holds it, with token ${token}` }
-    case 'lease.released':
-      return { mark: mark('free', 'released'), text: `${who} gave it back` }
-    case 'lease.revoked':
-      return { mark: mark('block', 'revoked', 'warn'), text: `taken away from ${who}` }
-    case 'lease.acknowledged':
-      return { mark: mark('check', 'stopped'), text: `${who} has said that it stopped` }
-    case 'lease.lost':
-      return { mark: mark('close', 'lost', 'bad'), text: `${who} held it and is gone` }
-    case 'lease.transferred': {
-      const to = typeof detail?.to === 'string' ? ` for ${name(detail.to)}` : ''
-      return { mark: mark('move', 'step down', 'move'), text: `${who} was asked to hand over${to}` }
-    }
-    case 'node.joined':
-      return { mark: mark('plus', 'joined'), text: `${who} joined` }
-    case 'node.left':
-      return { mark: mark('move', 'left'), text: `${who} left of its own accord` }
-    case 'node.gone':
-      return { mark: mark('close', 'gone', 'bad'), text: `${who} is gone` }
-    case 'node.draining':
-      return { mark: mark('down', 'draining', 'move'), text: `${who} hands everything over` }
-    case 'node.resumed':
-      return { mark: mark('play', 'undrained'), text: `${who} takes work again` }
-    case 'node.forgotten':
-      return {
-        mark: mark('close', 'forgotten'),
-        text: `${String(detail?.name ?? who)} was removed from the list`,
-      }
-    case 'worker.paused':
-      return { mark: mark('pause', 'paused', 'move'), text: 'nobody runs it any more' }
-    case 'worker.resumed':
-      return { mark: mark('play', 'resumed'), text: 'nodes may run it again' }
-    case 'worker.rebalanced':
-      return { mark: mark('move', 'rebalanced', 'move'), text: `${Number(detail?.moves)} to move` }
-    case 'assignment.changed': {
-      const what =
-        detail?.moved === undefined
-          ? `plan ${Number(detail?.generation)}, ${counted(Number(detail?.count), 'share')}`
-          : `${counted(Number(detail.moved), 'partition')} to move`
-      return { mark: mark('move', 'planned', 'move'), text: what }
-    }
-    case 'target.passed-over':
-      return { mark: mark('none', 'passed over', 'warn'), text: `${who} did not claim it in time` }
-    case 'server.changed':
-      return { mark: mark('alert', 'database', 'warn'), text: 'another server, or the same after a crash' }
-    default:
-      return { mark: mark('info', type.replace(/^.*\./, '')), text: type }
+  const { to, moved, generation, count, moves, name: named = who } = detail ?? {}
+  const words: Readonly<Record<string, unknown>> = {
+    node: who,
+    token,
+    moves,
+    name: named,
+    to: typeof to === 'string' ? ` for ${name(to)}` : '',
+    plan:
+      moved === undefined
+        ? `plan ${generation}, ${counted(Number(count), 'share')}`
+        : `${counted(Number(moved), 'partition')} to move`,
   }
+  return { mark: mark(icon, word, tone), text: text.replace(/{(\w+)}/g, (_, own) => String(words[own])) }
 }
 
 /** Who did something: an actor's name, or the node that found something out. */
@@ -457,15 +442,15 @@ export function flawOfReason(text: string): string | undefined {
 
 /** The time of day by the database's clock. */
 export function timeOf(ms: number, utc: boolean): string {
-  const date = new Date(ms)
-  if (utc) return date.toISOString().slice(11, 19)
-  return [date.getHours(), date.getMinutes(), date.getSeconds()]
-    .map((part) => String(part).padStart(2, '0'))
-    .join(':')
+  return isoOf(ms, utc).slice(11, 19)
 }
 
 /** A day and a time. */
 export function dateOf(ms: number, utc: boolean): string {
-  const local = ms - 60_000 * new Date(ms).getTimezoneOffset()
-  return `${new Date(utc ? ms : local).toISOString().slice(0, 10)} ${timeOf(ms, utc)}`
+  return `${isoOf(ms, utc).slice(0, 10)} ${timeOf(ms, utc)}`
+}
+
+function isoOf(ms: number, utc: boolean): string {
+  const behindMs = utc ? 0 : 60_000 * new Date(ms).getTimezoneOffset()
+  return new Date(ms - behindMs).toISOString()
 }

@@ -84,7 +84,7 @@ export interface Order {
   /** To be typed, so that nothing healthy is ended by a slip. */
   readonly typed?: string | undefined
   /** One of these is to be chosen. */
-  readonly nodes?: readonly NodeRef[]
+  readonly nodes?: readonly NodeRef[] | undefined
   /** Some things need no reason. */
   readonly reason: boolean
   readonly submit: string
@@ -114,12 +114,17 @@ export function addressOf({ kind, id }: Place): string {
 }
 
 export function leaseLink(key: string, props: Props = {}): VNode {
+  return h('a', { href: addressOf({ kind: 'lease', id: key }), ...props }, named(key))
+}
+
+export function assignmentLink(key: string, props: Props = {}): VNode {
+  return h('a', { href: addressOf({ kind: 'assignment', id: key }), ...props }, named(key))
+}
+
+/** A key, whose scope matters less than the rest. */
+function named(key: string): VNode {
   const slash = key.indexOf('/') + 1
-  return h(
-    'a',
-    { href: addressOf({ kind: 'lease', id: key }), ...props },
-    h('bdi', h('span.scope', key.slice(0, slash)), key.slice(slash)),
-  )
+  return h('bdi', h('span.scope', key.slice(0, slash)), key.slice(slash))
 }
 
 export function nodeLink({ place }: Pick<State, 'place'>, node: Pick<NodeRef, 'id' | 'name'> | null): Child {
@@ -174,4 +179,9 @@ export function bar(part: number, tone: string, tick?: number): VNode {
   const mark =
     tick === undefined ? false : h('i', { class: 'tick', '--at': `${Math.round(100 * Math.min(1, tick))}%` })
   return h('span', { class: `bar ${tone}`, 'aria-hidden': 'true' }, h('i', { '--at': fill }), mark)
+}
+
+/** Which of the things in a drawing has been clicked. */
+export function clicked({ target, currentTarget }: MouseEvent): number {
+  return [...(currentTarget as Element).children].indexOf(target as Element)
 }

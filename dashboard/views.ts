@@ -36,9 +36,11 @@ import {
 import {
   type Acts,
   addressOf,
+  assignmentLink,
   badge,
   bar,
   button,
+  clicked,
   type Freshness,
   leaseLink,
   may,
@@ -87,13 +89,13 @@ export function barView(state: State, acts: Acts): Child[] {
     h('span', { class: 'space' }),
     overview && h('span.muted.who', icon('person'), h('span', whoIs(overview))),
     button([icon('clock'), h('span.label', utc ? 'UTC' : 'Local time')], () => acts.set({ utc: !utc }), {
-      title: 'Times in UTC or local time',
+      title: 'UTC or local time',
     }),
     button(
       [icon('theme'), h('span.label', { system: 'Theme', light: 'Light', dark: 'Dark' }[theme])],
       () => acts.set({ theme: next[theme] }),
       {
-        title: 'Colours: as the system has them, light, or dark',
+        title: 'As the system has it, light, or dark',
       },
     ),
   ]
@@ -189,8 +191,8 @@ export function verdictView(state: State): Child[] {
   return [
     h(
       'h1',
-      { class: isNow ? tone : 'muted' },
-      icon(isNow ? drawing : 'clock'),
+      { class: isNow ? '' : 'muted' },
+      h('span', { class: isNow ? tone : '' }, icon(isNow ? drawing : 'clock')),
       isNow ? word : `${word}, as of ${timeOf(asOfMs, utc)}`,
     ),
     h(
@@ -345,7 +347,7 @@ function leaseRow(state: State, acts: Acts, lease: Lease): VNode {
     h(
       'td.left',
       left
-        ? [h('span', { class: left.part === 0 ? 'bad-text' : '' }, left.text), bar(left.part, mark.tone)]
+        ? [h('span', { class: left.part === 0 ? 'bad' : '' }, left.text), bar(left.part, mark.tone)]
         : h('span.muted', sinceFree(state, lease)),
     ),
     h('td.num.held', lease.holder && lease.acquiredAt ? span(nowMs - Date.parse(lease.acquiredAt)) : '—'),
@@ -422,13 +424,9 @@ export function nodesView(state: State, acts: Acts): Child[] {
   const asGrid = total <= gridNodes && leases.length > 0 && overview.leases.total <= gridLeases
   const note = [
     grouped(total),
-    versions.length > 1 && h('span.warn-text', `, ${versions.length} versions running`),
+    versions.length > 1 && h('span.warn', `, ${versions.length} versions running`),
   ]
-  if (total === 0)
-    return [
-      heading('Nodes', '0'),
-      h('p.empty', roster.ids.length === 0 ? 'No node has joined.' : 'No node is called that.'),
-    ]
+  if (total === 0) return [heading('Nodes', '0'), h('p.empty', 'There is no such node.')]
   return [
     heading('Nodes', note, asGrid && h('span.muted.legend', icon('star'), 'leads', icon('ring'), 'may lead')),
     there > gridNodes && rosterView(state),
@@ -487,7 +485,7 @@ function nodeRow(
     ),
     h(
       'td',
-      { class: `num version ${odd ? 'warn-text' : ''}` },
+      { class: `num version ${odd ? 'warn' : ''}` },
       node.version === null ? '—' : h('bdi', node.version),
     ),
     h('td.num.up', node.goneAt === null ? span(sinceMs) : '—'),
@@ -500,7 +498,7 @@ function gridCell(node: CoordinationNode, lease: Lease): VNode {
   const word = leads ? 'leads' : stands ? 'may lead' : ''
   return h(
     'td',
-    { key: lease.key, class: leads ? 'grid star' : 'grid' },
+    { key: lease.key, class: `grid ${leads ? 'star' : ''} ${node.pulse === 'silent' ? 'bad' : ''}` },
     word !== '' && [icon(leads ? 'star' : 'ring'), h('span.hidden', word)],
   )
 }
@@ -527,10 +525,7 @@ function rosterView({ overview, place }: State): Child {
   })
   const label = kinds.map(({ count, word }) => `${grouped(count)} ${word}`).join(', ')
   const open = (event: MouseEvent): void => {
-    const { target, currentTarget } = event
-    if (!(target instanceof Element) || !(currentTarget instanceof Element) || target === currentTarget)
-      return
-    const id = ids[[...currentTarget.children].indexOf(target)]
+    const id = ids[clicked(event)]
     if (id !== undefined) location.hash = addressOf({ kind: 'node', id })
   }
   return h(
@@ -597,19 +592,7 @@ function assignmentRow(state: State, assignment: Assignment): VNode {
     { key: worker, class: 'assignment' },
     h(
       'div',
-      h(
-        'h3',
-        h(
-          'a',
-          { href: addressOf({ kind: 'assignment', id: worker }) },
-          h(
-            'bdi',
-            h('span.scope', worker.slice(0, worker.indexOf('/') + 1)),
-            worker.slice(worker.indexOf('/') + 1),
-          ),
-        ),
-        badge(mark),
-      ),
+      h('h3', assignmentLink(worker), badge(mark)),
       h(
         'p.muted',
         `${what}, ${each}${generation > 0 ? `, plan ${generation}` : ''}${size > 1 ? `; 1 cell = ${size}` : ''}`,
@@ -633,10 +616,8 @@ function cellsView(
   const { ids = [], names = [] } = state.overview?.roster ?? {}
   const selected = ids.indexOf(selectedNode(state) ?? '')
   const words: Readonly<Record<string, string>> = { o: 'owned', m: 'moving', u: 'no owner' }
-  const open = ({ target, currentTarget }: MouseEvent): void => {
-    if (!(target instanceof Element) || !(currentTarget instanceof Element) || target === currentTarget)
-      return
-    const cell = cells[[...currentTarget.children].indexOf(target)]
+  const open = (event: MouseEvent): void => {
+    const cell = cells[clicked(event)]
     if (cell !== undefined)
       location.hash = addressOf(
         cell.from === cell.to
@@ -699,7 +680,7 @@ export function eventsView(state: State, acts: Acts): Child[] {
       h('div', { class: 'tabs', role: 'group', 'aria-label': 'Which events' }, ...buttons),
     ),
     shown.length === 0
-      ? h('p.empty', 'Nothing of the kind has happened, as far back as is known here.')
+      ? h('p.empty', 'Nothing of the kind, as far back as is known here.')
       : h('ol.events', ...shown.map((event) => eventRow(state, event, name))),
     found.length > shown.length && moreButton('events', '', acts),
   ]

@@ -7,6 +7,8 @@
  */
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
+import { promisify } from 'node:util'
+import { gzip } from 'node:zlib'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { does } from './access.js'
 import { sendTagged } from './etag.js'
@@ -23,7 +25,13 @@ export const assetTypes = {
 
 type AssetName = keyof typeof assetTypes
 
+/** As it is, and compressed for the many who take it so. */
 interface Asset {
+  readonly plain: Version
+  readonly packed: Version
+}
+
+interface Version {
   readonly content: Buffer
   readonly tag: string
 }
@@ -73,8 +81,12 @@ export async function registerAssets(scope: FastifyInstance, folder: URL = besid
   for (const name of Object.keys(assetTypes) as AssetName[])
     route(name === 'index.html' ? '/ui/' : `/ui/${name}`, (request, reply) => {
       if (/\/ui(\?|$)/.test(request.url)) return redirect(reply)
-      const { content, tag } = found(assets)[name]
-      return sendTagged(request, reply.headers(assetHeaders).type(assetTypes[name]), tag, content)
+      const { plain, packed } = found(assets)[name]
+      const takesPacked = /\bgzip\b(?!\s*;\s*q=0)/.test(request.headers['accept-encoding'] ?? '')
+      const { content, tag } = takesPacked ? packed : plain
+      reply.headers(assetHeaders).type(assetTypes[name]).header('vary', 'accept-encoding')
+      if (takesPacked) reply.header('content-encoding', 'gzip')
+      return sendTagged(request, reply, tag, content)
     })
   // Where a slash at the end makes no difference to the application, there is this route already.
   if (!scope.hasRoute({ method: 'GET', url: `${scope.prefix}/ui` }))
@@ -96,7 +108,9 @@ const besideThePlugin = new URL('../../dashboard/', import.meta.url)
 async function readAssets(folder: URL): Promise<Record<AssetName, Asset> | undefined> {
   const names = Object.keys(assetTypes) as AssetName[]
   try {
-    const read = names.map(async (name) => [name, assetOf(await readFile(new URL(name, folder)))] as const)
+    const read = names.map(
+      async (name) => [name, await assetOf(await readFile(new URL(name, folder)))] as const,
+    )
     return Object.fromEntries(await Promise.all(read)) as Record<AssetName, Asset>
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
@@ -104,7 +118,12 @@ async function readAssets(folder: URL): Promise<Record<AssetName, Asset> | undef
   }
 }
 
-function assetOf(content: Buffer): Asset {
+async function assetOf(content: Buffer): Promise<Asset> {
+  const packed = await promisify(gzip)(content, { level: 9 })
+  return { plain: versionOf(content), packed: versionOf(packed) }
+}
+
+function versionOf(content: Buffer): Version {
   return { content, tag: `"${createHash('sha256').update(content).digest('base64url').slice(0, 22)}"` }
 }
 

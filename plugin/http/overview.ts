@@ -217,17 +217,21 @@ function nodeItem(node: NodeStatus, { held, fair, nodeRows, snapshot, workers }:
 const mostLed = 20
 
 function leasesIn(scene: Scene, q: string | undefined, limit: number) {
-  const { status, alarm } = scene
+  const { status, alarm, nodeRows, snapshot } = scene
   const found = status.leases.filter((lease) =>
     q === undefined ? !isSlot(lease) : mentions(q, lease.key, ...[lease.holder?.name ?? []].flat()),
   )
-  const rank = ({ key, state, worker }: LeaseStatus): number => {
-    const alarmed = Math.min(alarm(key), alarm(worker ?? key))
+  const rank = ({ key, state, worker, holder }: LeaseStatus): number => {
+    const pulse = pulseOf(nodeRows.get(holder?.id ?? ''), snapshot.nowMs)
+    const alarmed = Math.min(alarm(key), alarm(worker ?? key), pulses.indexOf(pulse))
     return alarmed < 2 ? alarmed : 2 + leaseOrder.indexOf(state)
   }
   const ranked = inOrder(found, rank, ({ key }) => key.replace(/\d+$/, (digits) => digits.padStart(9, '0')))
   return { items: ranked.slice(0, limit).map((lease) => leaseItem(lease, scene)), total: found.length }
 }
+
+/** The worst first. */
+const pulses: readonly Pulse[] = ['silent', 'late', 'steady']
 
 const leaseOrder: readonly LeaseState[] = ['unclaimed', 'blocked', 'free', 'moving', 'held']
 

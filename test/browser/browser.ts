@@ -33,9 +33,14 @@ const flags = [
 let launched: Promise<Browser> | undefined
 
 /** The browser of this process, which ends with its tests. */
-export function useBrowser(): Promise<Browser> {
-  launched ??= chromium.launch({ ...(executable ? { executablePath: executable } : {}), args: flags })
+function useBrowser(): Promise<Browser> {
+  launched ??= launch()
   return launched
+}
+
+/** A browser of the caller's own. */
+export function launch(): Promise<Browser> {
+  return chromium.launch({ ...(executable ? { executablePath: executable } : {}), args: flags })
 }
 
 t.teardown(async () => (await launched)?.close())

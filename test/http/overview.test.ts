@@ -112,6 +112,12 @@ t.test('of thousands the worst come first, and no list is without end', async (t
   t.ok(body.versions[0].count > body.versions[1].count)
   const more = (await app.inject('/coordination/overview?nodes=500&leases=500')).json()
   t.strictSame([more.nodes.items.length, more.leases.items.length], [500, 100])
+  const pulses = more.leases.items.map(({ session }: { session: { pulse: string } | null }) => session?.pulse)
+  t.ok(pulses.includes('silent'))
+  t.ok(
+    pulses.lastIndexOf('silent') < pulses.indexOf('steady'),
+    'whose holder is silent comes before the others',
+  )
 })
 
 interface Assignment {
