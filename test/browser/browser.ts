@@ -34,7 +34,10 @@ let launched: Promise<Browser> | undefined
 
 /** The browser of this process, which ends with its tests. */
 function useBrowser(): Promise<Browser> {
-  launched ??= launch()
+  if (launched === undefined) {
+    launched = launch()
+    t.teardown(async () => (await launched)?.close())
+  }
   return launched
 }
 
@@ -42,8 +45,6 @@ function useBrowser(): Promise<Browser> {
 export function launch(): Promise<Browser> {
   return chromium.launch({ ...(executable ? { executablePath: executable } : {}), args: flags })
 }
-
-t.teardown(async () => (await launched)?.close())
 
 /** How a page is looked at. */
 export interface Look extends BrowserContextOptions {
@@ -58,6 +59,7 @@ export type Visit = (address: string, look?: Look) => Promise<Page>
 
 /** A test with pages of its own. None of them may say anything in the console. */
 export function inBrowser(name: string, body: (t: Test, visit: Visit) => Promise<void>): void {
+  t.setTimeout(600_000)
   t.test(name, { skip: withoutChromium ?? false }, async (t) => {
     const complaints: string[] = []
     const browser = await useBrowser()

@@ -69,10 +69,7 @@ async function isReadable(t: Test, visit: Visit, crowd: Crowd): Promise<void> {
   await eventually(async () => (await count('#nodes tbody tr')) === more, { until: 'more are shown' })
   if (crowd.nodes < 2_000) return
 
-  for (let shown = more; shown < 500; shown += 100) {
-    await page.locator('#nodes').getByRole('button', { name: 'Show more' }).click()
-    await eventually(async () => (await count('#nodes tbody tr')) > shown, { until: 'more are shown' })
-  }
+  await page.evaluate("for (const _ of 'four') document.querySelector('#nodes .foot button').click()")
   await reads(page.locator('#nodes .foot'), /^1 501 more nodes: narrow them down with the filter$/)
   await page.goto(`${page.url().replace(/#.*/, '')}#/assignment/${encodeURIComponent('global:consumer')}`)
   await reads(page.locator('#panel .facts'), /Partitions 4 096: /)

@@ -35,12 +35,15 @@ const work: readonly WorkerOrder[] = [
   { name: 'consumer', kind: 'partitioned', scope: 'global', partitions: 4 },
 ]
 
+/** So long that a node on a busy machine is not taken for dead. */
+const ttlMs = 6_000
+
 async function aLeaderDies(t: Test, visit: Visit, { url }: Database): Promise<void> {
-  const viewer = await useApp(t, { url, node: 'viewer', options: { authorize: mira, ttlMs: 3_000 } })
+  const viewer = await useApp(t, { url, node: 'viewer', options: { authorize: mira, ttlMs } })
   const start = (node: string): Promise<NodeProcess> =>
     NodeProcess.start(t, {
       ...{ database: url, namespace: 'default', node, cluster: 'c1' },
-      ...{ timing: { ttlMs: 3_000 }, workers: work },
+      ...{ timing: { ttlMs }, workers: work },
     })
   const nodes = await Promise.all(['n1', 'n2'].map(start))
   const page = await visit(`${await listening(viewer)}/coordination/ui/`)
@@ -66,14 +69,6 @@ async function aLeaderDies(t: Test, visit: Visit, { url }: Database): Promise<vo
   t.match(await reads(rowOf(page, 'leases', key).locator('td.held'), /s$/), /^\d+ s$/, 'since when')
   const lane = rowOf(page, 'leases', key).getByRole('img')
   t.match(await lane.getAttribute('aria-label'), `1 earlier term in 15 minutes; now ${heir.name}`)
-
-  await start(victim.name)
-  const rows = rowOf(page, 'nodes', victim.name)
-  await eventually(async () => (await rows.count()) === 2, {
-    until: 'its next life is another node than the one that is gone',
-  })
-  await page.getByRole('button', { name: 'Nodes', exact: true }).click()
-  await reads(page.locator('.events li'), /joined/)
 }
 
 /** A holder that renews its session and does not stop when it is told to, and one that would follow. */
