@@ -5,7 +5,7 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { type ExampleNode, exampleNodes } from './nodes.js'
+import { dashboard, type ExampleNode, exampleNodes } from './nodes.js'
 
 const program = fileURLToPath(new URL('./node.js', import.meta.url))
 const running = new Map<number, ChildProcess>()
@@ -13,7 +13,8 @@ let stopping = false
 
 for (const node of exampleNodes) start(node)
 say(`Three nodes are starting. Things to try:
-    kill -9 <pid>        its work moves to the others once it has been silent for 6 seconds
+    in the browser       ${dashboard}: who leads, and why; frees what is stuck
+    kill -9 <pid>        its work moves to the others within a second
     kill <pid>           it hands its work over at once
     1, 2 or 3, Enter     starts that node again, and the work is shared out anew
     Ctrl-C               stops them all`)

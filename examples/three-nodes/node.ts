@@ -115,7 +115,7 @@ process.channel?.unref()
 try {
   await app.listen({ port, host: '127.0.0.1' })
   app.log.info(
-    `${node} is up in cluster ${cluster}, pid ${process.pid}: http://127.0.0.1:${port}/coordination/status`,
+    `${node} is up in cluster ${cluster}, pid ${process.pid}: http://127.0.0.1:${port}/coordination/ui/`,
   )
 } catch (error) {
   app.log.error({ err: error }, `${node} could not start`)

@@ -14,5 +14,8 @@ export const exampleNodes: readonly ExampleNode[] = [
   { number: 3, node: 'node-3', cluster: 'us-1', port: firstPort + 2 },
 ]
 
+/** Every node has the dashboard; this is the first one's. */
+export const dashboard = `http://localhost:${firstPort}/coordination/ui/`
+
 /** Where they meet. */
 export const database = process.env.DATABASE_URL ?? 'sqlite:coordination.db'
