@@ -58,8 +58,8 @@ export class Chance {
   }
 }
 
-/** What happens at an instant. It may answer that nothing did, as when a timer comes due that was cancelled. */
-type Event = () => 'nothing' | void
+/** What happens at an instant. It may answer `nothing`: that nothing did, as when a timer comes due that was cancelled. */
+type Event = () => unknown
 
 /** Something that will happen. */
 export interface Planned {
