@@ -350,13 +350,16 @@ function findFaketime(): string | undefined {
     .find((path) => existsSync(path))
 }
 
-/** Only root may. PostgreSQL needs some forty megabytes to begin with, a copy as many again. */
+/**
+ * Only root may. PostgreSQL needs some forty megabytes to begin with, a copy as many again. Beside a file there must be
+ * room for its log, which grows for as long as somebody reads: a log that has taken all there is can never be carried over.
+ */
 function mountSmallDisk({ folder, place }: WorldPlan, lifetime: Lifetime): string | undefined {
   const disk = join(folder, 'disk')
   mkdirSync(disk, { recursive: true })
   try {
     accessSync(disk)
-    const size = place.at === 'server' ? '320m' : '12m'
+    const size = place.at === 'server' ? '320m' : '60m'
     execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${size},mode=755`, 'coordination-chaos', disk], {
       stdio: 'ignore',
     })
