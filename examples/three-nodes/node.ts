@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import Fastify from 'fastify'
 import workerCoordination, { allowLoopback } from 'fastify-worker-coordination'
 import { readableLog } from './log.js'
-import { database, exampleNodes } from './nodes.js'
+import { database, exampleNodes, preset } from './nodes.js'
 
 const self = exampleNodes.find(({ number }) => String(number) === process.argv[2])
 if (self === undefined) throw new Error('Which node? Say 1, 2 or 3: npm run node -- 2')
@@ -24,7 +24,7 @@ const app = Fastify({
 await app.register(workerCoordination, {
   database,
   identity: { node, cluster },
-  preset: 'fast',
+  preset,
   // For a trial on one machine: whoever is on it may do everything.
   authorize: allowLoopback(),
 })

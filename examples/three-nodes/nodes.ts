@@ -1,3 +1,5 @@
+import type { Preset } from 'fastify-worker-coordination'
+
 /** The cast: three nodes in two clusters. */
 export interface ExampleNode {
   readonly number: number
@@ -19,3 +21,13 @@ export const dashboard = `http://localhost:${firstPort}/coordination/ui/`
 
 /** Where they meet. */
 export const database = process.env.DATABASE_URL ?? 'sqlite:coordination.db'
+
+/** How fast they find out about each other; a database that is far or slow wants `default` or `relaxed`. */
+export const preset = presetOf(process.env.PRESET ?? 'fast')
+
+function presetOf(name: string): Preset {
+  const known: readonly Preset[] = ['default', 'fast', 'relaxed']
+  const preset = known.find((each) => each === name)
+  if (preset === undefined) throw new Error(`PRESET: expected ${known.join(', ')}, got "${name}".`)
+  return preset
+}
