@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { type Database, eachDatabase } from '../support/databases.js'
 import type { WorkerOrder } from './node.js'
-import { holders, NodeProcess, type Observer, observe, overlaps, settledOn } from './processes.js'
+import { holders, NodeProcess, type Observer, observe, overlaps, settledOn, shortTtlMs } from './processes.js'
 
 const key = 'global/report'
 const workers: readonly WorkerOrder[] = [
@@ -71,7 +71,7 @@ async function useLeader(
         namespace: 'default',
         node,
         cluster: 'c1',
-        timing: { ttlMs: 3_000 },
+        timing: { ttlMs: shortTtlMs(database) },
         workers,
       }),
     ),

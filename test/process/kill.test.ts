@@ -3,7 +3,7 @@ import t from 'tap'
 import type { Status } from '../../plugin/index.js'
 import { type Database, eachDatabase } from '../support/databases.js'
 import type { NodeOrder, WorkerOrder } from './node.js'
-import { holders, NodeProcess, observe, overlaps, settledOn } from './processes.js'
+import { holders, NodeProcess, observe, overlaps, settledOn, shortTtlMs } from './processes.js'
 
 const allKinds: readonly WorkerOrder[] = [
   { name: 'indexing', kind: 'single', scope: 'cluster' },
@@ -184,10 +184,11 @@ t.test('two applications in one database do not see each other', (t) =>
 )
 
 function order(
-  { url }: Database,
+  database: Database,
   given: Pick<NodeOrder, 'node' | 'workers'> & Partial<NodeOrder>,
 ): NodeOrder {
-  return { database: url, namespace: 'default', cluster: 'c1', timing: { ttlMs: 3_000 }, ...given }
+  const timing = { ttlMs: shortTtlMs(database) }
+  return { database: database.url, namespace: 'default', cluster: 'c1', timing, ...given }
 }
 
 function partitionsPerNode(holders: Readonly<Record<string, string>>): number[] {

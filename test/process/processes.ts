@@ -158,6 +158,14 @@ function tryToWrite({ dialect }: Database): string {
   return 'set lock_timeout 500; update coordination_meta set revision = revision'
 }
 
+/**
+ * A ttl that is soon over, but not before the database has had the time it needs. A server that speaks the protocol of SQL
+ * Server has taken a second for a statement it had not seen before, on each connection.
+ */
+export function shortTtlMs({ dialect }: Database): number {
+  return dialect === 'mssql' ? 40_000 : 3_000
+}
+
 /** Which node holds which lease, by name. */
 export function holders({ leases }: Status): Record<string, string> {
   return Object.fromEntries(
@@ -260,7 +268,7 @@ function succeeds(work: Promise<unknown>): Promise<boolean> {
 
 /** Far more time than any machine needs. */
 async function patiently<T>(until: string, look: () => T | undefined | Promise<T | undefined>): Promise<T> {
-  const found = await eventually(look, { timeoutMs: 90_000, everyMs: 25, until })
+  const found = await eventually(look, { timeoutMs: 180_000, everyMs: 25, until })
   if (found === undefined) throw new Error(until)
   return found
 }

@@ -5,7 +5,7 @@
 import t, { type Test } from 'tap'
 import type { Status } from '../../plugin/index.js'
 import { type Database, eachDatabase } from '../support/databases.js'
-import { NodeProcess, type Observer, observe } from './processes.js'
+import { NodeProcess, type Observer, observe, shortTtlMs } from './processes.js'
 
 const key = 'global/report'
 const reason = 'stuck since 03:10'
@@ -74,7 +74,7 @@ async function useStuckHolder(t: Test, database: Database) {
   const observer = await observe(t, database)
   const order = {
     ...{ database: database.url, namespace: 'default', cluster: 'c1', workers },
-    timing: { ttlMs: 3_000, handoverTimeoutMs: 60_000 },
+    timing: { ttlMs: shortTtlMs(database), handoverTimeoutMs: 60_000 },
   }
   const stuck = await NodeProcess.start(t, { ...order, node: 'n1', hangs: true })
   await stuck.heard('hangs')

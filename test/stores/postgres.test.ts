@@ -7,6 +7,7 @@ import type { Change } from '../../plugin/core/store.js'
 import { channelOf, pushedNodes } from '../../plugin/stores/postgres/hints.js'
 import { openPostgresStore, type PostgresOptions } from '../../plugin/stores/postgres/index.js'
 import type { PostgresStore } from '../../plugin/stores/postgres/store.js'
+import { migrationSql } from '../../plugin/stores/shared/migrate.js'
 import {
   commit,
   gate,
@@ -720,6 +721,24 @@ t.test('opening', async (t) => {
       revisions.sort((a, b) => a - b),
       [1, 2, 3, 4, 5, 6, 7, 8],
     )
+  })
+
+  t.test('a server that takes no notice of advisory locks is not migrated by itself', async (t) => {
+    const { url } = await usePostgres(t)
+    const admin = await connected(t, url)
+    await admin.query(`
+      create schema deaf;
+      create function deaf.pg_advisory_xact_lock(bigint) returns void language sql as 'select'`)
+    const deaf = withSearchPath(url, 'deaf, pg_catalog, public')
+    const error = await rejectionOf(openPostgresStore(options(deaf)))
+    t.match(error, {
+      code: 'WCO_SCHEMA_PENDING',
+      message: /no notice of advisory locks.*migrationSql\('postgres'\)/,
+    })
+    const { rows } = await admin.query("select from pg_class where relname = 'coordination_nodes'")
+    t.equal(rows.length, 0, 'nothing was made')
+    await admin.query(`set search_path = deaf, pg_catalog, public; ${migrationSql('postgres')}`)
+    await join(await opened(t, deaf), ['a'])
   })
 
   t.test('a role that may not look at the log, nor create anything, can run a store', async (t) => {

@@ -1,5 +1,6 @@
 /** How PostgreSQL is migrated: in one transaction, under an advisory lock that ends with it. */
 import type { PoolClient } from 'pg'
+import { StoreError } from '../../core/errors.js'
 import { Deadline } from '../shared/deadline.js'
 import { journalTable, type MigrationSession, type MigrationTarget } from '../shared/migrate.js'
 import type { PooledConnections } from './connections.js'
@@ -33,6 +34,7 @@ function locked<T>(
       set local idle_in_transaction_session_timeout = ${limitMs};
       select pg_advisory_xact_lock(${lockNumber})`)
     try {
+      await makeSureOfLock(client)
       const result = await work(sessionOf(client))
       await client.query('commit')
       loan.spoiled = false
@@ -43,6 +45,19 @@ function locked<T>(
     }
   }
   return connections.lend('Migrating', run, new Deadline(limitMs))
+}
+
+/** Some servers that speak PostgreSQL's protocol take the call and lock nothing. */
+async function makeSureOfLock(client: PoolClient): Promise<void> {
+  const { rows } = await client.query<{ locked: boolean }>(
+    `select exists (select from pg_locks where locktype = 'advisory' and pid = pg_backend_pid() and granted
+       and (classid::bigint << 32) + objid::bigint = ${lockNumber}) as locked`,
+  )
+  if (rows[0]?.locked !== true)
+    throw new StoreError(
+      'the server takes no notice of advisory locks, so that several might migrate at once',
+      'none',
+    )
 }
 
 function sessionOf(client: PoolClient): MigrationSession {
