@@ -40,14 +40,23 @@ const memories = new Map<string, Memory>()
 export async function read<Body>(path: string): Promise<{ body: Body; fresh: boolean }> {
   const memory = memories.get(path)
   const headers: Record<string, string> = { accept: 'application/json' }
-  if (memory !== undefined) headers['if-none-match'] = memory.tag
+  if (memory) headers['if-none-match'] = memory.tag
   const response = await send(path, { headers })
-  if (response.status === 304 && memory !== undefined) return { body: memory.body as Body, fresh: false }
+  if (response.status === 304 && memory) return { body: memory.body as Body, fresh: false }
   const body = (await response.json()) as Body
   const tag = response.headers.get('etag')
   if (memories.size > 20) memories.clear()
   if (tag !== null) memories.set(path, { tag, body })
   return { body, fresh: true }
+}
+
+/** @param text what everything that is shown contains; nothing for all. */
+export function overviewPath(
+  text: string,
+  readonly: Readonly<Record<'nodes' | 'leases' | 'assignments', number>>,
+): string {
+  const query = text && `&q=${encodeURIComponent(text)}`
+  return `overview?nodes=${readonly.nodes}&leases=${readonly.leases}&assignments=${readonly.assignments}${query}`
 }
 
 /** Alters something; `match` is the token or revision it is about. */
@@ -58,12 +67,12 @@ export async function write<Body>(
   match?: number,
 ): Promise<Body | undefined> {
   const headers: Record<string, string> = {}
-  if (body !== undefined) headers['content-type'] = 'application/json'
+  if (body) headers['content-type'] = 'application/json'
   if (match !== undefined) headers['if-match'] = `"${match}"`
   const response = await send(path, {
     method,
     headers,
-    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    ...(body && { body: JSON.stringify(body) }),
   })
   return response.status === 204 ? undefined : ((await response.json()) as Body)
 }
@@ -72,12 +81,11 @@ async function send(path: string, options: RequestInit): Promise<Response> {
   const signal = AbortSignal.timeout(patienceMs)
   const response = await fetch(base + path, {
     cache: 'no-store',
-    credentials: 'same-origin',
     redirect: 'manual',
     signal,
     ...options,
-  }).catch((error: unknown) => {
-    throw new ApiError('away', 0, error instanceof Error ? error.message : 'No answer')
+  }).catch((error: Error) => {
+    throw new ApiError('away', 0, error.message)
   })
   if (response.status === 304) return response
   const isOurs = /[/+]json/.test(response.headers.get('content-type') ?? '')
@@ -86,11 +94,11 @@ async function send(path: string, options: RequestInit): Promise<Response> {
 }
 
 async function failureOf(response: Response, isOurs: boolean): Promise<ApiError> {
-  const { status, type } = response
+  const { status } = response
   const problem = isOurs ? ((await response.json().catch(() => ({}))) as Partial<Refusal>) : {}
   const detail = problem.detail ?? `The server answered ${status || 'with a redirect'}.`
   // A page for signing in instead of an answer: whoever asks has been signed out by the application.
-  const isElsewhere = type === 'opaqueredirect' || response.ok
+  const isElsewhere = response.type === 'opaqueredirect' || response.ok
   if (status === 401 || status === 403 || isElsewhere) return new ApiError('signed-out', status, detail)
   if (status === 503 && problem.type?.endsWith(':store-unavailable'))
     return new ApiError('database', status, detail)
@@ -111,7 +119,7 @@ interface Refusal {
  */
 export async function watch(signal: AbortSignal, called: () => void): Promise<void> {
   const response = await fetch(`${base}stream`, { cache: 'no-store', redirect: 'manual', signal })
-  if (!response.ok || response.body === null) throw new Error(`The stream answered ${response.status}`)
+  if (!response.ok || !response.body) throw new Error(`The stream answered ${response.status}`)
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
   for (let rest = ''; ; ) {
     const { value, done } = await reader.read()

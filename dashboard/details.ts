@@ -1,8 +1,7 @@
 /** One thing in full beside the page, and what may be done about it. */
-import { ApiError, read, write } from './api.js'
-import { type Child, h, icon } from './dom.js'
+import { ApiError, overviewPath, read, write } from './api.js'
+import { type Child, h, icon, type Props } from './dom.js'
 import {
-  type Assignment,
   ago,
   type CoordinationNode,
   counted,
@@ -14,6 +13,7 @@ import {
   markOfNode,
   type NodeRef,
   type Overview,
+  ownership,
   span,
   timeOf,
 } from './model.js'
@@ -22,6 +22,7 @@ import {
   assignmentLink,
   badge,
   button,
+  column,
   type Fact,
   facts,
   leaseLink,
@@ -31,6 +32,8 @@ import {
   type Panel,
   type Place,
   type State,
+  table,
+  thingLink,
   when,
 } from './parts.js'
 
@@ -74,20 +77,19 @@ interface LeaseList {
 export async function readPanel({ kind, id }: Place, slots: number): Promise<Panel> {
   const of = `${kind} ${id}`
   const key = keyInPath(id)
-  const query = encodeURIComponent(id)
   const paths: Readonly<Record<string, string>> = {
     lease: {
       lease: `leases/${key}`,
       why: `leases/${key}/explain`,
-      history: `leases/${key}/history?limit=60`,
+      history: `leases/${key}/history?limit=20`,
     },
     node: {
-      about: `overview?q=${query}&nodes=1&leases=1&assignments=1`,
-      holds: `leases?holder=${query}&limit=${slots}`,
+      about: overviewPath(id, { nodes: 1, leases: 1, assignments: 1 }),
+      holds: `leases?holder=${key}&limit=${slots}`,
     },
     assignment: {
       worker: `workers/${key}`,
-      about: `overview?q=${query}&nodes=1&leases=1&assignments=100`,
+      about: overviewPath(id, { nodes: 1, leases: 1, assignments: 100 }),
       slots: `leases?worker=${key}&limit=${slots}`,
     },
   }[kind]
@@ -117,7 +119,7 @@ export function panelView(state: State, acts: Acts, close: () => void): Child[] 
       { class: 'inside', key: `${place.kind} ${place.id}` },
       ...(known === undefined
         ? [h('p.muted', 'Loading…')]
-        : known.missing !== undefined
+        : known.missing
           ? [h('p', known.missing)]
           : views[place.kind](state, acts, known)),
     ),
@@ -137,35 +139,32 @@ function leasePanel(state: State, acts: Acts, { bodies }: Panel): Child[] {
   return [
     badge(markOfLease(lease)),
     actions(leaseActions(state, acts, lease, why)),
-    h('h3', holder === null ? 'Why nobody holds it' : 'Why it is there'),
-    h('ul.why', ...why.reasons.map(({ code, sentence }) => h('li', { key: code }, sentence))),
+    h('h3', holder ? 'Why it is there' : 'Why nobody holds it'),
+    h('ul.why', ...why.reasons.map((each) => h('li', { key: each.code }, each.sentence))),
     facts([
       ['Leader', nodeLink(state, holder)],
       [
         'Since',
-        acquiredAt === null || holder === null
+        !acquiredAt || !holder
           ? '—'
-          : [dateOf(Date.parse(acquiredAt), state.utc), ` (${ago(state.nowMs - Date.parse(acquiredAt))})`],
+          : [dateOf(acquiredAt, state.utc), ` (${ago(state.nowMs - Date.parse(acquiredAt))})`],
       ],
-      [
-        'Last heartbeat',
-        lease.session === null ? '—' : ago(state.nowMs - Date.parse(lease.session.heartbeatAt)),
-      ],
-      ['Token', h('span.mono', String(lease.token))],
+      ['Last heartbeat', lease.session ? when(state, lease.session.heartbeatAt) : '—'],
+      ['Token', h('span.mono', lease.token)],
       ['Candidates', grouped(lease.candidateCount)],
       ...scheduleFacts(state, why.schedule),
-      ...(worker !== null && worker !== lease.key ? [['Worker', assignmentLink(worker)] as const] : []),
+      ...(worker && worker !== lease.key ? [['Worker', assignmentLink(worker)] as const] : []),
     ]),
     h('h3', 'Who had it'),
-    h('ol.terms', ...history.items.slice(0, 20).map((term) => termRow(state, term))),
+    h('ol.terms', ...history.items.map((term) => termRow(state, term))),
     history.items.length === 0 && h('p.muted', 'Nothing is known of earlier terms.'),
   ]
 }
 
 /** A next time that has passed is shown as it is: why nobody acts is told above. */
 function scheduleFacts(state: State, schedule: Explanation['schedule']): Fact[] {
-  if (schedule === null) return []
-  const shown = (at: string | null): string => (at === null ? '—' : dateOf(Date.parse(at), state.utc))
+  if (!schedule) return []
+  const shown = (at: string | null): string => (at ? dateOf(at, state.utc) : '—')
   return [
     ['Schedule', h('span.mono', `${schedule.cron} ${schedule.timeZone}`)],
     ['Last fire', shown(schedule.lastFireAt)],
@@ -177,21 +176,18 @@ function termRow(
   state: State,
   { holder, holderId, token, from, to, ended }: History['items'][number],
 ): Child {
-  const lastedMs =
-    from === null || (to === null && ended !== null)
-      ? null
-      : (to === null ? state.nowMs : Date.parse(to)) - Date.parse(from)
+  const lastedMs = !from || (!to && ended) ? null : (to ? Date.parse(to) : state.nowMs) - Date.parse(from)
   const end =
     ended === null
       ? 'holds it now'
-      : `${ended.how === 'unknown' ? 'ended, nothing tells how' : ended.how}${ended.actor === null ? '' : ` by ${ended.actor}`}`
+      : `${ended.how === 'unknown' ? 'ended, nothing tells how' : ended.how}${ended.actor ? ` by ${ended.actor}` : ''}`
   return h(
     'li',
     { key: token },
-    h('span', holder === null ? h('span.mono', holderId?.slice(0, 8) ?? 'unknown') : nodeLink(state, holder)),
+    h('span', holder ? nodeLink(state, holder) : h('span.mono', holderId?.slice(0, 8) ?? 'unknown')),
     h(
       'span.muted',
-      from === null ? 'before' : dateOf(Date.parse(from), state.utc),
+      from ? dateOf(from, state.utc) : 'before',
       lastedMs === null ? '' : `, for ${span(lastedMs)}`,
     ),
     h(
@@ -207,13 +203,11 @@ function completed(lease: Lease, why: Explanation, overview: Overview | undefine
   const ttlMs = overview?.timing.ttlMs ?? 0
   const agoMs = why.holder?.heartbeatAgoMs ?? 0
   const pulse = agoMs > ttlMs ? 'silent' : agoMs > (2 * ttlMs) / 3 ? 'late' : 'steady'
-  const session =
-    why.holder === null
-      ? null
-      : ({ pulse, ttlMs, heartbeatAt: new Date(Date.parse(why.now) - agoMs).toISOString() } as const)
+  const session = why.holder
+    ? ({ pulse, ttlMs, heartbeatAt: new Date(Date.parse(why.now) - agoMs).toISOString() } as const)
+    : null
   return {
     ...lease,
-    kind: null,
     paused: why.paused,
     candidateCount: why.candidateCount,
     session,
@@ -225,21 +219,21 @@ function actions(buttons: readonly Child[]): Child {
 }
 
 function leaseActions(state: State, acts: Acts, lease: Lease, why: Explanation): Child[] {
-  const { holder, worker, key, state: how } = lease
+  const { holder, worker, key } = lease
   const others = why.candidates
     .filter(
       ({ node, obstacles }) => node.id !== holder?.id && !obstacles.some((each) => each !== 'cooling-down'),
     )
-    .map(({ node }) => node)
+    .map((each) => each.node)
   const coordinated = state.overview?.assignments.items.some(
     (each) => each.worker === worker && each.kind === 'coordinated',
   )
-  const isHeld = holder !== null && may(state, 'release')
-  const canMove = isHeld && how === 'held' && others.length > 0
+  const isHeld = holder && may(state, 'release')
+  const canMove = isHeld && lease.state === 'held' && others.length > 0
   return [
     canMove && button('Step down…', () => acts.open(handOver(lease))),
     canMove && coordinated !== true && button('Transfer…', () => acts.open(handOver(lease, others))),
-    isHeld && button('Release…', () => acts.open(release(state, lease)), { class: 'bad' }),
+    releaseButton(state, acts, lease, { class: 'bad' }),
     worker === key && pauseButton(state, acts, key, lease.paused),
   ]
 }
@@ -255,7 +249,7 @@ function nodePanel(state: State, acts: Acts, { bodies }: Panel): Child[] {
   const { items } = (bodies.about as Overview).nodes
   const holds = bodies.holds as LeaseList
   const node = items[0]
-  if (node === undefined) return [h('p', 'There is no such node any more.')]
+  if (!node) return [h('p', 'There is no such node any more.')]
   const labels = Object.entries(node.labels)
   const fair = node.fairSlotCount > 0 ? ` (${node.fairSlotCount} would be its fair share)` : ''
   return [
@@ -265,8 +259,8 @@ function nodePanel(state: State, acts: Acts, { bodies }: Panel): Child[] {
       ['Cluster', h('bdi', node.cluster)],
       ['Last heartbeat', when(state, node.heartbeatAt)],
       ['Declared dead after', span(node.ttlMs)],
-      ['Started', dateOf(Date.parse(node.startedAt), state.utc)],
-      ...(node.goneAt === null ? [] : [['Gone since', dateOf(Date.parse(node.goneAt), state.utc)] as const]),
+      ['Started', dateOf(node.startedAt, state.utc)],
+      ...(node.goneAt ? [['Gone since', dateOf(node.goneAt, state.utc)] as const] : []),
       ['Version', node.version ?? '—'],
       ['Shares and partitions', `${grouped(node.slotCount)}${fair}`],
       ['Looks for the dead', node.watcher ? 'yes' : 'no'],
@@ -276,13 +270,11 @@ function nodePanel(state: State, acts: Acts, { bodies }: Panel): Child[] {
     h('h3', `Holds ${grouped(holds.total)}`),
     slotTable(state, acts, holds, false),
     h('h3', 'Stands for'),
-    h('ul.chips', ...node.workers.slice(0, 50).map((key) => h('li', { key }, leaseOrAssignment(state, key)))),
+    h(
+      'ul.chips',
+      ...node.workers.slice(0, 50).map((key) => h('li', { key }, thingLink(state, key, { class: 'chip' }))),
+    ),
   ]
-}
-
-function leaseOrAssignment({ overview }: State, key: string): Child {
-  const shared = overview?.assignments.items.some(({ worker }) => worker === key)
-  return (shared ? assignmentLink : leaseLink)(key, { class: 'chip' })
 }
 
 function nodeActions(state: State, acts: Acts, node: CoordinationNode): Child[] {
@@ -316,43 +308,29 @@ function assignmentPanel(state: State, acts: Acts, { bodies }: Panel): Child[] {
       ['Kind', `${worker.kind}, ${worker.scope}`],
       [
         worker.kind === 'partitioned' ? 'Partitions' : 'Shares',
-        `${grouped(worker.slots)}${about === undefined ? '' : ownership(about)}`,
+        `${grouped(worker.slots)}${about ? `: ${ownership(about)}` : ''}`,
       ],
-      ['Plan', worker.generation === 0 ? '—' : String(worker.generation)],
+      ['Plan', worker.generation || '—'],
       ['Nodes that stand for it', grouped(worker.candidates.length)],
     ]),
     slotTable(state, acts, bodies.slots as LeaseList, worker.paused),
   ]
 }
 
-function ownership({ owned, moving, unowned }: Assignment): string {
-  return `: ${grouped(owned)} owned, ${grouped(moving)} moving, ${grouped(unowned)} without owner`
-}
-
 function slotTable(state: State, acts: Acts, { items, total }: LeaseList, paused: boolean): Child[] {
-  const marks = items.map((lease) => markOfLease({ ...lease, session: null, paused, candidateCount: 1 }))
   return [
     items.length > 0 &&
-      h(
-        'table.slots',
-        h(
-          'thead',
-          h('tr', ...['Lease', 'State', 'Node', 'Since'].map((name) => h('th', { scope: 'col' }, name))),
-        ),
-        h(
-          'tbody',
-          ...items.map((lease, at) =>
-            h(
-              'tr',
-              { key: lease.key },
-              h('th', { scope: 'row' }, leaseLink(lease.key)),
-              h('td.state', badge(marks[at] ?? { icon: 'info', word: lease.state, tone: 'off' })),
-              h('td', nodeLink(state, lease.holder ?? lease.target)),
-              h(
-                'td',
-                lease.acquiredAt === null || lease.holder === null ? '—' : when(state, lease.acquiredAt),
-              ),
-            ),
+      table(
+        'slots',
+        ['Lease', 'State', 'Node', 'Since'].map((name) => column(name)),
+        items.map((lease) =>
+          h(
+            'tr',
+            { key: lease.key },
+            h('th', { scope: 'row' }, leaseLink(lease.key)),
+            h('td.state', badge(markOfLease({ ...lease, session: null, paused, candidateCount: 1 }))),
+            h('td', nodeLink(state, lease.holder ?? lease.target)),
+            h('td', lease.acquiredAt && lease.holder ? when(state, lease.acquiredAt) : '—'),
           ),
         ),
       ),
@@ -366,11 +344,17 @@ function slotTable(state: State, acts: Acts, { items, total }: LeaseList, paused
   ]
 }
 
+export function releaseButton(state: State, acts: Acts, lease: Lease, props: Props): Child {
+  return (
+    lease.holder && may(state, 'release') && button('Release…', () => acts.open(release(state, lease)), props)
+  )
+}
+
 /** Takes a lease from its holder. */
-export function release({ nowMs, utc }: State, lease: Lease): Order {
-  const { key, holder, token, session, candidateCount } = lease
+function release({ nowMs, utc }: State, lease: Lease): Order {
+  const { key, token, session, candidateCount } = lease
   const healthy = session?.pulse === 'steady'
-  const name = holder?.name ?? 'nobody'
+  const name = lease.holder?.name ?? 'nobody'
   const alone = candidateCount < 2
   return {
     title: `Release ${key}?`,
@@ -378,34 +362,19 @@ export function release({ nowMs, utc }: State, lease: Lease): Order {
       ...holderFacts(lease),
       [
         'Last heartbeat',
-        session === null
-          ? '—'
-          : `${ago(nowMs - Date.parse(session.heartbeatAt))}, at ${timeOf(Date.parse(session.heartbeatAt), utc)}`,
+        session
+          ? `${ago(nowMs - Date.parse(session.heartbeatAt))}, at ${timeOf(session.heartbeatAt, utc)}`
+          : '—',
       ],
       ['Candidates', `${grouped(candidateCount)}${alone ? ': no other one' : ''}`],
     ],
     notes: [
       healthy
-        ? {
-            tone: 'warn',
-            text: `${name} is alive and renews its session. It is told to stop; its work goes on until it has. The next holder begins once ${name} has stopped, or cannot act on token ${token} any more.`,
-          }
-        : {
-            tone: 'off',
-            text: `Nothing has been heard of ${name} for a while. The next holder begins once it has stopped, is gone, or cannot act on token ${token} any more.`,
-          },
-      ...(alone
-        ? [
-            {
-              tone: 'bad',
-              text: 'No other node may hold it: it may stay free, or come back to the same one.',
-            } as const,
-          ]
-        : []),
-      {
-        tone: 'off',
-        text: `Only token ${token} is released. Should the lease move before you confirm, nothing happens.`,
-      },
+        ? [`${name} is alive. It is told to stop; its work goes on until it has.`, 'warn']
+        : [`Nothing has been heard of ${name} for a while.`],
+      [`The next holder begins once ${name} has stopped, or cannot act on token ${token} any more.`],
+      alone && ['No other node may hold it: it may stay free, or come back to the same one.', 'bad'],
+      [`Only token ${token} is released. Should the lease move before you confirm, nothing happens.`],
     ],
     typed: healthy ? key : undefined,
     reason: true,
@@ -419,13 +388,12 @@ export function release({ nowMs, utc }: State, lease: Lease): Order {
         safeAt: string
         acknowledged: boolean
       }>('POST', `leases/${keyInPath(key)}/release`, { reason }, token)
-      if (done === undefined || !done.released)
-        return { title: 'Nobody held it', lines: ['There was nothing to release.'] }
+      if (!done?.released) return { title: 'Nobody held it', lines: ['There was nothing to release.'] }
       const who = done.previousHolder?.name ?? 'The holder'
       const lines = done.acknowledged
         ? [`${who} has stopped.`]
         : [
-            `${who} has not yet said that it has stopped. At the latest it has by ${timeOf(Date.parse(done.safeAt), utc)}.`,
+            `${who} has not yet said that it has stopped. At the latest it has by ${timeOf(done.safeAt, utc)}.`,
           ]
       return {
         title: 'Released',
@@ -447,7 +415,7 @@ function plain(
 ): Order {
   const reason = method === 'PUT'
   return {
-    ...{ title, submit, reason, facts: [], notes: [{ tone: 'off', text }], refused: 'Nothing was done.' },
+    ...{ title, submit, reason, notes: [[text]], refused: 'Nothing was done.' },
     async run(why) {
       await write(method, path, reason ? { reason: why } : undefined)
       return { title: heading, lines: [line] }
@@ -456,35 +424,34 @@ function plain(
   }
 }
 
-function holderFacts({ holder, token }: Lease): Fact[] {
+function holderFacts(lease: Lease): Fact[] {
   return [
-    ['Holder', h('span.mono', holder?.name ?? 'nobody')],
-    ['Fencing token', h('span.mono', String(token))],
+    ['Holder', h('span.mono', lease.holder?.name ?? 'nobody')],
+    ['Fencing token', h('span.mono', lease.token)],
   ]
 }
 
 /** @param nodes to choose one from; without any the plan decides. */
 function handOver(lease: Lease, nodes?: readonly NodeRef[]): Order {
-  const { key, holder, token } = lease
-  const [title, submit, verb, text] =
-    nodes === undefined
-      ? ([
-          `Ask ${holder?.name} to step down from ${key}?`,
-          'Ask to step down',
-          'step-down',
-          'another node follows. If its work ignores the signal, it is taken away later.',
-        ] as const)
-      : ([`Transfer ${key}`, 'Transfer', 'transfer', 'the node you choose follows.'] as const)
+  const { key } = lease
+  const [title, submit, verb, text] = nodes
+    ? ([`Transfer ${key}`, 'Transfer', 'transfer', 'the node you choose follows.'] as const)
+    : ([
+        `Ask ${lease.holder?.name} to step down from ${key}?`,
+        'Ask to step down',
+        'step-down',
+        'another node follows. Work that ignores the signal is taken away later.',
+      ] as const)
   return {
     ...{ title, submit, nodes, facts: holderFacts(lease), reason: true, refused: 'Nobody was asked.' },
-    notes: [{ tone: 'off', text: `Its signal aborts, its pass ends, and ${text}` }],
+    notes: [[`Its signal aborts, its pass ends, and ${text}`]],
     async run(reason, to) {
-      const body = nodes === undefined ? { reason } : { to, reason }
+      const body = nodes ? { to, reason } : { reason }
       const done = await write<{ from: NodeRef | null; to: NodeRef | null }>(
         'POST',
         `leases/${keyInPath(key)}/${verb}`,
         body,
-        token,
+        lease.token,
       )
       const next = `${done?.to?.name ?? 'Another node'} is to have it next`
       return {
@@ -498,7 +465,7 @@ function handOver(lease: Lease, nodes?: readonly NodeRef[]): Order {
 function drain({ id, name, leadCount, slotCount }: CoordinationNode): Order {
   return plain(
     `Drain ${name}?`,
-    'It hands everything over and takes nothing new until the drain is taken back, or it is started again.',
+    'It hands everything over and takes nothing new until the drain is taken back or it restarts.',
     'Drain node',
     ['PUT', `nodes/${id}/drain`],
     ['Draining', `${name} hands over ${counted(leadCount + slotCount, 'lease')} as its passes end.`],
@@ -514,7 +481,7 @@ function drain({ id, name, leadCount, slotCount }: CoordinationNode): Order {
 function undrain({ id, name }: CoordinationNode): Order {
   return plain(
     `Let ${name} take work again?`,
-    'It stands for everything it stood for before.',
+    'It stands for what it stood for before.',
     'Take back the drain',
     ['DELETE', `nodes/${id}/drain`],
     ['Taken back', `${name} takes work again.`],
@@ -524,7 +491,7 @@ function undrain({ id, name }: CoordinationNode): Order {
 function forget({ id, name }: CoordinationNode): Order {
   return plain(
     `Remove ${name} from the list?`,
-    'It is gone. Its events stay where they are; the list does not show it any more.',
+    'It is gone. Its events stay.',
     'Remove',
     ['DELETE', `nodes/${id}`],
     ['Removed', `${name} is not listed any more.`],
@@ -534,7 +501,7 @@ function forget({ id, name }: CoordinationNode): Order {
 function pause(key: string): Order {
   return plain(
     `Pause ${key}?`,
-    'Nobody runs it until it is resumed, not even after a restart of everything. Whoever runs it is told to stop.',
+    'Nobody runs it until it is resumed, restarts or not. Whoever runs it is told to stop.',
     'Pause',
     ['PUT', `workers/${keyInPath(key)}/pause`],
     ['Paused', `${key} is given up as its passes end.`],

@@ -1,241 +1,172 @@
 /** The one dialog: a question before something is done, and afterwards what has become of it. */
 import { ApiError } from './api.js'
-import { type Child, h, icon, patch } from './dom.js'
+import { type Child, h, icon, type Props, patch } from './dom.js'
 import { ago, flawOfReason, type Lease, span } from './model.js'
 import { button, facts, type Order, type Outcome } from './parts.js'
 
-type Phase =
-  | {
-      readonly kind: 'asking' | 'busy'
-      readonly flaw?: { readonly field: string; readonly text: string } | undefined
-    }
-  | { readonly kind: 'done'; readonly outcome: Outcome }
-  | { readonly kind: 'failed'; readonly title: string; readonly lines: readonly string[] }
-
-export class Dialog {
-  readonly #element: HTMLDialogElement
-  readonly #nowMs: () => number
-  #order: Order | undefined
-  #phase: Phase = { kind: 'asking' }
-
-  /** @param closed called whenever it has been closed, however. */
-  constructor(element: HTMLDialogElement, nowMs: () => number, closed: () => void) {
-    this.#element = element
-    this.#nowMs = nowMs
-    element.addEventListener('close', () => {
-      this.#order = undefined
-      patch(element, [])
-      closed()
-    })
-    element.addEventListener('cancel', (event) => {
-      if (this.#phase.kind === 'busy') event.preventDefault()
-    })
-  }
-
-  get open(): boolean {
-    return this.#element.open
-  }
-
-  ask(order: Order): void {
-    if (this.open) return
-    this.#order = order
-    this.#phase = { kind: 'asking' }
-    this.draw()
-    this.#element.showModal()
-    this.#field('node', 'reason', 'submit')?.focus()
-  }
-
+export interface Dialog {
+  isOpen(): boolean
+  ask(order: Order): void
   /** To be called every second: it may be counting. */
-  draw(): void {
-    const order = this.#order
-    if (order === undefined) return
-    patch(
-      this.#element,
-      this.#phase.kind === 'done' || this.#phase.kind === 'failed'
-        ? this.#ended(this.#phase)
-        : this.#asking(order),
-    )
-  }
+  draw(): void
+}
 
-  #asking(order: Order): Child[] {
-    const { kind, flaw } = this.#phase as { kind: string; flaw?: { field: string; text: string } }
-    const busy = kind === 'busy'
-    const wrong = (field: string): Child =>
-      flaw?.field === field &&
-      h('p', { class: 'flaw', id: `flaw-${field}`, role: 'alert' }, icon('alert'), flaw.text)
-    const described = (field: string) =>
-      flaw?.field === field ? { 'aria-invalid': 'true', 'aria-describedby': `flaw-${field}` } : {}
-    const submit = (event: SubmitEvent): void => {
-      event.preventDefault()
-      if (!busy) void this.#submit(order)
-    }
-    return [
-      h(
-        'form',
-        { novalidate: true, onsubmit: submit, key: 'ask' },
-        h('h2', { id: 'dialog-title' }, order.title),
-        order.facts.length > 0 && facts(order.facts),
-        ...order.notes.map(({ tone, text }) =>
+interface Flaw {
+  readonly field: 'reason' | 'typed'
+  readonly text: string
+}
+
+/** @param closed called whenever it has been closed, however. */
+export function dialogIn(element: HTMLDialogElement, nowMs: () => number, closed: () => void): Dialog {
+  let order: Order | undefined
+  let flaw: Flaw | undefined
+  let outcome: Outcome | undefined
+  let busy = false
+
+  const field = (name: string) =>
+    element.querySelector<HTMLInputElement | HTMLSelectElement | HTMLButtonElement>(`[name=${name}]`)
+  const textOf = (name: string): string => field(name)?.value.trim() ?? ''
+
+  const draw = (): void => {
+    if (order) patch(element, [outcome ? ending(outcome, nowMs(), close) : question(order)])
+  }
+  const close = (): void => element.close()
+
+  const question = ({ title, facts: known, notes, nodes, reason, typed, submit, danger }: Order): Child =>
+    h(
+      'form',
+      { novalidate: true, onsubmit: submitted, key: 'ask' },
+      h('h2', { id: 'dialog-title' }, title),
+      known && facts(known),
+      ...notes.map(
+        (note) =>
+          note &&
           h(
             'p',
-            { class: tone === 'off' ? 'muted' : `note ${tone}` },
-            tone !== 'off' && icon('alert'),
-            h('span', text),
+            { class: note[1] ? `note ${note[1]}` : 'muted' },
+            note[1] && icon('alert'),
+            h('span', note[0]),
           ),
-        ),
-        order.nodes &&
+      ),
+      nodes &&
+        h(
+          'label',
+          'To',
           h(
-            'label',
-            'To',
-            h(
-              'select',
-              { name: 'node', disabled: busy },
-              ...order.nodes.map(({ id, name, cluster }) =>
-                h('option', { value: id, key: id }, `${name} (${cluster})`),
-              ),
+            'select',
+            { name: 'node', disabled: busy },
+            ...nodes.map(({ id, name, cluster }) =>
+              h('option', { value: id, key: id }, `${name} (${cluster})`),
             ),
           ),
-        order.reason &&
-          h(
-            'label',
-            'Reason, kept in the audit trail',
-            h('input', {
-              name: 'reason',
-              autocomplete: 'off',
-              maxlength: 200,
-              disabled: busy,
-              ...described('reason'),
-            }),
-          ),
-        wrong('reason'),
-        order.typed !== undefined &&
-          h(
-            'label',
-            h('span', 'Type ', h('b', h('bdi', order.typed)), ' to confirm'),
-            h('input', {
-              name: 'typed',
-              autocomplete: 'off',
-              spellcheck: 'false',
-              disabled: busy,
-              ...described('typed'),
-            }),
-          ),
-        wrong('typed'),
-        h(
-          'footer',
-          button('Keep it as it is', () => this.#element.close(), { disabled: busy }),
-          h(
-            'button',
-            {
-              type: 'submit',
-              name: 'submit',
-              class: order.danger === true ? 'danger' : 'main',
-              disabled: busy,
-            },
-            busy ? 'One moment…' : order.submit,
-          ),
         ),
-      ),
-    ]
-  }
-
-  #ended(phase: Extract<Phase, { kind: 'done' | 'failed' }>): Child[] {
-    const { title, lines } = phase.kind === 'done' ? phase.outcome : phase
-    const safeAtMs = phase.kind === 'done' ? phase.outcome.safeAtMs : undefined
-    const leftMs = (safeAtMs ?? 0) - this.#nowMs()
-    return [
+      reason && entry('reason', 'Reason, kept in the audit trail', { maxlength: 200 }),
+      typed && entry('typed', ['Type ', h('b', h('bdi', typed)), ' to confirm'], { spellcheck: 'false' }),
       h(
-        'div',
-        { key: 'end', class: 'end' },
+        'footer',
+        button('Keep it as it is', close, { disabled: busy }),
         h(
-          'h2',
-          { id: 'dialog-title', class: phase.kind === 'done' ? 'calm' : 'bad' },
-          icon(phase.kind === 'done' ? 'check' : 'alert'),
-          title,
+          'button',
+          { name: 'submit', class: danger ? 'danger' : 'main', disabled: busy },
+          busy ? 'One moment…' : submit,
         ),
-        h('div', { role: 'status' }, ...lines.map((line) => h('p', line))),
-        safeAtMs !== undefined &&
-          h('b', leftMs > 0 ? `Safe in ${span(leftMs + 999)}` : 'Safe: it has stopped by now.'),
-        h(
-          'footer',
-          h('button', { type: 'button', name: 'close', onclick: () => this.#element.close() }, 'Close'),
-        ),
-      ),
-    ]
-  }
-
-  async #submit(order: Order): Promise<void> {
-    const reason = this.#value('reason').trim()
-    const flaw = this.#flawOf(order, reason)
-    if (flaw !== undefined) {
-      this.#turn({ kind: 'asking', flaw })
-      this.#field(flaw.field)?.focus()
-      return
-    }
-    const node = this.#value('node')
-    this.#turn({ kind: 'busy' })
-    this.#turn(
-      await order.run(reason, node).then(
-        (outcome) => ({ kind: 'done', outcome }) as const,
-        (error: unknown) => failed(order, error, this.#nowMs()),
       ),
     )
-    this.#field('close')?.focus()
+
+  const entry = (name: Flaw['field'], label: Child, more: Props): Child => {
+    const flawed = flaw?.field === name ? flaw.text : undefined
+    const described = flawed && { 'aria-invalid': 'true', 'aria-describedby': 'flaw' }
+    return [
+      h(
+        'label',
+        h('span', label),
+        h('input', { name, autocomplete: 'off', disabled: busy, ...more, ...described }),
+      ),
+      flawed && h('p.flaw', { id: 'flaw', role: 'alert' }, icon('alert'), flawed),
+    ]
   }
 
-  #flawOf(order: Order, reason: string): { field: string; text: string } | undefined {
-    const text = order.reason ? flawOfReason(reason) : undefined
-    if (text !== undefined) return { field: 'reason', text }
-    if (order.typed === undefined || this.#value('typed').trim() === order.typed) return undefined
-    return { field: 'typed', text: `The holder is healthy: type ${order.typed} to show that you mean it.` }
+  const submitted = async (event: SubmitEvent): Promise<void> => {
+    event.preventDefault()
+    if (busy || !order) return
+    const [reason, node] = [textOf('reason'), textOf('node')]
+    flaw = flawIn(order, reason, textOf('typed'))
+    busy = flaw === undefined
+    draw()
+    if (flaw !== undefined) return field(flaw.field)?.focus()
+    const { run, refused } = order
+    outcome = await run(reason, node).catch((error: unknown) => failed(refused, error, nowMs()))
+    busy = false
+    draw()
+    field('close')?.focus()
   }
 
-  #turn(phase: Phase): void {
-    this.#phase = phase
-    this.draw()
+  element.addEventListener('close', () => {
+    order = undefined
+    patch(element, [])
+    closed()
+  })
+  element.addEventListener('cancel', (event) => {
+    if (busy) event.preventDefault()
+  })
+  return {
+    draw,
+    isOpen: () => element.open,
+    ask(asked) {
+      if (element.open) return
+      order = asked
+      flaw = outcome = undefined
+      draw()
+      element.showModal()
+      element.querySelector<HTMLElement>('select, input, [name=submit]')?.focus()
+    },
   }
+}
 
-  #value(name: string): string {
-    const field = this.#field(name)
-    return field instanceof HTMLInputElement || field instanceof HTMLSelectElement ? field.value : ''
-  }
+function flawIn({ reason: asks, typed }: Order, reason: string, confirmed: string): Flaw | undefined {
+  const text = asks ? flawOfReason(reason) : undefined
+  if (text !== undefined) return { field: 'reason', text }
+  if (!typed || confirmed === typed) return undefined
+  return { field: 'typed', text: `The holder is healthy: type ${typed} to show that you mean it.` }
+}
 
-  #field(...names: string[]): HTMLElement | undefined {
-    for (const name of names) {
-      const field = this.#element.querySelector<HTMLElement>(`[name="${name}"]`)
-      if (field !== null) return field
-    }
-    return undefined
-  }
+function ending({ title, lines, safeAtMs, failed }: Outcome, nowMs: number, close: () => void): Child {
+  const leftMs = (safeAtMs ?? 0) - nowMs
+  return h(
+    'div.end',
+    { key: 'end' },
+    h('h2', { id: 'dialog-title', class: failed ? 'bad' : 'calm' }, icon(failed ? 'alert' : 'check'), title),
+    h('div', { role: 'status' }, ...lines.map((line) => h('p', line))),
+    safeAtMs !== undefined &&
+      h('b', leftMs > 0 ? `Safe in ${span(leftMs + 999)}` : 'Safe: it has stopped by now.'),
+    h('footer', button('Close', close, { name: 'close' })),
+  )
 }
 
 /** What is known about what was not done, and no more. */
-function failed(order: Order, error: unknown, nowMs: number): Phase {
-  if (!(error instanceof ApiError))
-    return { kind: 'failed', title: 'It did not work', lines: [String(error)] }
-  const { status, current, message, failure } = error
-  if (status === 412)
-    return { kind: 'failed', title: order.refused, lines: movedOn(current, nowMs) ?? [message] }
-  if (failure === 'away' || failure === 'database')
-    return {
-      kind: 'failed',
-      title: 'No answer',
-      lines: ['Whether it was done is not known. Close this, and look before you try again.', message],
-    }
-  if (status === 403 || status === 401)
-    return { kind: 'failed', title: order.refused, lines: ['You may not do this.', message] }
-  return { kind: 'failed', title: order.refused, lines: [message] }
+function failed(refused: string, error: unknown, nowMs: number): Outcome {
+  const told = (title: string, ...lines: string[]): Outcome => ({ title, lines, failed: true })
+  if (!(error instanceof ApiError)) return told('It did not work', String(error))
+  const { message, failure } = error
+  if (error.status === 412) return told(refused, ...(movedOn(error.current, nowMs) ?? [message]))
+  if (failure === 'refused') return told(refused, message)
+  if (failure === 'signed-out') return told(refused, 'You may not do this.', message)
+  return told(
+    'No answer',
+    'Whether it was done is not known. Close this, and look before you try again.',
+    message,
+  )
 }
 
 /** Undefined when the server has not said how it is now. */
-function movedOn(
-  current: Readonly<Record<string, unknown>> | undefined,
-  nowMs: number,
-): string[] | undefined {
-  const { holder, token, acquiredAt } = (current ?? {}) as Partial<Lease>
+function movedOn(current: Partial<Lease> | undefined, nowMs: number): string[] | undefined {
+  const { holder, token, acquiredAt } = current ?? {}
   if (token === undefined) return undefined
-  const before = 'It is not held any more as it was when you were asked.'
-  if (!holder) return [before, `Nobody holds it at the moment; its latest token is ${token}.`]
   const since = acquiredAt ? `, taken ${ago(nowMs - Date.parse(acquiredAt))}` : ''
-  return [before, `The leader now is ${holder.name}, with token ${token}${since}.`]
+  return [
+    'It is not held any more as it was when you were asked.',
+    holder
+      ? `The leader now is ${holder.name}, with token ${token}${since}.`
+      : `Nobody holds it at the moment; its latest token is ${token}.`,
+  ]
 }

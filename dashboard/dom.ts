@@ -61,12 +61,12 @@ function patchChildren(parent: Element, children: readonly Child[]): void {
   const staying = new Set(wanted.map((child) => (typeof child === 'string' ? undefined : child.props.key)))
   let place = parent.firstChild
   for (const child of wanted) {
-    while (place !== null && isOver(place, staying)) place = removed(place)
+    while (place && isOver(place, staying)) place = removed(place)
     const node = fit(child, place, keyed)
     if (node === place) place = place.nextSibling
     else parent.insertBefore(node, place)
   }
-  while (place !== null) place = removed(place)
+  while (place) place = removed(place)
 }
 
 function isOver(node: Node, staying: ReadonlySet<unknown>): boolean {
@@ -82,9 +82,8 @@ function removed(node: ChildNode): ChildNode | null {
 
 function flat(children: readonly Child[], into: (VNode | string)[]): (VNode | string)[] {
   for (const child of children) {
-    if (child === false || child === null || child === undefined) continue
     if (Array.isArray(child)) flat(child, into)
-    else into.push(typeof child === 'object' ? (child as VNode) : String(child))
+    else if (child || child === 0) into.push(typeof child === 'object' ? (child as VNode) : String(child))
   }
   return into
 }
@@ -121,7 +120,7 @@ function assign(element: Element, name: string, value: Props[string]): void {
   if (name === 'key') return
   if (name.startsWith('on')) Object.assign(element, { [name]: value ?? null })
   else if (name.startsWith('--')) (element as HTMLElement).style.setProperty(name, String(value ?? ''))
-  else if (value === undefined || value === null || value === false) element.removeAttribute(name)
+  else if ((value ?? false) === false) element.removeAttribute(name)
   else element.setAttribute(name, value === true ? '' : String(value))
 }
 

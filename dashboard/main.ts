@@ -1,8 +1,8 @@
 /** Keeps the page up to date, and takes what people do to it. */
-import { ApiError, Clock, type Failure, read, watch } from './api.js'
+import { ApiError, Clock, type Failure, overviewPath, read, watch } from './api.js'
 import { panelView, readPanel } from './details.js'
-import { Dialog } from './dialogs.js'
-import { patch } from './dom.js'
+import { dialogIn } from './dialogs.js'
+import { type Child, h, patch } from './dom.js'
 import { eventFilters, type Happening, merged, type Overview } from './model.js'
 import type { Acts, Freshness, Panel, Place, Section, State } from './parts.js'
 import {
@@ -26,7 +26,7 @@ const breathMs = 300
 const clock = new Clock()
 const element = (id: string): HTMLElement => {
   const found = document.getElementById(id)
-  if (found === null) throw new Error(`The page has no ${id}`)
+  if (!found) throw new Error(`The page has no ${id}`)
   return found
 }
 
@@ -64,7 +64,7 @@ let rows: Readonly<Record<Section, number>> = {
   slots: 20,
 }
 
-const dialog = new Dialog(element('dialog') as HTMLDialogElement, nowMs, () => draw())
+const dialog = dialogIn(element('dialog') as HTMLDialogElement, nowMs, () => draw())
 
 const acts: Acts = {
   set(change) {
@@ -98,16 +98,16 @@ const acts: Acts = {
 }
 
 function freshness(): Freshness {
-  if (failure !== undefined && failure !== 'refused') return failure
+  if (failure && failure !== 'refused') return failure
   if (paused) return 'paused'
   if (document.hidden) return 'hidden'
-  if (overview === undefined) return 'loading'
+  if (!overview) return 'loading'
   return isMarkingText() ? 'held' : 'live'
 }
 
 /** Stands still while nothing comes from the database that it could be checked by. */
 function nowMs(): number {
-  if (overview === undefined) return Date.now()
+  if (!overview) return Date.now()
   if (['live', 'held'].includes(freshness())) stoppedAtMs = undefined
   else stoppedAtMs ??= clock.nowMs()
   return stoppedAtMs ?? clock.nowMs()
@@ -148,10 +148,10 @@ function draw(): void {
   patch(element('bar'), barView(now, acts))
   patch(element('stale'), staleView(now, acts))
   document.documentElement.dataset.fresh = now.freshness
-  if (!dialog.open && !isMarkingText()) {
+  if (!dialog.isOpen() && !isMarkingText()) {
     for (const [id, view] of Object.entries(sections)) {
       const section = element(id)
-      patch(section, view(now, acts))
+      patch(section, overview ? view({ ...now, overview }, acts) : waiting(id, now))
       section.hidden = section.childElementCount === 0
     }
     drawPanel(now)
@@ -161,9 +161,13 @@ function draw(): void {
   measure(begunMs)
 }
 
+function waiting(id: string, { freshness }: State): Child[] {
+  return [id === 'verdict' && h('h1', freshness === 'loading' ? 'Loading…' : 'Nothing to show yet')]
+}
+
 function drawPanel(now: State): void {
   const aside = element('panel')
-  const opened = now.place !== undefined && aside.hidden
+  const opened = now.place && aside.hidden
   aside.hidden = now.place === undefined
   document.body.classList.toggle('beside', now.place !== undefined)
   patch(aside, panelView(now, acts, closePanel))
@@ -174,12 +178,12 @@ function announce(now: State): void {
   const text = announcement(now)
   const aloud = element('aloud')
   if (aloud.textContent !== text) aloud.textContent = text
-  document.title = now.overview === undefined ? 'Coordination' : `${text.replace(/\..*$/, '')} – Coordination`
+  document.title = now.overview ? `${text.replace(/\..*$/, '')} – Coordination` : 'Coordination'
 }
 
 /** For whoever wonders how long the page takes: the first time with data is `draw`, the others are `update`. */
 function measure(begunMs: number): void {
-  if (overview === undefined) return
+  if (!overview) return
   performance.measure(drawn ? 'update' : 'draw', { start: begunMs })
   drawn = true
   if (performance.getEntriesByName('update').length > 300) performance.clearMeasures('update')
@@ -187,7 +191,7 @@ function measure(begunMs: number): void {
 
 /** Never two at a time: who wants one while one is under way gets another one after it. */
 async function look(): Promise<void> {
-  if (looking !== undefined) {
+  if (looking) {
     lookAgain = true
     return looking
   }
@@ -203,15 +207,14 @@ async function look(): Promise<void> {
 
 async function lookOnce(): Promise<void> {
   try {
-    const { filter } = chosen
-    const { body, fresh } = await read<Overview>(overviewPath())
-    askedFor = filter
+    const { body, fresh } = await read<Overview>(overviewPath(chosen.filter, rows))
+    askedFor = chosen.filter
     if (fresh) clock.heard(body.now)
     const news = latestEvent === undefined || body.revision !== overview?.revision
     overview = body
     if (news) await readEvents()
     const at = place()
-    if (at !== undefined) panel = await readPanel(at, rows.slots)
+    if (at) panel = await readPanel(at, rows.slots)
     failure = undefined
     failures = 0
     trouble = ''
@@ -227,17 +230,6 @@ function failed(error: unknown): void {
   failure = error instanceof ApiError && error.failure !== 'refused' ? error.failure : 'away'
   trouble = error instanceof ApiError && error.status > 0 ? error.message : ''
   if (failure === 'signed-out') stop()
-}
-
-function overviewPath(): string {
-  const { filter } = chosen
-  const query = new URLSearchParams({
-    nodes: String(rows.nodes),
-    leases: String(rows.leases),
-    assignments: String(rows.assignments),
-  })
-  if (filter !== '') query.set('q', filter)
-  return `overview?${query}`
 }
 
 interface EventPage {
@@ -271,7 +263,7 @@ function forgotten(error: unknown): { body: undefined } {
 async function lookForEvents(filter: State['eventFilter']): Promise<void> {
   if (filter === 'all') return
   const page = await read<EventPage>(`events?type=${eventFilters[filter]}&limit=100`).catch(() => undefined)
-  if (page !== undefined) events = merged(events, page.body.items)
+  if (page) events = merged(events, page.body.items)
   draw()
 }
 
@@ -321,7 +313,7 @@ async function keepWatching(): Promise<void> {
 
 function place(): Place | undefined {
   const [, kind, text = ''] = /^#\/(lease|node|assignment)\/(.+)$/.exec(location.hash) ?? []
-  if (kind === undefined) return undefined
+  if (!kind) return undefined
   try {
     const id = decodeURIComponent(text)
     return { kind: kind as Place['kind'], id: kind === 'node' ? id : id.replace(':', '/').replace('~', '#') }
@@ -392,11 +384,11 @@ function listen(): void {
   })
   document.addEventListener('keydown', (event) => {
     const { target, key } = event
-    const isTyping = target instanceof Element && target.closest('input, select, textarea, dialog') !== null
+    const isTyping = target instanceof Element && target.closest('input, select, textarea, dialog')
     if (key === '/' && !isTyping && !event.ctrlKey && !event.metaKey) {
       event.preventDefault()
       filter.focus()
-    } else if (key === 'Escape' && !dialog.open) {
+    } else if (key === 'Escape' && !dialog.isOpen()) {
       if (target === filter && filter.value !== '') {
         filter.value = ''
         acts.set({ filter: '' })

@@ -23,7 +23,6 @@ export interface Lease {
   readonly blockedNode: NodeRef | null
   readonly waiting: number
   readonly cooldown: { readonly node: NodeRef | null; readonly until: string } | null
-  readonly kind: string | null
   readonly paused: boolean
   readonly candidateCount: number
   readonly session: { readonly pulse: Pulse; readonly ttlMs: number; readonly heartbeatAt: string } | null
@@ -137,7 +136,7 @@ export function markOfLease({ key, state, paused, session, worker, candidateCoun
   if (state === 'blocked') return mark('block', 'stopping', 'warn')
   if (paused) return mark('pause', 'paused', 'move')
   if (state === 'unclaimed') return mark('clock', 'unclaimed', 'warn')
-  if (worker === null) return mark('free', 'free', 'off')
+  if (!worker) return mark('free', 'free', 'off')
   return mark('none', worker === key ? 'no leader' : 'no owner', candidateCount === 0 ? 'bad' : 'warn')
 }
 
@@ -175,7 +174,6 @@ const severityMarks = {
 } as const
 
 const problemWords: Readonly<Record<string, readonly [word: string, icon?: Icon]>> = {
-  'node-silent': ['node silent'],
   'node-draining': ['draining', 'down'],
   'worker-without-candidates': ['no candidate', 'none'],
   'worker-paused': ['paused', 'pause'],
@@ -183,8 +181,6 @@ const problemWords: Readonly<Record<string, readonly [word: string, icon?: Icon]
   'lease-blocked': ['stopping', 'block'],
   'lease-moving': ['handover slow', 'move'],
   'server-changed': ['database changed'],
-  'trust-expired': ['no trust'],
-  'work-unsettled': ['work goes on'],
 }
 
 export function markOfProblem({ code, severity }: Problem): Mark {
@@ -207,14 +203,14 @@ export function pickedProblems(
 }
 
 /** The state of everything in a few words. */
-export function verdictOf({ problemCounts }: Pick<Overview, 'problemCounts'>, news: News | undefined): Mark {
-  const { error, warning } = problemCounts
+export function verdictOf(overview: Pick<Overview, 'problemCounts'>, news: News | undefined): Mark {
+  const { error, warning } = overview.problemCounts
   const parts = [
     ...(error > 0 ? [counted(error, 'problem')] : []),
     ...(warning > 0 ? [counted(warning, 'warning')] : []),
   ]
   if (parts.length > 0) return mark('alert', parts.join(', '), error > 0 ? 'bad' : 'warn')
-  return mark('check', news === undefined ? 'All well' : 'All well again', 'calm')
+  return mark('check', news ? 'All well again' : 'All well', 'calm')
 }
 
 /** A node that has died, and what became of what it held. */
@@ -229,12 +225,13 @@ const newsForMs = 300_000
 
 /** The latest death of these five minutes. @param events newest first. */
 export function newsOf(events: readonly Happening[], nowMs: number): News | undefined {
-  const death = events.find(({ type }) => type === 'node.gone')
-  if (death === undefined || nowMs - Date.parse(death.at) > newsForMs) return undefined
-  const lost = events.filter(({ type, node }) => type === 'lease.lost' && node === death.subject)
-  const moved = lost.filter(({ id, subject }) =>
+  const death = events.find((each) => each.type === 'node.gone')
+  if (!death || nowMs - Date.parse(death.at) > newsForMs) return undefined
+  const lost = events.filter((each) => each.type === 'lease.lost' && each.node === death.subject)
+  const moved = lost.filter((each) =>
     events.some(
-      (later) => later.type === 'lease.acquired' && later.subject === subject && isAfter(later.id, id),
+      (later) =>
+        later.type === 'lease.acquired' && later.subject === each.subject && isAfter(later.id, each.id),
     ),
   )
   return { node: death.subject, atMs: Date.parse(death.at), lost: lost.length, moved: moved.length }
@@ -265,23 +262,6 @@ export function merged(a: readonly Happening[], b: readonly Happening[]): Happen
   return [...byId.values()].sort((x, y) => (isAfter(x.id, y.id) ? -1 : 1)).slice(0, mostKept)
 }
 
-/** What can be picked out of the events. */
-export const eventFilters = {
-  all: '',
-  leases: 'lease.acquired,lease.released,lease.revoked,lease.lost,lease.transferred,lease.acknowledged',
-  nodes: 'node.joined,node.left,node.gone,node.draining,node.resumed,node.forgotten',
-  assignments: 'assignment.changed,worker.rebalanced,target.passed-over',
-  people:
-    'lease.revoked,lease.transferred,node.draining,node.resumed,node.forgotten,worker.paused,worker.resumed,worker.rebalanced',
-} as const
-
-export type EventFilter = keyof typeof eventFilters
-
-export function passes(filter: EventFilter, { type, actor }: Happening): boolean {
-  const types: readonly string[] = eventFilters[filter].split(',')
-  return filter === 'all' || (types.includes(type) && (filter !== 'people' || actor !== null))
-}
-
 /** What an event says; a word in braces is one of the event's own. */
 const happenings: Readonly<Record<string, readonly [word: string, icon: Icon, tone: Tone, text: string]>> = {
   'lease.acquired': ['acquired', 'star', 'off', '{node} holds it, with token {token}'],
@@ -301,7 +281,30 @@ const happenings: Readonly<Record<string, readonly [word: string, icon: Icon, to
   'worker.rebalanced': ['rebalanced', 'move', 'move', '{moves} to move'],
   'assignment.changed': ['planned', 'move', 'move', '{plan}'],
   'target.passed-over': ['passed over', 'none', 'warn', '{node} did not claim it in time'],
-  'server.changed': ['database', 'alert', 'warn', 'another server, or the same after a crash'],
+  'server.changed': ['database', 'alert', 'warn', 'another server, or one that crashed'],
+}
+
+/** What can be picked out of the events. */
+export const eventFilters = {
+  all: '',
+  leases: typesOf('lease.'),
+  nodes: typesOf('node.'),
+  assignments: 'assignment.changed,worker.rebalanced,target.passed-over',
+  people:
+    'lease.revoked,lease.transferred,node.draining,node.resumed,node.forgotten,worker.paused,worker.resumed,worker.rebalanced',
+} as const
+
+function typesOf(what: string): string {
+  return Object.keys(happenings)
+    .filter((type) => type.startsWith(what))
+    .join()
+}
+
+export type EventFilter = keyof typeof eventFilters
+
+export function passes(filter: EventFilter, event: Happening): boolean {
+  const types: readonly string[] = eventFilters[filter].split(',')
+  return filter === 'all' || (types.includes(event.type) && (filter !== 'people' || event.actor !== null))
 }
 
 /** @param name knows nodes by their ids. */
@@ -310,7 +313,7 @@ export function sentenceOf(
   name: (id: string) => string,
 ): { mark: Mark; text: string } {
   const [word, icon, tone, text] = happenings[type] ?? [type.replace(/^.*\./, ''), 'info', 'off', type]
-  const who = node === null ? 'a node' : name(node)
+  const who = node ? name(node) : 'a node'
   const { to, moved, generation, count, moves, name: named = who } = detail ?? {}
   const words: Readonly<Record<string, unknown>> = {
     node: who,
@@ -326,9 +329,14 @@ export function sentenceOf(
   return { mark: mark(icon, word, tone), text: text.replace(/{(\w+)}/g, (_, own) => String(words[own])) }
 }
 
+/** Whether it ends somebody's term. */
+export function isEnd(type: string): boolean {
+  return /lost|released|revoked/.test(type)
+}
+
 /** Who did something: an actor's name, or the node that found something out. */
 export function actorOf({ actor, type }: Happening, name: (id: string) => string): string | undefined {
-  if (actor === null) return undefined
+  if (!actor) return undefined
   return type === 'node.gone' ? name(actor) : actor
 }
 
@@ -351,22 +359,26 @@ export function laneOf(lease: Lease, events: readonly Happening[], nowMs: number
   const spans: Span[] = []
   let end = 1_000
   const { holder, acquiredAt } = lease
-  if (holder !== null) {
-    end = Math.min(1_000 - narrowest, at(acquiredAt === null ? nowMs : Date.parse(acquiredAt)))
+  if (holder) {
+    end = Math.min(1_000 - narrowest, at(acquiredAt ? Date.parse(acquiredAt) : nowMs))
     spans.push({ from: end, to: 1_000, node: holder.id, current: true })
   }
   for (const event of events) {
     if (event.subject !== lease.key) continue
-    if (event.token === lease.token && holder !== null) continue
+    if (event.token === lease.token && holder) continue
     const place = at(Date.parse(event.at))
     if (event.type === 'lease.acquired') {
       if (end > place) spans.push({ from: place, to: end, node: event.node, current: false })
       end = place
-    } else if (['lease.released', 'lease.lost', 'lease.revoked'].includes(event.type))
-      end = Math.min(end, place)
+    } else if (isEnd(event.type)) end = Math.min(end, place)
     if (end === 0) break
   }
-  return spans.filter(({ from, to }) => to > from)
+  return spans.filter((each) => each.to > each.from)
+}
+
+/** How far a plan has been carried out. */
+export function ownership(assignment: Assignment): string {
+  return `${grouped(assignment.owned)} owned, ${grouped(assignment.moving)} moving, ${grouped(assignment.unowned)} without owner`
 }
 
 /** What is drawn of an assignment: so many slots in one cell that there are not too many cells. */
@@ -414,7 +426,7 @@ export function timeLeft(
   { session }: Pick<Lease, 'session'>,
   nowMs: number,
 ): { text: string; part: number } | null {
-  if (session === null) return null
+  if (!session) return null
   const leftMs = Date.parse(session.heartbeatAt) + session.ttlMs - nowMs
   if (leftMs < 0) return { text: `over for ${span(-leftMs)}`, part: 0 }
   return { text: `${span(leftMs + 999)} left`, part: Math.min(1, leftMs / session.ttlMs) }
@@ -436,21 +448,18 @@ export function keyInPath(key: string): string {
 /** Why a reason is none yet; undefined when it is one. */
 export function flawOfReason(text: string): string | undefined {
   const { length } = text.trim()
-  if (length < 3) return 'Say why, in at least 3 characters: it goes into the audit trail.'
+  if (length < 3) return 'Say why, in at least 3 characters.'
   return length > 200 ? `${length} characters are too many: 200 at most.` : undefined
 }
 
 /** The time of day by the database's clock. */
-export function timeOf(ms: number, utc: boolean): string {
-  return isoOf(ms, utc).slice(11, 19)
+export function timeOf(at: string | number, utc: boolean): string {
+  return dateOf(at, utc).slice(11)
 }
 
 /** A day and a time. */
-export function dateOf(ms: number, utc: boolean): string {
-  return `${isoOf(ms, utc).slice(0, 10)} ${timeOf(ms, utc)}`
-}
-
-function isoOf(ms: number, utc: boolean): string {
-  const behindMs = utc ? 0 : 60_000 * new Date(ms).getTimezoneOffset()
-  return new Date(ms - behindMs).toISOString()
+export function dateOf(at: string | number, utc: boolean): string {
+  const date = new Date(at)
+  if (!utc) date.setMinutes(date.getMinutes() - date.getTimezoneOffset())
+  return date.toISOString().slice(0, 19).replace('T', ' ')
 }

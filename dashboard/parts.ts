@@ -56,6 +56,11 @@ export interface State {
   readonly theme: 'system' | 'light' | 'dark'
 }
 
+/** The same, once there is something to show. */
+export interface Loaded extends State {
+  readonly overview: Overview
+}
+
 export type Section = 'leases' | 'nodes' | 'assignments' | 'events' | 'problems' | 'slots'
 
 /** What has been read for the panel. */
@@ -78,9 +83,9 @@ export interface Acts {
 /** A question to be answered with a reason, before something is done. */
 export interface Order {
   readonly title: string
-  readonly facts: readonly Fact[]
+  readonly facts?: readonly Fact[]
   /** What the person should have understood. */
-  readonly notes: readonly { readonly tone: 'bad' | 'warn' | 'off'; readonly text: string }[]
+  readonly notes: readonly (readonly [text: string, tone?: 'bad' | 'warn'] | false)[]
   /** To be typed, so that nothing healthy is ended by a slip. */
   readonly typed?: string | undefined
   /** One of these is to be chosen. */
@@ -99,26 +104,41 @@ export interface Order {
 export interface Outcome {
   readonly title: string
   readonly lines: readonly string[]
+  /** It was not done, or nobody knows. */
+  readonly failed?: boolean
   /** Counted down to, by the database's clock. */
   readonly safeAtMs?: number | undefined
 }
 
 export type Fact = readonly [label: string, value: Child]
 
-export function badge({ icon: drawing, word, tone }: Mark, props: Props = {}): VNode {
-  return h('span', { class: `badge ${tone}`, ...props }, icon(drawing), h('span.word', word))
+export function badge(mark: Mark, props: Props = {}): VNode {
+  return h('span', { class: `badge ${mark.tone}`, ...props }, icon(mark.icon), h('span.word', mark.word))
 }
 
 export function addressOf({ kind, id }: Place): string {
   return `#/${kind}/${kind === 'node' ? encodeURIComponent(id) : keyInPath(id)}`
 }
 
-export function leaseLink(key: string, props: Props = {}): VNode {
-  return h('a', { href: addressOf({ kind: 'lease', id: key }), ...props }, named(key))
+export function leaseLink(key: string, props?: Props): VNode {
+  return keyLink('lease', key, props)
 }
 
-export function assignmentLink(key: string, props: Props = {}): VNode {
-  return h('a', { href: addressOf({ kind: 'assignment', id: key }), ...props }, named(key))
+export function assignmentLink(key: string, props?: Props): VNode {
+  return keyLink('assignment', key, props)
+}
+
+function keyLink(kind: Place['kind'], key: string, props?: Props): VNode {
+  return h('a', { href: addressOf({ kind, id: key }), ...props }, named(key))
+}
+
+/** What an event or a problem is about: a link where there is something to be seen. */
+export function thingLink(state: State, subject: string, props?: Props): Child {
+  if (subject.includes('/')) {
+    const shared = state.overview?.assignments.items.some((each) => each.worker === subject)
+    return keyLink(shared ? 'assignment' : 'lease', subject, props)
+  }
+  return subject === 'database' ? subject : nodeLink(state, { id: subject, name: namer(state)(subject) })
 }
 
 /** A key, whose scope matters less than the rest. */
@@ -128,7 +148,7 @@ function named(key: string): VNode {
 }
 
 export function nodeLink({ place }: Pick<State, 'place'>, node: Pick<NodeRef, 'id' | 'name'> | null): Child {
-  if (node === null) return h('span.muted', '—')
+  if (!node) return h('span.muted', '—')
   const selected = place?.kind === 'node' && place.id === node.id
   return h(
     'a',
@@ -141,7 +161,7 @@ export function nodeLink({ place }: Pick<State, 'place'>, node: Pick<NodeRef, 'i
 export function namer({ overview, events }: Pick<State, 'overview' | 'events'>): (id: string) => string {
   const roster = overview?.roster
   const made = namers.get(events)
-  if (made !== undefined && made.roster === roster) return made.name
+  if (made && made.roster === roster) return made.name
   const names = new Map(roster?.ids.map((id, place) => [id, roster.names[place] ?? id]))
   for (const { subject, type, detail } of events)
     if (type === 'node.joined' && !names.has(subject)) names.set(subject, String(detail?.name ?? subject))
@@ -154,8 +174,7 @@ export function namer({ overview, events }: Pick<State, 'overview' | 'events'>):
 const namers = new WeakMap<object, { roster: Overview['roster'] | undefined; name: (id: string) => string }>()
 
 export function when(state: Pick<State, 'nowMs' | 'utc'>, at: string): VNode {
-  const ms = Date.parse(at)
-  return h('time', { datetime: at, title: dateOf(ms, state.utc) }, ago(state.nowMs - ms))
+  return h('time', { datetime: at, title: dateOf(at, state.utc) }, ago(state.nowMs - Date.parse(at)))
 }
 
 export function button(text: Child, onclick: () => void, props: Props = {}): VNode {
@@ -166,10 +185,18 @@ export function facts(list: readonly Fact[]): VNode {
   return h('dl.facts', ...list.map(([label, value]) => h('div', h('dt', label), h('dd', value))))
 }
 
-export function may({ overview, freshness }: State, action: Action): boolean {
+export function table(kind: string, columns: readonly VNode[], rows: readonly VNode[]): VNode {
+  return h(`table.${kind}`, h('thead', h('tr', ...columns)), h('tbody', ...rows))
+}
+
+export function column(name: Child, props: Props = {}): VNode {
+  return h('th', { scope: 'col', ...props }, name)
+}
+
+export function may(state: State, action: Action): boolean {
   return (
-    overview?.capabilities[action] === true &&
-    !['signed-out', 'away', 'database', 'loading'].includes(freshness)
+    state.overview?.capabilities[action] === true &&
+    !['signed-out', 'away', 'database', 'loading'].includes(state.freshness)
   )
 }
 
@@ -182,6 +209,6 @@ export function bar(part: number, tone: string, tick?: number): VNode {
 }
 
 /** Which of the things in a drawing has been clicked. */
-export function clicked({ target, currentTarget }: MouseEvent): number {
-  return [...(currentTarget as Element).children].indexOf(target as Element)
+export function clicked(event: MouseEvent): number {
+  return [...(event.currentTarget as Element).children].indexOf(event.target as Element)
 }

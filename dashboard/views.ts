@@ -1,7 +1,8 @@
 /** The sections of the page, from top to bottom. */
 
-import { release } from './details.js'
+import { releaseButton } from './details.js'
 import { type Child, h, icon, stamped, type VNode } from './dom.js'
+import type { Icon } from './icons.js'
 import {
   type Assignment,
   actorOf,
@@ -13,6 +14,7 @@ import {
   eventFilters,
   grouped,
   type Happening,
+  isEnd,
   type Lease,
   laneMs,
   laneOf,
@@ -22,6 +24,7 @@ import {
   markOfProblem,
   newsOf,
   type Overview,
+  ownership,
   type Problem,
   passes,
   pickedProblems,
@@ -41,13 +44,16 @@ import {
   bar,
   button,
   clicked,
+  column,
   type Freshness,
+  type Loaded,
   leaseLink,
-  may,
   namer,
   nodeLink,
   type Section,
   type State,
+  table,
+  thingLink,
   when,
 } from './parts.js'
 
@@ -55,54 +61,46 @@ import {
 const gridNodes = 50
 const gridLeases = 12
 
-const freshnessWords: Readonly<Record<Freshness, readonly [word: string, tone: string]>> = {
+/** What it is called, how it looks, and what is to be said of it where that is not all. */
+const freshnessWords: Readonly<Record<Freshness, readonly [word: string, tone: string, more?: string]>> = {
   loading: ['Loading', 'off'],
   live: ['Live', 'live'],
   held: ['Held while you mark text', 'warn'],
   paused: ['Paused', 'move'],
-  hidden: ['Asleep', 'off'],
-  away: ['Not updating', 'bad'],
-  database: ['Not updating', 'bad'],
-  'signed-out': ['Signed out', 'bad'],
+  hidden: ['Asleep', 'off', ' while nobody looks'],
+  away: ['Not updating', 'bad', '. The server does not answer'],
+  database: ['Not updating', 'bad', '. The server answers, its database does not'],
+  'signed-out': ['Signed out', 'bad', '. You may not read this, or not any more'],
 }
 
+/** What each is called, and which one follows. */
+const themes = { system: ['Theme', 'light'], light: ['Light', 'dark'], dark: ['Dark', 'system'] } as const
+
 export function barView(state: State, acts: Acts): Child[] {
-  const { overview, freshness, utc, theme } = state
+  const { overview, freshness, utc } = state
   const [word, tone] = freshnessWords[freshness]
-  const next = { system: 'light', light: 'dark', dark: 'system' } as const
+  const [themeWord, next] = themes[state.theme]
+  const choice = (drawing: Icon, label: string, onclick: () => void, title?: string): VNode =>
+    button([icon(drawing), h('span.label', label)], onclick, { title })
   return [
     h('strong.brand', 'Coordination'),
-    h('span.muted', h('bdi', overview?.namespace ?? '')),
+    h('span.muted', h('bdi', overview?.namespace)),
     h(
       'span',
       { class: `fresh ${tone}` },
-      icon(tone === 'bad' ? 'alert' : freshness === 'live' ? 'check' : 'pause'),
+      icon(tone === 'bad' ? 'alert' : tone === 'live' ? 'check' : 'pause'),
       word,
     ),
-    button(
-      [
-        icon(freshness === 'paused' ? 'play' : 'pause'),
-        h('span.label', freshness === 'paused' ? 'Resume' : 'Pause'),
-      ],
-      acts.pause,
-    ),
-    h('span', { class: 'space' }),
+    freshness === 'paused' ? choice('play', 'Resume', acts.pause) : choice('pause', 'Pause', acts.pause),
+    h('span.space'),
     overview && h('span.muted.who', icon('person'), h('span', whoIs(overview))),
-    button([icon('clock'), h('span.label', utc ? 'UTC' : 'Local time')], () => acts.set({ utc: !utc }), {
-      title: 'UTC or local time',
-    }),
-    button(
-      [icon('theme'), h('span.label', { system: 'Theme', light: 'Light', dark: 'Dark' }[theme])],
-      () => acts.set({ theme: next[theme] }),
-      {
-        title: 'As the system has it, light, or dark',
-      },
-    ),
+    choice('clock', utc ? 'UTC' : 'Local time', () => acts.set({ utc: !utc }), 'UTC or local time'),
+    choice('theme', themeWord, () => acts.set({ theme: next }), 'As the system has it, light, or dark'),
   ]
 }
 
-function whoIs({ capabilities }: Overview): Child[] {
-  const { actor, ...allowed } = capabilities
+function whoIs(overview: Overview): Child[] {
+  const { actor, ...allowed } = overview.capabilities
   const words = (['release', 'drain', 'pause', 'rebalance', 'forget'] as const).filter(
     (action) => allowed[action],
   )
@@ -117,75 +115,53 @@ function whoIs({ capabilities }: Overview): Child[] {
 
 /** Says what is wrong with what is shown; nothing when it is current. */
 export function staleView(state: State, acts: Acts): Child[] {
-  const { freshness, asOfMs, utc, trouble, overview, clockAheadMs, clockJumpMs } = state
-  const asOf = overview === undefined ? '' : ` What you see is as of ${timeOf(asOfMs, utc)}.`
-  const again = button('Try now', acts.retry)
-  const bars: Partial<Record<Freshness, Child[]>> = {
-    away: [
-      icon('alert'),
-      h('span', h('b', 'Not updating.'), ` The server does not answer.${asOf} ${trouble}`),
-      again,
-    ],
-    database: [
-      icon('alert'),
-      h('span', h('b', 'Not updating.'), ` The server answers, its database does not.${asOf}`),
-      again,
-    ],
-    'signed-out': [
-      icon('block'),
-      h('span', h('b', 'Signed out.'), ` You may not read this, or not any more.${asOf} ${trouble}`),
-      button('Reload', () => location.reload()),
-    ],
-    paused: [icon('pause'), h('span', h('b', 'Paused.'), asOf), button('Resume', acts.pause)],
-    hidden: [icon('pause'), h('span', h('b', 'Asleep while nobody looks.'), asOf)],
-    held: [icon('pause'), h('span', h('b', 'Held while you mark text.'), asOf)],
-  }
-  const stale = bars[freshness]
+  const { freshness, clockAheadMs, clockJumpMs } = state
+  const [word, tone, more = ''] = freshnessWords[freshness]
+  const asOf = state.overview && ` What you see is as of ${timeOf(state.asOfMs, state.utc)}.`
   const clock =
     clockJumpMs !== 0
       ? `The database’s clock has jumped by ${span(Math.abs(clockJumpMs))} ${clockJumpMs < 0 ? 'backwards' : 'forwards'}: times from before do not fit those after.`
-      : Math.abs(clockAheadMs) > 5_000
-        ? `The clock of this browser is ${span(Math.abs(clockAheadMs))} ${clockAheadMs < 0 ? 'behind' : 'ahead'}. All times here are the database’s.`
-        : undefined
+      : Math.abs(clockAheadMs) > 5_000 &&
+        `The clock of this browser is ${span(Math.abs(clockAheadMs))} ${clockAheadMs < 0 ? 'behind' : 'ahead'}. All times here are the database’s.`
   return [
-    stale &&
+    !['live', 'loading'].includes(freshness) &&
       h(
         'div',
-        {
-          key: 'stale',
-          class: `notice ${['paused', 'hidden', 'held'].includes(freshness) ? 'move' : 'bad'}`,
-        },
-        ...stale,
+        { key: 'stale', class: `notice ${tone === 'bad' ? tone : 'move'}` },
+        icon(tone === 'bad' ? 'alert' : 'pause'),
+        h('span', h('b', word), `${more}.`, asOf, ` ${state.trouble}`),
+        freshness === 'paused'
+          ? button('Resume', acts.pause)
+          : freshness === 'signed-out'
+            ? button('Reload', () => location.reload())
+            : tone === 'bad' && button('Try now', acts.retry),
       ),
-    clock !== undefined && h('div', { key: 'clock', class: 'notice warn' }, icon('clock'), h('span', clock)),
+    clock && h('div.notice.warn', { key: 'clock' }, icon('clock'), h('span', clock)),
   ]
 }
 
 /** What is said aloud when it changes: the state of everything, without anything that counts. */
 export function announcement(state: State): string {
-  const { overview, freshness, events, nowMs } = state
-  if (overview === undefined || freshness === 'loading') return ''
+  const { overview, freshness } = state
+  if (!overview || freshness === 'loading') return ''
   if (!['live', 'held'].includes(freshness)) return freshnessWords[freshness][0]
-  const news = newsOf(events, nowMs)
-  const death =
-    news === undefined
-      ? ''
-      : ` ${namer(state)(news.node)} died; ${news.moved} of ${news.lost} leases have moved.`
+  const news = newsOf(state.events, state.nowMs)
+  const death = news
+    ? ` ${namer(state)(news.node)} died; ${news.moved} of ${news.lost} leases have moved.`
+    : ''
   return `${verdictOf(overview, news).word}.${death}`
 }
 
-export function verdictView(state: State): Child[] {
-  const { overview, events, nowMs, horizonMs, freshness, asOfMs, utc } = state
-  if (overview === undefined) return [h('h1', freshness === 'loading' ? 'Loading…' : 'Nothing to show yet')]
+export function verdictView(state: Loaded): Child[] {
+  const { overview, events, nowMs } = state
   const { counts, totals } = overview
   const news = newsOf(events, nowMs)
   const { icon: drawing, word, tone } = verdictOf(overview, news)
-  const isNow = freshness === 'live'
+  const isNow = state.freshness === 'live'
   const there = counts.nodes.active + counts.nodes.draining
-  const sinceMs = Math.max(horizonMs, nowMs - laneMs)
+  const sinceMs = Math.max(state.horizonMs, nowMs - laneMs)
   const changes = events.filter(
-    ({ type, subject, at }) =>
-      type === 'lease.acquired' && !subject.includes('#') && Date.parse(at) >= sinceMs,
+    (each) => each.type === 'lease.acquired' && !each.subject.includes('#') && Date.parse(each.at) >= sinceMs,
   ).length
   const total = (part: string, rest: string): VNode => h('li', h('b', part), ` ${rest}`)
   return [
@@ -193,7 +169,7 @@ export function verdictView(state: State): Child[] {
       'h1',
       { class: isNow ? '' : 'muted' },
       h('span', { class: isNow ? tone : '' }, icon(isNow ? drawing : 'clock')),
-      isNow ? word : `${word}, as of ${timeOf(asOfMs, utc)}`,
+      isNow ? word : `${word}, as of ${timeOf(state.asOfMs, state.utc)}`,
     ),
     h(
       'ul.totals',
@@ -213,18 +189,18 @@ export function verdictView(state: State): Child[] {
 
 const shownProblems = 6
 
-export function attentionView(state: State, acts: Acts): Child[] {
+export function attentionView(state: Loaded, acts: Acts): Child[] {
   const { overview, rows } = state
-  if (overview === undefined || overview.problems.length === 0) return []
+  if (overview.problems.length === 0) return []
   const { error, warning } = overview.problemCounts
   const shown = pickedProblems(overview, rows.problems)
-  const rest = shown.reduce((sum, { more }) => sum + more, 0)
+  const rest = shown.reduce((sum, each) => sum + each.more, 0)
   return [
     h('h2.hidden', 'Needs attention'),
     h(
       'ul',
       { class: `attention ${error > 0 ? 'bad' : warning > 0 ? 'warn' : 'move'}` },
-      ...shown.map(({ problem, more }) => problemRow(state, acts, problem, more)),
+      ...shown.map((each) => problemRow(state, acts, each.problem, each.more)),
     ),
     rest > 0 && rows.problems === shownProblems && moreButton('problems', '', acts),
   ]
@@ -232,30 +208,17 @@ export function attentionView(state: State, acts: Acts): Child[] {
 
 function problemRow(state: State, acts: Acts, problem: Problem, more: number): VNode {
   const { subject, sentence } = problem
-  const roster = state.overview?.roster
-  const place = roster?.ids.indexOf(subject) ?? -1
-  const name = place < 0 ? subject : (roster?.names[place] ?? subject)
-  const kind =
-    place >= 0
-      ? 'node'
-      : state.overview?.assignments.items.some(({ worker }) => worker === subject)
-        ? 'assignment'
-        : 'lease'
-  const at = sentence.indexOf(`"${name}"`)
-  const link = h('a', { href: addressOf({ kind, id: subject }) }, h('bdi', name))
-  const text =
-    at < 0 || subject === 'database'
-      ? [sentence]
-      : [sentence.slice(0, at), link, sentence.slice(at + name.length + 2)]
-  const lease = state.overview?.leases.items.find(({ key }) => key === subject)
+  const name = subject.includes('/') ? subject : namer(state)(subject)
+  const quoted = `"${name}"`
+  const [before = '', ...after] = sentence.split(quoted)
+  const text = after.length === 0 ? [sentence] : [before, thingLink(state, subject), after.join(quoted)]
+  const lease = state.overview?.leases.items.find((each) => each.key === subject)
   return h(
     'li',
     { key: `${problem.code} ${subject}` },
     badge(markOfProblem(problem)),
     h('span.sentence', ...text, more > 0 && h('span.muted', ` And ${grouped(more)} more like this.`)),
-    lease?.holder &&
-      may(state, 'release') &&
-      button('Release…', () => acts.open(release(state, lease)), { class: 'bad' }),
+    lease && releaseButton(state, acts, lease, { class: 'bad' }),
   )
 }
 
@@ -276,7 +239,7 @@ function moreOf(section: Section, shown: number, total: number, what: string, ac
 }
 
 function heading(title: string, note: Child, ...more: Child[]): VNode {
-  return h('header', h('h2', title), h('span.muted', note), h('span', { class: 'space' }), ...more)
+  return h('header', h('h2', title), h('span.muted', note), h('span.space'), ...more)
 }
 
 function selectedNode({ place }: State): string | undefined {
@@ -293,39 +256,26 @@ const leaseColumns = [
   ['Candidates', 'num cand'],
 ] as const
 
-export function leasesView(state: State, acts: Acts): Child[] {
-  const { overview, filter } = state
-  if (overview === undefined) return []
-  const { items, total } = overview.leases
+export function leasesView(state: Loaded, acts: Acts): Child[] {
+  const { items, total } = state.overview.leases
   if (total === 0)
     return [
       heading('Leases', '0'),
       h(
         'p.empty',
-        filter === ''
-          ? 'No lease yet: a row appears when the first node asks for one.'
+        state.filter === ''
+          ? 'No lease yet: the first appears when a node asks for it.'
           : 'No lease is called that, or held by such a node.',
       ),
     ]
-  const columns = leaseColumns.map(([name, group]) => h('th', { class: group, scope: 'col' }, name))
+  const columns = leaseColumns.map(([name, kind]) => column(name, { class: kind }))
+  const axis = h('span.axis', ...['15 min ago', '10', '5', 'now'].map((each) => h('span', each)))
   return [
     heading('Leases', `${grouped(total)}${total > 1 ? ', problems first' : ''}`),
-    h(
-      'table.leases',
-      h(
-        'thead',
-        h(
-          'tr',
-          ...columns,
-          h(
-            'th',
-            { class: 'lane', scope: 'col' },
-            h('span.axis', h('span', '15 min ago'), h('span', '10'), h('span', '5'), h('span', 'now')),
-          ),
-          h('th.act', h('span.hidden', 'Action')),
-        ),
-      ),
-      h('tbody', ...items.map((lease) => leaseRow(state, acts, lease))),
+    table(
+      'leases',
+      [...columns, column(axis, { class: 'lane' }), column(h('span.hidden', 'Action'), { class: 'act' })],
+      items.map((lease) => leaseRow(state, acts, lease)),
     ),
     moreOf('leases', items.length, total, 'leases', acts),
   ]
@@ -351,37 +301,26 @@ function leaseRow(state: State, acts: Acts, lease: Lease): VNode {
         : h('span.muted', sinceFree(state, lease)),
     ),
     h('td.num.held', lease.holder && lease.acquiredAt ? span(nowMs - Date.parse(lease.acquiredAt)) : '—'),
-    h('td.num.mono.token', lease.token === 0 ? '—' : String(lease.token)),
+    h('td.num.mono.token', lease.token || '—'),
     h('td.num.cand', grouped(lease.candidateCount)),
     h('td.lane', laneView(state, lease)),
-    h(
-      'td.act',
-      lease.holder &&
-        may(state, 'release') &&
-        button('Release…', () => acts.open(release(state, lease)), {
-          'aria-label': `Release ${lease.key}…`,
-          class: 'quiet',
-        }),
-    ),
+    h('td.act', releaseButton(state, acts, lease, { class: 'quiet', 'aria-label': `Release ${lease.key}…` })),
   )
 }
 
 function leaderOf(state: State, { holder, target, blockedNode, state: how }: Lease): Child[] {
-  if (holder !== null)
+  if (holder)
     return how === 'moving' && target && target.id !== holder.id
       ? [nodeLink(state, holder), ' → ', nodeLink(state, target)]
       : [nodeLink(state, holder)]
-  if (blockedNode !== null) return [h('span.muted', 'was '), nodeLink(state, blockedNode)]
-  return target === null ? [nodeLink(state, null)] : [h('span.muted', 'next: '), nodeLink(state, target)]
+  if (blockedNode) return [h('span.muted', 'was '), nodeLink(state, blockedNode)]
+  return target ? [h('span.muted', 'next: '), nodeLink(state, target)] : [nodeLink(state, null)]
 }
 
 function sinceFree({ events, nowMs }: State, { key, cooldown }: Lease): string {
-  const ended = events.find(
-    ({ subject, type }) =>
-      subject === key && ['lease.released', 'lease.lost', 'lease.revoked'].includes(type),
-  )
-  if (ended !== undefined) return `free for ${span(nowMs - Date.parse(ended.at))}`
-  return cooldown === null ? '—' : `cools down for ${span(Date.parse(cooldown.until) - nowMs)}`
+  const ended = events.find((each) => each.subject === key && isEnd(each.type))
+  if (ended) return `free for ${span(nowMs - Date.parse(ended.at))}`
+  return cooldown ? `cools down for ${span(Date.parse(cooldown.until) - nowMs)}` : '—'
 }
 
 /** Who held it, and when nobody did. Where nothing is known there is nothing drawn. */
@@ -389,14 +328,13 @@ function laneView(state: State, lease: Lease): VNode {
   const { nowMs, events } = state
   const spans = laneOf(lease, events, nowMs)
   const selected = selectedNode(state)
-  const oldest = events.findLast(({ subject, type }) => subject === lease.key && type.startsWith('lease.'))
-  const known =
-    oldest === undefined
-      ? 1_000
-      : Math.max(0, Math.round(1_000 * (1 - (nowMs - Date.parse(oldest.at)) / laneMs)))
+  const oldest = events.findLast((each) => each.subject === lease.key && each.type.startsWith('lease.'))
+  const known = oldest
+    ? Math.max(0, Math.round(1_000 * (1 - (nowMs - Date.parse(oldest.at)) / laneMs)))
+    : 1_000
   const name = namer(state)
-  const now = spans.find(({ current }) => current)
-  const label = `${counted(spans.filter(({ current }) => !current).length, 'earlier term')} in 15 minutes; now ${now?.node ? name(now.node) : 'nobody'}`
+  const now = spans.find((each) => each.current)
+  const label = `${counted(spans.filter((each) => !each.current).length, 'earlier term')} in 15 minutes; now ${now?.node ? name(now.node) : 'nobody'}`
   return h(
     'svg',
     { class: 'lane', viewBox: '0 0 1000 16', preserveAspectRatio: 'none', role: 'img', 'aria-label': label },
@@ -404,7 +342,7 @@ function laneView(state: State, lease: Lease): VNode {
     ...[...spans].reverse().map(({ from, to, node, current }, at) =>
       h('rect', {
         key: `${at}`,
-        class: node !== null && node === selected ? 'sel' : current ? 'now' : 'past',
+        class: node && node === selected ? 'sel' : current ? 'now' : 'past',
         x: from,
         y: 2,
         width: Math.max(2, to - from - (current ? 0 : 2)),
@@ -414,12 +352,11 @@ function laneView(state: State, lease: Lease): VNode {
   )
 }
 
-export function nodesView(state: State, acts: Acts): Child[] {
+export function nodesView(state: Loaded, acts: Acts): Child[] {
   const { overview } = state
-  if (overview === undefined) return []
   const { items, total } = overview.nodes
   const { versions, roster } = overview
-  const leases = overview.leases.items.filter(({ key }) => !key.includes('#'))
+  const leases = overview.leases.items.filter((each) => !each.key.includes('#'))
   const there = roster.ids.length - (roster.states.match(/g/g)?.length ?? 0)
   const asGrid = total <= gridNodes && leases.length > 0 && overview.leases.total <= gridLeases
   const note = [
@@ -430,22 +367,16 @@ export function nodesView(state: State, acts: Acts): Child[] {
   return [
     heading('Nodes', note, asGrid && h('span.muted.legend', icon('star'), 'leads', icon('ring'), 'may lead')),
     there > gridNodes && rosterView(state),
-    h(
-      'table.nodes',
-      h(
-        'thead',
-        h(
-          'tr',
-          ...['Node', 'State', 'Heartbeat'].map((name) => h('th', { scope: 'col' }, name)),
-          ...(asGrid
-            ? leases.map(({ key }) => h('th', { key, class: 'turned', scope: 'col' }, leaseLink(key)))
-            : [h('th', { scope: 'col', class: 'leads' }, 'Leads')]),
-          ...['Shares', 'Version', 'Up'].map((name) =>
-            h('th', { scope: 'col', class: `num ${name.toLowerCase()}` }, name),
-          ),
-        ),
-      ),
-      h('tbody', ...items.map((node) => nodeRow(state, node, asGrid ? leases : undefined, overview))),
+    table(
+      'nodes',
+      [
+        ...['Node', 'State', 'Heartbeat'].map((name) => column(name)),
+        ...(asGrid
+          ? leases.map(({ key }) => column(leaseLink(key), { key, class: 'turned' }))
+          : [column('Leads', { class: 'leads' })]),
+        ...['Shares', 'Version', 'Up'].map((name) => column(name, { class: `num ${name.toLowerCase()}` })),
+      ],
+      items.map((node) => nodeRow(state, node, asGrid ? leases : undefined, overview)),
     ),
     moreOf('nodes', items.length, total, 'nodes', acts),
   ]
@@ -457,14 +388,10 @@ function nodeRow(
   leases: readonly Lease[] | undefined,
   { versions, nodes }: Overview,
 ): VNode {
-  const { nowMs } = state
   const mark = markOfNode(node)
-  const most = Math.max(
-    1,
-    ...nodes.items.map(({ slotCount, fairSlotCount }) => Math.max(slotCount, fairSlotCount)),
-  )
-  const odd = versions.length > 1 && node.version !== null && node.version !== versions[0]?.version
-  const sinceMs = node.goneAt === null ? nowMs - Date.parse(node.startedAt) : 0
+  const most = Math.max(1, ...nodes.items.map((each) => Math.max(each.slotCount, each.fairSlotCount)))
+  const odd = versions.length > 1 && node.version && node.version !== versions[0]?.version
+  const sinceMs = node.goneAt ? 0 : state.nowMs - Date.parse(node.startedAt)
   return h(
     'tr',
     {
@@ -473,7 +400,7 @@ function nodeRow(
     },
     h('th', { scope: 'row' }, nodeLink(state, node), h('span.muted.cluster', ' ', h('bdi', node.cluster))),
     h('td.state', badge(mark)),
-    h('td.beat', node.goneAt === null ? when(state, node.heartbeatAt) : ['gone ', when(state, node.goneAt)]),
+    h('td.beat', node.goneAt ? ['gone ', when(state, node.goneAt)] : when(state, node.heartbeatAt)),
     ...(leases?.map((lease) => gridCell(node, lease)) ?? [h('td.leads', ...leadsOf(node))]),
     h(
       'td.num.shares',
@@ -483,18 +410,14 @@ function nodeRow(
         h('span', { title: `${node.fairSlotCount} would be its fair share` }, grouped(node.slotCount)),
       ),
     ),
-    h(
-      'td',
-      { class: `num version ${odd ? 'warn' : ''}` },
-      node.version === null ? '—' : h('bdi', node.version),
-    ),
-    h('td.num.up', node.goneAt === null ? span(sinceMs) : '—'),
+    h('td', { class: `num version ${odd ? 'warn' : ''}` }, node.version ? h('bdi', node.version) : '—'),
+    h('td.num.up', node.goneAt ? '—' : span(sinceMs)),
   )
 }
 
 function gridCell(node: CoordinationNode, lease: Lease): VNode {
   const leads = lease.holder?.id === node.id
-  const stands = node.state === 'active' && lease.worker !== null && node.workers.includes(lease.worker)
+  const stands = node.state === 'active' && lease.worker && node.workers.includes(lease.worker)
   const word = leads ? 'leads' : stands ? 'may lead' : ''
   return h(
     'td',
@@ -514,19 +437,18 @@ function leadsOf({ leads, leadCount }: CoordinationNode): Child[] {
 }
 
 /** A square for each node. The same is in the rows below, and in the filter. */
-function rosterView({ overview, place }: State): Child {
-  if (overview === undefined) return false
+function rosterView({ overview, place }: Loaded): Child {
   const { ids, names, states } = overview.roster
   const selected = place?.kind === 'node' ? ids.indexOf(place.id) : -1
   const kinds = [...'slgda'].flatMap((letter) => {
     const count = states.split(letter).length - 1
     const mark = rosterMarks[letter]
-    return count === 0 || mark === undefined ? [] : [{ letter, count, word: mark.word }]
+    return count === 0 || !mark ? [] : [{ letter, count, word: mark.word }]
   })
-  const label = kinds.map(({ count, word }) => `${grouped(count)} ${word}`).join(', ')
+  const label = kinds.map((each) => `${grouped(each.count)} ${each.word}`).join(', ')
   const open = (event: MouseEvent): void => {
     const id = ids[clicked(event)]
-    if (id !== undefined) location.hash = addressOf({ kind: 'node', id })
+    if (id) location.hash = addressOf({ kind: 'node', id })
   }
   return h(
     'figure.roster',
@@ -544,31 +466,29 @@ function rosterView({ overview, place }: State): Child {
     ),
     h(
       'figcaption',
-      ...kinds.map(({ letter, count, word }) =>
-        h('span', h('i', { class: letter }), `${grouped(count)} ${word}`),
+      ...kinds.map((each) =>
+        h('span', h('i', { class: each.letter }), `${grouped(each.count)} ${each.word}`),
       ),
     ),
   )
 }
 
-export function assignmentsView(state: State, acts: Acts): Child[] {
-  const { overview, filter } = state
-  if (overview === undefined) return []
-  const { items, total } = overview.assignments
+/** What a letter of a map stands for. */
+const cellWords: Readonly<Record<string, string>> = { o: 'owned', m: 'moving', u: 'no owner' }
+
+export function assignmentsView(state: Loaded, acts: Acts): Child[] {
+  const { items, total } = state.overview.assignments
   if (total === 0)
-    return filter === '' ? [heading('Assignments', '0'), h('p.empty', 'No work is being shared out.')] : []
-  const legend = [
-    ['o', 'owned'],
-    ['m', 'moving'],
-    ['u', 'no owner'],
-  ] as const
+    return state.filter === ''
+      ? [heading('Assignments', '0'), h('p.empty', 'No work is being shared out.')]
+      : []
   return [
     heading(
       'Assignments',
       grouped(total),
       h(
         'span.legend.muted',
-        ...legend.map(([letter, word]) => [h('i', { class: `cell ${letter}` }), word]),
+        ...Object.entries(cellWords).map(([letter, word]) => [h('i', { class: `cell ${letter}` }), word]),
         h('span.gapped', 'a wide gap: the next owner'),
       ),
     ),
@@ -578,15 +498,15 @@ export function assignmentsView(state: State, acts: Acts): Child[] {
 }
 
 function assignmentRow(state: State, assignment: Assignment): VNode {
-  const { worker, kind, slots, owners, least, most, generation, map } = assignment
+  const { worker, owners, least, most, generation, map } = assignment
   const each =
     owners === 0
       ? 'owned by nobody'
       : `${least === most ? least : `${least}–${most}`} on each of ${counted(owners, 'node')}`
-  const what = counted(slots, kind === 'partitioned' ? 'partition' : 'share')
+  const what = counted(assignment.slots, assignment.kind === 'partitioned' ? 'partition' : 'share')
   const mark = markOfAssignment(assignment)
-  const cells = map === null ? [] : cellsOf(map)
-  const size = cells[0] === undefined ? 1 : cells[0].to - cells[0].from + 1
+  const cells = map ? cellsOf(map) : []
+  const size = cells[0] ? cells[0].to - cells[0].from + 1 : 1
   return h(
     'div',
     { key: worker, class: 'assignment' },
@@ -598,12 +518,7 @@ function assignmentRow(state: State, assignment: Assignment): VNode {
         `${what}, ${each}${generation > 0 ? `, plan ${generation}` : ''}${size > 1 ? `; 1 cell = ${size}` : ''}`,
       ),
     ),
-    map === null
-      ? h(
-          'p.muted',
-          `${grouped(assignment.owned)} owned, ${grouped(assignment.moving)} moving, ${grouped(assignment.unowned)} without owner`,
-        )
-      : cellsView(state, worker, cells, map),
+    map ? cellsView(state, worker, cells, map) : h('p.muted', ownership(assignment)),
   )
 }
 
@@ -615,10 +530,9 @@ function cellsView(
 ): VNode {
   const { ids = [], names = [] } = state.overview?.roster ?? {}
   const selected = ids.indexOf(selectedNode(state) ?? '')
-  const words: Readonly<Record<string, string>> = { o: 'owned', m: 'moving', u: 'no owner' }
   const open = (event: MouseEvent): void => {
     const cell = cells[clicked(event)]
-    if (cell !== undefined)
+    if (cell)
       location.hash = addressOf(
         cell.from === cell.to
           ? { kind: 'lease', id: `${worker}#${cell.from}` }
@@ -631,7 +545,7 @@ function cellsView(
     {
       class: dense,
       role: 'img',
-      'aria-label': `${worker}: its parts one by one; the same as a table behind its name`,
+      'aria-label': `${worker}: its parts; the same as a table behind its name`,
       onclick: open,
     },
     `${selected} ${map.states} ${map.owners.join()} ${names.length}`,
@@ -642,7 +556,7 @@ function cellsView(
           from === to ? (names[owners[0] ?? -1] ?? 'nobody') : counted(new Set(owners).size, 'owner')
         return h('i', {
           class: `cell ${how}${gap ? ' gap' : ''}${lit ? ' sel' : ''}`,
-          title: `${from === to ? from : `${from}–${to}`}: ${words[how]}, ${who}`,
+          title: `${from === to ? from : `${from}–${to}`}: ${cellWords[how]}, ${who}`,
         })
       }),
   )
@@ -656,23 +570,23 @@ const filterWords: Readonly<Record<EventFilter, string>> = {
   people: 'By people',
 }
 
-export function eventsView(state: State, acts: Acts): Child[] {
-  const { events, eventFilter, rows, filter } = state
+export function eventsView(state: Loaded, acts: Acts): Child[] {
+  const { eventFilter } = state
   const name = namer(state)
-  const wanted = filter.toLowerCase()
+  const wanted = state.filter.toLowerCase()
   const fit = (event: Happening): boolean =>
     passes(eventFilter, event) &&
-    `${event.subject} ${event.node === null ? '' : name(event.node)} ${event.actor ?? ''}`
+    `${event.subject} ${event.node ? name(event.node) : ''} ${event.actor ?? ''}`
       .toLowerCase()
       .includes(wanted)
-  const found = events.filter(fit)
+  const found = state.events.filter(fit)
   const buttons = (Object.keys(eventFilters) as EventFilter[]).map((each) =>
     button(filterWords[each], () => acts.set({ eventFilter: each }), {
       key: each,
-      'aria-pressed': each === eventFilter ? 'true' : 'false',
+      'aria-pressed': String(each === eventFilter),
     }),
   )
-  const shown = found.slice(0, rows.events)
+  const shown = found.slice(0, state.rows.events)
   return [
     heading(
       'Events',
@@ -680,35 +594,23 @@ export function eventsView(state: State, acts: Acts): Child[] {
       h('div', { class: 'tabs', role: 'group', 'aria-label': 'Which events' }, ...buttons),
     ),
     shown.length === 0
-      ? h('p.empty', 'Nothing of the kind, as far back as is known here.')
+      ? h('p.empty', 'Nothing of the kind is known here.')
       : h('ol.events', ...shown.map((event) => eventRow(state, event, name))),
     found.length > shown.length && moreButton('events', '', acts),
   ]
 }
 
 function eventRow(state: State, event: Happening, name: (id: string) => string): VNode {
-  const { id, at, subject, node, reason } = event
+  const { reason } = event
   const { mark, text } = sentenceOf(event, name)
   const who = actorOf(event, name)
-  const isNode = subject === node
-  const isThing = subject.includes('/')
-  const lit = selectedNode(state) !== undefined && node === selectedNode(state)
-  const about = isNode
-    ? nodeLink(state, { id: subject, name: name(subject) })
-    : isThing
-      ? leaseLink(subject)
-      : h('span', subject)
+  const lit = selectedNode(state) !== undefined && event.node === selectedNode(state)
   return h(
     'li',
-    { key: id, class: lit ? 'lit' : undefined },
-    h('span.at', when(state, at)),
+    { key: event.id, class: lit ? 'lit' : undefined },
+    h('span.at', when(state, event.at)),
     badge(mark),
-    h('span.about', about),
-    h(
-      'span.what',
-      text,
-      who !== undefined && [', by ', h('b', h('bdi', who))],
-      reason !== null && [': “', h('bdi', reason), '”'],
-    ),
+    h('span.about', thingLink(state, event.subject)),
+    h('span.what', text, who && [', by ', h('b', h('bdi', who))], reason && [': “', h('bdi', reason), '”']),
   )
 }

@@ -8,10 +8,7 @@ inBrowser('a node alone, with nothing to do yet', async (t, visit) => {
   const app = await useApp(t)
   const page = await visit(`${await listening(app)}/coordination/ui/`)
   await reads(page.locator('h1'), /^All well$/)
-  await reads(
-    page.locator('#leases'),
-    /^Leases 0 No lease yet: a row appears when the first node asks for one\.$/,
-  )
+  await reads(page.locator('#leases'), /^Leases 0 No lease yet: the first appears when a node asks for it\.$/)
   await reads(page.locator('#nodes tbody tr'), /^n1 c1 alive/)
   await reads(page.locator('#assignments'), /^Assignments 0 No work is being shared out\.$/)
   await accessible(t, page, 'nothing to do')

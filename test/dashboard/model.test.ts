@@ -43,7 +43,6 @@ const held: Lease = {
   blockedNode: null,
   waiting: 0,
   cooldown: null,
-  kind: 'single',
   paused: false,
   candidateCount: 2,
   session: { pulse: 'steady', ttlMs: 15_000, heartbeatAt: at(3) },
