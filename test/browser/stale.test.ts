@@ -28,9 +28,19 @@ async function useTwo(
   return useApp(t, { url, node: 'viewer', options: { authorize: mira, ttlMs, ...options }, before })
 }
 
-/** The page tries by itself as well: when it has done so in this very moment, there is nothing left to press. */
-async function tryNow(page: Page): Promise<void> {
-  await page.evaluate("for (const button of document.querySelectorAll('#stale button')) button.click()")
+/**
+ * Presses the button, and answers how often the page has asked in that moment. The page tries by itself as well: once the
+ * server is back it may have done so just now, and there is nothing left to press.
+ */
+async function tryNow(page: Page): Promise<number> {
+  return page.evaluate(`{
+    const { fetch } = window
+    let asked = 0
+    window.fetch = (...given) => (asked++, fetch(...given))
+    for (const button of document.querySelectorAll('#stale button')) button.click()
+    window.fetch = fetch
+    asked
+  }`)
 }
 
 /** Time goes on, longer than from one look to the next, and the page is drawn: what it says of time stays. */
@@ -96,6 +106,7 @@ inBrowser('the server goes, and comes back', async (t, visit) => {
   await reads(page.locator('#aloud'), /^Not updating$/)
   t.match(await page.title(), /^Not updating/)
   await accessible(t, page, 'the server is gone')
+  t.ok((await tryNow(page)) > 0, 'the button asks at once')
 
   const again = await useApp(t, { url, node: 'viewer', options: { authorize: mira } })
   await again.listen({ port: Number(new URL(origin).port), host: '127.0.0.1' })
