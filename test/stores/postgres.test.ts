@@ -741,6 +741,15 @@ t.test('opening', async (t) => {
     await join(await opened(t, deaf), ['a'])
   })
 
+  t.test('a server that cannot pass over locked rows is refused when the store opens', async (t) => {
+    const { url } = await usePostgres(t)
+    await (await opened(t, url)).close()
+    const proxy = await useProxy(t, addressOf(url))
+    proxy.toServer.swap('skip locked', 'skip nobody')
+    const error = await rejectionOf(openPostgresStore(options(through(proxy, url))))
+    t.match(error, { name: 'StoreError', message: /SKIP LOCKED/ })
+  })
+
   t.test('a role that may not look at the log, nor create anything, can run a store', async (t) => {
     const { url } = await usePostgres(t)
     const admin = await connected(t, url)

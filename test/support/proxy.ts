@@ -35,6 +35,8 @@ export interface Direction {
   release(): void
   /** Loses them for ever, without breaking anything. */
   drop(): void
+  /** Puts one text in the place of another of the same length, wherever it stands, until they are undisturbed again. */
+  swap(text: string, other: string): void
 }
 
 /** Whether the server says that it has committed. */
@@ -114,6 +116,7 @@ class Way implements Direction {
   delayMs = 0
   #held: (() => void)[] | undefined
   #dropping = false
+  #swap: (bytes: Buffer) => Buffer = (bytes) => bytes
 
   hold(): void {
     this.#held ??= []
@@ -129,8 +132,14 @@ class Way implements Direction {
     this.#dropping = true
   }
 
+  swap(text: string, other: string): void {
+    if (text.length !== other.length) throw new RangeError('Texts of the same length expected')
+    this.#swap = (bytes) => Buffer.from(bytes.toString('latin1').replaceAll(text, other), 'latin1')
+  }
+
   /** Undisturbed again; what was held is lost. */
   clear(): void {
+    this.#swap = (bytes) => bytes
     this.delayMs = 0
     this.#held = undefined
     this.#dropping = false
@@ -138,9 +147,10 @@ class Way implements Direction {
 
   pass(bytes: Buffer, to: Socket): void {
     if (this.#dropping) return
+    const swapped = this.#swap(bytes)
     const send = (): void => {
       if (this.#held !== undefined) this.#held.push(send)
-      else if (!to.destroyed) to.write(bytes)
+      else if (!to.destroyed) to.write(swapped)
     }
     if (this.delayMs > 0) setTimeout(send, this.delayMs)
     else send()

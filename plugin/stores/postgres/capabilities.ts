@@ -40,6 +40,7 @@ export async function examine(client: ClientBase): Promise<Server> {
   if (row === undefined) throw missingTables()
   if (row.standby)
     throw new StoreError('The database is a standby that only reads. Name the primary.', 'none')
+  if (!(await passesOver(client))) throw withoutSkipLocked()
   return {
     schema: row.schema,
     searchPath: row.path,
@@ -69,14 +70,29 @@ const started = sql<string>`(extract(epoch from pg_postmaster_start_time()) * 10
  */
 const timeline = sql<string>`substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)`
 
+/** Changes pass over the rows that fences hold. Not every server that speaks the protocol can. */
+function passesOver(client: ClientBase): Promise<boolean> {
+  const statement = 'select from coordination_leases where false for update skip locked'
+  return succeeds(client, statement, unknownToServer)
+}
+
 /** Some hosted servers let nobody look at the log, or do not know LISTEN. */
-async function permits(client: ClientBase, statement: string): Promise<boolean> {
+function permits(client: ClientBase, statement: string): Promise<boolean> {
+  return succeeds(client, statement, [notPermitted, ...unknownToServer])
+}
+
+const notPermitted = '42501'
+
+/** No such function, not known, not supported. */
+const unknownToServer = ['42883', '42601', '0A000']
+
+/** False when it fails for one of these reasons. Whatever else goes wrong may be different the next time. */
+async function succeeds(client: ClientBase, statement: string, reasons: readonly string[]): Promise<boolean> {
   try {
     await client.query(statement)
     return true
   } catch (error) {
-    // Not permitted, no such function, not known, not supported. Anything else may be different the next time.
-    if (['42501', '42883', '42601', '0A000'].includes(sqlState(error) ?? '')) return false
+    if (reasons.includes(sqlState(error) ?? '')) return false
     throw error
   }
 }
@@ -84,6 +100,13 @@ async function permits(client: ClientBase, statement: string): Promise<boolean> 
 /** The server process that took the connection; a pooler makes one up. */
 function greetedBy(client: ClientBase): unknown {
   return 'processID' in client ? client.processID : undefined
+}
+
+function withoutSkipLocked(): StoreError {
+  return new StoreError(
+    'The server does not know SKIP LOCKED, by which changes pass over rows that fences hold. PostgreSQL does since 9.5.',
+    'none',
+  )
 }
 
 function missingTables(): CoordinationError {
