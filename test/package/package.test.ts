@@ -2,7 +2,7 @@
 import { execFile, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -10,6 +10,7 @@ import { promisify } from 'node:util'
 import { publint } from 'publint'
 import { formatMessage } from 'publint/utils'
 import t, { type Test } from 'tap'
+import { linkPackages } from '../support/packages.js'
 
 const run = promisify(execFile)
 const root = packageRoot()
@@ -193,9 +194,7 @@ async function install(folder: string): Promise<void> {
   const { filename } = await pack(folder)
   const modules = join(folder, 'node_modules')
   await mkdir(modules)
-  for (const name of await readdir(join(root, 'node_modules'))) {
-    if (!name.startsWith('.')) await symlink(join(root, 'node_modules', name), join(modules, name))
-  }
+  await linkPackages(modules)
   await run('tar', ['-xzf', join(folder, filename), '-C', modules])
   await rm(join(folder, filename))
   await run('mv', [join(modules, 'package'), join(modules, 'fastify-worker-coordination')])

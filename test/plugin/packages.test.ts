@@ -3,12 +3,13 @@
  * missing.
  */
 import { execFile } from 'node:child_process'
-import { cp, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
+import { installed, linkPackages } from '../support/packages.js'
 
 const program = `
 import Fastify from 'fastify'
@@ -71,17 +72,7 @@ async function installWithout(missing: readonly string[], folder: string): Promi
   const compiled = fileURLToPath(new URL('../../plugin', import.meta.url))
   await cp(compiled, join(folder, 'build', 'plugin'), { recursive: true })
   await writeFile(join(folder, 'package.json'), '{ "type": "module" }')
-  const packages = await installedPackages()
-  await symlink(join(dirname(packages), 'migrations'), join(folder, 'migrations'))
+  await symlink(join(dirname(installed), 'migrations'), join(folder, 'migrations'))
   await mkdir(join(folder, 'node_modules'))
-  for (const name of await readdir(packages)) {
-    if (!missing.includes(name)) await symlink(join(packages, name), join(folder, 'node_modules', name))
-  }
-}
-
-/** The folder `node_modules` of the project. */
-async function installedPackages(): Promise<string> {
-  const [folder] = fileURLToPath(import.meta.resolve('drizzle-orm')).split('drizzle-orm')
-  if (folder === undefined) throw new Error('Where are the packages?')
-  return folder.replace(/\/$/, '')
+  await linkPackages(join(folder, 'node_modules'), missing)
 }

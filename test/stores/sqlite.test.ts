@@ -10,6 +10,7 @@ import { CoordinationError, FencedError, StoreError } from '../../plugin/core/er
 import type { LeaseRow, Store } from '../../plugin/core/store.js'
 import { FileWatch } from '../../plugin/stores/sqlite/hints.js'
 import { openSqliteStore, openSqliteStoreOver } from '../../plugin/stores/sqlite/index.js'
+import { refuseUnfit } from '../../plugin/stores/sqlite/source.js'
 import { useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import { kill, startProcess } from './store-process.js'
@@ -252,6 +253,15 @@ t.test('a full disk loses nothing and keeps nothing of a change by half', async 
   client.pragma('max_page_count = 1000000')
   await store.change(undefined, (change) => change.saveLeases(rows))
   t.equal((await store.snapshot()).leases.length, 1_000)
+})
+
+t.test('a driver that would end the process is refused, and what to install instead is said', async (t) => {
+  t.throws(() => refuseUnfit('13.2.0', '9'), {
+    code: 'WCO_DRIVER_MISSING',
+    message: 'better-sqlite3 13.2.0 needs Node 22.14 or later. Run `npm install better-sqlite3@12`.',
+  })
+  t.doesNotThrow(() => refuseUnfit('13.2.0', '10'))
+  t.doesNotThrow(() => refuseUnfit('12.11.1', '9'))
 })
 
 t.test('a file that is no database is an error that says so', async (t) => {

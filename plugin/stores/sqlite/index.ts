@@ -1,4 +1,5 @@
 /** Opening a store on SQLite: the driver, the connection of its own, the schema. */
+import { createRequire } from 'node:module'
 import { resolve } from 'node:path'
 import type { Database } from 'better-sqlite3'
 import { CoordinationError } from '../../core/errors.js'
@@ -9,7 +10,7 @@ import { Connection } from './connections.js'
 import { isReadOnly } from './failures.js'
 import { Hints } from './hints.js'
 import { migrationTarget } from './migrations.js'
-import { type Driver, driverPackage, fileSource, type Source, sharedSource } from './source.js'
+import { type Driver, driverPackage, fileSource, refuseUnfit, type Source, sharedSource } from './source.js'
 
 /** How a store on SQLite is opened. */
 export interface SqliteOptions {
@@ -103,6 +104,8 @@ function settingsOf({ namespace, nowMs = Date.now, identity, onWarning = () => {
 
 async function installedDriver(): Promise<Driver> {
   const { default: driver } = await loadDriver(driverPackage, () => import('better-sqlite3'))
+  const { version } = createRequire(import.meta.url)('better-sqlite3/package.json') as { version: string }
+  refuseUnfit(version, process.versions.napi ?? '')
   return driver
 }
 

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { realpathSync, statSync } from 'node:fs'
 import type { Database, Options } from 'better-sqlite3'
-import { StoreError } from '../../core/errors.js'
+import { CoordinationError, StoreError } from '../../core/errors.js'
 import { driverMissing } from '../shared/driver.js'
 import { Turns } from '../shared/turns.js'
 import { isBusy, messageOf } from './failures.js'
@@ -27,8 +27,22 @@ export interface Source {
   close(): void
 }
 
-/** What to install when the driver is missing. Version 13 does not run on Node 20. */
-export const driverPackage = 'better-sqlite3@12'
+/** What to install when the driver is missing: of its versions, npm chooses one that is made for this Node. */
+export const driverPackage = 'better-sqlite3'
+
+/**
+ * From version 13 on the driver is made for Node-API 10, which Node has from 22.14 on. An older Node does not refuse it:
+ * the process ends with a segmentation fault when a database is opened.
+ *
+ * @throws CoordinationError `WCO_DRIVER_MISSING`
+ */
+export function refuseUnfit(version: string, nodeApi: string): void {
+  if (Number.parseInt(version, 10) < 13 || Number(nodeApi) >= 10) return
+  throw new CoordinationError(
+    'WCO_DRIVER_MISSING',
+    `better-sqlite3 ${version} needs Node 22.14 or later. Run \`npm install better-sqlite3@12\`.`,
+  )
+}
 
 /**
  * A file, opened for one store alone.
