@@ -33,7 +33,14 @@ export function toNodeHandler(app: FastifyInstance): NodeHandler {
   ready.then(undefined, () => undefined)
   return (incoming, outgoing, next) => {
     const answer = (): void => {
-      if (next !== undefined) passingOn.set(incoming, next)
+      const { statusCode } = outgoing
+      const passOn = (): void => {
+        outgoing.statusCode = statusCode
+        next?.()
+      }
+      if (next !== undefined) passingOn.set(incoming, passOn)
+      // Koa begins with 404, and Fastify would take that for what a route has chosen.
+      outgoing.statusCode = 200
       app.routing(incoming, outgoing)
     }
     const fail = (error: unknown): void => (next === undefined ? unavailable(outgoing) : next(error))

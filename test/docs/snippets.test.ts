@@ -35,6 +35,7 @@ declare global {
   const reports: typeof reportsTable
   const sqliteDb: import('drizzle-orm/better-sqlite3').BetterSQLite3Database
   const localReports: typeof localReportsTable
+  class AppModule {}
   const report: { total: number }
   function isOperator(request: import('fastify').FastifyRequest): boolean
   function reindex(options: { signal: AbortSignal }): Promise<void>

@@ -96,6 +96,20 @@ t.test(
   },
 )
 
+t.test('a status that an earlier handler has set is not ours, and is still there for the next', async (t) => {
+  const app = await useUnready(t)
+  const outer = express()
+  outer.use((_request, response, next) => {
+    response.status(418)
+    next()
+  })
+  outer.use(toNodeHandler(app))
+  outer.use((_request, response) => void response.end('theirs'))
+  const { origin } = await served(t, outer)
+  t.equal((await over(origin, { path: '/coordination/status' })).status, 200)
+  t.match(await over(origin, { path: '/theirs' }), { status: 418, body: 'theirs' })
+})
+
 t.test('an application with a handler of its own for unknown paths keeps it', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
