@@ -48,6 +48,38 @@ declare global {
 }
 `
 
+/** All that Logx.WorkerCoordination makes public or protected, and the parameters of its constructors and methods. */
+const namesInDotNet = [
+  ...[
+    'ServiceCollectionExtensions',
+    'AddWorkerCoordination',
+    'dbContextOptionsAction',
+    'AddHostedService<T>',
+  ],
+  ...['ApplicationBuilderExtensions', 'UseWorkerCoordination', 'logToConsole'],
+  ...['INodeIdentityProvider', 'NodeId', 'GroupName', 'ExplicitNodeIdentityProvider'],
+  ...['EnvironmentIdentityProvider', 'nodeIdEnvVar', 'groupNameEnvVar'],
+  ...['SingleInstanceClusterWorker', 'ExecuteLeaderWorkAsync', 'logger', 'serviceProvider'],
+  ...['nodeIdentityProvider', 'workerName', 'ExecuteAsync', 'StopAsync', 'stoppingToken'],
+  ...['SingleInstanceGlobalWorker', 'ExecuteGlobalLeaderWorkAsync'],
+  ...['GloballyCoordinatedWorker', 'ExecuteCoordinatedWorkAsync', 'GlobalWorkerIndex', 'GlobalWorkerCount'],
+  ...['workerType', 'heartbeatInvervalSeconds', 'heartbeatTtlSeconds'],
+  ...['WorkerCoordinationDbContext', 'OnModelCreating', 'WorkerLocks', 'WorkerRegistrations'],
+  ...[
+    'WorkerLock',
+    'LockName',
+    'OwnerId',
+    'OwnerPod',
+    'ClusterName',
+    'ExpiresAt',
+    'LastRenewed',
+    'CreatedAt',
+  ],
+  ...['WorkerRegistration', 'WorkerId', 'WorkerType', 'PodName', 'RegisteredAt', 'LastHeartbeat'],
+]
+/** Environment variables that name a node there. */
+const variables = ['HOSTNAME', 'COMPUTERNAME', 'CLUSTER_NAME', 'KUBERNETES_CLUSTER']
+
 const root = projectRoot()
 const options: Readonly<Record<string, Option>> = { ...coordinatorOptions, ...pluginOptions }
 const presets = ['default', 'fast', 'relaxed'] as const
@@ -126,6 +158,35 @@ t.test('the durations and figures of the presets are those of the code', async (
     Object.entries(timingFigures(resolveTiming({}))).map(([name, ms]) => [name, String(ms)]),
   )
 })
+
+t.test(
+  'every public name of the package from .NET has a counterpart, and the counterparts exist',
+  async (t) => {
+    const rows = rowsOf('docs/from-dotnet.md', /^there: /)
+    t.strictSame(rows.flatMap(([there]) => codeIn(there)).sort(), [...namesInDotNet, ...variables].sort())
+    for (const variable of variables) t.match(read('plugin/core/identity.ts'), `'${variable}'`)
+    const documented = new Set(
+      rows.flatMap(([, here]) => codeIn(here)).flatMap((code) => code.match(/\w+/g) ?? []),
+    )
+    for (const word of [...variables, 'app', 'global', 'default']) documented.delete(word)
+    const source = `
+    import type { FastifyInstance } from 'fastify'
+    import type * as Package from 'fastify-worker-coordination'
+    type KeysOf<T> = T extends unknown ? keyof T : never
+    type Known =
+      | keyof typeof Package
+      | KeysOf<FastifyInstance | Package.Coordinator | Package.WorkerHandle | Package.WorkerCoordinationOptions | Package.Identity>
+      | KeysOf<Package.WorkerDefinition | Package.CoordinatedContext | Package.Assignment>
+      | KeysOf<Package.SingleInstanceClusterWorker | Package.SingleInstanceGlobalWorker | Package.GloballyCoordinatedWorker>
+      | KeysOf<Package.Status | Package.NodeStatus | Package.LeaseStatus | Package.NodeReference>
+      | 'workerCoordination'
+    type Documented = ${[...documented].map((word) => `'${word}'`).join(' | ')}
+    export const madeUp: Exclude<Documented, Known> extends never ? null : Exclude<Documented, Known> = null
+  `
+    t.ok(documented.size > 30, 'the counterparts are found')
+    t.equal(compilationOf(t, [{ name: 'counterparts.ts', source, runs: false }]), '', 'none is made up')
+  },
+)
 
 t.test('every test that the guarantees quote exists', async (t) => {
   const line = /^- \[`[^`]+`\]\(([^)]+)\): "(.+)"$/
@@ -331,18 +392,26 @@ function checkOption(t: Test, row: readonly string[]): void {
 }
 
 /** The rows of all tables of a document whose first column is headed so. */
-function rowsOf(file: string, header: string): string[][] {
+function rowsOf(file: string, header: string | RegExp): string[][] {
   const rows: string[][] = []
   let within = false
   let before: string[] | undefined
   for (const line of read(file).split('\n')) {
     const cells = line.startsWith('|') ? cellsOf(line) : undefined
     if (cells === undefined) within = false
-    else if (cells.every((cell) => /^-+$/.test(cell))) within = before?.[0] === header
+    else if (cells.every((cell) => /^-+$/.test(cell))) within = isHeaded(before, header)
     else if (within) rows.push(cells)
     before = cells
   }
   return rows
+}
+
+function isHeaded([first]: readonly string[] = [], header: string | RegExp): boolean {
+  return typeof header === 'string' ? first === header : first !== undefined && header.test(first)
+}
+
+function codeIn(cell = ''): string[] {
+  return [...cell.matchAll(/`([^`]+)`/g)].map(([, code = '']) => code)
 }
 
 function cellsOf(line: string): string[] {
