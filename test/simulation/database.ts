@@ -9,11 +9,21 @@ import type {
   Changed,
   Claim,
   HeartbeatAnswer,
+  LeaseFilter,
+  LeaseRow,
+  Load,
   LockedLease,
   Look,
+  MetaRow,
+  NewEvent,
+  NewNode,
+  NodePatch,
+  NodeRow,
+  OwnView,
   Retention,
   Session,
   Store,
+  WorkerRow,
 } from '../../plugin/core/store.js'
 import { openSqliteStoreOver } from '../../plugin/stores/sqlite/index.js'
 
@@ -48,12 +58,18 @@ export interface StoredWorker {
   readonly paused: number
 }
 
+/** Which tables a change has written to. */
+interface Wrote {
+  leases: boolean
+  nodes: boolean
+  workers: boolean
+}
+
+const everything: Wrote = { leases: true, nodes: true, workers: true }
+
 type Rows = ReadonlyMap<string, readonly unknown[][]>
 
-const tables = ['nodes', 'workers', 'leases', 'events', 'meta'].map((name) => `coordination_${name}`)
-
-const leaseColumns = `key, worker, slot, generation, holder, target, token, pending, blocked_node as blockedNode,
-  cooldown_node as cooldownNode, cooldown_until_ms as cooldownUntilMs`
+const tables = ['nodes', 'workers', 'leases', 'events', 'meta']
 
 /** When the world began by the database's clock. */
 const epochMs = 1_700_000_000_000
@@ -77,34 +93,23 @@ export class SimulatedDatabase {
   changing: string | undefined
   /** Leases that transactions of the application hold, by key. */
   readonly #fences = new Map<string, number>()
-  readonly #touched: Database.Statement
-  readonly #allLeases: Database.Statement
-  readonly #allNodes: Database.Statement
-  readonly #allWorkers: Database.Statement
-  readonly #byReason: Database.Statement
-  readonly #record: Database.Statement
+  readonly #statements: Statements
 
   /** What was read since anything was last written: the same again costs nothing. */
-  #rows: { leases?: StoredLease[]; nodes?: StoredNode[]; workers?: StoredWorker[] } = {}
+  #rows: {
+    leases?: StoredLease[] | undefined
+    nodes?: StoredNode[] | undefined
+    workers?: StoredWorker[] | undefined
+  } = {}
   #look: Promise<Look> | undefined
 
-  private constructor({ client, store, facts }: Engine, trueMs: () => number) {
+  private constructor({ client, store, statements, facts }: Engine, trueMs: () => number) {
     this.#client = client
     this.#trueMs = trueMs
+    this.#statements = statements
     this.store = store
     facts.nowMs = () => this.nowMs
     facts.identity = () => this.identity
-    this.#touched = client.prepare(`select ${leaseColumns} from coordination_leases where revision = ?`)
-    this.#allLeases = client.prepare(`select ${leaseColumns} from coordination_leases`)
-    this.#allNodes = client.prepare(
-      `select id, name, cluster, state, workers from coordination_nodes where state <> 'gone'`,
-    )
-    this.#allWorkers = client.prepare('select key, kind, generation, slots, paused from coordination_workers')
-    this.#byReason = client.prepare(
-      'select count(*) from coordination_events where reason = ? and actor is not null',
-    )
-    this.#byReason.pluck()
-    this.#record = client.prepare('select server_identity, identity_settled from coordination_meta').raw()
   }
 
   /**
@@ -113,7 +118,7 @@ export class SimulatedDatabase {
    */
   static async open(trueMs: () => number): Promise<SimulatedDatabase> {
     engine ??= await openEngine()
-    for (const table of tables) engine.client.exec(`delete from ${table}`)
+    for (const { clear } of engine.statements.tables.values()) clear.run()
     return new SimulatedDatabase(engine, trueMs)
   }
 
@@ -140,13 +145,9 @@ export class SimulatedDatabase {
    * namespace itself included, cannot be told from who begins, and nothing is promised for it.
    */
   backup(): Rows | undefined {
-    if (this.#client.prepare('select 1 from coordination_meta').get() === undefined) return undefined
-    return new Map(
-      tables.map((table) => [
-        table,
-        this.#client.prepare(`select * from ${table}`).raw().all() as unknown[][],
-      ]),
-    )
+    if (this.#statements.record.get() === undefined) return undefined
+    const { tables } = this.#statements
+    return new Map([...tables].map(([table, { all }]) => [table, all.all() as unknown[][]]))
   }
 
   /** The server comes back under a new identity; with a backup, as it was then. */
@@ -156,14 +157,9 @@ export class SimulatedDatabase {
     this.#fences.clear()
     if (backup === undefined) return
     this.#client.transaction(() => {
-      for (const [table, rows] of backup) {
-        this.#client.exec(`delete from ${table}`)
-        const [first] = rows
-        if (first === undefined) continue
-        const insert = this.#client.prepare(
-          `insert into ${table} values (${first.map(() => '?').join(', ')})`,
-        )
-        for (const row of rows) insert.run(...row)
+      for (const [table, { clear, insert }] of this.#statements.tables) {
+        clear.run()
+        for (const row of backup.get(table) ?? []) insert.run(...row)
       }
     })()
   }
@@ -190,24 +186,35 @@ export class SimulatedDatabase {
     this.#look = undefined
   }
 
+  /** What a change may have written is read again; all of it, where the change did not even begin. */
+  #forget(wrote: Wrote = everything): void {
+    if (wrote.leases) this.#rows.leases = undefined
+    if (wrote.nodes) this.#rows.nodes = undefined
+    if (wrote.workers) this.#rows.workers = undefined
+    if (wrote.leases || wrote.nodes || wrote.workers) this.#look = undefined
+  }
+
   /** Runs a change, and says which leases it touched if it was committed. */
   async change<T>(
     session: Session | undefined,
     work: (change: Change) => Promise<T>,
     heard: { committed(leases: readonly StoredLease[]): void; fenced(): void },
   ): Promise<Changed<T>> {
-    let revision = 0
+    let watched: WatchedChange | undefined
     this.changing = session?.node
     const changed = await this.store
       .change(session, (change) => {
-        revision = change.revision
-        return work(this.#fences.size === 0 ? change : this.#withFences(change, heard.fenced))
+        watched = new WatchedChange(change, this.#fences, heard.fenced)
+        return work(watched)
       })
       .finally(() => {
         this.changing = undefined
-        this.#forgetRows()
+        this.#forget(watched?.wrote)
       })
-    if (changed.committed) heard.committed(this.#touched.all(revision) as StoredLease[])
+    if (changed.committed)
+      heard.committed(
+        watched?.wrote.leases ? (this.#statements.touched.all(watched.revision) as StoredLease[]) : [],
+      )
     return changed
   }
 
@@ -227,64 +234,27 @@ export class SimulatedDatabase {
     this.#fences.clear()
   }
 
-  /** Here a fence would stop every change, as SQLite has it; elsewhere it marks the row. */
-  #withFences(change: Change, met: () => void): Change {
-    const marked = (row: LockedLease): LockedLease => {
-      const fenced = this.#fences.has(row.key)
-      if (fenced) met()
-      return { ...row, fenced }
-    }
-    const unfenced = (keys: readonly string[]): void => {
-      const broken = keys.filter((key) => this.#fences.has(key))
-      if (broken.length > 0) throw new Error(`a change would wait for the fence of ${broken.join(', ')}`)
-    }
-    return new Proxy(change, {
-      get(target, name) {
-        if (name === 'leases')
-          return async (filter: Parameters<Change['leases']>[0]) => (await target.leases(filter)).map(marked)
-        if (name === 'saveLeases')
-          return (rows: Parameters<Change['saveLeases']>[0]) => {
-            unfenced(rows.map(({ key }) => key))
-            return target.saveLeases(rows)
-          }
-        if (name === 'deleteLeases')
-          return (keys: Parameters<Change['deleteLeases']>[0]) => {
-            unfenced(keys)
-            return target.deleteLeases(keys)
-          }
-        const value: unknown = Reflect.get(target, name, target)
-        return typeof value === 'function' ? value.bind(target) : value
-      },
-    })
-  }
-
   leases(): readonly StoredLease[] {
-    this.#rows.leases ??= this.#allLeases.all() as StoredLease[]
+    this.#rows.leases ??= this.#statements.allLeases.all() as StoredLease[]
     return this.#rows.leases
   }
 
   nodes(): readonly StoredNode[] {
-    this.#rows.nodes ??= this.#allNodes.all() as StoredNode[]
+    this.#rows.nodes ??= this.#statements.allNodes.all() as StoredNode[]
     return this.#rows.nodes
   }
 
   goneNodes(): string[] {
-    return this.#client
-      .prepare(`select id from coordination_nodes where state = 'gone' order by id`)
-      .pluck()
-      .all() as string[]
+    return this.#statements.goneNodes.all() as string[]
   }
 
   /** Whether others have declared it gone; a node that leaves by itself has stopped before it says so. */
   wasBuried(node: string): boolean {
-    const events = this.#client.prepare(
-      `select 1 from coordination_events where type = 'node.gone' and subject = ?`,
-    )
-    return events.get(node) !== undefined
+    return this.#statements.burials.get(node) !== undefined
   }
 
   workers(): readonly StoredWorker[] {
-    this.#rows.workers ??= this.#allWorkers.all() as StoredWorker[]
+    this.#rows.workers ??= this.#statements.allWorkers.all() as StoredWorker[]
     return this.#rows.workers
   }
 
@@ -293,7 +263,7 @@ export class SimulatedDatabase {
    * could; nothing is kept of it.
    */
   writeFenced(claim: Claim): boolean {
-    this.#client.exec('BEGIN IMMEDIATE')
+    this.#statements.begin.run()
     try {
       void this.store.fence(this.#client, claim)
       return true
@@ -301,25 +271,152 @@ export class SimulatedDatabase {
       if (error instanceof FencedError) return false
       throw error
     } finally {
-      this.#client.exec('ROLLBACK')
+      this.#statements.rollback.run()
     }
   }
 
   /** The server that is recorded, and whether somebody has waited out its grace period. */
   record(): { readonly identity: string; readonly settled: boolean } {
-    const [identity = '', settled = 1] = (this.#record.get() ?? []) as [string?, number?]
+    const [identity = '', settled = 1] = (this.#statements.record.get() ?? []) as [string?, number?]
     return { identity, settled: settled === 1 }
   }
 
   /** How many events of the audit trail bear this reason and an actor. */
   eventsWithReason(reason: string): number {
-    return Number(this.#byReason.get(reason))
+    return Number(this.#statements.byReason.get(reason))
+  }
+}
+
+/**
+ * A change of the real store that notes where it writes, and on whose leases transactions of the application may lie.
+ * Here a fence would stop every change, as SQLite has it; elsewhere it marks the row.
+ */
+class WatchedChange implements Change {
+  readonly wrote: Wrote = { leases: false, nodes: false, workers: false }
+  readonly #change: Change
+  readonly #fences: ReadonlyMap<string, number>
+  readonly #met: () => void
+
+  constructor(change: Change, fences: ReadonlyMap<string, number>, met: () => void) {
+    this.#change = change
+    this.#fences = fences
+    this.#met = met
+  }
+
+  get revision(): number {
+    return this.#change.revision
+  }
+
+  get nowMs(): number {
+    return this.#change.nowMs
+  }
+
+  get serverIdentity(): string {
+    return this.#change.serverIdentity
+  }
+
+  get meta(): MetaRow {
+    return this.#change.meta
+  }
+
+  get session(): NodeRow | undefined {
+    return this.#change.session
+  }
+
+  leases(filter: LeaseFilter): Promise<LockedLease[]> {
+    const rows = this.#change.leases(filter)
+    return this.#fences.size === 0 ? rows : rows.then((found) => found.map((row) => this.#marked(row)))
+  }
+
+  saveLeases(rows: readonly LeaseRow[]): Promise<void> {
+    this.#mustBeFree(rows.map(({ key }) => key))
+    this.wrote.leases = true
+    return this.#change.saveLeases(rows)
+  }
+
+  deleteLeases(keys: readonly string[]): Promise<void> {
+    this.#mustBeFree(keys)
+    this.wrote.leases = true
+    return this.#change.deleteLeases(keys)
+  }
+
+  saveWorkers(rows: readonly WorkerRow[]): Promise<void> {
+    this.wrote.workers = true
+    return this.#change.saveWorkers(rows)
+  }
+
+  addNode(node: NewNode, operation: number): Promise<void> {
+    this.wrote.nodes = true
+    return this.#change.addNode(node, operation)
+  }
+
+  updateNode(id: string, patch: NodePatch): Promise<void> {
+    this.wrote.nodes = true
+    return this.#change.updateNode(id, patch)
+  }
+
+  bury(id: string, beat?: number): Promise<boolean> {
+    this.wrote.nodes = true
+    return this.#change.bury(id, beat)
+  }
+
+  forgetNode(id: string): Promise<void> {
+    this.wrote.nodes = true
+    return this.#change.forgetNode(id)
+  }
+
+  nodes(): Promise<NodeRow[]> {
+    return this.#change.nodes()
+  }
+
+  nodesById(ids: readonly string[]): Promise<NodeRow[]> {
+    return this.#change.nodesById(ids)
+  }
+
+  workers(keys: readonly string[]): Promise<WorkerRow[]> {
+    return this.#change.workers(keys)
+  }
+
+  loads(): Promise<Load[]> {
+    return this.#change.loads()
+  }
+
+  highestToken(): Promise<number> {
+    return this.#change.highestToken()
+  }
+
+  view(node: string): Promise<OwnView | undefined> {
+    return this.#change.view(node)
+  }
+
+  saveMeta(patch: Partial<Omit<MetaRow, 'revision'>>): Promise<void> {
+    return this.#change.saveMeta(patch)
+  }
+
+  record(events: readonly NewEvent[]): Promise<void> {
+    return this.#change.record(events)
+  }
+
+  tell(nodes: ReadonlySet<string>): Promise<void> {
+    return this.#change.tell(nodes)
+  }
+
+  #marked(row: LockedLease): LockedLease {
+    const fenced = this.#fences.has(row.key)
+    if (fenced) this.#met()
+    return { ...row, fenced }
+  }
+
+  #mustBeFree(keys: readonly string[]): void {
+    const broken = keys.filter((key) => this.#fences.has(key))
+    if (broken.length > 0) throw new Error(`a change would wait for the fence of ${broken.join(', ')}`)
   }
 }
 
 interface Engine {
   readonly client: Database.Database
   readonly store: Store
+  readonly statements: Statements
   /** What the store asks the world about; each world puts its own in place. */
   readonly facts: { nowMs: () => number; identity: () => string }
 }
@@ -336,5 +433,40 @@ async function openEngine(): Promise<Engine> {
     nowMs: () => facts.nowMs(),
     identity: () => facts.identity(),
   })
-  return { client, store, facts }
+  return { client, store, facts, statements: prepareStatements(client) }
+}
+
+type Statements = ReturnType<typeof prepareStatements>
+
+/** What the world itself asks, past the store. */
+function prepareStatements(client: Database.Database) {
+  const leaseColumns = `key, worker, slot, generation, holder, target, token, pending, blocked_node as blockedNode,
+    cooldown_node as cooldownNode, cooldown_until_ms as cooldownUntilMs`
+  return {
+    touched: client.prepare(`select ${leaseColumns} from coordination_leases where revision = ?`),
+    allLeases: client.prepare(`select ${leaseColumns} from coordination_leases`),
+    allNodes: client.prepare(
+      `select id, name, cluster, state, workers from coordination_nodes where state <> 'gone'`,
+    ),
+    goneNodes: client.prepare(`select id from coordination_nodes where state = 'gone' order by id`).pluck(),
+    allWorkers: client.prepare('select key, kind, generation, slots, paused from coordination_workers'),
+    burials: client.prepare(`select 1 from coordination_events where type = 'node.gone' and subject = ?`),
+    byReason: client
+      .prepare('select count(*) from coordination_events where reason = ? and actor is not null')
+      .pluck(),
+    record: client.prepare('select server_identity, identity_settled from coordination_meta').raw(),
+    begin: client.prepare('begin immediate'),
+    rollback: client.prepare('rollback'),
+    tables: new Map(tables.map((table) => [table, prepareTable(client, `coordination_${table}`)])),
+  }
+}
+
+function prepareTable(client: Database.Database, table: string) {
+  const all = client.prepare(`select * from ${table}`).raw()
+  const places = all.columns().map(() => '?')
+  return {
+    all,
+    clear: client.prepare(`delete from ${table}`),
+    insert: client.prepare(`insert into ${table} values (${places.join(', ')})`),
+  }
 }

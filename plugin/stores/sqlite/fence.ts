@@ -1,5 +1,5 @@
 /** A fence in a user's transaction: their connection, not ours. */
-import type { Database } from 'better-sqlite3'
+import type { Database, Statement } from 'better-sqlite3'
 import { CoordinationError, FencedError } from '../../core/errors.js'
 import type { Claim } from '../../core/store.js'
 
@@ -36,13 +36,22 @@ export function fence(transaction: unknown, namespace: string, claim: Claim): vo
 
 function holdLease(client: UsersClient, namespace: string, { key, node, token }: Claim): number {
   try {
-    return client.prepare(hold).run(namespace, key, node, token).changes
+    return holdOn(client).run(namespace, key, node, token).changes
   } catch (error) {
     if (error instanceof Error && error.message.startsWith('no such table')) {
       throw notAFenceTarget("its database is not the coordinator's")
     }
     throw error
   }
+}
+
+const held = new WeakMap<UsersClient, Statement>()
+
+/** Prepared once for each connection: that takes five times as long as to run it. */
+function holdOn(client: UsersClient): Statement {
+  const statement = held.get(client) ?? client.prepare(hold)
+  held.set(client, statement)
+  return statement
 }
 
 function notAFenceTarget(why: string): CoordinationError {

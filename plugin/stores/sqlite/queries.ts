@@ -156,14 +156,17 @@ function prepareView(at: Place) {
   )
   const related = prepareRelated(at)
 
-  const read = client.transaction((node: string): Unstamped<OwnView> | undefined => {
+  const read = (node: string): Unstamped<OwnView> | undefined => {
     const found = own.get({ node })
     if (found === undefined) return undefined
     const { standsFor, ...facts } = found
     const rows = concerned.all({ node, workers: JSON.stringify(standsFor) })
     return { ...facts, leases: rows, ...related(rows, standsFor) }
-  })
-  return (node: string): Unstamped<OwnView> | undefined => read(node)
+  }
+  const readAlone = client.transaction(read)
+  // A change reads in the transaction it has open; in it, another one would be two statements more.
+  return (node: string): Unstamped<OwnView> | undefined =>
+    client.inTransaction ? read(node) : readAlone(node)
 }
 
 function prepareNews(at: Place) {
@@ -220,10 +223,16 @@ function prepareRelated(at: Place) {
     .prepare()
 
   return (rows: readonly LeaseRow[], alsoWorkers: readonly string[] = []) => {
-    const keys = new Set([...alsoWorkers, ...rows.flatMap(({ worker }) => worker ?? [])])
-    const gone = new Set(rows.flatMap(({ holder, blockedNode }) => [holder ?? [], blockedNode ?? []].flat()))
-    for (const { id } of living.all({ nodes: JSON.stringify([...gone]) })) gone.delete(id)
-    return { workers: workersByKey([...keys]), gone }
+    const keys = new Set(alsoWorkers)
+    const gone = new Set<string>()
+    for (const { worker, holder, blockedNode } of rows) {
+      if (worker !== null) keys.add(worker)
+      if (holder !== null) gone.add(holder)
+      if (blockedNode !== null) gone.add(blockedNode)
+    }
+    // Most looks find no lease, and then there is nothing to ask about.
+    if (gone.size > 0) for (const { id } of living.all({ nodes: JSON.stringify([...gone]) })) gone.delete(id)
+    return { workers: keys.size > 0 ? workersByKey([...keys]) : [], gone }
   }
 }
 
@@ -369,21 +378,34 @@ function prepareWorkers(at: Place) {
   return (keys: readonly string[]): WorkerRow[] => statement.all({ keys: JSON.stringify(keys) })
 }
 
+/** One statement for each combination of lists: to look through those that are empty costs more than the rest. */
 function prepareLeases(at: Place) {
-  const statement = leasesWhere(
-    at,
-    inArray(leases.key, listed('keys')),
-    inArray(leases.worker, listed('workers')),
-    inArray(leases.holder, listed('nodes')),
-    inArray(leases.target, listed('nodes')),
-    inArray(leases.blockedNode, listed('nodes')),
+  const byKey = at.db
+    .select(leaseColumns)
+    .from(leases)
+    .where(and(ourLeases(at), inArray(leases.key, listed('keys'))))
+    .orderBy(leases.key)
+    .prepare()
+  const conditions = {
+    keys: [inArray(leases.key, listed('keys'))],
+    workers: [inArray(leases.worker, listed('workers'))],
+    nodes: [leases.holder, leases.target, leases.blockedNode].map((column) =>
+      inArray(column, listed('nodes')),
+    ),
+  }
+  const statementFor = onceFor((lists: readonly (keyof typeof conditions)[]) =>
+    lists.length === 1 && lists[0] === 'keys'
+      ? byKey
+      : leasesWhere(at, ...lists.flatMap((list) => conditions[list])),
   )
-  return ({ keys = [], workers = [], nodes = [] }: LeaseFilter): LeaseRow[] =>
-    statement.all({
-      keys: JSON.stringify(keys),
-      workers: JSON.stringify(workers),
-      nodes: JSON.stringify(nodes),
-    })
+  return (filter: LeaseFilter): LeaseRow[] => {
+    const { keys = [], workers = [], nodes = [] } = filter
+    const given = { keys, workers, nodes }
+    const lists = (['keys', 'workers', 'nodes'] as const).filter((list) => given[list].length > 0)
+    if (lists.length === 0) return []
+    const texts = lists.map((list) => [list, JSON.stringify(given[list])])
+    return statementFor(lists).all(Object.fromEntries(texts))
+  }
 }
 
 function prepareLoads(at: Place) {
@@ -447,62 +469,57 @@ function prepareRecordOperation(at: Place) {
 }
 
 function prepareAddNode({ db, namespace }: Place) {
-  return (node: NewNode, operation: number, revision: number, nowMs: number): void => {
-    db.insert(nodes)
-      .values({
-        namespace,
-        id: node.id,
-        name: node.name,
-        cluster: node.cluster,
-        state: 'active',
-        workers: node.workers,
-        labels: node.labels,
-        version: node.version,
-        machine: node.machine,
-        process: node.process,
-        ttlMs: node.ttlMs,
-        operation,
-        beat: 0,
-        startedAtMs: nowMs,
-        heartbeatAtMs: nowMs,
-        joinedRevision: revision,
-        newsRevision: revision,
-        revision,
-      })
-      .run()
-  }
+  const statement = db
+    .insert(nodes)
+    .values({ ...allGiven(nodeColumns), namespace })
+    .prepare()
+  return (node: NewNode, operation: number, revision: number, nowMs: number): void =>
+    void statement.run({
+      ...node,
+      state: 'active',
+      operation,
+      beat: 0,
+      startedAtMs: nowMs,
+      heartbeatAtMs: nowMs,
+      goneAtMs: null,
+      joinedRevision: revision,
+      newsRevision: revision,
+      revision,
+    })
 }
 
 /** Nobody comes back from the dead: a node that is gone stays as it is. */
 function prepareUpdateNode(at: Place) {
+  const statementFor = onceFor((names: readonly string[]) =>
+    at.db.update(nodes).set(eachGiven(names)).where(thisNode(at)).prepare(),
+  )
   return (id: string, patch: NodePatch, revision: number, nowMs: number): void => {
-    at.db
-      .update(nodes)
-      .set({ ...patch, ...(patch.state === 'gone' ? { goneAtMs: nowMs } : {}), revision })
-      .where(and(alive(at), eq(nodes.id, id)))
-      .run()
+    const values = { ...patch, ...(patch.state === 'gone' ? { goneAtMs: nowMs } : {}), revision }
+    statementFor(Object.keys(values)).run({ ...values, node: id })
   }
 }
 
 function prepareBury(at: Place) {
-  return (id: string, beat: number | undefined, revision: number, nowMs: number): boolean => {
-    const still = beat === undefined ? undefined : eq(nodes.beat, beat)
-    const { changes } = at.db
-      .update(nodes)
-      .set({ state: 'gone', goneAtMs: nowMs, revision })
-      .where(and(alive(at), eq(nodes.id, id), still))
-      .run()
+  const gone = eachGiven(['state', 'goneAtMs', 'revision'])
+  const anyway = at.db.update(nodes).set(gone).where(thisNode(at)).prepare()
+  const ifStill = at.db
+    .update(nodes)
+    .set(gone)
+    .where(and(thisNode(at), eq(nodes.beat, given('beat'))))
+    .prepare()
+  return (node: string, beat: number | undefined, revision: number, nowMs: number): boolean => {
+    const values = { node, state: 'gone', goneAtMs: nowMs, revision }
+    const { changes } = beat === undefined ? anyway.run(values) : ifStill.run({ ...values, beat })
     return changes > 0
   }
 }
 
 function prepareForgetNode(at: Place) {
-  return (id: string): void => {
-    at.db
-      .delete(nodes)
-      .where(and(ourNodes(at), eq(nodes.id, id), eq(nodes.state, 'gone')))
-      .run()
-  }
+  const statement = at.db
+    .delete(nodes)
+    .where(and(ourNodes(at), eq(nodes.id, given('node')), eq(nodes.state, 'gone')))
+    .prepare()
+  return (node: string): void => void statement.run({ node })
 }
 
 function prepareSaveWorker({ db, namespace }: Place) {
@@ -532,9 +549,10 @@ function prepareDeleteLeases(at: Place) {
 }
 
 function prepareSaveMeta(at: Place) {
-  return (patch: Partial<Omit<MetaRow, 'revision'>>): void => {
-    at.db.update(meta).set(patch).where(ourMeta(at)).run()
-  }
+  const statementFor = onceFor((names: readonly string[]) =>
+    at.db.update(meta).set(eachGiven(names)).where(ourMeta(at)).prepare(),
+  )
+  return (patch: Partial<Omit<MetaRow, 'revision'>>): void => void statementFor(Object.keys(patch)).run(patch)
 }
 
 function prepareRecordEvent({ db, namespace }: Place) {
@@ -608,6 +626,22 @@ function given<N extends string>(name: N): Placeholder<N> {
 /** The members of a list that is given as JSON text. */
 function listed(name: string): SQL {
   return sql`(select value from json_each(${given(name)}))`
+}
+
+/** A placeholder of the same name for each of these columns. */
+function eachGiven(names: readonly string[]): Record<string, Placeholder> {
+  return Object.fromEntries(names.map((name) => [name, given(name)]))
+}
+
+/** Makes a statement when it is first asked for, one for each list of names. */
+function onceFor<N extends string, S>(make: (names: readonly N[]) => S): (names: readonly N[]) => S {
+  const made = new Map<string, S>()
+  return (names) => {
+    const key = names.join()
+    const statement = made.get(key) ?? make(names)
+    made.set(key, statement)
+    return statement
+  }
 }
 
 /** A placeholder of the same name for each column. */
