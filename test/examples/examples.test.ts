@@ -1,7 +1,8 @@
 /** The examples, each run as its first comment says, as real processes over one real database. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
@@ -35,7 +36,7 @@ function run(
   const { NODE_OPTIONS: _, NODE_V8_COVERAGE: __, ...env } = process.env
   const child = spawn(process.execPath, [`${folder}run.js`, name], {
     env: { ...env, DATABASE_URL: url, DATABASE_PATH: path, PORT: '0', ...environment },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: 'pipe',
   })
   const lines: string[] = []
   for (const output of [child.stdout, child.stderr])
@@ -68,7 +69,7 @@ function run(
   }
 }
 
-const tried = new Set<string>(['three-nodes'])
+const tried = new Set<string>()
 const node = (name: string, cluster = 'eu') => ({ NODE_NAME: name, CLUSTER_NAME: cluster })
 
 t.test('quick-start', async (t) => {
@@ -78,6 +79,48 @@ t.test('quick-start', async (t) => {
   const [, address] = /dashboard: (http:[^"]+)/.exec(await program.said(/dashboard:/)) ?? []
   t.match(await (await fetch(`${address}`)).text(), /<html/)
   t.equal(await program.stopped(), 0)
+})
+
+t.test('three-nodes: what is released, killed and started again is at work again', async (t) => {
+  const database = await useSqlite(t)
+  const port = await freePorts(3)
+  const program = run(t, 'three-nodes', database, { PORT: String(port) })
+  const origins = new Map(
+    ['node-1', 'node-2', 'node-3'].map((node, at) => [node, `http://127.0.0.1:${port + at}`]),
+  )
+  const ask = async (node: string, path: string) =>
+    (await fetch(`${origins.get(node)}/coordination${path}`)).json()
+  const settled = (node: string, ...alive: string[]) =>
+    eventually(async () => isSettled((await ask(node, '/status')) as Shown, alive), { timeoutMs: 60_000 })
+
+  await settled('node-3', 'node-1', 'node-2', 'node-3')
+  const before = (await ask('node-1', '/leaders')) as Leaders
+  t.match(before, {
+    'eu-1/indexing': { node: /node-[12]/ },
+    'us-1/indexing': { node: 'node-3' },
+    'global/month-close': { token: Number },
+  })
+
+  const { token } = before['global/month-close'] ?? { token: 0 }
+  const release = releaseOfReadme(`http://127.0.0.1:${port}`, token)
+  t.equal((await fetch(...release)).status, 200, 'as the README tells')
+  await eventually(
+    async () => (((await ask('node-1', '/leaders')) as Leaders)['global/month-close']?.token ?? 0) > token,
+  )
+
+  const killed = ((await ask('node-3', '/leaders')) as Leaders)['eu-1/indexing']?.node ?? ''
+  const other = killed === 'node-1' ? 'node-2' : 'node-1'
+  const up = await program.said(new RegExp(`^${killed} .* pid \\d+`))
+  process.kill(Number(/pid (\d+)/.exec(up)?.[1]), 'SIGKILL')
+  await program.said(new RegExp(`^${killed} \\| has ended \\(SIGKILL\\)`))
+  await settled(other, other, 'node-3')
+  t.match(await ask(other, '/leaders'), { 'eu-1/indexing': { node: other } })
+
+  program.child.stdin?.write(`${killed.at(-1)}\n`)
+  await settled(killed, 'node-1', 'node-2', 'node-3')
+  t.equal(await program.stopped(), 0)
+  const ends = program.lines.filter((line) => line.includes('has ended (exit code 0)'))
+  t.equal(ends.length, 3, 'each of them ended by itself')
 })
 
 t.test('leader-per-cluster: killed, its leader is replaced in its own cluster', async (t) => {
@@ -208,3 +251,52 @@ t.test('every example is run', async (t) => {
   const said = await program.said(/Which example\?/)
   for (const name of examples) t.match(said, name)
 })
+
+type Leaders = Record<string, { token: number; node: string } | undefined>
+
+interface Shown {
+  readonly nodes: readonly { name: string; state: string }[]
+  readonly leases: readonly { state: string; holder: { name: string } | null }[]
+}
+
+/**
+ * These nodes are there and no others, and each holds something: a share each of the one coordinated worker, and of the others
+ * together one lease in each cluster, one everywhere, and eight partitions. Shares that nobody needs are left over as free.
+ */
+function isSettled({ nodes, leases }: Shown, alive: readonly string[]): boolean {
+  const active = nodes.filter(({ state }) => state === 'active').map(({ name }) => name)
+  const held = leases.filter(({ state }) => state === 'held').map(({ holder }) => holder?.name)
+  const [expected, there, holding] = [alive, active, held].map((each) => [...new Set(each)].sort().join())
+  return there === expected && holding === expected && held.length === alive.length + 2 + 1 + 8
+}
+
+/** The request that the README makes with curl to free a lease, made of this server. */
+function releaseOfReadme(origin: string, token: number): [url: string, request: RequestInit] {
+  const readme = readFileSync(new URL('README.md', projectRoot()), 'utf8')
+  const [curl = ''] = /^curl -X POST[^`]*/m.exec(readme) ?? []
+  const headers = [...curl.matchAll(/-H '([^:]+): ([^']+)'/g)].map(
+    ([, name = '', value = '']): [string, string] => [name, value.replace('<token>', String(token))],
+  )
+  const [, method = ''] = /-X (\w+)/.exec(curl) ?? []
+  const [, body = ''] = /-d '([^']+)'/.exec(curl) ?? []
+  const [, path = ''] = /http:\/\/localhost:3000(\S+)/.exec(curl) ?? []
+  return [`${origin}${path}`, { method, headers, body }]
+}
+
+function projectRoot(): URL {
+  let folder = new URL('.', import.meta.url)
+  while (!existsSync(new URL('README.md', folder)) || !existsSync(new URL('plugin', folder)))
+    folder = new URL('..', folder)
+  return folder
+}
+
+/** The first of so many ports in a row that nobody listens on. */
+async function freePorts(count: number): Promise<number> {
+  const first = 20_000 + Math.floor(Math.random() * 10_000)
+  const servers = Array.from({ length: count }, (_, at) => createServer().listen(first + at, '127.0.0.1'))
+  const outcomes = await Promise.allSettled(servers.map((server) => once(server, 'listening')))
+  await Promise.all(
+    servers.filter(({ listening }) => listening).map((server) => once(server.close(), 'close')),
+  )
+  return outcomes.every(({ status }) => status === 'fulfilled') ? first : freePorts(count)
+}
