@@ -4,12 +4,14 @@
  * The two watchers look at all nodes every tenth of a ttl; every other node sees the watchers' beats
  * in the answers to its own heartbeats. By the same rule for both, whoever has itself seen a beat
  * stand still for long enough buries that node, and the change re-checks the beat. So it does not
- * matter who dies, nor that all die but one, and a healthy cluster pays for two looks and no more.
+ * matter who dies, nor that all die but one, and a healthy cluster pays for two looks and no more. While neither
+ * watcher is heard of, the others look at each other (`stand-in.ts`).
  */
 import type { Clock, Reading } from './clock.js'
 import { barrierOpen, isBlocked } from './draft.js'
 import { workerNamed } from './holdings.js'
 import { Alarm } from './loop.js'
+import { StandIn } from './stand-in.js'
 import type { Beat, LeaseRow, Look, Store } from './store.js'
 import { lookEveryMs, standstillMs, type Timing } from './timing.js'
 import type { Findings } from './upkeep.js'
@@ -38,6 +40,7 @@ export class Lookout {
   readonly #watchers: Standstill<number>
   readonly #unclaimed: Standstill<string>
   readonly #overdue: Standstill<number>
+  readonly #standIn: StandIn
   #handoverTimeouts: ReadonlyMap<string, number> = new Map()
   #suspects: ReadonlySet<string> = new Set()
   #onDuty = false
@@ -63,20 +66,31 @@ export class Lookout {
       staleAfterMs,
       waitMsFor: (key) => this.#handoverTimeouts.get(key) ?? timing.handoverTimeoutMs,
     })
+    this.#standIn = new StandIn(self, store, clock, timing, {
+      longestTtlMs: () => owner.longestTtlMs(),
+      bury: (beats) =>
+        this.#bury(
+          beats,
+          beats.map(({ id }) => id),
+        ),
+      lookFailed: (error) => owner.lookFailed(error),
+    })
   }
 
   /** Whether this node is one of the two watchers. */
   setDuty(onDuty: boolean): void {
     if (this.#stopped || onDuty === this.#onDuty) return
     this.#onDuty = onDuty
-    this.reset()
+    this.#forget()
     if (onDuty) this.#alarm.set(0)
     else this.#alarm.clear()
   }
 
   /** What a heartbeat's answer says of the watchers: everybody's way of watching those who watch. */
   sawWatchers(beats: readonly Beat[], sentAt: Reading, receivedAt: Reading): void {
-    if (this.#stopped || this.#onDuty) return
+    if (this.#stopped) return
+    this.#standIn.sawWatchers(this.#onDuty ? [] : beats, sentAt, receivedAt)
+    if (this.#onDuty) return
     this.#suspects = new Set(beats.map((beat) => beat.id))
     const still = this.#watchers.observe(this.#others(beats), sentAt, receivedAt)
     if (still.length > 0) void this.#bury(beats, still)
@@ -88,12 +102,18 @@ export class Lookout {
 
   /** The server is another one, or this node was away: what was seen before counts no more. */
   reset(): void {
-    for (const watch of [this.#nodes, this.#watchers, this.#unclaimed, this.#overdue]) watch.reset()
+    this.#forget()
+    this.#standIn.reset()
   }
 
   stop(): void {
     this.#stopped = true
     this.#alarm.clear()
+    this.#standIn.stop()
+  }
+
+  #forget(): void {
+    for (const watch of [this.#nodes, this.#watchers, this.#unclaimed, this.#overdue]) watch.reset()
   }
 
   async #look(): Promise<void> {

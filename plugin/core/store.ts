@@ -398,6 +398,9 @@ export interface Store {
 
   look(): Promise<Look>
 
+  /** The first `most` nodes whose ids come after this one, of those that are not gone, in an order that stays the same. */
+  beats(after: string, most: number): Promise<Beat[]>
+
   /** The nodes on this machine that are not gone and whose process is known, ordered by id. */
   neighbours(machine: string): Promise<Neighbour[]>
 

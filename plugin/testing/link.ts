@@ -2,6 +2,7 @@
 import { StoreError } from '../core/errors.js'
 import { type Deferred, deferred } from '../core/loop.js'
 import type {
+  Beat,
   Capabilities,
   Change,
   Changed,
@@ -72,6 +73,10 @@ export class Link implements Store {
 
   look(): Promise<Look> {
     return this.#through((store) => store.look())
+  }
+
+  beats(after: string, most: number): Promise<Beat[]> {
+    return this.#through((store) => store.beats(after, most))
   }
 
   neighbours(machine: string): Promise<Neighbour[]> {

@@ -103,6 +103,14 @@ export class Rows {
     return { nodes: this.allLiving().map(beatOf), leases, ...this.#relatedTo(leases) }
   }
 
+  beats(after: string, most: number): Beat[] {
+    return this.allLiving()
+      .filter(({ id }) => byCodePoints(id, after) > 0)
+      .sort((a, b) => byCodePoints(a.id, b.id))
+      .slice(0, most)
+      .map(beatOf)
+  }
+
   neighbours(machine: string): Neighbour[] {
     return this.allLiving()
       .flatMap(({ id, process, machine: on }) =>

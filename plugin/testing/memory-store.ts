@@ -8,6 +8,7 @@
 import { randomUUID } from 'node:crypto'
 import { CoordinationError, FencedError, StoreError } from '../core/errors.js'
 import type {
+  Beat,
   Change,
   Changed,
   Claim,
@@ -137,6 +138,10 @@ class MemoryStore implements Store {
 
   look(): Promise<Look> {
     return this.#read((rows) => rows.look())
+  }
+
+  beats(after: string, most: number): Promise<Beat[]> {
+    return this.#read((rows) => rows.beats(after, most))
   }
 
   neighbours(machine: string): Promise<Neighbour[]> {

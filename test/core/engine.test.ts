@@ -1,4 +1,5 @@
 import t from 'tap'
+import type { Store } from '../../plugin/core/store.js'
 import { resolveTiming } from '../../plugin/core/timing.js'
 import type { Assignment, PassContext, WorkerDefinition } from '../../plugin/core/worker.js'
 import { World, type WorldNode } from '../support/world.js'
@@ -104,13 +105,41 @@ t.test('both watchers may die, and all nodes but one', async (t) => {
   await world.start(...nodes)
   const [a, b, c, d] = nodes as [WorldNode, WorldNode, WorldNode, WorldNode]
   for (const node of [a, b, c]) world.freeze(node)
-  const { ttlMs, heartbeatMs, claimTimeoutMs } = world.timing
-  await world.advance(ttlMs * 1.01 + heartbeatMs * 1.1 + 500)
-  t.same(d.history.filter((line) => line === 'node.gone').length, 2, 'the last one buries both watchers')
-  await world.advance(claimTimeoutMs + ttlMs / 10 + 500)
-  t.same(holders([d], 'month-close'), ['d'], 'and passes over the next leader, who is as dead')
-  await world.advance(ttlMs * 1.2)
-  t.same(d.history.filter((line) => line === 'node.gone').length, 3)
+  const { ttlMs, heartbeatMs } = world.timing
+  const buried = (): number => d.history.filter((line) => line === 'node.gone').length
+  await world.advance(ttlMs * 0.9)
+  t.equal(buried(), 0)
+  await world.advance(ttlMs * 0.11 + heartbeatMs * 1.1 + 500)
+  t.ok(buried() >= 2, 'the last one buries both watchers')
+  await world.advance(heartbeatMs * 1.1)
+  t.equal(buried(), 3, 'and whoever died with them two heartbeats after a ttl, not two of those')
+  t.same(holders([d], 'month-close'), ['d'])
+})
+
+t.test('who hears nothing of the watchers looks at others, until they turn out to live', async (t) => {
+  const world = new World(t)
+  const calls = new Map<string, number>()
+  const looks = (): number => calls.get('beats') ?? 0
+  const watchers = await Promise.all(['a', 'b'].map((name) => world.node(name)))
+  const wrap = (store: Store): Store => counting(store, calls)
+  const others = await Promise.all(['c', 'd'].map((name) => world.node(name, { wrap })))
+  const nodes = [...watchers, ...others]
+  await world.start(...nodes)
+  const { ttlMs, heartbeatMs } = world.timing
+  await world.advance(ttlMs)
+  t.equal(looks(), 0, 'nobody does while all is well')
+  for (const node of watchers) world.freeze(node)
+  await world.advance(heartbeatMs * 2.2)
+  t.ok(looks() > 0)
+  for (const node of watchers) world.thaw(node)
+  await world.advance(heartbeatMs * 2.2)
+  const asked = looks()
+  await world.advance(ttlMs * 2)
+  t.equal(looks(), asked)
+  t.same(
+    nodes.map(({ history }) => history.filter((line) => line === 'node.gone')),
+    [[], [], [], []],
+  )
 })
 
 t.test('shares of a coordinated worker: no two generations run at once', async (t) => {
@@ -381,7 +410,7 @@ t.test(
             const value = Reflect.get(target, property)
             if (typeof value !== 'function') return value
             return (...args: unknown[]) => {
-              if (away && ['heartbeat', 'view', 'look', 'change', 'news'].includes(String(property)))
+              if (away && ['heartbeat', 'view', 'look', 'beats', 'change', 'news'].includes(String(property)))
                 return Promise.reject(new Error('connection refused'))
               return value.apply(target, args)
             }
@@ -462,17 +491,7 @@ t.test('1 000 leases on one node cost one statement per heartbeat', async (t) =>
   const world = new World(t)
   const calls = new Map<string, number>()
   const counted = await world.node('a', {
-    wrap: (store) =>
-      new Proxy(store, {
-        get: (target, property) => {
-          const value = Reflect.get(target, property)
-          if (typeof value !== 'function') return value
-          return (...args: unknown[]) => {
-            calls.set(String(property), (calls.get(String(property)) ?? 0) + 1)
-            return value.apply(target, args)
-          }
-        },
-      }),
+    wrap: (store) => counting(store, calls),
   })
   counted.coordinator.worker({
     name: 'consumer',
@@ -490,3 +509,17 @@ t.test('1 000 leases on one node cost one statement per heartbeat', async (t) =>
   t.ok(heartbeats >= 5 && heartbeats <= 7, `${heartbeats} heartbeats`)
   t.same([...calls.keys()].sort(), ['heartbeat', 'look'])
 })
+
+/** Counts what a store is asked for, by verb. */
+function counting(store: Store, calls: Map<string, number>): Store {
+  return new Proxy(store, {
+    get(target, property) {
+      const value = Reflect.get(target, property)
+      if (typeof value !== 'function') return value
+      return (...args: unknown[]) => {
+        calls.set(String(property), (calls.get(String(property)) ?? 0) + 1)
+        return value.apply(target, args)
+      }
+    },
+  })
+}

@@ -1,6 +1,7 @@
 /** The way between a process and the database: slow, lossy, and sometimes late beyond all patience. */
 import { StoreError } from '../../plugin/core/errors.js'
 import type {
+  Beat,
   Capabilities,
   Change,
   Changed,
@@ -98,6 +99,10 @@ export class RemoteStore implements Store {
 
   look(): Promise<Look> {
     return this.#ask('look', () => this.#database.look())
+  }
+
+  beats(after: string, most: number): Promise<Beat[]> {
+    return this.#ask('beats', () => this.#database.store.beats(after, most))
   }
 
   neighbours(machine: string): Promise<Neighbour[]> {

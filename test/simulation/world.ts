@@ -290,11 +290,13 @@ class World {
     this.#scheduler.runUntil(this.#scheduler.nowMs + periodMs)
     const looks = 2 * (periodMs / lookEveryMs(this.#shortest) + 2)
     let looked = 0
+    let stoodIn = 0
     for (const { process, calls, heartbeatMs, pollMs } of living) {
       const intervals = periodMs / heartbeatMs
       const heartbeats = calls.get('heartbeat') ?? 0
       const polls = this.#polls ? periodMs / pollMs + 1 : 0
       looked += calls.get('look') ?? 0
+      stoodIn += calls.get('beats') ?? 0
       if (heartbeats < intervals * 0.8 || heartbeats > intervals * 1.2)
         this.#history.violate(
           'C1',
@@ -303,7 +305,7 @@ class World {
       if ((calls.get('news') ?? 0) > polls)
         this.#history.violate('C1', `${process.label} polled ${calls.get('news')} times`)
       // Once an hour one node clears away old rows, for which it asks everything at once and makes a change.
-      const expected = new Set(['heartbeat', 'look', 'news', 'prune', 'snapshot'])
+      const expected = new Set(['heartbeat', 'look', 'beats', 'news', 'prune', 'snapshot'])
       if (calls.has('snapshot')) expected.add('change')
       for (const [verb, count] of calls)
         if (!cooling && !expected.has(verb))
@@ -311,6 +313,9 @@ class World {
     }
     if (looked > looks)
       this.#history.violate('C1', `there were ${looked} looks, more than ${looks.toFixed(0)}`)
+    // Heartbeats are not even: now and then two in a row of one node lie between two of both watchers.
+    if (stoodIn > 4 + 2 * living.length)
+      this.#history.violate('C1', `nodes stood in for watchers that live, with ${stoodIn} looks`)
   }
 
   /** Everybody closes, and leaves nothing behind. */

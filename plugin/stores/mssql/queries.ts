@@ -151,6 +151,14 @@ export class Queries {
     })
   }
 
+  beats(after: string, most: number): Query<Beat[]> {
+    const sql = `select top (@most) [id], [beat] from coordination_nodes
+      where namespace = @namespace and [state] <> N'gone' and [id] > @after order by [id]`
+    return this.#query(sql, { after: storedKey(after), most }, ([rows = []]) =>
+      rowsOf<NodeRow>(nodes)(rows).map(({ id, beat }) => ({ id, beat })),
+    )
+  }
+
   neighbours(machine: string): Query<Neighbour[]> {
     const sql = `select [id], [process] from coordination_nodes
       where [machine] = @machine and namespace = @namespace and [state] <> N'gone' and [process] is not null`

@@ -6,6 +6,7 @@
  * time in `connections.ts`.
  */
 import type {
+  Beat,
   Change,
   Changed,
   Claim,
@@ -77,6 +78,10 @@ export class MssqlStore implements Store {
 
   async look(): Promise<Look> {
     return this.#read('Looking at all nodes', this.#parts.queries.look())
+  }
+
+  async beats(after: string, most: number): Promise<Beat[]> {
+    return this.#read('Looking at some nodes', this.#parts.queries.beats(after, most))
   }
 
   async neighbours(machine: string): Promise<Neighbour[]> {

@@ -15,6 +15,7 @@ import {
   asc,
   eq,
   getTableColumns,
+  gt,
   inArray,
   isNotNull,
   lt,
@@ -66,6 +67,7 @@ export function queriesOn(client: Connection, terms: Terms, logger: Statements) 
     news: once(() => news(kept, terms).prepare()),
     view: once(() => answering(kept, view(terms)).prepare()),
     look: once(() => answering(kept, look(terms)).prepare()),
+    beats: once(() => beats(kept, terms).prepare()),
     neighbours: once(() => neighbours(kept, terms).prepare()),
     snapshot: once(() => answering(kept, snapshot(terms)).prepare()),
     takeRevision: once(() => takeRevision(kept, terms).prepare()),
@@ -331,6 +333,17 @@ function look(terms: Terms): SQL {
     select 'beat' as part, json_object('id', n.id, 'beat', n.beat) as body, 0 as place, n.id as name
     from ${nodes} as n where n.namespace = ${namespace} and n.state <> 'gone'
     union all ${foundParts(terms, sql`select distinct worker as \`key\` from found`)}`
+}
+
+function beats(db: MySql2Database, { namespace }: Terms) {
+  return db
+    .select({ id: nodes.id, beat: nodes.beat })
+    .from(nodes)
+    .where(
+      and(eq(nodes.namespace, namespace), ne(nodes.state, 'gone'), gt(nodes.id, sql.placeholder('after'))),
+    )
+    .orderBy(asc(nodes.id))
+    .limit(sql.placeholder('most'))
 }
 
 function neighbours(db: MySql2Database, { namespace }: Terms) {

@@ -8,6 +8,7 @@
 import { and, asc, desc, eq, gt, gte, inArray, lt, ne, or, type SQL, sql } from 'drizzle-orm'
 import type { Connection } from 'mysql2'
 import type {
+  Beat,
   Change,
   Changed,
   Claim,
@@ -109,6 +110,10 @@ export class MysqlStore implements Store {
 
   async look(): Promise<Look> {
     return lookOf(await this.#read('Looking at all nodes', (on) => on.look().execute()))
+  }
+
+  async beats(after: string, most: number): Promise<Beat[]> {
+    return this.#read('Looking at some nodes', (on) => on.beats().execute({ after, most }))
   }
 
   async neighbours(machine: string): Promise<Neighbour[]> {

@@ -10,7 +10,7 @@
  * What must be one consistent picture is one statement. Where rows of several tables are wanted at once they
  * come as JSON; the numbers in them are exact, because none exceeds 2^53.
  */
-import { and, asc, eq, getTableColumns, isNotNull, lt, ne, or, type SQL, sql } from 'drizzle-orm'
+import { and, asc, eq, getTableColumns, gt, isNotNull, lt, ne, or, type SQL, sql } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { PgColumn, PgTable } from 'drizzle-orm/pg-core'
 import type {
@@ -59,6 +59,7 @@ export function queriesOn(db: NodePgDatabase, terms: Terms) {
     news: once(() => news(db, terms).prepare(name)),
     view: once(() => view(db, terms).prepare(name)),
     look: once(() => look(db, terms).prepare(name)),
+    beats: once(() => beats(db, terms).prepare(name)),
     neighbours: once(() => neighbours(db, terms).prepare(name)),
     snapshot: once(() => snapshot(db, terms).prepare(name)),
     nodes: once(() => standingNodes(db, terms).prepare(name)),
@@ -286,6 +287,17 @@ function look(db: NodePgDatabase, terms: Terms) {
     .with(found)
     .select({ nodes: beats.mapWith(json<Beat[]>), ...aboutFound(terms, sql`select worker from found`) })
     .from(nothing)
+}
+
+function beats(db: NodePgDatabase, { namespace }: Terms) {
+  return db
+    .select({ id: nodes.id, beat: nodes.beat })
+    .from(nodes)
+    .where(
+      and(eq(nodes.namespace, namespace), ne(nodes.state, 'gone'), gt(nodes.id, sql.placeholder('after'))),
+    )
+    .orderBy(asc(nodes.id))
+    .limit(sql.placeholder('most'))
 }
 
 function neighbours(db: NodePgDatabase, { namespace }: Terms) {

@@ -10,6 +10,7 @@ import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { Client, ClientBase, PoolClient } from 'pg'
 import type {
   Ahead,
+  Beat,
   Capabilities,
   Change,
   Changed,
@@ -105,6 +106,10 @@ export class PostgresStore implements Store {
   async look(): Promise<Look> {
     const [row] = await this.#read('Looking at all nodes', (on) => on.look().execute())
     return row ?? { nodes: [], leases: [], workers: [], gone: new Set() }
+  }
+
+  async beats(after: string, most: number): Promise<Beat[]> {
+    return this.#read('Looking at some nodes', (on) => on.beats().execute({ after, most }))
   }
 
   async neighbours(machine: string): Promise<Neighbour[]> {

@@ -13,6 +13,7 @@ import {
   desc,
   eq,
   getColumns,
+  gt,
   inArray,
   isNotNull,
   isNull,
@@ -90,6 +91,7 @@ function prepareVerbs(at: Place) {
     news: prepareNews(at),
     newsOf: prepareNewsOf(at),
     look: prepareLook(at),
+    beats: prepareBeats(at),
     neighbours: prepareNeighbours(at),
     snapshot: prepareSnapshot(at),
     events: prepareEvents(at),
@@ -201,6 +203,17 @@ function prepareLook(at: Place) {
     return { nodes: beats.all(), leases: rows, ...related(rows) }
   })
   return (): Look => read()
+}
+
+function prepareBeats(at: Place) {
+  const statement = at.db
+    .select({ id: nodes.id, beat: nodes.beat })
+    .from(nodes)
+    .where(and(alive(at), gt(nodes.id, given('after'))))
+    .orderBy(asc(nodes.id))
+    .limit(given('most'))
+    .prepare()
+  return (after: string, most: number): Beat[] => statement.all({ after, most })
 }
 
 function prepareNeighbours(at: Place) {

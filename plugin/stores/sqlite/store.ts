@@ -2,6 +2,7 @@
 import type { Database } from 'better-sqlite3'
 import { StoreError } from '../../core/errors.js'
 import type {
+  Beat,
   Change,
   Changed,
   Claim,
@@ -87,6 +88,10 @@ export class SqliteStore implements Store {
 
   look(): Promise<Look> {
     return this.#read('look for the dead', (queries) => queries.look())
+  }
+
+  beats(after: string, most: number): Promise<Beat[]> {
+    return this.#read('look at some nodes', (queries) => queries.beats(after, most))
   }
 
   neighbours(machine: string): Promise<Neighbour[]> {

@@ -270,6 +270,7 @@ const verbs: Readonly<Record<string, (store: Store) => Promise<unknown>>> = {
   view: (store) => store.view('a'),
   news: (store) => store.news('a'),
   look: (store) => store.look(),
+  beats: (store) => store.beats('', 1),
   neighbours: (store) => store.neighbours('a machine'),
   snapshot: (store) => store.snapshot(),
   events: (store) => store.events({ limit: 1 }),

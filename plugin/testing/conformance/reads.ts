@@ -41,6 +41,7 @@ export const readCases: readonly ConformanceCase[] = [
       () => store.view('a'),
       () => store.news('a'),
       () => store.look(),
+      () => store.beats('', 1),
       () => store.neighbours('here'),
       () => store.snapshot(),
       () => store.events({ limit: 1 }),
@@ -52,6 +53,26 @@ export const readCases: readonly ConformanceCase[] = [
     const other = await world.open()
     assert.equal(await sentBy(() => other.heartbeat('a', 2)), 0, 'each store counts its own')
   }),
+
+  promise(
+    'beats are those of the nodes after an id that are not gone, so many and no more',
+    async (world) => {
+      const store = await world.open()
+      const names = ['a', 'b', 'c', 'd', 'e']
+      await join(store, names)
+      await commit(store, (change) => change.bury('c'))
+      await store.heartbeat('d', 7)
+      const other = await world.open({ namespace: `${world.namespace}-other` })
+      await join(other, ['f'])
+      const beats = (ids: readonly string[]): { id: string; beat: number }[] =>
+        ids.map((id) => ({ id, beat: id === 'd' ? 7 : 0 }))
+      assert.deepEqual(await store.beats('', 10), beats(['a', 'b', 'd', 'e']))
+      assert.deepEqual(await store.beats('b', 10), beats(['d', 'e']))
+      assert.deepEqual(await store.beats('', 2), beats(['a', 'b']))
+      assert.deepEqual(await store.beats('a', 2), beats(['b', 'd']))
+      assert.deepEqual(await store.beats('e', 2), [])
+    },
+  ),
 
   promise('neighbours are the nodes on one machine that are not gone, by id', async (world) => {
     const store = await world.open()
