@@ -38,6 +38,8 @@ await coordinator.close()
 t.test('a missing driver is an error at registration that says what to install', async (t) => {
   const rows: [driver: string, database: string, install: RegExp][] = [
     ['pg', 'postgres://127.0.0.1:1/app', /npm install pg/],
+    ['mysql2', 'mysql://127.0.0.1:1/app', /npm install mysql2/],
+    ['mssql', 'mssql://127.0.0.1:1/app', /npm install mssql@11/],
     ['better-sqlite3', 'sqlite::memory:', /npm install better-sqlite3/],
   ]
   for (const [driver, database, install] of rows) {

@@ -25,6 +25,7 @@ import {
 import { useMysql, withoutMysql } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import { type TcpProxy, useProxy } from '../support/proxy.js'
+import { documentedGrants } from '../support/rights.js'
 
 if (withoutMysql) t.plan(0, withoutMysql)
 else tests()
@@ -538,7 +539,9 @@ function tests(): void {
       const refused = await rejectionOf(openMysqlStore(options(clerk.url)))
       t.match(refused, { code: 'WCO_SCHEMA_PENDING', message: /migrationSql\('mysql'\)/ })
       await (await opened(t, url)).close()
-      for (const grant of clerk.grants) await admin.query(grant)
+      for (const grant of await documentedGrants('mysql', 'app', clerk.user, nameIn(url))) {
+        await admin.query(grant)
+      }
       const store = await opened(t, clerk.url, { migrate: false })
       await join(store, ['a'])
       await saveLeases(store, newLease('l', { holder: 'a', token: 1 }))
@@ -554,7 +557,9 @@ function tests(): void {
       await join(store, ['a'])
       await saveLeases(store, newLease('l', { holder: 'a', token: 1 }))
       const { user, url: reports } = await useUser(t, admin, url)
-      await admin.query(`grant select, update (revision) on coordination_leases to ${user}`)
+      for (const grant of await documentedGrants('mysql', 'reports', user, nameIn(url))) {
+        await admin.query(grant)
+      }
       const client = await connected(t, reports)
       await client.query('begin')
       await store.fence(client, { key: 'l', node: 'a', token: 1 })
@@ -673,12 +678,11 @@ async function useUser(t: Test, admin: Connection, url: string) {
   await admin.query(`grant select on of_somebody to ${user}`)
   theirs.username = user
   theirs.password = 'clerk'
-  const tables = ['nodes', 'workers', 'leases', 'events', 'meta']
-  const grants = [
-    ...tables.map((table) => `grant select, insert, update, delete on coordination_${table} to ${user}`),
-    `grant select on ${journalTable} to ${user}`,
-  ]
-  return { user, url: theirs.href, grants }
+  return { user, url: theirs.href }
+}
+
+function nameIn(url: string): string {
+  return new URL(url).pathname.slice(1)
 }
 
 async function onServer(url: string, sql: string): Promise<void> {

@@ -71,14 +71,18 @@ class Link {
 
 /** A pooled connection, for as long as one verb takes. */
 export class Loan extends shared.Loan<Wire> {
-  /** Which life of the server this connection leads to. */
-  identity = ''
   readonly #link: Link
   readonly #types: ParameterTypes
   readonly #lockMs: number
   #transaction: Transaction | undefined
 
-  constructor(wire: Wire, deadline: Deadline, { pool, types, limits }: ConnectionsParts) {
+  /** @param identity which life of the server this connection leads to. */
+  constructor(
+    wire: Wire,
+    deadline: Deadline,
+    readonly identity: string,
+    { pool, types, limits }: ConnectionsParts,
+  ) {
     super(wire, deadline, judgement)
     this.#link = new Link(pool, wire)
     this.#types = types
@@ -127,14 +131,20 @@ export interface ConnectionsParts {
   readonly types: ParameterTypes
 }
 
+/** Something to be asked, whatever the answer. */
+interface Question {
+  readonly sql: string
+  readonly parameters: Parameters
+}
+
 /** A few connections: those for changes and reads, or the one for heartbeats. */
 export class Connections extends shared.LentConnections<Wire, Loan> {
   readonly #parts: ConnectionsParts
   readonly #identities = new WeakMap<Wire, string>()
-  #identityOf: string | undefined
 
   constructor(parts: ConnectionsParts) {
-    super(parts.limits)
+    // Not every server is quick to read a statement for the first time. Then it is no use to begin again on another one.
+    super(parts.limits, parts.limits.openMs)
     this.#parts = parts
     // Without a listener an error in the background would end the process.
     parts.pool.on('error', ignore)
@@ -148,11 +158,18 @@ export class Connections extends shared.LentConnections<Wire, Loan> {
   }
 
   /**
-   * From now on each connection is asked which life of the server it leads to before it is lent for the first time; the
-   * first one at once, so that no verb begins by connecting.
+   * From now on each connection, before it is lent for the first time, is asked which life of the server it leads to, which
+   * it does not outlive; and then the questions that are to be answered without delay later. The first one
+   * at once, so that no verb begins by connecting.
    */
-  async identifyBy(sql: string): Promise<void> {
-    this.#identityOf = sql
+  async rehearse(identitySql: string, questions: readonly Question[]): Promise<void> {
+    this.prepareBy(async (loan) => {
+      const [[row] = []] = await loan.send(shared.settingUp, () => loan.ask(identitySql))
+      for (const { sql, parameters } of questions) {
+        await loan.send(shared.settingUp, () => loan.ask(sql, parameters))
+      }
+      this.#identities.set(loan.client, String(row?.identity))
+    })
     await this.lendPatiently('Looking at the server', async () => undefined)
   }
 
@@ -165,17 +182,7 @@ export class Connections extends shared.LentConnections<Wire, Loan> {
   }
 
   protected loanOf(wire: Wire, deadline: Deadline): Loan {
-    return new Loan(wire, deadline, this.#parts)
-  }
-
-  /** A connection does not outlive the server it leads to, so it is asked once which one that is. */
-  protected async prepare(loan: Loan, what: string): Promise<void> {
-    const ask = this.#identityOf
-    if (ask !== undefined && !this.#identities.has(loan.client)) {
-      const [[row] = []] = await loan.send(what, () => loan.ask(ask))
-      this.#identities.set(loan.client, String(row?.identity))
-    }
-    loan.identity = this.#identities.get(loan.client) ?? ''
+    return new Loan(wire, deadline, this.#identities.get(wire) ?? '', this.#parts)
   }
 
   /** The pool never lends out a closed one. */

@@ -11,7 +11,7 @@ import { examine, refuseOld } from './capabilities.js'
 import { Connections } from './connections.js'
 import { driverCode, rootOf } from './failures.js'
 import { migrationTarget } from './migrations.js'
-import { Queries } from './queries.js'
+import { Queries, rehearsals } from './queries.js'
 import { MssqlStore } from './store.js'
 
 /** How a store on SQL Server is opened. */
@@ -58,7 +58,11 @@ export async function openMssqlStore(options: MssqlOptions): Promise<MssqlStore>
     const server = await connections.lendPatiently('Looking at the server', examine)
     if (server.warning !== undefined) options.onWarning(server.warning)
     await reach(settings, heartbeats)
-    await Promise.all([connections, heartbeats].map((each) => each.identifyBy(server.identitySql)))
+    const { ofHeartbeats, ofChanges } = rehearsals()
+    await Promise.all([
+      heartbeats.rehearse(server.identitySql, ofHeartbeats),
+      connections.rehearse(server.identitySql, ofChanges),
+    ])
     const { namespace } = options
     return new MssqlStore({
       ...{ namespace, limits, schema: server.schema, queries: new Queries(namespace) },
@@ -70,7 +74,10 @@ export async function openMssqlStore(options: MssqlOptions): Promise<MssqlStore>
   }
 }
 
-/** Idle connections do not stay long, but for the one of heartbeats, which is never idle for so long. */
+/**
+ * Idle connections do not stay long, but for one: who hands over or takes over should not have to make one ready first. That
+ * of heartbeats is never idle for long.
+ */
 function connectionsOf(driver: Driver, settings: config, limits: Limits, most: number): Connections {
   const pool = new driver.ConnectionPool({ ...settings, ...ourSettings(settings, limits, most) })
   const types = { text: driver.NVarChar(driver.MAX), number: { type: driver.BigInt } }
@@ -91,7 +98,7 @@ function ourSettings({ options = {} }: config, { verbMs }: Limits, most: number)
     arrayRowMode: false,
     parseJSON: false,
     validateConnection: false,
-    pool: { max: most, min: 0, idleTimeoutMillis: most === 1 ? 600_000 : 10_000 },
+    pool: { max: most, min: 1, idleTimeoutMillis: 10_000 },
     options: {
       appName: 'fastify-worker-coordination',
       ...Object.fromEntries(Object.entries(options).filter(([name]) => ways.has(name))),

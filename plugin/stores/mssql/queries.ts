@@ -373,26 +373,24 @@ export class Queries {
     return this.#query(sql, { keys: given(keys) }, () => undefined)
   }
 
-  /** All that a change has gathered, in one journey. */
-  write({
-    revision,
-    leases: rows,
-    workers: kept,
-    events: happened,
-    told,
-  }: Gathered & { revision: number }): Query<void> {
+  /** All that a change has gathered, in one journey. `evenNothing` also names what there is nothing of. */
+  write(
+    { revision, leases: rows, workers: kept, events: happened, told }: Gathered & { revision: number },
+    evenNothing = false,
+  ): Query<void> {
+    const names = (list: readonly unknown[]): boolean => evenNothing || list.length > 0
     const parts = [
-      ...(rows.length > 0 ? [replaced(leases, 'leases'), inserted(leases, 'leases')] : []),
-      ...(kept.length > 0 ? [replaced(workers, 'workers'), inserted(workers, 'workers')] : []),
-      ...(happened.length > 0 ? [inserted(events, 'events')] : []),
-      ...(told.length > 0 ? [news] : []),
+      ...(names(rows) ? [replaced(leases, 'leases'), inserted(leases, 'leases')] : []),
+      ...(names(kept) ? [replaced(workers, 'workers'), inserted(workers, 'workers')] : []),
+      ...(names(happened) ? [inserted(events, 'events')] : []),
+      ...(names(told) ? [news] : []),
     ]
     const parameters = {
       revision,
-      ...(rows.length > 0 && { leases: storable(leases, rows) }),
-      ...(kept.length > 0 && { workers: storable(workers, kept) }),
-      ...(happened.length > 0 && { events: storable(events, happened) }),
-      ...(told.length > 0 && { told: given(told) }),
+      ...(names(rows) && { leases: storable(leases, rows) }),
+      ...(names(kept) && { workers: storable(workers, kept) }),
+      ...(names(happened) && { events: storable(events, happened) }),
+      ...(names(told) && { told: given(told) }),
     }
     return this.#query(parts.join('\n'), parameters, () => undefined, parts.length)
   }
@@ -420,6 +418,24 @@ export class Queries {
     })
     const parameters = given.map(({ value }, at) => [`value${at}`, value] as const)
     return { names: given.map(({ name }) => name), parameters: Object.fromEntries(parameters) }
+  }
+}
+
+/**
+ * The statements that lives depend on, about a namespace and a node that cannot be: they touch no row and wait for none. A server that
+ * has answered them has read and planned them, which may take longer than a verb has.
+ */
+export function rehearsals() {
+  const queries = new Queries('')
+  return {
+    ofHeartbeats: [queries.heartbeat('', 0)],
+    ofChanges: [
+      queries.take({ node: '', operation: 0 }, ''),
+      queries.view(''),
+      queries.look(),
+      queries.loads(),
+      queries.write({ revision: 0, leases: [], workers: [], events: [], told: [] }, true),
+    ],
   }
 }
 

@@ -29,7 +29,6 @@ export type Loan = shared.Loan<PoolConnection>
 /** The connections for changes and reads: a small pool. */
 export class PooledConnections extends shared.LentConnections<PoolConnection, Loan> {
   readonly #pool: Pool
-  readonly #greeting = new shared.Greeting<PoolConnection>()
   readonly #open = new Set<PoolConnection>()
 
   constructor(pool: Pool, limits: Limits) {
@@ -45,7 +44,7 @@ export class PooledConnections extends shared.LentConnections<PoolConnection, Lo
 
   /** From now on each connection is told this before it is lent for the first time. */
   tell(settings: string): void {
-    this.#greeting.set(settings)
+    this.prepareBy((loan) => loan.send(shared.settingUp, () => loan.client.promise().query(settings)))
   }
 
   /** The driver waits for a goodbye for ever. */
@@ -66,12 +65,6 @@ export class PooledConnections extends shared.LentConnections<PoolConnection, Lo
 
   protected loanOf(connection: PoolConnection, deadline: Deadline): Loan {
     return new shared.Loan(connection, deadline, judgement)
-  }
-
-  protected async prepare(loan: Loan, what: string): Promise<void> {
-    await this.#greeting.tell(loan.client, (settings) =>
-      loan.send(what, () => loan.client.promise().query(settings)),
-    )
   }
 
   protected takeBack({ client, spoiled }: Loan): void {

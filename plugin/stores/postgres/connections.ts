@@ -24,7 +24,7 @@ export type Loan = shared.Loan<PoolClient>
 export class PooledConnections extends shared.LentConnections<PoolClient, Loan> {
   readonly #pool: Pool
   readonly #own: boolean
-  readonly #greeting = new shared.Greeting<PoolClient>()
+  #bounded = false
 
   /** @param own the pool was made for this store, and ends with it. */
   constructor(pool: Pool, limits: Limits, { own }: { readonly own: boolean }) {
@@ -36,12 +36,13 @@ export class PooledConnections extends shared.LentConnections<PoolClient, Loan> 
 
   /** From now on each connection is told this before it is lent for the first time. Not for a pool that others use. */
   tell(settings: string): void {
-    this.#greeting.set(settings)
+    this.#bounded = true
+    this.prepareBy((loan) => loan.send(shared.settingUp, () => loan.client.query(settings)))
   }
 
   /** Whether the server limits statements outside of transactions, too. */
   get bounded(): boolean {
-    return this.#greeting.isSet
+    return this.#bounded
   }
 
   protected acquire(): Promise<PoolClient> {
@@ -54,10 +55,6 @@ export class PooledConnections extends shared.LentConnections<PoolClient, Loan> 
 
   protected loanOf(client: PoolClient, deadline: Deadline): Loan {
     return new shared.Loan(client, deadline, judgement)
-  }
-
-  protected async prepare(loan: Loan, what: string): Promise<void> {
-    await this.#greeting.tell(loan.client, (settings) => loan.send(what, () => loan.client.query(settings)))
   }
 
   protected takeBack({ client, spoiled }: Loan): void {

@@ -4,6 +4,10 @@
  * A verb that has had no answer in time is rejected here, for a network that swallows packets tells nobody. The
  * connection on which that happened is never used again: what was asked may still be on its way, and its answer must
  * not be taken for another one's.
+ *
+ * A connection is made ready before it is lent for the first time, and that is no part of any verb. The one that needed it
+ * may be served sooner by another connection, which has been given back meanwhile, or have given up; it goes on all the
+ * same, for a later one.
  */
 import type { EventEmitter } from 'node:events'
 import { type Outcome, StoreError } from '../../core/errors.js'
@@ -48,14 +52,30 @@ export class Loan<Client> {
   }
 }
 
+/** What making a connection ready is called in errors. */
+export const settingUp = 'Setting up a connection'
+
+/** How connections are made ready, and which are. */
+interface Preparation<Client extends object, Lent> {
+  readonly make: (loan: Lent) => Promise<unknown>
+  readonly made: WeakSet<Client>
+}
+
 /** The connections for changes and reads: a small pool, of a class for each driver. */
 export abstract class LentConnections<Client extends EventEmitter, Lent extends Loan<Client>> {
   protected readonly limits: Limits
+  readonly #readyMs: number
   readonly #underWay = new Set<Promise<unknown>>()
+  readonly #preparing = new Map<Promise<unknown>, () => void>()
+  /** Verbs that wait for a fresh connection, or for another one. */
+  readonly #waiting = new Set<() => void>()
+  #preparation: Preparation<Client, Lent> | undefined
   #closed = false
 
-  constructor(limits: Limits) {
+  /** @param readyMs how long it may take to make a connection ready, whoever waits for it. */
+  constructor(limits: Limits, readyMs = limits.verbMs) {
     this.limits = limits
+    this.#readyMs = readyMs
   }
 
   /** Lends a connection to `work`. Errors of `work` come out unchanged. */
@@ -64,8 +84,8 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
     work: (loan: Lent) => Promise<T>,
     deadline = new Deadline(this.limits.verbMs),
   ): Promise<T> {
-    if (this.#closed) throw new StoreError(`${what} failed: the store is closed.`, 'none')
-    const verb = this.#lend(what, work, deadline)
+    if (this.#closed) throw closed(what)
+    const verb = this.#take(what, deadline).then((client) => this.#use(client, what, deadline, work))
     const ended = verb.then(ignore, ignore)
     this.#underWay.add(ended)
     ended.then(() => this.#underWay.delete(ended))
@@ -77,12 +97,23 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
     return this.lend(what, work, new Deadline(this.limits.openMs))
   }
 
-  /** Lends nothing any more, waits until all has been given back, and says goodbye to the server, but not for ever. */
+  /**
+   * Lends nothing any more, waits until all has been given back, ends what is being made ready for nobody, and says
+   * goodbye to the server, but not for ever.
+   */
   async close(): Promise<void> {
     this.#closed = true
     await Promise.all(this.#underWay)
+    this.#preparation = undefined
+    for (const giveUp of this.#preparing.values()) giveUp()
+    await Promise.allSettled(this.#preparing.keys())
     const late = (): Error => new Error('The goodbye was not heard.')
     await new Deadline(this.limits.verbMs).hold(this.end(), late).catch(ignore)
+  }
+
+  /** From now on each connection is made ready so before it is lent for the first time. */
+  protected prepareBy(make: (loan: Lent) => Promise<unknown>): void {
+    this.#preparation = { make, made: new WeakSet() }
   }
 
   /** Gets a connection from the driver's pool. */
@@ -90,69 +121,111 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
   /** Puts one back that nobody has used. */
   protected abstract release(client: Client): void
   protected abstract loanOf(client: Client, deadline: Deadline): Lent
-  /** Makes a connection ready whenever it is lent. */
-  protected abstract prepare(loan: Lent, what: string): Promise<void>
   /** Takes a connection back, or ends it when it is spoiled. */
   protected abstract takeBack(loan: Lent): void
   /** Ends all connections. */
   protected abstract end(): Promise<unknown>
 
-  async #lend<T>(what: string, work: (loan: Lent) => Promise<T>, deadline: Deadline): Promise<T> {
-    const loan = this.loanOf(await this.#take(what, deadline), deadline)
+  async #take(what: string, deadline: Deadline): Promise<Client> {
+    const pending = this.#acquireReady(what, deadline)
+    try {
+      return await deadline.hold(pending, () => tooSlow(what, deadline.limitMs, 'none'))
+    } catch (error) {
+      pending.then((client) => this.#putBack(client), ignore)
+      throw storeError(what, 'none', error)
+    }
+  }
+
+  async #acquireReady(what: string, deadline: Deadline): Promise<Client> {
+    for (;;) {
+      const client = await this.acquire()
+      const preparation = this.#preparation
+      if (preparation === undefined || preparation.made.has(client)) return client
+      const patience = new Deadline(Math.max(this.#readyMs, deadline.remainingMs))
+      await this.#someReady(this.#prepare(client, patience, preparation), what, deadline)
+    }
+  }
+
+  /** Ends when it is one's turn at a connection that has been put into the pool. */
+  async #someReady(preparing: Promise<void>, what: string, deadline: Deadline): Promise<void> {
+    let proceed: () => void = ignore
+    const woken = new Promise<void>((resolve, reject) => {
+      proceed = resolve
+      preparing.catch(reject)
+    })
+    this.#waiting.add(proceed)
+    try {
+      await deadline.hold(woken, () => tooSlow(what, deadline.limitMs, 'none'))
+    } finally {
+      this.#waiting.delete(proceed)
+    }
+  }
+
+  /** Makes a connection ready, and puts it into the pool. */
+  async #prepare(
+    client: Client,
+    deadline: Deadline,
+    { make, made }: Preparation<Client, Lent>,
+  ): Promise<void> {
+    let giveUp: () => void = ignore
+    const ready = this.#use(client, settingUp, deadline, async (loan) => {
+      const givenUp = new Promise<never>((_resolve, reject) => {
+        giveUp = () => reject(closed(settingUp))
+      })
+      // One that did not get ready is of no use to anybody.
+      loan.spoiled = true
+      await Promise.race([make(loan), givenUp])
+      loan.spoiled = loan.lost !== undefined
+      made.add(client)
+    })
+    this.#preparing.set(ready, giveUp)
+    await ready.finally(() => this.#preparing.delete(ready))
+  }
+
+  /** Has `work` use a connection, and takes it back. */
+  async #use<T>(
+    client: Client,
+    what: string,
+    deadline: Deadline,
+    work: (loan: Lent) => Promise<T>,
+  ): Promise<T> {
+    const loan = this.loanOf(client, deadline)
     const lose = (error?: Error): void => {
       loan.lost ??= error ?? new Error('The server has ended the connection.')
       loan.spoiled = true
     }
-    loan.client.on('error', lose)
-    loan.client.on('end', lose)
+    client.on('error', lose)
+    client.on('end', lose)
     try {
-      return await deadline.hold(this.#prepared(loan, what, work), () => {
+      return await deadline.hold(work(loan), () => {
         loan.spoiled = true
         return tooSlow(what, deadline.limitMs, loan.outcome)
       })
     } finally {
       // The driver's pool listens again before our own listener is taken off, so that no error goes unheard.
       this.takeBack(loan)
-      loan.client.off('error', lose)
-      loan.client.off('end', lose)
+      client.off('error', lose)
+      client.off('end', lose)
+      if (!loan.spoiled) this.#wakeFirst()
     }
   }
 
-  async #take(what: string, deadline: Deadline): Promise<Client> {
-    const pending = this.acquire()
-    try {
-      return await deadline.hold(pending, () => tooSlow(what, deadline.limitMs, 'none'))
-    } catch (error) {
-      pending.then((client) => this.release(client), ignore)
-      throw storeError(what, 'none', error)
-    }
+  /** One that came too late. */
+  #putBack(client: Client): void {
+    this.release(client)
+    this.#wakeFirst()
   }
 
-  async #prepared<T>(loan: Lent, what: string, work: (loan: Lent) => Promise<T>): Promise<T> {
-    await this.prepare(loan, what)
-    return work(loan)
+  #wakeFirst(): void {
+    const [first] = this.#waiting
+    if (first === undefined) return
+    this.#waiting.delete(first)
+    first()
   }
 }
 
-/** What each connection is told once, before it is lent for the first time. */
-export class Greeting<Client extends object> {
-  readonly #told = new WeakSet<Client>()
-  #words: string | undefined
-
-  get isSet(): boolean {
-    return this.#words !== undefined
-  }
-
-  /** From now on this is what they are told. */
-  set(words: string): void {
-    this.#words = words
-  }
-
-  async tell(client: Client, say: (words: string) => Promise<unknown>): Promise<void> {
-    if (this.#words === undefined || this.#told.has(client)) return
-    await say(this.#words)
-    this.#told.add(client)
-  }
+function closed(what: string): StoreError {
+  return new StoreError(`${what} failed: the store is closed.`, 'none')
 }
 
 function ignore(): void {}

@@ -1,0 +1,154 @@
+/** Lending connections that take their time to be made ready: on PostgreSQL, which waits for a lock for as long as wanted. */
+import { Client, Pool, type PoolClient } from 'pg'
+import t, { type Test } from 'tap'
+import { judgement } from '../../plugin/stores/postgres/failures.js'
+import { LentConnections, Loan, settingUp } from '../../plugin/stores/shared/connections.js'
+import type { Deadline } from '../../plugin/stores/shared/deadline.js'
+import { limitsWithin } from '../../plugin/stores/shared/limits.js'
+import { gate, rejectionOf } from '../../plugin/testing/conformance/world.js'
+import { usePostgres } from '../support/databases.js'
+import { eventually } from '../support/eventually.js'
+
+type PgLoan = Loan<PoolClient>
+
+/** How long a verb waits that is to be late. */
+const hastyMs = 300
+
+t.test('a connection that is ready too late for one verb serves the next', async (t) => {
+  const { connections, makeSlow, serverProcesses } = await useConnections(t, { max: 1 })
+  const makeQuick = await makeSlow()
+  t.match(await rejectionOf(connections.lend('A verb', processOf)), {
+    message: `A verb did not end within ${hastyMs} ms.`,
+    outcome: 'none',
+  })
+  const process = await eventually(async () => one(await serverProcesses()))
+  await makeQuick()
+  t.equal(await connections.lendPatiently('Another', processOf), process)
+})
+
+t.test('a verb takes what is given back when its own connection is not ready by then', async (t) => {
+  const { connections, makeSlow, serverProcesses } = await useConnections(t)
+  const { opened, open } = gate()
+  const process = connections.lendPatiently('A verb', async (loan) => {
+    await opened
+    return processOf(loan)
+  })
+  await eventually(async () => one(await serverProcesses()))
+  await makeSlow()
+  const other = connections.lendPatiently('Another', processOf)
+  await eventually(async () => (await serverProcesses()).length === 2)
+  open()
+  t.equal(await other, await process)
+})
+
+t.test('closing ends what is being made ready for nobody', async (t) => {
+  const { connections, makeSlow, serverProcesses } = await useConnections(t)
+  await makeSlow()
+  await rejectionOf(connections.lend('A verb', processOf))
+  await eventually(async () => one(await serverProcesses()))
+  t.equal(connections.pool.totalCount, 1)
+  await connections.close()
+  t.equal(connections.pool.totalCount, 0)
+})
+
+t.test('closing waits for a verb, and so for the connection that is made ready for it', async (t) => {
+  const { connections, makeSlow, serverProcesses } = await useConnections(t)
+  const makeQuick = await makeSlow()
+  const verb = connections.lendPatiently('A verb', processOf)
+  await eventually(async () => one(await serverProcesses()))
+  const closed = connections.close()
+  await makeQuick()
+  t.type(await verb, 'number')
+  await closed
+  t.match(await rejectionOf(connections.lend('A verb', processOf)), { message: /the store is closed/ })
+})
+
+t.test('a connection that does not get ready is given up, and the next one is made anew', async (t) => {
+  const { connections, makeSlow } = await useConnections(t, { readyMs: hastyMs })
+  const makeQuick = await makeSlow()
+  await rejectionOf(connections.lend('A verb', processOf))
+  await eventually(() => connections.pool.totalCount === 0)
+  await makeQuick()
+  t.type(await connections.lendPatiently('Another', processOf), 'number')
+})
+
+t.test('a connection that cannot be made ready fails its verb, and says why', async (t) => {
+  const { connections } = await useConnections(t, { settings: 'select 1/0' })
+  t.match(await rejectionOf(connections.lendPatiently('A verb', processOf)), {
+    message: `${settingUp} failed: division by zero`,
+    outcome: 'none',
+  })
+})
+
+class Patient extends LentConnections<PoolClient, PgLoan> {
+  constructor(
+    readonly pool: Pool,
+    readyMs: number,
+    settings: string,
+  ) {
+    super(limitsWithin(hastyMs), readyMs)
+    this.prepareBy((loan) => loan.send(settingUp, () => loan.client.query(settings)))
+  }
+
+  protected acquire(): Promise<PoolClient> {
+    return this.pool.connect()
+  }
+
+  protected release(client: PoolClient): void {
+    client.release()
+  }
+
+  protected loanOf(client: PoolClient, deadline: Deadline): PgLoan {
+    return new Loan(client, deadline, judgement)
+  }
+
+  protected takeBack({ client, spoiled }: PgLoan): void {
+    client.release(spoiled)
+    if (spoiled) client.connection?.stream.destroy()
+  }
+
+  protected end(): Promise<void> {
+    return this.pool.end()
+  }
+}
+
+/** Connections to a database of their own, and somebody who can keep them from getting ready. */
+async function useConnections(
+  t: Test,
+  {
+    readyMs = 60_000,
+    max = 2,
+    settings = 'select pg_advisory_lock_shared(1), pg_advisory_unlock_shared(1)',
+  } = {},
+) {
+  const { url } = await usePostgres(t)
+  const admin = new Client({ connectionString: url })
+  await admin.connect()
+  t.teardown(() => admin.end())
+  const connections = new Patient(new Pool({ connectionString: url, max }), readyMs, settings)
+  t.teardown(() => connections.close())
+  return {
+    connections,
+    /** From now on no connection gets ready, until the answered function is called. */
+    async makeSlow(): Promise<() => Promise<unknown>> {
+      await admin.query('select pg_advisory_lock(1)')
+      return () => admin.query('select pg_advisory_unlock(1)')
+    },
+    async serverProcesses(): Promise<number[]> {
+      const { rows } = await admin.query<{ pid: number }>(
+        'select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()',
+      )
+      return rows.map(({ pid }) => pid)
+    },
+  }
+}
+
+async function processOf(loan: PgLoan): Promise<unknown> {
+  const { rows } = await loan.client.query<{ pid: number }>('select pg_backend_pid() as pid')
+  return rows[0]?.pid
+}
+
+/** What is in a list of one. */
+function one<T>(list: readonly T[]): T | undefined {
+  return list.length === 1 ? list[0] : undefined
+}
