@@ -122,6 +122,18 @@ t.test('the options that are documented are those there are, with their defaults
   for (const row of [...documented, ...rowsOf('README.md', 'option')]) checkOption(t, row)
 })
 
+t.test('below the tables there is something about each option, and not only its name', async (t) => {
+  const prose = read('docs/configuration.md').replaceAll(/^\|.*$/gm, '')
+  const names = [/^option$/, /^worker option$/, /^acquire option$/].flatMap((header) =>
+    rowsOf('docs/configuration.md', header).map(nameIn),
+  )
+  const mentioned = new Set([...prose.matchAll(/`([a-zA-Z]+)[`:(]/g)].map(([, name]) => name))
+  t.strictSame(
+    names.filter((name) => !mentioned.has(name)),
+    [],
+  )
+})
+
 t.test('the options of workers and leases that are documented are those there are', async (t) => {
   const checks = [
     keyCheck('Workers', "Parameters<Coordination['worker']>[0]", 'worker option'),
