@@ -19,8 +19,6 @@ export class ApiError extends Error {
     readonly failure: Failure,
     readonly status: number,
     detail: string,
-    /** How it is now, where a write was about how it was. */
-    readonly current?: Readonly<Record<string, unknown>>,
   ) {
     super(detail)
   }
@@ -53,10 +51,15 @@ export async function read<Body>(path: string): Promise<{ body: Body; fresh: boo
 /** @param text what everything that is shown contains; nothing for all. */
 export function overviewPath(
   text: string,
-  readonly: Readonly<Record<'nodes' | 'leases' | 'assignments', number>>,
+  {
+    nodes,
+    leases,
+    assignments,
+    problems,
+  }: Readonly<Record<'nodes' | 'leases' | 'assignments' | 'problems', number>>,
 ): string {
-  const query = text && `&q=${encodeURIComponent(text)}`
-  return `overview?nodes=${readonly.nodes}&leases=${readonly.leases}&assignments=${readonly.assignments}${query}`
+  const query = text && `&q=${encodeURIComponent(text.slice(0, 100))}`
+  return `overview?nodes=${nodes}&leases=${leases}&assignments=${assignments}&problems=${problems}${query}`
 }
 
 /** Alters something; `match` is the token or revision it is about. */
@@ -65,7 +68,7 @@ export async function write<Body>(
   path: string,
   body?: object,
   match?: number,
-): Promise<Body | undefined> {
+): Promise<Body | Record<string, never>> {
   const headers: Record<string, string> = {}
   if (body) headers['content-type'] = 'application/json'
   if (match !== undefined) headers['if-match'] = `"${match}"`
@@ -74,7 +77,7 @@ export async function write<Body>(
     headers,
     ...(body && { body: JSON.stringify(body) }),
   })
-  return response.status === 204 ? undefined : ((await response.json()) as Body)
+  return response.status === 204 ? {} : ((await response.json()) as Body)
 }
 
 async function send(path: string, options: RequestInit): Promise<Response> {
@@ -99,18 +102,21 @@ async function failureOf(response: Response, isOurs: boolean): Promise<ApiError>
   const detail = problem.detail ?? `The server answered ${status || 'with a redirect'}.`
   // A page for signing in instead of an answer: whoever asks has been signed out by the application.
   const isElsewhere = response.type === 'opaqueredirect' || response.ok
-  if (status === 401 || status === 403 || isElsewhere) return new ApiError('signed-out', status, detail)
-  if (status === 503 && problem.type?.endsWith(':store-unavailable'))
-    return new ApiError('database', status, detail)
-  if (status >= 500 && problem.type?.endsWith(':not-installed') !== true)
-    return new ApiError('away', status, detail)
-  return new ApiError('refused', status, detail, problem.current)
+  const why = problem.type?.split(':').at(-1)
+  const failure =
+    status === 401 || status === 403 || isElsewhere
+      ? 'signed-out'
+      : why === 'store-unavailable'
+        ? 'database'
+        : status >= 500 && why !== 'not-installed'
+          ? 'away'
+          : 'refused'
+  return new ApiError(failure, status, detail)
 }
 
 interface Refusal {
   readonly type: string
   readonly detail: string
-  readonly current: Readonly<Record<string, unknown>>
 }
 
 /**
@@ -119,7 +125,7 @@ interface Refusal {
  */
 export async function watch(signal: AbortSignal, called: () => void): Promise<void> {
   const response = await fetch(`${base}stream`, { cache: 'no-store', redirect: 'manual', signal })
-  if (!response.ok || !response.body) throw new Error(`The stream answered ${response.status}`)
+  if (!response.ok || !response.body) throw new Error(response.statusText)
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
   for (let rest = ''; ; ) {
     const { value, done } = await reader.read()

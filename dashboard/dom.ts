@@ -9,15 +9,24 @@ import { drawings, type Icon } from './icons.js'
 export interface VNode {
   readonly tag: string
   readonly props: Props
-  /** Undefined while the stamp is that of the time before. */
-  readonly children: () => readonly Child[]
-  /** Children with the same stamp as before are not even looked at. */
-  readonly stamp: string | undefined
+  readonly children: readonly Child[]
 }
 
-export type Child = VNode | string | number | false | null | undefined | readonly Child[]
+/** A function is for many children that seldom change: beneath the same `stamp` it is not even called. */
+export type Child =
+  | VNode
+  | string
+  | number
+  | false
+  | null
+  | undefined
+  | readonly Child[]
+  | (() => readonly Child[])
 
-/** `on…` are handlers; `--…` are variables for the style sheet; false and undefined are no attributes. */
+/**
+ * `on…` are handlers; `--…` are variables for the style sheet; false and undefined are no attributes. A `key` is what an
+ * element is found again by, a `stamp` says that its children are those of the time before.
+ */
 export type Props = Readonly<
   Record<string, string | number | boolean | undefined | null | ((event: never) => void)>
 >
@@ -28,17 +37,11 @@ export function h(tag: string, ...rest: readonly (Child | Props)[]): VNode {
   const [first] = rest
   const given = isProps(first) ? first : {}
   const children = (isProps(first) ? rest.slice(1) : rest) as readonly Child[]
-  const props = classes.length === 0 ? given : { class: classes.join(' '), ...given }
-  return { tag: name, props, children: () => children, stamp: undefined }
+  return { tag: name, props: classes.length === 0 ? given : { class: classes.join(' '), ...given }, children }
 }
 
 function isProps(value: Child | Props): value is Props {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) && !('children' in value)
-}
-
-/** Large things that seldom change. */
-export function stamped(tag: string, props: Props, stamp: string, children: () => readonly Child[]): VNode {
-  return { tag, props, children, stamp }
+  return value?.constructor === Object && !('children' in (value as object))
 }
 
 /** Makes the children of an element these. Children with a `key` are found again wherever they stood. */
@@ -83,6 +86,7 @@ function removed(node: ChildNode): ChildNode | null {
 function flat(children: readonly Child[], into: (VNode | string)[]): (VNode | string)[] {
   for (const child of children) {
     if (Array.isArray(child)) flat(child, into)
+    else if (typeof child === 'function') flat(child(), into)
     else if (child || child === 0) into.push(typeof child === 'object' ? (child as VNode) : String(child))
   }
   return into
@@ -112,13 +116,14 @@ function update(element: Element, before: VNode | undefined, after: VNode): Elem
   known.set(element, after)
   for (const name of Object.keys({ ...before?.props, ...after.props }))
     if (before?.props[name] !== after.props[name]) assign(element, name, after.props[name])
-  if (after.stamp === undefined || after.stamp !== before?.stamp) patchChildren(element, after.children())
+  const { stamp } = after.props
+  if (stamp === undefined || stamp !== before?.props.stamp) patchChildren(element, after.children)
   return element
 }
 
 function assign(element: Element, name: string, value: Props[string]): void {
-  if (name === 'key') return
-  if (name.startsWith('on')) Object.assign(element, { [name]: value ?? null })
+  if (name === 'key' || name === 'stamp') return
+  if (name.startsWith('on')) (element as unknown as Record<string, unknown>)[name] = value ?? null
   else if (name.startsWith('--')) (element as HTMLElement).style.setProperty(name, String(value ?? ''))
   else if ((value ?? false) === false) element.removeAttribute(name)
   else element.setAttribute(name, value === true ? '' : String(value))

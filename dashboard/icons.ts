@@ -7,7 +7,6 @@ export const drawings = {
   close: 'M6 6l12 12M18 6L6 18',
   down: 'M12 5v14M6 13l6 6 6-6',
   free: 'M6 11h12v9H6zM8 11V8a4 4 0 018-2',
-  info: 'M12 3a9 9 0 100 18 9 9 0 000-18M12 11v6M12 7v1',
   move: 'M4 12h15M13 6l6 6-6 6',
   none: 'M12 3a9 9 0 100 18 9 9 0 000-18M6 6l12 12',
   pause: 'M8 5v14M16 5v14',

@@ -24,11 +24,7 @@ const mostPatientMs = 30_000
 const breathMs = 300
 
 const clock = new Clock()
-const element = (id: string): HTMLElement => {
-  const found = document.getElementById(id)
-  if (!found) throw new Error(`The page has no ${id}`)
-  return found
-}
+const element = (id: string) => document.getElementById(id) as HTMLElement
 
 let overview: Overview | undefined
 let events: readonly Happening[] = []
@@ -51,7 +47,7 @@ let lookAgain = false
 
 let chosen: Pick<State, 'filter' | 'eventFilter' | 'utc' | 'theme'> = {
   filter: '',
-  eventFilter: 'all',
+  eventFilter: 'All',
   utc: remembered('utc') === 'true',
   theme: themeOf(remembered('theme')),
 }
@@ -69,21 +65,16 @@ const dialog = dialogIn(element('dialog') as HTMLDialogElement, nowMs, () => dra
 const acts: Acts = {
   set(change) {
     chosen = { ...chosen, ...change }
-    if (change.theme !== undefined) {
-      wear(change.theme)
-      remember('theme', change.theme)
-    }
-    if (change.utc !== undefined) remember('utc', String(change.utc))
+    remember('theme', chosen.theme)
+    remember('utc', String(chosen.utc))
+    wear(chosen.theme)
     if (change.eventFilter !== undefined) void lookForEvents(change.eventFilter)
     if (change.filter !== undefined) void look()
     draw()
   },
   more(section) {
-    const next = { problems: 50, events: rows.events + 50 } as Partial<Record<Section, number>>
-    rows = {
-      ...rows,
-      [section]: next[section] ?? Math.min(500, rows[section] < 50 ? 100 : rows[section] + 100),
-    }
+    const shown = rows[section]
+    rows = { ...rows, [section]: shown < 50 ? 100 : Math.min(500, shown + 100) }
     void look()
     draw()
   },
@@ -261,7 +252,7 @@ function forgotten(error: unknown): { body: undefined } {
 
 /** What is rare may lie further back than what is known of everything. */
 async function lookForEvents(filter: State['eventFilter']): Promise<void> {
-  if (filter === 'all') return
+  if (filter === 'All') return
   const page = await read<EventPage>(`events?type=${eventFilters[filter]}&limit=100`).catch(() => undefined)
   if (page) events = merged(events, page.body.items)
   draw()
@@ -326,18 +317,14 @@ function closePanel(): void {
   const at = location.hash
   history.replaceState(null, '', '#')
   draw()
-  for (const link of document.querySelectorAll<HTMLAnchorElement>('main a')) {
-    if (link.getAttribute('href') !== at) continue
-    link.focus()
-    return
-  }
+  const links = [...document.querySelectorAll<HTMLAnchorElement>('main a')]
+  links.find((link) => link.getAttribute('href') === at)?.focus()
 }
 
 function isMarkingText(): boolean {
   const selection = document.getSelection()
   return (
-    selection !== null &&
-    !selection.isCollapsed &&
+    selection?.isCollapsed === false &&
     ['main', 'panel'].some((id) => element(id).contains(selection.anchorNode))
   )
 }
@@ -362,8 +349,7 @@ function themeOf(text: string | null): State['theme'] {
 }
 
 function wear(theme: State['theme']): void {
-  if (theme === 'system') delete document.documentElement.dataset.theme
-  else document.documentElement.dataset.theme = theme
+  document.documentElement.dataset.theme = theme
 }
 
 function listen(): void {
@@ -371,16 +357,7 @@ function listen(): void {
   let typing: number | undefined
   filter.addEventListener('input', () => {
     clearTimeout(typing)
-    typing = setTimeout(
-      () =>
-        acts.set({
-          filter: filter.value
-            .replace(/[^ -~]/g, '')
-            .trim()
-            .slice(0, 100),
-        }),
-      150,
-    )
+    typing = setTimeout(() => acts.set({ filter: filter.value.replace(/[^ -~]/g, '').trim() }), 150)
   })
   document.addEventListener('keydown', (event) => {
     const { target, key } = event

@@ -23,8 +23,15 @@ export interface Lease {
   readonly blockedNode: NodeRef | null
   readonly waiting: number
   readonly cooldown: { readonly node: NodeRef | null; readonly until: string } | null
+  readonly kind: string | null
   readonly paused: boolean
   readonly candidateCount: number
+  readonly schedule: {
+    readonly cron: string
+    readonly timeZone: string
+    readonly lastFireAt: string | null
+    readonly nextFireAt: string | null
+  } | null
   readonly session: { readonly pulse: Pulse; readonly ttlMs: number; readonly heartbeatAt: string } | null
 }
 
@@ -66,6 +73,8 @@ export interface Problem {
   readonly severity: 'error' | 'warning' | 'info'
   readonly subject: string
   readonly sentence: string
+  /** So many more of its kind are not listed. */
+  readonly more: number
 }
 
 export type Action = 'release' | 'drain' | 'pause' | 'rebalance' | 'forget'
@@ -83,8 +92,7 @@ export interface Overview {
   }
   readonly problems: readonly Problem[]
   readonly problemCounts: Readonly<Record<Problem['severity'], number>>
-  readonly problemCodes: readonly { readonly code: string; readonly count: number }[]
-  readonly capabilities: Readonly<Record<Action, boolean>> & {
+  readonly capabilities: Readonly<Record<Action | 'read', boolean>> & {
     readonly actor: { readonly id: string; readonly display?: string } | null
   }
   readonly timing: Readonly<Record<string, number>>
@@ -112,10 +120,11 @@ export interface Happening {
   readonly type: string
   readonly subject: string
   readonly node: string | null
+  readonly nodeName: string | null
   readonly token: number | null
   readonly actor: string | null
   readonly reason: string | null
-  readonly detail: Readonly<Record<string, unknown>> | null
+  readonly sentence: string
 }
 
 /** How a state looks: never by colour alone. */
@@ -125,7 +134,7 @@ export interface Mark {
   readonly tone: Tone
 }
 
-export type Tone = 'calm' | 'bad' | 'warn' | 'move' | 'off'
+export type Tone = 'calm' | 'bad' | 'warn' | 'move' | 'off' | 'lack'
 
 export function markOfLease({ key, state, paused, session, worker, candidateCount }: Lease): Mark {
   if (state === 'held' || state === 'moving') {
@@ -140,24 +149,30 @@ export function markOfLease({ key, state, paused, session, worker, candidateCoun
   return mark('none', worker === key ? 'no leader' : 'no owner', candidateCount === 0 ? 'bad' : 'warn')
 }
 
+/** What a letter of a map stands for: nodes, then shares and partitions. */
+const letters: Readonly<Record<string, Mark>> = {
+  g: mark('close', 'gone', 'off'),
+  s: mark('alert', 'silent', 'bad'),
+  l: mark('clock', 'late', 'warn'),
+  d: mark('down', 'draining', 'move'),
+  a: mark('check', 'alive', 'calm'),
+  o: mark('check', 'owned', 'calm'),
+  m: mark('move', 'moving', 'move'),
+  u: mark('none', 'no owner', 'lack'),
+}
+
+export function markOfLetter(letter = 'a'): Mark {
+  return letters[letter] ?? mark('ring', letter, 'off')
+}
+
 export function markOfNode({ state, pulse }: Pick<CoordinationNode, 'state' | 'pulse'>): Mark {
-  if (state === 'gone') return mark('close', 'gone', 'off')
-  if (pulse === 'silent') return mark('alert', 'silent', 'bad')
-  if (pulse === 'late') return mark('clock', 'late', 'warn')
-  return state === 'draining' ? mark('down', 'draining', 'move') : mark('check', 'alive', 'calm')
+  if (state === 'gone') return markOfLetter('g')
+  if (pulse !== 'steady') return markOfLetter(pulse.charAt(0))
+  return markOfLetter(state.charAt(0))
 }
 
 export function mark(icon: Icon, word: string, tone: Tone): Mark {
   return { icon, word, tone }
-}
-
-/** What a letter of the roster stands for. */
-export const rosterMarks: Readonly<Record<string, Mark>> = {
-  s: markOfNode({ state: 'active', pulse: 'silent' }),
-  l: markOfNode({ state: 'active', pulse: 'late' }),
-  d: markOfNode({ state: 'draining', pulse: 'steady' }),
-  g: markOfNode({ state: 'gone', pulse: 'steady' }),
-  a: markOfNode({ state: 'active', pulse: 'steady' }),
 }
 
 export function markOfAssignment({ unowned, moving, paused }: Assignment): Mark {
@@ -170,52 +185,39 @@ export function markOfAssignment({ unowned, moving, paused }: Assignment): Mark 
 const severityMarks = {
   error: ['alert', 'bad'],
   warning: ['clock', 'warn'],
-  info: ['info', 'move'],
+  info: ['ring', 'move'],
 } as const
 
-const problemWords: Readonly<Record<string, readonly [word: string, icon?: Icon]>> = {
-  'node-draining': ['draining', 'down'],
-  'worker-without-candidates': ['no candidate', 'none'],
-  'worker-paused': ['paused', 'pause'],
-  'lease-unclaimed': ['unclaimed', 'none'],
-  'lease-blocked': ['stopping', 'block'],
-  'lease-moving': ['handover slow', 'move'],
-  'server-changed': ['database changed'],
+const problemWords: Readonly<Record<string, readonly [icon: Icon, word?: string]>> = {
+  'node-draining': ['down', 'draining'],
+  'worker-without-candidates': ['none', 'no candidate'],
+  'worker-paused': ['pause', 'paused'],
+  'lease-unclaimed': ['none', 'unclaimed'],
+  'lease-blocked': ['block', 'stopping'],
+  'lease-moving': ['move', 'handover slow'],
 }
 
 export function markOfProblem({ code, severity }: Problem): Mark {
   const [icon, tone] = severityMarks[severity]
-  const [word, own = icon] = problemWords[code] ?? [code.replaceAll('-', ' ')]
+  const [own, word = wordOf(code)] = problemWords[code] ?? [icon]
   return mark(own, word, tone)
 }
 
-/** Some of each kind, so that many of one do not hide the others: with each how many more there are of it. */
-export function pickedProblems(
-  { problems, problemCodes }: Pick<Overview, 'problems' | 'problemCodes'>,
-  most: number,
-): { problem: Problem; more: number }[] {
-  const all = problemCodes.reduce((sum, { count }) => sum + count, 0)
-  const each = all <= most ? most : Math.max(1, Math.floor(most / problemCodes.length))
-  return problemCodes.flatMap(({ code, count }) => {
-    const shown = problems.filter((problem) => problem.code === code).slice(0, each)
-    return shown.map((problem, at) => ({ problem, more: at === shown.length - 1 ? count - shown.length : 0 }))
-  })
+function wordOf(name: string): string {
+  return name.replaceAll('-', ' ')
 }
 
 /** The state of everything in a few words. */
 export function verdictOf(overview: Pick<Overview, 'problemCounts'>, news: News | undefined): Mark {
   const { error, warning } = overview.problemCounts
-  const parts = [
-    ...(error > 0 ? [counted(error, 'problem')] : []),
-    ...(warning > 0 ? [counted(warning, 'warning')] : []),
-  ]
-  if (parts.length > 0) return mark('alert', parts.join(', '), error > 0 ? 'bad' : 'warn')
+  const parts = [error > 0 && counted(error, 'problem'), warning > 0 && counted(warning, 'warning')]
+  if (parts.some(Boolean)) return mark('alert', parts.filter(Boolean).join(', '), error > 0 ? 'bad' : 'warn')
   return mark('check', news ? 'All well again' : 'All well', 'calm')
 }
 
 /** A node that has died, and what became of what it held. */
 export interface News {
-  readonly node: string
+  readonly name: string
   readonly atMs: number
   readonly lost: number
   readonly moved: number
@@ -234,17 +236,24 @@ export function newsOf(events: readonly Happening[], nowMs: number): News | unde
         later.type === 'lease.acquired' && later.subject === each.subject && isAfter(later.id, each.id),
     ),
   )
-  return { node: death.subject, atMs: Date.parse(death.at), lost: lost.length, moved: moved.length }
+  return {
+    name: death.nodeName ?? death.subject,
+    atMs: Date.parse(death.at),
+    lost: lost.length,
+    moved: moved.length,
+  }
 }
 
-export function sentenceOfNews({ lost, moved, atMs }: News, name: string, nowMs: number): string {
+/** @param when it was, where that is to be told. */
+export function sentenceOfNews({ name, lost, moved }: News, when = ''): string {
+  const held = counted(lost, 'lease')
   const fate =
     lost === 0
       ? 'it held nothing'
       : moved === lost
-        ? `all it held has moved (${counted(lost, 'lease')})`
-        : `${moved} of the ${counted(lost, 'lease')} it held have moved so far`
-  return `${name} died ${ago(nowMs - atMs)}: ${fate}.`
+        ? `all it held has moved (${held})`
+        : `${moved} of the ${held} it held have moved so far`
+  return `${name} died${when}: ${fate}.`
 }
 
 /** Whether one place in the audit trail comes after another. */
@@ -262,71 +271,47 @@ export function merged(a: readonly Happening[], b: readonly Happening[]): Happen
   return [...byId.values()].sort((x, y) => (isAfter(x.id, y.id) ? -1 : 1)).slice(0, mostKept)
 }
 
-/** What an event says; a word in braces is one of the event's own. */
-const happenings: Readonly<Record<string, readonly [word: string, icon: Icon, tone: Tone, text: string]>> = {
-  'lease.acquired': ['acquired', 'star', 'off', '{node} holds it, with token {token}'],
-  'lease.released': ['released', 'free', 'off', '{node} gave it back'],
-  'lease.revoked': ['revoked', 'block', 'warn', 'taken away from {node}'],
-  'lease.acknowledged': ['stopped', 'check', 'off', '{node} has said that it stopped'],
-  'lease.lost': ['lost', 'close', 'bad', '{node} held it and is gone'],
-  'lease.transferred': ['step down', 'move', 'move', '{node} was asked to hand over{to}'],
-  'node.joined': ['joined', 'plus', 'off', '{node} joined'],
-  'node.left': ['left', 'move', 'off', '{node} left of its own accord'],
-  'node.gone': ['gone', 'close', 'bad', '{node} is gone'],
-  'node.draining': ['draining', 'down', 'move', '{node} hands everything over'],
-  'node.resumed': ['undrained', 'play', 'off', '{node} takes work again'],
-  'node.forgotten': ['forgotten', 'close', 'off', '{name} was removed from the list'],
-  'worker.paused': ['paused', 'pause', 'move', 'nobody runs it any more'],
-  'worker.resumed': ['resumed', 'play', 'off', 'nodes may run it again'],
-  'worker.rebalanced': ['rebalanced', 'move', 'move', '{moves} to move'],
-  'assignment.changed': ['planned', 'move', 'move', '{plan}'],
-  'target.passed-over': ['passed over', 'none', 'warn', '{node} did not claim it in time'],
-  'server.changed': ['database', 'alert', 'warn', 'another server, or one that crashed'],
+/** How an event looks, by its type or the end of that, which is also its word where there is none here. */
+const happenings: Readonly<Record<string, readonly [icon: Icon, tone?: Tone, word?: string]>> = {
+  acquired: ['star'],
+  released: ['free'],
+  revoked: ['block', 'warn'],
+  acknowledged: ['check', 'off', 'stopped'],
+  lost: ['close', 'bad'],
+  transferred: ['move', 'move', 'step down'],
+  joined: ['plus'],
+  left: ['move'],
+  gone: ['close', 'bad'],
+  draining: ['down', 'move'],
+  resumed: ['play'],
+  forgotten: ['close'],
+  paused: ['pause', 'move'],
+  rebalanced: ['move', 'move'],
+  changed: ['move', 'move'],
+  'passed-over': ['none', 'warn'],
+  'server.changed': ['alert', 'warn'],
 }
 
-/** What can be picked out of the events. */
+export function markOfEvent({ type }: Happening): Mark {
+  const end = type.replace(/.*\./, '')
+  const [icon, tone = 'off', word = wordOf(end)] = happenings[type] ?? happenings[end] ?? ['ring']
+  return mark(icon, word, tone)
+}
+
+/** What can be picked out of the events, by how their types begin. */
 export const eventFilters = {
-  all: '',
-  leases: typesOf('lease.'),
-  nodes: typesOf('node.'),
-  assignments: 'assignment.changed,worker.rebalanced,target.passed-over',
-  people:
-    'lease.revoked,lease.transferred,node.draining,node.resumed,node.forgotten,worker.paused,worker.resumed,worker.rebalanced',
+  All: '',
+  Leases: 'lease.',
+  Nodes: 'node.',
+  Assignments: 'assignment.,worker.rebalanced,target.',
+  'By people': 'lease.revoked,lease.transferred,node.draining,node.resumed,node.forgotten,worker.',
 } as const
-
-function typesOf(what: string): string {
-  return Object.keys(happenings)
-    .filter((type) => type.startsWith(what))
-    .join()
-}
 
 export type EventFilter = keyof typeof eventFilters
 
 export function passes(filter: EventFilter, event: Happening): boolean {
-  const types: readonly string[] = eventFilters[filter].split(',')
-  return filter === 'all' || (types.includes(event.type) && (filter !== 'people' || event.actor !== null))
-}
-
-/** @param name knows nodes by their ids. */
-export function sentenceOf(
-  { type, node, token, detail }: Happening,
-  name: (id: string) => string,
-): { mark: Mark; text: string } {
-  const [word, icon, tone, text] = happenings[type] ?? [type.replace(/^.*\./, ''), 'info', 'off', type]
-  const who = node ? name(node) : 'a node'
-  const { to, moved, generation, count, moves, name: named = who } = detail ?? {}
-  const words: Readonly<Record<string, unknown>> = {
-    node: who,
-    token,
-    moves,
-    name: named,
-    to: typeof to === 'string' ? ` for ${name(to)}` : '',
-    plan:
-      moved === undefined
-        ? `plan ${generation}, ${counted(Number(count), 'share')}`
-        : `${counted(Number(moved), 'partition')} to move`,
-  }
-  return { mark: mark(icon, word, tone), text: text.replace(/{(\w+)}/g, (_, own) => String(words[own])) }
+  const types = eventFilters[filter].split(',')
+  return types.some((type) => event.type.startsWith(type)) && (filter !== 'By people' || event.actor !== null)
 }
 
 /** Whether it ends somebody's term. */
@@ -334,10 +319,9 @@ export function isEnd(type: string): boolean {
   return /lost|released|revoked/.test(type)
 }
 
-/** Who did something: an actor's name, or the node that found something out. */
-export function actorOf({ actor, type }: Happening, name: (id: string) => string): string | undefined {
-  if (!actor) return undefined
-  return type === 'node.gone' ? name(actor) : actor
+/** Who asked for something. A node that finds another one gone is no such person. */
+export function personIn({ actor, type }: Happening): string | null {
+  return type === 'node.gone' ? null : actor
 }
 
 /** One holder's time on a lane of fifteen minutes, in parts of a thousand. */
@@ -345,7 +329,6 @@ export interface Span {
   readonly from: number
   readonly to: number
   readonly node: string | null
-  readonly current: boolean
 }
 
 export const laneMs = 900_000
@@ -353,27 +336,34 @@ export const laneMs = 900_000
 /** Who has only just begun is seen as well. */
 const narrowest = 2
 
-/** @param events newest first, at least those of this lease. */
-export function laneOf(lease: Lease, events: readonly Happening[], nowMs: number): Span[] {
-  const at = (ms: number): number => Math.round(1_000 * Math.max(0, 1 - (nowMs - ms) / laneMs))
+/**
+ * Who held a lease, the present holder first, and from where on anything is known about it.
+ *
+ * @param events newest first, at least those of this lease.
+ */
+export function laneOf(
+  { key, holder, token, acquiredAt }: Lease,
+  events: readonly Happening[],
+  nowMs: number,
+): { spans: Span[]; knownFrom: number } {
+  const placeOf = (at: string): number =>
+    Math.round(1_000 * Math.max(0, 1 - (nowMs - Date.parse(at)) / laneMs))
   const spans: Span[] = []
   let end = 1_000
-  const { holder, acquiredAt } = lease
   if (holder) {
-    end = Math.min(1_000 - narrowest, at(acquiredAt ? Date.parse(acquiredAt) : nowMs))
-    spans.push({ from: end, to: 1_000, node: holder.id, current: true })
+    end = Math.min(end - narrowest, acquiredAt ? placeOf(acquiredAt) : end)
+    spans.push({ from: end, to: 1_000, node: holder.id })
   }
+  let knownFrom = end
   for (const event of events) {
-    if (event.subject !== lease.key) continue
-    if (event.token === lease.token && holder) continue
-    const place = at(Date.parse(event.at))
-    if (event.type === 'lease.acquired') {
-      if (end > place) spans.push({ from: place, to: end, node: event.node, current: false })
-      end = place
-    } else if (isEnd(event.type)) end = Math.min(end, place)
-    if (end === 0) break
+    if (event.subject !== key || !event.type.startsWith('lease.')) continue
+    const place = placeOf(event.at)
+    knownFrom = Math.min(knownFrom, place)
+    if (holder && event.token === token) continue
+    if (event.type === 'lease.acquired' && end > place) spans.push({ from: place, to: end, node: event.node })
+    if (event.type === 'lease.acquired' || isEnd(event.type)) end = Math.min(end, place)
   }
-  return spans.filter((each) => each.to > each.from)
+  return { spans, knownFrom }
 }
 
 /** How far a plan has been carried out. */
@@ -443,13 +433,6 @@ export function counted(count: number, what: string): string {
 /** As keys are written in addresses. */
 export function keyInPath(key: string): string {
   return encodeURIComponent(key.replace('/', ':').replace('#', '~'))
-}
-
-/** Why a reason is none yet; undefined when it is one. */
-export function flawOfReason(text: string): string | undefined {
-  const { length } = text.trim()
-  if (length < 3) return 'Say why, in at least 3 characters.'
-  return length > 200 ? `${length} characters are too many: 200 at most.` : undefined
 }
 
 /** The time of day by the database's clock. */

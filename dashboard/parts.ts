@@ -5,6 +5,7 @@ import {
   ago,
   dateOf,
   type EventFilter,
+  grouped,
   type Happening,
   keyInPath,
   type Mark,
@@ -64,9 +65,9 @@ export interface Loaded extends State {
 export type Section = 'leases' | 'nodes' | 'assignments' | 'events' | 'problems' | 'slots'
 
 /** What has been read for the panel. */
-export interface Panel {
-  readonly of: string
-  readonly bodies: Readonly<Record<string, unknown>>
+export interface Panel extends Place {
+  /** In the order in which the kind of panel wants them. */
+  readonly bodies: readonly unknown[]
   /** Set when there is no such thing, or it could not be read. */
   readonly missing?: string
 }
@@ -80,34 +81,28 @@ export interface Acts {
   open(order: Order): void
 }
 
-/** A question to be answered with a reason, before something is done. */
+/** A question to be answered before something is done, and what is sent then. */
 export interface Order {
   readonly title: string
   readonly facts?: readonly Fact[]
   /** What the person should have understood. */
-  readonly notes: readonly (readonly [text: string, tone?: 'bad' | 'warn'] | false)[]
+  readonly notes: readonly Child[]
   /** To be typed, so that nothing healthy is ended by a slip. */
   readonly typed?: string | undefined
   /** One of these is to be chosen. */
   readonly nodes?: readonly NodeRef[] | undefined
-  /** Some things need no reason. */
-  readonly reason: boolean
   readonly submit: string
   /** It ends something by force. */
   readonly danger?: boolean
-  /** @throws ApiError */
-  readonly run: (reason: string, node: string) => Promise<Outcome>
-  /** What to say when it was about how things were before. */
-  readonly refused: string
-}
-
-export interface Outcome {
-  readonly title: string
-  readonly lines: readonly string[]
-  /** It was not done, or nobody knows. */
-  readonly failed?: boolean
-  /** Counted down to, by the database's clock. */
-  readonly safeAtMs?: number | undefined
+  /** What is withdrawn needs no reason. */
+  readonly method: 'POST' | 'PUT' | 'DELETE'
+  readonly path: string
+  /** The one it is about. */
+  readonly token?: number
+  /** What to say when it was done, above what the server says. */
+  readonly done: string
+  /** What to say when it was not. */
+  readonly refused?: string
 }
 
 export type Fact = readonly [label: string, value: Child]
@@ -120,25 +115,22 @@ export function addressOf({ kind, id }: Place): string {
   return `#/${kind}/${kind === 'node' ? encodeURIComponent(id) : keyInPath(id)}`
 }
 
-export function leaseLink(key: string, props?: Props): VNode {
-  return keyLink('lease', key, props)
-}
-
-export function assignmentLink(key: string, props?: Props): VNode {
-  return keyLink('assignment', key, props)
-}
-
-function keyLink(kind: Place['kind'], key: string, props?: Props): VNode {
+export function keyLink(kind: Place['kind'], key: string, props?: Props): VNode {
   return h('a', { href: addressOf({ kind, id: key }), ...props }, named(key))
 }
 
 /** What an event or a problem is about: a link where there is something to be seen. */
-export function thingLink(state: State, subject: string, props?: Props): Child {
+export function thingLink(
+  state: State,
+  subject: string,
+  props?: Props,
+  name = nameOf(state, subject),
+): Child {
   if (subject.includes('/')) {
     const shared = state.overview?.assignments.items.some((each) => each.worker === subject)
     return keyLink(shared ? 'assignment' : 'lease', subject, props)
   }
-  return subject === 'database' ? subject : nodeLink(state, { id: subject, name: namer(state)(subject) })
+  return subject === 'database' ? subject : nodeLink(state, { id: subject, name })
 }
 
 /** A key, whose scope matters less than the rest. */
@@ -147,31 +139,27 @@ function named(key: string): VNode {
   return h('bdi', h('span.scope', key.slice(0, slash)), key.slice(slash))
 }
 
-export function nodeLink({ place }: Pick<State, 'place'>, node: Pick<NodeRef, 'id' | 'name'> | null): Child {
+/** The id of the node that is open; empty when none is. */
+export function selectedNode({ place }: State): string {
+  return place?.kind === 'node' ? place.id : ''
+}
+
+export function nodeLink(state: State, node: Pick<NodeRef, 'id' | 'name'> | null): Child {
   if (!node) return h('span.muted', '—')
-  const selected = place?.kind === 'node' && place.id === node.id
   return h(
     'a',
-    { class: selected ? 'mono sel' : 'mono', href: addressOf({ kind: 'node', id: node.id }) },
+    {
+      class: selectedNode(state) === node.id ? 'mono sel' : 'mono',
+      href: addressOf({ kind: 'node', id: node.id }),
+    },
     h('bdi', node.name),
   )
 }
 
-/** The name of a node by its id, as far as it is known here. */
-export function namer({ overview, events }: Pick<State, 'overview' | 'events'>): (id: string) => string {
-  const roster = overview?.roster
-  const made = namers.get(events)
-  if (made && made.roster === roster) return made.name
-  const names = new Map(roster?.ids.map((id, place) => [id, roster.names[place] ?? id]))
-  for (const { subject, type, detail } of events)
-    if (type === 'node.joined' && !names.has(subject)) names.set(subject, String(detail?.name ?? subject))
-  const name = (id: string): string => names.get(id) ?? id.slice(0, 8)
-  namers.set(events, { roster, name })
-  return name
+/** The name of a node where it is on the roster; everything else is called as it is. */
+export function nameOf({ overview }: Pick<State, 'overview'>, id: string): string {
+  return overview?.roster.names[overview.roster.ids.indexOf(id)] ?? id
 }
-
-/** Thousands of names are not sorted out anew for every line. */
-const namers = new WeakMap<object, { roster: Overview['roster'] | undefined; name: (id: string) => string }>()
 
 export function when(state: Pick<State, 'nowMs' | 'utc'>, at: string): VNode {
   return h('time', { datetime: at, title: dateOf(at, state.utc) }, ago(state.nowMs - Date.parse(at)))
@@ -185,30 +173,79 @@ export function facts(list: readonly Fact[]): VNode {
   return h('dl.facts', ...list.map(([label, value]) => h('div', h('dt', label), h('dd', value))))
 }
 
-export function table(kind: string, columns: readonly VNode[], rows: readonly VNode[]): VNode {
-  return h(`table.${kind}`, h('thead', h('tr', ...columns)), h('tbody', ...rows))
+export function moreButton(section: Section, acts: Acts, note?: string): VNode {
+  return h(
+    'p.foot',
+    button('Show more', () => acts.more(section)),
+    h('span.muted', note),
+  )
 }
 
-export function column(name: Child, props: Props = {}): VNode {
-  return h('th', { scope: 'col', ...props }, name)
+export function moreOf(section: Section, shown: number, total: number, what: string, acts: Acts): Child {
+  if (total <= shown) return false
+  const rest = `${grouped(total - shown)} more ${what}`
+  return shown >= 500
+    ? h('p.foot.muted', `${rest}: narrow them down with the filter`)
+    : moreButton(section, acts, rest)
+}
+
+export type Column = readonly [name: Child, kind?: string]
+
+export function table(kind: string, columns: readonly Column[], rows: readonly VNode[]): VNode {
+  const heads = columns.map(([name, kind]) => h('th', { scope: 'col', class: kind }, name))
+  return h(`table.${kind}`, h('thead', h('tr', ...heads)), h('tbody', ...rows))
 }
 
 export function may(state: State, action: Action): boolean {
   return (
     state.overview?.capabilities[action] === true &&
-    !['signed-out', 'away', 'database', 'loading'].includes(state.freshness)
+    !['signed-out', 'away', 'database'].includes(state.freshness)
   )
 }
 
 /** A bar of so much; the words beside it say the same. */
 export function bar(part: number, tone: string, tick?: number): VNode {
-  const fill = `${Math.round(100 * Math.min(1, Math.max(0, part)))}%`
-  const mark =
-    tick === undefined ? false : h('i', { class: 'tick', '--at': `${Math.round(100 * Math.min(1, tick))}%` })
-  return h('span', { class: `bar ${tone}`, 'aria-hidden': 'true' }, h('i', { '--at': fill }), mark)
+  const mark = (at: number, kind?: string): VNode =>
+    h('i', { class: kind, '--at': `${Math.round(100 * Math.min(1, Math.max(0, at)))}%` })
+  return h(
+    'span',
+    { class: `bar ${tone}`, 'aria-hidden': 'true' },
+    mark(part),
+    tick !== undefined && mark(tick, 'tick'),
+  )
 }
 
-/** Which of the things in a drawing has been clicked. */
-export function clicked(event: MouseEvent): number {
-  return [...(event.currentTarget as Element).children].indexOf(event.target as Element)
+/**
+ * Many things, each as a square. They are drawn anew only when the stamp is another.
+ *
+ * @param look class and title of one.
+ * @param place what is opened when it is clicked.
+ */
+export function squares<Item>(
+  kind: string,
+  label: string,
+  stamp: string,
+  items: readonly Item[],
+  look: (item: Item, at: number) => readonly [kind: string, title: string],
+  place: (item: Item) => Place,
+): VNode {
+  const onclick = ({ currentTarget, target }: MouseEvent): void => {
+    const item = items[[...(currentTarget as Element).children].indexOf(target as Element)]
+    if (item !== undefined) location.hash = addressOf(place(item))
+  }
+  return h(
+    'div',
+    {
+      class: `${kind}${items.length > 250 ? ' small' : ''}`,
+      role: 'img',
+      'aria-label': label,
+      stamp,
+      onclick,
+    },
+    () =>
+      items.map((item, at) => {
+        const [kind, title] = look(item, at)
+        return h('i', { class: `cell ${kind}`, title })
+      }),
+  )
 }

@@ -1,11 +1,10 @@
 /** The sections of the page, from top to bottom. */
 
-import { releaseButton } from './details.js'
-import { type Child, h, icon, stamped, type VNode } from './dom.js'
+import { type Child, h, icon, type VNode } from './dom.js'
 import type { Icon } from './icons.js'
 import {
   type Assignment,
-  actorOf,
+  ago,
   type Cell,
   type CoordinationNode,
   cellsOf,
@@ -19,7 +18,9 @@ import {
   laneMs,
   laneOf,
   markOfAssignment,
+  markOfEvent,
   markOfLease,
+  markOfLetter,
   markOfNode,
   markOfProblem,
   newsOf,
@@ -27,31 +28,30 @@ import {
   ownership,
   type Problem,
   passes,
-  pickedProblems,
-  rosterMarks,
-  sentenceOf,
+  personIn,
   sentenceOfNews,
   span,
   timeLeft,
   timeOf,
   verdictOf,
 } from './model.js'
+import { releaseButton } from './orders.js'
 import {
   type Acts,
-  addressOf,
-  assignmentLink,
   badge,
   bar,
   button,
-  clicked,
-  column,
+  type Column,
   type Freshness,
+  keyLink,
   type Loaded,
-  leaseLink,
-  namer,
+  moreButton,
+  moreOf,
+  nameOf,
   nodeLink,
-  type Section,
   type State,
+  selectedNode,
+  squares,
   table,
   thingLink,
   when,
@@ -95,22 +95,20 @@ export function barView(state: State, acts: Acts): Child[] {
     h('span.space'),
     overview && h('span.muted.who', icon('person'), h('span', whoIs(overview))),
     choice('clock', utc ? 'UTC' : 'Local time', () => acts.set({ utc: !utc }), 'UTC or local time'),
-    choice('theme', themeWord, () => acts.set({ theme: next }), 'As the system has it, light, or dark'),
+    choice('theme', themeWord, () => acts.set({ theme: next }), 'Light or dark'),
   ]
 }
 
 function whoIs(overview: Overview): Child[] {
-  const { actor, ...allowed } = overview.capabilities
-  const words = (['release', 'drain', 'pause', 'rebalance', 'forget'] as const).filter(
-    (action) => allowed[action],
-  )
+  const { actor, read: _, ...allowed } = overview.capabilities
+  const words = Object.entries(allowed).flatMap(([action, may]) => (may ? [action] : []))
   const rights =
     words.length === 0
-      ? 'may only look'
-      : words.length === 5
-        ? 'may do everything'
-        : `may ${words.join(', ')}`
-  return [h('bdi', actor?.display ?? actor?.id ?? 'anybody'), `, ${rights}`]
+      ? 'only look'
+      : words.length === Object.keys(allowed).length
+        ? 'do everything'
+        : words.join(', ')
+  return [h('bdi', actor?.display ?? actor?.id ?? 'anybody'), `, may ${rights}`]
 }
 
 /** Says what is wrong with what is shown; nothing when it is current. */
@@ -146,10 +144,7 @@ export function announcement(state: State): string {
   if (!overview || freshness === 'loading') return ''
   if (!['live', 'held'].includes(freshness)) return freshnessWords[freshness][0]
   const news = newsOf(state.events, state.nowMs)
-  const death = news
-    ? ` ${namer(state)(news.node)} died; ${news.moved} of ${news.lost} leases have moved.`
-    : ''
-  return `${verdictOf(overview, news).word}.${death}`
+  return `${verdictOf(overview, news).word}.${news ? ` ${sentenceOfNews(news)}` : ''}`
 }
 
 export function verdictView(state: Loaded): Child[] {
@@ -183,33 +178,29 @@ export function verdictView(state: Loaded): Child[] {
         `${changes === 1 ? 'change' : 'changes'} of leader in ${span(Math.min(laneMs, nowMs - sinceMs))}`,
       ),
     ),
-    news && h('p.news', icon('close'), sentenceOfNews(news, namer(state)(news.node), nowMs)),
+    news && h('p.news', icon('close'), sentenceOfNews(news, ` ${ago(nowMs - news.atMs)}`)),
   ]
 }
 
-const shownProblems = 6
-
 export function attentionView(state: Loaded, acts: Acts): Child[] {
   const { overview, rows } = state
-  if (overview.problems.length === 0) return []
+  const { problems } = overview
+  if (problems.length === 0) return []
   const { error, warning } = overview.problemCounts
-  const shown = pickedProblems(overview, rows.problems)
-  const rest = shown.reduce((sum, each) => sum + each.more, 0)
   return [
     h('h2.hidden', 'Needs attention'),
     h(
       'ul',
       { class: `attention ${error > 0 ? 'bad' : warning > 0 ? 'warn' : 'move'}` },
-      ...shown.map((each) => problemRow(state, acts, each.problem, each.more)),
+      ...problems.map((each) => problemRow(state, acts, each)),
     ),
-    rest > 0 && rows.problems === shownProblems && moreButton('problems', '', acts),
+    problems.some(({ more }) => more > 0) && rows.problems < 100 && moreButton('problems', acts),
   ]
 }
 
-function problemRow(state: State, acts: Acts, problem: Problem, more: number): VNode {
-  const { subject, sentence } = problem
-  const name = subject.includes('/') ? subject : namer(state)(subject)
-  const quoted = `"${name}"`
+function problemRow(state: State, acts: Acts, problem: Problem): VNode {
+  const { subject, sentence, more } = problem
+  const quoted = `"${nameOf(state, subject)}"`
   const [before = '', ...after] = sentence.split(quoted)
   const text = after.length === 0 ? [sentence] : [before, thingLink(state, subject), after.join(quoted)]
   const lease = state.overview?.leases.items.find((each) => each.key === subject)
@@ -222,39 +213,19 @@ function problemRow(state: State, acts: Acts, problem: Problem, more: number): V
   )
 }
 
-function moreButton(section: Section, note: string, acts: Acts): VNode {
-  return h(
-    'p.foot',
-    button('Show more', () => acts.more(section)),
-    note !== '' && h('span.muted', ` ${note}`),
-  )
-}
-
-function moreOf(section: Section, shown: number, total: number, what: string, acts: Acts): Child {
-  if (total <= shown) return false
-  const rest = `${grouped(total - shown)} more ${what}`
-  return shown >= 500
-    ? h('p.foot.muted', `${rest}: narrow them down with the filter`)
-    : moreButton(section, rest, acts)
-}
-
 function heading(title: string, note: Child, ...more: Child[]): VNode {
   return h('header', h('h2', title), h('span.muted', note), h('span.space'), ...more)
 }
 
-function selectedNode({ place }: State): string | undefined {
-  return place?.kind === 'node' ? place.id : undefined
-}
-
-const leaseColumns = [
-  ['Lease', ''],
+const leaseColumns: readonly Column[] = [
+  ['Lease'],
   ['State', 'state'],
   ['Leader', 'leader'],
   ['Session', 'left'],
   ['Held for', 'num held'],
   ['Token', 'num token'],
   ['Candidates', 'num cand'],
-] as const
+]
 
 export function leasesView(state: Loaded, acts: Acts): Child[] {
   const { items, total } = state.overview.leases
@@ -265,16 +236,15 @@ export function leasesView(state: Loaded, acts: Acts): Child[] {
         'p.empty',
         state.filter === ''
           ? 'No lease yet: the first appears when a node asks for it.'
-          : 'No lease is called that, or held by such a node.',
+          : 'No lease is called that, and no holder of one.',
       ),
     ]
-  const columns = leaseColumns.map(([name, kind]) => column(name, { class: kind }))
   const axis = h('span.axis', ...['15 min ago', '10', '5', 'now'].map((each) => h('span', each)))
   return [
     heading('Leases', `${grouped(total)}${total > 1 ? ', problems first' : ''}`),
     table(
       'leases',
-      [...columns, column(axis, { class: 'lane' }), column(h('span.hidden', 'Action'), { class: 'act' })],
+      [...leaseColumns, [axis, 'lane'], [h('span.hidden', 'Action'), 'act']],
       items.map((lease) => leaseRow(state, acts, lease)),
     ),
     moreOf('leases', items.length, total, 'leases', acts),
@@ -285,13 +255,12 @@ function leaseRow(state: State, acts: Acts, lease: Lease): VNode {
   const { nowMs, place } = state
   const mark = markOfLease(lease)
   const left = timeLeft(lease, nowMs)
-  const isLit =
-    selectedNode(state) !== undefined && [lease.holder?.id, lease.target?.id].includes(selectedNode(state))
+  const isLit = [lease.holder?.id, lease.target?.id].includes(selectedNode(state))
   const isOpen = place?.kind === 'lease' && place.id === lease.key
   return h(
     'tr',
     { key: lease.key, class: `${isLit ? 'lit ' : ''}${isOpen ? 'open' : ''}` },
-    h('th', { scope: 'row' }, leaseLink(lease.key), h('span.under', ...leaderOf(state, lease))),
+    h('th', { scope: 'row' }, keyLink('lease', lease.key), h('span.under', ...leaderOf(state, lease))),
     h('td.state', badge(mark)),
     h('td.leader', ...leaderOf(state, lease)),
     h(
@@ -325,27 +294,21 @@ function sinceFree({ events, nowMs }: State, { key, cooldown }: Lease): string {
 
 /** Who held it, and when nobody did. Where nothing is known there is nothing drawn. */
 function laneView(state: State, lease: Lease): VNode {
-  const { nowMs, events } = state
-  const spans = laneOf(lease, events, nowMs)
+  const { spans, knownFrom } = laneOf(lease, state.events, state.nowMs)
   const selected = selectedNode(state)
-  const oldest = events.findLast((each) => each.subject === lease.key && each.type.startsWith('lease.'))
-  const known = oldest
-    ? Math.max(0, Math.round(1_000 * (1 - (nowMs - Date.parse(oldest.at)) / laneMs)))
-    : 1_000
-  const name = namer(state)
-  const now = spans.find((each) => each.current)
-  const label = `${counted(spans.filter((each) => !each.current).length, 'earlier term')} in 15 minutes; now ${now?.node ? name(now.node) : 'nobody'}`
+  const now = lease.holder ? 0 : -1
+  const earlier = lease.holder ? spans.length - 1 : spans.length
+  const label = `${counted(earlier, 'earlier term')} in 15 minutes; now ${lease.holder?.name ?? 'nobody'}`
   return h(
     'svg',
-    { class: 'lane', viewBox: '0 0 1000 16', preserveAspectRatio: 'none', role: 'img', 'aria-label': label },
-    h('path', { class: 'gap', d: `M${Math.min(known, spans.at(-1)?.from ?? 1_000)} 8H1000` }),
-    ...[...spans].reverse().map(({ from, to, node, current }, at) =>
+    { viewBox: '0 0 1000 16', preserveAspectRatio: 'none', role: 'img', 'aria-label': label },
+    h('path', { class: 'gap', d: `M${knownFrom} 8H1000` }),
+    ...spans.map(({ from, to, node }, at) =>
       h('rect', {
-        key: `${at}`,
-        class: node && node === selected ? 'sel' : current ? 'now' : 'past',
+        class: node === selected ? 'sel' : at === now ? 'now' : 'past',
         x: from,
         y: 2,
-        width: Math.max(2, to - from - (current ? 0 : 2)),
+        width: Math.max(2, to - from - (at === now ? 0 : 2)),
         height: 12,
       }),
     ),
@@ -370,11 +333,15 @@ export function nodesView(state: Loaded, acts: Acts): Child[] {
     table(
       'nodes',
       [
-        ...['Node', 'State', 'Heartbeat'].map((name) => column(name)),
+        ['Node'],
+        ['State'],
+        ['Heartbeat', 'beat'],
         ...(asGrid
-          ? leases.map(({ key }) => column(leaseLink(key), { key, class: 'turned' }))
-          : [column('Leads', { class: 'leads' })]),
-        ...['Shares', 'Version', 'Up'].map((name) => column(name, { class: `num ${name.toLowerCase()}` })),
+          ? leases.map(({ key }): Column => [keyLink('lease', key), 'turned'])
+          : [['Leads', 'leads'] as const]),
+        ['Shares', 'num shares'],
+        ['Version', 'num version'],
+        ['Up', 'num up'],
       ],
       items.map((node) => nodeRow(state, node, asGrid ? leases : undefined, overview)),
     ),
@@ -430,51 +397,38 @@ function leadsOf({ leads, leadCount }: CoordinationNode): Child[] {
   const shown = leads.slice(0, 3)
   const rest = leadCount - shown.length
   return [
-    ...shown.map((key) => leaseLink(key, { class: 'chip', key })),
+    ...shown.map((key) => keyLink('lease', key, { class: 'chip', key })),
     rest > 0 && h('span.muted', `and ${grouped(rest)} more`),
     leadCount === 0 && h('span.muted', '—'),
   ]
 }
 
 /** A square for each node. The same is in the rows below, and in the filter. */
-function rosterView({ overview, place }: Loaded): Child {
-  const { ids, names, states } = overview.roster
-  const selected = place?.kind === 'node' ? ids.indexOf(place.id) : -1
+function rosterView(state: Loaded): Child {
+  const { ids, names, states } = state.overview.roster
+  const selected = selectedNode(state)
   const kinds = [...'slgda'].flatMap((letter) => {
     const count = states.split(letter).length - 1
-    const mark = rosterMarks[letter]
-    return count === 0 || !mark ? [] : [{ letter, count, word: mark.word }]
+    return count === 0
+      ? []
+      : [{ tone: markOfLetter(letter).tone, words: `${grouped(count)} ${markOfLetter(letter).word}` }]
   })
-  const label = kinds.map((each) => `${grouped(each.count)} ${each.word}`).join(', ')
-  const open = (event: MouseEvent): void => {
-    const id = ids[clicked(event)]
-    if (id) location.hash = addressOf({ kind: 'node', id })
-  }
   return h(
     'figure.roster',
-    stamped(
-      'div',
-      { class: ids.length > 500 ? 'map small' : 'map', role: 'img', 'aria-label': label, onclick: open },
+    squares(
+      'map',
+      kinds.map(({ words }) => words).join(', '),
       `${selected} ${states} ${ids.join()}`,
-      () =>
-        ids.map((_, at) =>
-          h('i', {
-            class: at === selected ? `${states[at]} sel` : states[at],
-            title: `${names[at]}: ${rosterMarks[states[at] ?? 'a']?.word}`,
-          }),
-        ),
+      ids,
+      (id, at) => [
+        `${markOfLetter(states[at]).tone}${id === selected ? ' sel' : ''}`,
+        `${names[at]}: ${markOfLetter(states[at]).word}`,
+      ],
+      (id) => ({ kind: 'node', id }),
     ),
-    h(
-      'figcaption',
-      ...kinds.map((each) =>
-        h('span', h('i', { class: each.letter }), `${grouped(each.count)} ${each.word}`),
-      ),
-    ),
+    h('figcaption', ...kinds.map(({ tone, words }) => h('span', h('i', { class: `cell ${tone}` }), words))),
   )
 }
-
-/** What a letter of a map stands for. */
-const cellWords: Readonly<Record<string, string>> = { o: 'owned', m: 'moving', u: 'no owner' }
 
 export function assignmentsView(state: Loaded, acts: Acts): Child[] {
   const { items, total } = state.overview.assignments
@@ -488,7 +442,10 @@ export function assignmentsView(state: Loaded, acts: Acts): Child[] {
       grouped(total),
       h(
         'span.legend.muted',
-        ...Object.entries(cellWords).map(([letter, word]) => [h('i', { class: `cell ${letter}` }), word]),
+        ...[...'omu'].map((letter) => [
+          h('i', { class: `cell ${markOfLetter(letter).tone}` }),
+          markOfLetter(letter).word,
+        ]),
         h('span.gapped', 'a wide gap: the next owner'),
       ),
     ),
@@ -512,76 +469,53 @@ function assignmentRow(state: State, assignment: Assignment): VNode {
     { key: worker, class: 'assignment' },
     h(
       'div',
-      h('h3', assignmentLink(worker), badge(mark)),
+      h('h3', keyLink('assignment', worker), badge(mark)),
       h(
         'p.muted',
         `${what}, ${each}${generation > 0 ? `, plan ${generation}` : ''}${size > 1 ? `; 1 cell = ${size}` : ''}`,
       ),
     ),
-    map ? cellsView(state, worker, cells, map) : h('p.muted', ownership(assignment)),
+    map ? cellsView(state, assignment, map, cells) : h('p.muted', ownership(assignment)),
   )
 }
 
 function cellsView(
   state: State,
-  worker: string,
-  cells: readonly Cell[],
+  assignment: Assignment,
   map: NonNullable<Assignment['map']>,
+  cells: readonly Cell[],
 ): VNode {
+  const { worker } = assignment
   const { ids = [], names = [] } = state.overview?.roster ?? {}
-  const selected = ids.indexOf(selectedNode(state) ?? '')
-  const open = (event: MouseEvent): void => {
-    const cell = cells[clicked(event)]
-    if (cell)
-      location.hash = addressOf(
-        cell.from === cell.to
-          ? { kind: 'lease', id: `${worker}#${cell.from}` }
-          : { kind: 'assignment', id: worker },
-      )
-  }
-  const dense = cells.length > 128 ? 'cells dense' : 'cells'
-  return stamped(
-    'div',
-    {
-      class: dense,
-      role: 'img',
-      'aria-label': `${worker}: its parts; the same as a table behind its name`,
-      onclick: open,
-    },
+  const selected = ids.indexOf(selectedNode(state))
+  return squares(
+    'cells',
+    `${worker}: ${ownership(assignment)}`,
     `${selected} ${map.states} ${map.owners.join()} ${names.length}`,
-    () =>
-      cells.map(({ from, to, state: how, owners, gap }) => {
-        const lit = selected >= 0 && owners.includes(selected)
-        const who =
-          from === to ? (names[owners[0] ?? -1] ?? 'nobody') : counted(new Set(owners).size, 'owner')
-        return h('i', {
-          class: `cell ${how}${gap ? ' gap' : ''}${lit ? ' sel' : ''}`,
-          title: `${from === to ? from : `${from}–${to}`}: ${cellWords[how]}, ${who}`,
-        })
-      }),
+    cells,
+    ({ from, to, state: letter, owners, gap }) => {
+      const lit = selected >= 0 && owners.includes(selected)
+      const who = from === to ? (names[owners[0] ?? -1] ?? 'nobody') : counted(new Set(owners).size, 'owner')
+      return [
+        `${markOfLetter(letter).tone}${gap ? ' gap' : ''}${lit ? ' sel' : ''}`,
+        `${from === to ? from : `${from}–${to}`}: ${markOfLetter(letter).word}, ${who}`,
+      ]
+    },
+    ({ from, to }) =>
+      from === to ? { kind: 'lease', id: `${worker}#${from}` } : { kind: 'assignment', id: worker },
   )
-}
-
-const filterWords: Readonly<Record<EventFilter, string>> = {
-  all: 'All',
-  leases: 'Leases',
-  nodes: 'Nodes',
-  assignments: 'Assignments',
-  people: 'By people',
 }
 
 export function eventsView(state: Loaded, acts: Acts): Child[] {
   const { eventFilter } = state
-  const name = namer(state)
   const wanted = state.filter.toLowerCase()
-  const fit = (event: Happening): boolean =>
-    passes(eventFilter, event) &&
-    `${event.subject} ${event.node ? name(event.node) : ''} ${event.actor ?? ''}`
-      .toLowerCase()
-      .includes(wanted)
-  const found = state.events.filter(fit)
+  const found = state.events.filter(
+    (event) =>
+      passes(eventFilter, event) &&
+      `${event.subject} ${event.nodeName} ${event.actor}`.toLowerCase().includes(wanted),
+  )
   const buttons = (Object.keys(eventFilters) as EventFilter[]).map((each) =>
-    button(filterWords[each], () => acts.set({ eventFilter: each }), {
+    button(each, () => acts.set({ eventFilter: each }), {
       key: each,
       'aria-pressed': String(each === eventFilter),
     }),
@@ -595,22 +529,26 @@ export function eventsView(state: Loaded, acts: Acts): Child[] {
     ),
     shown.length === 0
       ? h('p.empty', 'Nothing of the kind is known here.')
-      : h('ol.events', ...shown.map((event) => eventRow(state, event, name))),
-    found.length > shown.length && moreButton('events', '', acts),
+      : h('ol.events', ...shown.map((event) => eventRow(state, event))),
+    found.length > shown.length && moreButton('events', acts),
   ]
 }
 
-function eventRow(state: State, event: Happening, name: (id: string) => string): VNode {
-  const { reason } = event
-  const { mark, text } = sentenceOf(event, name)
-  const who = actorOf(event, name)
-  const lit = selectedNode(state) !== undefined && event.node === selectedNode(state)
+function eventRow(state: State, event: Happening): VNode {
+  const { id, at, subject, node, nodeName, reason, sentence } = event
+  const who = personIn(event)
   return h(
     'li',
-    { key: event.id, class: lit ? 'lit' : undefined },
-    h('span.at', when(state, event.at)),
-    badge(mark),
-    h('span.about', thingLink(state, event.subject)),
-    h('span.what', text, who && [', by ', h('b', h('bdi', who))], reason && [': “', h('bdi', reason), '”']),
+    { key: id, class: node === selectedNode(state) ? 'lit' : undefined },
+    h('span.at', when(state, at)),
+    badge(markOfEvent(event)),
+    h('span.about', thingLink(state, subject, {}, nodeName ?? subject.slice(0, 8))),
+    // Who and why are told in the same breath.
+    h(
+      'span.what',
+      h('bdi', sentence.slice(0, -1)),
+      who && [', by ', h('b', h('bdi', who))],
+      reason && [': “', h('bdi', reason), '”'],
+    ),
   )
 }

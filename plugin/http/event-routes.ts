@@ -1,9 +1,10 @@
 /** The audit trail. */
+import { eventTypes } from '../core/event-sentences.js'
 import type { Dependencies } from './dependencies.js'
 import { type EventPlace, eventId, eventPlace, isBefore } from './event-places.js'
 import { keyFrom } from './keys.js'
 import { usualLimit } from './paging.js'
-import { asOf, eventBody } from './presenters.js'
+import { asOf, eventBody, nodeNames } from './presenters.js'
 import { HttpProblem } from './problems.js'
 import { queryOf, type Route } from './route.js'
 import { listEventsSchema } from './schemas/events.js'
@@ -28,14 +29,16 @@ export function eventRoutes({ coordinator, source }: Dependencies): Route[] {
         const events = await operator.events({
           limit,
           ...(place === undefined ? {} : { after: place }),
-          ...(type === undefined ? {} : { types: type.split(',') }),
+          ...(type === undefined ? {} : { types: type.split(',').flatMap(typesFrom) }),
           ...(subject === undefined ? {} : { subject: keyFrom(subject) }),
         })
         if (place !== undefined) await refuseExpired(place)
         const full = place !== undefined && events.length === limit
         const told = place === undefined ? events[0] : (events.at(-1) ?? place)
         const next = latestOf(told, full ? undefined : lookedUntil)
-        return { ...asOf(snapshot), items: events.map(eventBody), next: next && eventId(next) }
+        const names = nodeNames(snapshot, events)
+        const items = events.map((event) => eventBody(event, names))
+        return { ...asOf(snapshot), items, next: next && eventId(next) }
       },
     },
   ]
@@ -58,6 +61,11 @@ export function eventRoutes({ coordinator, source }: Dependencies): Route[] {
     const [event] = await operator.events({ limit: 1 })
     return event
   }
+}
+
+/** `node.` is all that begins so. It stays among them itself, so that they are never none, which would be all. */
+function typesFrom(type: string): string[] {
+  return type.endsWith('.') ? [type, ...eventTypes.filter((each) => each.startsWith(type))] : [type]
 }
 
 function latestOf(a: EventPlace | undefined, b: EventPlace | undefined): EventPlace | null {

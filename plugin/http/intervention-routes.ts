@@ -78,14 +78,29 @@ async function released({ coordinator, source }: Dependencies, key: string, toke
   const ttlMs = Math.max(timing.ttlMs, snapshot.meta.longestTtlMs)
   const waitMs = event === undefined ? 0 : blockWaitMs({ ...timing, ttlMs })
   const holder = event?.node ?? null
+  const previousHolder = holder === null ? null : reference(snapshot, holder)
+  const acknowledged = settled && event?.detail?.immediate !== true
   return {
     released: event !== undefined,
-    previousHolder: holder === null ? null : reference(snapshot, holder),
+    previousHolder,
     previousToken: token,
     safeAt: isoTime((event?.atMs ?? snapshot.nowMs) + waitMs),
-    acknowledged: settled && event?.detail?.immediate !== true,
+    acknowledged,
     eventId: event === undefined ? null : eventId(event),
+    sentence:
+      event === undefined
+        ? 'Nobody held it: there was nothing to release.'
+        : releaseSentence(previousHolder?.name ?? 'The holder', acknowledged, event.detail?.cooldownMs),
   }
+}
+
+function releaseSentence(holder: string, acknowledged: boolean, cooldownMs: unknown): string {
+  const how = acknowledged
+    ? `${holder} has stopped.`
+    : `${holder} has not yet said that it has stopped. When this wait is over it has.`
+  return typeof cooldownMs === 'number' && cooldownMs > 0
+    ? `${how} For ${Math.ceil(cooldownMs / 1_000)} s it does not win it again while others stand.`
+    : how
 }
 
 async function releaseOf(
@@ -111,8 +126,11 @@ async function endTerm(
   source.outdate()
   if (done.kind !== 'asked') return refuseTransfer(dependencies, key, done)
   const snapshot = await source.current()
+  const from = reference(snapshot, done.from)
   const to = done.to === null ? null : reference(snapshot, done.to)
-  return reply.code(202).send({ key, token, from: reference(snapshot, done.from), to })
+  const next = `${to?.name ?? 'Another node'} is to have it next, once its pass has ended.`
+  const sentence = `${from?.name ?? 'The holder'} has been asked. ${next}`
+  return reply.code(202).send({ key, token, from, to, sentence })
 }
 
 function refuseTransfer(
@@ -145,7 +163,7 @@ async function refuseStale({ source }: Dependencies, key: string): Promise<never
   const lease = leaseIn(status, key)
   const detail =
     lease.holder === null
-      ? `Nobody holds the lease; its latest token is ${lease.token}.`
-      : `The lease is held by node "${lease.holder.name}" with token ${lease.token}.`
+      ? `Nobody holds the lease any more; its latest token is ${lease.token}.`
+      : `By now the lease is held by node "${lease.holder.name}" with token ${lease.token}.`
   throw new HttpProblem('token-mismatch', detail, { current: leaseBody(lease, snapshot) })
 }

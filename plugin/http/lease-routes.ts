@@ -5,6 +5,7 @@ import { termEvents, termsOf } from '../core/terms.js'
 import type { Dependencies } from './dependencies.js'
 import { contentTag, leaseTag, sendTagged } from './etag.js'
 import { keyFrom, keySegment, leaseKeyOf } from './keys.js'
+import { leaseDetail } from './overview.js'
 import { pageOf, usualLimit } from './paging.js'
 import { asOf, explanationBody, leaseBody, termBody } from './presenters.js'
 import { found, mentions, queryOf, type Route } from './route.js'
@@ -97,13 +98,16 @@ export function leaseRoutes({ coordinator, source }: Dependencies): Route[] {
       schema: explainSchema,
       handler: async (request) => {
         const key = leaseKeyOf(request)
-        const snapshot = await source.current()
+        const { snapshot, status } = await source.status()
+        const lease = leaseIn(status, key)
+        const worker = status.workers.find((each) => each.key === lease.worker)
         const [revoked] = await operator.events({ limit: 1, types: ['lease.revoked'], subject: key })
         const { timing } = coordinator.settings
         const circumstances = { timing, revokedAtMs: revoked?.atMs ?? null }
         return {
           ...asOf(snapshot),
           ...explanationBody(found(explain(snapshot, key, circumstances), 'lease')),
+          lease: leaseDetail(lease, snapshot, worker),
         }
       },
     },

@@ -20,6 +20,7 @@ export interface OverviewQuery {
   readonly nodes?: number | undefined
   readonly leases?: number | undefined
   readonly assignments?: number | undefined
+  readonly problems?: number | undefined
 }
 
 /** One look's worth. */
@@ -53,8 +54,12 @@ export function overviewOf(
   }
 }
 
-/** Some of each kind, so that many of one do not hide the others, and how many there are. */
-export function problemsShown(problems: readonly Attention[]) {
+/**
+ * Some of each kind, so that many of one do not hide the others, and how many there are.
+ *
+ * @param most so many or a few more in all; ten of each kind unless said.
+ */
+export function problemsShown(problems: readonly Attention[], most?: number) {
   const codes = new Map<string, Attention[]>()
   for (const problem of problems) {
     const alike = codes.get(problem.code)
@@ -62,8 +67,14 @@ export function problemsShown(problems: readonly Attention[]) {
     else alike.push(problem)
   }
   const countOf = (severity: string): number => problems.filter((each) => each.severity === severity).length
+  const each = most === undefined ? mostAlike : Math.ceil(most / codes.size)
+  const limit = most !== undefined && problems.length <= most ? most : each
   return {
-    problems: [...codes.values()].flatMap((alike) => alike.slice(0, mostAlike)),
+    problems: [...codes.values()].flatMap((alike) =>
+      alike
+        .slice(0, limit)
+        .map((problem, at) => ({ ...problem, more: at === limit - 1 ? alike.length - limit : 0 })),
+    ),
     problemCodes: [...codes].map(([code, { length }]) => ({ code, count: length })),
     problemCounts: Object.fromEntries(severities.map((severity) => [severity, countOf(severity)])),
   }
@@ -217,7 +228,7 @@ function nodeItem(node: NodeStatus, { held, fair, nodeRows, snapshot, workers }:
 const mostLed = 20
 
 function leasesIn(scene: Scene, q: string | undefined, limit: number) {
-  const { status, alarm, nodeRows, snapshot } = scene
+  const { status, alarm, nodeRows, snapshot, workers } = scene
   const found = status.leases.filter((lease) =>
     q === undefined ? !isSlot(lease) : mentions(q, lease.key, ...[lease.holder?.name ?? []].flat()),
   )
@@ -227,7 +238,10 @@ function leasesIn(scene: Scene, q: string | undefined, limit: number) {
     return alarmed < 2 ? alarmed : 2 + leaseOrder.indexOf(state)
   }
   const ranked = inOrder(found, rank, ({ key }) => key.replace(/\d+$/, (digits) => digits.padStart(9, '0')))
-  return { items: ranked.slice(0, limit).map((lease) => leaseItem(lease, scene)), total: found.length }
+  const items = ranked
+    .slice(0, limit)
+    .map((lease) => leaseDetail(lease, snapshot, workers.get(lease.worker ?? '')))
+  return { items, total: found.length }
 }
 
 /** The worst first. */
@@ -235,9 +249,13 @@ const pulses: readonly Pulse[] = ['silent', 'late', 'steady']
 
 const leaseOrder: readonly LeaseState[] = ['unclaimed', 'blocked', 'free', 'moving', 'held']
 
-function leaseItem(lease: LeaseStatus, { snapshot, workers, nodeRows }: Scene) {
-  const worker = workers.get(lease.worker ?? '')
-  const holder = nodeRows.get(lease.holder?.id ?? '')
+/** All that can be said of one lease by itself. */
+export function leaseDetail(
+  lease: LeaseStatus,
+  snapshot: Snapshot,
+  worker: Status['workers'][number] | undefined,
+) {
+  const holder = rowsOf(snapshot).nodes.get(lease.holder?.id ?? '')
   return {
     ...leaseBody(lease, snapshot),
     kind: worker?.kind ?? null,

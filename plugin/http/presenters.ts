@@ -2,6 +2,7 @@
  * What the engine says, in the words of the HTTP interface: times are ISO 8601 in UTC. The schemas describe these
  * bodies field by field; what they do not name is not sent.
  */
+import { eventSentence } from '../core/event-sentences.js'
 import type { Explanation } from '../core/explain.js'
 import { slotKey } from '../core/names.js'
 import type { ScheduleStatus } from '../core/schedule.js'
@@ -97,8 +98,20 @@ export function explanationBody({ holder, target, block, schedule, ...explanatio
   }
 }
 
-export function eventBody({ revision, position, atMs, ...event }: EventRow) {
-  return { id: eventId({ revision, position }), at: isoTime(atMs), ...event }
+export function eventBody(event: EventRow, nameOf: (id: string) => string | null) {
+  const { revision, position, atMs, ...rest } = event
+  const nodeName = event.node === null ? null : nameOf(event.node)
+  const sentence = eventSentence(event, nameOf)
+  return { id: eventId({ revision, position }), at: isoTime(atMs), ...rest, nodeName, sentence }
+}
+
+/** Nodes that are not listed any more are known by their names while these events tell how they came or went. */
+export function nodeNames(snapshot: Snapshot, events: readonly EventRow[]): (id: string) => string | null {
+  const { nodes } = rowsOf(snapshot)
+  const told = new Map<string, string>()
+  for (const { node, detail } of events)
+    if (node !== null && typeof detail?.name === 'string') told.set(node, detail.name)
+  return (id) => nodes.get(id)?.name ?? told.get(id) ?? null
 }
 
 /** Null when the node is not listed any more. */

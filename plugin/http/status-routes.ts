@@ -10,7 +10,7 @@ import type { Dependencies } from './dependencies.js'
 import { contentTag, sendTagged } from './etag.js'
 import type { Guard } from './guard.js'
 import { overviewOf, problemsShown } from './overview.js'
-import { asOf, assignmentBody, eventBody, leaseBody, nodeBody } from './presenters.js'
+import { asOf, assignmentBody, eventBody, leaseBody, nodeBody, nodeNames } from './presenters.js'
 import { queryOf, type Route } from './route.js'
 import { overviewSchema } from './schemas/overview.js'
 import { statusSchema } from './schemas/status.js'
@@ -42,14 +42,15 @@ export function statusRoutes({ coordinator, source, guard }: Dependencies): Rout
       id: 'Overview',
       schema: overviewSchema,
       handler: async (request, reply) => {
+        const query = queryOf(request, overviewSchema)
         const { snapshot, status } = await source.status()
         const state = stateOf(coordinator, status, snapshot)
         const body = {
           ...asOf(snapshot),
           ...state,
-          ...problemsShown(state.problems),
+          ...problemsShown(state.problems, query.problems),
           capabilities: await capabilitiesOf(request, guard),
-          ...overviewOf(snapshot, status, state.problems, queryOf(request, overviewSchema)),
+          ...overviewOf(snapshot, status, state.problems, query),
         }
         return sendTagged(request, reply, contentTag(body), body)
       },
@@ -66,7 +67,7 @@ export function streamBodies({ coordinator }: Dependencies): StreamBodies {
       counts: countsOf(status),
       problems: problemsOf(coordinator, status, snapshot).length,
     }),
-    event: eventBody,
+    event: (row, snapshot) => eventBody(row, nodeNames(snapshot, [row])),
     now: (snapshot) => asOf(snapshot).now,
   }
 }

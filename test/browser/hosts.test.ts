@@ -25,7 +25,10 @@ async function works(page: Page): Promise<void> {
   await reads(dialog.locator('h2'), /^Released$/)
   await dialog.getByRole('button', { name: 'Close' }).click()
   await page.getByRole('button', { name: 'By people' }).click()
-  await reads(page.locator('.events li'), /^.* revoked c1\/indexing taken away from n1, by Mira?: “to see/i)
+  await reads(
+    page.locator('.events li'),
+    /^.* revoked c1\/indexing It was taken away from n1, by Mira?: “to see/i,
+  )
 }
 
 inBrowser('under any prefix', async (t, visit) => {

@@ -28,6 +28,9 @@ t.test('a stuck lease is freed by force, and the next holder begins when the old
       previousToken: token,
       acknowledged: false,
       eventId: /^\d+-\d+$/,
+      sentence:
+        'n1 has not yet said that it has stopped. When this wait is over it has. ' +
+        'For 600 s it does not win it again while others stand.',
     })
     t.ok(Date.parse(answer.safeAt) > Date.parse(before.now))
     await stuck.aborted
@@ -41,6 +44,8 @@ t.test('a stuck lease is freed by force, and the next holder begins when the old
       actor: 'mira',
       reason,
       node: old.coordination.nodeId,
+      nodeName: 'n1',
+      sentence: 'It was taken away from n1.',
     })
     t.match((await other.inject(path)).json(), {
       state: 'blocked',
@@ -153,6 +158,7 @@ t.test('a lease that nobody holds has nothing to release', (t) =>
       previousHolder: null,
       previousToken: lease.token,
       eventId: null,
+      sentence: 'Nobody held it: there was nothing to release.',
     })
     t.equal(await revisionOf(app), revision)
   }),
@@ -168,7 +174,8 @@ t.test('who repeats a release after it was acknowledged is told so', (t) =>
     await lease.release()
     await eventually(async () => (await app.inject(path)).json().state === 'free')
     const again = (await post(app, `${path}/release`, { reason }, `"${lease.token}"`)).json()
-    t.strictSame(again, { ...first, acknowledged: true })
+    const sentence = 'n1 has stopped. For 60 s it does not win it again while others stand.'
+    t.strictSame(again, { ...first, acknowledged: true, sentence })
   }),
 )
 
@@ -215,7 +222,9 @@ t.test('the holder steps down after its pass, or in favour of one node', (t) =>
       refused.json().candidates.sort(),
       [second, third].map((app) => app.coordination.nodeId).sort(),
     )
-    t.equal((await transfer({ to, reason }, '"1"')).statusCode, 412)
+    const late = await transfer({ to, reason }, '"1"')
+    t.equal(late.statusCode, 412)
+    t.equal(late.json().detail, `By now the lease is held by node "n1" with token ${token}.`)
     const moved = await transfer({ to, reason })
     t.equal(moved.statusCode, 202)
     t.strictSame(moved.json(), {
@@ -223,6 +232,7 @@ t.test('the holder steps down after its pass, or in favour of one node', (t) =>
       token,
       from: { id: first.coordination.nodeId, name: 'n1', cluster: 'c1' },
       to: { id: to, name: 'n3', cluster: 'c1' },
+      sentence: 'n1 has been asked. n3 is to have it next, once its pass has ended.',
     })
     await eventually(() => third.coordination.isHeld('report'))
     const next = (await first.inject(path)).json()

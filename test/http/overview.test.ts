@@ -109,6 +109,21 @@ t.test('of thousands the worst come first, and no list is without end', async (t
   const counted = body.problemCodes.reduce((sum: number, { count }: { count: number }) => sum + count, 0)
   const { error, warning, info } = body.problemCounts
   t.equal(counted, error + warning + info)
+  const few = (await app.inject('/coordination/overview?problems=3')).json()
+  t.strictSame(few.problemCodes, body.problemCodes)
+  t.strictSame(
+    few.problems.map(({ code }: { code: string }) => code),
+    body.problemCodes.flatMap(({ code, count }: { code: string; count: number }) =>
+      Array(Math.min(count, Math.ceil(3 / body.problemCodes.length))).fill(code),
+    ),
+    'many of one kind do not hide the others',
+  )
+  for (const { problems } of [body, few])
+    t.equal(
+      problems.reduce((sum: number, each: { more: number }) => sum + 1 + each.more, 0),
+      counted,
+      'and how many are left out is said',
+    )
   t.ok(body.versions[0].count > body.versions[1].count)
   const more = (await app.inject('/coordination/overview?nodes=500&leases=500')).json()
   t.strictSame([more.nodes.items.length, more.leases.items.length], [500, 100])

@@ -109,7 +109,16 @@ t.test('everything can be read', (t) =>
         key: 'global/by-hand',
         reasons: [{ code: 'held', sentence: String }],
         holder: { node: self },
+        lease: { key: 'global/by-hand', state: 'held', kind: null, candidateCount: 0 },
       })
+      const { leases } = await read(app, '/overview?q=c1/indexing')
+      const { lease: same } = await read(app, '/leases/c1:indexing/explain')
+      t.match(same, { kind: 'single', candidateCount: 1, session: { pulse: 'steady' } })
+      t.strictSame(
+        { ...same, session: null },
+        { ...leases.items[0], session: null },
+        'as the overview has it',
+      )
     })
 
     await t.test('GET /assignments', async (t) => {
@@ -131,6 +140,10 @@ t.test('everything can be read', (t) =>
     await t.test('GET /events: the latest, or what came after a place', async (t) => {
       const latest = await read(app, '/events?limit=2')
       t.match(latest.items[0], { type: 'lease.acquired', subject: 'global/by-hand', node: id, at: isoTime })
+      t.match(latest.items[0], {
+        nodeName: 'n1',
+        sentence: `n1 holds it, with token ${lease.token}.`,
+      })
       t.equal(latest.next, latest.items[0].id)
       t.strictSame((await read(app, `/events?after=${latest.next}`)).items, [])
       const after = await read(app, `/events?after=${latest.items[1].id}`)
@@ -142,6 +155,9 @@ t.test('everything can be read', (t) =>
         `/events?after=${latest.next}&type=lease.released,lease.lost&subject=global:by-hand`,
       )
       t.match(news.items, [{ type: 'lease.released', token: lease.token }])
+      const ofNodes = (await read(app, '/events?type=node.')).items
+      t.match(ofNodes, [{ type: 'node.joined', sentence: 'n1 joined.' }])
+      t.strictSame((await read(app, '/events?type=nothing.')).items, [], 'none is not all')
       t.equal(
         (await app.inject('/coordination/events?after=0-0')).statusCode,
         410,

@@ -22,6 +22,13 @@ export const nodeReference = {
   properties: { id: text, name: text, cluster: text },
 } as const
 
+/** How a session does. */
+export const pulse = {
+  type: 'string',
+  enum: ['steady', 'late', 'silent'],
+  description: 'late: two heartbeats are missing; silent: none has come for longer than the ttl',
+} as const
+
 /** What a name may consist of. */
 export const name = { type: 'string', pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$' } as const
 

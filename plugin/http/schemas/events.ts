@@ -4,16 +4,22 @@ const eventId = { type: 'string', pattern: '^[0-9]{1,15}-[0-9]{1,9}$' } as const
 
 export const event = {
   type: 'object',
-  required: ['id', 'at', 'type', 'subject'],
+  required: ['id', 'at', 'type', 'subject', 'sentence'],
   properties: {
     id: text,
     at: time,
     type: { ...text, description: 'A past participle' },
     subject: { ...text, description: 'Key of a lease or worker, or id of a node' },
     node: { ...text, nullable: true, description: 'Id of the node it happened on or to' },
+    nodeName: {
+      ...text,
+      nullable: true,
+      description: 'Name of that node; null when it is not known any more',
+    },
     token: { ...number, nullable: true },
     actor: { ...text, nullable: true },
     reason: { ...text, nullable: true },
+    sentence: { ...text, description: 'What happened, for people; `actor` and `reason` say who and why' },
     detail: { type: 'object', nullable: true, additionalProperties: true },
   },
 } as const
@@ -24,9 +30,11 @@ const example = {
   type: 'lease.revoked',
   subject: 'eu-1/indexing',
   node: '4d2c1c3e-0c5e-4ab2-9a1e-6a5f8f0d4f11',
+  nodeName: 'node-1',
   token: 41,
   actor: 'mira',
   reason: 'stuck since 03:10',
+  sentence: 'It was taken away from node-1.',
   detail: { immediate: false, cooldownMs: 60_000 },
 }
 
@@ -43,7 +51,7 @@ export const listEventsSchema = {
     type: {
       type: 'string',
       pattern: '^[a-z][a-z.-]{0,49}(,[a-z][a-z.-]{0,49}){0,19}$',
-      description: 'One type of events, or several with commas between them',
+      description: 'One type of events, or several with commas between them; `node.` is all that begins so',
     },
     subject,
     limit: pageQuery.limit,

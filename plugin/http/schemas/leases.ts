@@ -13,6 +13,7 @@ import {
   optionalBody,
   pageOf,
   pageQuery,
+  pulse,
   query,
   reads,
   reason,
@@ -20,7 +21,7 @@ import {
   time,
   writes,
 } from './common.js'
-import { schedule } from './workers.js'
+import { schedule, scheduleExample } from './workers.js'
 
 const state = {
   type: 'string',
@@ -54,6 +55,30 @@ export const leaseItem = {
   },
 } as const
 
+/** All that can be said of one lease by itself. */
+export const leaseDetail = {
+  type: 'object',
+  required: [...leaseItem.required, 'paused', 'candidateCount', 'schedule'],
+  properties: {
+    ...leaseItem.properties,
+    kind: {
+      ...text,
+      nullable: true,
+      description: 'Of its worker; null for a lease that was acquired by name',
+    },
+    paused: flag,
+    candidateCount: { ...number, description: 'Nodes that may hold it' },
+    schedule,
+    session: {
+      type: 'object',
+      nullable: true,
+      description: "The holder's",
+      required: ['pulse', 'ttlMs', 'heartbeatAt'],
+      properties: { pulse, ttlMs: number, heartbeatAt: time },
+    },
+  },
+} as const
+
 const reference = { id: '4d2c1c3e-0c5e-4ab2-9a1e-6a5f8f0d4f11', name: 'node-1', cluster: 'eu-1' }
 
 export const leaseExample = {
@@ -68,6 +93,15 @@ export const leaseExample = {
   blockedNode: null,
   waiting: 0,
   cooldown: null,
+}
+
+export const leaseDetailExample = {
+  ...leaseExample,
+  kind: 'single',
+  paused: false,
+  candidateCount: 2,
+  schedule: scheduleExample,
+  session: { pulse: 'steady', ttlMs: 15_000, heartbeatAt: '2026-03-01T03:09:58.000Z' },
 }
 
 const headers = matching('token')
@@ -167,9 +201,10 @@ const nullableTime = { ...time, nullable: true } as const
 const nullableNumber = { ...number, nullable: true } as const
 
 export const explanation = {
-  required: ['key', 'reasons', 'candidateCount', 'candidates'],
+  required: ['key', 'lease', 'reasons', 'candidateCount', 'candidates'],
   properties: {
     key: text,
+    lease: leaseDetail,
     reasons: {
       type: 'array',
       description: 'The most important first',
@@ -219,11 +254,12 @@ export const explanation = {
 
 const explanationExample = {
   key: 'eu-1/indexing',
+  lease: { ...leaseDetailExample, candidateCount: 1 },
   reasons: [{ code: 'held', sentence: 'Node "node-1" holds it.' }],
   holder: { node: reference, token: 41, acquiredAt: '2026-03-01T01:00:01.000Z', heartbeatAgoMs: 2_000 },
   target: { node: reference, namedAt: '2026-03-01T01:00:00.500Z', unclaimedForMs: null },
   paused: false,
-  schedule: null,
+  schedule: scheduleExample,
   block: null,
   barrier: [],
   candidateCount: 1,
@@ -265,7 +301,15 @@ export const releaseSchema = {
       200: {
         description: 'It is taken away. The same again, when it was already',
         type: 'object',
-        required: ['released', 'previousHolder', 'previousToken', 'safeAt', 'acknowledged', 'eventId'],
+        required: [
+          'released',
+          'previousHolder',
+          'previousToken',
+          'safeAt',
+          'acknowledged',
+          'eventId',
+          'sentence',
+        ],
         properties: {
           released: { ...flag, description: 'False when nobody held it, so there was nothing to take away' },
           previousHolder: { ...nodeReference, description: 'Null when it is not known any more' },
@@ -276,6 +320,7 @@ export const releaseSchema = {
           },
           acknowledged: { ...flag, description: 'It has stopped already' },
           eventId: { ...text, nullable: true, description: 'Its place in the audit trail' },
+          sentence: { ...text, description: 'The same, for people' },
         },
         examples: [
           {
@@ -285,6 +330,9 @@ export const releaseSchema = {
             safeAt: '2026-03-01T03:12:20.000Z',
             acknowledged: false,
             eventId: '1207-0',
+            sentence:
+              'node-1 has not yet said that it has stopped. When this wait is over it has. ' +
+              'For 60 s it does not win it again while others stand.',
           },
         ],
       },
@@ -300,12 +348,13 @@ const transferReply = {
   202: {
     description: 'The holder has been asked',
     type: 'object',
-    required: ['key', 'token', 'from', 'to'],
+    required: ['key', 'token', 'from', 'to', 'sentence'],
     properties: {
       key: text,
       token: number,
       from: nodeReference,
       to: { ...nodeReference, description: 'Who is meant to have it next' },
+      sentence: { ...text, description: 'The same, for people' },
     },
     examples: [
       {
@@ -313,6 +362,7 @@ const transferReply = {
         token: 41,
         from: reference,
         to: { id: '0b7f4d52-77d1-4c4c-8f43-1a1b3f2f9a02', name: 'node-2', cluster: 'eu-1' },
+        sentence: 'node-1 has been asked. node-2 is to have it next, once its pass has ended.',
       },
     ],
   },

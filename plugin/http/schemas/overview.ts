@@ -1,14 +1,7 @@
-import { flag, notModified, number, one, query, reads, text, time } from './common.js'
-import { leaseExample, leaseItem } from './leases.js'
+import { flag, notModified, number, one, pulse, query, reads, text } from './common.js'
+import { leaseDetail, leaseDetailExample } from './leases.js'
 import { nodeExample, nodeItem } from './nodes.js'
-import { statusExample, statusProperties } from './status.js'
-import { schedule, scheduleExample } from './workers.js'
-
-const pulse = {
-  type: 'string',
-  enum: ['steady', 'late', 'silent'],
-  description: 'late: two heartbeats are missing; silent: none has come for longer than the ttl',
-} as const
+import { problem, statusExample, statusProperties } from './status.js'
 
 const rows = (what: string, item: object): object => ({
   type: 'object',
@@ -32,29 +25,6 @@ const node = {
     leadCount: number,
     slotCount: { ...number, description: 'Shares and partitions it holds' },
     fairSlotCount: { type: 'number', description: 'So many if all nodes that stand for them had the same' },
-  },
-}
-
-const lease = {
-  type: 'object',
-  required: [...leaseItem.required, 'paused', 'candidateCount', 'schedule'],
-  properties: {
-    ...leaseItem.properties,
-    kind: {
-      ...text,
-      nullable: true,
-      description: 'Of its worker; null for a lease that was acquired by name',
-    },
-    paused: flag,
-    candidateCount: { ...number, description: 'Nodes that may hold it' },
-    schedule,
-    session: {
-      type: 'object',
-      nullable: true,
-      description: "The holder's",
-      required: ['pulse', 'ttlMs', 'heartbeatAt'],
-      properties: { pulse, ttlMs: number, heartbeatAt: time },
-    },
   },
 }
 
@@ -104,10 +74,21 @@ const assignment = {
 
 const properties = {
   ...statusProperties,
+  problems: {
+    type: 'array',
+    description: 'What a person should see, the worst first; some of each kind',
+    items: {
+      ...problem,
+      required: [...problem.required, 'more'],
+      properties: {
+        ...problem.properties,
+        more: { ...number, description: 'So many more of its kind are left out; with the last one of it' },
+      },
+    },
+  },
   problemCodes: {
     type: 'array',
-    description:
-      'How many problems there are of each kind, the worst first; the list has at most ten of each',
+    description: 'How many problems there are of each kind, the worst first',
     items: { type: 'object', required: ['code', 'count'], properties: { code: text, count: number } },
   },
   problemCounts: {
@@ -138,14 +119,13 @@ const properties = {
     items: { type: 'object', required: ['version', 'count'], properties: { version: text, count: number } },
   },
   nodes: rows('Nodes', node),
-  leases: rows('Leases but for shares and partitions, which are found with `q`', lease),
+  leases: rows('Leases but for shares and partitions, which are found with `q`', leaseDetail),
   assignments: rows('Assignments', assignment),
 }
 
-const session = { pulse: 'steady', ttlMs: 15_000, heartbeatAt: '2026-03-01T03:09:58.000Z' }
-
 const example = {
   ...statusExample,
+  problems: statusExample.problems.map((each) => ({ ...each, more: 0 })),
   problemCodes: [{ code: 'node-silent', count: 1 }],
   problemCounts: { error: 1, warning: 0, info: 0 },
   totals: { leases: 1, held: 1, slots: 3, owned: 2 },
@@ -166,16 +146,7 @@ const example = {
     total: 1,
   },
   leases: {
-    items: [
-      {
-        ...leaseExample,
-        kind: 'single',
-        paused: false,
-        candidateCount: 2,
-        schedule: scheduleExample,
-        session,
-      },
-    ],
+    items: [leaseDetailExample],
     total: 1,
   },
   assignments: {
@@ -219,6 +190,12 @@ export const overviewSchema = {
     nodes: limit('nodes'),
     leases: limit('leases'),
     assignments: limit('assignments'),
+    problems: {
+      type: 'integer',
+      minimum: 1,
+      maximum: 500,
+      description: 'About so many problems, evenly of each kind; ten of each kind unless said',
+    },
   }),
   response: reads({
     200: one('The namespace as of one instant', { properties, required: Object.keys(properties) }, example),

@@ -25,6 +25,17 @@ const counted = (names: readonly string[]): object => ({
   properties: Object.fromEntries(names.map((each) => [each, number])),
 })
 
+export const problem = {
+  type: 'object',
+  required: ['code', 'severity', 'subject', 'sentence'],
+  properties: {
+    code: { ...text, description: 'Keeps its meaning' },
+    severity: { type: 'string', enum: severities },
+    subject: { ...text, description: 'Key of a lease or worker, or id of a node' },
+    sentence: text,
+  },
+} as const
+
 /** What `/overview` has in common with it. */
 export const statusProperties = {
   namespace: text,
@@ -47,20 +58,7 @@ export const statusProperties = {
       leases: counted(['held', 'moving', 'blocked', 'unclaimed', 'free']),
     },
   },
-  problems: {
-    type: 'array',
-    description: 'What a person should see, the worst first',
-    items: {
-      type: 'object',
-      required: ['code', 'severity', 'subject', 'sentence'],
-      properties: {
-        code: { ...text, description: 'Keeps its meaning' },
-        severity: { type: 'string', enum: severities },
-        subject: { ...text, description: 'Key of a lease or worker, or id of a node' },
-        sentence: text,
-      },
-    },
-  },
+  problems: { type: 'array', description: 'What a person should see, the worst first', items: problem },
   capabilities: {
     type: 'object',
     description: 'Who asks, and what they may do',

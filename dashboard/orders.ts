@@ -1,0 +1,157 @@
+/** What can be done about a lease, a node or a worker: what is asked beforehand, and what is sent. */
+import { type Child, h, icon, type Props } from './dom.js'
+import {
+  type Action,
+  ago,
+  type CoordinationNode,
+  grouped,
+  keyInPath,
+  type Lease,
+  type NodeRef,
+  timeOf,
+} from './model.js'
+import { type Acts, button, type Fact, may, type Order, type State } from './parts.js'
+
+/** A button for it, where whoever looks may do it. */
+export function offer(
+  state: State,
+  acts: Acts,
+  action: Action,
+  label: string,
+  order: () => Order,
+  props?: Props,
+): Child {
+  return may(state, action) && button(label, () => acts.open(order()), props)
+}
+
+export function releaseButton(state: State, acts: Acts, lease: Lease, props: Props): Child {
+  return lease.holder && offer(state, acts, 'release', 'Release…', () => release(state, lease), props)
+}
+
+function note(text: string, tone?: 'bad' | 'warn'): Child {
+  return tone ? h('p', { class: `note ${tone}` }, icon('alert'), h('span', text)) : h('p.muted', text)
+}
+
+/** Takes a lease from its holder. */
+function release({ nowMs, utc }: State, lease: Lease): Order {
+  const { key, token, session, candidateCount } = lease
+  const healthy = session?.pulse === 'steady'
+  const name = lease.holder?.name
+  const alone = candidateCount < 2
+  return {
+    title: `Release ${key}?`,
+    facts: [
+      ...holderFacts(lease),
+      [
+        'Last heartbeat',
+        session
+          ? `${ago(nowMs - Date.parse(session.heartbeatAt))}, at ${timeOf(session.heartbeatAt, utc)}`
+          : '—',
+      ],
+      ['Candidates', `${grouped(candidateCount)}${alone ? ': no other one' : ''}`],
+    ],
+    notes: [
+      healthy
+        ? note(`${name} is alive. It is told to stop; its work goes on until it has.`, 'warn')
+        : note(`Nothing has been heard of ${name} for a while.`),
+      note(`The next holder begins once ${name} has stopped, or cannot act on token ${token} any more.`),
+      alone && note('No other node may hold it: it may stay free, or come back.', 'bad'),
+      note(`Only token ${token} is released: if the lease moves meanwhile, nothing happens.`),
+    ],
+    typed: healthy ? key : undefined,
+    submit: 'Release lease',
+    danger: true,
+    method: 'POST',
+    path: `leases/${keyInPath(key)}/release`,
+    token,
+    done: 'Released',
+    refused: 'Nothing was released.',
+  }
+}
+
+function holderFacts({ holder, token }: Lease): Fact[] {
+  return [
+    ['Holder', h('span.mono', holder?.name)],
+    ['Fencing token', h('span.mono', token)],
+  ]
+}
+
+/** @param nodes to choose one from; without any the plan decides. */
+export function handOver(lease: Lease, nodes?: readonly NodeRef[]): Order {
+  const { key, token, holder } = lease
+  return {
+    title: nodes ? `Transfer ${key}` : `Ask ${holder?.name} to step down from ${key}?`,
+    facts: holderFacts(lease),
+    notes: [
+      note(
+        `Its signal aborts, its pass ends, and ${nodes ? 'the node you choose' : 'another node'} follows. Work that ignores the signal is taken away later.`,
+      ),
+    ],
+    nodes,
+    submit: nodes ? 'Transfer' : 'Ask to step down',
+    method: 'POST',
+    path: `leases/${keyInPath(key)}/${nodes ? 'transfer' : 'step-down'}`,
+    token,
+    done: 'Asked',
+  }
+}
+
+export function drain({ id, name, leadCount, slotCount }: CoordinationNode): Order {
+  return {
+    title: `Drain ${name}?`,
+    facts: [
+      ['Leads', grouped(leadCount)],
+      ['Shares and partitions', grouped(slotCount)],
+    ],
+    notes: [note('It hands everything over and takes nothing new until that is taken back, or it restarts.')],
+    submit: 'Drain node',
+    method: 'PUT',
+    path: `nodes/${id}/drain`,
+    done: `${name} hands over as its passes end`,
+  }
+}
+
+export function undrain({ id, name }: CoordinationNode): Order {
+  return {
+    title: `Let ${name} take work again?`,
+    notes: [note('It stands for its workers again.')],
+    submit: 'Take back the drain',
+    method: 'DELETE',
+    path: `nodes/${id}/drain`,
+    done: `${name} takes work again`,
+  }
+}
+
+export function forget({ id, name }: CoordinationNode): Order {
+  return {
+    title: `Remove ${name} from the list?`,
+    notes: [note('It is gone. Its events stay.')],
+    submit: 'Remove',
+    method: 'DELETE',
+    path: `nodes/${id}`,
+    done: `${name} is not listed any more`,
+  }
+}
+
+export function pauseOrResume(key: string, paused: boolean): Order {
+  const path = `workers/${keyInPath(key)}/pause`
+  return paused
+    ? {
+        title: `Resume ${key}?`,
+        notes: [note('Nodes that stand for it begin at once.')],
+        submit: 'Resume',
+        method: 'DELETE',
+        path,
+        done: `Nodes may run ${key} again`,
+      }
+    : {
+        title: `Pause ${key}?`,
+        notes: [
+          note('Nobody runs it until it is resumed, restarts or not. Whoever runs it is told to stop.'),
+        ],
+        submit: 'Pause',
+        method: 'PUT',
+        path,
+        done: `${key} is given up as its passes end`,
+      }
+}
