@@ -54,8 +54,9 @@ t.test('the driver of a database that is not used need not be there', async (t) 
   t.match(await run(t, ['better-sqlite3'], program, 'postgres://127.0.0.1:1/app'), /^WCO_STORE /)
 })
 
-t.test('without Fastify nothing of Fastify need be there', async (t) => {
-  const missing = ['pg', 'fastify', 'fastify-plugin', '@fastify']
+t.test('without Fastify nothing of Fastify need be there, nor what else is optional', async (t) => {
+  const optional = ['pg', 'mysql2', 'mssql', '@opentelemetry', 'prom-client', 'node-cron']
+  const missing = ['fastify', 'fastify-plugin', '@fastify', ...optional]
   t.equal(await run(t, missing, programWithoutFastify, 'sqlite::memory:'), 'running')
 })
 
