@@ -582,8 +582,8 @@ function assigned(names: readonly string[]): string {
 /** What JSON has to escape, but for NUL, which no text here has. */
 const special = `"\\${String.fromCharCode(...Array.from({ length: 31 }, (_, code) => code + 1))}`
 
-/** What stands for each of them on the way: characters that no text has, unless it makes up its own. */
-const standIns = [...special].map((character) => String.fromCharCode(0xe100 + character.charCodeAt(0)))
+/** What stands for each of them on the way: what Unicode has set aside as never to be characters of a text. */
+const standIns = ['\uffff', ...Array.from({ length: 32 }, (_, at) => String.fromCharCode(0xfdd0 + at))]
 
 const alphabets = { escaped: standIns.join(''), plain: special }
 
@@ -642,9 +642,9 @@ function storable(table: MsSqlTable, rows: readonly object[]): object[] {
   )
 }
 
-/** Neither NUL nor half a surrogate pair is text everywhere; free text may hold them, and must not fail its change. */
+/** Neither NUL nor half a surrogate pair is text everywhere, nor what stands in here; free text may hold them, and must not fail its change. */
 function storableText(text: string): string {
-  return text.replace(/\p{Surrogate}/gu, '\ufffd').replaceAll('\0', '\ufffd')
+  return text.replace(/[\p{Surrogate}\0\ufdd0-\ufdef\uffff]/gu, '\ufffd')
 }
 
 function byAge(a: NodeRow, b: NodeRow): number {

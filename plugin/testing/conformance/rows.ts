@@ -319,7 +319,12 @@ export const rowCases: readonly ConformanceCase[] = [
     const details = [
       {},
       { nested: { list: [1, -2.5, 'x', true, false, null, [], {}] } },
-      { number: Number.MAX_SAFE_INTEGER, small: 1e-7, text: 'a\nb\t"c" \\ \u0001 \u2028 😀', none: null },
+      {
+        number: Number.MAX_SAFE_INTEGER,
+        small: 1e-7,
+        text: 'a\nb\t"c" \\ \u0001 \u2028 \ue101\ue122\ue15c 😀',
+        none: null,
+      },
       null,
     ]
     await commit(store, async (change) => {
