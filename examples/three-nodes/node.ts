@@ -16,7 +16,7 @@ const { node, cluster, port } = self
 const app = Fastify({
   logger: { level: 'info', stream: readableLog },
   // Three nodes that start at once have patience with a database that is slow at first.
-  pluginTimeout: 30_000,
+  pluginTimeout: 60_000,
   // No slow client may keep a request open, nor an idle one the closing server.
   requestTimeout: 30_000,
   http: { headersTimeout: 10_000 },
