@@ -268,7 +268,8 @@ export class Life {
         const dueInMs = await this.#turnstile.pass(() => this.#step())
         this.#failures = 0
         if (dueInMs === 0) continue
-        if (dueInMs !== undefined) this.#turnAlarm.set(dueInMs)
+        // A turn that was under way when this life ended leaves nothing behind.
+        if (dueInMs !== undefined && !this.#session.over) this.#turnAlarm.set(dueInMs)
         return
       }
     } catch (error) {

@@ -122,6 +122,21 @@ t.test('a drained node hands over a lease that was fenced when it was drained', 
   t.notOk(holder.coordinator.isHeld('w'), 'the drained node has handed over')
 })
 
+t.test('a pause reaches a holder whose lease was fenced when it was ordered', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a', { wrap: fenced })
+  a.coordinator.worker(untilAborted('w'))
+  await world.start(a)
+  await world.advance(1_000)
+  fences.add('global/w')
+  await a.coordinator.operator.pause('global/w', by)
+  await world.advance(1_000)
+  t.match(a.history, ['lease.acquired global/w', 'lease.ended global/w paused'])
+  fences.clear()
+  await world.advance(20_000)
+  t.equal((await a.coordinator.status()).leases[0]?.holder, null, 'it is given back once the fence is gone')
+})
+
 t.test('a fenced share of a dead node does not begin generation after generation', async (t) => {
   const world = new World(t)
   const running = new Map<string, string>()

@@ -81,6 +81,38 @@ t.test('a transfer names the next holder, who stays it; the old one does not com
   t.same(holders(world, key), ['c'])
 })
 
+t.test(
+  'a lease by name that is transferred is not taken from a holder that has not given it back',
+  async (t) => {
+    const world = new World(t, { handoverTimeoutMs: 600_000 })
+    const [a, b] = [await world.node('a'), await world.node('b')]
+    await world.start(a, b)
+    const lease = await a.coordinator.acquire('one-off')
+    const waiting = b.coordinator.acquire('one-off')
+    await world.advance(1_000)
+    const { key, token } = lease
+    const to = b.coordinator.nodeId
+    t.match(await b.coordinator.operator.transfer({ key, token, ...by }), { kind: 'asked', to })
+    await world.advance(4 * world.timing.ttlMs, 500)
+    t.ok(lease.signal.aborted)
+    t.notOk(b.coordinator.isHeld('one-off'), 'although it was named, and has asked again')
+    await lease.release()
+    await world.advance(1_000)
+    await (await waiting).release()
+  },
+)
+
+t.test('a holder whose lease is freed at once is told, although no row names it any more', async (t) => {
+  const { world, nodes } = await startedWith(t, () => untilAborted('month-close'))
+  const [a, b] = nodes
+  const key = 'global/month-close'
+  const token = await tokenOf(a, key)
+  await b.coordinator.operator.release({ key, token, immediate: true, cooldownMs: 600_000, ...by })
+  await world.advance(2 * world.timing.heartbeatMs)
+  t.notOk(holders(world, key).includes('a'))
+  t.match(a.history, ['lease.acquired global/month-close', 'lease.ended global/month-close lost'])
+})
+
 t.test('a share that is transferred goes out of the plan for as long as its node cools down', async (t) => {
   const { world, nodes } = await startedWith(t, () => untilAborted('data', { kind: 'coordinated' }))
   const [a, b] = nodes

@@ -1,9 +1,11 @@
 /**
- * Deliberate faults of the engine and of the SQLite store. Each must be found by the simulation.
+ * Deliberate faults of the engine and of the SQLite store. Each must be found by the simulation or by a test.
  *
  * A mutant is a change to one place of the compiled code, made in a copy: the engine itself knows nothing of them. Its
  * `find` must be there exactly once, so that a line which has moved on is noticed and not passed over.
  */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import type { MixName } from '../simulation/faults.js'
 
 export interface Mutant {
@@ -15,8 +17,18 @@ export interface Mutant {
   readonly replace: string
   /** The mix in which it shows soonest; default `all`. */
   readonly mix?: MixName
-  /** The first seed to try; default 1. Where what is mutated takes a rare course of events, one that has it. */
+  /** A test file that finds it at once, under `test` and without its ending: it is asked before the simulation. */
+  readonly test?: string
+  /** The first seed to try; default 1. What a search from there has found is where the next one begins. */
   readonly from?: number
+}
+
+/** The compiled code of the mutant's file, with its fault in it. */
+export function mutated({ name, file, find, replace }: Mutant, build: string): string {
+  const source = readFileSync(join(build, 'plugin', `${file}.js`), 'utf8')
+  const found = source.split(find).length - 1
+  if (found !== 1) throw new Error(`"${name}": its place was found ${found} times in ${file}.js, not once.`)
+  return source.replace(find, () => replace)
 }
 
 export const mutants: readonly Mutant[] = [
@@ -26,21 +38,21 @@ export const mutants: readonly Mutant[] = [
     file: 'core/session',
     find: 'this.#take(answer, sentAt);',
     replace: 'this.#take(answer, this.#clock.read());',
-    mix: 'duel',
+    test: 'core/session',
   },
   {
     name: 'trust is renewed before the news has been read',
     file: 'core/session',
     find: 'this.#credit = sentAt;',
     replace: 'this.#renew(sentAt);',
-    mix: 'duel',
+    test: 'core/session',
   },
   {
     name: 'a view that was read counts as a heartbeat',
     file: 'core/session',
     find: 'this.#renew(credit);',
     replace: 'this.#renew(this.#clock.read());',
-    mix: 'duel',
+    test: 'core/session',
   },
   {
     name: 'trust is renewed without asking whether it has run out',
@@ -48,20 +60,21 @@ export const mutants: readonly Mutant[] = [
     find: '    #renew(sentAt) {\n        this.trusted();',
     replace: '    #renew(sentAt) {',
     mix: 'duel',
+    from: 103,
   },
   {
     name: 'news that goes back is taken for old news',
     file: 'core/session',
     find: 'answer.newsRevision === this.#seen',
     replace: 'answer.newsRevision <= this.#seen',
-    mix: 'servers',
+    test: 'core/session',
   },
   {
     name: 'trust counts from the last try of a join',
     file: 'core/life',
     find: 'this.#firstJoinSentAt ??= clock.read()',
     replace: 'this.#firstJoinSentAt = clock.read()',
-    mix: 'duel',
+    test: 'core/session',
   },
   {
     name: 'the margin is 0',
@@ -69,6 +82,7 @@ export const mutants: readonly Mutant[] = [
     find: 'Math.floor(ttlMs * (1 - clockRateError)) - marginMs;',
     replace: 'Math.floor(ttlMs * (1 - clockRateError));',
     mix: 'duel',
+    from: 17,
   },
   {
     name: 'the monotonic clock alone counts',
@@ -76,6 +90,7 @@ export const mutants: readonly Mutant[] = [
     find: 'Math.max(0, to.monoMs - from.monoMs, to.bootMs - from.bootMs)',
     replace: 'Math.max(0, to.monoMs - from.monoMs)',
     mix: 'duel',
+    from: 225,
   },
   {
     name: 'work is not told that trust has run out',
@@ -83,6 +98,7 @@ export const mutants: readonly Mutant[] = [
     find: "this.#in.holdings.endAll('trust-expired');",
     replace: '',
     mix: 'duel',
+    from: 5,
   },
   // ---------------------------------------------------------------- watching
   {
@@ -97,31 +113,33 @@ export const mutants: readonly Mutant[] = [
     file: 'core/watch',
     find: 'surelyElapsedMs(since, sentAt) >= waitMs',
     replace: 'surelyElapsedMs(since, sentAt) >= waitMs * 0.9',
-    mix: 'duel',
+    test: 'core/watch',
   },
   {
     name: 'a node is buried without another look at its beat',
     file: 'stores/sqlite/queries',
-    find: 'const still = beat === undefined ? undefined : eq(nodes.beat, beat);',
-    replace: 'const still = undefined;',
-    mix: 'duel',
+    find: ".where(and(thisNode(at), eq(nodes.beat, given('beat'))))",
+    replace: '.where(thisNode(at))',
+    test: 'stores/conformance',
   },
   {
     name: 'others are watched by the own ttl',
     file: 'core/lookout',
     find: 'const waitMsFor = () => standstillMs({ ttlMs: owner.longestTtlMs() });',
     replace: 'const waitMsFor = () => standstillMs(timing);',
+    from: 8,
   },
   {
     name: 'a node that joins with a longer ttl is not noted',
     file: 'core/rules',
     find: 'const longestTtlMs = Math.max(0, ...nodes.map((node) => node.ttlMs));',
     replace: 'const longestTtlMs = Math.min(...nodes.map((node) => node.ttlMs));',
+    from: 8,
   },
   {
     name: 'nobody watches the watchers',
     file: 'core/lookout',
-    find: 'if (this.#stopped || this.#onDuty)\n',
+    find: 'this.#standIn.sawWatchers(this.#onDuty ? [] : beats, sentAt, receivedAt);\n        if (this.#onDuty)\n',
     replace: 'if (true)\n',
   },
   {
@@ -136,12 +154,14 @@ export const mutants: readonly Mutant[] = [
     file: 'core/upkeep',
     find: 'await passOver(draft, key, target);',
     replace: '',
+    test: 'core/found',
   },
   {
     name: 'a holder that does not hand over is waited for',
     file: 'core/upkeep',
     find: 'findings.overdue.filter(({ key, token }) => revokeOverdue(draft, key, token))',
     replace: '[]',
+    test: 'core/found',
   },
   // ---------------------------------------------------------------- rows and numbers
   {
@@ -149,7 +169,7 @@ export const mutants: readonly Mutant[] = [
     file: 'stores/sqlite/queries',
     find: ".where(and(thisNode(at), lt(nodes.beat, given('beat'))))",
     replace: '.where(thisNode(at))',
-    mix: 'duel',
+    test: 'stores/conformance',
   },
   {
     name: 'a heartbeat brings back the dead',
@@ -157,6 +177,7 @@ export const mutants: readonly Mutant[] = [
     find: "return and(alive(at), eq(nodes.id, given('node')));",
     replace: "return and(ourNodes(at), eq(nodes.id, given('node')));",
     mix: 'duel',
+    from: 17,
   },
   {
     name: 'the number of an operation is not checked',
@@ -164,6 +185,7 @@ export const mutants: readonly Mutant[] = [
     find: '.where(and(thisNode(at), lt(nodes.operation, operation)))',
     replace: '.where(thisNode(at))',
     mix: 'duel',
+    from: 247,
   },
   {
     name: 'a change is made for a session that is gone',
@@ -171,6 +193,7 @@ export const mutants: readonly Mutant[] = [
     find: 'if (session !== undefined && !joining && change.session === undefined)',
     replace: 'if (false)',
     mix: 'duel',
+    from: 247,
   },
   {
     name: 'the fence asks for no token',
@@ -185,12 +208,14 @@ export const mutants: readonly Mutant[] = [
     find: 'Math.max(previous + 1, floor + 1, Math.floor(nowMs))',
     replace: 'previous + 1',
     mix: 'servers',
+    from: 8,
   },
   {
     name: 'a token is the time',
     file: 'core/token',
     find: 'Math.max(previous + 1, floor + 1, Math.floor(nowMs))',
     replace: 'Math.floor(nowMs)',
+    from: 5,
   },
   {
     name: 'a new server does not raise the floor',
@@ -198,6 +223,7 @@ export const mutants: readonly Mutant[] = [
     find: 'tokenFloor: raisedFloor(tokenFloor, await change.highestToken(), highestSeen, change.nowMs),',
     replace: 'tokenFloor,',
     mix: 'servers',
+    from: 24,
   },
   {
     name: 'the floor forgets what the node has seen',
@@ -205,6 +231,7 @@ export const mutants: readonly Mutant[] = [
     find: 'Math.max(floor, highestToken, highestSeenHere, Math.floor(nowMs)) + 1_000_000_000',
     replace: 'Math.max(floor, highestToken, Math.floor(nowMs)) + 1_000_000_000',
     mix: 'servers',
+    from: 271,
   },
   // ---------------------------------------------------------------- another server
   {
@@ -228,6 +255,7 @@ export const mutants: readonly Mutant[] = [
     find: 'identitySettled: false,',
     replace: 'identitySettled: true,',
     mix: 'servers',
+    from: 27,
   },
   {
     name: 'another server is settled on the spot',
@@ -241,7 +269,7 @@ export const mutants: readonly Mutant[] = [
     file: 'core/server',
     find: 'ttlMs: this.#longestEverMs })',
     replace: 'ttlMs: this.#timing.ttlMs })',
-    mix: 'servers',
+    test: 'core/server',
   },
   {
     name: 'the wait for one server counts for the next',
@@ -249,13 +277,14 @@ export const mutants: readonly Mutant[] = [
     find: 'if (change.meta.identitySettled || change.serverIdentity !== waitedFor)',
     replace: 'if (change.meta.identitySettled)',
     mix: 'servers',
+    from: 78,
   },
   {
     name: 'rows are not read again after another server',
     file: 'core/life',
     find: 'return { mustReadAgain: this.#view?.serverIdentity !== answer.serverIdentity };',
     replace: 'return { mustReadAgain: false };',
-    mix: 'servers',
+    test: 'core/found',
   },
   {
     name: 'a row that names a node is taken for its own claim',
@@ -270,6 +299,7 @@ export const mutants: readonly Mutant[] = [
     find: 'return attempt !== null && identity === view.serverIdentity && attempts.get(attempt) === identity;',
     replace: 'return attempt !== null && attempts.has(attempt);',
     mix: 'servers',
+    from: 31,
   },
   // ---------------------------------------------------------------- claiming
   {
@@ -283,7 +313,7 @@ export const mutants: readonly Mutant[] = [
     file: 'core/draft',
     find: 'if (held || (isBlocked(lease, isGone) && !isWaived(lease)))',
     replace: 'if (held)',
-    mix: 'operators',
+    test: 'core/found',
   },
   {
     name: 'a blocked lease is free',
@@ -291,6 +321,7 @@ export const mutants: readonly Mutant[] = [
     find: 'return lease.blockedNode !== null && !isGone(lease.blockedNode);',
     replace: 'return false;',
     mix: 'operators',
+    from: 8,
   },
   {
     name: 'a block is waited for by half',
@@ -298,13 +329,14 @@ export const mutants: readonly Mutant[] = [
     find: 'standstillMs(timing) + Math.ceil(1.5 * timing.statementTimeoutMs)',
     replace: 'standstillMs(timing) / 2',
     mix: 'operators',
+    from: 38,
   },
   {
     name: 'a block is acknowledged before the work has settled',
     file: 'core/agenda',
     find: 'if (holding !== undefined && holding.token === token && !holding.settled)',
     replace: 'if (false)',
-    mix: 'operators',
+    test: 'core/engine',
   },
   {
     name: 'a lease is given back before the work has settled',
@@ -326,26 +358,29 @@ export const mutants: readonly Mutant[] = [
     find: 'if (this.#holdings.get(lease.key) !== undefined)\n            return true;',
     replace: '',
     mix: 'operators',
+    from: 6,
   },
   {
     name: 'whoever asks for a name gets it, whoever holds it',
     file: 'core/rules',
     find: 'const held = lease.holder !== null && !draft.isGone(lease.holder);',
     replace: 'const held = lease.worker !== null && lease.holder !== null && !draft.isGone(lease.holder);',
+    test: 'core/operator',
   },
   {
     name: 'nobody hears of what is taken from them',
     file: 'core/draft',
     find: 'this.concern([before?.holder ?? null, before?.target ?? null, before?.blockedNode ?? null]);',
     replace: '',
-    mix: 'operators',
+    test: 'core/operator',
   },
   // ---------------------------------------------------------------- planning
   {
     name: 'a plan forgets a node',
     file: 'core/draft',
-    find: ".filter((node) => node.state === 'active' && node.workers.includes(worker.key))",
-    replace: ".filter((node) => node.state === 'active' && node.workers.includes(worker.key)).slice(0, 2)",
+    find: 'return this.#activeByWorker.get(worker) ?? [];',
+    replace: 'return (this.#activeByWorker.get(worker) ?? []).slice(0, 2);',
+    from: 13,
   },
   {
     name: 'a plan minds nobody who has gone',
@@ -358,40 +393,41 @@ export const mutants: readonly Mutant[] = [
     file: 'core/draft',
     find: 'this.putWorker({ ...worker, generation: worker.generation + 1, slots: shares.length });',
     replace: 'this.putWorker({ ...worker, slots: shares.length });',
+    test: 'core/found',
   },
   {
     name: 'nobody cools down',
     file: 'core/draft',
     find: 'cooldownNode !== null && (cooldownUntilMs ?? 0) > this.change.nowMs ? [cooldownNode] : []',
     replace: '[]',
-    mix: 'operators',
+    test: 'core/found',
   },
   {
-    name: 'a paused worker is planned and claimed',
-    file: 'core/agenda',
-    find: 'if (worker === undefined || worker.paused)',
-    replace: 'if (worker === undefined)',
-    mix: 'operators',
+    name: 'a paused worker is planned',
+    file: 'core/draft',
+    find: 'if (worker.paused)\n            return [];',
+    replace: '',
+    test: 'core/engine',
   },
   {
     name: 'a pause ends nothing',
     file: 'core/holdings',
     find: "if (worker.paused)\n            return 'paused';",
     replace: '',
-    mix: 'operators',
+    test: 'core/found',
   },
   {
     name: 'a draining node keeps what it has',
     file: 'core/holdings',
     find: "if (view.state === 'draining')\n        return 'draining';\n    return",
     replace: 'return',
-    mix: 'operators',
+    test: 'core/found',
   },
   {
     name: 'a draining node is a candidate',
     file: 'core/draft',
-    find: ".filter((node) => node.state === 'active' && node.workers.includes(worker.key))",
-    replace: '.filter((node) => node.workers.includes(worker.key))',
+    find: "byWorker(standing.filter((node) => node.state === 'active'))",
+    replace: 'byWorker(standing)',
     mix: 'operators',
   },
   // ---------------------------------------------------------------- operators, closing
@@ -408,6 +444,7 @@ export const mutants: readonly Mutant[] = [
     find: 'if (holding !== undefined || reason !== undefined || circumstances.closing)',
     replace: 'if (holding !== undefined || reason !== undefined)',
     mix: 'operators',
+    from: 60,
   },
   {
     name: 'a closing node does not leave',

@@ -1,17 +1,18 @@
 /**
- * Lets the simulation loose on one mutant after another, and on those that live the tests; prints what found each.
+ * Lets the simulation loose on one mutant after another, and on those that live the tests; prints what found each. Where
+ * a test is known that finds a mutant at once, that one is asked first.
  *
  *     npm run mutants -- [--seeds 300] [--jobs 2] [--only "the margin|nobody hears"]
  *
  * Each mutant lives in a copy of the compiled code under `build/mutants`, and is hunted in processes of its own.
  */
 import { fork, spawn } from 'node:child_process'
-import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import type { Quarry } from './hunt.js'
-import { type Mutant, mutants } from './mutants.js'
+import { type Mutant, mutants, mutated } from './mutants.js'
 
 const { values } = parseArgs({
   options: {
@@ -28,8 +29,13 @@ const build = fileURLToPath(new URL('../..', import.meta.url))
 const root = join(build, '..')
 const copies = join(build, 'mutants')
 
+interface TestFile {
+  readonly file: string
+  readonly only?: string
+}
+
 /** What the tests of the engine, and of its rows in SQLite, are told: which of their subtests are about those. */
-const testFiles: readonly { readonly file: string; readonly only?: string }[] = [
+const testFiles: readonly TestFile[] = [
   ...[
     'session',
     'trust',
@@ -49,7 +55,7 @@ const testFiles: readonly { readonly file: string; readonly only?: string }[] = 
 
 const wanted = values.only.split('|')
 const hunted = mutants.filter(({ name }) => wanted.some((part) => name.includes(part)))
-for (const mutant of hunted) apply(mutant)
+for (const mutant of hunted) mutated(mutant, build)
 const rows = new Map<Mutant, string>()
 let survivors = 0
 const waiting = [...hunted]
@@ -71,14 +77,6 @@ async function huntOn(): Promise<void> {
   }
 }
 
-/** The mutated source of the mutant's file. */
-function apply({ name, file, find, replace }: Mutant): string {
-  const source = readFileSync(join(build, 'plugin', `${file}.js`), 'utf8')
-  const found = source.split(find).length - 1
-  if (found !== 1) throw new Error(`"${name}": its place was found ${found} times in ${file}.js, not once.`)
-  return source.replace(find, () => replace)
-}
-
 interface Found {
   readonly by: string
   readonly what: string
@@ -91,9 +89,15 @@ async function hunt(mutant: Mutant): Promise<Found | undefined> {
   for (const folder of ['plugin', 'test'])
     cpSync(join(build, folder), join(copy, 'build', folder), { recursive: true })
   for (const beside of ['migrations', 'package.json']) symlinkSync(join(root, beside), join(copy, beside))
-  writeFileSync(join(copy, 'build/plugin', `${mutant.file}.js`), apply(mutant))
+  writeFileSync(join(copy, 'build/plugin', `${mutant.file}.js`), mutated(mutant, build))
   try {
-    return (await huntBySimulation(mutant, copy)) ?? (await huntByTests(copy))
+    const known = testFiles.filter(({ file }) => file === `${mutant.test}.test.js`)
+    const others = testFiles.filter((each) => !known.includes(each))
+    return (
+      (await huntByTests(copy, known)) ??
+      (await huntBySimulation(mutant, copy)) ??
+      (await huntByTests(copy, others))
+    )
   } finally {
     rmSync(copy, { recursive: true, force: true })
   }
@@ -110,12 +114,12 @@ async function huntBySimulation(mutant: Mutant, copy: string): Promise<Found | u
   if (quarry.killedBy === undefined) return undefined
   await acquit(quarry.killedBy)
   const { rule, mix, seed, what } = quarry.killedBy
-  return { by: `simulation: ${rule}, \`--mix ${mix} --seed ${seed}\`, after ${quarry.seeds}`, what }
+  return { by: `simulation: ${rule}, \`--mix ${mix} --seed ${seed}\``, what }
 }
 
 /** The first test that fails. */
-async function huntByTests(copy: string): Promise<Found | undefined> {
-  for (const { file, only } of testFiles) {
+async function huntByTests(copy: string, files: readonly TestFile[]): Promise<Found | undefined> {
+  for (const { file, only } of files) {
     const output = await failing(join(copy, 'build/test', file), only)
     if (output === undefined) continue
     const [, name = 'it does not end'] = /^ *not ok \d+ - (.*?)(?: # .*)?$/m.exec(output) ?? []
@@ -153,7 +157,9 @@ async function acquit({ seed, mix }: NonNullable<Quarry['killedBy']>): Promise<v
 }
 
 async function setLoose(code: string, mix: string, seeds: number, from: number): Promise<Quarry | undefined> {
-  const child = fork(join(code, 'test/mutants/hunt.js'), [mix, String(seeds), String(from)])
+  const child = fork(join(code, 'test/mutants/hunt.js'), [mix, String(seeds), String(from)], {
+    execArgv: ['--single-threaded'],
+  })
   const timer = setTimeout(() => child.kill('SIGKILL'), longestMs)
   const quarry = await new Promise<Quarry | undefined>((resolve) => {
     child.once('message', (message) => resolve(message as Quarry))

@@ -119,6 +119,7 @@ export class History {
       if (lease.holder === null || (before?.holder === lease.holder && before.token === lease.token)) continue
       this.#checkToken(lease)
       this.#checkClaim(lease)
+      this.#checkClean(lease)
       this.#checkMargin(lease)
       granted(lease, before)
     }
@@ -297,6 +298,13 @@ export class History {
   #checkClaim(lease: StoredLease): void {
     for (const term of this.trusting(lease.key).filter((each) => !this.#isExcused(each)))
       this.violate('S4', `${lease.key} was granted to ${lease.holder} while ${nameOf(term)} trusted it`)
+  }
+
+  /** Nobody claims anew what their own work still goes on under: nothing could begin, and it would only be given back. */
+  #checkClean({ key, token, holder }: StoredLease): void {
+    for (const { process } of this.#passes.get(key) ?? [])
+      if (holder !== null && !process.dead && process.made(holder))
+        this.violate('S3', `${key}@${token} was granted to ${holder} while an earlier pass there goes on`)
   }
 
   #checkGenerations(term: Term): void {

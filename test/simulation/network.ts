@@ -232,7 +232,7 @@ class Request<T> {
       this.#resolve = resolve
       this.#reject = reject
     })
-    this.#timer = process.setTimer(timeoutMs, () =>
+    this.#timer = process.later(timeoutMs, () =>
       this.#end(() => this.#reject(new StoreError('No answer in time.', 'unknown'))),
     )
   }

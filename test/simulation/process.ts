@@ -70,22 +70,26 @@ export class SimulatedProcess implements Clock {
 
   /** As Node does it: whole milliseconds, at least one; and sometimes a little early. */
   setTimer(delayMs: number, fire: () => void): Timer {
-    const dueMs = this.#dueMs(delayMs)
-    const timer: Armed = { over: false, counted: true }
     this.timers += 1
+    return this.#set(delayMs, true, fire)
+  }
+
+  /** A timer of the application, or of a driver: one that may be left when the engine has closed. */
+  later(delayMs: number, fire: () => void): Timer {
+    return this.#set(delayMs, false, fire)
+  }
+
+  #set(delayMs: number, counted: boolean, fire: () => void): Timer {
+    const dueMs = this.#dueMs(delayMs)
+    const timer: Armed = { over: false, counted }
     this.#arm(dueMs, timer, fire)
     return {
       cancel: () => {
         if (timer.over) return
         timer.over = true
-        this.timers -= 1
+        if (counted) this.timers -= 1
       },
     }
-  }
-
-  /** A timer of the application: one that may be left when the engine has closed. */
-  later(delayMs: number, fire: () => void): void {
-    this.#arm(this.#dueMs(delayMs), { over: false, counted: false }, fire)
   }
 
   #dueMs(delayMs: number): number {
@@ -101,6 +105,11 @@ export class SimulatedProcess implements Clock {
   uuid(): string {
     this.#ids += 1
     return `${this.label}-${this.#ids}`
+  }
+
+  /** Whether it was this process that gave something this id. */
+  made(id: string): boolean {
+    return id.startsWith(`${this.label}-`)
   }
 
   /** Lets something reach the process: now, or as soon as it goes on. */

@@ -4,7 +4,7 @@
  *     npm run simulate -- --seeds 1000 [--from 1] [--jobs 2] [--minutes 10] [--mix all] [--without kill,drift]
  *     npm run simulate -- --seed 42                one seed; with its history when it fails, or with --history
  *     npm run simulate -- --seed 42 --minimise     leaves out faults for as long as it still fails
- *     npm run simulate -- --seeds 1000000 --record runs.ndjson     adds a line for each thousand seeds, to go on from
+ *     npm run simulate -- --seeds 1000000 --record runs.ndjson     adds a line for some hundred seeds, to go on from
  *     npm run simulate -- --report runs.ndjson                     adds those lines up
  *
  * Without `--mix` each seed has a mix of its own; a failure names it, and the same seed has it again.
@@ -39,7 +39,7 @@ const { values } = parseArgs({
 const manySeeds = 300
 
 /** How many seeds a process simulates between two lines of a record. */
-const seedsALine = 1_000
+const seedsALine = 250
 
 const without = new Set(values.without.split(',').filter(Boolean))
 const mix = mixNamed(values.mix)

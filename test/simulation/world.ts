@@ -323,11 +323,8 @@ class World {
     for (const site of this.#sites) this.#closeLife(site)
     const last = this.#sites.flatMap(({ life }) => life ?? [])
     this.#scheduler.runUntil(this.#scheduler.nowMs + this.#timing.drainTimeoutMs)
-    for (const { process, closed } of last) {
+    for (const { process, closed } of last)
       if (!closed) this.#history.violate('L3', `${process.label} does not come to close`)
-      else if (process.timers > 0)
-        this.#history.violate('X3', `${process.label} has closed and left ${process.timers} timers`)
-    }
     for (const node of last.length === 0 ? [] : this.#database.nodes())
       this.#history.violate('L3', `${node.id} is still ${node.state} although all have closed`)
   }
@@ -523,7 +520,9 @@ class World {
       life.coordinator.close().then(
         () => {
           life.closed = true
-          this.#history.note(() => `${life.process.label} has closed`)
+          const { label, timers } = life.process
+          this.#history.note(() => `${label} has closed`)
+          if (timers > 0) this.#history.violate('X3', `${label} has closed and left ${timers} timers`)
           if (site.life === life) this.#bury(site, life)
         },
         (error: unknown) =>
@@ -687,6 +686,7 @@ class World {
       committed: (leases) => {
         this.#history.count('changes')
         this.#checkGrace()
+        for (const lease of leases) this.#checkNamed(lease, this.#history.stored(lease.key))
         const isStanding = (id: string): boolean => this.#database.nodes().some((node) => node.id === id)
         this.#history.committed(leases, isStanding, (lease, before) => {
           this.#checkCooldown(lease, before)
@@ -1056,6 +1056,13 @@ class World {
       this.#history.violate('S7', `${key} was granted to ${holder} while ${worker} is paused`)
     if (this.#database.nodes().some((each) => each.id === holder && each.state !== 'active'))
       this.#history.violate('S7', `${key} was granted to ${holder}, which is not active`)
+  }
+
+  /** Nobody is meant to have a lease who hands over or is gone. */
+  #checkNamed({ key, target }: StoredLease, before: StoredLease | undefined): void {
+    if (target === null || target === before?.target) return
+    const { state = 'gone' } = this.#database.nodes().find((each) => each.id === target) ?? {}
+    if (state !== 'active') this.#history.violate('S7', `${key} is meant for ${target}, which is ${state}`)
   }
 
   /**
