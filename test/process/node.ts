@@ -123,9 +123,13 @@ for (const worker of order.workers) {
     app.coordination.worker({ ...worker, run })
   }
 }
+/** A test that ends before its nodes takes them with it: they would keep the output open that is waited for. */
+const endWithTest = (): never => process.exit(1)
+process.once('disconnect', endWithTest)
 app.addHook('onClose', async () => {
   await store.close()
   await ownData.close()
+  process.off('disconnect', endWithTest)
   process.disconnect()
 })
 let obeyed = Promise.resolve()
