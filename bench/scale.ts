@@ -207,7 +207,8 @@ async function manyHeartbeats(): Promise<void> {
       const before = server.cpuMs()
       const fromMs = performance.now()
       for (const child of children) child.send('go')
-      const done = (await Promise.all(children.map((child) => once(child, 'message')))).flat() as BeatsDone[]
+      const answers = await Promise.all(children.map((child) => once(child, 'message')))
+      const done: BeatsDone[] = answers.map(([answer]) => answer)
       const seconds = (performance.now() - fromMs) / 1_000
       const tookMs = done.flatMap((each) => each.tookMs)
       const { median, p99, max } = summarise(tookMs)
@@ -234,6 +235,7 @@ async function manyStarts(): Promise<void> {
       const url = (await server.fresh?.()) ?? server.url
       const partitions = 2 * nodes
       let held = 0
+      let refused = 0
       const begun = performance.now()
       const cpuBefore = server.cpuMs()
       const fleet = await Promise.all(
@@ -253,7 +255,15 @@ async function manyStarts(): Promise<void> {
               held -= 1
             },
           })
-          await coordinator.start()
+          const start = (): Promise<boolean> =>
+            coordinator.start().then(
+              () => true,
+              () => {
+                refused += 1
+                return false
+              },
+            )
+          await eventually(start, { timeoutMs: 120_000, until: 'it has joined' })
           return coordinator
         }),
       )
@@ -273,6 +283,7 @@ async function manyStarts(): Promise<void> {
       rows[`${nodes} nodes, ${partitions} partitions`] = {
         'all joined, ms': joinedMs,
         'all held as planned, ms': heldMs,
+        'starts that gave up and were made again': refused,
         changes: status?.revision ?? Number.NaN,
         'lost leases': partitions - held,
         'server CPU ms': server.cpuMs() - cpuBefore,
