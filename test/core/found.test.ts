@@ -1,6 +1,7 @@
 /** What the simulation and a second reading have found, each played out by itself. */
 import t from 'tap'
 import { StoreError } from '../../plugin/core/errors.js'
+import { inOrder } from '../../plugin/core/order.js'
 import type { Change, Store } from '../../plugin/core/store.js'
 import type { CoordinatedContext, WorkerDefinition } from '../../plugin/core/worker.js'
 import { World, type WorldNode } from '../support/world.js'
@@ -120,6 +121,27 @@ t.test('a drained node hands over a lease that was fenced when it was drained', 
   fences.clear()
   await world.advance(20_000)
   t.notOk(holder.coordinator.isHeld('w'), 'the drained node has handed over')
+})
+
+t.test('a cool-down from a clock that was far ahead is cut down once it has gone back', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  for (const n of [a, b]) n.coordinator.worker(untilAborted('w'))
+  await world.start(a, b)
+  await world.advance(1_000)
+  const dayMs = 86_400_000
+  const takeAway = async () => {
+    const [lease] = (await a.coordinator.status()).leases
+    await a.coordinator.operator.release({ key: 'global/w', token: lease?.token ?? 0, ...by })
+    await world.advance(1_000)
+  }
+  world.clockOffsetMs = 30 * dayMs
+  await takeAway()
+  world.clockOffsetMs = 0
+  await takeAway()
+  const events = await a.coordinator.operator.events({ limit: 100 })
+  const [cut] = events.filter(({ type }) => type === 'cooldown.shortened')
+  t.match(cut, { subject: 'global/w', detail: { toMs: (cut?.atMs ?? 0) + dayMs } })
 })
 
 t.test('a pause reaches a holder whose lease was fenced when it was ordered', async (t) => {
@@ -293,3 +315,24 @@ function blinded(store: Store, isBlind: () => boolean): Store {
     },
   })
 }
+
+t.test('a change that arrives twice is made once, and none is made for a session that is gone', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  const node = { id: 'n', name: 'n', cluster: 'c', workers: [], labels: {}, version: null }
+  const joining = { ...node, machine: null, process: null, ttlMs: 15_000 }
+  await inOrder(a.store, { node: 'n', operation: 1 }, 0, (change) => change.addNode(joining, 1))
+  const made: number[] = []
+  const make = async (operation: number): Promise<string> => {
+    const work = async (change: Change): Promise<void> => {
+      made.push(change.revision)
+      await change.saveMeta({ longestTtlMs: 15_000 })
+    }
+    return (await inOrder(a.store, { node: 'n', operation }, 0, work)).kind
+  }
+  t.equal(await make(2), 'done')
+  t.equal(await make(2), 'no-session', 'a later copy of it')
+  await a.store.change(undefined, (change) => change.bury('n'))
+  t.equal(await make(3), 'no-session')
+  t.equal(made.length, 1)
+})

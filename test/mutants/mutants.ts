@@ -184,16 +184,14 @@ export const mutants: readonly Mutant[] = [
     file: 'stores/sqlite/queries',
     find: '.where(and(thisNode(at), lt(nodes.operation, operation)))',
     replace: '.where(thisNode(at))',
-    mix: 'duel',
-    from: 247,
+    test: 'core/found',
   },
   {
     name: 'a change is made for a session that is gone',
     file: 'core/order',
     find: 'if (session !== undefined && !joining && change.session === undefined)',
     replace: 'if (false)',
-    mix: 'duel',
-    from: 247,
+    test: 'core/found',
   },
   {
     name: 'the fence asks for no token',
@@ -408,6 +406,13 @@ export const mutants: readonly Mutant[] = [
     find: 'if (worker.paused)\n            return [];',
     replace: '',
     test: 'core/engine',
+  },
+  {
+    name: 'a time from a clock that was far ahead stays',
+    file: 'core/draft',
+    find: 'this.#shortenCooldown(row);',
+    replace: '',
+    test: 'core/found',
   },
   {
     name: 'a pause ends nothing',

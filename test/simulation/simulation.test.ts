@@ -18,7 +18,7 @@ const regressions: Readonly<Record<string, readonly number[]>> = {
   'many nodes that die together are buried together': [10, 27, 33, 76],
   'a grace period is waited out by somebody': [87, 2125],
   'trust that returns is made use of': [20302],
-  'shares given up before the database clock jumped come back': [30059],
+  'a world whose passes throw and step down, which was broken once, why is not known, stays whole': [30059],
 }
 
 /** Found after more kinds of fault had been added. */
@@ -49,7 +49,7 @@ const mixedRegressions: Readonly<Record<string, readonly number[]>> = {
 const firstSeed = Number(process.env.SIMULATION_SEED ?? 1_000)
 const longWorlds = 10
 /** As many as fit into two minutes of a processor; `npm run simulate` takes any number. */
-const campaignSeeds = 1_500
+const campaignSeeds = 1_700
 
 for (const [rule, seeds] of Object.entries(regressions)) {
   t.test(rule, async (t) => {
