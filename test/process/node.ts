@@ -105,7 +105,8 @@ const store = await openStore({
   log: silentLog,
 })
 
-const app = Fastify()
+// Test machines have much else to do, and some servers are slow to answer for the first time.
+const app = Fastify({ pluginTimeout: 60_000 })
 const { watchProcesses = false, hangs = false } = order
 await app.register(workerCoordination, {
   ...{ database, namespace, identity: { node, cluster }, watchProcesses },
