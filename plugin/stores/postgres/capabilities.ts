@@ -70,9 +70,12 @@ const started = sql<string>`(extract(epoch from pg_postmaster_start_time()) * 10
  */
 const timeline = sql<string>`substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)`
 
-/** Changes pass over the rows that fences hold. Not every server that speaks the protocol can. */
+/**
+ * Changes pass over the rows that fences hold. Not every server that speaks the protocol can. It is explained, not done: a
+ * database that only reads refuses it for that, which is no answer.
+ */
 function passesOver(client: ClientBase): Promise<boolean> {
-  const statement = 'select from coordination_leases where false for update skip locked'
+  const statement = 'explain select from coordination_leases where false for update skip locked'
   return succeeds(client, statement, unknownToServer)
 }
 
