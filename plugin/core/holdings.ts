@@ -9,7 +9,7 @@ import type { Requests } from './acquire.js'
 import type { Reading } from './clock.js'
 import type { EndReason } from './errors.js'
 import { Holding, type Keeper } from './lease.js'
-import type { LeaseRow, OwnView, WorkerRow } from './store.js'
+import type { LeaseRow, OwnView, ServerFacts, WorkerRow } from './store.js'
 import { makeAssignment, type Runner } from './worker.js'
 
 /** What a comparison is made in the light of. */
@@ -193,7 +193,10 @@ function reasonToEnd(lease: LeaseRow, { view, node, runners }: Circumstances): E
  * server that is there now. A claim made under an earlier one may long have been used and given
  * back: the failover has lost that, and with it perhaps a later claim by a node that still trusts.
  */
-export function isRecognised({ attempt, identity }: LeaseRow, { attempts, view }: Circumstances): boolean {
+export function isRecognised(
+  { attempt, identity }: LeaseRow,
+  { attempts, view }: Pick<Circumstances, 'attempts'> & { readonly view: ServerFacts },
+): boolean {
   return attempt !== null && identity === view.serverIdentity && attempts.get(attempt) === identity
 }
 

@@ -1,9 +1,13 @@
 /** What a node makes of a database server that is another one than before. */
 import t from 'tap'
 import type { Reading } from '../../plugin/core/clock.js'
+import { freshLease } from '../../plugin/core/draft.js'
+import { isRecognised } from '../../plugin/core/holdings.js'
+import { inOrder } from '../../plugin/core/order.js'
 import { KnownServer } from '../../plugin/core/server.js'
 import type { ServerFacts } from '../../plugin/core/store.js'
 import { blockWaitMs, resolveTiming } from '../../plugin/core/timing.js'
+import { World } from '../support/world.js'
 
 const timing = resolveTiming({ ttlMs: 15_000 })
 
@@ -55,3 +59,28 @@ t.test(
     t.notOk(server.mustSayTokens)
   },
 )
+
+t.test('the first change under another server records it, and does nothing else', async (t) => {
+  const world = new World(t)
+  const { store } = await world.node('a')
+  const kinds: string[] = []
+  let done = 0
+  for (const identity of ['server-1', 'server-2', 'server-2']) {
+    world.identity = identity
+    const { kind } = await inOrder(store, undefined, 0, async () => void done++)
+    kinds.push(kind)
+  }
+  t.same(kinds, ['done', 'new-server', 'done'])
+  t.equal(done, 2)
+})
+
+t.test('a claim counts under the server it was made under, and under no other', async (t) => {
+  const claimed = { ...freshLease('w', 'w', 0), holder: 'n', attempt: 3, identity: 'one' }
+  const under = (serverIdentity: string): boolean =>
+    isRecognised(claimed, {
+      view: facts({ serverIdentity }),
+      attempts: new Map([[3, 'one']]),
+    })
+  t.ok(under('one'))
+  t.notOk(under('two'), 'it may long have been used and given back, which the failover has lost')
+})

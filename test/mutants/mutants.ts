@@ -228,8 +228,7 @@ export const mutants: readonly Mutant[] = [
     file: 'core/token',
     find: 'Math.max(floor, highestToken, highestSeenHere, Math.floor(nowMs)) + 1_000_000_000',
     replace: 'Math.max(floor, highestToken, Math.floor(nowMs)) + 1_000_000_000',
-    mix: 'servers',
-    from: 271,
+    test: 'core/token',
   },
   // ---------------------------------------------------------------- another server
   {
@@ -245,7 +244,7 @@ export const mutants: readonly Mutant[] = [
     file: 'core/order',
     find: 'else if (change.meta.serverIdentity !== change.serverIdentity) {',
     replace: 'else if (false) {',
-    mix: 'servers',
+    test: 'core/server',
   },
   {
     name: 'nobody waits after another server',
@@ -296,8 +295,7 @@ export const mutants: readonly Mutant[] = [
     file: 'core/holdings',
     find: 'return attempt !== null && identity === view.serverIdentity && attempts.get(attempt) === identity;',
     replace: 'return attempt !== null && attempts.has(attempt);',
-    mix: 'servers',
-    from: 31,
+    test: 'core/server',
   },
   // ---------------------------------------------------------------- claiming
   {
@@ -326,8 +324,7 @@ export const mutants: readonly Mutant[] = [
     file: 'core/timing',
     find: 'standstillMs(timing) + Math.ceil(1.5 * timing.statementTimeoutMs)',
     replace: 'standstillMs(timing) / 2',
-    mix: 'operators',
-    from: 38,
+    test: 'core/timing',
   },
   {
     name: 'a block is acknowledged before the work has settled',
