@@ -139,9 +139,10 @@ t.test('a process that holds nothing is left alone, however long its loop is blo
     await eventually(async () => (await status()).leases.every(({ holder }) => holder === null), {
       until: 'it holds nothing',
     })
-    idle.tell({ command: 'block', ms: 2 * ttlMs })
     const joined = (): number => entries().filter(({ t }) => t === 'joined').length
     await fleet.start('n2', true)
+    await eventually(() => joined() === 2, { until: 'there is somebody to bury it' })
+    idle.tell({ command: 'block', ms: 2 * ttlMs })
     await eventually(() => joined() === 3, { timeoutMs: 90_000, until: 'it was buried and has joined again' })
     t.equal(await readFile(idle.complaints, 'utf8'), '')
   }),
