@@ -173,15 +173,19 @@ export function holders({ leases }: Status): Record<string, string> {
   )
 }
 
-/** Every lease in use is held by the node that is meant to hold it, and these are the nodes at work. */
+/**
+ * Every lease in use is held by the node that is meant to hold it, these are the nodes at work, and each has its share. One
+ * that was too slow to claim has none for a while.
+ */
 export function settledOn(nodes: readonly NodeProcess[]): (status: Status) => boolean {
   const names = nodes.map(({ id }) => id).sort()
-  return ({ leases, nodes }) => {
+  return ({ leases, nodes, workers }) => {
     const active = nodes.filter(({ state }) => state === 'active').map(({ id }) => id)
     const wanted = leases.filter(({ target }) => target !== null)
     return (
       active.sort().join() === names.join() &&
       wanted.length > 0 &&
+      workers.every(({ kind, slots }) => kind !== 'coordinated' || slots === names.length) &&
       leases.every(({ state }) => state === 'held' || state === 'free') &&
       wanted.every(({ state }) => state === 'held')
     )
