@@ -741,6 +741,19 @@ t.test('opening', async (t) => {
     await join(await opened(t, deaf), ['a'])
   })
 
+  t.test('a connection that is ended in the same breath as it is welcomed ends no process', async (t) => {
+    const { url } = await usePostgres(t)
+    const proxy = await useProxy(t, addressOf(url))
+    const welcome = Buffer.from('R\0\0\0\x08\0\0\0\0', 'latin1')
+    const fields = 'SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0'
+    const farewell = Buffer.from(`E\0\0\0${String.fromCharCode(fields.length + 4)}${fields}`, 'latin1')
+    proxy.toClient.alter((bytes) => (bytes.includes(welcome) ? Buffer.concat([bytes, farewell]) : bytes))
+    const error = await rejectionOf(
+      openPostgresStore(options(through(proxy, url), { statementTimeoutMs: 500 })),
+    )
+    t.match(error, { name: 'StoreError' })
+  })
+
   t.test('a server that cannot pass over locked rows is refused when the store opens', async (t) => {
     const { url } = await usePostgres(t)
     await (await opened(t, url)).close()

@@ -37,6 +37,8 @@ export interface Direction {
   drop(): void
   /** Puts one text in the place of another of the same length, wherever it stands, until they are undisturbed again. */
   swap(text: string, other: string): void
+  /** Passes on what comes of them instead, until they are undisturbed again. */
+  alter(change: (bytes: Buffer) => Buffer): void
 }
 
 /** Whether the server says that it has committed. */
@@ -116,7 +118,7 @@ class Way implements Direction {
   delayMs = 0
   #held: (() => void)[] | undefined
   #dropping = false
-  #swap: (bytes: Buffer) => Buffer = (bytes) => bytes
+  #alter: (bytes: Buffer) => Buffer = (bytes) => bytes
 
   hold(): void {
     this.#held ??= []
@@ -134,12 +136,16 @@ class Way implements Direction {
 
   swap(text: string, other: string): void {
     if (text.length !== other.length) throw new RangeError('Texts of the same length expected')
-    this.#swap = (bytes) => Buffer.from(bytes.toString('latin1').replaceAll(text, other), 'latin1')
+    this.alter((bytes) => Buffer.from(bytes.toString('latin1').replaceAll(text, other), 'latin1'))
+  }
+
+  alter(change: (bytes: Buffer) => Buffer): void {
+    this.#alter = change
   }
 
   /** Undisturbed again; what was held is lost. */
   clear(): void {
-    this.#swap = (bytes) => bytes
+    this.#alter = (bytes) => bytes
     this.delayMs = 0
     this.#held = undefined
     this.#dropping = false
@@ -147,10 +153,10 @@ class Way implements Direction {
 
   pass(bytes: Buffer, to: Socket): void {
     if (this.#dropping) return
-    const swapped = this.#swap(bytes)
+    const altered = this.#alter(bytes)
     const send = (): void => {
       if (this.#held !== undefined) this.#held.push(send)
-      else if (!to.destroyed) to.write(swapped)
+      else if (!to.destroyed) to.write(altered)
     }
     if (this.delayMs > 0) setTimeout(send, this.delayMs)
     else send()

@@ -32,6 +32,7 @@ export class PooledConnections extends shared.LentConnections<PoolClient, Loan> 
     this.#pool = pool
     this.#own = own
     pool.on('error', ignore)
+    pool.on('connect', hearErrors)
   }
 
   /** From now on each connection is told this before it is lent for the first time. Not for a pool that others use. */
@@ -65,7 +66,7 @@ export class PooledConnections extends shared.LentConnections<PoolClient, Loan> 
   /** The application's pool it leaves as it was. */
   protected async end(): Promise<void> {
     if (this.#own) await this.#pool.end()
-    else this.#pool.off('error', ignore)
+    else this.#pool.off('error', ignore).off('connect', hearErrors)
   }
 }
 
@@ -90,6 +91,14 @@ export function wayOf(createClient: () => Client, notified: (payload: string) =>
 function destroy(client: Client): void {
   client.end().catch(ignore)
   client.connection?.stream.destroy()
+}
+
+/**
+ * The pool stops listening when it lends a connection, and its borrower begins a moment later. What the server says in the
+ * same breath as its welcome, that it ends the connection, would be heard by nobody, and end the process.
+ */
+function hearErrors(client: PoolClient): void {
+  client.on('error', ignore)
 }
 
 function ignore(): void {}
