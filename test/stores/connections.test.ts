@@ -28,12 +28,14 @@ t.test('a connection that is ready too late for one verb serves the next', async
 
 t.test('a verb takes what is given back when its own connection is not ready by then', async (t) => {
   const { connections, makeSlow, serverProcesses } = await useConnections(t)
+  const lent = gate()
   const { opened, open } = gate()
   const process = connections.lendPatiently('A verb', async (loan) => {
+    lent.open()
     await opened
     return processOf(loan)
   })
-  await eventually(async () => one(await serverProcesses()))
+  await lent.opened
   await makeSlow()
   const other = connections.lendPatiently('Another', processOf)
   await eventually(async () => (await serverProcesses()).length === 2)
