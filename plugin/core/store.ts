@@ -137,6 +137,16 @@ export interface MetaRow {
   readonly identitySettled: boolean
 }
 
+/** What a namespace is like that has no revision row yet. */
+export const beforeAnyChange: MetaRow = {
+  revision: 0,
+  watchers: [],
+  longestTtlMs: 0,
+  tokenFloor: 0,
+  serverIdentity: '',
+  identitySettled: true,
+}
+
 /** One thing that happened: audit trail and timeline. Nothing depends on it. */
 export interface EventRow {
   readonly revision: number

@@ -4,35 +4,27 @@
  * There is no statement here to be got right for a database, so this is the shortest full account of what a store
  * answers. Rows are never altered in place: who has read one keeps what was read.
  */
-import type {
-  Beat,
-  EventQuery,
-  EventRow,
-  LeaseFilter,
-  LeaseRow,
-  Load,
-  Look,
-  MetaRow,
-  Neighbour,
-  NodeRow,
-  OwnView,
-  Retention,
-  ServerFacts,
-  Snapshot,
-  WorkerRow,
+import {
+  type Beat,
+  beforeAnyChange,
+  type EventQuery,
+  type EventRow,
+  type LeaseFilter,
+  type LeaseRow,
+  type Load,
+  type Look,
+  type MetaRow,
+  type Neighbour,
+  type NodeRow,
+  type OwnView,
+  type Retention,
+  type ServerFacts,
+  type Snapshot,
+  type WorkerRow,
 } from '../core/store.js'
 
 /** What a read finds; the clock and the identity of the server are added by those who know them. */
 type Unstamped<T extends ServerFacts | Snapshot> = Omit<T, 'nowMs' | 'serverIdentity'>
-
-const beforeAnyChange: MetaRow = {
-  revision: 0,
-  watchers: [],
-  longestTtlMs: 0,
-  tokenFloor: 0,
-  serverIdentity: '',
-  identitySettled: true,
-}
 
 /** One state of a namespace. A change works on a copy, which takes the place of the original when it commits. */
 export class Rows {

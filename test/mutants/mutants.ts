@@ -117,7 +117,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a node is buried without another look at its beat',
-    file: 'stores/sqlite/queries',
+    file: 'stores/sqlite/change-queries',
     find: ".where(and(thisNode(at), eq(nodes.beat, given('beat'))))",
     replace: '.where(thisNode(at))',
     test: 'stores/conformance',
@@ -166,14 +166,14 @@ export const mutants: readonly Mutant[] = [
   // ---------------------------------------------------------------- rows and numbers
   {
     name: 'the order of beats is not checked',
-    file: 'stores/sqlite/queries',
+    file: 'stores/sqlite/verb-queries',
     find: ".where(and(thisNode(at), lt(nodes.beat, given('beat'))))",
     replace: '.where(thisNode(at))',
     test: 'stores/conformance',
   },
   {
     name: 'a heartbeat brings back the dead',
-    file: 'stores/sqlite/queries',
+    file: 'stores/sqlite/terms',
     find: "return and(alive(at), eq(nodes.id, given('node')));",
     replace: "return and(ourNodes(at), eq(nodes.id, given('node')));",
     mix: 'duel',
@@ -181,7 +181,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'the number of an operation is not checked',
-    file: 'stores/sqlite/queries',
+    file: 'stores/sqlite/change-queries',
     find: '.where(and(thisNode(at), lt(nodes.operation, operation)))',
     replace: '.where(thisNode(at))',
     test: 'core/found',

@@ -16,28 +16,45 @@
  * Rows are put in order here, not by the server: it compares code units, which differs from the order of code
  * points where a text has characters beyond the first 65 536.
  */
-import { getTableColumns, getTableName } from 'drizzle-orm'
+import { getTableName } from 'drizzle-orm'
 import type { MsSqlTable } from 'drizzle-orm/mssql-core'
-import type {
-  Beat,
-  EventQuery,
-  EventRow,
-  HeartbeatAnswer,
-  LeaseFilter,
-  LeaseRow,
-  Load,
-  Look,
-  MetaRow,
-  Neighbour,
-  NodeRow,
-  OwnView,
-  Retention,
-  ServerFacts,
-  Snapshot,
-  WorkerRow,
+import {
+  type Beat,
+  beforeAnyChange,
+  type EventQuery,
+  type EventRow,
+  type HeartbeatAnswer,
+  type LeaseFilter,
+  type LeaseRow,
+  type Load,
+  type Look,
+  type MetaRow,
+  type Neighbour,
+  type NodeRow,
+  type OwnView,
+  type Retention,
+  type Snapshot,
+  type WorkerRow,
 } from '../../core/store.js'
 import type { Gathered, Taken } from '../shared/change.js'
 import type { Answer, Parameters } from './connections.js'
+import { alphabets, given, inserted, listed, replaced, storable } from './json.js'
+import {
+  beatsOf,
+  byAge,
+  byId,
+  byKey,
+  columnsOf,
+  facts,
+  first,
+  foundIn,
+  listOf,
+  readId,
+  records,
+  rowsOf,
+  standing,
+  written,
+} from './rows.js'
 import { collation, events, leases, meta, nodes, storedKey, workers } from './schema.js'
 
 /** A request: what is sent, with what, and how many statements on our tables it consists of. */
@@ -445,16 +462,6 @@ export interface TakenHere extends Taken {
   readonly noFences: boolean
 }
 
-/** What a namespace without a revision row is like. */
-const beforeAnyChange: MetaRow = {
-  revision: 0,
-  watchers: [],
-  longestTtlMs: 0,
-  tokenFloor: 0,
-  serverIdentity: '',
-  identitySettled: true,
-}
-
 /** Milliseconds since 1970 when the statement begins. */
 const nowMs = "datediff_big(ms, cast('1970-01-01' as datetime2), sysutcdatetime())"
 
@@ -465,82 +472,6 @@ export function claimed(schema: string): string {
     join ${schema}coordination_nodes as n on n.namespace = l.namespace and n.[id] = l.[holder]
     where l.namespace = @namespace and l.[key] = @key and l.[holder] = @node and l.[token] = @token
       and n.[state] <> N'gone')`
-}
-
-type Column = ReturnType<typeof getTableColumns<MsSqlTable>>[string]
-
-/** The columns of a table that are properties of the port's row. */
-function columnsOf(table: MsSqlTable): Record<string, Column> {
-  const { namespace: _, ...columns } = getTableColumns(table)
-  return columns
-}
-
-function namesOf(table: MsSqlTable): string[] {
-  return Object.values(columnsOf(table)).map(({ name }) => `[${name}]`)
-}
-
-function listOf(table: MsSqlTable): string {
-  return namesOf(table).join(', ')
-}
-
-/** Turns records, however they came, into rows of the port. */
-function rowsOf<Row>(table: MsSqlTable): (records: readonly Record<string, unknown>[]) => Row[] {
-  const columns = Object.entries(columnsOf(table))
-  const toRow = (record: Record<string, unknown>): Row =>
-    Object.fromEntries(columns.map(([property, column]) => [property, value(column, record)])) as Row
-  return (records) => records.map(toRow)
-}
-
-/** In JSON what is null is left out. */
-function value(column: Column, record: Record<string, unknown>): unknown {
-  const came = record[column.name]
-  return came === undefined || came === null ? null : column.mapFromDriverValue(came)
-}
-
-function written(column: Column, value: unknown): string | number | null {
-  if (value === undefined || value === null) return null
-  const sent: unknown = column.mapToDriverValue(value)
-  return typeof sent === 'boolean'
-    ? Number(sent)
-    : typeof sent === 'number'
-      ? sent
-      : storableText(String(sent))
-}
-
-function first(answer: Answer): Record<string, unknown> | undefined {
-  return answer[0]?.[0]
-}
-
-/** JSON as the server makes it: null when there are no rows. */
-function records(json: unknown): Record<string, unknown>[] {
-  return typeof json === 'string' ? JSON.parse(json) : []
-}
-
-function readId(id: unknown): string {
-  return String(nodes.id.mapFromDriverValue(String(id)))
-}
-
-function beatsOf(json: unknown): Beat[] {
-  return records(json).map(({ id, beat }) => ({ id: readId(id), beat: Number(beat) }))
-}
-
-function standing(row: Record<string, unknown>): Pick<HeartbeatAnswer, 'state' | 'newsRevision'> {
-  const { state } = row
-  return {
-    state: state === 'draining' ? state : 'active',
-    newsRevision: Number(row.news_revision),
-  }
-}
-
-/** Before the first change there is no revision row. */
-function facts(row: Record<string, unknown>, serverIdentity: string): ServerFacts {
-  return {
-    nowMs: Number(row.now_ms),
-    serverIdentity,
-    recordedIdentity: String(row.server_identity ?? ''),
-    identitySettled: row.identity_settled !== false,
-    longestTtlMs: Number(row.longest_ttl_ms ?? 0),
-  }
 }
 
 /** The leases in `found`, the named workers, and which holders and blocked nodes of those leases are gone. */
@@ -557,118 +488,9 @@ function aboutFound(workerKeys: string): string {
       for json path) as [gone]`
 }
 
-function foundIn(row: Record<string, unknown>): Pick<Look, 'leases' | 'workers' | 'gone'> {
-  return {
-    leases: rowsOf<LeaseRow>(leases)(records(row.leases)).sort(byKey),
-    workers: rowsOf<WorkerRow>(workers)(records(row.workers)).sort(byKey),
-    gone: new Set(records(row.gone).map(({ id }) => readId(id))),
-  }
-}
-
-/** The members of a list that is given as JSON. Distinct, so that they are made once and not for each row they meet. */
-function listed(name: string): string {
-  return `select distinct ${unescaped('[value]')} from openjson(@${name}) with ([value] nvarchar(320) '$')`
-}
-
-/** Keys as a list that is given as JSON. */
-function given(keys: readonly string[]): string[] {
-  return keys.map((key) => escaped(storedKey(key)))
-}
-
 function assigned(names: readonly string[]): string {
   return names.map((name, at) => `${name} = @value${at}`).join(', ')
 }
 
-/** What JSON has to escape, but for NUL, which no text here has. */
-const special = `"\\${String.fromCharCode(...Array.from({ length: 31 }, (_, code) => code + 1))}`
-
-/** What stands for each of them on the way: what Unicode has set aside as never to be characters of a text. */
-const standIns = ['\uffff', ...Array.from({ length: 32 }, (_, at) => String.fromCharCode(0xfdd0 + at))]
-
-const alphabets = { escaped: standIns.join(''), plain: special }
-
-function escaped(text: string): string {
-  return text.replace(/["\\\p{Cc}]/gu, (character) => standIns[special.indexOf(character)] ?? character)
-}
-
-/** What has come as JSON, as it was. It has the collation of the database, in which the stand-ins might all be the same. */
-function unescaped(column: string): string {
-  return `translate(${column} collate ${collation}, @escaped, @plain)`
-}
-
-/** Rows that are given as JSON. */
-function recordset(table: MsSqlTable, parameter: string): string {
-  const columns = Object.values(columnsOf(table)).map(
-    (column) => `[${column.name}] ${column.getSQLType().replace(/ COLLATE .*/, '')}`,
-  )
-  return `openjson(@${parameter}) with (${columns.join(', ')}) as g`
-}
-
-/** Every row bears the number of the change that writes it. */
-function stamped(column: Column): string {
-  if (column.name === 'revision') return '@revision'
-  const came = `g.[${column.name}]`
-  return column.getSQLType().startsWith('nvarchar') ? unescaped(came) : came
-}
-
-function replaced(table: MsSqlTable, parameter: string): string {
-  const columns = Object.values(columnsOf(table)).filter(({ name }) => name !== 'key')
-  return `update t set ${columns.map((column) => `[${column.name}] = ${stamped(column)}`).join(', ')}
-    from ${getTableName(table)} as t join ${recordset(table, parameter)} on t.[key] = ${unescaped('g.[key]')}
-    where t.namespace = @namespace`
-}
-
-/** Inserts what is not there yet: nobody else does so meanwhile, since the revision row is held. */
-function inserted(table: MsSqlTable, parameter: string): string {
-  const isNew = `not exists (select 1 from ${getTableName(table)} as t
-      where t.namespace = @namespace and t.[key] = ${unescaped('g.[key]')})`
-  const values = Object.values(columnsOf(table)).map(stamped)
-  return `insert into ${getTableName(table)} (namespace, ${listOf(table)})
-    select @namespace, ${values.join(', ')} from ${recordset(table, parameter)}
-    ${'key' in columnsOf(table) ? `where ${isNew}` : ''}`
-}
-
 const news = `update coordination_nodes set [news_revision] = @revision
     where namespace = @namespace and [state] <> N'gone' and [id] in (${listed('told')})`
-
-/** Rows as their columns are called and written. */
-function storable(table: MsSqlTable, rows: readonly object[]): object[] {
-  const columns = Object.entries(columnsOf(table))
-  const inJson = (value: string | number | null) => (typeof value === 'string' ? escaped(value) : value)
-  return rows.map((row) =>
-    Object.fromEntries(
-      columns.map(([property, column]) => [column.name, inJson(written(column, Reflect.get(row, property)))]),
-    ),
-  )
-}
-
-/** Neither NUL nor half a surrogate pair is text everywhere, nor what stands in here; free text may hold them, and must not fail its change. */
-function storableText(text: string): string {
-  return text.replace(/[\p{Surrogate}\0\ufdd0-\ufdef\uffff]/gu, '\ufffd')
-}
-
-function byAge(a: NodeRow, b: NodeRow): number {
-  return a.joinedRevision - b.joinedRevision || byId(a, b)
-}
-
-function byId(a: { readonly id: string }, b: { readonly id: string }): number {
-  return inOrder(a.id, b.id)
-}
-
-function byKey(a: { readonly key: string }, b: { readonly key: string }): number {
-  return inOrder(a.key, b.key)
-}
-
-/** The order of code points: units of surrogate pairs come last, and not where their numbers are. */
-function inOrder(a: string, b: string): number {
-  const end = Math.min(a.length, b.length)
-  for (let at = 0; at < end; at += 1) {
-    const [left, right] = [a.charCodeAt(at), b.charCodeAt(at)]
-    if (left !== right) return rank(left) - rank(right)
-  }
-  return a.length - b.length
-}
-
-function rank(unit: number): number {
-  return unit >= 0xd800 && unit <= 0xdfff ? unit + 0x10000 : unit
-}

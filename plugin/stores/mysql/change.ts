@@ -28,19 +28,13 @@ import {
   type Taken,
   writesFenced,
 } from '../shared/change.js'
+import { leasesWanted, lockLeases } from './change-queries.js'
 import type { Loan } from './connections.js'
 import { isLocked } from './failures.js'
-import {
-  columnsOf,
-  givenInstead,
-  leasesWanted,
-  lockLeases,
-  ownView,
-  type Queries,
-  type Terms,
-  takenOf,
-} from './queries.js'
+import type { Queries } from './queries.js'
+import { columnsOf, givenInstead, ownView, takenOf } from './rows.js'
 import { events, leases, meta, nodes, workers } from './schema.js'
+import type { Terms } from './terms.js'
 
 /** How many rows one statement inserts at most: the server takes only so much in one packet. */
 const rowsAtOnce = 1_000

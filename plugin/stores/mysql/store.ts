@@ -34,18 +34,10 @@ import { beginChange, type MysqlChange } from './change.js'
 import type { Loan, PooledConnections } from './connections.js'
 import { isConflict } from './failures.js'
 import { fence } from './fence.js'
-import {
-  columnsOf,
-  heartbeatAnswer,
-  lookOf,
-  nowMs,
-  ownView,
-  type Queries,
-  queriesOn,
-  snapshotOf,
-  type Terms,
-} from './queries.js'
+import { type Queries, queriesOn } from './queries.js'
+import { columnsOf, heartbeatAnswer, lookOf, ownView, snapshotOf } from './rows.js'
 import { events, leases, nodes } from './schema.js'
+import { nowMs, type Terms } from './terms.js'
 
 /** What a store is put together from. */
 export interface Parts {

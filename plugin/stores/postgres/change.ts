@@ -25,21 +25,15 @@ import type {
 import { aChange, type Gathered, ServerChange, type Taken, writesFenced } from '../shared/change.js'
 import type { Limits } from '../shared/limits.js'
 import type { Statements } from '../shared/statements.js'
+import { leasesUnsaved } from './change-queries.js'
 import type { Loan } from './connections.js'
 import { sqlState } from './failures.js'
 import { payloadFor } from './hints.js'
-import {
-  committing,
-  type FoundLeases,
-  foundLeases,
-  leasesUnsaved,
-  nowMs,
-  ownView,
-  type Queries,
-  rowsOf,
-  type Terms,
-} from './queries.js'
+import { type FoundLeases, foundLeases, ownView, type Queries } from './queries.js'
+import { nowMs, rowsOf } from './rows.js'
 import { leases, meta, nodes } from './schema.js'
+import type { Terms } from './terms.js'
+import { committing } from './verb-queries.js'
 
 /** What a change must know beside its connection. */
 export interface Setting {

@@ -8,23 +8,24 @@
 import { and, asc, desc, eq, inArray, lt, ne, or, type SQL, sql } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { Client, ClientBase, PoolClient } from 'pg'
-import type {
-  Ahead,
-  Beat,
-  Capabilities,
-  Change,
-  Changed,
-  Claim,
-  EventQuery,
-  EventRow,
-  HeartbeatAnswer,
-  Look,
-  Neighbour,
-  OwnView,
-  Retention,
-  Session,
-  Snapshot,
-  Store,
+import {
+  type Ahead,
+  type Beat,
+  beforeAnyChange,
+  type Capabilities,
+  type Change,
+  type Changed,
+  type Claim,
+  type EventQuery,
+  type EventRow,
+  type HeartbeatAnswer,
+  type Look,
+  type Neighbour,
+  type OwnView,
+  type Retention,
+  type Session,
+  type Snapshot,
+  type Store,
 } from '../../core/store.js'
 import { makeChange } from '../shared/change.js'
 import type { DedicatedConnection } from '../shared/dedicated.js'
@@ -35,8 +36,10 @@ import type { Loan, PooledConnections } from './connections.js'
 import { isConflict } from './failures.js'
 import { fence } from './fence.js'
 import { type Crowd, type Hints, payloadFor } from './hints.js'
-import { columnsOf, heartbeatAnswer, nowMs, ownView, type Queries, queriesOn, type Terms } from './queries.js'
+import { heartbeatAnswer, ownView, type Queries, queriesOn } from './queries.js'
+import { columnsOf, nowMs } from './rows.js'
 import { events, leases, nodes } from './schema.js'
+import type { Terms } from './terms.js'
 
 /** What a store is put together from. */
 export interface Parts {
@@ -119,15 +122,7 @@ export class PostgresStore implements Store {
   async snapshot(): Promise<Snapshot> {
     const [row] = await this.#read('Taking a snapshot', (on) => on.snapshot().execute())
     const { nowMs = 0, meta = [], nodes = [], workers = [], leases = [] } = row ?? {}
-    const unwritten = {
-      revision: 0,
-      watchers: [],
-      longestTtlMs: 0,
-      tokenFloor: 0,
-      serverIdentity: '',
-      identitySettled: true,
-    }
-    return { nowMs, meta: meta[0] ?? unwritten, nodes, workers, leases }
+    return { nowMs, meta: meta[0] ?? beforeAnyChange, nodes, workers, leases }
   }
 
   async events({ limit, after, types, subject }: EventQuery): Promise<EventRow[]> {

@@ -1,0 +1,319 @@
+/** The statements of the verbs that are no part of a change. */
+import {
+  and,
+  asc,
+  type Column,
+  desc,
+  eq,
+  gt,
+  inArray,
+  isNotNull,
+  lt,
+  lte,
+  notInArray,
+  or,
+  type SQL,
+  sql,
+} from 'drizzle-orm'
+import { alias } from 'drizzle-orm/sqlite-core'
+import {
+  type Beat,
+  beforeAnyChange,
+  type EventQuery,
+  type EventRow,
+  type LeaseRow,
+  type Look,
+  type Neighbour,
+  type OwnView,
+  type Retention,
+  type ServerFacts,
+  type Snapshot,
+} from '../../core/store.js'
+import { prepareWorkers } from './change-queries.js'
+import { events, leases, meta, nodes, workers } from './schema.js'
+import {
+  alive,
+  eventColumns,
+  given,
+  leaseColumns,
+  leasesWhere,
+  listed,
+  metaColumns,
+  nodeColumns,
+  ourEvents,
+  ourLeases,
+  ourMeta,
+  ourNodes,
+  ourWorkers,
+  type Place,
+  thisNode,
+  workerColumns,
+} from './terms.js'
+
+/** What a read finds; the clock and the identity of the server are added by those who know them. */
+type Unstamped<T extends ServerFacts | Snapshot> = Omit<T, 'nowMs' | 'serverIdentity'>
+
+/** What a heartbeat finds: its own row, and beside it the watchers and what is recorded of the server. */
+type Pulse = Pick<
+  OwnView,
+  'state' | 'newsRevision' | 'recordedIdentity' | 'identitySettled' | 'longestTtlMs'
+> & {
+  readonly watchers: readonly Beat[]
+}
+
+export function prepareVerbs(at: Place) {
+  return {
+    heartbeat: prepareHeartbeat(at),
+    view: prepareView(at),
+    news: prepareNews(at),
+    newsOf: prepareNewsOf(at),
+    look: prepareLook(at),
+    beats: prepareBeats(at),
+    neighbours: prepareNeighbours(at),
+    snapshot: prepareSnapshot(at),
+    events: prepareEvents(at),
+    prune: preparePrune(at),
+    dataVersion: prepareDataVersion(at),
+  }
+}
+
+/** The watchers come with the same statement. The asking node is left out: its beat is its own news. */
+function prepareHeartbeat(at: Place) {
+  const { db, namespace } = at
+  const watching = alias(nodes, 'watching')
+  const named = sql`(select value from ${meta}, json_each(${meta.watchers}) where ${ourMeta(at)})`
+  const watchers = sql`(
+    select json_group_array(json_object('id', ${watching.id}, 'beat', ${watching.beat}))
+    from ${nodes} as ${sql.identifier('watching')}
+    where ${watching.namespace} = ${namespace} and ${watching.id} in ${named}
+      and ${watching.state} <> 'gone' and ${watching.id} <> ${given('node')})`
+  const ofMeta = (column: Column): SQL => sql`(select ${column} from ${meta} where ${ourMeta(at)})`
+  const statement = db
+    .update(nodes)
+    .set({ heartbeatAtMs: given('nowMs'), beat: given('beat') })
+    .where(and(thisNode(at), lt(nodes.beat, given('beat'))))
+    .returning({
+      state: nodes.state,
+      newsRevision: nodes.newsRevision,
+      recordedIdentity: ofMeta(meta.serverIdentity).mapWith(meta.serverIdentity),
+      identitySettled: ofMeta(meta.identitySettled).mapWith(meta.identitySettled),
+      longestTtlMs: ofMeta(meta.longestTtlMs).mapWith(meta.longestTtlMs),
+      watchers: watchers.mapWith((text): Beat[] => JSON.parse(String(text))),
+    })
+    .prepare()
+  return (node: string, beat: number, nowMs: number): Pulse | undefined =>
+    statement.get({ node, beat, nowMs })
+}
+
+function prepareView(at: Place) {
+  const { client, db } = at
+  const own = db
+    .select({
+      state: nodes.state,
+      newsRevision: nodes.newsRevision,
+      standsFor: nodes.workers,
+      watchers: meta.watchers,
+      recordedIdentity: meta.serverIdentity,
+      identitySettled: meta.identitySettled,
+      longestTtlMs: meta.longestTtlMs,
+    })
+    .from(nodes)
+    .innerJoin(meta, eq(meta.namespace, nodes.namespace))
+    .where(thisNode(at))
+    .prepare()
+  const coordinated = db
+    .select({ key: workers.key })
+    .from(workers)
+    .where(and(ourWorkers(at), eq(workers.kind, 'coordinated'), inArray(workers.key, listed('workers'))))
+  const node = given('node')
+  const concerned = leasesWhere(
+    at,
+    eq(leases.holder, node),
+    eq(leases.target, node),
+    eq(leases.blockedNode, node),
+    inArray(leases.worker, coordinated),
+  )
+  const related = prepareRelated(at)
+
+  const read = (node: string): Unstamped<OwnView> | undefined => {
+    const found = own.get({ node })
+    if (found === undefined) return undefined
+    const { standsFor, ...facts } = found
+    const rows = concerned.all({ node, workers: JSON.stringify(standsFor) })
+    return { ...facts, leases: rows, ...related(rows, standsFor) }
+  }
+  const readAlone = client.transaction(read)
+  // A change reads in the transaction it has open; in it, another one would be two statements more.
+  return (node: string): Unstamped<OwnView> | undefined =>
+    client.inTransaction ? read(node) : readAlone(node)
+}
+
+function prepareNews(at: Place) {
+  const statement = at.db
+    .select({ newsRevision: nodes.newsRevision })
+    .from(nodes)
+    .where(thisNode(at))
+    .prepare()
+  return (node: string): number | undefined => statement.get({ node })?.newsRevision
+}
+
+function prepareNewsOf(at: Place) {
+  const statement = at.db
+    .select({ id: nodes.id, newsRevision: nodes.newsRevision })
+    .from(nodes)
+    .where(and(alive(at), inArray(nodes.id, listed('ids'))))
+    .prepare()
+  return (ids: readonly string[]): Map<string, number> =>
+    new Map(statement.all({ ids: JSON.stringify(ids) }).map(({ id, newsRevision }) => [id, newsRevision]))
+}
+
+function prepareLook(at: Place) {
+  const { client, db } = at
+  const beats = db.select({ id: nodes.id, beat: nodes.beat }).from(nodes).where(alive(at)).prepare()
+  const living = db.select({ id: nodes.id }).from(nodes).where(alive(at))
+  const deserted = and(isNotNull(leases.holder), notInArray(leases.holder, living))
+  const watched = leasesWhere(at, eq(leases.pending, true), deserted)
+  const related = prepareRelated(at)
+
+  const read = client.transaction((): Look => {
+    const rows = watched.all()
+    return { nodes: beats.all(), leases: rows, ...related(rows) }
+  })
+  return (): Look => read()
+}
+
+function prepareBeats(at: Place) {
+  const statement = at.db
+    .select({ id: nodes.id, beat: nodes.beat })
+    .from(nodes)
+    .where(and(alive(at), gt(nodes.id, given('after'))))
+    .orderBy(asc(nodes.id))
+    .limit(given('most'))
+    .prepare()
+  return (after: string, most: number): Beat[] => statement.all({ after, most })
+}
+
+function prepareNeighbours(at: Place) {
+  const statement = at.db
+    .select({ id: nodes.id, process: sql<string>`${nodes.process}` })
+    .from(nodes)
+    .where(and(alive(at), eq(nodes.machine, given('machine')), isNotNull(nodes.process)))
+    .orderBy(asc(nodes.id))
+    .prepare()
+  return (machine: string): Neighbour[] => statement.all({ machine })
+}
+
+/** The workers of these leases, and who of the nodes they name as holder or blocked is gone or unknown. */
+function prepareRelated(at: Place) {
+  const workersByKey = prepareWorkers(at)
+  const living = at.db
+    .select({ id: nodes.id })
+    .from(nodes)
+    .where(and(alive(at), inArray(nodes.id, listed('nodes'))))
+    .prepare()
+
+  return (rows: readonly LeaseRow[], alsoWorkers: readonly string[] = []) => {
+    const keys = new Set(alsoWorkers)
+    const gone = new Set<string>()
+    for (const { worker, holder, blockedNode } of rows) {
+      if (worker !== null) keys.add(worker)
+      if (holder !== null) gone.add(holder)
+      if (blockedNode !== null) gone.add(blockedNode)
+    }
+    // Most looks find no lease, and then there is nothing to ask about.
+    if (gone.size > 0) for (const { id } of living.all({ nodes: JSON.stringify([...gone]) })) gone.delete(id)
+    return { workers: keys.size > 0 ? workersByKey([...keys]) : [], gone }
+  }
+}
+
+function prepareSnapshot(at: Place) {
+  const { client, db } = at
+  const metaRow = db.select(metaColumns).from(meta).where(ourMeta(at)).prepare()
+  const oldestFirst = [asc(nodes.joinedRevision), asc(nodes.id)]
+  const allNodes = db
+    .select(nodeColumns)
+    .from(nodes)
+    .where(ourNodes(at))
+    .orderBy(...oldestFirst)
+    .prepare()
+  const allWorkers = db
+    .select(workerColumns)
+    .from(workers)
+    .where(ourWorkers(at))
+    .orderBy(workers.key)
+    .prepare()
+  const allLeases = db.select(leaseColumns).from(leases).where(ourLeases(at)).orderBy(leases.key).prepare()
+
+  const read = client.transaction(
+    (): Unstamped<Snapshot> => ({
+      meta: metaRow.get() ?? beforeAnyChange,
+      nodes: allNodes.all(),
+      workers: allWorkers.all(),
+      leases: allLeases.all(),
+    }),
+  )
+  return (): Unstamped<Snapshot> => read()
+}
+
+function prepareEvents(at: Place) {
+  return ({ limit, after, types, subject }: EventQuery): EventRow[] => {
+    const place = sql`(${events.revision}, ${events.position})`
+    const way = after === undefined ? desc : asc
+    return at.db
+      .select(eventColumns)
+      .from(events)
+      .where(
+        and(
+          ourEvents(at),
+          after && sql`${place} > (${after.revision}, ${after.position})`,
+          types && inArray(events.type, [...types]),
+          subject === undefined ? undefined : eq(events.subject, subject),
+        ),
+      )
+      .orderBy(way(events.revision), way(events.position))
+      .limit(limit)
+      .all()
+  }
+}
+
+function preparePrune(at: Place) {
+  const { client, db } = at
+  const newestBeyond = db
+    .select({ revision: events.revision, position: events.position })
+    .from(events)
+    .where(ourEvents(at))
+    .orderBy(desc(events.revision), desc(events.position))
+    .limit(1)
+    .offset(given('kept'))
+  const beyond = sql`(${events.revision}, ${events.position}) <= (${newestBeyond})`
+  const oldEvents = db
+    .delete(events)
+    .where(and(ourEvents(at), or(lte(events.atMs, given('beforeMs')), beyond)))
+    .prepare()
+  const longGone = and(ourNodes(at), eq(nodes.state, 'gone'), lte(nodes.goneAtMs, given('beforeMs')))
+  const goneNodes = db
+    .delete(nodes)
+    .where(and(longGone, notInArray(nodes.id, namedByLeases(at))))
+    .prepare()
+
+  const prune = client.transaction((retention: Retention, nowMs: number): void => {
+    oldEvents.run({ kept: retention.events, beforeMs: nowMs - retention.eventsForMs })
+    goneNodes.run({ beforeMs: nowMs - retention.goneNodesForMs })
+  })
+  return (retention: Retention, nowMs: number): void => prune.immediate(retention, nowMs)
+}
+
+function namedByLeases(at: Place): SQL {
+  const named = [leases.holder, leases.target, leases.blockedNode, leases.cooldownNode].map(
+    (column) => sql`select ${column} from ${leases} where ${ourLeases(at)} and ${column} is not null`,
+  )
+  const waiting = sql`
+    select waiting.value from ${leases}, json_each(${leases.waiters}) as waiting where ${ourLeases(at)}`
+  return sql`(${sql.join([...named, waiting], sql` union all `)})`
+}
+
+/** A number that moves when another connection has committed something to the file. */
+function prepareDataVersion({ client }: Place) {
+  const statement = client.prepare<[], number>('PRAGMA data_version').pluck()
+  return (): number | undefined => statement.get()
+}
