@@ -123,22 +123,26 @@ t.test('who hears nothing of the watchers looks at others, until they turn out t
   const watchers = await Promise.all(['a', 'b'].map((name) => world.node(name)))
   const wrap = (store: Store): Store => counting(store, calls)
   const others = await Promise.all(['c', 'd'].map((name) => world.node(name, { wrap })))
-  const nodes = [...watchers, ...others]
+  const silent = await world.node('e')
+  const nodes = [...watchers, ...others, silent]
   await world.start(...nodes)
   const { ttlMs, heartbeatMs } = world.timing
   await world.advance(ttlMs)
   t.equal(looks(), 0, 'nobody does while all is well')
-  for (const node of watchers) world.freeze(node)
+  for (const node of [...watchers, silent]) world.freeze(node)
   await world.advance(heartbeatMs * 2.2)
   t.ok(looks() > 0)
   for (const node of watchers) world.thaw(node)
-  await world.advance(heartbeatMs * 2.2)
+  await world.advance(heartbeatMs * 1.2)
   const asked = looks()
+  await world.advance(ttlMs / 2)
+  t.equal(looks(), asked, 'somebody else is silent still, and it is for the watchers to look')
+  world.thaw(silent)
   await world.advance(ttlMs * 2)
   t.equal(looks(), asked)
   t.same(
-    nodes.map(({ history }) => history.filter((line) => line === 'node.gone')),
-    [[], [], [], []],
+    nodes.flatMap(({ history }) => history.filter((line) => line === 'node.gone')),
+    [],
   )
 })
 

@@ -143,6 +143,34 @@ export const mutants: readonly Mutant[] = [
     replace: 'if (true)\n',
   },
   {
+    name: 'nobody stands in for watchers that died together',
+    file: 'core/stand-in',
+    find: 'this.#begin();',
+    replace: ';',
+    test: 'core/engine',
+  },
+  {
+    name: 'who stands in goes on though the watchers live',
+    file: 'core/stand-in',
+    find: 'if (beats.some(({ id, beat }) => (before.get(id) ?? beat) !== beat))\n            this.#end();\n        else if',
+    replace: 'if',
+    test: 'core/engine',
+  },
+  {
+    name: 'who stands in waits for half as long',
+    file: 'core/stand-in',
+    find: 'waitMsFor: () => standstillMs({ ttlMs: owner.longestTtlMs() }),',
+    replace: 'waitMsFor: () => standstillMs({ ttlMs: owner.longestTtlMs() }) / 2,',
+    mix: 'crowd',
+  },
+  {
+    name: 'who stands in looks no further round than the end of the ids',
+    file: 'core/stand-in',
+    find: "next.length < nodesInView ? await this.#store.beats('', nodesInView - next.length) : []",
+    replace: '[]',
+    test: 'core/engine',
+  },
+  {
     name: 'a watcher does not wait between looks',
     file: 'core/lookout',
     find: 'Math.min(lookEveryMs(this.#timing), ...due)',
@@ -453,6 +481,12 @@ export const mutants: readonly Mutant[] = [
     file: 'core/coordinator',
     find: 'await life.leave();',
     replace: '',
+  },
+  {
+    name: 'a turn under way leaves its timer when the life ends',
+    file: 'core/life',
+    find: 'if (dueInMs !== undefined && !this.#session.over)',
+    replace: 'if (dueInMs !== undefined)',
   },
   {
     name: 'a session that has ended leaves its timer',

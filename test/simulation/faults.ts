@@ -168,6 +168,27 @@ export const mixes = {
     on: 0.6,
     density: 4,
   },
+  /** Enough nodes for some to be neither watchers nor those who are watched for. */
+  crowd: {
+    ...short,
+    nodes: [4, 7],
+    workers: 0.3,
+    ttls: [3, 6],
+    kinds: new Set<TimedKind>([
+      'pause',
+      'suspend',
+      'kill',
+      'start',
+      'cut-off',
+      'answers-lost',
+      'reads-fail',
+      'hang',
+      'late-heartbeats',
+      'late-changes',
+    ]),
+    on: 0.5,
+    density: 5,
+  },
   operators: {
     ...short,
     kinds: new Set<TimedKind>([
@@ -201,6 +222,7 @@ export function mixOf(seed: number): MixName {
     'network',
     'duel',
     'operators',
+    'crowd',
   ] as const)
 }
 
