@@ -102,6 +102,25 @@ t.test('a plan that was made for empty tables does not become a trap when they h
   await all()
 })
 
+t.test('no statement is planned anew each time, in changes as little as in heartbeats', async (t) => {
+  const { url } = await usePostgres(t)
+  const store = await opened(t, url)
+  const admin = await connected(t, url)
+  await admin.query(`
+    create table seen (what text, setting text);
+    create function note() returns trigger language plpgsql as $$ begin
+      insert into seen values (tg_op, current_setting('plan_cache_mode')); return null;
+    end $$;
+    create trigger note after insert or update on coordination_nodes for each row execute function note()`)
+  await join(store, ['a'])
+  await store.heartbeat('a', 1)
+  const { rows } = await admin.query('select * from seen')
+  t.same(rows, [
+    { what: 'INSERT', setting: 'force_generic_plan' },
+    { what: 'UPDATE', setting: 'force_generic_plan' },
+  ])
+})
+
 t.test('a store outlives the end of all its connections while they are idle', async (t) => {
   const { url } = await usePostgres(t)
   const admin = await connected(t, url)

@@ -172,8 +172,14 @@ function refuseUnreadable(createClient: () => Client): void {
 /** What a connection that nobody else uses is told before its first use. */
 function sessionSettings({ statementMs, lockMs, silenceMs }: Limits): string {
   return `set statement_timeout = ${statementMs}; set lock_timeout = ${lockMs};
-    set idle_in_transaction_session_timeout = ${silenceMs}; set jit = off`
+    set idle_in_transaction_session_timeout = ${silenceMs}; set jit = off; ${planOnce}`
 }
+
+/**
+ * By itself the server plans a prepared statement anew for its first five times, which costs more than carrying it
+ * out. No value that ours are given could make a plan better. Servers before 12 do not know the setting.
+ */
+const planOnce = `select set_config(name, 'force_generic_plan', false) from pg_settings where name = 'plan_cache_mode'`
 
 /**
  * What the connection for heartbeats is told. Its tables are found as on the other connections, which an application
@@ -189,17 +195,10 @@ async function setUpHeartbeats(
   const settings = [
     sessionSettings(limits),
     `select set_config('search_path', ${client.escapeLiteral(searchPath)}, false)`,
-    planOnce,
     ...listening,
   ]
   await client.query(settings.join('; '))
 }
-
-/**
- * By itself the server plans a prepared statement anew for its first five times, which costs twice what carrying out a
- * heartbeat does. No value that a heartbeat is given could make a plan better. Servers before 12 do not know the setting.
- */
-const planOnce = `select set_config(name, 'force_generic_plan', false) from pg_settings where name = 'plan_cache_mode'`
 
 async function reach(source: Source, connections: PooledConnections, limits: Limits): Promise<void> {
   try {
