@@ -1,42 +1,44 @@
 /** `GET /overview`: what a page can show, of few and of thousands. */
 import t from 'tap'
 import { writeCrowd } from '../support/crowd.js'
-import { useSqlite } from '../support/databases.js'
+import { eachDatabase, useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import { threeWorkers, useApp } from './application.js'
 
-t.test('a small namespace is there as a whole', async (t) => {
-  const app = await useApp(t, { workers: threeWorkers })
-  const read = async (query = '') => (await app.inject(`/coordination/overview${query}`)).json()
-  const body = await eventually(async () => {
-    const now = await read()
-    return now.totals.held === 1 && now.totals.owned === 13 && now
-  })
-  t.strictSame(body.totals, { leases: 1, held: 1, slots: 13, owned: 13 })
-  t.strictSame(body.problemCounts, { error: 0, warning: 0, info: 0 })
-  t.match(body.capabilities, { actor: { id: 'mira' }, release: true, drain: true })
-  const [node] = body.nodes.items
-  t.match(node, {
-    name: 'n1',
-    pulse: 'steady',
-    leads: ['c1/indexing'],
-    leadCount: 1,
-    slotCount: 13,
-    fairSlotCount: 13,
-  })
-  t.strictSame(body.roster, { ids: [node.id], names: ['n1'], states: 'a' })
-  t.match(body.leases.items, [
-    { key: 'c1/indexing', kind: 'single', paused: false, candidateCount: 1, session: { pulse: 'steady' } },
-  ])
-  t.strictSame(
-    body.assignments.items.map(({ worker, owned, map }: Assignment) => [worker, owned, map.states]),
-    [
-      ['global/consumer', 12, 'o'.repeat(12)],
-      ['global/data', 1, 'o'],
-    ],
-  )
-  t.ok(body.assignments.items.every(({ map }: Assignment) => map.owners.every((owner) => owner === 0)))
-})
+t.test('a small namespace is there as a whole', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const app = await useApp(t, { url, workers: threeWorkers })
+    const read = async (query = '') => (await app.inject(`/coordination/overview${query}`)).json()
+    const body = await eventually(async () => {
+      const now = await read()
+      return now.totals.held === 1 && now.totals.owned === 13 && now
+    })
+    t.strictSame(body.totals, { leases: 1, held: 1, slots: 13, owned: 13 })
+    t.strictSame(body.problemCounts, { error: 0, warning: 0, info: 0 })
+    t.match(body.capabilities, { actor: { id: 'mira' }, release: true, drain: true })
+    const [node] = body.nodes.items
+    t.match(node, {
+      name: 'n1',
+      pulse: 'steady',
+      leads: ['c1/indexing'],
+      leadCount: 1,
+      slotCount: 13,
+      fairSlotCount: 13,
+    })
+    t.strictSame(body.roster, { ids: [node.id], names: ['n1'], states: 'a' })
+    t.match(body.leases.items, [
+      { key: 'c1/indexing', kind: 'single', paused: false, candidateCount: 1, session: { pulse: 'steady' } },
+    ])
+    t.strictSame(
+      body.assignments.items.map(({ worker, owned, map }: Assignment) => [worker, owned, map.states]),
+      [
+        ['global/consumer', 12, 'o'.repeat(12)],
+        ['global/data', 1, 'o'],
+      ],
+    )
+    t.ok(body.assignments.items.every(({ map }: Assignment) => map.owners.every((owner) => owner === 0)))
+  }),
+)
 
 t.test('of a worker with a schedule it shows when it was fired last, and when it will be next', async (t) => {
   const schedule = { cron: '* * * * * *', timeZone: 'Europe/Vienna' } as const
