@@ -3,6 +3,7 @@ import { randomInt } from 'node:crypto'
 import { chmod, mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { type Lifetime, useMssql, useMysql, withoutMssql, withoutMysql } from '../support/databases.js'
 import type { Fault } from './faults.js'
 import { fileFaults } from './file-faults.js'
 import { History, monotonicMs } from './history.js'
@@ -10,7 +11,7 @@ import { networkFaults } from './network-faults.js'
 import { operatorFaults } from './operator-faults.js'
 import { postgresFaults } from './postgres-faults.js'
 import { processFaults } from './process-faults.js'
-import { type Place, World } from './world.js'
+import { type Place, Undo, World } from './world.js'
 
 export const allFaults: readonly Fault[] = [
   ...processFaults,
@@ -21,7 +22,10 @@ export const allFaults: readonly Fault[] = [
 ]
 
 export interface CampaignPlan {
-  /** `postgres` and `sqlite` are the campaign's own; a URL is a database on somebody's server. */
+  /**
+   * `postgres` and `sqlite` are the campaign's own, `mysql` and `mssql` a new database on the server that the tests have; a
+   * URL is a database on somebody's server.
+   */
   readonly database: string
   /** The history: appended to. */
   readonly history: string
@@ -52,11 +56,21 @@ export async function runCampaign(plan: CampaignPlan): Promise<void> {
   const history = new History(plan.history)
   const random = seeded(plan.seed)
   history.add({ t: 'campaign', atMs: monotonicMs(), database: plan.database, seed: plan.seed })
+  const { nodes, ttlMs } = plan
   const folder = await mkdtemp(join(tmpdir(), 'coordination-chaos-'))
   // As root the server runs as another user, who must be able to reach its data through this folder.
   await chmod(folder, 0o755)
-  const { nodes, ttlMs } = plan
-  const world = await World.start({ place: placeOf(plan.database), nodes, ttlMs, folder, history, random })
+  const lifetime = new Undo()
+  try {
+    const place = await placeOf(plan.database, lifetime)
+    await disturb(plan, await World.start({ place, nodes, ttlMs, folder, history, random }), random)
+  } finally {
+    history.close()
+    await lifetime.undo()
+  }
+}
+
+async function disturb(plan: CampaignPlan, world: World, random: () => number): Promise<void> {
   try {
     const possible = noteMissing(world, plan.kinds)
     const decks = new Map(
@@ -80,7 +94,6 @@ export async function runCampaign(plan: CampaignPlan): Promise<void> {
     await world.takeStock()
   } finally {
     await world.end()
-    history.close()
   }
 }
 
@@ -154,11 +167,18 @@ function noteMissing(world: World, kinds: readonly string[]): Fault[] {
   })
 }
 
-function placeOf(database: string): Place {
+async function placeOf(database: string, lifetime: Lifetime): Promise<Place> {
   if (database === 'postgres') return { at: 'server' }
   if (database === 'sqlite') return { at: 'file' }
+  if (database === 'mysql' && withoutMysql === undefined)
+    return { at: 'url', url: (await useMysql(lifetime)).url }
+  if (database === 'mssql' && withoutMssql === undefined)
+    return { at: 'url', url: (await useMssql(lifetime)).url }
   if (/^[a-z]+:\/\//.test(database)) return { at: 'url', url: database }
-  throw new Error(`--database: expected postgres, sqlite or a URL, got "${database}"`)
+  const why = { mysql: withoutMysql, mssql: withoutMssql }[database]
+  throw new Error(
+    `--database: ${why ?? `expected postgres, sqlite, mysql, mssql or a URL, got "${database}"`}`,
+  )
 }
 
 /** A sequence of numbers in [0, 1) that follows from its seed (mulberry32). */

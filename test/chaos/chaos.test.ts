@@ -6,6 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { withoutMysql } from '../support/databases.js'
 import { randomSeed, runCampaign } from './campaign.js'
 import { check, report } from './check.js'
 import { readHistory } from './history.js'
@@ -17,6 +18,12 @@ t.test('real processes on postgres keep all promises through a campaign of fault
 )
 
 t.test('real processes on sqlite keep all promises through a campaign of faults', (t) => keeps(t, 'sqlite'))
+
+t.test(
+  'real processes on mysql keep all promises through a campaign of faults',
+  { skip: withoutMysql ?? false },
+  (t) => keeps(t, 'mysql'),
+)
 
 async function keeps(t: Test, database: string): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'coordination-history-'))

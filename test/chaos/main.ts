@@ -5,7 +5,8 @@
  *
  *     npm run chaos -- --check history.ndjson
  *
- * `--database` is `postgres` or `sqlite`, which it sets up for itself, or the URL of an empty database of MySQL or SQL Server. `--seconds` (300) and `--faults`
+ * `--database` is `postgres` or `sqlite`, which it sets up for itself, `mysql` or `mssql`, a new database on the server of `TEST_MYSQL_URL`
+ * or `TEST_MSSQL_URL`, or the URL of an empty database. `--seconds` (300) and `--faults`
  * (no limit) say when it ends, `--nodes` (5) and `--ttl` (3000) how many processes of which ttl in ms, `--seed` and
  * `--only kind,kind` which faults in which order. `--history FILE` is where what was seen is kept; `--check` judges it again, and runs nothing. A seed gives
  * the order of faults, not the course of events: those are up to the machine.

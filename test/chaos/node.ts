@@ -12,7 +12,7 @@ import {
   type WorkerDefinition,
 } from '../../plugin/coordinator.js'
 import { type HeldTerm, History, monotonicMs } from './history.js'
-import { openRegister, type Register } from './register.js'
+import { openRegister } from './register.js'
 
 /** What the process is told when it starts. */
 export interface ChaosOrder {
@@ -74,7 +74,7 @@ coordinator.on('node.joined', ({ node }) => {
 await joined()
 say({ report: 'joined' })
 setInterval(sample, sampleEveryMs)
-if (register !== undefined && order.writeEveryMs > 0) void keepWriting(register)
+if (order.writeEveryMs > 0) void keepWriting()
 void keepAcquiring()
 
 /** Of each kind one, in both scopes. */
@@ -133,11 +133,11 @@ function sample(): void {
   history.add({ t: 'held', atMs, by, terms: held })
 }
 
-async function keepWriting(register: Register): Promise<void> {
+async function keepWriting(): Promise<void> {
   for (;;) {
     await sleep(order.writeEveryMs * (0.5 + Math.random()))
     const lease = anyHeld()
-    if (lease !== undefined) await write(register, lease, Math.random() < 0.2 ? 30 : 0)
+    if (lease !== undefined) await write(lease, Math.random() < 0.2 ? 30 : 0)
   }
 }
 
@@ -147,7 +147,7 @@ function anyHeld(): HeldLease | undefined {
   return all[Math.floor(Math.random() * all.length)]?.lease
 }
 
-async function write(register: Register, lease: HeldLease, pauseMs: number): Promise<void> {
+async function write(lease: HeldLease, pauseMs: number): Promise<void> {
   let error: string | null = null
   try {
     await register.write(lease, pauseMs)
@@ -182,7 +182,7 @@ function obey(command: ChaosCommand): void {
 
 async function dawdle(ms: number): Promise<void> {
   const lease = anyHeld()
-  if (register !== undefined && lease !== undefined) await write(register, lease, ms)
+  if (lease !== undefined) await write(lease, ms)
   say({ report: 'dawdled' })
 }
 

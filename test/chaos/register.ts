@@ -4,8 +4,11 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import BetterSqlite from 'better-sqlite3'
+import mssql from 'mssql'
+import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise'
 import { Client } from 'pg'
 import type { HeldLease } from '../../plugin/coordinator.js'
+import { mssqlConfig, withMssql } from '../support/databases.js'
 
 /** A connection of the application's own to its database. */
 export interface Register {
@@ -16,11 +19,10 @@ export interface Register {
   close(): Promise<void>
 }
 
-/** Undefined where the application's part is not written for this database. */
-export function openRegister(database: string): Register | undefined {
+export function openRegister(database: string): Register {
   if (database.startsWith('sqlite:')) return sqliteRegister(database.slice('sqlite:'.length))
-  if (/^postgres(ql)?:/.test(database)) return postgresRegister(database)
-  return undefined
+  if (database.startsWith('mysql:')) return mysqlRegister(database)
+  return database.startsWith('mssql:') ? mssqlRegister(database) : postgresRegister(database)
 }
 
 /** Creates the table, where it is not there yet. */
@@ -31,7 +33,18 @@ export async function createRegister(database: string): Promise<void> {
       'create table if not exists chaos_writes (number integer primary key autoincrement, lease text, token integer)',
     )
     file.close()
-  } else if (/^postgres(ql)?:/.test(database)) {
+  } else if (database.startsWith('mysql:')) {
+    await withMysql(database, (connection) =>
+      connection.query(
+        'create table if not exists chaos_writes (number bigint auto_increment primary key, lease text, token bigint)',
+      ),
+    )
+  } else if (database.startsWith('mssql:')) {
+    await withMssql(database, (pool) =>
+      pool.query(`if object_id('chaos_writes') is null create table chaos_writes
+        ([number] bigint identity primary key, lease nvarchar(400), token bigint)`),
+    )
+  } else {
     await withClient(database, (client) =>
       client.query(
         'create table if not exists chaos_writes (number bigserial primary key, lease text, token bigint)',
@@ -87,6 +100,79 @@ function destroySoon(connection: unknown): void {
   if (typeof stream !== 'object' || stream === null || !('destroy' in stream)) return
   const { destroy } = stream
   if (typeof destroy === 'function') setTimeout(() => destroy.call(stream), 200).unref()
+}
+
+function mysqlRegister(url: string): Register {
+  return {
+    write: (lease, pauseMs) =>
+      withMysql(url, async (connection) => {
+        await connection.query('begin')
+        await lease.fence(connection)
+        if (pauseMs > 0) await sleep(pauseMs)
+        await connection.query('insert into chaos_writes (lease, token) values (?, ?)', [
+          lease.key,
+          lease.token,
+        ])
+        await connection.query('commit')
+      }),
+    rows: () =>
+      withMysql(url, async (connection) => {
+        const [rows] = await connection.query<RowDataPacket[]>(
+          'select lease, token from chaos_writes order by number',
+        )
+        return rows.map(({ lease, token }) => [String(lease), Number(token)])
+      }),
+    close: async () => undefined,
+  }
+}
+
+async function withMysql<T>(url: string, work: (connection: Connection) => Promise<T>): Promise<T> {
+  const connection = await createConnection({ uri: url, connectTimeout: 2_000 })
+  connection.on('error', () => undefined)
+  try {
+    return await work(connection)
+  } finally {
+    connection.destroy()
+  }
+}
+
+/** One connection that is kept: the first statements on each may cost more than all that come after them. */
+function mssqlRegister(url: string): Register {
+  const limits = { connectionTimeout: 10_000, requestTimeout: 10_000, pool: { min: 0, max: 1 } }
+  const pool = new mssql.ConnectionPool({ ...mssqlConfig(url), ...limits })
+  pool.on('error', () => undefined)
+  let connected: Promise<unknown> | undefined
+  return {
+    async write(lease, pauseMs) {
+      connected ??= pool.connect()
+      await connected.catch((error: unknown) => {
+        connected = undefined
+        throw error
+      })
+      const transaction = pool.transaction()
+      await transaction.begin()
+      try {
+        await lease.fence(transaction)
+        if (pauseMs > 0) await sleep(pauseMs)
+        const request = transaction.request().input('lease', lease.key)
+        await request
+          .input('token', mssql.BigInt, lease.token)
+          .query('insert into chaos_writes (lease, token) values (@lease, @token)')
+        await transaction.commit()
+      } catch (error) {
+        await transaction.rollback().catch(() => undefined)
+        throw error
+      }
+    },
+    rows: () =>
+      withMssql(url, async (pool) => {
+        const { recordset } = await pool.query<{ lease: string; token: string }>(
+          'select lease, token from chaos_writes order by [number]',
+        )
+        return recordset.map(({ lease, token }) => [lease, Number(token)])
+      }),
+    close: () => pool.close(),
+  }
 }
 
 function sqliteRegister(path: string): Register {

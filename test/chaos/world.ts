@@ -223,10 +223,8 @@ export class World {
   /** What the database has in the end. */
   async takeStock(): Promise<void> {
     const register = openRegister(this.directUrl)
-    if (register !== undefined) {
-      this.add({ t: 'written', rows: await register.rows() })
-      await register.close()
-    }
+    this.add({ t: 'written', rows: await register.rows() })
+    await register.close()
     const events = await this.#observer.events({ limit: 1_000_000 })
     this.add({ t: 'events', reasons: events.flatMap(({ reason }) => reason ?? []) })
   }
@@ -246,8 +244,8 @@ export class World {
   async #buildWays(nodes: number): Promise<void> {
     const { place } = this.plan
     if (place.at === 'file') return
-    const { hostname, port } = new URL(this.directUrl)
-    this.#target = { host: hostname, port: Number(port) }
+    const { hostname, port, protocol } = new URL(this.directUrl)
+    this.#target = { host: hostname, port: Number(port || usualPorts[protocol]) }
     this.#proxies = await Promise.all(
       Array.from({ length: nodes }, () => useProxy(this.#lifetime, this.#target)),
     )
@@ -330,8 +328,16 @@ function whatIsMissing(status: Status, nodes: readonly (ChaosNode | undefined)[]
   return unmanned.map(({ key, slots }) => `${key} has ${counts.get(key) ?? 0} of ${slots}`).join(', ')
 }
 
+/** Where a server listens that a URL says no port of. */
+const usualPorts: Readonly<Record<string, number>> = {
+  'mysql:': 3306,
+  'mssql:': 1433,
+  'postgres:': 5432,
+  'postgresql:': 5432,
+}
+
 /** What was set up is taken down in the opposite order. */
-class Undo implements Lifetime {
+export class Undo implements Lifetime {
   readonly #work: (() => unknown)[] = []
 
   teardown(work: () => unknown): void {
