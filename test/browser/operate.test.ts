@@ -6,15 +6,15 @@ import { deferred } from '../../plugin/core/loop.js'
 import type { Authorize, WorkerDefinition } from '../../plugin/index.js'
 import { listening, mira, threeWorkers, untilAborted, useApp } from '../http/application.js'
 import type { WorkerOrder } from '../process/node.js'
-import { NodeProcess } from '../process/processes.js'
-import { type Database, usePostgres, useSqlite } from '../support/databases.js'
+import { NodeProcess, shortTtlMs } from '../process/processes.js'
+import { type Database, databases } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import { failing, inBrowser, reads, rowOf, textOf, type Visit } from './browser.js'
 
 const key = 'global/month-close'
 const why = 'stuck since 03:10'
 
-for (const [dialect, use] of Object.entries({ sqlite: useSqlite, postgres: usePostgres })) {
+for (const [dialect, use] of Object.entries(databases)) {
   inBrowser(
     `${dialect}: a leader dies, and the page says who follows and what became of its work`,
     async (t, visit) => aLeaderDies(t, visit, await use(t)),
@@ -36,9 +36,13 @@ const work: readonly WorkerOrder[] = [
 ]
 
 /** So long that a node on a busy machine is not taken for dead. */
-const ttlMs = 6_000
+function patientTtlMs(database: Database): number {
+  return Math.max(6_000, shortTtlMs(database))
+}
 
-async function aLeaderDies(t: Test, visit: Visit, { url }: Database): Promise<void> {
+async function aLeaderDies(t: Test, visit: Visit, database: Database): Promise<void> {
+  const { url } = database
+  const ttlMs = patientTtlMs(database)
   const viewer = await useApp(t, { url, node: 'viewer', options: { authorize: mira, ttlMs } })
   const start = (node: string): Promise<NodeProcess> =>
     NodeProcess.start(t, {
@@ -72,26 +76,28 @@ async function aLeaderDies(t: Test, visit: Visit, { url }: Database): Promise<vo
 }
 
 /** A holder that renews its session and does not stop when it is told to, and one that would follow. */
-async function useStuckLease(t: Test, url: string) {
+async function useStuckLease(t: Test, database: Database) {
+  const { url } = database
+  // So long that the page has shown the wait before it is over.
+  const options = { authorize: mira, ttlMs: Math.max(30_000, shortTtlMs(database)) }
   const stuck = deferred<void>()
   t.teardown(() => stuck.resolve())
   const worker = (run: WorkerDefinition['run']): WorkerDefinition =>
     ({ name: 'month-close', kind: 'single', scope: 'global', run }) as WorkerDefinition
   const old = await useApp(t, {
     ...{ url, node: 'n1', workers: [worker(() => stuck.promise)] },
-    // So long that the page has shown the wait before it is over.
-    options: { authorize: mira, ttlMs: 30_000 },
+    options,
   })
   await eventually(() => old.coordination.isHeld('month-close'))
   const other = await useApp(t, {
     ...{ url, node: 'n2', workers: [worker(untilAborted)] },
-    options: { authorize: mira, ttlMs: 30_000 },
+    options,
   })
   return { old, other, stuck }
 }
 
-async function aStuckLeaseIsFreed(t: Test, visit: Visit, { url }: Database): Promise<void> {
-  const { other, stuck } = await useStuckLease(t, url)
+async function aStuckLeaseIsFreed(t: Test, visit: Visit, database: Database): Promise<void> {
+  const { other, stuck } = await useStuckLease(t, database)
   const page = await visit(`${await listening(other)}/coordination/ui/`)
   const row = rowOf(page, 'leases', key)
   await reads(row.locator('td.leader'), /^n1$/)
@@ -134,9 +140,10 @@ async function aStuckLeaseIsFreed(t: Test, visit: Visit, { url }: Database): Pro
   t.match(await reads(page.locator('#panel .terms'), /revoked/), /n1 .* revoked by mira: “stuck since 03:10”/)
 }
 
-async function aLeaseMovesMeanwhile(t: Test, visit: Visit, { url }: Database): Promise<void> {
+async function aLeaseMovesMeanwhile(t: Test, visit: Visit, database: Database): Promise<void> {
+  const options = { authorize: mira, ttlMs: patientTtlMs(database) }
   const use = (node: string): Promise<FastifyInstance> =>
-    useApp(t, { url, node, options: { authorize: mira, ttlMs: 6_000 }, workers: threeWorkers })
+    useApp(t, { url: database.url, node, options, workers: threeWorkers })
   const [n1, n2] = [await use('n1'), await use('n2')]
   const lease = 'c1/indexing'
   await eventually(() => n1.coordination.isHeld('indexing'))
@@ -174,9 +181,10 @@ async function transfer(app: FastifyInstance, lease: string, to: FastifyInstance
   if (reply.statusCode !== 202) throw new Error(reply.body)
 }
 
-async function everythingElse(t: Test, visit: Visit, { url }: Database): Promise<void> {
+async function everythingElse(t: Test, visit: Visit, database: Database): Promise<void> {
+  const options = { authorize: mira, ttlMs: patientTtlMs(database) }
   const use = (node: string): Promise<FastifyInstance> =>
-    useApp(t, { url, node, options: { authorize: mira, ttlMs: 6_000 }, workers: threeWorkers })
+    useApp(t, { url: database.url, node, options, workers: threeWorkers })
   const [n1, n2] = [await use('n1'), await use('n2')]
   await eventually(() => n1.coordination.isHeld('indexing'))
   const page = await visit(`${await listening(n2)}/coordination/ui/`)

@@ -6,7 +6,7 @@ import { createServer } from 'node:net'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
-import { type FileDatabase, useSqlite } from '../support/databases.js'
+import { type Database, databases, type FileDatabase, useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 
 // They mostly wait for one another.
@@ -29,7 +29,7 @@ interface Program {
 function run(
   t: Test,
   name: string,
-  { url, path }: FileDatabase,
+  { url, path = '' }: Database & Partial<FileDatabase>,
   environment: Readonly<Record<string, string>> = {},
 ): Program {
   tried.add(name)
@@ -81,8 +81,14 @@ t.test('quick-start', async (t) => {
   t.equal(await program.stopped(), 0)
 })
 
-t.test('three-nodes: what is released, killed and started again is at work again', async (t) => {
-  const database = await useSqlite(t)
+for (const [dialect, use] of Object.entries(databases)) {
+  t.test(
+    `three-nodes on ${dialect}: what is released, killed and started again is at work again`,
+    async (t) => releasedKilledAndStarted(t, await use(t)),
+  )
+}
+
+async function releasedKilledAndStarted(t: Test, database: Database): Promise<void> {
   const port = await freePorts(3)
   const program = run(t, 'three-nodes', database, { PORT: String(port) })
   const origins = new Map(
@@ -121,7 +127,7 @@ t.test('three-nodes: what is released, killed and started again is at work again
   t.equal(await program.stopped(), 0)
   const ends = program.lines.filter((line) => line.includes('has ended (exit code 0)'))
   t.equal(ends.length, 3, 'each of them ended by itself')
-})
+}
 
 t.test('leader-per-cluster: killed, its leader is replaced in its own cluster', async (t) => {
   const database = await useSqlite(t)

@@ -29,7 +29,8 @@ export const mira: Authorize = () => ({ id: 'mira', display: 'Mira' })
 export async function useApp(
   t: Lifetime,
   {
-    app = Fastify(),
+    // Opening a database may take a busy machine longer than Fastify waits by itself.
+    app = Fastify({ pluginTimeout: 60_000 }),
     url,
     node = 'n1',
     options = { authorize: mira },

@@ -52,17 +52,19 @@ export const withoutMysql = process.env.TEST_MYSQL_URL ? undefined : 'TEST_MYSQL
 /** Why SQL Server cannot be tried; undefined when it can. */
 export const withoutMssql = process.env.TEST_MSSQL_URL ? undefined : 'TEST_MSSQL_URL names no server'
 
+/** How to have a fresh database of each kind there is here, by dialect. */
+export const databases: Readonly<Record<string, (t: Lifetime) => Promise<Database>>> = {
+  ...{ sqlite: useSqlite, postgres: usePostgres },
+  ...(withoutMysql ? {} : { mysql: useMysql }),
+  ...(withoutMssql ? {} : { mssql: useMssql }),
+}
+
 /** Runs one body over each database there is, as a subtest of its own. */
 export async function eachDatabase(
   t: Test,
   body: (t: Test, database: Database) => Promise<void>,
 ): Promise<void> {
-  const dialects = {
-    ...{ sqlite: useSqlite, postgres: usePostgres },
-    ...(withoutMysql ? {} : { mysql: useMysql }),
-    ...(withoutMssql ? {} : { mssql: useMssql }),
-  }
-  for (const [dialect, use] of Object.entries(dialects)) {
+  for (const [dialect, use] of Object.entries(databases)) {
     await t.test(dialect, async (t) => body(t, await use(t)))
   }
 }
