@@ -381,13 +381,16 @@ export class Coordinator implements AsyncDisposable {
   async #handOver(life: Life): Promise<void> {
     life.claimNothing()
     this.#holdings.endAll('closing')
+    if (!(await life.withoutTurns(within(this.#clock, 0, this.#whenSettled())))) {
+      life.poke()
+      const settled = within(this.#clock, this.settings.timing.drainTimeoutMs, this.#whenSettled())
+      // Work is given its time to end also while the database is away.
+      await life.drain().catch((error: unknown) => {
+        this.#log.warn({ err: error }, 'could not tell the others that this node hands over')
+      })
+      if (!(await settled)) this.#warnOfUnsettled()
+    }
     try {
-      if (!(await life.withoutTurns(within(this.#clock, 0, this.#whenSettled())))) {
-        life.poke()
-        await life.drain()
-        const inTime = await within(this.#clock, this.settings.timing.drainTimeoutMs, this.#whenSettled())
-        if (!inTime) this.#warnOfUnsettled()
-      }
       await life.leave()
       this.#events.emit('node.left', { node: life.id })
       this.#log.info({ session: life.id }, 'left')

@@ -384,6 +384,8 @@ export class Life {
   ): Promise<0> {
     const { credit } = this.#session
     const changed = await this.#change(key, work, ahead)
+    // What it brings comes too late for a life that has ended meanwhile: nothing may begin, nor trust be renewed.
+    if (this.#session.over) return 0
     if (changed.kind === 'no-session') this.#session.lost()
     else if (changed.kind === 'new-server') this.#viewWanted = true
     else if (changed.view === undefined) this.#session.lost()

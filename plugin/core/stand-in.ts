@@ -2,8 +2,8 @@
  * Standing in for the watchers.
  *
  * When both watchers die, and others with them, the next two have seen nothing yet: the others would be found a second
- * ttl later. So a node that finds neither watcher's beat moved since an earlier answer to its own heartbeats begins to look
- * for itself, without taking their place. It looks at those that come next after it by their ids, going round: each node
+ * ttl later. So a node that finds neither watcher's beat moved when it should have begins to look for itself, without
+ * taking their place. It looks at those that come next after it by their ids, going round: each node
  * at its own, so that it costs every one of them the same however many there are, and a dead one is missed only where
  * all that stand before it are dead as well. It buries by the same rule as a watcher, in the same way.
  *
@@ -18,8 +18,14 @@ import { Standstill } from './watch.js'
 /** At how many nodes each one looks. */
 const nodesInView = 32
 
-/** For how much of the longest ttl both watchers must be silent: a little less than from one heartbeat to the next. */
-const silentPart = 1 / 4
+/**
+ * For how long both watchers must be silent. To a node whose ttl is the longest their heartbeats come at least as often
+ * as its own, and one interval is enough, however short it has come out. To others it is longer than the
+ * longest of intervals, a third of a ttl and a tenth of that.
+ */
+function silenceMs({ ttlMs, heartbeatMs }: Timing, longestTtlMs: number): number {
+  return ttlMs < longestTtlMs ? longestTtlMs * 0.4 : heartbeatMs * 0.7
+}
 
 /** What comes of it. */
 export interface StandInOwner {
@@ -57,8 +63,8 @@ export class StandIn {
       staleAfterMs: timing.ttlMs / 2,
     })
     this.#silence = new Standstill({
-      waitMs: timing.ttlMs * silentPart,
-      waitMsFor: () => owner.longestTtlMs() * silentPart,
+      waitMs: silenceMs(timing, timing.ttlMs),
+      waitMsFor: () => silenceMs(timing, owner.longestTtlMs()),
       staleAfterMs: timing.ttlMs,
     })
     this.#alarm = new Alarm(clock, () => void this.#look())

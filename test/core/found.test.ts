@@ -4,6 +4,7 @@ import { StoreError } from '../../plugin/core/errors.js'
 import { inOrder } from '../../plugin/core/order.js'
 import type { Change, Store } from '../../plugin/core/store.js'
 import type { CoordinatedContext, WorkerDefinition } from '../../plugin/core/worker.js'
+import { gate } from '../../plugin/testing/conformance/world.js'
 import { World, type WorldNode } from '../support/world.js'
 
 const by = { actor: 'ops', reason: 'a good one' }
@@ -311,6 +312,78 @@ function blinded(store: Store, isBlind: () => boolean): Store {
         if (isBlind() && (name === 'view' || name === 'change'))
           return Promise.reject(new StoreError('Nothing can be read.', 'none'))
         return Reflect.apply(value, target, given)
+      }
+    },
+  })
+}
+
+t.test('closing gives work its time to end, also while the database cannot be changed', async (t) => {
+  const world = new World(t)
+  let blind = false
+  const a = await world.node('a', { wrap: (store) => blinded(store, () => blind) })
+  let settle: () => void = () => undefined
+  a.coordinator.worker(untilAborted('one', { run: () => new Promise<void>((resolve) => (settle = resolve)) }))
+  await world.start(a)
+  await world.advance(1_000)
+  t.ok(a.coordinator.isHeld('one'))
+  blind = true
+  let closed = false
+  const closing = a.coordinator.close().then(() => {
+    closed = true
+  })
+  await world.advance(world.timing.ttlMs)
+  t.notOk(closed, 'its pass goes on')
+  settle()
+  await world.advance(1_000)
+  await closing
+})
+
+t.test(
+  'what is answered after the end of a life renews no trust, and ends nothing of the next one',
+  async (t) => {
+    const world = new World(t)
+    const answers = new Map<string, Promise<void>>()
+    const a = await world.node('a', { wrap: (store) => answeringLate(store, answers) })
+    const b = await world.node('b')
+    a.coordinator.worker(untilAborted('one'))
+    await world.start(a, b)
+    await world.advance(1_000)
+    const id = a.coordinator.nodeId ?? ''
+    const tell = (): Promise<unknown> =>
+      inOrder(b.store, undefined, 0, (change) => change.tell(new Set([id])))
+    const [view, change] = [gate(), gate()]
+    answers.set('view', view.opened)
+    await tell()
+    await world.advance(100)
+    a.coordinator.worker(untilAborted('two'))
+    answers.set('change', change.opened)
+    await tell()
+    await world.advance(world.timing.heartbeatMs * 1.2)
+    view.open()
+    await world.advance(100)
+    answers.clear()
+    await inOrder(b.store, undefined, 0, (burial) => burial.bury(id))
+    await world.advance(world.timing.heartbeatMs)
+    t.ok(a.history.includes('session.lost'))
+    t.ok(a.coordinator.isHeld('one'), 'it has joined again')
+    change.open()
+    await world.advance(world.timing.ttlMs)
+    t.notOk(a.history.includes('trust.expired'))
+    t.ok(a.coordinator.isHeld('one'))
+  },
+)
+
+/** A store whose answers come once the promise for their verb is fulfilled. */
+function answeringLate(store: Store, answers: ReadonlyMap<string, Promise<void>>): Store {
+  return new Proxy(store, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name, target)
+      if (typeof value !== 'function') return value
+      if (name !== 'view' && name !== 'change') return value.bind(target)
+      return async (...given: unknown[]) => {
+        const answer: unknown = await Reflect.apply(value, target, given)
+        await answers.get(name)
+        return answer
       }
     },
   })

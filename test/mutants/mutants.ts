@@ -483,6 +483,28 @@ export const mutants: readonly Mutant[] = [
     replace: '',
   },
   {
+    name: 'closing does not wait until work has ended',
+    file: 'core/coordinator',
+    find: 'if (!(await settled))',
+    replace: 'if (false)',
+    test: 'core/found',
+  },
+  {
+    name: 'what is answered after the end of a life counts',
+    file: 'core/life',
+    find: 'if (this.#session.over)\n            return 0;',
+    replace: '',
+    test: 'core/found',
+  },
+  {
+    name: 'rarer heartbeats are taken for silence',
+    file: 'core/stand-in',
+    find: 'longestTtlMs * 0.4',
+    replace: 'longestTtlMs * 0.25',
+    mix: 'network',
+    from: 200_001_611,
+  },
+  {
     name: 'a turn under way leaves its timer when the life ends',
     file: 'core/life',
     find: 'if (dueInMs !== undefined && !this.#session.over)',

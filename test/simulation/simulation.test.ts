@@ -44,6 +44,8 @@ const later = new Set([
 const mixedRegressions: Readonly<Record<string, { readonly mix: MixName; readonly seed: number }>> = {
   'what a node has asked to give back it does not begin after all': { mix: 'brief', seed: 7000596 },
   'a turn that was under way when a node closed leaves no timer': { mix: 'brief', seed: 9000000 },
+  'what is answered after the end of a life renews no trust': { mix: 'operators', seed: 200000345 },
+  'a node with a short ttl does not take rarer heartbeats for silence': { mix: 'network', seed: 200001611 },
 }
 
 const firstSeed = Number(process.env.SIMULATION_SEED ?? 1_000)
