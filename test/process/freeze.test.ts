@@ -10,6 +10,8 @@ import { type Database, eachDatabase } from '../support/databases.js'
 import type { WorkerOrder } from './node.js'
 import { holders, NodeProcess, type Observer, observe, overlaps, settledOn, shortTtlMs } from './processes.js'
 
+t.setTimeout(1_200_000)
+
 const key = 'global/report'
 const workers: readonly WorkerOrder[] = [
   { name: 'report', kind: 'single', scope: 'global' },

@@ -5,6 +5,8 @@ import { type Database, eachDatabase } from '../support/databases.js'
 import type { NodeOrder, WorkerOrder } from './node.js'
 import { holders, NodeProcess, observe, overlaps, settledOn, shortTtlMs } from './processes.js'
 
+t.setTimeout(1_200_000)
+
 const allKinds: readonly WorkerOrder[] = [
   { name: 'indexing', kind: 'single', scope: 'cluster' },
   { name: 'month-close', kind: 'single', scope: 'global' },

@@ -17,6 +17,8 @@ import { type Entry, History, monotonicMs, readHistory } from '../chaos/history.
 import { type Database, eachDatabase } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 
+t.setTimeout(1_200_000)
+
 const ttlMs = 3_000
 const key = 'global/report'
 
