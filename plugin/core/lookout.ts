@@ -13,7 +13,7 @@ import { workerNamed } from './holdings.js'
 import { Alarm } from './loop.js'
 import { StandIn } from './stand-in.js'
 import type { Beat, LeaseRow, Look, Store } from './store.js'
-import { lookEveryMs, standstillMs, type Timing } from './timing.js'
+import { leastPauseMs, lookEveryMs, standstillMs, type Timing } from './timing.js'
 import type { Findings } from './upkeep.js'
 import { Standstill } from './watch.js'
 
@@ -45,6 +45,7 @@ export class Lookout {
   #suspects: ReadonlySet<string> = new Set()
   #onDuty = false
   #looking = false
+  #failures = 0
   #stopped = false
 
   /** @param self the session on whose behalf it looks; a node never buries itself. */
@@ -123,10 +124,12 @@ export class Lookout {
       const sentAt = this.#clock.read()
       const look = await this.#store.look()
       const receivedAt = this.#clock.read()
+      this.#failures = 0
       if (this.#stopped) return
       if (this.#onDuty) await this.#judge(look, sentAt, receivedAt)
       else await this.#judgeWatchers(look, sentAt, receivedAt)
     } catch (error) {
+      this.#failures += 1
       this.#owner.lookFailed(error)
     } finally {
       this.#looking = false
@@ -181,8 +184,10 @@ export class Lookout {
   /** Every tenth of a ttl, and at the very instant something has stood still for as long as it may. */
   #nextLookInMs(): number {
     const now = this.#clock.read()
+    const everyMs = lookEveryMs(this.#timing)
     const due = [this.#nodes, this.#unclaimed, this.#overdue].flatMap((watch) => watch.dueInMs(now) ?? [])
-    return Math.max(1, Math.min(lookEveryMs(this.#timing), ...due))
+    const leastMs = leastPauseMs(this.#failures, everyMs, () => this.#clock.random())
+    return Math.max(leastMs, Math.min(everyMs, ...due))
   }
 }
 

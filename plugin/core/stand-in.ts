@@ -12,7 +12,7 @@
 import type { Clock, Reading } from './clock.js'
 import { Alarm } from './loop.js'
 import type { Beat, Store } from './store.js'
-import { standstillMs, type Timing } from './timing.js'
+import { leastPauseMs, standstillMs, type Timing } from './timing.js'
 import { Standstill } from './watch.js'
 
 /** At how many nodes each one looks. */
@@ -50,6 +50,7 @@ export class StandIn {
   #first: ReadonlyMap<string, number> | undefined
   #active = false
   #looking = false
+  #failures = 0
 
   constructor(self: string, store: Store, clock: Clock, timing: Timing, owner: StandInOwner) {
     this.#self = self
@@ -110,12 +111,14 @@ export class StandIn {
       const sentAt = this.#clock.read()
       const beats = await this.#beats()
       const receivedAt = this.#clock.read()
+      this.#failures = 0
       if (!this.#active) return
       this.#first ??= beats
       const still = this.#watch.observe(beats, sentAt, receivedAt)
       if (still.length > 0) await this.#owner.bury(still.map((id) => ({ id, beat: beats.get(id) ?? 0 })))
       else if (![...beats].some(([id, beat]) => this.#first?.get(id) === beat)) this.#end()
     } catch (error) {
+      this.#failures += 1
       this.#owner.lookFailed(error)
     } finally {
       this.#looking = false
@@ -131,6 +134,8 @@ export class StandIn {
   }
 
   #nextLookInMs(): number {
-    return Math.max(1, Math.min(this.#everyMs, this.#watch.dueInMs(this.#clock.read()) ?? this.#everyMs))
+    const leastMs = leastPauseMs(this.#failures, this.#everyMs, () => this.#clock.random())
+    const dueInMs = this.#watch.dueInMs(this.#clock.read()) ?? this.#everyMs
+    return Math.max(leastMs, Math.min(this.#everyMs, dueInMs))
   }
 }

@@ -114,6 +114,14 @@ export function backoffMs(
   return Math.round((ceilingMs * (1 + random)) / 2)
 }
 
+/**
+ * The least pause before the next look, however much is due by then: 1 ms, and more and more after `failures` in a row, up
+ * to `everyMs`. What is due stays due while looks fail, and a database that is away must not be asked without pause.
+ */
+export function leastPauseMs(failures: number, everyMs: number, random: () => number): number {
+  return failures === 0 ? 1 : backoffMs(failures, { firstMs: everyMs / 8, maxMs: everyMs }, random())
+}
+
 /** What a choice of durations means in bad weather, in milliseconds. Stated in the log at start. */
 export interface TimingFigures {
   /**

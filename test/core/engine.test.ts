@@ -1,4 +1,5 @@
 import t from 'tap'
+import { StoreError } from '../../plugin/core/errors.js'
 import type { Store } from '../../plugin/core/store.js'
 import { resolveTiming } from '../../plugin/core/timing.js'
 import type { Assignment, PassContext, WorkerDefinition } from '../../plugin/core/worker.js'
@@ -144,6 +145,28 @@ t.test('who hears nothing of the watchers looks at others, until they turn out t
     nodes.flatMap(({ history }) => history.filter((line) => line === 'node.gone')),
     [],
   )
+})
+
+t.test('a database that is away is not asked without pause by those who watch', async (t) => {
+  const world = new World(t)
+  let away = false
+  const calls = new Map<string, number>()
+  const a = await world.node('a', {
+    wrap: (store) =>
+      counting(
+        failing(store, () => away),
+        calls,
+      ),
+  })
+  const [b, c] = [await world.node('b'), await world.node('c')]
+  await world.start(a, b, c)
+  const { ttlMs } = world.timing
+  await world.advance(ttlMs)
+  away = true
+  calls.clear()
+  await world.advance(ttlMs * 4)
+  const asked = [...calls.values()].reduce((sum, count) => sum + count, 0)
+  t.ok(asked > 40 && asked < 200, `it was asked ${asked} times in four ttls`)
 })
 
 t.test('shares of a coordinated worker: no two generations run at once', async (t) => {
@@ -518,6 +541,22 @@ t.test('1 000 leases on one node cost one statement per heartbeat', async (t) =>
 })
 
 /** Counts what a store is asked for, by verb. */
+/** A store that cannot be reached while `isAway`. */
+function failing(store: Store, isAway: () => boolean): Store {
+  const verbs = ['heartbeat', 'view', 'look', 'beats', 'change', 'news']
+  return new Proxy(store, {
+    get: (target, property) => {
+      const value = Reflect.get(target, property)
+      if (typeof value !== 'function') return value
+      return (...args: unknown[]) => {
+        if (isAway() && verbs.includes(String(property)))
+          return Promise.reject(new StoreError('connection refused', 'none'))
+        return value.apply(target, args)
+      }
+    },
+  })
+}
+
 function counting(store: Store, calls: Map<string, number>): Store {
   return new Proxy(store, {
     get(target, property) {

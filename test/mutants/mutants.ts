@@ -178,6 +178,13 @@ export const mutants: readonly Mutant[] = [
     mix: 'full',
   },
   {
+    name: 'a look that failed is made again at once',
+    file: 'core/timing',
+    find: 'return failures === 0 ? 1 :',
+    replace: 'return true ? 1 :',
+    test: 'core/engine',
+  },
+  {
     name: 'a target that does not claim is waited for',
     file: 'core/upkeep',
     find: 'await passOver(draft, key, target);',
