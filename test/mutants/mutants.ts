@@ -173,8 +173,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a watcher does not wait between looks',
     file: 'core/lookout',
-    find: 'Math.min(lookEveryMs(this.#timing), ...due)',
-    replace: 'Math.min(lookEveryMs(this.#timing) / 50, ...due)',
+    find: 'Math.min(everyMs, ...due)',
+    replace: 'Math.min(everyMs / 50, ...due)',
     mix: 'full',
   },
   {
