@@ -138,7 +138,7 @@ export async function observe(t: Lifetime, database: Database, namespace = 'defa
         const now = await status()
         return fits(now) ? now : undefined
       }),
-    canWrite: () => succeeds(query(database, tryToWrite(database))),
+    canWrite: () => canWrite(database),
     async writes() {
       const rows = await query(database, 'select lease, token from writes order by token')
       return rows.map(({ lease, token }) => ({ lease: String(lease), token: Number(token) }))
@@ -152,10 +152,26 @@ function createWrites({ dialect }: Database): string {
   return `if object_id('writes') is null create table writes ${columns.replace('text', 'nvarchar(400)')}`
 }
 
-/** On SQL Server nothing puts an end to the change of a process that stands still, so none may be under way. */
-function tryToWrite({ dialect }: Database): string {
-  if (dialect !== 'mssql') return "delete from writes where lease = 'nobody has this'"
-  return 'set lock_timeout 500; update coordination_meta set revision = revision'
+/**
+ * Whether nobody stands still in the middle of a write to this SQLite file, or of a change on this SQL Server. The other
+ * servers put an end to that.
+ */
+export async function canWrite(database: Database): Promise<boolean> {
+  if (database.dialect === 'sqlite') return canBegin(database.url.slice('sqlite:'.length))
+  if (database.dialect !== 'mssql') return true
+  return succeeds(query(database, 'set lock_timeout 500; update coordination_meta set revision = revision'))
+}
+
+function canBegin(path: string): boolean {
+  const file = new BetterSqlite(path, { timeout: 500 })
+  try {
+    file.exec('begin immediate')
+    return true
+  } catch {
+    return false
+  } finally {
+    file.close()
+  }
 }
 
 /**

@@ -5,7 +5,6 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import BetterSqlite from 'better-sqlite3'
 import t, { type Test } from 'tap'
 import { silentLog } from '../../plugin/core/log.js'
 import { Operator } from '../../plugin/core/operator.js'
@@ -16,11 +15,14 @@ import { ChaosNode } from '../chaos/fleet.js'
 import { type Entry, History, monotonicMs, readHistory } from '../chaos/history.js'
 import { type Database, eachDatabase } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
+import { canWrite, shortTtlMs } from './processes.js'
 
 t.setTimeout(1_200_000)
 
-const ttlMs = 3_000
 const key = 'global/report'
+
+/** Until a ttl is over on the slowest of the databases, and for what comes after it. */
+const patienceMs = 240_000
 
 t.test('a process whose loop never yields is ended before anybody else begins', (t) =>
   eachDatabase(t, async (t, database) => {
@@ -34,7 +36,7 @@ t.test('a process whose loop never yields is ended before anybody else begins', 
     blocked.tell({ command: 'spin' })
     t.equal(await blocked.ended(), 'SIGKILL', 'it is killed, by nobody but itself')
     await eventually(() => holdersOf(entries()).get(key) === 'n2', {
-      timeoutMs: 90_000,
+      timeoutMs: patienceMs,
       until: 'the other one leads',
     })
 
@@ -44,6 +46,7 @@ t.test('a process whose loop never yields is ended before anybody else begins', 
     const lastHeldAtMs = Math.max(
       ...entries().flatMap((entry) => (entry.t === 'held' && entry.by === 'n1' ? [entry.atMs] : [])),
     )
+    const ttlMs = shortTtlMs(database)
     const { marginMs } = resolveTiming({ ttlMs })
     t.ok(
       lastWorkAtMs - lastHeldAtMs <= trustMs({ ttlMs, marginMs }) + marginMs,
@@ -67,7 +70,9 @@ t.test('without the option such a process works on after another one has begun',
     const blocked = await fleet.start('n1', false)
     await eventually(() => holdersOf(entries()).get(key) === 'n1', { until: 'the first one leads' })
     await fleet.start('n2', false)
+    await freezeBetweenWrites(blocked, database)
     blocked.tell({ command: 'spin' })
+    blocked.thaw()
     const workedOn = (): boolean => {
       const other = entries().find(
         (entry) => entry.t === 'held' && entry.by === 'n2' && entry.terms.some(([held]) => held === key),
@@ -76,7 +81,7 @@ t.test('without the option such a process works on after another one has begun',
         (entry) => entry.t === 'unasked' && other !== undefined && 'atMs' in other && entry.atMs > other.atMs,
       )
     }
-    await eventually(workedOn, { timeoutMs: 90_000, everyMs: 200, until: 'both work' })
+    await eventually(workedOn, { timeoutMs: patienceMs, everyMs: 200, until: 'both work' })
     t.ok(blocked.alive, 'nobody ends it: this is what the watchdog is for')
   }),
 )
@@ -94,7 +99,7 @@ t.test(
       await freezeBetweenWrites(frozen, database)
       frozen.tell({ command: 'spin' })
       await eventually(() => holdersOf(entries()).get(key) === 'n2', {
-        timeoutMs: 90_000,
+        timeoutMs: patienceMs,
         until: 'the other one leads',
       })
       const continuedAtMs = monotonicMs()
@@ -144,8 +149,11 @@ t.test('a process that holds nothing is left alone, however long its loop is blo
     const joined = (): number => entries().filter(({ t }) => t === 'joined').length
     await fleet.start('n2', true)
     await eventually(() => joined() === 2, { until: 'there is somebody to bury it' })
-    idle.tell({ command: 'block', ms: 2 * ttlMs })
-    await eventually(() => joined() === 3, { timeoutMs: 90_000, until: 'it was buried and has joined again' })
+    idle.tell({ command: 'block', ms: 2 * shortTtlMs(database) })
+    await eventually(() => joined() === 3, {
+      timeoutMs: patienceMs,
+      until: 'it was buried and has joined again',
+    })
     t.equal(await readFile(idle.complaints, 'utf8'), '')
   }),
 )
@@ -177,7 +185,7 @@ async function useFleet(t: Test, database: Database): Promise<{ fleet: TestFleet
         const options = {
           database: database.url,
           namespace: 'default',
-          ttlMs,
+          ttlMs: shortTtlMs(database),
           watchdog,
           watchProcesses: false,
           identity,
@@ -213,24 +221,13 @@ async function observe(
   }
 }
 
-/** Frozen in the middle of a write to an SQLite file it would stop everybody, until it goes on. */
-async function freezeBetweenWrites(node: ChaosNode, { dialect, url }: Database): Promise<void> {
+/** Frozen in the middle of a write to an SQLite file, or of a change on SQL Server, it would stop everybody, until it goes on. */
+async function freezeBetweenWrites(node: ChaosNode, database: Database): Promise<void> {
   for (;;) {
     node.freeze()
-    if (dialect !== 'sqlite' || canWrite(url.slice('sqlite:'.length))) return
+    if (await canWrite(database)) return
     node.thaw()
-  }
-}
-
-function canWrite(path: string): boolean {
-  const file = new BetterSqlite(path, { timeout: 500 })
-  try {
-    file.exec('begin immediate')
-    return true
-  } catch {
-    return false
-  } finally {
-    file.close()
+    await eventually(() => canWrite(database), { until: 'it has ended what it was in the middle of' })
   }
 }
 
