@@ -2,7 +2,7 @@
 import { Client, Pool, type PoolClient } from 'pg'
 import t, { type Test } from 'tap'
 import { judgement } from '../../plugin/stores/postgres/failures.js'
-import { LentConnections, Loan, settingUp } from '../../plugin/stores/shared/connections.js'
+import { LentConnections, Loan, type Readiness, settingUp } from '../../plugin/stores/shared/connections.js'
 import type { Deadline } from '../../plugin/stores/shared/deadline.js'
 import { limitsWithin } from '../../plugin/stores/shared/limits.js'
 import { gate, rejectionOf } from '../../plugin/testing/conformance/world.js'
@@ -82,13 +82,33 @@ t.test('a connection that cannot be made ready fails its verb, and says why', as
   })
 })
 
+t.test('where that costs much, one connection is made ready at a time', async (t) => {
+  const { connections, makeSlow, preparing } = await useConnections(t, { max: 3, oneByOne: true })
+  const makeQuick = await makeSlow()
+  const verbs = ['One', 'Two', 'Three', 'Four'].map((verb) => connections.lendPatiently(verb, processOf))
+  await eventually(() => connections.pool.totalCount === 3 && connections.pool.idleCount === 2)
+  await eventually(async () => (await preparing()) === 1)
+  await makeQuick()
+  for (const process of await Promise.all(verbs)) t.type(process, 'number')
+})
+
+t.test('the next one begins where the one that was waited for does not get ready', async (t) => {
+  const { connections, makeSlow } = await useConnections(t, { readyMs: hastyMs, oneByOne: true })
+  const makeQuick = await makeSlow()
+  const hasty = connections.lend('A verb', processOf)
+  const patient = connections.lendPatiently('Another', processOf)
+  await rejectionOf(hasty)
+  await makeQuick()
+  t.type(await patient, 'number')
+})
+
 class Patient extends LentConnections<PoolClient, PgLoan> {
   constructor(
     readonly pool: Pool,
-    readyMs: number,
+    readiness: Readiness,
     settings: string,
   ) {
-    super(limitsWithin(hastyMs), readyMs)
+    super(limitsWithin(hastyMs), readiness)
     this.prepareBy((loan) => loan.send(settingUp, () => loan.client.query(settings)))
   }
 
@@ -119,6 +139,7 @@ async function useConnections(
   t: Test,
   {
     readyMs = 60_000,
+    oneByOne = false,
     max = 2,
     settings = 'select pg_advisory_lock_shared(1), pg_advisory_unlock_shared(1)',
   } = {},
@@ -127,7 +148,8 @@ async function useConnections(
   const admin = new Client({ connectionString: url })
   await admin.connect()
   t.teardown(() => admin.end())
-  const connections = new Patient(new Pool({ connectionString: url, max }), readyMs, settings)
+  const pool = new Pool({ connectionString: url, max })
+  const connections = new Patient(pool, { readyMs, oneByOne }, settings)
   t.teardown(() => connections.close())
   return {
     connections,
@@ -135,6 +157,13 @@ async function useConnections(
     async makeSlow(): Promise<() => Promise<unknown>> {
       await admin.query('select pg_advisory_lock(1)')
       return () => admin.query('select pg_advisory_unlock(1)')
+    },
+    /** How many connections wait to get ready. */
+    async preparing(): Promise<number> {
+      const { rows } = await admin.query(
+        "select 1 from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database()) and not granted",
+      )
+      return rows.length
     },
     async serverProcesses(): Promise<number[]> {
       const { rows } = await admin.query<{ pid: number }>(

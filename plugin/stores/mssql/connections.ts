@@ -143,8 +143,9 @@ export class Connections extends shared.LentConnections<Wire, Loan> {
   readonly #identities = new WeakMap<Wire, string>()
 
   constructor(parts: ConnectionsParts) {
-    // Not every server is quick to read a statement for the first time. Then it is no use to begin again on another one.
-    super(parts.limits, parts.limits.openMs)
+    // Not every server is quick to read a statement for the first time. Then it is no use to begin again on another one, nor
+    // to begin on several at once.
+    super(parts.limits, { readyMs: parts.limits.openMs, oneByOne: true })
     this.#parts = parts
     // Without a listener an error in the background would end the process.
     parts.pool.on('error', ignore)

@@ -61,10 +61,20 @@ interface Preparation<Client extends object, Lent> {
   readonly made: WeakSet<Client>
 }
 
+/** How long it may take to make a connection ready, whoever waits for it, and whether one has to wait for another. */
+export interface Readiness {
+  readonly readyMs: number
+  /**
+   * One after another: where that costs the server much, many at once would all be late, be given up, and be begun again. A
+   * verb waits for the one that is under way, or for what is given back.
+   */
+  readonly oneByOne: boolean
+}
+
 /** The connections for changes and reads: a small pool, of a class for each driver. */
 export abstract class LentConnections<Client extends EventEmitter, Lent extends Loan<Client>> {
   protected readonly limits: Limits
-  readonly #readyMs: number
+  readonly #readiness: Readiness
   readonly #underWay = new Set<Promise<unknown>>()
   readonly #preparing = new Map<Promise<unknown>, () => void>()
   /** Verbs that wait for a fresh connection, or for another one. */
@@ -72,10 +82,9 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
   #preparation: Preparation<Client, Lent> | undefined
   #closed = false
 
-  /** @param readyMs how long it may take to make a connection ready, whoever waits for it. */
-  constructor(limits: Limits, readyMs = limits.verbMs) {
+  constructor(limits: Limits, readiness: Readiness = { readyMs: limits.verbMs, oneByOne: false }) {
     this.limits = limits
-    this.#readyMs = readyMs
+    this.#readiness = readiness
   }
 
   /** Lends a connection to `work`. Errors of `work` come out unchanged. */
@@ -141,17 +150,32 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
       const client = await this.acquire()
       const preparation = this.#preparation
       if (preparation === undefined || preparation.made.has(client)) return client
-      const patience = new Deadline(Math.max(this.#readyMs, deadline.remainingMs))
-      await this.#someReady(this.#prepare(client, patience, preparation), what, deadline)
+      const [other] = this.#readiness.oneByOne ? this.#preparing.keys() : []
+      if (other === undefined) {
+        const patience = new Deadline(Math.max(this.#readiness.readyMs, deadline.remainingMs))
+        const own = this.#prepare(client, patience, preparation)
+        await this.#someReady((_proceed, fail) => own.catch(fail), what, deadline)
+      } else {
+        this.release(client)
+        await this.#someReady((proceed) => other.then(proceed, proceed), what, deadline)
+      }
     }
   }
 
-  /** Ends when it is one's turn at a connection that has been put into the pool. */
-  async #someReady(preparing: Promise<void>, what: string, deadline: Deadline): Promise<void> {
+  /**
+   * Ends when it is one's turn at a connection that has been put into the pool.
+   *
+   * @param unless may end it before that
+   */
+  async #someReady(
+    unless: (proceed: () => void, fail: (error: unknown) => void) => unknown,
+    what: string,
+    deadline: Deadline,
+  ): Promise<void> {
     let proceed: () => void = ignore
     const woken = new Promise<void>((resolve, reject) => {
       proceed = resolve
-      preparing.catch(reject)
+      unless(resolve, reject)
     })
     this.#waiting.add(proceed)
     try {
