@@ -147,6 +147,21 @@ t.test('who hears nothing of the watchers looks at others, until they turn out t
   )
 })
 
+t.test(
+  'a node whose ttl is shorter does not take the rarer heartbeats of watchers for silence',
+  async (t) => {
+    const world = new World(t)
+    const calls = new Map<string, number>()
+    const timing = resolveTiming({ ttlMs: 60_000 })
+    const patient = await Promise.all(['a', 'b'].map((name) => world.node(name, { timing })))
+    const hasty = await world.node('c', { wrap: (store) => counting(store, calls) })
+    await world.start(...patient, hasty)
+    await world.advance(timing.ttlMs * 4)
+    t.ok((calls.get('heartbeat') ?? 0) > 30)
+    t.notOk(calls.get('beats'))
+  },
+)
+
 t.test('a database that is away is not asked without pause by those who watch', async (t) => {
   const world = new World(t)
   let away = false

@@ -508,8 +508,7 @@ export const mutants: readonly Mutant[] = [
     file: 'core/stand-in',
     find: 'longestTtlMs * 0.4',
     replace: 'longestTtlMs * 0.25',
-    mix: 'network',
-    from: 200_001_611,
+    test: 'core/engine',
   },
   {
     name: 'a turn under way leaves its timer when the life ends',

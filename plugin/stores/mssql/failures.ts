@@ -27,9 +27,12 @@ export function isHarmless(error: unknown): boolean {
   return isRefusal(error) && !readOnly.has(errorNumber(error) ?? 0)
 }
 
-/** Worth doing again from the start: the database undid it for the sake of another transaction. */
+/**
+ * Worth doing again from the start: the database undid it for the sake of another transaction. Among those that have begun
+ * by taking the revision row none should meet a row of another one's; Babelfish has let it happen.
+ */
 export function isConflict(error: unknown): boolean {
-  return conflicts.has(errorNumber(error) ?? 0)
+  return conflicts.has(errorNumber(error) ?? 0) || isDuplicate(error)
 }
 
 /** There is a row of that key already. */
