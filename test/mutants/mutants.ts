@@ -207,6 +207,13 @@ export const mutants: readonly Mutant[] = [
     test: 'stores/conformance',
   },
   {
+    name: 'a heartbeat counts whether it could be committed or not',
+    file: 'stores/sqlite/verb-queries',
+    find: 'const [pulse] = statement.all({ node, beat, nowMs });',
+    replace: 'const pulse = statement.get({ node, beat, nowMs });',
+    test: 'stores/sqlite',
+  },
+  {
     name: 'a heartbeat brings back the dead',
     file: 'stores/sqlite/terms',
     find: "return and(alive(at), eq(nodes.id, given('node')));",

@@ -51,6 +51,7 @@ const testFiles: readonly TestFile[] = [
     'operator',
   ].map((name) => ({ file: `core/${name}.test.js` })),
   { file: 'stores/conformance.test.js', only: '/^sqlite$/' },
+  { file: 'stores/sqlite.test.js' },
 ]
 
 const wanted = values.only.split('|')

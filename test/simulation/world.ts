@@ -131,9 +131,8 @@ class World {
   readonly #named = new Set<string>()
   #stage: Stage = 'faults'
   #orders = 0
-  /** Counts orders; and the latest count at which one was taken back. */
-  #ordersInForce = 0
-  #takenBackAt = 0
+  /** Tell of orders whether they are in force; those of which one was taken back meanwhile are not among them. */
+  readonly #inForce = new Set<() => boolean>()
   #takingBack = false
   #clockMovedAtMs = 0
   #recorded = { identity: '', settled: true, sinceMs: 0 }
@@ -686,6 +685,7 @@ class World {
       committed: (leases) => {
         this.#history.count('changes')
         this.#checkGrace()
+        for (const inForce of this.#inForce) if (!inForce()) this.#inForce.delete(inForce)
         for (const lease of leases) this.#checkNamed(lease, this.#history.stored(lease.key))
         const isStanding = (id: string): boolean => this.#database.nodes().some((node) => node.id === id)
         this.#history.committed(leases, isStanding, (lease, before) => {
@@ -944,7 +944,6 @@ class World {
     if (nodes.length === 0) return
     const { id } = this.#operator.pick(nodes)
     const drains = degree < 0.6
-    if (!drains) this.#takenBackAt = ++this.#ordersInForce
     void this.#command(`drain ${id}`, (coordinator, by) =>
       drains ? coordinator.operator.drain(id, by) : coordinator.operator.undrain(id, by),
     ).then((done) => {
@@ -961,7 +960,6 @@ class World {
     if (workers.length === 0) return
     const { key } = this.#operator.pick(workers)
     const pauses = degree < 0.5
-    if (!pauses) this.#takenBackAt = ++this.#ordersInForce
     void this.#command(`pause ${key}`, (coordinator, by) =>
       pauses ? coordinator.operator.pause(key, by) : coordinator.operator.resume(key, by),
     ).then((done) => {
@@ -974,7 +972,6 @@ class World {
 
   /** After the faults: everything may run everywhere again. */
   #takeOrdersBack(): void {
-    this.#takenBackAt = ++this.#ordersInForce
     if (this.#takingBack) return
     this.#takingBack = true
     this.#takeNextOrderBack()
@@ -1067,13 +1064,13 @@ class World {
 
   /**
    * An order reaches a holder before its trust is renewed again, or its trust ends: after a ttl nobody trusts what
-   * the order forbids, unless it was taken back or a failover has lost it.
+   * the order forbids, unless it was taken back, by whatever came however late, or a failover has lost it.
    */
   #expectObedience(what: string, inForce: () => boolean, forbids: (term: Term) => boolean): void {
     const server = this.#database.identity
-    const again = ++this.#ordersInForce
+    this.#inForce.add(inForce)
     this.#scheduler.after(this.#timing.ttlMs * 1.02, () => {
-      if (server !== this.#database.identity || this.#takenBackAt > again || !inForce()) return
+      if (!this.#inForce.delete(inForce) || server !== this.#database.identity || !inForce()) return
       for (const { key, token, process } of this.#history.trustedWhere(forbids))
         this.#history.violate('S7', `${process.label} still trusts ${key}@${token} a ttl after the ${what}`)
     })

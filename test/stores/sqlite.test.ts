@@ -36,6 +36,23 @@ t.test('a file that another process keeps busy does not stop the event loop', as
   t.ok(answer, 'and go on when the file is free')
 })
 
+t.test('a heartbeat that could not be committed is no heartbeat', async (t) => {
+  const { path } = await useSqlite(t)
+  const store = await openSqliteStore({ ...common, database: path })
+  t.teardown(() => store.close())
+  await addNodes(store, 'a')
+  const other = new Sqlite(path)
+  t.teardown(() => other.close())
+  // What this trigger writes is looked at when the statement commits, after the row has been handed out.
+  other.exec(`
+    create table one (id integer primary key);
+    create table another (id integer references one deferrable initially deferred);
+    create trigger fail after update of beat on coordination_nodes begin insert into another values (1); end`)
+  t.match(await rejectionOf(store.heartbeat('a', 1)), { name: 'StoreError', outcome: 'none' })
+  other.exec('drop trigger fail')
+  t.ok(await store.heartbeat('a', 1), 'the same one is not late')
+})
+
 t.test(
   'a file that stays busy is an error after the statement timeout, and nothing has happened',
   async (t) => {

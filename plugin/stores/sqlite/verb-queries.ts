@@ -101,8 +101,11 @@ function prepareHeartbeat(at: Place) {
       watchers: watchers.mapWith((text): Beat[] => JSON.parse(String(text))),
     })
     .prepare()
-  return (node: string, beat: number, nowMs: number): Pulse | undefined =>
-    statement.get({ node, beat, nowMs })
+  return (node: string, beat: number, nowMs: number): Pulse | undefined => {
+    // Asked for one row only, the driver would not say that the row could not be committed, as where the disk is full.
+    const [pulse] = statement.all({ node, beat, nowMs })
+    return pulse
+  }
 }
 
 function prepareView(at: Place) {
