@@ -27,12 +27,9 @@ export function isHarmless(error: unknown): boolean {
   return isRefusal(error) && !readOnly.has(errorNumber(error) ?? 0)
 }
 
-/**
- * Worth doing again from the start: the database undid it for the sake of another transaction. Among those that have begun
- * by taking the revision row none should meet a row of another one's; Babelfish has let it happen.
- */
+/** Worth doing again from the start: the database undid it for the sake of another transaction. */
 export function isConflict(error: unknown): boolean {
-  return conflicts.has(errorNumber(error) ?? 0) || isDuplicate(error)
+  return conflicts.has(errorNumber(error) ?? 0)
 }
 
 /** There is a row of that key already. */

@@ -263,6 +263,7 @@ export class Queries {
   /**
    * Takes the next number, which waits for all earlier changes; sees whether any lease is fenced; stamps the session; and
    * tells the time, in a statement of its own, so that it is not older than what has been waited for.
+   * Answers nothing where there is no row to take, although another one's may have come by the time that is read.
    */
   take(
     session: { node: string; operation: number } | undefined,
@@ -280,7 +281,8 @@ export class Queries {
         exec @free = sp_getapplock @Resource = @everything, @LockMode = N'IntentExclusive', @LockOwner = N'Transaction',
           @LockTimeout = 0
       ${session === undefined ? '' : stamp}
-      select ${nowMs} as [now_ms], @free as [free], ${listOf(meta)} from coordination_meta where namespace = @namespace
+      select ${nowMs} as [now_ms], @free as [free], ${listOf(meta)} from coordination_meta
+        where namespace = @namespace and @taken > 0
       ${session === undefined ? '' : `select ${listOf(nodes)} from coordination_nodes where namespace = @namespace and [id] = @node and @stamped > 0`}`
     const parameters = {
       everything,
