@@ -82,12 +82,7 @@ export class Session {
 
   /** Whether this node may act on its leases at this very moment. When it may not any more, says so at once. */
   trusted(): boolean {
-    if (this.#trust === undefined) return false
-    if (remainingMs(this.#trust, this.#clock.read()) > 0) return true
-    this.#trust = undefined
-    this.#trustAlarm.clear()
-    this.#owner.trustExpired()
-    return false
+    return this.#stillTrustedMs() > 0
   }
 
   /** How much trust is left in ms; 0 when there is none. */
@@ -160,8 +155,20 @@ export class Session {
     }
   }
 
+  /** For how much longer, in ms. When trust has run out, ends it. */
+  #stillTrustedMs(): number {
+    if (this.#trust === undefined) return 0
+    const leftMs = remainingMs(this.#trust, this.#clock.read())
+    if (leftMs > 0) return leftMs
+    this.#trust = undefined
+    this.#trustAlarm.clear()
+    this.#owner.trustExpired()
+    return 0
+  }
+
   #checkTrust(): void {
-    if (this.trusted()) this.#watchTrust()
+    const leftMs = this.#stillTrustedMs()
+    if (leftMs > 0) this.#watchTrust(leftMs)
   }
 
   /**
@@ -169,8 +176,8 @@ export class Session {
    * all that was left of the window. So it is looked at again several times within the margin, and
    * work that slept through its end is told soon after it wakes.
    */
-  #watchTrust(): void {
-    this.#trustAlarm.set(Math.min(Math.max(1, this.trustLeftMs), this.#timing.marginMs / 4))
+  #watchTrust(leftMs: number): void {
+    this.#trustAlarm.set(Math.min(Math.max(1, leftMs), this.#timing.marginMs / 4))
   }
 
   /**
@@ -186,6 +193,6 @@ export class Session {
     this.#trust = window
     this.#owner.trustRenewed()
     if (began) this.#owner.trustBegan()
-    this.#watchTrust()
+    this.#watchTrust(leftMs)
   }
 }

@@ -12,8 +12,8 @@
  * margin for that keeps a loop that is merely busy for a moment alive; the other half is left for the
  * thread to be scheduled. The margin begins to count where trust ends, so nobody else has begun.
  */
-import { platform, uptime } from 'node:os'
 import { Worker } from 'node:worker_threads'
+import { bootMs } from './clock.js'
 import type { Log } from './log.js'
 import type { Timing } from './timing.js'
 
@@ -114,11 +114,9 @@ export class SharedDeadline {
   }
 }
 
-/**
- * Both clocks in microseconds, the same in all threads, as those of `performance` are not. On macOS the first
- * runs on during sleep, and the second counts whole seconds (see `clock.ts`).
- */
+/** Both clocks in microseconds, the same in all threads, as those of `performance` are not. */
 function readClocks(): readonly [bigint, bigint] {
   const monotonic = process.hrtime.bigint() / 1_000n
-  return [monotonic, platform() === 'darwin' ? monotonic : BigInt(Math.round(uptime() * 1e6))]
+  const boot = bootMs()
+  return [monotonic, boot === undefined ? monotonic : BigInt(Math.round(boot * 1_000))]
 }
