@@ -435,7 +435,7 @@ export class Life {
   #adopt(view: OwnView): void {
     this.#view = view
     this.#learn(view, this.#in.clock.read())
-    this.#lookout.setDuty(view.watchers.includes(this.id))
+    this.#lookout.setWatchers(view.watchers)
   }
 
   #learn(facts: ServerFacts, receivedAt: Reading): void {

@@ -44,6 +44,7 @@ export class Lookout {
   #handoverTimeouts: ReadonlyMap<string, number> = new Map()
   #suspects: ReadonlySet<string> = new Set()
   #onDuty = false
+  #alone = false
   #looking = false
   #failures = 0
   #stopped = false
@@ -78,11 +79,14 @@ export class Lookout {
     })
   }
 
-  /** Whether this node is one of the two watchers. */
-  setDuty(onDuty: boolean): void {
-    if (this.#stopped || onDuty === this.#onDuty) return
+  /** Who the two watchers are; one, where only one node is active. */
+  setWatchers(watchers: readonly string[]): void {
+    const onDuty = watchers.includes(this.#self)
+    const alone = onDuty && watchers.length === 1
+    if (this.#stopped || (onDuty === this.#onDuty && alone === this.#alone)) return
+    if (onDuty !== this.#onDuty) this.#forget()
     this.#onDuty = onDuty
-    this.#forget()
+    this.#alone = alone
     if (onDuty) this.#alarm.set(0)
     else this.#alarm.clear()
   }
@@ -181,10 +185,14 @@ export class Lookout {
     return new Map(beats.filter((beat) => beat.id !== this.#self).map((beat) => [beat.id, beat.beat]))
   }
 
-  /** Every tenth of a ttl, and at the very instant something has stood still for as long as it may. */
+  /**
+   * Every tenth of a ttl, and at the very instant something has stood still for as long as it may. Who is alone, and will
+   * hear of whoever comes, looks as often as it beats.
+   */
   #nextLookInMs(): number {
     const now = this.#clock.read()
-    const everyMs = lookEveryMs(this.#timing)
+    const nobodyElse = this.#alone && this.#nodes.size === 0
+    const everyMs = nobodyElse ? this.#timing.heartbeatMs : lookEveryMs(this.#timing)
     const due = [this.#nodes, this.#unclaimed, this.#overdue].flatMap((watch) => watch.dueInMs(now) ?? [])
     const leastMs = leastPauseMs(this.#failures, everyMs, () => this.#clock.random())
     return Math.max(leastMs, Math.min(everyMs, ...due))

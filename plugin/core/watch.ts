@@ -76,6 +76,11 @@ export class Standstill<State> {
     return dueInMs
   }
 
+  /** How many the latest look showed. */
+  get size(): number {
+    return this.#watched.size
+  }
+
   /** Forgets everything: the next look is the first. */
   reset(): void {
     this.#watched = new Map()
