@@ -26,6 +26,7 @@ import { KnownServer } from './server.js'
 import { describe, type Status } from './status.js'
 import type { Retention, Scope, Store } from './store.js'
 import { backoffMs, type Timing } from './timing.js'
+import { elapsedMs } from './trust.js'
 import type { Watchdog } from './watchdog.js'
 import {
   type AroundPass,
@@ -67,8 +68,11 @@ export interface AcquireOptions extends TryAcquireOptions {
   readonly timeoutMs?: number
 }
 
-/** A start gives up when it could not join in so many tries; the lives after it never give up. */
-const startTries = 3
+/**
+ * A start gives up when it could not join for so many ttls; the lives after it never give up. A database that is just
+ * starting is there by then, and so is its turn where hundreds of nodes start at once.
+ */
+const startTtls = 2
 
 export class Coordinator implements AsyncDisposable {
   readonly settings: CoordinatorSettings
@@ -175,8 +179,9 @@ export class Coordinator implements AsyncDisposable {
   /**
    * Joins the namespace and begins to work. Harmless when repeated.
    *
-   * @throws {CoordinationError} `WCO_STORE` when the database does not answer, `WCO_WORKER_CONFLICT`
-   *   when a worker is registered differently by another node, `WCO_NOT_RUNNING` after a close.
+   * @throws {CoordinationError} `WCO_STORE` when the database has not let it join for two ttls, which may be tried
+   *   again; `WCO_WORKER_CONFLICT` when a worker is registered differently by another node,
+   *   `WCO_NOT_RUNNING` after a close.
    */
   start(): Promise<void> {
     if (this.#closing.signal.aborted)
@@ -300,7 +305,7 @@ export class Coordinator implements AsyncDisposable {
   async #start(): Promise<void> {
     this.#state = 'starting'
     try {
-      await this.#join(startTries)
+      await this.#join(startTtls * this.settings.timing.ttlMs)
     } catch (error) {
       this.#starting = undefined
       if (this.#state === 'starting') this.#state = 'idle'
@@ -311,8 +316,11 @@ export class Coordinator implements AsyncDisposable {
     this.#housekeeping.start(this.#clock.random())
   }
 
-  /** Begins a life. While the database does not answer it is tried again, within the number of tries. */
-  async #join(tries: number): Promise<void> {
+  /** Begins a life. While the database does not answer it is tried again, for no longer than `patienceMs` where that is given. */
+  async #join(patienceMs?: number): Promise<void> {
+    const begunAt = this.#clock.read()
+    const givesUp = (): boolean =>
+      patienceMs !== undefined && elapsedMs(begunAt, this.#clock.read()) >= patienceMs
     let life = this.#newLife()
     for (let attempt = 1; !this.#closing.signal.aborted; attempt++) {
       try {
@@ -321,8 +329,7 @@ export class Coordinator implements AsyncDisposable {
       } catch (error) {
         this.#events.emit('store.failed', { error })
         this.#requests.rejectTries(error)
-        if (attempt >= tries) throw error
-        if (!(error instanceof StoreError) && tries === startTries) throw error
+        if (givesUp() || (patienceMs !== undefined && !(error instanceof StoreError))) throw error
         this.#log.warn({ err: error }, 'could not join yet')
       }
       const limits = {
@@ -351,7 +358,7 @@ export class Coordinator implements AsyncDisposable {
     if (this.#closing.signal.aborted) return
     const settled = Promise.race([this.#whenSettled(), this.#whenClosing.promise])
     this.#rejoining = within(this.#clock, this.settings.timing.handoverTimeoutMs, settled).then(() =>
-      this.#join(Number.POSITIVE_INFINITY),
+      this.#join(),
     )
     await this.#rejoining
   }

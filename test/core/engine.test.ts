@@ -184,6 +184,54 @@ t.test('a database that is away is not asked without pause by those who watch', 
   t.ok(asked > 40 && asked < 200, `it was asked ${asked} times in four ttls`)
 })
 
+t.test('who is alone looks as often as it beats, and at once when somebody comes', async (t) => {
+  const world = new World(t)
+  const calls = new Map<string, number>()
+  const looks = (): number => calls.get('look') ?? 0
+  const a = await world.node('a', { wrap: (store) => counting(store, calls) })
+  await world.start(a)
+  const { ttlMs, heartbeatMs } = world.timing
+  await world.advance(heartbeatMs)
+  calls.clear()
+  await world.advance(heartbeatMs * 6)
+  t.ok(looks() >= 5 && looks() <= 7, `${looks()} looks`)
+  const b = await world.node('b')
+  calls.clear()
+  await world.start(b)
+  await world.advance(100)
+  t.ok(looks() >= 1, 'before its own next heartbeat')
+  world.freeze(b)
+  await world.advance(ttlMs * 1.01 + ttlMs / 10)
+  t.ok(a.history.includes('node.gone'), 'and then the other is found as soon as by any watcher')
+  calls.clear()
+  await world.advance(heartbeatMs * 6)
+  t.ok(looks() >= 5 && looks() <= 7, `${looks()} looks once it is alone again`)
+})
+
+t.test('a start waits for a database that is away, for two ttls', async (t) => {
+  const world = new World(t)
+  let away = true
+  const a = await world.node('a', { wrap: (store) => failing(store, () => away) })
+  const { ttlMs, heartbeatMs } = world.timing
+  const started = a.coordinator.start()
+  await world.advance(ttlMs * 1.9)
+  t.equal(a.coordinator.state, 'starting')
+  away = false
+  await world.advance(heartbeatMs)
+  await started
+  t.equal(a.coordinator.state, 'running')
+
+  away = true
+  const b = await world.node('b', { wrap: (store) => failing(store, () => away) })
+  const refused = t.rejects(b.coordinator.start(), { code: 'WCO_STORE' })
+  await world.advance(ttlMs * 2 + heartbeatMs)
+  await refused
+  t.equal(b.coordinator.state, 'idle', 'it may be tried again')
+  away = false
+  await world.start(b)
+  t.equal(b.coordinator.state, 'running')
+})
+
 t.test('shares of a coordinated worker: no two generations run at once', async (t) => {
   const world = new World(t)
   const running = new Map<string, Assignment>()
