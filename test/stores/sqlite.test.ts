@@ -447,7 +447,7 @@ t.test('a fence is taken through another version of Drizzle than ours', async (t
   store.fence({ session: { client } }, claim)
   client.exec('rollback')
   for (const target of [{ $client: client }, { session: { client } }])
-    refuses(t, store, target, /no transaction is open/)
+    refuses(t, store, target, /not inside a transaction/)
 })
 
 t.test('a fence refuses a transaction of a database that is not ours', async (t) => {
@@ -455,7 +455,7 @@ t.test('a fence refuses a transaction of a database that is not ours', async (t)
   const { path } = await useSqlite(t)
   const client = begun(new Sqlite(path))
   t.teardown(() => client.close())
-  refuses(t, store, client, /not the coordinator's/)
+  refuses(t, store, client, /it is another database/)
 })
 
 t.test(

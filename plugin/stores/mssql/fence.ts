@@ -12,18 +12,15 @@
  * may find those of the last one still there, and would take them for fences.
  */
 import { createHash } from 'node:crypto'
-import { CoordinationError, FencedError, StoreError } from '../../core/errors.js'
+import { FencedError, StoreError } from '../../core/errors.js'
 import type { Claim } from '../../core/store.js'
+import { clientInside, FenceTarget, type Place, property, type Refusal } from '../shared/fencing.js'
 import type { Parameters } from './connections.js'
 import { driverCode, isRefusal } from './failures.js'
 import { claimed } from './queries.js'
 import { storedKey } from './schema.js'
 
-/** Where the leases of a store are. */
-interface Place {
-  readonly namespace: string
-  readonly schema: string
-}
+const target = new FenceTarget('a Transaction of mssql that has begun, or a transaction of Drizzle on mssql')
 
 /** The part of a transaction of the driver's that is needed. */
 interface RawTransaction {
@@ -78,9 +75,6 @@ function resource(namespace: string, key: string): string {
 /**
  * Holds a lease, if the claim is still true, until the transaction ends.
  *
- * The request is a plain one of the driver's, whatever `transaction` is: an application's Drizzle may be another
- * version than ours, and cannot run what ours has built.
- *
  * @param stillTrue looks at the lease from outside, for when the transaction itself can tell no more.
  */
 export async function fence(
@@ -104,11 +98,11 @@ export async function fence(
   try {
     const { recordset } = await request.query(holding(place.schema))
     const found = recordset?.[0]?.place
-    if (found === 'outside') throw wrongTarget('It is not inside a transaction.')
+    if (found === 'outside') throw target.wrong('It is not inside a transaction.')
     if (found === 'busy') throw new StoreError('The fence was kept waiting too long by a change.', 'none')
     if (found !== 'held') throw new FencedError(key, token)
   } catch (error) {
-    throw await explained(error, claim, stillTrue)
+    throw await target.explained(error, refusalIn(error), claim, stillTrue)
   }
 }
 
@@ -136,21 +130,10 @@ function holding(schema: string): string {
     end`
 }
 
-async function explained(
-  error: unknown,
-  claim: Claim,
-  stillTrue: (claim: Claim) => Promise<boolean>,
-): Promise<unknown> {
-  if (error instanceof CoordinationError) return error
+function refusalIn(error: unknown): Refusal | undefined {
   const code = driverCode(error)
-  if (!isRefusal(error) && code !== undefined && notOpen.has(code)) return wrongTarget('It has ended.', error)
-  if (isTableMissing(error)) {
-    return wrongTarget("The coordinator's tables are not there: it is another database.", error)
-  }
-  if (!isRefusal(error) || (await stillTrue(claim))) return error
-  const fenced = new FencedError(claim.key, claim.token)
-  fenced.cause = error
-  return fenced
+  if (!isRefusal(error)) return code !== undefined && notOpen.has(code) ? 'ended' : undefined
+  return isTableMissing(error) ? 'elsewhere' : 'outdated'
 }
 
 /** What the driver says of a transaction that has not begun, or has ended. */
@@ -162,29 +145,16 @@ function isTableMissing(error: unknown): boolean {
 
 /** The transaction itself, or what Drizzle keeps in its session. */
 function rawTransaction(transaction: unknown): RawTransaction {
-  for (const given of [transaction, property(property(transaction, 'session'), 'client')]) {
+  for (const given of [transaction, clientInside(transaction)]) {
     if (isTransaction(given)) return given
     if (typeof property(given, 'connect') === 'function' || property(given, 'pool') !== undefined) {
-      throw wrongTarget('A pool is not a transaction: each of its requests may take another connection.')
+      throw target.wrong('A pool is not a transaction: each of its requests may take another connection.')
     }
   }
-  throw wrongTarget('It is none.')
+  throw target.wrong('It is none.')
 }
 
 /** Pools make requests, too, but cannot be committed. */
 function isTransaction(value: unknown): value is RawTransaction {
   return ['request', 'commit', 'rollback'].every((name) => typeof property(value, name) === 'function')
-}
-
-function property(value: unknown, name: string): unknown {
-  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined
-}
-
-function wrongTarget(why: string, cause?: unknown): CoordinationError {
-  return new CoordinationError(
-    'WCO_FENCE_TARGET',
-    `fence() needs the open transaction that it is to guard: a Transaction of mssql that has begun, or a ` +
-      `transaction of Drizzle on mssql. ${why}`,
-    cause === undefined ? undefined : { cause },
-  )
 }

@@ -1,7 +1,8 @@
 /** The guard inside a user's transaction. */
 import type { ResultSetHeader } from 'mysql2'
-import { CoordinationError, FencedError } from '../../core/errors.js'
+import { FencedError } from '../../core/errors.js'
 import type { Claim } from '../../core/store.js'
+import { clientInside, FenceTarget, type Place, property, type Refusal } from '../shared/fencing.js'
 import { errorNumber } from './failures.js'
 
 /** The part of a connection of mysql2 that is needed. */
@@ -12,17 +13,12 @@ interface RawClient {
   ): Promise<[unknown, unknown]>
 }
 
-/** Where the leases of a store are. */
-interface Place {
-  readonly namespace: string
-  readonly schema: string
-}
+const target = new FenceTarget(
+  'a connection of mysql2 between BEGIN and COMMIT, or a transaction of Drizzle on mysql2',
+)
 
 /**
  * Holds the row of a lease, if the claim is still true, until the transaction ends.
- *
- * The statements are plain ones of the driver's, whatever `transaction` is: an application's Drizzle may be another
- * version than ours, and cannot run what ours has built.
  *
  * @param stillTrue looks at lease and node from outside. It does so before the row is locked: a row that is not
  * there would be locked as a gap, and changes that insert another next to it would wait. The node's row is looked
@@ -35,13 +31,12 @@ export async function fence(
   stillTrue: (claim: Claim) => Promise<boolean>,
 ): Promise<void> {
   const client = rawClient(transaction)
-  const fenced = new FencedError(claim.key, claim.token)
   try {
     const [inside, isTrue] = await Promise.all([isInTransaction(client), stillTrue(claim)])
-    if (!inside) throw wrongTarget('It is not inside a transaction.')
-    if (!isTrue || !(await hold(client, claim, place))) throw fenced
+    if (!inside) throw target.wrong('It is not inside a transaction.')
+    if (!isTrue || !(await hold(client, claim, place))) throw new FencedError(claim.key, claim.token)
   } catch (error) {
-    throw await explained(error, claim, fenced, stillTrue)
+    throw await target.explained(error, refusalIn(error), claim, stillTrue)
   }
 }
 
@@ -71,36 +66,26 @@ async function hold(client: RawClient, { key, node, token }: Claim, place: Place
 
 const text = 'convert(? using utf8mb4)'
 
-async function explained(
-  error: unknown,
-  claim: Claim,
-  fenced: FencedError,
-  stillTrue: (claim: Claim) => Promise<boolean>,
-): Promise<unknown> {
-  if (error instanceof CoordinationError) return error
+function refusalIn(error: unknown): Refusal | undefined {
   const number = errorNumber(error)
-  if (number === undefined) return wrongTarget('Its connection has ended.', error)
-  if (number === noSuchTable || number === noSuchDatabase) {
-    return wrongTarget("The coordinator's tables are not there: it is another database.", error)
-  }
-  // With innodb_snapshot_isolation a transaction cannot hold a row that has changed since its snapshot.
-  if (number !== changedSince || (await stillTrue(claim))) return error
-  fenced.cause = error
-  return fenced
+  if (number === undefined) return 'ended'
+  if (number === noSuchTable || number === noSuchDatabase) return 'elsewhere'
+  return number === changedSince ? 'outdated' : undefined
 }
 
 const noSuchTable = 1146
 const noSuchDatabase = 1049
+/** With innodb_snapshot_isolation a transaction cannot hold a row that has changed since its snapshot. */
 const changedSince = 1020
 
 /** The client that a transaction runs on: what Drizzle keeps in its session, which can `execute` too, or itself. */
 function rawClient(transaction: unknown): RawClient {
-  const client = property(property(transaction, 'session'), 'client') ?? transaction
+  const client = clientInside(transaction) ?? transaction
   if (typeof property(client, 'getConnection') === 'function') {
-    throw wrongTarget('A pool is not a transaction: each of its statements may take another connection.')
+    throw target.wrong('A pool is not a transaction: each of its statements may take another connection.')
   }
   const asked = promising(client)
-  if (asked === undefined) throw wrongTarget('It is no connection.')
+  if (asked === undefined) throw target.wrong('It is no connection.')
   return asked
 }
 
@@ -109,17 +94,4 @@ function promising(client: unknown): RawClient | undefined {
   if (typeof property(client, 'execute') !== 'function') return undefined
   const promise = property(client, 'promise')
   return (typeof promise === 'function' ? promise.call(client) : client) as RawClient
-}
-
-function property(value: unknown, name: string): unknown {
-  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined
-}
-
-function wrongTarget(why: string, cause?: unknown): CoordinationError {
-  return new CoordinationError(
-    'WCO_FENCE_TARGET',
-    `fence() needs the open transaction that it is to guard: a connection of mysql2 between BEGIN and COMMIT, or a ` +
-      `transaction of Drizzle on mysql2. ${why}`,
-    cause === undefined ? undefined : { cause },
-  )
 }

@@ -1,8 +1,9 @@
 /** The guard inside a user's transaction. */
 import { type SQL, sql } from 'drizzle-orm'
 import { PgDialect } from 'drizzle-orm/pg-core'
-import { CoordinationError, FencedError } from '../../core/errors.js'
+import { FencedError } from '../../core/errors.js'
 import type { Claim } from '../../core/store.js'
+import { clientInside, FenceTarget, type Place, property, type Refusal } from '../shared/fencing.js'
 import { sqlState } from './failures.js'
 import { leases, nodes } from './schema.js'
 
@@ -12,17 +13,10 @@ interface RawClient {
   escapeLiteral(text: string): string
 }
 
-/** Where the leases of a store are. */
-interface Place {
-  readonly namespace: string
-  readonly schema: string
-}
+const target = new FenceTarget('a client of pg between BEGIN and COMMIT, or a transaction of Drizzle on pg')
 
 /**
  * Holds the row of a lease, if the claim is still true, until the transaction ends.
- *
- * The statement is a plain one of the driver's, whatever `transaction` is: an application's Drizzle may be another
- * version than ours, and cannot run what ours has built.
  *
  * @param stillTrue looks at the lease from outside, for when the transaction itself can tell no more.
  */
@@ -36,9 +30,9 @@ export async function fence(
   try {
     const { rows } = await client.query(holding(claim, place, client))
     if (rows[0] === undefined) throw new FencedError(claim.key, claim.token)
-    if (rows[0].place === 'outside') throw wrongTarget('It is not inside a transaction.')
+    if (rows[0].place === 'outside') throw target.wrong('It is not inside a transaction.')
   } catch (error) {
-    throw await explained(error, claim, stillTrue)
+    throw await target.explained(error, refusalIn(error), claim, stillTrue)
   }
 }
 
@@ -61,48 +55,24 @@ function holding({ key, node, token }: Claim, { namespace, schema }: Place, clie
   return new PgDialect().sqlToQuery(statement).sql
 }
 
-async function explained(
-  error: unknown,
-  claim: Claim,
-  stillTrue: (claim: Claim) => Promise<boolean>,
-): Promise<unknown> {
-  if (error instanceof CoordinationError) return error
+function refusalIn(error: unknown): Refusal | undefined {
   const state = sqlState(error)
-  if (state === undefined) return wrongTarget('Its connection has ended.', error)
-  if (state === '42P01' || state === '3F000') {
-    return wrongTarget("The coordinator's tables are not there: it is another database.", error)
-  }
-  // A transaction that keeps to an old snapshot cannot hold a row that has changed since.
-  if (state !== '40001' || (await stillTrue(claim))) return error
-  const fenced = new FencedError(claim.key, claim.token)
-  fenced.cause = error
-  return fenced
+  if (state === undefined) return 'ended'
+  if (state === '42P01' || state === '3F000') return 'elsewhere'
+  return state === '40001' ? 'outdated' : undefined
 }
 
 /** The client that a transaction runs on: itself, or what Drizzle keeps in its session. */
 function rawClient(transaction: unknown): RawClient {
   if (isClient(transaction)) return transaction
-  const inside = property(property(transaction, 'session'), 'client')
+  const inside = clientInside(transaction)
   if (isClient(inside)) return inside
-  throw wrongTarget('A pool is not a transaction: each of its statements may take another connection.')
+  throw target.wrong('A pool is not a transaction: each of its statements may take another connection.')
 }
 
 /** Pools have `query` too, but nothing to escape with. */
 function isClient(value: unknown): value is RawClient {
   return (
     typeof property(value, 'query') === 'function' && typeof property(value, 'escapeLiteral') === 'function'
-  )
-}
-
-function property(value: unknown, name: string): unknown {
-  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined
-}
-
-function wrongTarget(why: string, cause?: unknown): CoordinationError {
-  return new CoordinationError(
-    'WCO_FENCE_TARGET',
-    `fence() needs the open transaction that it is to guard: a client of pg between BEGIN and COMMIT, or a ` +
-      `transaction of Drizzle on pg. ${why}`,
-    cause === undefined ? undefined : { cause },
   )
 }

@@ -1,15 +1,17 @@
 /** A fence in a user's transaction: their connection, not ours. */
 import type { Database, Statement } from 'better-sqlite3'
-import { CoordinationError, FencedError } from '../../core/errors.js'
+import { FencedError } from '../../core/errors.js'
 import type { Claim } from '../../core/store.js'
+import { clientInside, FenceTarget, property } from '../shared/fencing.js'
 
 /** What a fence needs of the user's connection, whichever copy of the driver it comes from. */
 type UsersClient = Pick<Database, 'prepare' | 'inTransaction'>
 
-/**
- * An update that changes nothing: it takes the file's write slot, which nobody else gets before the
- * transaction ends. Raw SQL, since the user's Drizzle may be of another version than ours.
- */
+const target = new FenceTarget(
+  'a database of better-sqlite3 between BEGIN and COMMIT, or of Drizzle over one',
+)
+
+/** An update that changes nothing: it takes the file's write slot, which nobody else gets before the transaction ends. */
 const hold = `
   update coordination_leases set revision = revision
   where namespace = ? and key = ? and holder = ? and token = ? and exists (
@@ -25,12 +27,8 @@ const hold = `
  */
 export function fence(transaction: unknown, namespace: string, claim: Claim): void {
   const client = clientOf(transaction)
-  if (client === undefined) {
-    throw notAFenceTarget(
-      'expected a better-sqlite3 database, or the database or transaction of Drizzle over one',
-    )
-  }
-  if (!client.inTransaction) throw notAFenceTarget('no transaction is open on it')
+  if (client === undefined) throw target.wrong('It is no database.')
+  if (!client.inTransaction) throw target.wrong('It is not inside a transaction.')
   if (holdLease(client, namespace, claim) === 0) throw new FencedError(claim.key, claim.token)
 }
 
@@ -39,7 +37,7 @@ function holdLease(client: UsersClient, namespace: string, { key, node, token }:
     return holdOn(client).run(namespace, key, node, token).changes
   } catch (error) {
     if (error instanceof Error && error.message.startsWith('no such table')) {
-      throw notAFenceTarget("its database is not the coordinator's")
+      throw target.wrong("The coordinator's tables are not there: it is another database.", error)
     }
     throw error
   }
@@ -54,28 +52,13 @@ function holdOn(client: UsersClient): Statement {
   return statement
 }
 
-function notAFenceTarget(why: string): CoordinationError {
-  return new CoordinationError(
-    'WCO_FENCE_TARGET',
-    `A fence was given something else than an open transaction: ${why}.`,
-  )
-}
-
 /** Drizzle's database shows its client; its transaction only has it in its session, in all versions so far. */
 function clientOf(transaction: unknown): UsersClient | undefined {
-  return [
-    transaction,
-    property(transaction, '$client'),
-    property(property(transaction, 'session'), 'client'),
-  ].find(isClient)
+  return [transaction, property(transaction, '$client'), clientInside(transaction)].find(isClient)
 }
 
 function isClient(value: unknown): value is UsersClient {
   return (
     typeof property(value, 'prepare') === 'function' && typeof property(value, 'inTransaction') === 'boolean'
   )
-}
-
-function property(value: unknown, name: string): unknown {
-  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined
 }
