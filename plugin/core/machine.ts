@@ -6,7 +6,7 @@
  * is all of the engine that looks at the process around it.
  */
 import { createHash } from 'node:crypto'
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync } from 'node:fs'
 import { hostname, networkInterfaces } from 'node:os'
 
 /** What can be known of the processes beside this one. */
@@ -46,7 +46,6 @@ export function thisMachine(): Machine | undefined {
 function hasEnded(name: string): boolean {
   const [pid = 0, startedAt] = name.split('@').map(Number)
   if (!Number.isInteger(pid) || pid < 1) return false
-  if (isUnknown(pid)) return true
   try {
     const stat = statOf(pid)
     return stat.startedAt !== startedAt || (stat.state === 'Z' && threadsOf(pid) === 1)
@@ -67,9 +66,22 @@ function isUnknown(pid: number): boolean {
 
 /** The second field is the program's name in parentheses, and may contain anything. */
 function statOf(pid: number): { readonly state: string; readonly startedAt: number } {
-  const text = readFileSync(`/proc/${pid}/stat`, 'latin1')
+  const text = statText(pid)
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
   return { state: fields[0] ?? '', startedAt: Number(fields[19]) }
+}
+
+/** A name has 16 bytes at most, and each of the fifty numbers fewer than 20 digits. */
+const statBytes = Buffer.alloc(2_048)
+
+/** Several times each second, so by hand: `readFileSync` takes twice as long for so short a file. */
+function statText(pid: number): string {
+  const file = openSync(`/proc/${pid}/stat`, 'r')
+  try {
+    return statBytes.toString('latin1', 0, readSync(file, statBytes, 0, statBytes.length, 0))
+  } finally {
+    closeSync(file)
+  }
 }
 
 /** A process whose first thread has ended may have others that go on. */

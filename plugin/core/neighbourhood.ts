@@ -110,7 +110,7 @@ export class Neighbourhood {
     const hasEnded = ({ process }: Neighbour): boolean => this.#machine.hasEnded(process)
     const next = this.#neighbours.find(({ id }) => id > this.#self) ?? this.#neighbours[0]
     const another = this.#neighbours[this.#looks++ % this.#neighbours.length]
-    if (![next, another].some((each) => each !== undefined && hasEnded(each))) return []
+    if (![...new Set([next, another])].some((each) => each !== undefined && hasEnded(each))) return []
     const ended = this.#neighbours.filter(hasEnded)
     // Whether burying succeeds or not, who is left is read again.
     this.#newsSince = true

@@ -1,0 +1,75 @@
+/** Whether a process of this machine has ended, asked of real ones. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { platform } from 'node:os'
+import { createInterface } from 'node:readline'
+import t, { type Test } from 'tap'
+import { type Machine, thisMachine } from '../../plugin/core/machine.js'
+import { eventually } from '../support/eventually.js'
+
+const machine = thisMachine()
+const skip = platform() !== 'linux' && 'only Linux tells'
+
+t.test('a process that runs, or is stopped, has not ended; one that is gone has', { skip }, async (t) => {
+  const child = start(t, 'sleep 1000')
+  const name = nameOf(child.pid)
+  t.equal(here().hasEnded(here().process), false)
+  t.equal(here().hasEnded(name), false)
+  child.kill('SIGSTOP')
+  await eventually(() => stateOf(child.pid) === 'T', { until: 'it is stopped' })
+  t.equal(here().hasEnded(name), false, 'it may go on')
+  child.kill('SIGKILL')
+  await once(child, 'exit')
+  t.equal(here().hasEnded(name), true)
+})
+
+t.test('one that nobody has buried has ended all the same', { skip }, async (t) => {
+  const parent = start(t, 'sleep 1000 & echo $!; exec sleep 1000')
+  const [line] = await once(createInterface(lines(parent)), 'line')
+  const pid = Number(line)
+  const name = nameOf(pid)
+  t.equal(here().hasEnded(name), false)
+  process.kill(pid, 'SIGKILL')
+  await eventually(() => stateOf(pid) === 'Z', { until: 'it is a zombie' })
+  t.equal(here().hasEnded(name), true)
+})
+
+t.test('another process under the same number is another one', { skip }, async (t) => {
+  const [pid, startedAt] = here().process.split('@').map(Number)
+  t.equal(here().hasEnded(`${pid}@${Number(startedAt) - 1}`), true)
+})
+
+t.test('what is no name of a process has not been seen to end', { skip }, async (t) => {
+  for (const name of ['', '@', '0@1', '-1@1', 'x@1', '1.5@1']) t.equal(here().hasEnded(name), false, name)
+})
+
+function here(): Machine {
+  if (machine === undefined) throw new Error('This machine cannot be told.')
+  return machine
+}
+
+function start(t: Test, script: string): ChildProcess {
+  const child = spawn('sh', ['-c', script], { stdio: ['ignore', 'pipe', 'inherit'] })
+  t.teardown(() => child.kill('SIGKILL'))
+  return child
+}
+
+function lines({ stdout }: ChildProcess): NonNullable<ChildProcess['stdout']> {
+  if (stdout === null) throw new Error('It was started without an output.')
+  return stdout
+}
+
+/** As a process names itself. */
+function nameOf(pid: number | undefined): string {
+  return `${pid}@${fieldsOf(pid)[19]}`
+}
+
+function stateOf(pid: number | undefined): string | undefined {
+  return fieldsOf(pid)[0]
+}
+
+function fieldsOf(pid: number | undefined): string[] {
+  const text = readFileSync(`/proc/${pid}/stat`, 'latin1')
+  return text.slice(text.lastIndexOf(')') + 2).split(' ')
+}
