@@ -268,8 +268,13 @@ export interface EventQuery {
   readonly subject?: string
 }
 
-/** What a change may alter of a node; the heartbeat's own columns are not among it. */
-export type NodePatch = Partial<Pick<NodeRow, 'state' | 'workers'>>
+/**
+ * What a change may alter of a node that stands; the heartbeat's own columns are not among it. How a node comes to be
+ * gone is {@link Change.bury}, which writes when.
+ */
+export interface NodePatch extends Partial<Pick<NodeRow, 'workers'>> {
+  readonly state?: Exclude<NodeState, 'gone'>
+}
 
 /**
  * The inside of a change: the revision row is taken, and nobody else can change anything until this
@@ -310,6 +315,7 @@ export interface Change {
 
   /** Adds an active node with beat 0 and the given operation number; `joinedRevision` is this change. */
   addNode(node: NewNode, operation: number): Promise<void>
+  /** Nobody comes back from the dead: one that is gone stays as it is. */
   updateNode(id: string, patch: NodePatch): Promise<void>
   /**
    * Declares a node gone. With `beat`: only if that is still its beat, decided under the row's lock, so

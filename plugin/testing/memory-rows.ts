@@ -89,9 +89,8 @@ export class Rows {
   }
 
   look(): Look {
-    const leases = this.#leasesWhere(
-      ({ pending, holder }) => pending || (holder !== null && this.living(holder) === undefined),
-    )
+    const isGone = (id: string | null): boolean => id !== null && this.nodes.get(id)?.state === 'gone'
+    const leases = this.#leasesWhere(({ pending, holder }) => pending || isGone(holder))
     return { nodes: this.allLiving().map(beatOf), leases, ...this.#relatedTo(leases) }
   }
 
@@ -164,13 +163,7 @@ export class Rows {
       .slice(Math.max(0, this.events.length - events))
       .filter(({ atMs }) => atMs > nowMs - eventsForMs)
     const named = new Set(
-      [...this.leases.values()].flatMap((lease) => [
-        lease.holder,
-        lease.target,
-        lease.blockedNode,
-        lease.cooldownNode,
-        ...lease.waiters,
-      ]),
+      [...this.leases.values()].flatMap(({ holder, target, blockedNode }) => [holder, target, blockedNode]),
     )
     for (const { id, goneAtMs } of this.nodes.values()) {
       if (goneAtMs !== null && goneAtMs <= nowMs - goneNodesForMs && !named.has(id)) this.nodes.delete(id)

@@ -337,8 +337,7 @@ class MemoryChange implements Change {
     const node = rows.living(id)
     this.wrote = true
     if (node === undefined) return
-    const goneAtMs = patch.state === 'gone' ? this.nowMs : null
-    this.#keep(rows.nodes, id, { ...node, ...patch, goneAtMs, revision: this.revision })
+    this.#keep(rows.nodes, id, { ...node, ...patch, revision: this.revision })
   }
 
   async bury(id: string, beat?: number): Promise<boolean> {

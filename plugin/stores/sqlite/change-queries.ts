@@ -191,8 +191,8 @@ function prepareUpdateNode(at: Place) {
   const statementFor = onceFor((names: readonly string[]) =>
     at.db.update(nodes).set(eachGiven(names)).where(thisNode(at)).prepare(),
   )
-  return (id: string, patch: NodePatch, revision: number, nowMs: number): void => {
-    const values = { ...patch, ...(patch.state === 'gone' ? { goneAtMs: nowMs } : {}), revision }
+  return (id: string, patch: NodePatch, revision: number): void => {
+    const values = { ...patch, revision }
     statementFor(Object.keys(values)).run({ ...values, node: id })
   }
 }

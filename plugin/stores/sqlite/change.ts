@@ -95,7 +95,7 @@ export class SqliteChange implements Change {
   }
 
   async updateNode(id: string, patch: NodePatch): Promise<void> {
-    this.#write('update a node', () => this.#queries.updateNode(id, patch, this.revision, this.nowMs))
+    this.#write('update a node', () => this.#queries.updateNode(id, patch, this.revision))
   }
 
   async bury(id: string, beat?: number): Promise<boolean> {

@@ -173,9 +173,8 @@ function prepareNewsOf(at: Place) {
 function prepareLook(at: Place) {
   const { client, db } = at
   const beats = db.select({ id: nodes.id, beat: nodes.beat }).from(nodes).where(alive(at)).prepare()
-  const living = db.select({ id: nodes.id }).from(nodes).where(alive(at))
-  const deserted = and(isNotNull(leases.holder), notInArray(leases.holder, living))
-  const watched = leasesWhere(at, eq(leases.pending, true), deserted)
+  const gone = db.select({ id: nodes.id }).from(nodes).where(isGone(at))
+  const watched = leasesWhere(at, eq(leases.pending, true), inArray(leases.holder, gone))
   const related = prepareRelated(at)
 
   const read = client.transaction((): Look => {
@@ -293,7 +292,7 @@ function preparePrune(at: Place) {
     .delete(events)
     .where(and(ourEvents(at), or(lte(events.atMs, given('beforeMs')), beyond)))
     .prepare()
-  const longGone = and(ourNodes(at), eq(nodes.state, 'gone'), lte(nodes.goneAtMs, given('beforeMs')))
+  const longGone = and(isGone(at), lte(nodes.goneAtMs, given('beforeMs')))
   const goneNodes = db
     .delete(nodes)
     .where(and(longGone, notInArray(nodes.id, namedByLeases(at))))
@@ -306,13 +305,15 @@ function preparePrune(at: Place) {
   return (retention: Retention, nowMs: number): void => prune.immediate(retention, nowMs)
 }
 
+function isGone(at: Place): SQL | undefined {
+  return and(ourNodes(at), eq(nodes.state, 'gone'))
+}
+
 function namedByLeases(at: Place): SQL {
-  const named = [leases.holder, leases.target, leases.blockedNode, leases.cooldownNode].map(
+  const named = [leases.holder, leases.target, leases.blockedNode].map(
     (column) => sql`select ${column} from ${leases} where ${ourLeases(at)} and ${column} is not null`,
   )
-  const waiting = sql`
-    select waiting.value from ${leases}, json_each(${leases.waiters}) as waiting where ${ourLeases(at)}`
-  return sql`(${sql.join([...named, waiting], sql` union all `)})`
+  return sql`(${sql.join(named, sql` union all `)})`
 }
 
 /** A number that moves when another connection has committed something to the file. */

@@ -215,6 +215,7 @@ export const readCases: readonly ConformanceCase[] = [
         newLease('blocked', { pending: true, holder: 'a', blockedNode: 'revoked', worker: 'v' }),
         newLease('waiting', { pending: true, holder: 'a', blockedNode: 'unknown' }),
         newLease('abandoned', { holder: 'buried', worker: 'w' }),
+        newLease('of nobody known', { holder: 'unknown' }),
       )
       await commit(store, async (change) => {
         await change.bury('buried')
@@ -477,16 +478,17 @@ export const readCases: readonly ConformanceCase[] = [
   ),
 
   promise(
-    'pruning deletes nodes that have long been gone, unless a lease names them',
+    'pruning deletes nodes that have long been gone, unless they are holder, target or blocked node of a lease',
     async (world) => {
       const store = await world.open()
-      const longGone = ['holder', 'target', 'blocked', 'forgotten']
+      const longGone = ['holder', 'target', 'blocked', 'forgotten', 'cooling', 'waiting']
       await join(store, [...longGone, 'gone of late', 'silent'])
       await saveLeases(
         store,
         newLease('1', { holder: 'holder' }),
         newLease('2', { target: 'target' }),
         newLease('3', { blockedNode: 'blocked' }),
+        newLease('4', { cooldownNode: 'cooling', waiters: ['waiting'] }),
       )
       await commit(store, async (change) => {
         for (const id of [...longGone, 'gone of late']) await change.bury(id)

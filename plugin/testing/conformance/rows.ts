@@ -80,6 +80,15 @@ export const rowCases: readonly ConformanceCase[] = [
     assert.deepEqual(await nodeOf(store, 'b'), b)
   }),
 
+  promise('a node that is gone is altered no more, and stays as old as it was', async (world) => {
+    const store = await world.open()
+    await join(store, ['a'])
+    await commit(store, (change) => change.bury('a'))
+    const buried = await nodeOf(store, 'a')
+    await commit(store, (change) => change.updateNode('a', { state: 'active', workers: ['w'] }))
+    assert.deepEqual(await nodeOf(store, 'a'), buried)
+  }),
+
   promise('a burial wins once, and only while the beat is the one it names', async (world) => {
     const store = await world.open()
     await join(store, ['a', 'b'])
