@@ -5,59 +5,78 @@ export interface Search {
   readonly nodes: 2 | 3
   /** How many of each kind of fault may come, at any instant. */
   readonly crashes: number
-  /** Lost answers, late requests, terms that end by themselves. */
+  /** Lost answers, and requests that land after they were given up on. */
   readonly slips: number
-  readonly revokes: number
-  /** Asks whether somebody ends up working; else, whether two ever work at once. */
+  /** An operator takes the lease away, or has it handed over. */
+  readonly orders: number
+  /** Asks whether one ends up working in time; else, only whether two ever work at once. */
   readonly liveness: boolean
-  /** One bit for each state seen, by two hashes: little memory, and a few states are taken for others. */
-  readonly byBits: boolean
-  /** Steps that a course of events may have; default as many as there are. What shows soon is found soon with few. */
-  readonly depth?: number
-  /** As the models know it. */
+  /** Answers come as late as they like; else at once, for which the model has its reasons. */
+  readonly lateAnswers: boolean
+  /**
+   * What is kept of a state that has been seen. `whole`: all of it. `hash`: 64 bits, which takes half the memory, and
+   * two states with the same ones are taken for one.
+   */
+  readonly keep: 'whole' | 'hash'
+  /** Takes longer than the others together, and is made when it is asked for. */
+  readonly long: boolean
+  /** As the model knows it. */
   readonly mutant?: string
   /** Whether it must be violated. */
   readonly fails: boolean
 }
 
-const calmPair = {
+const safety = {
   nodes: 2,
   crashes: 0,
   slips: 0,
-  revokes: 0,
+  orders: 0,
   liveness: false,
-  byBits: false,
+  lateAnswers: false,
+  keep: 'whole',
+  long: false,
   fails: false,
 } as const
 
-const pair = { ...calmPair, crashes: 1, slips: 2, revokes: 1, byBits: true } as const
+const liveness = { ...safety, liveness: true } as const
+
+const each = { crashes: 1, slips: 1, orders: 1 } as const
+const twice = { crashes: 2, slips: 2, orders: 2 } as const
+const late = { lateAnswers: true } as const
+const hashed = { keep: 'hash' } as const
 
 /** With no more faults than it needs to show. */
 function mutant(name: string, mutant: string, more: Partial<Search>): Search {
-  return { ...calmPair, name: `mutant: ${name}`, mutant, depth: 300, ...more, fails: true }
+  return { ...safety, name: `mutant: ${name}`, mutant, ...more, fails: true }
 }
 
-const alive = { ...calmPair, liveness: true } as const
-
 export const searches: readonly Search[] = [
-  { ...calmPair, name: 'safety' },
-  { ...calmPair, name: 'safety, a crash', crashes: 1 },
-  { ...calmPair, name: 'safety, a revoke', revokes: 1 },
-  { ...calmPair, name: 'safety, a slip', slips: 1 },
-  { ...pair, name: 'safety, all faults' },
-  { ...pair, name: 'safety of three, all faults', nodes: 3 },
-  { ...alive, name: 'liveness' },
-  { ...alive, name: 'liveness, a crash', crashes: 1 },
-  { ...alive, name: 'liveness, a revoke', revokes: 1 },
-  { ...alive, name: 'liveness, a slip', slips: 1 },
+  { ...safety, name: 'safety' },
+  { ...safety, ...each, name: 'safety, all faults' },
+  { ...safety, ...twice, name: 'safety, all faults twice' },
+  { ...safety, ...late, name: 'safety, late answers' },
+  { ...safety, ...late, crashes: 1, name: 'safety, late answers, a crash' },
+  { ...safety, ...late, slips: 1, name: 'safety, late answers, a slip' },
+  { ...safety, ...late, orders: 1, name: 'safety, late answers, an order' },
+  { ...safety, ...late, ...each, ...hashed, long: true, name: 'safety, late answers, all faults' },
+  { ...safety, nodes: 3, name: 'safety of three' },
+  { ...safety, ...each, ...hashed, nodes: 3, name: 'safety of three, all faults' },
+  { ...liveness, name: 'liveness' },
+  { ...liveness, ...each, name: 'liveness, all faults' },
+  { ...liveness, ...twice, name: 'liveness, all faults twice' },
+  { ...liveness, nodes: 3, name: 'liveness of three' },
+  { ...liveness, ...each, ...hashed, nodes: 3, name: 'liveness of three, all faults' },
   mutant('trust counts from the answer', 'TRUST_FROM_ANSWER', {}),
-  mutant('trust is renewed before the news has been read', 'RENEW_UNREAD', { revokes: 1, depth: 80 }),
+  mutant('trust counts from the answer, and answers are late', 'TRUST_FROM_ANSWER', late),
+  mutant('trust is renewed before the news has been read', 'RENEW_UNREAD', { orders: 1 }),
   mutant('a beat need stand still for half as long', 'BURY_EARLY', {}),
   mutant('a node is buried without another look at its beat', 'BURY_UNCHECKED', {}),
-  mutant('a blocked lease is free', 'CLAIM_BLOCKED', { revokes: 1 }),
-  mutant('a block is hardly waited for', 'WAIT_SHORT', { revokes: 1 }),
-  mutant('a release names no token, and comes whenever it likes', 'RELEASE_BLIND', { slips: 2 }),
-  mutant('a block is acknowledged before the work has settled', 'ACKNOWLEDGE_EARLY', { revokes: 1 }),
-  mutant('nobody hears what is meant for them', 'NO_NEWS', { liveness: true, revokes: 1 }),
+  mutant('a blocked lease is free', 'CLAIM_BLOCKED', { orders: 1 }),
+  mutant('a block is hardly waited for', 'WAIT_SHORT', { orders: 1 }),
+  mutant('a release names no token, and comes whenever it likes', 'RELEASE_BLIND', { slips: 1 }),
+  mutant('an acknowledgement names no token', 'ACKNOWLEDGE_BLIND', { slips: 2, orders: 2 }),
+  mutant('a block is acknowledged before the work has settled', 'ACKNOWLEDGE_EARLY', { orders: 1 }),
+  mutant('what was asked to be given back is begun after all', 'BEGIN_RENOUNCED', { slips: 1 }),
+  mutant('nobody hears what is meant for them', 'NO_NEWS', { liveness: true, orders: 1 }),
   mutant('a target that is gone stays the target', 'FORGET_PLAN', { liveness: true, crashes: 1 }),
 ]

@@ -1,5 +1,5 @@
 /*
- * Sessions, as both models have them: heartbeats, trust, watching, burying.
+ * Sessions: heartbeats, trust, watching, burying.
  *
  * Time goes in ticks. A tick is the only thing that makes time pass, and it passes for everybody alike: rates
  * of clocks are what the margin is for, and that is arithmetic (test/core/timing.test.ts). Between two ticks anything may
@@ -8,10 +8,6 @@
  * A request lands in the step in which it is sent, and its answer comes as late as it likes. Landing later would be
  * no worse: the window counts from the sending, and what is asked later is told more. What its sender has given up
  * on lands at any time after that.
- * Numbers that only grow (beats, tokens, operations) would make the states endless. What matters of them is kept
- * instead: whether this watcher has seen that beat, whether that release is about the present term.
- *
- * A process that crashed comes back when its old session has been buried, so that N sessions are enough.
  */
 #ifndef N
 #define N 2
@@ -26,46 +22,105 @@
 #endif
 
 #define BIT(n) (1 << (n))
+#define ALL ((1 << N) - 1)
+
+/* For loops and choices within a step; 0 between steps. */
+byte w = 0;
+byte k = 0;
+byte chosen = 0;
 
 /* What the database has. A bit for each node: its session lives; it has news that it has not read. */
 byte alive = ALL;
-byte news = 0;
+byte news = ALL;
 
-/* What the processes have. */
+/* What the processes have. A bit for each: it runs; it has joined, as far as it knows. */
 byte up = ALL;
+byte in = ALL;
 byte trust[N];
 
-/* The heartbeat of each node: where it is, how long ago it was sent, and whether one was sent in this tick. */
+/*
+ * The heartbeat of each node that is under way, with late answers, and how long ago it was sent. One as old as trust lasts gives no trust
+ * any more, and is done with at that moment: all that its answer could still do is to make room for the next one.
+ */
 #define IDLE 0
 #define GOOD 1
 #define WITH_NEWS 2
 byte beat[N];
 byte beatAge[N];
-byte beatDone = 0;
-/* A heartbeat that was given up on, and is still on its way. */
-byte oldBeat = 0;
-/* A heartbeat that was answered, and waits for the news to be read: its age + 1. What was asked after it makes it count. */
+/*
+ * A heartbeat that was answered, and waits for the news to be read: its age + 1, or 0. What was asked after it makes it
+ * count. One that would give no trust any more is forgotten.
+ */
 byte credit[N];
 byte asked[N];
 
-/* What watcher w has seen of n: for how long its beat has stood still; and a newer one not seen yet. */
+/* For how long watcher w has seen the beat of n stand still. */
 byte still[N * N];
-bool fresh[N * N];
 #define AT(w, n) ((w) * N + (n))
 
 /* Faults that are left, and whether there will be no more. */
 byte crashes = CRASHES;
 byte slips = SLIPS;
+byte orders = ORDERS;
 bool calm = false;
+
+/*
+ * With LATE_ANSWERS answers come as late as they like, and are lost. Without, they come in the step of their request. Nothing is
+ * lost by that. Trust ends a while after the sending in any case, so a late answer gives the same or less; work that it lets
+ * begin may have begun before; and what comes to an end because it is late may end at any time as well, since work ends by
+ * itself. A change whose answer is lost is one that was given up on and lands next. After the faults all answers come at once, and what
+ * was under way by then may as well have been answered before the last tick. The searches with late answers show the same for
+ * two nodes without this argument.
+ */
+#ifdef LATE_ANSWERS
+#define UNLESS_LATE(step) skip
+#else
+#define UNLESS_LATE(step) step
+#endif
+
+#ifdef LIVENESS
+/*
+ * Once the faults are over everybody is prompt, and time passes when there is nothing left to do. For there to be an end of
+ * it, each node then sends one heartbeat and makes one change in a tick. Before, it may do so as often as it likes, so
+ * that nothing need be remembered of it.
+ */
+byte beatDone = 0;
+byte tried = 0;
+#define mayBeat(n) (!(beatDone & BIT(n)))
+#define mayTry(n) (!(tried & BIT(n)))
+#define noteBeat(n) beatDone = beatDone | (calm << (n))
+#define noteTry(n) tried = tried | (calm << (n))
+#else
+#define mayBeat(n) true
+#define mayTry(n) true
+#define noteBeat(n) skip
+#define noteTry(n) skip
+#endif
 
 #define lives(n) (alive & BIT(n))
 #define runs(n) (up & BIT(n))
+#define joined(n) (in & BIT(n))
 #define hasNews(n) (news & BIT(n))
 
+/* Without the look at the beat, whoever has waited for long enough buries whatever comes. */
+#ifdef MUTANT_BURY_UNCHECKED
+#define restarts(w, n) (still[AT(w, n)] < TTL)
+#else
+#define restarts(w, n) true
+#endif
+
+/*
+ * A watcher sees a beat at once. Seeing it later, it would bury later, which it may do in any case: nobody has to bury
+ * the moment that it may. (For liveness, where it has to, see beCalm.) Heartbeats that land after they were given up on are left
+ * out for the same reason: they stamp the row and give no trust, so that others bury later.
+ *
+ * Its request to bury names the beat that has stood still, and is refused when there is another by then. So it
+ * makes no difference whether it is under way already: a beat that comes first begins the wait anew.
+ */
 inline stampBeat(n) {
   w = 0;
   do
-  :: w < N -> if :: w != n && runs(w) -> fresh[AT(w, n)] = true :: else fi; w++
+  :: w < N -> if :: restarts(w, n) -> still[AT(w, n)] = 0 :: else fi; w++
   :: else -> break
   od;
   w = 0
@@ -84,25 +139,37 @@ inline renew(n, age) {
 
 inline noBeat(n) { beat[n] = IDLE; beatAge[n] = 0 }
 
-/* Heartbeats of node n: each line is one step. */
-#define HEARTBEATS(n) \
-  :: d_step { runs(n) && joined(n) && beat[n] == IDLE && !(beatDone & BIT(n)) && lives(n) -> \
-       beatDone = beatDone | BIT(n); \
-       stampBeat(n); \
-       if :: hasNews(n) -> beat[n] = WITH_NEWS :: else -> beat[n] = GOOD fi } \
-  :: d_step { runs(n) && joined(n) && beat[n] == IDLE && !lives(n) -> LOST(n) } \
-  :: d_step { runs(n) && beat[n] == GOOD -> renew(n, beatAge[n]); noBeat(n) } \
-  :: d_step { runs(n) && beat[n] == WITH_NEWS -> \
-       GOT_NEWS(n); credit[n] = beatAge[n] + 1; noBeat(n) } \
-  :: d_step { !calm && slips > 0 && runs(n) && joined(n) && !(oldBeat & BIT(n)) -> slips--; oldBeat = oldBeat | BIT(n) } \
-  :: d_step { !calm && slips > 0 && beat[n] != IDLE -> slips--; noBeat(n) } \
-  :: d_step { oldBeat & BIT(n) -> oldBeat = oldBeat & ~BIT(n); if :: lives(n) -> stampBeat(n) :: else fi }
-
 #ifdef MUTANT_RENEW_UNREAD
 #define GOT_NEWS(n) renew(n, beatAge[n])
 #else
 #define GOT_NEWS(n) skip
 #endif
+
+/* Heartbeats of node n: each line is one step. */
+#define HEARTBEATS(n) \
+  :: d_step { runs(n) && joined(n) && beat[n] == IDLE && mayBeat(n) && lives(n) -> \
+       noteBeat(n); \
+       stampBeat(n); \
+       if :: hasNews(n) -> beat[n] = WITH_NEWS :: else -> beat[n] = GOOD fi; \
+       UNLESS_LATE(takeBeat(n)); \
+       end() } \
+  :: d_step { runs(n) && joined(n) && beat[n] == IDLE && !lives(n) -> lost(n); end() } \
+  LATE_BEAT(n)
+
+#ifdef LATE_ANSWERS
+#define LATE_BEAT(n) :: d_step { beat[n] != IDLE -> takeBeat(n); end() }
+#else
+#define LATE_BEAT(n)
+#endif
+
+inline takeBeat(n) {
+  if
+  :: beat[n] == GOOD -> renew(n, beatAge[n])
+  :: beat[n] == WITH_NEWS -> GOT_NEWS(n); credit[n] = beatAge[n] + 1
+  :: else
+  fi;
+  noBeat(n)
+}
 
 /* The news has been read: heartbeats that were answered before it was asked for count now. */
 inline caughtUp(n) {
@@ -115,36 +182,30 @@ inline caughtUp(n) {
   fi
 }
 
-#ifdef MUTANT_BURY_UNCHECKED
-#define SAME_BEAT(w, n) true
-#else
-#define SAME_BEAT(w, n) !fresh[AT(w, n)]
-#endif
+/* Node w may bury n. */
+#define due(w, n) (runs(w) && lives(w) && joined(w) && w != n && lives(n) && still[AT(w, n)] >= TTL)
 
-/* Node w looks at n, and buries it: the row is read again in the change that does so. */
 #define WATCHES(w, n) \
-  :: d_step { runs(w) && lives(w) && w != n && fresh[AT(w, n)] && !due(w, n) -> \
-       fresh[AT(w, n)] = false; still[AT(w, n)] = 0 } \
-  :: d_step { due(w, n) && SAME_BEAT(w, n) -> BURY(n) } \
-  :: d_step { due(w, n) && !(SAME_BEAT(w, n)) -> fresh[AT(w, n)] = false; still[AT(w, n)] = 0 }
+  :: atomic { due(w, n) -> chooseBut(n); d_step { bury(n); end() } }
 
-#define due(w, n) (runs(w) && lives(w) && w != n && lives(n) && still[AT(w, n)] >= TTL)
-
+/* A tick of n. */
 inline age(n) {
   if :: trust[n] > 0 -> trust[n]-- :: else fi;
-  if :: beat[n] != IDLE && beatAge[n] < TRUST -> beatAge[n]++ :: else fi;
-  if :: credit[n] > 0 && credit[n] <= TRUST -> credit[n]++ :: else fi;
-  if :: asked[n] > 0 && asked[n] <= TRUST -> asked[n]++ :: else fi
+  if
+  :: beat[n] != IDLE -> beatAge[n]++; if :: beatAge[n] >= TRUST -> noBeat(n) :: else fi
+  :: else
+  fi;
+  if :: credit[n] > 0 -> credit[n]++; if :: credit[n] > TRUST -> credit[n] = 0 :: else fi :: else fi;
+  if :: asked[n] > 0 -> asked[n]++; if :: asked[n] > TRUST -> asked[n] = 0 :: else fi :: else fi
 }
+
+#define watching(w, n) (w != n && runs(w) && lives(w) && joined(w) && lives(n))
 
 inline ageWatched() {
   w = 0;
   do
   :: w < N * N ->
-     if
-     :: still[w] < TTL && w / N != w % N && runs(w / N) && lives(w % N) -> still[w]++
-     :: else
-     fi;
+     if :: still[w] < TTL && watching(w / N, w % N) -> still[w]++ :: else fi;
      w++
   :: else -> break
   od;
@@ -152,33 +213,11 @@ inline ageWatched() {
 }
 
 /* What is of no consequence any more is set to one value, so that states that do not differ are not told apart. */
-inline forgetBeats(n) {
+inline forgetWatching(n) {
   w = 0;
   do
-  :: w < N -> still[AT(w, n)] = 0; fresh[AT(w, n)] = false; w++
+  :: w < N -> still[AT(w, n)] = 0; still[AT(n, w)] = 0; w++
   :: else -> break
   od;
   w = 0
-}
-
-inline forgetSeen(n) {
-  w = 0;
-  do
-  :: w < N -> still[AT(n, w)] = 0; fresh[AT(n, w)] = false; w++
-  :: else -> break
-  od;
-  w = 0
-}
-
-/* Everything of n is as at the start, but under a new session. */
-inline freshSession(n) {
-  alive = alive | BIT(n);
-  trust[n] = 0;
-  noBeat(n);
-  credit[n] = 0;
-  asked[n] = 0;
-  oldBeat = oldBeat & ~BIT(n);
-  news = news | BIT(n);
-  stampBeat(n);
-  beatDone = beatDone & ~BIT(n)
 }
