@@ -1,9 +1,9 @@
-/** A process with a node in it, or with less: `idle.js [URL load|run]`. It says when it is ready, and its memory when asked. */
-const [database, what] = process.argv.slice(2)
+/** A process with a node in it, or with less: `idle.js [URL load|run [NODE]]`. It says when it is ready, and its memory when asked. */
+const [database, what, node = 'idle'] = process.argv.slice(2)
 if (database !== undefined) {
   const { createCoordinator } = await import('fastify-worker-coordination/coordinator')
   if (what === 'run') {
-    const coordinator = await createCoordinator({ database, identity: { node: 'idle', cluster: 'bench' } })
+    const coordinator = await createCoordinator({ database, identity: { node, cluster: 'bench' } })
     for (let worker = 0; worker < 20; worker++) {
       coordinator.worker({
         name: `worker-${worker}`,
@@ -15,7 +15,7 @@ if (database !== undefined) {
     }
     await coordinator.start()
   } else {
-    const coordinator = await createCoordinator({ database, identity: { node: 'idle', cluster: 'bench' } })
+    const coordinator = await createCoordinator({ database, identity: { node, cluster: 'bench' } })
     await coordinator.close()
   }
 }
