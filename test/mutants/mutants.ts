@@ -178,6 +178,13 @@ export const mutants: readonly Mutant[] = [
     mix: 'full',
   },
   {
+    name: 'who was alone does not look when somebody comes',
+    file: 'core/lookout',
+    find: '(onDuty === this.#onDuty && alone === this.#alone)',
+    replace: 'onDuty === this.#onDuty',
+    test: 'core/engine',
+  },
+  {
     name: 'a look that failed is made again at once',
     file: 'core/timing',
     find: 'return failures === 0 ? 1 :',
