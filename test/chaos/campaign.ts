@@ -7,6 +7,7 @@ import { type Lifetime, useMssql, useMysql, withoutMssql, withoutMysql } from '.
 import type { Fault } from './faults.js'
 import { fileFaults } from './file-faults.js'
 import { History, monotonicMs } from './history.js'
+import { linkFaults } from './link-faults.js'
 import { networkFaults } from './network-faults.js'
 import { operatorFaults } from './operator-faults.js'
 import { postgresFaults } from './postgres-faults.js'
@@ -16,6 +17,7 @@ import { type Place, Undo, World } from './world.js'
 export const allFaults: readonly Fault[] = [
   ...processFaults,
   ...networkFaults,
+  ...linkFaults,
   ...postgresFaults,
   ...fileFaults,
   ...operatorFaults,

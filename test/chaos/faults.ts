@@ -20,6 +20,9 @@ export const onFile = (world: World): string | undefined =>
 export const onNetwork = (world: World): string | undefined =>
   world.ways.length === 0 ? 'there is no network to a file' : undefined
 
+export const onLinks = (world: World): string | undefined =>
+  world.links === undefined ? world.withoutLinks : undefined
+
 export const anywhere = (): undefined => undefined
 
 /** The first reason of several. */

@@ -1,5 +1,5 @@
 /** The processes of a campaign: they are started, disturbed, and started again under the same names. */
-import { type ChildProcess, fork } from 'node:child_process'
+import { type ChildProcess, type ForkOptions, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -14,6 +14,8 @@ export interface NodePlan {
   readonly folder: string
   /** The library that lies to it about the time of day, if it is to be lied to. */
   readonly faketime: string | undefined
+  /** The network namespace it lives in, as a file; undefined for this machine's own. */
+  readonly namespace: string | undefined
 }
 
 /** One process. */
@@ -37,7 +39,7 @@ export class ChaosNode {
     const complaints = openSync(this.complaints, 'a')
     this.#child = fork(fileURLToPath(new URL('./node.js', import.meta.url)), [JSON.stringify(order)], {
       stdio: ['ignore', 'ignore', complaints, 'ipc'],
-      execArgv: ['--max-old-space-size=96'],
+      ...withinNamespace(plan.namespace, ['--max-old-space-size=96']),
       env: { ...process.env, NODE_OPTIONS: '', NODE_V8_COVERAGE: '', ...this.#lies() },
     })
     closeSync(complaints)
@@ -119,6 +121,12 @@ export class ChaosNode {
     const { faketime } = this.#plan
     return faketime === undefined ? {} : faketimeEnvironment(faketime, this.#clockFile)
   }
+}
+
+/** The process that enters the namespace becomes the one that lives in it: it is the one that signals reach. */
+function withinNamespace(namespace: string | undefined, flags: string[]): Partial<ForkOptions> {
+  if (namespace === undefined) return { execArgv: flags }
+  return { execPath: 'nsenter', execArgv: [`--net=${namespace}`, process.execPath, ...flags] }
 }
 
 /** The monotonic clock is left alone: what is tested is the time of day, which people and daemons set. */

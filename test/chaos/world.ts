@@ -15,6 +15,7 @@ import { eventually } from '../support/eventually.js'
 import { type TcpProxy, useProxy } from '../support/proxy.js'
 import { ChaosNode } from './fleet.js'
 import { type Entry, type History, monotonicMs } from './history.js'
+import { Links } from './links.js'
 import { PostgresServer } from './postgres.js'
 import { createRegister, openRegister } from './register.js'
 
@@ -43,6 +44,10 @@ export class World {
   /** A folder on a small disk of its own, where one can be made. */
   readonly smallDisk: string | undefined
   server: PostgresServer | undefined
+  /** The cables between nodes and their database, where some can be laid. */
+  links: Links | undefined
+  /** Else why there are none. */
+  withoutLinks: string | undefined
   readonly #lifetime: Undo
   readonly #nodes: (ChaosNode | undefined)[] = []
   readonly #busy = new Set<number>()
@@ -141,9 +146,14 @@ export class World {
 
   /** Disturbs the way of one node. Answers 0 where nothing is connected by it. */
   withWay(work: (way: TcpProxy) => Promise<number>): Promise<number> {
+    return this.withConnected((_index, way) => work(way))
+  }
+
+  /** The same, for who has to know which node it is. */
+  withConnected(work: (index: number, way: TcpProxy) => Promise<number>): Promise<number> {
     return this.withNode(async (_node, index) => {
       const way = this.#proxies[index]
-      return way === undefined || way.connections === 0 ? 0 : work(way)
+      return way === undefined || way.connections === 0 ? 0 : work(index, way)
     })
   }
 
@@ -246,8 +256,11 @@ export class World {
     if (place.at === 'file') return
     const { hostname, port, protocol } = new URL(this.directUrl)
     this.#target = { host: hostname, port: Number(port || usualPorts[protocol]) }
+    const laid = await Links.lay(nodes, this.#lifetime)
+    if ('links' in laid) this.links = laid.links
+    else this.withoutLinks = laid.why
     this.#proxies = await Promise.all(
-      Array.from({ length: nodes }, () => useProxy(this.#lifetime, this.#target)),
+      Array.from({ length: nodes }, () => useProxy(this.#lifetime, this.#target, this.links?.host)),
     )
   }
 
@@ -255,7 +268,7 @@ export class World {
     const way = this.#proxies[index]
     if (way === undefined) return this.directUrl
     const url = new URL(this.directUrl)
-    url.hostname = '127.0.0.1'
+    url.hostname = way.host
     url.port = String(way.port)
     return url.href
   }
@@ -282,6 +295,7 @@ export class World {
         },
         folder,
         faketime: this.faketime,
+        namespace: this.links?.namespaceOf(index),
       },
       history,
     )

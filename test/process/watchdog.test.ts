@@ -191,7 +191,7 @@ async function useFleet(t: Test, database: Database): Promise<{ fleet: TestFleet
           identity,
         }
         const order = { by: name, history: history.path, options, writeEveryMs: 0 }
-        const node = new ChaosNode({ order, folder, faketime: undefined }, history)
+        const node = new ChaosNode({ order, folder, faketime: undefined, namespace: undefined }, history)
         t.teardown(() => node.kill())
         await eventually(() => node.joined, { until: `${name} has joined` })
         return node

@@ -1,10 +1,11 @@
-/** A TCP proxy on loopback that does to a connection what networks do. */
+/** A TCP proxy, on loopback unless told otherwise, that does to a connection what networks do. */
 import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 import type { Lifetime } from './databases.js'
 
 /** A way to a server that can be disturbed at will. */
 export interface TcpProxy {
+  readonly host: string
   readonly port: number
   readonly toServer: Direction
   readonly toClient: Direction
@@ -47,7 +48,11 @@ export function answersCommit(bytes: Buffer): boolean {
 }
 
 /** A proxy to a server, which ends with the test. */
-export async function useProxy(t: Lifetime, target: { host: string; port: number }): Promise<TcpProxy> {
+export async function useProxy(
+  t: Lifetime,
+  target: { host: string; port: number },
+  host = '127.0.0.1',
+): Promise<TcpProxy> {
   const clients = new Set<Socket>()
   const toServer = new Way()
   const toClient = new Way()
@@ -65,7 +70,7 @@ export async function useProxy(t: Lifetime, target: { host: string; port: number
       cut()
       happened()
     })
-  }).listen(0, '127.0.0.1')
+  }).listen(0, host)
   await once(server, 'listening')
   t.teardown(() => {
     cut()
@@ -74,6 +79,7 @@ export async function useProxy(t: Lifetime, target: { host: string; port: number
   const address = server.address()
   if (address === null || typeof address === 'string') throw new Error('The proxy has no port')
   return {
+    host,
     port: address.port,
     toServer,
     toClient,
