@@ -12,10 +12,12 @@ import { networkFaults } from './network-faults.js'
 import { operatorFaults } from './operator-faults.js'
 import { postgresFaults } from './postgres-faults.js'
 import { processFaults } from './process-faults.js'
+import { versionFaults } from './version-faults.js'
 import { type Place, Undo, World } from './world.js'
 
 export const allFaults: readonly Fault[] = [
   ...processFaults,
+  ...versionFaults,
   ...networkFaults,
   ...linkFaults,
   ...postgresFaults,

@@ -52,6 +52,7 @@ t.test('what may not be is found', async (t) => {
     ],
     'no event has its reason': [{ t: 'ordered', atMs: 33, what: 'pause', reason: 'pause 2' }],
     'not everything found its place': [{ t: 'settled', atMs: 70, ok: false, detail: 'global/w is free' }],
+    'was let in': [{ t: 'admitted', atMs: 71, by: 'older.9' }],
     'ended by itself': [{ t: 'ended', atMs: 71, by: 'b', how: '1', asked: false }],
   }
   for (const [sentence, entries] of Object.entries(wrong)) {

@@ -46,6 +46,7 @@ export function check(entries: readonly Entry[]): Verdict {
       ...forgottenOrders(entries),
       ...notSettled(only(entries, 'settled')),
       ...endedByThemselves(only(entries, 'ended')),
+      ...tooOld(only(entries, 'admitted')),
     ],
     faults: faultsOf(entries),
     notRun: new Map(only(entries, 'not-run').map(({ kind, why }) => [kind, why])),
@@ -157,6 +158,11 @@ function notSettled(settled: readonly Of<'settled'>[]): string[] {
 /** Nothing of ours ends a process. */
 function endedByThemselves(ended: readonly Of<'ended'>[]): string[] {
   return ended.flatMap(({ by, how, asked }) => (asked ? [] : [`${by} ended by itself: ${how}`]))
+}
+
+/** Whoever does not know the schema is refused before it reads anything wrongly. */
+function tooOld(admitted: readonly Of<'admitted'>[]): string[] {
+  return admitted.map(({ by }) => `${by} was let in, and does not know all migrations that the database has`)
 }
 
 function faultsOf(entries: readonly Entry[]): Map<string, FaultCount> {

@@ -7,9 +7,13 @@ import { fileURLToPath } from 'node:url'
 import { type History, monotonicMs } from './history.js'
 import type { ChaosCommand, ChaosOrder, ChaosReport } from './node.js'
 
+const ownProgram = fileURLToPath(new URL('./node.js', import.meta.url))
+
 /** How a node is started. */
 export interface NodePlan {
   readonly order: ChaosOrder
+  /** The file that is run: another one for another version. */
+  readonly program?: string
   /** A folder for what it complains of, and for the time it is told. */
   readonly folder: string
   /** The library that lies to it about the time of day, if it is to be lied to. */
@@ -37,7 +41,7 @@ export class ChaosNode {
     this.complaints = join(folder, `${order.by}.stderr`)
     writeFileSync(this.#clockFile, '+0')
     const complaints = openSync(this.complaints, 'a')
-    this.#child = fork(fileURLToPath(new URL('./node.js', import.meta.url)), [JSON.stringify(order)], {
+    this.#child = fork(plan.program ?? ownProgram, [JSON.stringify(order)], {
       stdio: ['ignore', 'ignore', complaints, 'ipc'],
       ...withinNamespace(plan.namespace, ['--max-old-space-size=96']),
       env: { ...process.env, NODE_OPTIONS: '', NODE_V8_COVERAGE: '', ...this.#lies() },
@@ -71,6 +75,11 @@ export class ChaosNode {
 
   get joined(): boolean {
     return this.reports.some(({ report }) => report === 'joined')
+  }
+
+  /** The code of the error by which the database's schema was none for it; undefined while there was none. */
+  get refused(): string | undefined {
+    return this.reports.flatMap((each) => (each.report === 'refused' ? [each.code] : []))[0]
   }
 
   tell(command: ChaosCommand): void {

@@ -58,6 +58,10 @@ export type Entry =
   | { readonly t: 'ordered'; readonly atMs: number; readonly what: string; readonly reason: string }
   /** A lossy failover: orders that were acknowledged before may be forgotten. */
   | { readonly t: 'forgot'; readonly atMs: number }
+  /** The migrations of a newer version are there; so many leases were held all through them by older ones. */
+  | { readonly t: 'migrated'; readonly atMs: number; readonly version: number; readonly wentOn: number }
+  /** A node has joined that does not know all migrations the database has. */
+  | { readonly t: 'admitted'; readonly atMs: number; readonly by: string }
   /** All faults are over; then, that everything has found its place again, or has not. */
   | { readonly t: 'quiet'; readonly atMs: number }
   | { readonly t: 'settled'; readonly atMs: number; readonly ok: boolean; readonly detail: string }

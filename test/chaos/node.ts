@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
+  CoordinationError,
   type Coordinator,
   type CoordinatorOptions,
   createCoordinator,
@@ -46,7 +47,10 @@ export type ChaosCommand =
   | { readonly command: 'close' }
 
 /** What it says. */
-export type ChaosReport = { readonly report: 'joined' | 'dawdled' | 'spinning' }
+export type ChaosReport =
+  | { readonly report: 'joined' | 'dawdled' | 'spinning' }
+  /** The schema of the database is not one that it can use. */
+  | { readonly report: 'refused'; readonly code: string }
 
 /** How often it writes down what it holds. */
 const sampleEveryMs = 20
@@ -89,10 +93,15 @@ function workers(): WorkerDefinition[] {
 
 /** The database may be away or in pieces just now; a real application would be started again by its platform. */
 async function opened(): Promise<Coordinator> {
+  let refused = false
   for (;;) {
     try {
       return await createCoordinator({ ...order.options, log })
-    } catch {
+    } catch (error) {
+      if (!refused && error instanceof CoordinationError && error.code === 'WCO_SCHEMA_NEWER') {
+        say({ report: 'refused', code: error.code })
+        refused = true
+      }
       await sleep(200)
     }
   }

@@ -8,6 +8,7 @@ import mssql from 'mssql'
 import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise'
 import { Client } from 'pg'
 import type { HeldLease } from '../../plugin/coordinator.js'
+import { journalTable } from '../../plugin/stores/shared/migrate.js'
 import { mssqlConfig, withMssql } from '../support/databases.js'
 
 /** A connection of the application's own to its database. */
@@ -16,8 +17,12 @@ export interface Register {
   write(lease: HeldLease, pauseMs: number): Promise<void>
   /** Everything written, in order. */
   rows(): Promise<[key: string, token: number][]>
+  /** Which migrations the database has. */
+  migrations(): Promise<string[]>
   close(): Promise<void>
 }
+
+const journal = `select name from ${journalTable}`
 
 export function openRegister(database: string): Register {
   if (database.startsWith('sqlite:')) return sqliteRegister(database.slice('sqlite:'.length))
@@ -72,6 +77,8 @@ function postgresRegister(url: string): Register {
         const { rows } = await client.query('select lease, token from chaos_writes order by number')
         return rows.map(({ lease, token }) => [String(lease), Number(token)])
       }),
+    migrations: () =>
+      withClient(url, async (client) => (await client.query(journal)).rows.map(({ name }) => String(name))),
     close: async () => undefined,
   }
 }
@@ -122,6 +129,11 @@ function mysqlRegister(url: string): Register {
         )
         return rows.map(({ lease, token }) => [String(lease), Number(token)])
       }),
+    migrations: () =>
+      withMysql(url, async (connection) => {
+        const [rows] = await connection.query<RowDataPacket[]>(journal)
+        return rows.map(({ name }) => String(name))
+      }),
     close: async () => undefined,
   }
 }
@@ -171,6 +183,11 @@ function mssqlRegister(url: string): Register {
         )
         return recordset.map(({ lease, token }) => [lease, Number(token)])
       }),
+    migrations: () =>
+      withMssql(url, async (pool) => {
+        const { recordset } = await pool.query<{ name: string }>(journal)
+        return recordset.map(({ name }) => name)
+      }),
     close: () => pool.close(),
   }
 }
@@ -193,6 +210,7 @@ function sqliteRegister(path: string): Register {
       const rows = file.prepare('select lease, token from chaos_writes order by number').raw().all()
       return (rows as [string, number][]).map(([lease, token]) => [lease, token])
     },
+    migrations: async () => file.prepare<[], string>(journal).pluck().all(),
     close: async () => void file.close(),
   }
 }

@@ -9,7 +9,6 @@ import { silentLog } from '../../plugin/core/log.js'
 import { Operator } from '../../plugin/core/operator.js'
 import { describe, type Status } from '../../plugin/core/status.js'
 import type { Store } from '../../plugin/core/store.js'
-import { openStore } from '../../plugin/stores/open.js'
 import type { Lifetime } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import { type TcpProxy, useProxy } from '../support/proxy.js'
@@ -18,6 +17,7 @@ import { type Entry, type History, monotonicMs } from './history.js'
 import { Links } from './links.js'
 import { PostgresServer } from './postgres.js'
 import { createRegister, openRegister } from './register.js'
+import { dialectOf, Versions } from './versions.js'
 
 /** `server` is a PostgreSQL of the campaign's own, `url` a server of somebody else's. */
 export type Place =
@@ -48,6 +48,8 @@ export class World {
   links: Links | undefined
   /** Else why there are none. */
   withoutLinks: string | undefined
+  /** How often the ways have led to another server. */
+  moves = 0
   readonly #lifetime: Undo
   readonly #nodes: (ChaosNode | undefined)[] = []
   readonly #busy = new Set<number>()
@@ -55,6 +57,9 @@ export class World {
   #proxies: Proxies = []
   #target = { host: '127.0.0.1', port: 0 }
   #store: Store | undefined
+  #versions: Versions | undefined
+  /** Which version is started under the name of each node. */
+  readonly #running: number[] = []
   #started = 0
   #orders = 0
   #closing = false
@@ -85,6 +90,7 @@ export class World {
       this.server = await PostgresServer.create({ folder, faketime: this.faketime })
       this.#lifetime.teardown(() => this.server?.remove())
     }
+    this.#versions = new Versions(this.plan.folder, dialectOf(this.directUrl))
     await this.observe()
     await createRegister(this.directUrl)
     await this.#buildWays(nodes)
@@ -162,16 +168,52 @@ export class World {
   }
 
   /** Another node, for a while: under a name of its own, or under that of one there is. */
-  visitor(name: string): ChaosNode {
-    const node = this.#make(name, 0)
+  visitor(name: string, version = this.#running[0]): ChaosNode {
+    const node = this.#make(name, 0, version)
     this.#visitors.add(node)
     return node
+  }
+
+  get versions(): Versions {
+    if (this.#versions === undefined) throw new Error('There is no database yet')
+    return this.#versions
+  }
+
+  /** From now on this version is started under the name of a node. Answers the process there is, to be ended. */
+  replace(index: number, version: number): ChaosNode | undefined {
+    this.#running[index] = version
+    const node = this.#nodes[index]
+    node?.expectEnd()
+    return node
+  }
+
+  /** Ends what is of an older version: once refused, it would never come back. */
+  async replaceOlder(version: number): Promise<void> {
+    const older = this.nodes.flatMap((_node, index) => ((this.#running[index] ?? 0) < version ? [index] : []))
+    await Promise.all(older.map((index) => this.replace(index, version)?.kill()))
+  }
+
+  /** Whether the database has all that this version adds. */
+  async hasMigrated(version: number): Promise<boolean> {
+    return this.versions.isAmong(version, await this.#migrations())
+  }
+
+  async #migrations(): Promise<string[]> {
+    const register = openRegister(this.directUrl)
+    return register.migrations().finally(() => register.close())
   }
 
   /** Looks at the database from outside; again, when it has become another one. */
   async observe(): Promise<void> {
     await this.#store?.close().catch(() => undefined)
-    this.#store = await openStore({
+    this.#store = await eventually(() => this.#open())
+  }
+
+  /** By the oldest version that may; which one that is may change meanwhile. */
+  async #open(): Promise<Store> {
+    const there = await this.#migrations().catch(() => [])
+    const open = await this.versions.openerOf(this.versions.knowing(there))
+    return open({
       database: this.directUrl,
       namespace: 'default',
       statementTimeoutMs: 5_000,
@@ -183,6 +225,7 @@ export class World {
 
   /** All ways lead to another server from now on. */
   async moveTo(server: PostgresServer): Promise<void> {
+    this.moves += 1
     this.server = server
     this.#target.port = server.port
     for (const way of this.ways) way.cut()
@@ -273,7 +316,7 @@ export class World {
     return url.href
   }
 
-  #make(name: string, index: number): ChaosNode {
+  #make(name: string, index: number, version = 0): ChaosNode {
     const { ttlMs, folder, history } = this.plan
     const identity = { node: name, cluster: index % 2 === 0 ? 'c1' : 'c2' }
     const watchdog = index % 3 === 2
@@ -294,6 +337,7 @@ export class World {
           writeEveryMs: 150,
         },
         folder,
+        program: this.versions.fileOf(version, 'build/test/chaos/node.js'),
         faketime: this.faketime,
         namespace: this.links?.namespaceOf(index),
       },
@@ -307,7 +351,7 @@ export class World {
   /** As a platform does: what ends is started again. */
   #spawn(index: number): void {
     if (this.#closing) return
-    const node = this.#make(`n${index + 1}`, index)
+    const node = this.#make(`n${index + 1}`, index, this.#running[index])
     this.#nodes[index] = node
     void node.ended().then(async () => {
       await sleep(100)
