@@ -12,6 +12,7 @@ import { type Connection, createConnection } from 'mysql2/promise'
 import { Client, Pool } from 'pg'
 import t, { type Test } from 'tap'
 import { CoordinationError } from '../../plugin/core/errors.js'
+import type { Store } from '../../plugin/core/store.js'
 import { Connections as MssqlConnections } from '../../plugin/stores/mssql/connections.js'
 import { migrationTarget as mssqlTarget } from '../../plugin/stores/mssql/migrations.js'
 import { PooledConnections as MysqlConnections } from '../../plugin/stores/mysql/connections.js'
@@ -25,6 +26,7 @@ import {
   type Dialect,
   journalTable,
   type Migration,
+  type MigrationSession,
   type MigrationTarget,
   migrationSql,
   shippedMigrations,
@@ -42,6 +44,8 @@ import {
   withoutMssql,
   withoutMysql,
 } from '../support/databases.js'
+import { eventually } from '../support/eventually.js'
+import { useProxy } from '../support/proxy.js'
 import { startProcess } from './store-process.js'
 
 t.setTimeout(600_000)
@@ -169,6 +173,47 @@ t.test('PostgreSQL leaves room on its pages, so that a heartbeat touches no inde
   t.strictSame(options, ['fillfactor=50'])
 })
 
+t.test('a PostgreSQL migration whose process freezes does not stop those who run', async (t) => {
+  const { url } = await usePostgres(t)
+  const store = await joinedStore(t, url)
+  const { hostname, port } = new URL(url)
+  const proxy = await useProxy(t, { host: hostname, port: Number(port) })
+  const way = new URL(url)
+  way.hostname = proxy.host
+  way.port = String(proxy.port)
+  const attempts: number[] = []
+  const migrated = migrating(t, way.href, async (session) => {
+    attempts.push(attempts.length + 1)
+    await session.execute('alter table coordination_nodes add later integer')
+    if (attempts.length === 1) proxy.toServer.hold()
+  })
+  await eventually(() => attempts.length === 1)
+  t.ok(await store.heartbeat('a', 1), 'the server ends what is silent')
+  proxy.toServer.release()
+  await migrated
+  t.ok(attempts.length > 1, 'and it is begun anew')
+})
+
+t.test('a migration that waits for a table lets heartbeats through', async (t) => {
+  for (const [dialect, use] of Object.entries({ postgres: usePostgres, mysql: useMysql })) {
+    await t.test(dialect, { skip: dialect === 'mysql' && (withoutMysql ?? false) }, async (t) => {
+      const database = await use(t)
+      const store = await joinedStore(t, database.url)
+      const reader = await readingNodes(t, database)
+      let attempts = 0
+      const migrated = migrating(t, database.url, async (session) => {
+        attempts += 1
+        await session.execute('alter table coordination_nodes add later integer')
+      })
+      await eventually(async () => (await query(database, waitsFor(dialect))).length > 0)
+      t.ok(await store.heartbeat('a', 1), 'those behind it are served while the reader goes on')
+      await reader.end()
+      await migrated
+      t.ok(attempts > 1, 'it has given way')
+    })
+  }
+})
+
 t.test('schemas and migrations have not drifted apart', async (t) => {
   for (const dialect of ['postgres', 'sqlite', 'mysql', 'mssql']) {
     t.match(
@@ -181,6 +226,57 @@ t.test('schemas and migrations have not drifted apart', async (t) => {
     t.notOk(check.warnings, `${dialect}: no warnings`)
   }
 })
+
+/** A store whose node `a` has joined, and whose heartbeats have more patience than a migration. */
+async function joinedStore(t: Test, url: string): Promise<Store> {
+  const store = await open(url)
+  t.teardown(() => store.close())
+  const node = { name: 'a', cluster: 'c', workers: [], labels: {}, version: null, ttlMs: 60_000 }
+  await store.change(undefined, (change) =>
+    change.addNode({ id: 'a', ...node, machine: null, process: null }, 1),
+  )
+  return store
+}
+
+/** Migrates as a store does that has a statement timeout of three seconds. */
+async function migrating(
+  t: Test,
+  url: string,
+  work: (session: MigrationSession) => Promise<void>,
+): Promise<void> {
+  const limits = limitsWithin(3_000)
+  if (url.startsWith('mysql:')) {
+    const connections = new MysqlConnections(createPool(url), limits)
+    t.teardown(() => connections.close())
+    return mysqlTarget(connections).locked(work)
+  }
+  const connections = new PooledConnections(new Pool({ connectionString: url }), limits, { own: true })
+  t.teardown(() => connections.close())
+  return postgresTarget(connections).locked(work)
+}
+
+/** Somebody who reads the nodes, and stays in that transaction. */
+async function readingNodes(t: Test, { dialect, url }: Database): Promise<{ end: () => Promise<void> }> {
+  if (dialect === 'mysql') {
+    const reader = await createConnection(url)
+    t.teardown(() => reader.end())
+    await reader.query('begin')
+    await reader.query('select * from coordination_nodes')
+    return { end: async () => void (await reader.query('commit')) }
+  }
+  const reader = new Client({ connectionString: url })
+  await reader.connect()
+  t.teardown(() => reader.end())
+  await reader.query('begin; select * from coordination_nodes')
+  return { end: async () => void (await reader.query('commit')) }
+}
+
+/** A statement that answers something while a migration waits for a table. */
+function waitsFor(dialect: string): string {
+  return dialect === 'mysql'
+    ? "select 1 from information_schema.processlist where info like 'alter table%' and state like 'Waiting for table%'"
+    : "select 1 from pg_stat_activity where query like 'alter table%' and wait_event = 'relation'"
+}
 
 /** A statement that answers the names of all tables. */
 const tablesIn: Record<Database['dialect'], string> = {

@@ -9,12 +9,15 @@ import { createHash } from 'node:crypto'
 import type { Connection } from 'mysql2/promise'
 import { StoreError } from '../../core/errors.js'
 import { Deadline } from '../shared/deadline.js'
-import { journalTable, type MigrationSession, type MigrationTarget } from '../shared/migrate.js'
+import { givingWay, journalTable, type MigrationSession, type MigrationTarget } from '../shared/migrate.js'
 import { type PooledConnections, wholeSeconds } from './connections.js'
 import { errorNumber } from './failures.js'
 
 /** Building an index on what is already there may take a while, and so may whoever was first. */
 const limitMs = 120_000
+
+/** For a row, or for a whole table. */
+const waitedTooLong = 1205
 
 /** The database at the other end of these connections, as something to migrate. */
 export function migrationTarget(connections: PooledConnections): MigrationTarget {
@@ -25,19 +28,31 @@ export function migrationTarget(connections: PooledConnections): MigrationTarget
   }
 }
 
-/** The lock is the connection's, and goes with it. */
+/** The lock is the connection's, and goes with it. What waits for a table gives way to those behind it. */
 function locked<T>(
   connections: PooledConnections,
   work: (session: MigrationSession) => Promise<T>,
 ): Promise<T> {
+  const deadline = new Deadline(limitMs)
+  const { lockMs } = connections.limits
   const run = async (loan: { client: { promise(): Connection }; spoiled: boolean }): Promise<T> => {
     const client = loan.client.promise()
     loan.spoiled = true
-    await client.query(`set autocommit = 1, lock_wait_timeout = ${wholeSeconds(limitMs)}`)
+    await client.query(`set autocommit = 1, lock_wait_timeout = ${wholeSeconds(lockMs)}`)
     await takeLock(client)
     return work(sessionOf(client))
   }
-  return connections.lend('Migrating', run, new Deadline(limitMs))
+  return givingWay(deadline, lockMs, (giveWay) =>
+    connections.lend(
+      'Migrating',
+      (loan) =>
+        run(loan).catch((error: unknown) => {
+          if (errorNumber(error) === waitedTooLong) giveWay()
+          throw error
+        }),
+      deadline,
+    ),
+  )
 }
 
 /** Names of locks belong to the whole server and have 64 characters at most. */

@@ -2,8 +2,10 @@
 import type { PoolClient } from 'pg'
 import { StoreError } from '../../core/errors.js'
 import { Deadline } from '../shared/deadline.js'
-import { journalTable, type MigrationSession, type MigrationTarget } from '../shared/migrate.js'
-import type { PooledConnections } from './connections.js'
+import type { Limits } from '../shared/limits.js'
+import { givingWay, journalTable, type MigrationSession, type MigrationTarget } from '../shared/migrate.js'
+import type { Loan, PooledConnections } from './connections.js'
+import { isConflict, sqlState } from './failures.js'
 
 /** Any number that nobody else locks. One for all schemas of a database, since they are rarely migrated. */
 const lockNumber = 726_415_927_301
@@ -24,27 +26,55 @@ function locked<T>(
   connections: PooledConnections,
   work: (session: MigrationSession) => Promise<T>,
 ): Promise<T> {
-  const run = async (loan: { client: PoolClient; spoiled: boolean }): Promise<T> => {
-    const { client } = loan
-    // Until it has ended well, the transaction and its connection go together.
-    loan.spoiled = true
-    await client.query(`begin;
-      set local statement_timeout = ${limitMs};
-      set local lock_timeout = ${limitMs};
-      set local idle_in_transaction_session_timeout = ${limitMs};
-      select pg_advisory_xact_lock(${lockNumber})`)
-    try {
-      await makeSureOfLock(client)
-      const result = await work(sessionOf(client))
-      await client.query('commit')
-      loan.spoiled = false
-      return result
-    } catch (error) {
-      await client.query('rollback').catch(() => undefined)
-      throw error
-    }
+  const deadline = new Deadline(limitMs)
+  const { limits } = connections
+  return givingWay(deadline, limits.lockMs, (giveWay) =>
+    connections.lend(
+      'Migrating',
+      async (loan) => {
+        try {
+          return await inTransaction(loan, limits, work)
+        } catch (error) {
+          if (isGivingWay(error) || isGivingWay(loan.lost)) giveWay()
+          throw error
+        }
+      },
+      deadline,
+    ),
+  )
+}
+
+/** Its waits for tables end in time for those behind it, and the server ends it when its process lies frozen. */
+async function inTransaction<T>(
+  loan: Loan,
+  { lockMs, silenceMs }: Limits,
+  work: (session: MigrationSession) => Promise<T>,
+): Promise<T> {
+  const { client } = loan
+  // Until it has ended well, the transaction and its connection go together.
+  loan.spoiled = true
+  await client.query(`begin;
+    set local statement_timeout = ${limitMs};
+    set local lock_timeout = ${limitMs};
+    set local idle_in_transaction_session_timeout = ${silenceMs};
+    select pg_advisory_xact_lock(${lockNumber});
+    set local lock_timeout = ${lockMs}`)
+  try {
+    await makeSureOfLock(client)
+    const result = await work(sessionOf(client))
+    await client.query('commit')
+    loan.spoiled = false
+    return result
+  } catch (error) {
+    await client.query('rollback').catch(() => undefined)
+    throw error
   }
-  return connections.lend('Migrating', run, new Deadline(limitMs))
+}
+
+/** It has waited for a lock or been silent for too long, or stood in another's way while that stood in its own. */
+function isGivingWay(error: unknown): boolean {
+  const state = sqlState(error)
+  return state === '55P03' || state === '25P03' || isConflict(error)
 }
 
 /** Some servers that speak PostgreSQL's protocol take the call and lock nothing. */

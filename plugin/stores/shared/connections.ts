@@ -73,7 +73,7 @@ export interface Readiness {
 
 /** The connections for changes and reads: a small pool, of a class for each driver. */
 export abstract class LentConnections<Client extends EventEmitter, Lent extends Loan<Client>> {
-  protected readonly limits: Limits
+  readonly limits: Limits
   readonly #readiness: Readiness
   readonly #underWay = new Set<Promise<unknown>>()
   readonly #preparing = new Map<Promise<unknown>, () => void>()
