@@ -54,7 +54,7 @@ t.test('a campaign that is killed leaves nothing either', { skip }, async (t) =>
   const [name] = await once(createInterface(child.stdout), 'line')
   t.ok(isThere(name))
   child.kill('SIGKILL')
-  await eventually(() => !isThere(name))
+  await eventually(() => !isThere(name), { timeoutMs: 120_000 })
 })
 
 t.test('what is missing is named', async (t) => {
@@ -108,7 +108,7 @@ async function useHost(
   })
   const growsBy = async (count: () => number, by: number): Promise<void> => {
     const before = count()
-    await eventually(() => count() >= before + by)
+    await eventually(() => count() >= before + by, { timeoutMs: 120_000 })
   }
   return {
     pid: child.pid ?? 0,

@@ -152,7 +152,7 @@ export class Links {
       const port = typeof address === 'object' ? address?.port : undefined
       const connect = `require('net').connect(${port}, '${this.host}').on('end', () => process.exit()).resume()`
       await run('nsenter', [`--net=${this.namespaceOf(0)}`, process.execPath, '-e', connect], {
-        timeout: 20_000,
+        timeout: 60_000,
       })
     } finally {
       server.close()

@@ -139,7 +139,7 @@ async function jumped(world: World, node: ChaosNode, ttls: number): Promise<numb
 async function visited(world: World, names: readonly string[]): Promise<number> {
   const visitors = names.map((name) => world.visitor(name))
   const deadline = world.pause(world.ttls(1, 2))
-  await eventually(() => visitors.some((visitor) => visitor.joined), { timeoutMs: 15_000 }).catch(
+  await eventually(() => visitors.some((visitor) => visitor.joined), { timeoutMs: 40_000 }).catch(
     () => undefined,
   )
   await deadline
