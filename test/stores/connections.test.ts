@@ -92,6 +92,28 @@ t.test('where that costs much, one connection is made ready at a time', async (t
   for (const process of await Promise.all(verbs)) t.type(process, 'number')
 })
 
+t.test('a verb takes one that lies idle below one that is not ready', async (t) => {
+  const { connections, makeSlow, preparing } = await useConnections(t, { max: 3, oneByOne: true })
+  const [lent, used, late] = [gate(), gate(), gate()]
+  const one = connections.lendPatiently('One', async (loan) => {
+    lent.open()
+    await used.opened
+    return processOf(loan)
+  })
+  await lent.opened
+  await makeSlow()
+  const two = connections.lendPatiently('Two', processOf)
+  await eventually(async () => (await preparing()) === 1)
+  connections.late = late.opened
+  const three = connections.lendPatiently('Three', processOf)
+  connections.late = undefined
+  await eventually(() => connections.pool.totalCount === 3 && connections.pool.waitingCount === 0)
+  used.open()
+  t.equal(await two, await one)
+  late.open()
+  t.equal(await three, await one, 'though it had another one when this one was given back')
+})
+
 t.test('the next one begins where the one that was waited for does not get ready', async (t) => {
   const { connections, makeSlow } = await useConnections(t, { readyMs: hastyMs, oneByOne: true })
   const makeQuick = await makeSlow()
@@ -103,6 +125,9 @@ t.test('the next one begins where the one that was waited for does not get ready
 })
 
 class Patient extends LentConnections<PoolClient, PgLoan> {
+  /** Until when a connection that is acquired from now on is kept from the verb. */
+  late: Promise<unknown> | undefined
+
   constructor(
     readonly pool: Pool,
     readiness: Readiness,
@@ -112,8 +137,15 @@ class Patient extends LentConnections<PoolClient, PgLoan> {
     this.prepareBy((loan) => loan.send(settingUp, () => loan.client.query(settings)))
   }
 
-  protected acquire(): Promise<PoolClient> {
-    return this.pool.connect()
+  protected async acquire(): Promise<PoolClient> {
+    const { late } = this
+    const client = await this.pool.connect()
+    await late
+    return client
+  }
+
+  protected override get idle(): number {
+    return this.pool.idleCount
   }
 
   protected release(client: PoolClient): void {

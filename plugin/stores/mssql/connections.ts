@@ -182,6 +182,11 @@ export class Connections extends shared.LentConnections<Wire, Loan> {
     this.#parts.pool.pool.release(wire)
   }
 
+  /** The driver's pool connects for a verb that it then serves with another connection, and lends the newest first. */
+  protected override get idle(): number {
+    return this.#parts.pool.pool.numFree()
+  }
+
   protected loanOf(wire: Wire, deadline: Deadline): Loan {
     return new Loan(wire, deadline, this.#identities.get(wire) ?? '', this.#parts)
   }

@@ -61,6 +61,9 @@ interface Preparation<Client extends object, Lent> {
   readonly made: WeakSet<Client>
 }
 
+/** What ends the wait of a verb for a connection before one is given back, well or badly. */
+type Unless = (proceed: () => void, fail: (error: unknown) => void) => unknown
+
 /** How long it may take to make a connection ready, whoever waits for it, and whether one has to wait for another. */
 export interface Readiness {
   readonly readyMs: number
@@ -80,6 +83,8 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
   /** Verbs that wait for a fresh connection, or for another one. */
   readonly #waiting = new Set<() => void>()
   #preparation: Preparation<Client, Lent> | undefined
+  /** How often one has been given back. */
+  #returns = 0
   #closed = false
 
   constructor(limits: Limits, readiness: Readiness = { readyMs: limits.verbMs, oneByOne: false }) {
@@ -135,6 +140,14 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
   /** Ends all connections. */
   protected abstract end(): Promise<unknown>
 
+  /**
+   * How many the driver's pool could lend without delay. To be answered where some of those may not be ready: where one is
+   * made ready at a time, or where the pool connects for nobody.
+   */
+  protected get idle(): number {
+    return 0
+  }
+
   async #take(what: string, deadline: Deadline): Promise<Client> {
     const pending = this.#acquireReady(what, deadline)
     try {
@@ -147,19 +160,41 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
 
   async #acquireReady(what: string, deadline: Deadline): Promise<Client> {
     for (;;) {
-      const client = await this.acquire()
+      const returns = this.#returns
+      const client = await this.#acquireBest()
       const preparation = this.#preparation
       if (preparation === undefined || preparation.made.has(client)) return client
-      const [other] = this.#readiness.oneByOne ? this.#preparing.keys() : []
-      if (other === undefined) {
-        const patience = new Deadline(Math.max(this.#readiness.readyMs, deadline.remainingMs))
-        const own = this.#prepare(client, patience, preparation)
-        await this.#someReady((_proceed, fail) => own.catch(fail), what, deadline)
-      } else {
-        this.release(client)
-        await this.#someReady((proceed) => other.then(proceed, proceed), what, deadline)
-      }
+      const unless = this.#readying(client, preparation, deadline)
+      // What was given back in the meantime has woken nobody.
+      if (this.#returns === returns) await this.#someReady(unless, what, deadline)
     }
+  }
+
+  /** The pool may lend one that is not ready before one that is: a verb must not wait while the latter lies idle. */
+  async #acquireBest(): Promise<Client> {
+    const passedOver: Client[] = []
+    try {
+      for (;;) {
+        const client = await this.acquire()
+        if (this.idle === 0 || this.#preparation?.made.has(client) !== false) return client
+        passedOver.push(client)
+      }
+    } finally {
+      for (const client of passedOver) this.release(client)
+    }
+  }
+
+  /** Begins to make a connection ready, unless it has to wait for another one, and says what a verb then waits for. */
+  #readying(client: Client, preparation: Preparation<Client, Lent>, deadline: Deadline): Unless {
+    const [other] = this.#readiness.oneByOne ? this.#preparing.keys() : []
+    if (other !== undefined) {
+      this.release(client)
+      return (proceed) => other.then(proceed, proceed)
+    }
+    const patience = new Deadline(Math.max(this.#readiness.readyMs, deadline.remainingMs))
+    const own = this.#prepare(client, patience, preparation)
+    own.catch(ignore)
+    return (_proceed, fail) => own.catch(fail)
   }
 
   /**
@@ -167,11 +202,7 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
    *
    * @param unless may end it before that
    */
-  async #someReady(
-    unless: (proceed: () => void, fail: (error: unknown) => void) => unknown,
-    what: string,
-    deadline: Deadline,
-  ): Promise<void> {
+  async #someReady(unless: Unless, what: string, deadline: Deadline): Promise<void> {
     let proceed: () => void = ignore
     const woken = new Promise<void>((resolve, reject) => {
       proceed = resolve
@@ -241,6 +272,7 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
   }
 
   #wakeFirst(): void {
+    this.#returns += 1
     const [first] = this.#waiting
     if (first === undefined) return
     this.#waiting.delete(first)
