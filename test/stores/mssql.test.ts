@@ -33,6 +33,16 @@ function tests(): void {
     t.same((await eventually(() => store.look(), { timeoutMs: 120_000 })).nodes, [])
   })
 
+  t.test('a connection gets ready as long as it goes on answering, whatever that takes in all', async (t) => {
+    const { url } = await useMssql(t)
+    const { proxy, url: proxied } = await throughProxy(t, url)
+    const store = await opened(t, proxied, { statementTimeoutMs: 12_000 })
+    proxy.cut()
+    // Six times this is more than one answer may take.
+    proxy.toClient.delayMs = 2_700
+    t.same((await eventually(() => store.look(), { timeoutMs: 120_000 })).nodes, [])
+  })
+
   t.test('a store outlives the end of all its connections while they are idle', async (t) => {
     const { url } = await useMssql(t)
     const { proxy, url: proxied } = await throughProxy(t, url)

@@ -15,6 +15,7 @@
 import type { ConnectionPool, IResult, ISqlType, Request, Transaction } from 'mssql'
 import * as shared from '../shared/connections.js'
 import { Deadline } from '../shared/deadline.js'
+import { tooSlow } from '../shared/failures.js'
 import type { Limits } from '../shared/limits.js'
 import { judgement } from './failures.js'
 
@@ -140,13 +141,16 @@ interface Question {
 /** A few connections: those for changes and reads, or the one for heartbeats. */
 export class Connections extends shared.LentConnections<Wire, Loan> {
   readonly #parts: ConnectionsParts
+  readonly #readyMs: number
   readonly #identities = new WeakMap<Wire, string>()
 
   constructor(parts: ConnectionsParts) {
     // Not every server is quick to read a statement for the first time. Then it is no use to begin again on another one, nor
-    // to begin on several at once.
-    super(parts.limits, { readyMs: parts.limits.openMs, oneByOne: true })
+    // to begin on several at once. One that goes on answering is given more time than one that has fallen silent.
+    const readyMs = 4 * parts.limits.openMs
+    super(parts.limits, { readyMs, oneByOne: true })
     this.#parts = parts
+    this.#readyMs = readyMs
     // Without a listener an error in the background would end the process.
     parts.pool.on('error', ignore)
   }
@@ -165,13 +169,18 @@ export class Connections extends shared.LentConnections<Wire, Loan> {
    */
   async rehearse(identitySql: string, questions: readonly Question[]): Promise<void> {
     this.prepareBy(async (loan) => {
-      const [[row] = []] = await loan.send(shared.settingUp, () => loan.ask(identitySql))
-      for (const { sql, parameters } of questions) {
-        await loan.send(shared.settingUp, () => loan.ask(sql, parameters))
-      }
+      const [[row] = []] = await this.#rehearsed(loan, { sql: identitySql, parameters: {} })
+      for (const question of questions) await this.#rehearsed(loan, question)
       this.#identities.set(loan.client, String(row?.identity))
     })
-    await this.lendPatiently('Looking at the server', async () => undefined)
+    await this.lend('Looking at the server', async () => undefined, new Deadline(this.#readyMs))
+  }
+
+  /** Whoever has not answered this for so long is taken for silent. */
+  #rehearsed(loan: Loan, { sql, parameters }: Question): Promise<Answer> {
+    const { openMs } = this.limits
+    const answer = loan.send(shared.settingUp, () => loan.ask(sql, parameters))
+    return new Deadline(openMs).hold(answer, () => tooSlow(shared.settingUp, openMs, 'none'))
   }
 
   protected acquire(): Promise<Wire> {
