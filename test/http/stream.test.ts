@@ -21,6 +21,9 @@ import { type Database, eachDatabase, useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import { bodies, byHeader, type Client, type Frame, type Room, untilAborted, useRoom, watch } from './room.js'
 
+// All of them together: on a server that is slow to get ready each takes many seconds.
+t.setTimeout(1_200_000)
+
 const by = { actor: 'ops', reason: 'a good one' }
 const key = 'global/month-close'
 const calm = resolveTiming({})

@@ -120,7 +120,8 @@ export async function observe(t: Lifetime, database: Database, namespace = 'defa
   const store = await openStore({
     database: database.url,
     namespace,
-    statementTimeoutMs: 10_000,
+    // Nothing depends on how soon it sees something, and some servers are slow to answer for the first time.
+    statementTimeoutMs: 60_000,
     migrate: true,
     push: false,
     log: silentLog,
