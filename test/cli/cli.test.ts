@@ -7,6 +7,9 @@ import { type Coordinator, createCoordinator } from '../../plugin/index.js'
 import { type Database, eachDatabase, usePostgres, useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 
+// All of them together: on a server that is slow to get ready each takes many seconds.
+t.setTimeout(1_200_000)
+
 const program = fileURLToPath(new URL('../../plugin/cli/main.js', import.meta.url))
 
 interface Ended {

@@ -28,9 +28,12 @@ t.test('a process whose loop never yields is ended before anybody else begins', 
   eachDatabase(t, async (t, database) => {
     const { fleet, entries } = await useFleet(t, database)
     const blocked = await fleet.start('n1', true)
-    await eventually(() => holdersOf(entries()).get(key) === 'n1', { until: 'the first one leads' })
+    await eventually(() => holdersOf(entries()).get(key) === 'n1', {
+      timeoutMs: patienceMs,
+      until: 'the first one leads',
+    })
     const other = await fleet.start('n2', true)
-    await eventually(() => other.joined, { until: 'the other one has joined' })
+    await eventually(() => other.joined, { timeoutMs: patienceMs, until: 'the other one has joined' })
 
     blocked.expectEnd()
     blocked.tell({ command: 'spin' })
@@ -68,7 +71,10 @@ t.test('without the option such a process works on after another one has begun',
   eachDatabase(t, async (t, database) => {
     const { fleet, entries } = await useFleet(t, database)
     const blocked = await fleet.start('n1', false)
-    await eventually(() => holdersOf(entries()).get(key) === 'n1', { until: 'the first one leads' })
+    await eventually(() => holdersOf(entries()).get(key) === 'n1', {
+      timeoutMs: patienceMs,
+      until: 'the first one leads',
+    })
     await fleet.start('n2', false)
     await freezeBetweenWrites(blocked, database)
     blocked.tell({ command: 'spin' })
@@ -92,7 +98,10 @@ t.test(
     eachDatabase(t, async (t, database) => {
       const { fleet, entries } = await useFleet(t, database)
       const frozen = await fleet.start('n1', true)
-      await eventually(() => holdersOf(entries()).get(key) === 'n1', { until: 'the first one leads' })
+      await eventually(() => holdersOf(entries()).get(key) === 'n1', {
+        timeoutMs: patienceMs,
+        until: 'the first one leads',
+      })
       await fleet.start('n2', true)
       frozen.expectEnd()
       // What it meets in the very moment in which it goes on: a loop that would never end.
@@ -125,7 +134,10 @@ t.test('a loop that is blocked for less than its window allows is left alone', (
   eachDatabase(t, async (t, database) => {
     const { fleet, entries } = await useFleet(t, database)
     const busy = await fleet.start('n1', true)
-    await eventually(() => holdersOf(entries()).get(key) === 'n1', { until: 'it leads' })
+    await eventually(() => holdersOf(entries()).get(key) === 'n1', {
+      timeoutMs: patienceMs,
+      until: 'it leads',
+    })
     const looks = (): number => entries().filter((entry) => entry.t === 'held').length
     const before = looks()
     busy.tell({ command: 'block', ms: 500 })
@@ -139,16 +151,20 @@ t.test('a process that holds nothing is left alone, however long its loop is blo
   eachDatabase(t, async (t, database) => {
     const { fleet, entries } = await useFleet(t, database)
     const idle = await fleet.start('n1', true)
-    await eventually(() => holdersOf(entries()).get(key) === 'n1', { until: 'it leads' })
+    await eventually(() => holdersOf(entries()).get(key) === 'n1', {
+      timeoutMs: patienceMs,
+      until: 'it leads',
+    })
     const { operator, status } = await observe(t, database)
     const [id = ''] = entries().flatMap((entry) => (entry.t === 'joined' ? [entry.id] : []))
     await operator.drain(id, { actor: 'test', reason: 'to hold nothing' })
     await eventually(async () => (await status()).leases.every(({ holder }) => holder === null), {
+      timeoutMs: patienceMs,
       until: 'it holds nothing',
     })
     const joined = (): number => entries().filter(({ t }) => t === 'joined').length
     await fleet.start('n2', true)
-    await eventually(() => joined() === 2, { until: 'there is somebody to bury it' })
+    await eventually(() => joined() === 2, { timeoutMs: patienceMs, until: 'there is somebody to bury it' })
     idle.tell({ command: 'block', ms: 2 * shortTtlMs(database) })
     await eventually(() => joined() === 3, {
       timeoutMs: patienceMs,
