@@ -16,7 +16,7 @@ import { resolveTiming } from '../../plugin/core/timing.js'
 import { registerStream } from '../../plugin/http/stream.js'
 import type { StreamPace } from '../../plugin/http/stream-viewer.js'
 import { openStore } from '../../plugin/stores/open.js'
-import { NodeProcess } from '../process/processes.js'
+import { NodeProcess, shortTtlMs } from '../process/processes.js'
 import { type Database, eachDatabase, useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import { bodies, byHeader, type Client, type Frame, type Room, untilAborted, useRoom, watch } from './room.js'
@@ -309,7 +309,7 @@ t.test('while the database is away streams stay open, and go on when it is back'
 
 t.test('a leader that dies is seen to be gone, and then its successor', (t) =>
   eachDatabase(t, async (t, database) => {
-    const timing = resolveTiming({ ttlMs: 2_000 })
+    const timing = resolveTiming({ ttlMs: shortTtlMs(database) })
     const leader = await NodeProcess.start(t, {
       database: database.url,
       namespace: 'default',
@@ -323,10 +323,11 @@ t.test('a leader that dies is seen to be gone, and then its successor', (t) =>
     const viewer = await watch(t, room.origin)
     await framesOf(viewer, 1)
     await leader.kill()
-    await eventually(() =>
-      viewer.frames.find(({ data }) => data.type === 'node.gone' && data.subject === leader.id),
+    await eventually(
+      () => viewer.frames.find(({ data }) => data.type === 'node.gone' && data.subject === leader.id),
+      { timeoutMs: 240_000 },
     )
-    await eventually(() => happened(viewer, 'lease.acquired', key))
+    await eventually(() => happened(viewer, 'lease.acquired', key), { timeoutMs: 240_000 })
     const seen = viewer.frames.map(({ data }) => `${data.type} ${data.subject}`)
     const order = [`node.gone ${leader.id}`, `lease.lost ${key}`, `lease.acquired ${key}`].map((what) =>
       seen.indexOf(what),

@@ -209,7 +209,7 @@ async function useFleet(t: Test, database: Database): Promise<{ fleet: TestFleet
         const order = { by: name, history: history.path, options, writeEveryMs: 0 }
         const node = new ChaosNode({ order, folder, faketime: undefined, namespace: undefined }, history)
         t.teardown(() => node.kill())
-        await eventually(() => node.joined, { until: `${name} has joined` })
+        await eventually(() => node.joined, { timeoutMs: patienceMs, until: `${name} has joined` })
         return node
       },
     },
@@ -224,7 +224,7 @@ async function observe(
   const store = await openStore({
     database: url,
     namespace: 'default',
-    statementTimeoutMs: 10_000,
+    statementTimeoutMs: 60_000,
     migrate: false,
     push: false,
     log: silentLog,
