@@ -104,14 +104,16 @@ t.test('nodes are drained and workers paused, by name, and back', (t) =>
 )
 
 t.test('a database is brought up to date, and checked without a trace', (t) =>
-  eachDatabase(t, async (t, { url }) => {
+  eachDatabase(t, async (t, { url, dialect }) => {
     t.match(await cli(url, 'check'), { code: 3, err: /migrat/i }, 'before there are tables')
     t.match(await cli(url, 'status'), { code: 3 }, 'looking changes no tables')
     t.match(await cli(url, 'migrate'), { code: 0, out: /up to date/ })
-    const { code, out } = await cli(url, 'check', '--json', '--preset', 'fast')
-    t.equal(code, 0, out)
+    // What has never been asked before may take a server longer than `fast` allows.
+    const [preset, ttlMs] = dialect === 'mssql' ? ['relaxed', 60_000] : ['fast', 6_000]
+    const { code, out, err } = await cli(url, 'check', '--json', '--preset', preset)
+    t.equal(code, 0, out + err)
     const { findings, timing } = JSON.parse(out)
-    t.equal(timing.ttlMs, 6_000)
+    t.equal(timing.ttlMs, ttlMs)
     t.strictSame(
       findings.map(({ what }: { what: string }) => what.split(',')[0]),
       [
