@@ -13,6 +13,9 @@ import { eventually } from '../support/eventually.js'
 t.jobs = 4
 t.setTimeout(600_000)
 
+/** For a program to open its database, which some servers take long for when the machine is busy. */
+const patienceMs = 240_000
+
 const folder = fileURLToPath(new URL('../../examples/', import.meta.url))
 
 /** A running example. */
@@ -53,7 +56,7 @@ function run(
       const until = `${name} has said ${what}`
       try {
         const line = await eventually(() => lines.find((line) => what.test(line)), {
-          timeoutMs: 60_000,
+          timeoutMs: patienceMs,
           until,
         })
         return line ?? ''
@@ -97,7 +100,7 @@ async function releasedKilledAndStarted(t: Test, database: Database): Promise<vo
   const ask = async (node: string, path: string) =>
     (await fetch(`${origins.get(node)}/coordination${path}`)).json()
   const settled = (node: string, ...alive: string[]) =>
-    eventually(async () => isSettled((await ask(node, '/status')) as Shown, alive), { timeoutMs: 60_000 })
+    eventually(async () => isSettled((await ask(node, '/status')) as Shown, alive), { timeoutMs: patienceMs })
 
   await settled('node-3', 'node-1', 'node-2', 'node-3')
   const before = (await ask('node-1', '/leaders')) as Leaders
