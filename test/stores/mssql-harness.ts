@@ -54,7 +54,7 @@ export async function within(
  * when the machine is busy.
  */
 function openMssql(url: string, options: StoreOptions) {
-  const statementTimeoutMs = Math.min(120_000, 20 * options.statementTimeoutMs)
+  const statementTimeoutMs = Math.min(120_000, 40 * options.statementTimeoutMs)
   return openMssqlStore({
     ...options,
     statementTimeoutMs,
