@@ -26,6 +26,7 @@ const laterRegressions: Readonly<Record<string, readonly number[]>> = {
   'nobody claims in a grace period, over whichever connection': [700160, 700161],
   'a plan for many shares does not begin as many generations': [700685],
   'who has survived several failovers says which tokens it has seen': [700325],
+  'what lapses in a network that is slow for good is found again': [700580],
 }
 
 /** Kinds of fault, and traits, that the worlds of the first regressions did not have. */
