@@ -187,12 +187,13 @@ export class Lookout {
 
   /**
    * Every tenth of a ttl, and at the very instant something has stood still for as long as it may. Who is alone, and will
-   * hear of whoever comes, looks as often as it beats.
+   * hear of whoever comes, looks no more often than it beats.
    */
   #nextLookInMs(): number {
     const now = this.#clock.read()
     const nobodyElse = this.#alone && this.#nodes.size === 0
-    const everyMs = nobodyElse ? this.#timing.heartbeatMs : lookEveryMs(this.#timing)
+    const leastOftenMs = Math.max(lookEveryMs(this.#timing), this.#timing.heartbeatMs)
+    const everyMs = nobodyElse ? leastOftenMs : lookEveryMs(this.#timing)
     const due = [this.#nodes, this.#unclaimed, this.#overdue].flatMap((watch) => watch.dueInMs(now) ?? [])
     const leastMs = leastPauseMs(this.#failures, everyMs, () => this.#clock.random())
     return Math.max(leastMs, Math.min(everyMs, ...due))
