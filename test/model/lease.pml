@@ -72,6 +72,7 @@ byte answer[N];
 byte newer = 0;
 
 #ifdef LIVENESS
+/* Not tight: five are enough, and four are not. */
 #ifndef BOUND
 #define BOUND 8
 #endif
@@ -271,9 +272,12 @@ inline follow(n) {
 #define mayChange(n) (asks(n) && !(mustRead & BIT(n)) && mayTry(n))
 #define wantsRelease(n) (mayChange(n) && has[n] == ENDED)
 #define wantsAcknowledge(n) (mayChange(n) && has[n] == NO && (answer[n] & MY_BLOCK))
-/* One change does all that a node wishes, an acknowledgement first; here it does one thing, and in the same order. */
+/*
+ * One change does all that a node wishes, an acknowledgement first; here each is a change of its own. After the faults they come in
+ * that order, or claims that are refused could put off the acknowledgement for ever.
+ */
 #define wantsClaim(n) \
-  (mayChange(n) && has[n] == NO && trust[n] > 0 && (answer[n] & MY_TARGET) && !(answer[n] & MY_BLOCK))
+  (mayChange(n) && has[n] == NO && trust[n] > 0 && (answer[n] & MY_TARGET) && !(calm && (answer[n] & MY_BLOCK)))
 
 inline giveUp(n) {
   asked[n] = 0;
@@ -347,6 +351,10 @@ inline swap(m, n) {
   SWAP_BITS(in, m, n);
   SWAP_BITS(answered, m, n);
   SWAP_BITS(mustRead, m, n);
+#ifdef LIVENESS
+  SWAP_BITS(beatDone, m, n);
+  SWAP_BITS(tried, m, n);
+#endif
   RENAME(holder, m, n);
   RENAME(target, m, n);
   RENAME(blocked, m, n);

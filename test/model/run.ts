@@ -31,11 +31,18 @@ interface Found {
   readonly states: number
   readonly transitions: number
   readonly cpuMs: number
-  /** Whether it has seen all there is; where hashes are kept, all that they tell apart. */
+  /** Whether it has seen all there is. */
   readonly complete: boolean
 }
 
 const models = fileURLToPath(new URL('../../../test/model', import.meta.url))
+
+/**
+ * All that is asked is asked of single states, so no cycles are looked for. Every step touches what others see, so there is no
+ * order of steps to leave out either. And each state is kept whole. Of the hashes that spin can keep in its stead (HC4) too many
+ * were equal: of 1 289 827 states 1 242 979 were told apart.
+ */
+const compiled = ['-DSAFETY', '-DNOREDUCE', `-DMEMLIM=${values.memory}`]
 
 let wrong = 0
 console.log('| search | nodes | faults | states | transitions | CPU s | result |')
@@ -54,8 +61,8 @@ function rowOf(
   { errors, states, transitions, cpuMs, complete }: Found,
   asWanted: boolean,
 ): string {
-  const { name, nodes, crashes, slips, orders, keep } = search
-  const seen = complete ? (keep === 'hash' ? 'all seen, by hashes' : 'all seen') : 'not all seen'
+  const { name, nodes, crashes, slips, orders } = search
+  const seen = complete ? 'all seen' : 'not all seen'
   const result = errors > 0 ? 'violated' : `no violation, ${seen}`
   const faults = `${crashes} crash, ${slips} slip, ${orders} order`
   const figures = [states, transitions].map((figure) => figure.toLocaleString('en-US').replaceAll(',', ' '))
@@ -68,8 +75,8 @@ async function carryOut(search: Search): Promise<Found> {
   try {
     await cp(models, folder, { recursive: true, filter: (path) => !path.endsWith('.ts') })
     await run('spin', ['-a', ...definitionsOf(search), 'lease.pml'], { cwd: folder })
-    await run('cc', ['-O2', '-o', 'pan', ...compiledFor(search), 'pan.c'], { cwd: folder })
-    return await searchIn(folder, search)
+    await run('cc', ['-O2', '-o', 'pan', ...compiled, 'pan.c'], { cwd: folder })
+    return await searchIn(folder)
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
@@ -85,17 +92,9 @@ function definitionsOf({ nodes, crashes, slips, orders, liveness, lateAnswers, m
   ]
 }
 
-/**
- * All that is asked is asked of single states, so no cycles are looked for. Every step touches what others see, so there is no
- * order of steps to leave out either.
- */
-function compiledFor({ keep }: Search): string[] {
-  return [`-DMEMLIM=${values.memory}`, '-DSAFETY', '-DNOREDUCE', ...(keep === 'hash' ? ['-DHC4'] : [])]
-}
-
 /** Interrupted, it still tells what it has seen until then; the shell that waits for it tells how long it has computed. */
-async function searchIn(folder: string, { keep }: Search): Promise<Found> {
-  const flags = [keep === 'hash' ? '-w27' : '-w24', '-m2000000']
+async function searchIn(folder: string): Promise<Found> {
+  const flags = ['-w24', '-m2000000']
   const script = 'trap : INT; ./pan "$@"; times'
   const search = spawn('sh', ['-c', `{ ${script}; } > out.txt 2>&1`, 'sh', ...flags], {
     cwd: folder,

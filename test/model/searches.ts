@@ -13,11 +13,6 @@ export interface Search {
   readonly liveness: boolean
   /** Answers come as late as they like; else at once, for which the model has its reasons. */
   readonly lateAnswers: boolean
-  /**
-   * What is kept of a state that has been seen. `whole`: all of it. `hash`: 64 bits, which takes half the memory, and
-   * two states with the same ones are taken for one.
-   */
-  readonly keep: 'whole' | 'hash'
   /** Takes longer than the others together, and is made when it is asked for. */
   readonly long: boolean
   /** As the model knows it. */
@@ -33,7 +28,6 @@ const safety = {
   orders: 0,
   liveness: false,
   lateAnswers: false,
-  keep: 'whole',
   long: false,
   fails: false,
 } as const
@@ -43,7 +37,6 @@ const liveness = { ...safety, liveness: true } as const
 const each = { crashes: 1, slips: 1, orders: 1 } as const
 const twice = { crashes: 2, slips: 2, orders: 2 } as const
 const late = { lateAnswers: true } as const
-const hashed = { keep: 'hash' } as const
 
 /** With no more faults than it needs to show. */
 function mutant(name: string, mutant: string, more: Partial<Search>): Search {
@@ -58,14 +51,14 @@ export const searches: readonly Search[] = [
   { ...safety, ...late, crashes: 1, name: 'safety, late answers, a crash' },
   { ...safety, ...late, slips: 1, name: 'safety, late answers, a slip' },
   { ...safety, ...late, orders: 1, name: 'safety, late answers, an order' },
-  { ...safety, ...late, ...each, ...hashed, long: true, name: 'safety, late answers, all faults' },
+  { ...safety, ...late, ...each, long: true, name: 'safety, late answers, all faults' },
   { ...safety, nodes: 3, name: 'safety of three' },
-  { ...safety, ...each, ...hashed, nodes: 3, name: 'safety of three, all faults' },
+  { ...safety, ...each, nodes: 3, name: 'safety of three, all faults' },
   { ...liveness, name: 'liveness' },
   { ...liveness, ...each, name: 'liveness, all faults' },
   { ...liveness, ...twice, name: 'liveness, all faults twice' },
   { ...liveness, nodes: 3, name: 'liveness of three' },
-  { ...liveness, ...each, ...hashed, nodes: 3, name: 'liveness of three, all faults' },
+  { ...liveness, ...each, nodes: 3, name: 'liveness of three, all faults' },
   mutant('trust counts from the answer', 'TRUST_FROM_ANSWER', {}),
   mutant('trust counts from the answer, and answers are late', 'TRUST_FROM_ANSWER', late),
   mutant('trust is renewed before the news has been read', 'RENEW_UNREAD', { orders: 1 }),
