@@ -12,7 +12,7 @@ const machine = thisMachine()
 const skip = platform() !== 'linux' && 'only Linux tells'
 
 t.test('a process that runs, or is stopped, has not ended; one that is gone has', { skip }, async (t) => {
-  const child = start(t, 'sleep 1000')
+  const child = start(t, 'exec sleep 1000')
   const name = nameOf(child.pid)
   t.equal(here().hasEnded(here().process), false)
   t.equal(here().hasEnded(name), false)

@@ -2,8 +2,9 @@
 import type { PoolClient } from 'pg'
 import { StoreError } from '../../core/errors.js'
 import { Deadline } from '../shared/deadline.js'
+import { givingWay } from '../shared/giving-way.js'
 import type { Limits } from '../shared/limits.js'
-import { givingWay, journalTable, type MigrationSession, type MigrationTarget } from '../shared/migrate.js'
+import { journalTable, type MigrationSession, type MigrationTarget } from '../shared/migrate.js'
 import type { Loan, PooledConnections } from './connections.js'
 import { isConflict, sqlState } from './failures.js'
 

@@ -11,11 +11,9 @@
  * read again: whoever waited for the lock finds that the work is done.
  */
 import { existsSync } from 'node:fs'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { readMigrationFiles } from 'drizzle-orm/migrator'
 import { CoordinationError } from '../../core/errors.js'
-import type { Deadline } from './deadline.js'
 
 /** The databases there are migrations for; also the names of their folders. */
 export type Dialect = 'postgres' | 'sqlite' | 'mysql' | 'mssql'
@@ -141,30 +139,6 @@ export function shippedMigrations(dialect: Dialect): Migration[] {
     name,
     statements: sql.map((statement) => statement.trim()).filter((statement) => statement !== ''),
   }))
-}
-
-/**
- * A migration takes whole tables, and whoever runs meanwhile stands behind it, also while it waits for its turn. So it gives
- * way before their heartbeats are given up, lets them through, and begins anew, for as long as there is time.
- *
- * @param attempt told how to say that what goes wrong with it is that.
- */
-export async function givingWay<T>(
-  deadline: Deadline,
-  pauseMs: number,
-  attempt: (giveWay: () => void) => Promise<T>,
-): Promise<T> {
-  for (;;) {
-    let gaveWay = false
-    try {
-      return await attempt(() => {
-        gaveWay = true
-      })
-    } catch (error) {
-      if (!gaveWay || deadline.remainingMs <= pauseMs) throw error
-      await sleep(pauseMs)
-    }
-  }
 }
 
 async function applyPending(
