@@ -394,7 +394,7 @@ export const mutants: readonly Mutant[] = [
     file: 'core/holdings',
     find: 'if (circumstances.renounced.has(termOf(lease)))',
     replace: 'if (false)',
-    from: 7_000_596,
+    from: 7_001_924,
   },
   {
     name: 'a node claims while its earlier work goes on',

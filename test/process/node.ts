@@ -21,6 +21,7 @@ import workerCoordination, {
 } from '../../plugin/index.js'
 import { openStore } from '../../plugin/stores/open.js'
 import { mssqlConfig } from '../support/databases.js'
+import { eventually } from '../support/eventually.js'
 
 /** What the process is told when it starts. */
 export interface NodeOrder {
@@ -183,7 +184,8 @@ async function obey(command: Command): Promise<void> {
 }
 
 async function write({ command, key }: { readonly command: string; readonly key: string }): Promise<void> {
-  const lease = latest.get(key)
+  // Whoever looks into the database may see that this node leads before its pass has begun.
+  const lease = await eventually(() => latest.get(key), { timeoutMs: 60_000 })
   if (lease === undefined) throw new Error(`There is no lease ${key}`)
   const { token, holder } = lease
   const fence = (transaction: object): Promise<void> | void =>
