@@ -54,7 +54,8 @@ await Promise.all(
     }
   }),
 )
-process.send?.({ tookMs } satisfies BeatsDone)
+// What is not on its way yet would be lost with the connection to whoever asked.
+await new Promise((resolve) => process.send?.({ tookMs } satisfies BeatsDone, resolve))
 await Promise.all(stores.map((store) => store.close()))
 process.disconnect()
 
