@@ -2,8 +2,8 @@
 const [database, what, node = 'idle'] = process.argv.slice(2)
 if (database !== undefined) {
   const { createCoordinator } = await import('fastify-worker-coordination/coordinator')
+  const coordinator = await createCoordinator({ database, identity: { node, cluster: 'bench' } })
   if (what === 'run') {
-    const coordinator = await createCoordinator({ database, identity: { node, cluster: 'bench' } })
     for (let worker = 0; worker < 20; worker++) {
       coordinator.worker({
         name: `worker-${worker}`,
@@ -15,7 +15,6 @@ if (database !== undefined) {
     }
     await coordinator.start()
   } else {
-    const coordinator = await createCoordinator({ database, identity: { node, cluster: 'bench' } })
     await coordinator.close()
   }
 }
