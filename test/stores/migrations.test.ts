@@ -32,6 +32,7 @@ import {
   shippedMigrations,
 } from '../../plugin/stores/shared/migrate.js'
 import { migrationTarget as sqliteTarget } from '../../plugin/stores/sqlite/migrations.js'
+import { gate } from '../../plugin/testing/conformance/world.js'
 import {
   type Database,
   eachDatabase,
@@ -181,17 +182,20 @@ t.test('a PostgreSQL migration whose process freezes does not stop those who run
   const way = new URL(url)
   way.hostname = proxy.host
   way.port = String(proxy.port)
-  const attempts: number[] = []
+  let attempts = 0
+  const frozen = gate()
   const migrated = migrating(t, way.href, async (session) => {
-    attempts.push(attempts.length + 1)
+    attempts += 1
     await session.execute('alter table coordination_nodes add later integer')
-    if (attempts.length === 1) proxy.toServer.hold()
+    if (attempts > 1) return
+    proxy.toServer.hold()
+    frozen.open()
   })
-  await eventually(() => attempts.length === 1)
+  await frozen.opened
   t.ok(await store.heartbeat('a', 1), 'the server ends what is silent')
   proxy.toServer.release()
   await migrated
-  t.ok(attempts.length > 1, 'and it is begun anew')
+  t.ok(attempts > 1, 'and it is begun anew')
 })
 
 t.test('a migration that waits for a table lets heartbeats through', async (t) => {
