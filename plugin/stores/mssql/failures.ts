@@ -1,5 +1,6 @@
 /** What SQL Server's errors mean for a request: whether it happened, and whether its connection is still good. */
 import type { Judgement } from '../shared/connections.js'
+import { property } from '../shared/property.js'
 
 /** From this severity on the server has ended the connection, or is about to: nobody can say what became of the request. */
 const fatal = 20
@@ -73,10 +74,6 @@ function chainOf(error: unknown): unknown[] {
     at = property(at, 'cause') ?? property(at, 'originalError')
   }
   return chain
-}
-
-function property(value: unknown, name: string): unknown {
-  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined
 }
 
 /** For whoever asks the server. */

@@ -14,7 +14,8 @@
 import { createHash } from 'node:crypto'
 import { FencedError, StoreError } from '../../core/errors.js'
 import type { Claim } from '../../core/store.js'
-import { clientInside, FenceTarget, type Place, property, type Refusal } from '../shared/fencing.js'
+import { clientInside, FenceTarget, type Place, type Refusal } from '../shared/fencing.js'
+import { property } from '../shared/property.js'
 import type { Parameters } from './connections.js'
 import { driverCode, isRefusal } from './failures.js'
 import { claimed } from './queries.js'
@@ -140,7 +141,7 @@ function refusalIn(error: unknown): Refusal | undefined {
 const notOpen = new Set(['ENOTBEGUN', 'EABORT', 'ECONNCLOSED', 'EINVALIDSTATE', 'ENOTOPEN'])
 
 function isTableMissing(error: unknown): boolean {
-  return typeof error === 'object' && error !== null && Reflect.get(error, 'number') === 50208
+  return property(error, 'number') === 50208
 }
 
 /** The transaction itself, or what Drizzle keeps in its session. */

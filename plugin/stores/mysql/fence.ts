@@ -2,7 +2,8 @@
 import type { ResultSetHeader } from 'mysql2'
 import { FencedError } from '../../core/errors.js'
 import type { Claim } from '../../core/store.js'
-import { clientInside, FenceTarget, type Place, property, type Refusal } from '../shared/fencing.js'
+import { clientInside, FenceTarget, type Place, type Refusal } from '../shared/fencing.js'
+import { property } from '../shared/property.js'
 import { errorNumber } from './failures.js'
 
 /** The part of a connection of mysql2 that is needed. */

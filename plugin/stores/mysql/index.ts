@@ -7,6 +7,7 @@ import { messageOf, rootOf, storeError } from '../shared/failures.js'
 import { Hints } from '../shared/hints.js'
 import { connectPatiently, type Limits, limitsWithin } from '../shared/limits.js'
 import { runMigrations } from '../shared/migrate.js'
+import { property } from '../shared/property.js'
 import { Statements } from '../shared/statements.js'
 import { examine, type Server } from './capabilities.js'
 import { PooledConnections, wayOf } from './connections.js'
@@ -171,10 +172,6 @@ function targetOfClient(client: MysqlClient): Target {
   return Object.fromEntries(
     targetOptions.map((name) => [name, property(options, name)]).filter(([, value]) => value !== undefined),
   )
-}
-
-function property(value: unknown, name: string): unknown {
-  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined
 }
 
 /**

@@ -9,7 +9,7 @@ import { createHash } from 'node:crypto'
 import type { Connection } from 'mysql2/promise'
 import { StoreError } from '../../core/errors.js'
 import { Deadline } from '../shared/deadline.js'
-import { givingWay } from '../shared/giving-way.js'
+import { migrateGivingWay } from '../shared/giving-way.js'
 import { journalTable, type MigrationSession, type MigrationTarget } from '../shared/migrate.js'
 import { type PooledConnections, wholeSeconds } from './connections.js'
 import { errorNumber } from './failures.js'
@@ -34,26 +34,16 @@ function locked<T>(
   connections: PooledConnections,
   work: (session: MigrationSession) => Promise<T>,
 ): Promise<T> {
-  const deadline = new Deadline(limitMs)
   const { lockMs } = connections.limits
-  const run = async (loan: { client: { promise(): Connection }; spoiled: boolean }): Promise<T> => {
+  const migrate = async (loan: { client: { promise(): Connection }; spoiled: boolean }): Promise<T> => {
     const client = loan.client.promise()
     loan.spoiled = true
     await client.query(`set autocommit = 1, lock_wait_timeout = ${wholeSeconds(lockMs)}`)
     await takeLock(client)
     return work(sessionOf(client))
   }
-  return givingWay(deadline, lockMs, (giveWay) =>
-    connections.lend(
-      'Migrating',
-      (loan) =>
-        run(loan).catch((error: unknown) => {
-          if (errorNumber(error) === waitedTooLong) giveWay()
-          throw error
-        }),
-      deadline,
-    ),
-  )
+  const gaveWay = (error: unknown): boolean => errorNumber(error) === waitedTooLong
+  return migrateGivingWay(connections, new Deadline(limitMs), lockMs, migrate, gaveWay)
 }
 
 /** Names of locks belong to the whole server and have 64 characters at most. */

@@ -2,7 +2,7 @@
 import type { PoolClient } from 'pg'
 import { StoreError } from '../../core/errors.js'
 import { Deadline } from '../shared/deadline.js'
-import { givingWay } from '../shared/giving-way.js'
+import { migrateGivingWay } from '../shared/giving-way.js'
 import type { Limits } from '../shared/limits.js'
 import { journalTable, type MigrationSession, type MigrationTarget } from '../shared/migrate.js'
 import type { Loan, PooledConnections } from './connections.js'
@@ -27,22 +27,10 @@ function locked<T>(
   connections: PooledConnections,
   work: (session: MigrationSession) => Promise<T>,
 ): Promise<T> {
-  const deadline = new Deadline(limitMs)
   const { limits } = connections
-  return givingWay(deadline, limits.lockMs, (giveWay) =>
-    connections.lend(
-      'Migrating',
-      async (loan) => {
-        try {
-          return await inTransaction(loan, limits, work)
-        } catch (error) {
-          if (isGivingWay(error) || isGivingWay(loan.lost)) giveWay()
-          throw error
-        }
-      },
-      deadline,
-    ),
-  )
+  const migrate = (loan: Loan): Promise<T> => inTransaction(loan, limits, work)
+  const gaveWay = (error: unknown, { lost }: Loan): boolean => isGivingWay(error) || isGivingWay(lost)
+  return migrateGivingWay(connections, new Deadline(limitMs), limits.lockMs, migrate, gaveWay)
 }
 
 /** Its waits for tables end in time for those behind it, and the server ends it when its process lies frozen. */

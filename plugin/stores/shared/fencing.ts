@@ -5,6 +5,7 @@
  */
 import { CoordinationError, FencedError } from '../../core/errors.js'
 import type { Claim } from '../../core/store.js'
+import { property } from './property.js'
 
 /** Where the leases of a store are. */
 export interface Place {
@@ -56,8 +57,4 @@ export class FenceTarget {
 /** What is to be found in a transaction of Drizzle's: the driver's connection, or its transaction. */
 export function clientInside(transaction: unknown): unknown {
   return property(property(transaction, 'session'), 'client')
-}
-
-export function property(value: unknown, name: string): unknown {
-  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined
 }

@@ -2,7 +2,8 @@
 import type { Database, Statement } from 'better-sqlite3'
 import { FencedError } from '../../core/errors.js'
 import type { Claim } from '../../core/store.js'
-import { clientInside, FenceTarget, property } from '../shared/fencing.js'
+import { clientInside, FenceTarget } from '../shared/fencing.js'
+import { property } from '../shared/property.js'
 
 /** What a fence needs of the user's connection, whichever copy of the driver it comes from. */
 type UsersClient = Pick<Database, 'prepare' | 'inTransaction'>
