@@ -1,0 +1,175 @@
+/** The application of each node in a simulated world: what its workers do, and which leases it asks for by name. */
+import type { HeldLease, Lease } from '../../plugin/core/lease.js'
+import type { Timing } from '../../plugin/core/timing.js'
+import type { PassContext, WorkerDefinition } from '../../plugin/core/worker.js'
+import type { SimulatedDatabase } from './database.js'
+import type { Plan } from './faults.js'
+import type { History } from './history.js'
+import type { SimulatedProcess } from './process.js'
+import type { LifeOnSite, Scene } from './scene.js'
+import type { Chance, Scheduler } from './scheduler.js'
+
+interface Request {
+  readonly process: SimulatedProcess
+  readonly name: string
+  readonly sinceMs: number
+}
+
+export class Application {
+  readonly #scene: Scene
+  readonly #scheduler: Scheduler
+  readonly #database: SimulatedDatabase
+  readonly #history: History
+  readonly #timing: Timing
+  readonly #plan: Plan
+  readonly #work: Chance
+  readonly #writes: Chance
+  readonly #waiting = new Map<object, Request>()
+
+  constructor(scene: Scene) {
+    this.#scene = scene
+    this.#scheduler = scene.scheduler
+    this.#database = scene.database
+    this.#history = scene.history
+    this.#timing = scene.timing
+    this.#plan = scene.plan
+    this.#work = scene.chances.work
+    this.#writes = scene.chances.writes
+  }
+
+  /** Who waits for a lease at this moment. */
+  get waiting(): readonly Request[] {
+    return [...this.#waiting.values()]
+  }
+
+  /** A process is no more: nobody waits there. */
+  forget(process: SimulatedProcess): void {
+    for (const [request, { process: asking }] of this.#waiting)
+      if (asking === process) this.#waiting.delete(request)
+  }
+
+  definition(process: SimulatedProcess, name: string): WorkerDefinition {
+    const run = (context: PassContext): Promise<void> => this.#pass(process, context)
+    const common = {
+      name,
+      everyMs: this.#work.pick([300, 1_000, 4_000]),
+      maxFailures: 3,
+      cooldownMs: 10_000,
+      run,
+    }
+    if (name === 'data') return { ...common, kind: 'coordinated', scope: 'global' }
+    if (name === 'parts') return { ...common, kind: 'partitioned', scope: 'global', partitions: 5 }
+    return { ...common, kind: 'single', scope: name === 'indexing' ? 'cluster' : 'global' }
+  }
+
+  /** A pass that works until its signal aborts, or does one of the other things that passes do. */
+  async #pass(process: SimulatedProcess, context: PassContext): Promise<void> {
+    const faults = this.#scene.stage === 'faults'
+    const { traits } = this.#plan
+    const stubborn = faults && traits.has('stubborn') && this.#work.happens(0.2)
+    const pass = { process, lease: context.lease, obedient: !stubborn }
+    this.#history.passBegan(pass)
+    this.#write(process, context.lease)
+    try {
+      if (faults && this.#work.happens(0.3))
+        await this.#wait(process, this.#work.magnitude(10, 20_000), context.signal)
+      else await aborted(context.signal)
+      if (context.signal.aborted && stubborn) {
+        this.#history.hit('stubborn')
+        await this.#wait(process, this.#work.magnitude(50, 2 * this.#timing.handoverTimeoutMs))
+      }
+      if (faults && traits.has('throwing') && this.#work.happens(0.3)) {
+        this.#history.hit('throwing')
+        throw new Error('as passes do')
+      }
+      if (faults && traits.has('stepping-down') && !context.signal.aborted && this.#work.happens(0.2)) {
+        this.#history.hit('stepping-down')
+        context.stepDown(this.#work.pick([0, 1_000, 30_000]))
+      }
+    } finally {
+      this.#history.passEnded(pass)
+      this.#write(process, context.lease)
+    }
+  }
+
+  /**
+   * What a pass writes may arrive when others have long begun: at a resource that refuses lower tokens than it has
+   * seen, and, in a fenced transaction, at the database itself.
+   */
+  #write(process: SimulatedProcess, { key, token, holder }: HeldLease): void {
+    const lateMs = this.#writes.magnitude(1, this.#scene.stage === 'faults' ? 40_000 : 10)
+    this.#scheduler.after(lateMs, () => {
+      const name = `a write of ${process.label} under ${key}@${token}`
+      this.#history.written(process, key, token, name)
+      if (this.#database.away !== 'no' || this.#database.busyUntilMs > this.#scheduler.nowMs) return
+      const fenced = this.#database.writeFenced({ key, token, node: holder })
+      this.#history.fenced(key, token, fenced, name)
+    })
+  }
+
+  /** Waits by the clock of the process; after the faults all waiting is short. */
+  #wait(process: SimulatedProcess, delayMs: number, signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const leftMs = { ms: delayMs }
+      const tick = (): void => {
+        if (signal?.aborted || leftMs.ms <= 0 || this.#scene.stage !== 'faults') {
+          resolve()
+          return
+        }
+        const stepMs = Math.min(1_000, leftMs.ms)
+        leftMs.ms -= stepMs
+        process.later(stepMs, tick)
+      }
+      tick()
+      signal?.addEventListener('abort', () => resolve(), { once: true })
+    })
+  }
+
+  /** Application code that takes leases by name, now and then, and gives them back. */
+  askForNames(life: LifeOnSite, chance: Chance): void {
+    const { process, coordinator } = life
+    const again = (): void => {
+      process.later(chance.gap(4_000), () => {
+        if (life.closing || this.#scene.stage !== 'faults') return
+        again()
+        if (coordinator.state !== 'running') return
+        const name = chance.pick(['one', 'two', 'three'])
+        const answer = chance.happens(0.3) ? coordinator.tryAcquire(name) : this.#acquire(life, name, chance)
+        answer.then(
+          (lease) => lease && this.#use(process, lease, chance),
+          () => undefined,
+        )
+      })
+    }
+    again()
+  }
+
+  async #acquire({ coordinator, process }: LifeOnSite, name: string, chance: Chance): Promise<Lease> {
+    const request = {}
+    this.#waiting.set(request, { process, name, sinceMs: this.#scheduler.nowMs })
+    try {
+      const options = chance.happens(0.4) ? { timeoutMs: Math.ceil(chance.magnitude(20, 30_000)) } : {}
+      return await coordinator.acquire(name, options)
+    } finally {
+      this.#waiting.delete(request)
+    }
+  }
+
+  async #use(process: SimulatedProcess, lease: Lease, chance: Chance): Promise<void> {
+    this.#history.count('acquired by name')
+    const pass = { process, lease, obedient: true }
+    if (lease.held) {
+      this.#history.passBegan(pass)
+      await this.#wait(process, chance.magnitude(5, 8_000), lease.signal)
+      this.#history.passEnded(pass)
+    }
+    await lease.release()
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+}

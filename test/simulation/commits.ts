@@ -1,0 +1,128 @@
+/** What a commit in a simulated world may do, by the rules that need to know who stands and what was ordered. */
+import { blockWaitMs, type Timing } from '../../plugin/core/timing.js'
+import type { SimulatedDatabase, StoredLease } from './database.js'
+import type { Plan } from './faults.js'
+import type { History, Term } from './history.js'
+import type { Scene, Site } from './scene.js'
+import type { Scheduler } from './scheduler.js'
+
+export class Commits {
+  readonly #scheduler: Scheduler
+  readonly #database: SimulatedDatabase
+  readonly #history: History
+  readonly #timing: Timing
+  readonly #shortest: Timing
+  readonly #plan: Plan
+  readonly #sites: readonly Site[]
+  /** Leases and nodes that an operator has named for them, who need not have cooled down. */
+  readonly #named = new Set<string>()
+  /** Tell of orders whether they are in force; those of which one was taken back meanwhile are not among them. */
+  readonly #inForce = new Set<() => boolean>()
+  #clockMovedAtMs = 0
+  #recorded = { identity: '', settled: true, sinceMs: 0 }
+
+  constructor(scene: Scene) {
+    this.#scheduler = scene.scheduler
+    this.#database = scene.database
+    this.#history = scene.history
+    this.#timing = scene.timing
+    this.#shortest = scene.shortest
+    this.#plan = scene.plan
+    this.#sites = scene.sites
+  }
+
+  /** A change was committed that touched these leases. */
+  committed(leases: readonly StoredLease[]): void {
+    this.#checkGrace()
+    for (const inForce of this.#inForce) if (!inForce()) this.#inForce.delete(inForce)
+    for (const lease of leases) this.#checkNamed(lease, this.#history.stored(lease.key))
+    const isStanding = (id: string): boolean => this.#database.nodes().some((node) => node.id === id)
+    this.#history.committed(leases, isStanding, (lease, before) => {
+      this.#checkCooldown(lease, before)
+      this.#checkPermission(lease)
+    })
+  }
+
+  /** The database has come back as it was some time ago. */
+  failedOver(): void {
+    this.#recorded = { ...this.#database.record(), sinceMs: this.#scheduler.nowMs }
+    this.#history.rolledBack(this.#database.leases())
+  }
+
+  clockMoved(): void {
+    this.#clockMovedAtMs = this.#scheduler.nowMs
+  }
+
+  /** An operator wants this node to have this lease. */
+  named(key: string, node: string): void {
+    this.#named.add(`${key} ${node}`)
+  }
+
+  /** Nobody says that a new server has been waited out before its whole grace period is over. */
+  #checkGrace(): void {
+    const { nowMs } = this.#scheduler
+    const record = this.#database.record()
+    if (record.identity !== this.#recorded.identity) this.#recorded = { ...record, sinceMs: nowMs }
+    else if (record.settled && !this.#recorded.settled) {
+      const waitedMs = nowMs - this.#recorded.sinceMs
+      this.#recorded = { ...record, sinceMs: nowMs }
+      if (waitedMs < blockWaitMs(this.#shortest) / 1.01)
+        this.#history.violate('X4', `${record.identity} was settled after ${waitedMs.toFixed(0)} ms`)
+    }
+  }
+
+  /** Nobody is granted a worker that is paused, nor anything while handing over. */
+  #checkPermission({ key, worker, holder }: StoredLease): void {
+    if (this.#database.workers().some((each) => each.key === worker && each.paused))
+      this.#history.violate('S7', `${key} was granted to ${holder} while ${worker} is paused`)
+    if (this.#database.nodes().some((each) => each.id === holder && each.state !== 'active'))
+      this.#history.violate('S7', `${key} was granted to ${holder}, which is not active`)
+  }
+
+  /** Nobody is meant to have a lease who hands over or is gone. */
+  #checkNamed({ key, target }: StoredLease, before: StoredLease | undefined): void {
+    if (target === null || target === before?.target) return
+    const { state = 'gone' } = this.#database.nodes().find((each) => each.id === target) ?? {}
+    if (state !== 'active') this.#history.violate('S7', `${key} is meant for ${target}, which is ${state}`)
+  }
+
+  /**
+   * An order reaches a holder before its trust is renewed again, or its trust ends: after a ttl nobody trusts what
+   * the order forbids, unless it was taken back, by whatever came however late, or a failover has lost it.
+   */
+  expectObedience(what: string, inForce: () => boolean, forbids: (term: Term) => boolean): void {
+    const server = this.#database.identity
+    this.#inForce.add(inForce)
+    this.#scheduler.after(this.#timing.ttlMs * 1.02, () => {
+      if (!this.#inForce.delete(inForce) || server !== this.#database.identity || !inForce()) return
+      for (const { key, token, process } of this.#history.trustedWhere(forbids))
+        this.#history.violate('S7', `${process.label} still trusts ${key}@${token} a ttl after the ${what}`)
+    })
+  }
+
+  /** Who cools down does not win while a healthy other could. */
+  #checkCooldown(lease: StoredLease, before: StoredLease | undefined): void {
+    const { ttlMs } = this.#timing
+    const { nowMs } = this.#scheduler
+    if (before === undefined || before.cooldownNode !== lease.holder || before.cooldownUntilMs === null)
+      return
+    if (this.#named.has(`${lease.key} ${lease.holder}`)) return
+    if (before.cooldownUntilMs <= this.#database.nowMs || nowMs - this.#clockMovedAtMs < ttlMs * 20) return
+    const worker = this.#database.workers().find(({ key }) => key === lease.worker)
+    if (worker?.kind !== 'single' || this.#plan.traits.has('stubborn')) return
+    const healthy = this.#database.nodes().filter((node) => {
+      if (node.state !== 'active' || node.id === lease.holder) return false
+      if (!(JSON.parse(node.workers) as string[]).includes(worker.key)) return false
+      const site = this.#sites.find(({ life }) => life?.coordinator.nodeId === node.id)
+      const process = site?.life?.process
+      if (site === undefined || process === undefined || site.disturbed.size > 0 || site.life?.closing)
+        return false
+      return process.standstill === undefined && nowMs - process.calmSinceMs > 2 * ttlMs
+    })
+    if (healthy.length > 0)
+      this.#history.violate(
+        'S5',
+        `${lease.holder} wins ${lease.key} while it cools down and ${healthy[0]?.id} stands`,
+      )
+  }
+}

@@ -1,0 +1,142 @@
+/** What the parts of a simulated world share: what its seed has made of it, and who is there. */
+import type { Coordinator } from '../../plugin/core/coordinator.js'
+import { StoreError } from '../../plugin/core/errors.js'
+import { resolveTiming, type Timing } from '../../plugin/core/timing.js'
+import type { WorkerHandle } from '../../plugin/core/worker.js'
+import type { SimulatedDatabase } from './database.js'
+import { type Fault, type Mix, type MixName, mixes, type Plan, planFaults } from './faults.js'
+import { History } from './history.js'
+import type { RemoteStore } from './network.js'
+import type { SimulatedProcess } from './process.js'
+import { Chance, type Scheduler } from './scheduler.js'
+
+/** What to simulate. */
+export interface WorldOptions {
+  readonly seed: number
+  /** What kind of world it is; default `full`. */
+  readonly mix?: MixName
+  /** Whether the calm at the end is lived through; default as the mix and the seed have it. */
+  readonly calm?: boolean
+  /** Kinds of fault that are left out. */
+  readonly without?: ReadonlySet<string>
+  /** Which of the planned faults happen; default all. */
+  readonly only?: (fault: Fault, index: number) => boolean
+  /** Whether a history for people is kept. */
+  readonly keep?: boolean
+}
+
+/** A place where one process after another runs under the same name. */
+export interface Site {
+  readonly index: number
+  readonly name: string
+  readonly cluster: string
+  readonly rate: number
+  readonly workers: readonly string[]
+  readonly timing: Timing
+  readonly baseMs: number
+  lives: number
+  life: LifeOnSite | undefined
+  /** Disturbances that are on, by their fault. */
+  readonly disturbed: Map<Fault, Fault>
+}
+
+export interface LifeOnSite {
+  readonly process: SimulatedProcess
+  readonly store: RemoteStore
+  readonly coordinator: Coordinator
+  readonly handles: WorkerHandle[]
+  readonly calls: Map<string, number>
+  readonly heartbeatMs: number
+  readonly pollMs: number
+  closing: boolean
+  closed: boolean
+}
+
+export type Stage = 'faults' | 'recovery' | 'calm'
+
+export class Scene {
+  readonly seed: number
+  readonly mix: Mix
+  readonly scheduler: Scheduler
+  readonly database: SimulatedDatabase
+  readonly history: History
+  /** The longest durations of any node: by these everything must have happened. */
+  readonly timing: Timing
+  readonly shortest: Timing
+  readonly preset: 'fast' | 'default'
+  readonly plan: Plan
+  readonly faultsMs: number
+  readonly sites: readonly Site[]
+  /** Each part of the world draws from a sequence of its own. */
+  readonly chances: {
+    readonly network: Chance
+    readonly work: Chance
+    readonly operator: Chance
+    readonly writes: Chance
+  }
+  stage: Stage = 'faults'
+
+  constructor(options: WorldOptions, scheduler: Scheduler, database: SimulatedDatabase) {
+    const { seed } = options
+    const chance = Chance.of(seed, 'world')
+    this.seed = seed
+    this.mix = mixes[options.mix ?? 'full']
+    this.scheduler = scheduler
+    this.database = database
+    this.history = new History(() => scheduler.nowMs, options.keep ?? false)
+    this.preset = chance.pick(['fast', 'default'])
+    const timing = resolveTiming({ preset: this.preset })
+    const [least, most] = this.mix.nodes
+    const nodes = least + chance.below(most - least + 1)
+    this.faultsMs = timing.ttlMs * chance.between(...this.mix.ttls)
+    this.plan = planFaults(seed, this.mix, nodes, timing, this.faultsMs, options.without ?? new Set())
+    this.sites = Array.from({ length: nodes }, (_, index) => this.#makeSite(seed, index, chance, timing))
+    const byTtl = this.sites.map((site) => site.timing).sort((a, b) => a.ttlMs - b.ttlMs)
+    this.shortest = byTtl[0] ?? timing
+    this.timing = byTtl.at(-1) ?? timing
+    this.chances = {
+      network: Chance.of(seed, 'network'),
+      work: Chance.of(seed, 'work'),
+      operator: Chance.of(seed, 'operator'),
+      writes: Chance.of(seed, 'writes'),
+    }
+  }
+
+  /** Whether news is asked for now and then, since nothing is pushed. */
+  get polls(): boolean {
+    return this.plan.traits.has('polling')
+  }
+
+  /** Who is there and does not close. */
+  living(): LifeOnSite[] {
+    return this.sites.flatMap(({ life }) => (life === undefined || life.closing ? [] : [life]))
+  }
+
+  #makeSite(seed: number, index: number, chance: Chance, timing: Timing): Site {
+    const mixed = Chance.of(seed, `ttl ${index}`)
+    const ttlMs = Math.round(timing.ttlMs * mixed.pick([0.5, 1, 2]))
+    const drift = this.plan.traits.has('drift') ? chance.between(-0.009, 0.009) : 0
+    const workers = ['lead-a', 'lead-b', 'indexing', 'data', 'parts'].filter(() =>
+      chance.happens(this.mix.workers),
+    )
+    return {
+      index,
+      name: `n${index}`,
+      cluster: chance.pick(['eu', 'eu', 'us']),
+      rate: 1 + drift,
+      workers,
+      timing: this.plan.traits.has('mixed-ttls') ? resolveTiming({ ttlMs }) : timing,
+      baseMs: this.plan.traits.has('slow-network') ? chance.magnitude(1, 150) : chance.magnitude(0.2, 5),
+      lives: 0,
+      life: undefined,
+      disturbed: new Map(),
+    }
+  }
+}
+
+/** An error as a line of the history. */
+export function describe(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  const outcome = error instanceof StoreError ? ` (${error.outcome})` : ''
+  return `${error.name}: ${error.message}${outcome}${error instanceof StoreError ? '' : `\n${error.stack}`}`
+}
