@@ -14,24 +14,37 @@
 import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
-import { randomSeed, runCampaign } from './campaign.js'
+import { namesIn, optionsOf } from '../support/command-line.js'
+import { allFaults, randomSeed, runCampaign } from './campaign.js'
 import { check, report } from './check.js'
 import { readHistory } from './history.js'
 
-const { values } = parseArgs({
-  options: {
-    database: { type: 'string', default: 'postgres' },
-    seconds: { type: 'string', default: '300' },
-    faults: { type: 'string', default: '1000000000' },
-    nodes: { type: 'string', default: '5' },
-    ttl: { type: 'string', default: '3000' },
-    seed: { type: 'string', default: String(randomSeed()) },
-    only: { type: 'string', default: '' },
-    history: { type: 'string' },
-    check: { type: 'string' },
+const usage = `
+npm run chaos -- [--database postgres|sqlite|mysql|mssql|URL] [--seconds 300] [--faults N] [--nodes 5] [--ttl 3000] [--seed N]
+                 [--only kind,kind] [--history FILE]
+npm run chaos -- --check FILE
+`
+
+const values = optionsOf(
+  usage,
+  {
+    database: 'postgres',
+    seconds: 300,
+    faults: Number.POSITIVE_INFINITY,
+    nodes: 5,
+    ttl: 3_000,
+    seed: randomSeed(),
+    only: '',
   },
-})
+  { texts: ['history', 'check'] },
+)
+
+const kinds = namesIn(
+  usage,
+  values.only,
+  'kind of fault',
+  allFaults.map(({ kind }) => kind),
+)
 if (values.check === undefined) await campaign()
 else judge(values.check)
 
@@ -42,13 +55,13 @@ async function campaign(): Promise<void> {
   await runCampaign({
     database: values.database,
     history,
-    faults: Number(values.faults),
-    seconds: Number(values.seconds),
-    nodes: Number(values.nodes),
-    ttlMs: Number(values.ttl),
-    seed: Number(values.seed),
+    faults: values.faults,
+    seconds: values.seconds,
+    nodes: values.nodes,
+    ttlMs: values.ttl,
+    seed: values.seed,
     faultsPerRound: 40,
-    kinds: values.only === '' ? [] : values.only.split(','),
+    kinds,
   })
   judge(history)
 }

@@ -9,12 +9,10 @@ import { spawn } from 'node:child_process'
 import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
+import { optionsOf } from '../support/command-line.js'
 import { type Rule, rules } from './rules.js'
 
-const { values } = parseArgs({
-  options: { jobs: { type: 'string', default: '1' }, only: { type: 'string', default: '' } },
-})
+const values = optionsOf('npm run rules -- [--jobs 1] [--only "streams per"]', { jobs: 1, only: '' })
 
 /** What holds the rule may be what ends its test: a stream that is never closed, say. */
 const longestMs = 120_000
@@ -54,7 +52,7 @@ async function inTurns<Item>(
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift())
       answers[next[0]] = await work(next[1])
   }
-  await Promise.all(Array.from({ length: Number(values.jobs) }, go))
+  await Promise.all(Array.from({ length: values.jobs }, go))
   return answers
 }
 

@@ -11,18 +11,17 @@ import { cp, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { parseArgs, promisify } from 'node:util'
+import { promisify } from 'node:util'
+import { optionsOf } from '../support/command-line.js'
 import { type Search, searches } from './searches.js'
 
 const run = promisify(execFile)
 
-const { values } = parseArgs({
-  options: {
-    only: { type: 'string', default: '' },
-    long: { type: 'boolean', default: false },
-    minutes: { type: 'string', default: '60' },
-    memory: { type: 'string', default: '5000' },
-  },
+const values = optionsOf('npm run model -- [--only liveness] [--long] [--minutes 60] [--memory 5000]', {
+  only: '',
+  long: false,
+  minutes: 60,
+  memory: 5_000,
 })
 
 /** What a search came to. */
@@ -101,7 +100,7 @@ async function searchIn(folder: string): Promise<Found> {
     detached: true,
   })
   const interrupt = (): void => void (search.pid && process.kill(-search.pid, 'SIGINT'))
-  const limit = setTimeout(interrupt, Number(values.minutes) * 60_000)
+  const limit = setTimeout(interrupt, values.minutes * 60_000)
   process.once('exit', interrupt)
   await new Promise((resolve) => search.once('exit', resolve))
   process.off('exit', interrupt)

@@ -10,16 +10,14 @@ import { fork, spawn } from 'node:child_process'
 import { cpSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
+import { optionsOf } from '../support/command-line.js'
 import type { Quarry } from './hunt.js'
 import { type Mutant, mutants, mutated } from './mutants.js'
 
-const { values } = parseArgs({
-  options: {
-    seeds: { type: 'string', default: '300' },
-    jobs: { type: 'string', default: '1' },
-    only: { type: 'string', default: '' },
-  },
+const values = optionsOf('npm run mutants -- [--seeds 300] [--jobs 1] [--only "the margin|nobody hears"]', {
+  seeds: 300,
+  jobs: 1,
+  only: '',
 })
 
 /** A mutant may go round in circles within one event, where nothing else stops it. */
@@ -61,7 +59,7 @@ const rows = new Map<Mutant, string>()
 let survivors = 0
 const waiting = [...hunted]
 rmSync(copies, { recursive: true, force: true })
-await Promise.all(Array.from({ length: Number(values.jobs) }, huntOn))
+await Promise.all(Array.from({ length: values.jobs }, huntOn))
 rmSync(copies, { recursive: true, force: true })
 console.log('\n| mutant | place | found by |\n| --- | --- | --- |')
 for (const mutant of hunted) console.log(rows.get(mutant))
@@ -105,12 +103,7 @@ async function hunt(mutant: Mutant): Promise<Found | undefined> {
 }
 
 async function huntBySimulation(mutant: Mutant, copy: string): Promise<Found | undefined> {
-  const quarry = await setLoose(
-    join(copy, 'build'),
-    mutant.mix ?? 'all',
-    Number(values.seeds),
-    mutant.from ?? 1,
-  )
+  const quarry = await setLoose(join(copy, 'build'), mutant.mix ?? 'all', values.seeds, mutant.from ?? 1)
   if (quarry === undefined) return { by: 'simulation: it does not end', what: '' }
   if (quarry.killedBy === undefined) return undefined
   await acquit(quarry.killedBy)

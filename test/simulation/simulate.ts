@@ -12,28 +12,37 @@
 import { fork } from 'node:child_process'
 import { appendFileSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
+import { namesIn, optionsOf } from '../support/command-line.js'
 import { addTally, emptyTally, mixFor, report, runCampaign, type Tally, vacuities } from './campaign.js'
-import { type MixName, mixes } from './faults.js'
+import { type MixName, mixes, timedKinds, traits } from './faults.js'
 import { type Outcome, simulate } from './world.js'
 
-const { values } = parseArgs({
-  options: {
-    seed: { type: 'string' },
-    seeds: { type: 'string', default: '200' },
-    from: { type: 'string', default: '1' },
-    jobs: { type: 'string', default: '1' },
-    /** Which of how many processes this is. */
-    part: { type: 'string' },
-    minutes: { type: 'string', default: 'Infinity' },
-    mix: { type: 'string', default: 'all' },
-    without: { type: 'string', default: '' },
-    minimise: { type: 'boolean', default: false },
-    history: { type: 'boolean', default: false },
-    record: { type: 'string' },
-    report: { type: 'string' },
+const mixNames = ['all', ...(Object.keys(mixes) as MixName[])] as const
+
+const usage = `
+npm run simulate -- --seeds 200 [--from 1] [--jobs 1] [--minutes N] [--mix all] [--without kind,kind] [--record FILE]
+npm run simulate -- --seed N [--mix all] [--without kind,kind] [--history] [--minimise]
+npm run simulate -- --report FILE
+`
+
+const values = optionsOf(
+  usage,
+  {
+    seeds: 200,
+    from: 1,
+    jobs: 1,
+    minutes: Number.POSITIVE_INFINITY,
+    mix: 'all',
+    without: '',
+    minimise: false,
+    history: false,
   },
-})
+  {
+    texts: ['record', 'report'],
+    // `part`: which of how many processes this is.
+    numbers: ['seed', 'part'],
+  },
+)
 
 /** Fewer seeds than this prove nothing by what did not happen in them. */
 const manySeeds = 300
@@ -41,20 +50,22 @@ const manySeeds = 300
 /** How many seeds a process simulates between two lines of a record. */
 const seedsALine = 250
 
-const without = new Set(values.without.split(',').filter(Boolean))
-const mix = mixNamed(values.mix)
+const without: ReadonlySet<string> = new Set(
+  namesIn(usage, values.without, 'kind of fault', [...timedKinds, ...traits]),
+)
+const [mix = 'all'] = namesIn(usage, values.mix, 'mix', mixNames)
 if (values.report !== undefined) conclude(recorded(values.report))
 else if (values.seed === undefined) await campaign()
-else if (values.minimise) await minimise(Number(values.seed))
-else await replay(Number(values.seed))
+else if (values.minimise) await minimise(values.seed)
+else await replay(values.seed)
 
 async function campaign(): Promise<void> {
   if (values.part !== undefined) {
-    process.send?.(await share(Number(values.part), Number(values.jobs)))
+    process.send?.(await share(values.part, values.jobs))
     process.disconnect()
     return
   }
-  const jobs = Number(values.jobs)
+  const jobs = values.jobs
   const tally = emptyTally()
   const parts = jobs === 1 ? [share(0, 1)] : Array.from({ length: jobs }, (_, part) => shareElsewhere(part))
   for (const part of await Promise.all(parts)) addTally(tally, part)
@@ -77,11 +88,11 @@ function conclude(tally: Tally): void {
 
 async function share(part: number, jobs: number): Promise<Tally> {
   const { record } = values
-  const endMs = performance.now() + Number(values.minutes) * 60_000
-  const seeds = Math.ceil((Number(values.seeds) - part) / jobs)
+  const endMs = performance.now() + values.minutes * 60_000
+  const seeds = Math.ceil((values.seeds - part) / jobs)
   const sum = emptyTally()
   for (let done = 0; done < seeds && performance.now() < endMs; done += seedsALine) {
-    const from = Number(values.from) + part + done * jobs
+    const from = values.from + part + done * jobs
     const minutes = (endMs - performance.now()) / 60_000
     const tally = await some(from, Math.min(seedsALine, seeds - done), jobs, minutes)
     addTally(sum, tally)
@@ -158,9 +169,4 @@ function summarise(outcome: Outcome, seed: number): void {
     console.log(`${rule} at ${(atMs / 1_000).toFixed(3)}: ${what}`)
   if (outcome.violations.length > 0) process.exitCode = 1
   else console.log('all promises kept')
-}
-
-function mixNamed(name: string): MixName | 'all' {
-  if (name === 'all' || name in mixes) return name as MixName | 'all'
-  throw new Error(`There is no mix "${name}", only all, ${Object.keys(mixes).join(', ')}.`)
 }
