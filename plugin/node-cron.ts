@@ -10,6 +10,7 @@
  */
 import type { Coordinator } from './core/coordinator.js'
 import { CoordinationError } from './core/errors.js'
+import { checkOptions, checkScope } from './core/inputs.js'
 import { shown } from './core/names.js'
 import type { Scope } from './core/store.js'
 
@@ -21,7 +22,7 @@ export interface RunCoordinator {
 
 export interface RunCoordinatorOptions {
   /** Whether a task fires once in all, or once in each cluster. Default `global`. */
-  readonly scope?: Scope
+  readonly scope?: Scope | undefined
 }
 
 /**
@@ -34,11 +35,10 @@ export interface RunCoordinatorOptions {
  */
 export function runCoordinator(
   coordinator: Coordinator,
-  { scope = 'global' }: RunCoordinatorOptions = {},
+  options: RunCoordinatorOptions = {},
 ): RunCoordinator {
-  if (scope !== 'global' && scope !== 'cluster') {
-    throw new CoordinationError('WCO_OPTIONS', `scope: expected "global" or "cluster", got ${shown(scope)}.`)
-  }
+  checkOptions('runCoordinator', options, ['scope'])
+  const scope = checkScope('runCoordinator', options.scope)
   return {
     async shouldRun(key) {
       const [, name, time] = /^(.*):(\d{4,}-.*Z)$/s.exec(key) ?? []

@@ -8,6 +8,7 @@ import { createCoordinator } from '../plugin/coordinator.js'
 import type { Coordinator } from '../plugin/core/coordinator.js'
 import type { EventName } from '../plugin/core/events.js'
 import type { Lease } from '../plugin/core/lease.js'
+import type { SingleContext } from '../plugin/core/worker.js'
 import type { CoordinatorOptions } from '../plugin/options.js'
 import {
   type Database,
@@ -331,3 +332,50 @@ async function heartbeatOf(coordinator: Coordinator): Promise<number> {
   const { nodes } = await coordinator.status()
   return nodes.find((node) => node.id === coordinator.nodeId)?.heartbeatAtMs ?? 0
 }
+
+t.test(
+  'a worker whose lease a transaction fences when it is registered runs when that has ended',
+  async (t) => {
+    const { url } = await usePostgres(t)
+    const [a, b] = [
+      await useCoordinator(t, url, { identity: { node: 'a', cluster: 'test' } }),
+      await useCoordinator(t, url, { identity: { node: 'b', cluster: 'test' } }),
+    ]
+    const lease = await a.acquire('job')
+    const client = new pg.Client(url)
+    await client.connect()
+    t.teardown(() => client.end())
+    await client.query('begin')
+    await lease.fence(client)
+    const running = new Promise<void>((resolve) => {
+      b.worker({ name: 'job', kind: 'single', scope: 'global', run: () => resolve() })
+    })
+    b.worker({ name: 'other', kind: 'single', scope: 'global', run: () => undefined })
+    await eventually(() => b.isHeld('other'), { until: 'another worker runs, which does not wait for it' })
+    await client.query('commit')
+    await lease.release()
+    await running
+    t.ok(b.isHeld('job'))
+  },
+)
+
+t.test('a cool-down that is no whole number stops nobody', async (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const [a, b] = [
+      await useCoordinator(t, url, { identity: { node: 'a', cluster: 'test' } }),
+      await useCoordinator(t, url, { identity: { node: 'b', cluster: 'test' } }),
+    ]
+    const job = { name: 'job', kind: 'single', scope: 'global' } as const
+    const stepDown = await new Promise<(cooldownMs: number) => void>((resolve) => {
+      a.worker({ ...job, everyMs: 60_000, run: (context: SingleContext) => resolve(context.stepDown) })
+    })
+    const begun = new Promise<void>((resolve) => {
+      b.worker({ ...job, run: () => resolve() })
+    })
+    await eventually(async () => (await a.status()).workers[0]?.candidates.length === 2)
+    stepDown(50_000.25)
+    await begun
+    const row = (await b.operator.snapshot()).leases.find(({ key }) => key === 'global/job')
+    t.ok(Number.isInteger(row?.cooldownUntilMs))
+  }),
+)

@@ -19,6 +19,14 @@ export interface Request {
   asked: boolean
 }
 
+/** No lease can be acquired by the name of a worker. */
+export function nameOfWorker(key: string): CoordinationError {
+  return new CoordinationError(
+    'WCO_NAME',
+    `"${key}" is the name of a worker, so no lease can be acquired by it. Choose another name.`,
+  )
+}
+
 export class Requests {
   readonly #byKey = new Map<string, Request[]>()
   /** Keys that nobody here waits for any more, though this node may still stand in their queue. */
@@ -97,10 +105,7 @@ export class Requests {
 
   /** The name turned out to be that of a worker. */
   refuse(key: string): void {
-    const reason = `"${key}" is the name of a worker, so no lease can be acquired by it. Choose another name.`
-    for (const request of [...(this.#byKey.get(key) ?? [])]) {
-      this.giveUp(request, new CoordinationError('WCO_NAME', reason))
-    }
+    for (const request of [...(this.#byKey.get(key) ?? [])]) this.giveUp(request, nameOfWorker(key))
     this.#abandoned.delete(key)
   }
 

@@ -50,19 +50,22 @@ export interface Wishes {
 
 /**
  * Joins a node, with the workers it stands for. Tried again after a lost answer it finds itself
- * joined already, or buried since: then this life is over, and the next needs another id.
+ * joined already, or buried since: then this life is over, and the next needs another id. Answers the workers it stands
+ * for now: all that are declared but those that a fence hinders.
  */
 export async function join(
   change: Change,
-  node: NewNode,
+  node: Omit<NewNode, 'workers'>,
   declarations: readonly Declaration[],
-): Promise<'joined' | 'buried'> {
+): Promise<{ readonly workers: readonly string[] } | 'buried'> {
   const [earlier] = await change.nodesById([node.id])
-  if (earlier !== undefined) return earlier.state === 'gone' ? 'buried' : 'joined'
-  await change.addNode(node, 1)
+  if (earlier !== undefined) return earlier.state === 'gone' ? 'buried' : { workers: earlier.workers }
   const draft = new Draft(change)
-  await declare(draft, node.id, declarations)
-  await draft.plan(declarations.map((declaration) => declaration.key))
+  const hindered = await declare(draft, node.id, declarations)
+  const workers = declarations.map(({ key }) => key).filter((key) => !hindered.has(key))
+  await change.addNode({ ...node, workers }, 1)
+  draft.nodesChanged()
+  await draft.plan(workers)
   draft.record({
     type: 'node.joined',
     subject: node.id,
@@ -72,38 +75,38 @@ export async function join(
   draft.concern([node.id, ...(await neighboursOf(draft, node))])
   await noteNodes(draft)
   await draft.write()
-  return 'joined'
+  return { workers }
 }
 
 /** Nodes on the same machine look at each other's processes, so they must know of each other. */
-async function neighboursOf(draft: Draft, { id, machine }: NewNode): Promise<string[]> {
+async function neighboursOf(draft: Draft, { id, machine }: Omit<NewNode, 'workers'>): Promise<string[]> {
   if (machine === null) return []
   const standing = await draft.standing()
   return standing.filter((each) => each.machine === machine && each.id !== id).map((each) => each.id)
 }
 
-/** Sets anew which workers a node stands for. */
+/**
+ * Sets anew which workers a node stands for. `added` is declared also where the node stood for one of that key before, which
+ * may have been another. Answers the workers it stands for now, without those that a fence hinders.
+ */
 export async function register(
   change: Change,
   node: string,
   declarations: readonly Declaration[],
-): Promise<void> {
+  added: string | undefined,
+): Promise<string[]> {
   const before = new Set(change.session?.workers ?? [])
-  const now = new Set(declarations.map((declaration) => declaration.key))
-  await change.updateNode(node, { workers: [...now] })
   const draft = new Draft(change)
-  await declare(
-    draft,
-    node,
-    declarations.filter((declaration) => !before.has(declaration.key)),
-  )
-  const altered = [
-    ...[...before].filter((key) => !now.has(key)),
-    ...[...now].filter((key) => !before.has(key)),
-  ]
-  await draft.plan(altered)
+  const fresh = declarations.filter(({ key }) => key === added || !before.has(key))
+  const hindered = await declare(draft, node, fresh)
+  const now = declarations.map(({ key }) => key).filter((key) => !hindered.has(key))
+  await change.updateNode(node, { workers: now })
+  draft.nodesChanged()
+  const declared = fresh.filter(({ key }) => !hindered.has(key)).map(({ key }) => key)
+  await draft.plan([...[...before].filter((key) => !now.includes(key)), ...declared])
   draft.concern([node])
   await draft.write()
+  return now
 }
 
 /**
@@ -179,8 +182,11 @@ export async function claimTime(change: Change, key: string, atMs: number): Prom
 /** A node goes of its own accord: everything it holds is free at once. */
 export async function leave(change: Change, node: string): Promise<void> {
   if (change.session === undefined) return
-  await sortOut(change, [change.session], (draft, id) =>
-    draft.record({ type: 'node.left', subject: id, node: id }),
+  await sortOut(
+    change,
+    [change.session],
+    (draft, id) => draft.record({ type: 'node.left', subject: id, node: id }),
+    { type: 'lease.released', reason: 'closing' },
   )
   await change.bury(node)
 }
@@ -190,17 +196,33 @@ export function aheadOfLeave(node: string, workers: readonly string[]): Ahead {
   return { leases: { nodes: [node], workers }, nodes: true }
 }
 
-/** Writes what is declared of workers, and refuses what contradicts other nodes that stand for them. */
-async function declare(draft: Draft, node: string, declarations: readonly Declaration[]): Promise<void> {
+/**
+ * Writes what is declared of workers, and refuses what contradicts other nodes that stand for them. Answers those of which
+ * nothing was written, because a user's transaction fences a lease that would have to be altered.
+ */
+async function declare(
+  draft: Draft,
+  node: string,
+  declarations: readonly Declaration[],
+): Promise<ReadonlySet<string>> {
+  const hindered = new Set<string>()
   const keys = declarations.map((declaration) => declaration.key)
   await draft.loadWorkers(keys)
   await draft.load({ keys, workers: keys })
   for (const declaration of declarations) {
     const known = draft.worker(declaration.key)
     if (known !== undefined) await refuseContradiction(draft, node, known, declaration)
+    const { missing, taken, surplus } = layout(draft, declaration)
+    if ([...taken, ...surplus].some(({ fenced }) => fenced)) {
+      hindered.add(declaration.key)
+      continue
+    }
     putDeclared(draft, known, declaration)
-    layOutLeases(draft, declaration)
+    for (const lease of missing) draft.add(lease)
+    for (const { key } of taken) draft.edit(key, { worker: declaration.key, waiters: [] })
+    for (const { key } of surplus) draft.edit(key, { worker: null, target: null, targetAtMs: null })
   }
+  return hindered
 }
 
 async function refuseContradiction(
@@ -249,23 +271,26 @@ function sameWorker(a: WorkerRow, b: WorkerRow): boolean {
   return equal.every((column) => a[column] === b[column])
 }
 
-/** Creates the leases a worker needs, and takes from it those it no longer has. */
-function layOutLeases(draft: Draft, declared: Declaration): void {
+/** The leases a worker needs and has not: those there are none of, and those of others or of nobody; and those it no longer has. */
+function layout(
+  draft: Draft,
+  declared: Declaration,
+): { missing: LockedLease[]; taken: LockedLease[]; surplus: LockedLease[] } {
   const keys =
     declared.kind === 'single'
       ? [declared.key]
       : Array.from({ length: declared.partitions ?? 0 }, (_, slot) => slotKey(declared.key, slot))
-  for (const [slot, key] of keys.entries()) {
-    const lease = draft.lease(key)
-    if (lease === undefined) draft.add(freshLease(key, declared.key, slot))
-    else if (lease.worker !== declared.key) draft.edit(key, { worker: declared.key, waiters: [] })
-  }
+  const missing = keys.flatMap((key, slot) =>
+    draft.lease(key) === undefined ? [freshLease(key, declared.key, slot)] : [],
+  )
+  const known = keys.flatMap((key) => draft.lease(key) ?? [])
   const wanted = new Set(keys)
   const isShare = (lease: LeaseRow): boolean =>
     declared.kind === 'coordinated' && lease.key === slotKey(declared.key, lease.slot)
-  for (const lease of draft.leasesOf(declared.key)) {
-    if (!wanted.has(lease.key) && !isShare(lease))
-      draft.edit(lease.key, { worker: null, target: null, targetAtMs: null })
+  return {
+    missing,
+    taken: known.filter((lease) => lease.worker !== declared.key),
+    surplus: draft.leasesOf(declared.key).filter((lease) => !wanted.has(lease.key) && !isShare(lease)),
   }
 }
 

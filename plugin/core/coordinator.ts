@@ -5,7 +5,7 @@
  * the application registered and what is still at work outlives them here. How everything fits
  * together is told in `README.md` beside this file.
  */
-import { type Request, Requests } from './acquire.js'
+import { nameOfWorker, type Request, Requests } from './acquire.js'
 import { claimTime } from './changes.js'
 import type { Clock, Timer } from './clock.js'
 import { CoordinationError, StoreError } from './errors.js'
@@ -14,6 +14,7 @@ import { type Health, healthOf } from './health.js'
 import { Holdings } from './holdings.js'
 import { Housekeeping } from './housekeeping.js'
 import type { Identity } from './identity.js'
+import { checkOptions, checkScope, checkSignal, checkTime, checkTimeout } from './inputs.js'
 import type { Holding, Lease } from './lease.js'
 import { Life, type Surroundings } from './life.js'
 import { type Log, withFields } from './log.js'
@@ -22,6 +23,7 @@ import type { Machine } from './machine.js'
 import { checkName, leaseKey } from './names.js'
 import { Operator } from './operator.js'
 import { inOrder } from './order.js'
+import { Outage } from './outage.js'
 import { KnownServer } from './server.js'
 import { describe, type Status } from './status.js'
 import type { Retention, Scope, Store } from './store.js'
@@ -57,15 +59,15 @@ export type CoordinatorState = 'idle' | 'starting' | 'running' | 'closing' | 'cl
 /** How {@link Coordinator.tryAcquire} asks for a lease. */
 export interface TryAcquireOptions {
   /** Where the name is unique: `global` (the default), or in each cluster by itself. */
-  readonly scope?: Scope
+  readonly scope?: Scope | undefined
 }
 
 /** How {@link Coordinator.acquire} waits for a lease. */
 export interface AcquireOptions extends TryAcquireOptions {
   /** Gives up waiting when it aborts, with its reason. */
-  readonly signal?: AbortSignal
+  readonly signal?: AbortSignal | undefined
   /** Gives up after so long, in ms. Default: waits without end. */
-  readonly timeoutMs?: number
+  readonly timeoutMs?: number | undefined
 }
 
 /**
@@ -125,6 +127,7 @@ export class Coordinator implements AsyncDisposable {
       clock,
       log: this.#log,
       events: this.#events,
+      outage: new Outage(clock, this.#log, this.#events),
       server: new KnownServer(timing),
       holdings: this.#holdings,
       requests: this.#requests,
@@ -165,6 +168,8 @@ export class Coordinator implements AsyncDisposable {
     const calendar = {
       nowMs: () => this.#surroundings.server.nowMs(this.#clock.read()),
       fire: async (holding: Holding, atMs: number) => (await this.#life?.fire(holding, atMs)) ?? false,
+      fireFailed: (holding: Holding, error: unknown) =>
+        this.#surroundings.outage.failed(error, `to write down a time of the schedule of ${holding.key}`),
     }
     const runner = new Runner(worker, this.#clock, this.#log, calendar, {
       failed: (holding, error, failures) =>
@@ -207,13 +212,17 @@ export class Coordinator implements AsyncDisposable {
   /**
    * Waits for a lease by name, and holds it until it is released.
    *
-   * @throws {CoordinationError} `WCO_ACQUIRE_TIMEOUT` after `timeoutMs`, `WCO_NAME` when the name is
-   *   not usable or a worker's, `WCO_NOT_RUNNING` when the coordinator does not run; or the reason
-   *   of the signal.
+   * @throws {CoordinationError} `WCO_ACQUIRE_TIMEOUT` after `timeoutMs`, with the error of the database as its cause
+   *   where that has not answered; `WCO_NAME` when the name is not usable or a worker's, `WCO_OPTIONS` for options that
+   *   are wrong, `WCO_NOT_RUNNING` when the coordinator does not run; or the reason of the signal.
    */
   async acquire(name: string, options: AcquireOptions = {}): Promise<Lease> {
+    checkOptions('acquire', options, ['scope', 'signal', 'timeoutMs'])
+    checkSignal('acquire', options.signal)
+    checkTimeout('acquire', options.timeoutMs)
+    const scope = checkScope('acquire', options.scope)
     options.signal?.throwIfAborted()
-    const request = this.#request(name, options.scope, true)
+    const request = this.#request(name, scope, true)
     const giveUp = (): void => this.#giveUp(request, options.signal?.reason)
     const timer = this.#timeout(request, options.timeoutMs)
     options.signal?.addEventListener('abort', giveUp, { once: true })
@@ -231,7 +240,8 @@ export class Coordinator implements AsyncDisposable {
    * @throws {CoordinationError} `WCO_STORE` when the database does not answer; else as {@link acquire}.
    */
   async tryAcquire(name: string, options: TryAcquireOptions = {}): Promise<Lease | undefined> {
-    const request = this.#request(name, options.scope, false)
+    checkOptions('tryAcquire', options, ['scope'])
+    const request = this.#request(name, checkScope('tryAcquire', options.scope), false)
     if (this.#holdings.get(request.key) !== undefined) this.#requests.answered([request])
     return request.answer.promise
   }
@@ -241,12 +251,13 @@ export class Coordinator implements AsyncDisposable {
    * for everybody after that, and for every time before it. It is kept in the database, so it holds across restarts. If
    * the answer to the one who was first is lost, nobody hears true.
    *
-   * @throws {CoordinationError} `WCO_NAME` when the name is not usable or a worker's, `WCO_NOT_RUNNING`, `WCO_STORE`.
+   * @throws {CoordinationError} `WCO_NAME` when the name is not usable or a worker's, `WCO_OPTIONS` for options that are
+   *   wrong, `WCO_NOT_RUNNING`, `WCO_STORE`.
    */
-  async claimTime(name: string, at: Date, { scope }: TryAcquireOptions = {}): Promise<boolean> {
-    const key = this.#leaseKey(name, scope)
-    const atMs = at.getTime()
-    if (Number.isNaN(atMs)) throw new CoordinationError('WCO_OPTIONS', 'claimTime: that is no time.')
+  async claimTime(name: string, at: Date, options: TryAcquireOptions = {}): Promise<boolean> {
+    checkOptions('claimTime', options, ['scope'])
+    const key = this.#leaseKey(name, checkScope('claimTime', options.scope))
+    const atMs = checkTime('claimTime', at)
     for (;;) {
       const changed = await inOrder(this.#store, undefined, this.#holdings.highestToken, (change) =>
         claimTime(change, key, atMs),
@@ -324,13 +335,13 @@ export class Coordinator implements AsyncDisposable {
     let life = this.#newLife()
     for (let attempt = 1; !this.#closing.signal.aborted; attempt++) {
       try {
-        if (await life.join()) return this.#joined(life)
+        if (await life.join(patienceMs === undefined ? 'go-on' : 'throw')) return this.#joined(life)
         life = this.#newLife()
       } catch (error) {
-        this.#events.emit('store.failed', { error })
         this.#requests.rejectTries(error)
-        if (givesUp() || (patienceMs !== undefined && !(error instanceof StoreError))) throw error
-        this.#log.warn({ err: error }, 'could not join yet')
+        if (patienceMs !== undefined && !(error instanceof StoreError)) throw error
+        this.#surroundings.outage.failed(error, 'to join')
+        if (givesUp()) throw error
       }
       const limits = {
         firstMs: this.settings.timing.heartbeatMs / 20,
@@ -347,6 +358,7 @@ export class Coordinator implements AsyncDisposable {
 
   #joined(life: Life): void {
     this.#life = life
+    this.#surroundings.outage.answered()
     this.#log.info({ session: life.id }, 'joined')
     this.#events.emit('node.joined', { node: life.id })
     life.poke()
@@ -374,10 +386,13 @@ export class Coordinator implements AsyncDisposable {
     this.#state = 'closing'
     const life = this.#life
     if (life !== undefined) await this.#handOver(life)
-    await this.#store.close()
-    this.settings.watchdog?.stop()
-    this.#life = undefined
-    this.#state = 'closed'
+    try {
+      await this.#store.close()
+    } finally {
+      this.settings.watchdog?.stop()
+      this.#life = undefined
+      this.#state = 'closed'
+    }
   }
 
   /**
@@ -387,9 +402,10 @@ export class Coordinator implements AsyncDisposable {
    */
   async #handOver(life: Life): Promise<void> {
     life.claimNothing()
+    life.rest()
     this.#holdings.endAll('closing')
-    if (!(await life.withoutTurns(within(this.#clock, 0, this.#whenSettled())))) {
-      life.poke()
+    if (!(await within(this.#clock, 0, this.#whenSettled()))) {
+      life.goOn()
       const settled = within(this.#clock, this.settings.timing.drainTimeoutMs, this.#whenSettled())
       // Work is given its time to end also while the database is away.
       await life.drain().catch((error: unknown) => {
@@ -430,7 +446,9 @@ export class Coordinator implements AsyncDisposable {
   async #stopWorker(runner: Runner): Promise<void> {
     const { key } = runner.worker.declaration
     if (this.#runners.get(key) === runner) this.#runners.delete(key)
-    const own = this.#holdings.all().filter((holding) => holding.worker === key)
+    const own = this.#holdings.all().filter((holding) => runner.hasStarted(holding))
+    // At once: before the next turn another worker may be registered by this name, under which its leases would go on.
+    for (const holding of own) holding.end('stopped')
     this.#life?.poke()
     await Promise.all(own.map((holding) => holding.whenForgotten))
   }
@@ -453,16 +471,11 @@ export class Coordinator implements AsyncDisposable {
     }
   }
 
-  #leaseKey(name: string, scope: Scope = 'global'): string {
+  #leaseKey(name: string, scope: Scope): string {
     const key = leaseKey(scope, this.settings.identity.cluster, checkName('lease', name))
     if (this.#state === 'idle') throw notRunning('has not been started')
     if (this.#closing.signal.aborted) throw notRunning('is closing')
-    if (this.#runners.has(key)) {
-      throw new CoordinationError(
-        'WCO_NAME',
-        `"${key}" is the name of a worker, so no lease can be acquired by it. Choose another name.`,
-      )
-    }
+    if (this.#runners.has(key)) throw nameOfWorker(key)
     return key
   }
 
@@ -471,7 +484,7 @@ export class Coordinator implements AsyncDisposable {
     return this.#around.reduceRight<() => Promise<void>>((inner, around) => () => around(pass, inner), run)()
   }
 
-  #request(name: string, scope: Scope | undefined, wait: boolean): Request {
+  #request(name: string, scope: Scope, wait: boolean): Request {
     const request = this.#requests.add(this.#leaseKey(name, scope), name, wait)
     this.#life?.poke()
     return request
@@ -484,10 +497,15 @@ export class Coordinator implements AsyncDisposable {
 
   #timeout(request: Request, timeoutMs: number | undefined): Timer | undefined {
     if (timeoutMs === undefined) return undefined
-    const message = `The lease "${request.key}" was not free within ${timeoutMs} ms.`
-    return this.#clock.setTimer(timeoutMs, () =>
-      this.#giveUp(request, new CoordinationError('WCO_ACQUIRE_TIMEOUT', message)),
-    )
+    return this.#clock.setTimer(timeoutMs, () => this.#giveUp(request, this.#tooLate(request, timeoutMs)))
+  }
+
+  #tooLate({ key }: Request, timeoutMs: number): CoordinationError {
+    const { error: cause } = this.#surroundings.outage
+    const late = `The lease "${key}" was not to be had within ${timeoutMs} ms`
+    return cause === undefined
+      ? new CoordinationError('WCO_ACQUIRE_TIMEOUT', `${late}: others hold it or come first.`)
+      : new CoordinationError('WCO_ACQUIRE_TIMEOUT', `${late}: the database does not answer.`, { cause })
   }
 
   #acquired(holding: Holding): void {

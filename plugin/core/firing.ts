@@ -23,6 +23,8 @@ export interface Calendar {
    * is no longer held under this token.
    */
   fire(holding: Holding, atMs: number): Promise<boolean>
+  /** It is not known whether that was written; it is tried again. */
+  fireFailed(holding: Holding, error: unknown): void
 }
 
 /** The database's clock may be set while we wait for it, so it is looked at again at least this often. */
@@ -93,7 +95,8 @@ export class Firing {
     for (let attempt = 1; this.#holding.held; attempt++) {
       try {
         return (await this.#calendar.fire(this.#holding, atMs)) && this.#holding.held
-      } catch {
+      } catch (error) {
+        this.#calendar.fireFailed(this.#holding, error)
         const delayMs = backoffMs(attempt, { firstMs: 100, maxMs: 5_000 }, this.#clock.random())
         await sleep(this.#clock, delayMs, this.#holding.signal)
       }

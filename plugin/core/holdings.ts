@@ -75,20 +75,25 @@ export class Holdings {
     for (const holding of this.#byKey.values()) holding.end(reason)
   }
 
-  /** The session is over: nothing in the database is this process's any more. */
+  /** The session is over: nothing in the database is this process's any more. What still goes on is forgotten when it settles. */
   abandon(reason: EndReason): void {
     this.endAll(reason)
     this.forgetSettled(() => false)
+    for (const holding of this.all()) void holding.whenSettled.then(() => this.#forget(holding))
   }
 
   /** Drops handles whose work has settled and whose lease is not this node's. */
   forgetSettled(isMine: (holding: Holding) => boolean): void {
     for (const holding of this.all()) {
-      if (holding.ended === undefined || !holding.settled || isMine(holding)) continue
-      this.#byKey.delete(holding.key)
-      holding.forget()
-      this.#owner.released(holding)
+      if (holding.ended !== undefined && holding.settled && !isMine(holding)) this.#forget(holding)
     }
+  }
+
+  #forget(holding: Holding): void {
+    if (this.#byKey.get(holding.key) !== holding) return
+    this.#byKey.delete(holding.key)
+    holding.forget()
+    this.#owner.released(holding)
   }
 
   /** Does at once what needs no change: ends handles that are not covered, begins those that are new. */

@@ -30,6 +30,7 @@ import type { Machine } from './machine.js'
 import { Neighbourhood } from './neighbourhood.js'
 import { drain } from './operations.js'
 import { inOrder, type Ordered, sayTokens, settleIdentity } from './order.js'
+import type { Outage } from './outage.js'
 import type { Held } from './rules.js'
 import type { KnownServer } from './server.js'
 import { Session } from './session.js'
@@ -63,6 +64,7 @@ export interface Surroundings {
   readonly clock: Clock
   readonly log: Log
   readonly events: Events
+  readonly outage: Outage
   readonly server: KnownServer
   readonly holdings: Holdings
   readonly requests: Requests
@@ -75,6 +77,12 @@ export interface Surroundings {
  * news that comes sooner does not make it sooner.
  */
 const undoneRetryMs = 250
+
+/** The workers this node stands for and goes on standing for, and one more. */
+interface Registration {
+  readonly added: Declaration | undefined
+  readonly kept: readonly Declaration[]
+}
 
 export class Life {
   readonly #in: Surroundings
@@ -98,8 +106,11 @@ export class Life {
   #stopListening: () => void = () => undefined
   #view: OwnView | undefined
   #viewWanted = false
-  #registered: readonly string[] = []
-  readonly #refused = new Set<string>()
+  #registered: readonly Declaration[] = []
+  /** What other nodes contradict. It is not tried again in this life. */
+  readonly #refused = new Set<Declaration>()
+  /** Workers of which a user's transaction fences a lease that would have to be altered, and when that was found. */
+  readonly #hindered = new Map<Declaration, Reading>()
   #claiming = true
   #resting = false
   #polls = false
@@ -127,14 +138,14 @@ export class Life {
       longestTtlMs: () => this.#in.server.longestTtlMs,
       bury: (beats, longestTtlMs) => this.#bury(beats, longestTtlMs),
       attend: (findings) => this.#attend(findings),
-      lookFailed: (error) => this.#failed(error, 'a look at the other nodes failed'),
+      lookFailed: (error) => this.#failed(error, 'a look at the other nodes'),
     })
     const { machine } = surroundings
     this.#neighbourhood =
       machine &&
       new Neighbourhood(this.#session.id, { machine, store, clock }, timing.heartbeatMs, {
         bury: (ended) => this.#buryEnded(ended, machine.name),
-        lookFailed: (error) => this.#failed(error, 'a look at the neighbours failed'),
+        lookFailed: (error) => this.#failed(error, 'a look at the neighbours'),
       })
     this.#turns = new Loop(() => this.#turn())
     this.#turnAlarm = new Alarm(clock, () => this.#turns.poke())
@@ -167,20 +178,20 @@ export class Life {
 
   /**
    * Joins. May be tried again after a failure: trust then counts from the first try, because that one
-   * may be the one that was carried out.
+   * may be the one that was carried out. What the database does not let it stand for yet is registered later.
    *
+   * @param howRefused a worker that others contradict makes the join fail, as it should while an application starts; or
+   *   this node joins without any, and they are registered one at a time, so that one that is refused stops no other.
    * @returns false when this life cannot begin and another must be tried.
    */
-  async join(): Promise<boolean> {
+  async join(howRefused: 'throw' | 'go-on'): Promise<boolean> {
     const { identity, labels, version, machine, timing, clock } = this.#in
     this.#declaredAtJoin ??= this.#declarations()
     const declarations = this.#declaredAtJoin
-    const workers = declarations.map((declaration) => declaration.key)
     const node = {
       id: this.id,
       name: identity.node,
       cluster: identity.cluster,
-      workers,
       labels,
       version,
       machine: machine?.name ?? null,
@@ -191,11 +202,18 @@ export class Life {
     const joined = await this.#change(this.#session.joinKey, (change) =>
       join(change, node, declarations),
     ).catch((error: unknown) => {
-      if (!(error instanceof StoreError)) this.#declaredAtJoin = undefined
-      throw error
+      if (error instanceof StoreError) throw error
+      if (howRefused === 'throw' || declarations.length === 0) {
+        this.#declaredAtJoin = undefined
+        throw error
+      }
+      this.#declaredAtJoin = []
+      return undefined
     })
+    if (joined === undefined) return this.join(howRefused)
     if (joined.kind !== 'done' || joined.result === 'buried' || joined.view === undefined) return false
-    this.#registered = workers
+    const { workers } = joined.result
+    this.#registered = declarations.filter(({ key }) => workers.includes(key))
     this.#session.joined(joined.view, this.#firstJoinSentAt)
     this.#stopListening = this.#in.store.listen(this.id, () => this.#newsArrived())
     this.#pollWhereNothingIsPushed()
@@ -215,19 +233,21 @@ export class Life {
     await this.#inTurn((change) => drain(change, this.id, true, by))
   }
 
-  /** Gives everything back and goes, in one change. */
+  /** Gives everything back and goes, in one change. No turn begins any more. */
   async leave(): Promise<void> {
-    await this.#inTurn((change) => leave(change, this.id), aheadOfLeave(this.id, this.#registered))
+    this.#resting = true
+    const workers = this.#registered.map(({ key }) => key)
+    await this.#inTurn((change) => leave(change, this.id), aheadOfLeave(this.id, workers))
   }
 
-  /** Begins no turn while `work` goes on. */
-  async withoutTurns<T>(work: Promise<T>): Promise<T> {
+  /** Begins no turn until {@link goOn} or {@link leave}. */
+  rest(): void {
     this.#resting = true
-    try {
-      return await work
-    } finally {
-      this.#resting = false
-    }
+  }
+
+  goOn(): void {
+    this.#resting = false
+    this.#turns.poke()
   }
 
   /** See {@link fire}. Rejects when it is not known what became of it, or it could not be done for now. */
@@ -289,7 +309,7 @@ export class Life {
     if (server.mustSayTokens) return this.#sayTokens()
     const waitedFor = server.identity
     if (graceLeftMs === 0) return this.#own((change) => settleIdentity(change, waitedFor))
-    const registration = this.#registrationWanted()
+    const registration = this.#registrationWanted(clock.read())
     if (registration !== undefined) return this.#register(registration)
     if (this.#view.state !== 'active') this.#in.requests.declineTries()
     const circumstances = this.#circumstances(this.#view)
@@ -297,7 +317,7 @@ export class Life {
     const agenda = this.#planner.compare(circumstances)
     if (isEmpty(agenda.wishes)) {
       this.#lastUndone = ''
-      return earliest(agenda.dueInMs, graceLeftMs)
+      return earliest(agenda.dueInMs, graceLeftMs, this.#nextHinderedInMs(circumstances.now))
     }
     return this.#settle(agenda)
   }
@@ -447,6 +467,7 @@ export class Life {
 
   #answered(answer: HeartbeatAnswer, sentAt: Reading, receivedAt: Reading): { mustReadAgain: boolean } {
     const latencyMs = receivedAt.monoMs - sentAt.monoMs
+    this.#in.outage.answered()
     this.#in.events.emit('heartbeat.answered', { latencyMs, databaseNowMs: answer.nowMs })
     this.#learn(answer, receivedAt)
     this.#pollWhereNothingIsPushed()
@@ -458,7 +479,7 @@ export class Life {
 
   #heartbeatFailed(error: unknown): void {
     this.#in.events.emit('heartbeat.failed', { error })
-    this.#failed(error, 'a heartbeat failed')
+    this.#failed(error, 'a heartbeat')
   }
 
   #newsArrived(): void {
@@ -475,7 +496,7 @@ export class Life {
       if (news === undefined) return this.#session.lost()
       if (news !== this.#view?.newsRevision) this.#newsArrived()
     } catch (error) {
-      this.#failed(error, 'the news could not be read')
+      this.#failed(error, 'a look for news')
     }
     this.#polls = false
     if (!this.#session.over) this.#pollWhereNothingIsPushed()
@@ -550,24 +571,46 @@ export class Life {
   }
 
   /** Workers that were registered or stopped since: one at a time, so that one that is refused stops no other. */
-  #registrationWanted(): { added: string | undefined; wanted: Declaration[] } | undefined {
-    const { runners } = this.#in
-    const kept = new Set(this.#registered.filter((key) => runners.has(key)))
-    const added = [...runners.keys()].find((key) => !kept.has(key) && !this.#refused.has(key))
-    if (added === undefined && kept.size === this.#registered.length) return undefined
-    const wanted = this.#declarations().filter(({ key }) => key === added || kept.has(key))
-    return { added, wanted }
+  #registrationWanted(now: Reading): Registration | undefined {
+    const declared = new Set(this.#declarations())
+    const kept = this.#registered.filter((declaration) => declared.has(declaration))
+    for (const set of [this.#refused, this.#hindered] as const)
+      for (const declaration of set.keys()) if (!declared.has(declaration)) set.delete(declaration)
+    const known = new Set([...kept, ...this.#refused])
+    const added = [...declared].find((each) => !known.has(each) && this.#hinderedForMs(each, now) === 0)
+    if (added === undefined && kept.length === this.#registered.length) return undefined
+    return { added, kept }
   }
 
-  async #register(registration: { added: string | undefined; wanted: Declaration[] }): Promise<0> {
+  /** How long until a worker that was hindered is to be tried again, in ms. */
+  #hinderedForMs(declaration: Declaration, now: Reading): number {
+    const foundAt = this.#hindered.get(declaration)
+    return foundAt === undefined ? 0 : Math.max(0, undoneRetryMs - elapsedMs(foundAt, now))
+  }
+
+  #nextHinderedInMs(now: Reading): number | undefined {
+    const left = [...this.#hindered.keys()].map((declaration) => this.#hinderedForMs(declaration, now))
+    return left.length === 0 ? undefined : Math.min(...left)
+  }
+
+  async #register({ added, kept }: Registration): Promise<0> {
+    const wanted = added === undefined ? kept : [...kept, added]
     try {
-      await this.#own((change) => register(change, this.id, registration.wanted))
-      this.#registered = registration.wanted.map((declaration) => declaration.key)
+      await this.#own(
+        (change) => register(change, this.id, wanted, added?.key),
+        this.#session.nextOperation(),
+        (registered) => {
+          this.#registered = wanted.filter(({ key }) => registered.includes(key))
+          if (added === undefined) return
+          if (registered.includes(added.key)) this.#hindered.delete(added)
+          else this.#hindered.set(added, this.#in.clock.read())
+        },
+      )
     } catch (error) {
-      if (error instanceof StoreError || registration.added === undefined) throw error
-      this.#refused.add(registration.added)
-      this.#in.log.error({ err: error, worker: registration.added }, 'a worker was refused')
-      this.#in.events.emit('worker.refused', { worker: registration.added, error })
+      if (error instanceof StoreError || added === undefined) throw error
+      this.#refused.add(added)
+      this.#in.log.error({ err: error, worker: added.key }, 'a worker was refused')
+      this.#in.events.emit('worker.refused', { worker: added.key, error })
     }
     return 0
   }
@@ -578,20 +621,18 @@ export class Life {
     this.#viewWanted = true
     this.#lastUndone = ''
     this.#failures += 1
-    this.#failed(error, 'a turn failed')
+    this.#failed(error, 'a turn')
     this.#in.requests.rejectTries(error)
     const limits = { firstMs: this.#in.timing.heartbeatMs / 20, maxMs: this.#in.timing.heartbeatMs }
     this.#turnAlarm.set(backoffMs(this.#failures, limits, this.#in.clock.random()))
   }
 
   #failed(error: unknown, what: string): void {
-    this.#in.events.emit('store.failed', { error })
-    if (error instanceof StoreError) this.#in.log.warn({ err: error }, what)
-    else this.#in.log.error({ err: error }, what)
+    this.#in.outage.failed(error, what)
   }
 }
 
-function earliest(a: number | undefined, b: number | undefined): number | undefined {
-  const due = Math.min(a ?? Number.POSITIVE_INFINITY, b ?? Number.POSITIVE_INFINITY)
+function earliest(...dues: readonly (number | undefined)[]): number | undefined {
+  const due = Math.min(...dues.map((each) => each ?? Number.POSITIVE_INFINITY))
   return Number.isFinite(due) ? Math.max(1, Math.ceil(due)) : undefined
 }

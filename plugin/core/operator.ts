@@ -4,6 +4,7 @@
  * Nothing here needs a session of this node, which may be the very one in trouble. Everything that alters
  * something names who asked and why, and that goes into the audit trail in the same transaction.
  */
+import { checkCooldown } from './inputs.js'
 import {
   drain,
   forget,
@@ -90,8 +91,9 @@ export class Operator {
    * false) the next holder begins when the old one has stopped, is gone, or cannot trust any more. For
    * `cooldownMs` (default 60 000) the old holder does not win again while others stand.
    */
-  release(order: ReleaseOrder): Promise<Revoked> {
+  async release(order: ReleaseOrder): Promise<Revoked> {
     const { cooldownMs = defaultCooldownMs, immediate = false } = order
+    checkCooldown('operator.release', cooldownMs)
     return this.#change((change) => revoke(change, { ...order, cooldownMs, immediate }))
   }
 
@@ -99,8 +101,9 @@ export class Operator {
    * Asks the holder to end its term, if it still has the given token: its signal aborts, and once its pass has
    * settled the next one begins, `to` if it is given. `cooldownMs` as in {@link release}.
    */
-  transfer(order: TransferOrder): Promise<Transferred> {
+  async transfer(order: TransferOrder): Promise<Transferred> {
     const { cooldownMs = defaultCooldownMs, to = null } = order
+    checkCooldown('operator.transfer', cooldownMs)
     return this.#change((change) => transfer(change, { ...order, cooldownMs, to }))
   }
 

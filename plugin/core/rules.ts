@@ -3,6 +3,7 @@
  * watches.
  */
 import { Draft, isBlocked, vacated } from './draft.js'
+import type { EndReason } from './errors.js'
 import type { Change, LeaseRow, LockedLease, NodeRow } from './store.js'
 
 /** A lease as its holder knows it. */
@@ -21,13 +22,19 @@ export function isWaived(lease: LeaseRow, waived: readonly Held[]): boolean {
   return waived.some((each) => each.key === lease.key && each.token === lease.blockedToken)
 }
 
+/** How a lease is said to have ended whose holder is gone. */
+interface Ending {
+  readonly type: 'lease.lost' | 'lease.released'
+  readonly reason?: EndReason
+}
+
 /** Clears from a lease every name of a node that is gone. */
-export function freeIfAbandoned(draft: Draft, key: string): void {
+export function freeIfAbandoned(draft: Draft, key: string, ending: Ending = { type: 'lease.lost' }): void {
   const lease = draft.lease(key)
   if (lease === undefined || lease.fenced) return
   if (lease.holder !== null && draft.isGone(lease.holder)) {
     draft.edit(key, vacated)
-    draft.record({ type: 'lease.lost', subject: key, node: lease.holder, token: lease.token })
+    draft.record({ ...ending, subject: key, node: lease.holder, token: lease.token })
   }
   if (lease.blockedNode !== null && draft.isGone(lease.blockedNode))
     draft.edit(key, { blockedNode: null, blockedToken: null })
@@ -72,6 +79,7 @@ export async function sortOut(
   change: Change,
   rows: readonly NodeRow[],
   record: (draft: Draft, id: string) => void,
+  ending?: Ending,
 ): Promise<void> {
   const gone = rows.map((row) => row.id)
   const draft = new Draft(change)
@@ -81,7 +89,7 @@ export async function sortOut(
   const touched = draft.leasesWhere((lease) =>
     [lease.holder, lease.target, lease.blockedNode].some((id) => id !== null && gone.includes(id)),
   )
-  for (const lease of touched) freeIfAbandoned(draft, lease.key)
+  for (const lease of touched) freeIfAbandoned(draft, lease.key, ending)
   await replan(
     draft,
     touched.map((lease) => lease.key),

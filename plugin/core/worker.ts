@@ -11,6 +11,7 @@ import { CoordinationError } from './errors.js'
 import { type Calendar, Firing } from './firing.js'
 import { hash32 } from './hash.js'
 import type { Identity } from './identity.js'
+import { checkCooldown } from './inputs.js'
 import type { HeldLease, Holding } from './lease.js'
 import { type Log, withFields } from './log.js'
 import { sleep } from './loop.js'
@@ -30,8 +31,9 @@ export interface PassContext {
   /**
    * Ends this node's term: the signal aborts, and once the pass has settled another node takes over.
    *
-   * @param cooldownMs how long this node should not win again while others stand; default the
+   * @param cooldownMs how long this node should not win again while others stand, in ms, up to a day; default the
    *   worker's `cooldownMs`.
+   * @throws {CoordinationError} `WCO_OPTIONS` when it is no such number; the term goes on then.
    */
   stepDown(cooldownMs?: number): void
 }
@@ -63,15 +65,15 @@ interface CommonOptions {
   /** Where uniqueness holds: `cluster` repeats the worker once per cluster. Always written out. */
   readonly scope: Scope
   /** Pause between the end of a pass and the next, in ms. Default 1 000. */
-  readonly everyMs?: number
+  readonly everyMs?: number | undefined
   /** Failures in a row after which this node steps down and cools down. Default 5. */
-  readonly maxFailures?: number
+  readonly maxFailures?: number | undefined
   /** How long it cools down then, in ms. Default 30 000. */
-  readonly cooldownMs?: number
+  readonly cooldownMs?: number | undefined
   /** How long a pass may take to stop when its lease goes elsewhere, in ms. Default the coordinator's. */
-  readonly handoverTimeoutMs?: number
+  readonly handoverTimeoutMs?: number | undefined
   /** With `false` this node does not stand for the worker. Default true. */
-  readonly enabled?: boolean
+  readonly enabled?: boolean | undefined
 }
 
 export interface SingleContext extends PassContext {
@@ -86,7 +88,7 @@ export interface SingleWorker extends CommonOptions {
    * Passes at times of day instead of every so often: a cron pattern, in UTC unless a time zone is given. Each time is
    * begun once, by whoever holds the lease then.
    */
-  readonly schedule?: string | Schedule
+  readonly schedule?: string | Schedule | undefined
   run(context: SingleContext): unknown
 }
 
@@ -223,6 +225,7 @@ export class Runner {
   readonly #owner: RunnerOwner
   #failures = 0
   #loops = 0
+  readonly #started = new WeakSet<Holding>()
 
   constructor(worker: Worker, clock: Clock, log: Log, calendar: Calendar, owner: RunnerOwner) {
     this.worker = worker
@@ -235,6 +238,11 @@ export class Runner {
   /** Whether any pass loop is under way, its lease ended or not. */
   get busy(): boolean {
     return this.#loops > 0
+  }
+
+  /** Whether it is this one, and none of the same key before it, that works or has worked under a lease. */
+  hasStarted(holding: Holding): boolean {
+    return this.#started.has(holding)
   }
 
   /** Calls `run` again and again until the lease ends; the handle is settled when the last call has. */
@@ -269,6 +277,7 @@ export class Runner {
             log,
           )
     this.#loops += 1
+    this.#started.add(holding)
     void loop.finally(() => {
       this.#loops -= 1
       holding.settle()
@@ -322,6 +331,7 @@ export class Runner {
   }
 
   #stepDown(holding: Holding, cooldownMs = this.worker.cooldownMs): void {
+    checkCooldown('stepDown', cooldownMs)
     if (holding.ended !== undefined) return
     holding.cooldownMs = cooldownMs
     holding.end('stepped-down')

@@ -7,7 +7,7 @@ import Database from 'better-sqlite3'
 import type { Test } from 'tap'
 import { Coordinator, type CoordinatorSettings } from '../../plugin/core/coordinator.js'
 import type { EventName } from '../../plugin/core/events.js'
-import { silentLog } from '../../plugin/core/log.js'
+import { type Log, silentLog } from '../../plugin/core/log.js'
 import type { Store } from '../../plugin/core/store.js'
 import { resolveTiming, type Timing } from '../../plugin/core/timing.js'
 import { openSqliteStoreOver } from '../../plugin/stores/sqlite/index.js'
@@ -49,7 +49,11 @@ export class World {
 
   async node(
     name: string,
-    settings: Partial<CoordinatorSettings> & { cluster?: string; wrap?: (store: Store) => Store } = {},
+    settings: Partial<CoordinatorSettings> & {
+      cluster?: string
+      wrap?: (store: Store) => Store
+      log?: Log
+    } = {},
   ): Promise<WorldNode> {
     const clock = new ManualClock()
     const opened = await openSqliteStoreOver(this.#database, {
@@ -72,7 +76,7 @@ export class World {
       },
       store,
       uniqueIds(clock, name),
-      silentLog,
+      settings.log ?? silentLog,
     )
     const history: string[] = []
     for (const event of [

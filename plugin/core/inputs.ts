@@ -1,0 +1,69 @@
+/** What an application hands to a method, checked at the door: a typing error must not become another lease, nor a wait without end. */
+import { maxCooldownMs } from './draft.js'
+import { CoordinationError } from './errors.js'
+import { shown } from './names.js'
+import type { Scope } from './store.js'
+
+/** The longest timer that Node keeps. */
+const longestTimerMs = 2 ** 31 - 1
+
+/** @throws {CoordinationError} `WCO_OPTIONS` for an option that there is not, or that is none of these. */
+export function checkOptions(method: string, options: unknown, known: readonly string[]): void {
+  if (typeof options !== 'object' || options === null || Array.isArray(options))
+    throw wrong(`${method}: expected an object with options, got ${shown(options)}.`)
+  const unknown = Object.keys(options).filter((option) => !known.includes(option))
+  if (unknown.length === 0) return
+  throw wrong(
+    `${method}: there is no option ${unknown.map((option) => `\`${option}\``).join(' nor ')}; ` +
+      `there ${known.length === 1 ? 'is' : 'are'} ${known.map((option) => `\`${option}\``).join(', ')}.`,
+  )
+}
+
+/** @throws {CoordinationError} `WCO_OPTIONS` */
+export function checkScope(method: string, scope: unknown): Scope {
+  if (scope === undefined || scope === 'global') return 'global'
+  if (scope === 'cluster') return scope
+  throw wrong(`${method}: \`scope\` must be "cluster" or "global", got ${shown(scope)}.`)
+}
+
+/** @throws {CoordinationError} `WCO_OPTIONS` */
+export function checkTimeout(method: string, timeoutMs: unknown): void {
+  if (timeoutMs === undefined || (isNumber(timeoutMs, longestTimerMs) && Number.isInteger(timeoutMs))) return
+  throw wrong(
+    `${method}: \`timeoutMs\` must be a whole number of milliseconds from 0 to ${longestTimerMs}, got ${shown(timeoutMs)}.`,
+  )
+}
+
+/** @throws {CoordinationError} `WCO_OPTIONS` */
+export function checkSignal(method: string, signal: unknown): void {
+  if (signal === undefined || signal instanceof AbortSignal) return
+  throw wrong(`${method}: \`signal\` must be an AbortSignal, got ${shown(signal)}.`)
+}
+
+/** @throws {CoordinationError} `WCO_OPTIONS` */
+export function checkTime(method: string, at: unknown): number {
+  const atMs = at instanceof Date ? at.getTime() : Number.NaN
+  if (!Number.isNaN(atMs)) return atMs
+  const got = at instanceof Date ? 'one that is no time' : shown(at)
+  throw wrong(`${method}: the time must be a Date, got ${got}.`)
+}
+
+/**
+ * A cool-down may be any part of a millisecond, as when it is drawn by chance.
+ *
+ * @throws {CoordinationError} `WCO_OPTIONS`
+ */
+export function checkCooldown(method: string, cooldownMs: unknown): void {
+  if (isNumber(cooldownMs, maxCooldownMs)) return
+  throw wrong(
+    `${method}: \`cooldownMs\` must be a number of milliseconds from 0 to ${maxCooldownMs}, got ${shown(cooldownMs)}.`,
+  )
+}
+
+function isNumber(value: unknown, most: number): value is number {
+  return typeof value === 'number' && value >= 0 && value <= most
+}
+
+function wrong(message: string): CoordinationError {
+  return new CoordinationError('WCO_OPTIONS', message)
+}

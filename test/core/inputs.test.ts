@@ -1,0 +1,130 @@
+/** What an application hands to the methods of a coordinator, when it is wrong. */
+import t from 'tap'
+import { maxCooldownMs } from '../../plugin/core/draft.js'
+import { CoordinationError } from '../../plugin/core/errors.js'
+import type { PassContext } from '../../plugin/core/worker.js'
+import { runCoordinator } from '../../plugin/node-cron.js'
+import { World } from '../support/world.js'
+
+/** As a program without types would call it. */
+// biome-ignore lint/suspicious/noExplicitAny: what must be tried here no type allows
+type Untyped = any
+
+async function refusal(work: () => Promise<unknown>): Promise<CoordinationError> {
+  const error = await work().then(
+    () => undefined,
+    (failure: unknown) => failure,
+  )
+  if (error instanceof CoordinationError) return error
+  throw new Error(`expected a CoordinationError, got ${error}`)
+}
+
+t.test('a scope that is none is refused, and no other lease taken instead', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a', { cluster: 'eu' })
+  await world.start(a)
+  const coordinator = a.coordinator as Untyped
+  const verbs: Record<string, () => Promise<unknown>> = {
+    acquire: () => coordinator.acquire('billing', { scope: 'Global' }),
+    tryAcquire: () => coordinator.tryAcquire('billing', { scope: 'Global' }),
+    claimTime: () => coordinator.claimTime('billing', new Date(), { scope: 'Global' }),
+  }
+  for (const [verb, call] of Object.entries(verbs)) {
+    const { code, message } = await refusal(call)
+    t.equal(code, 'WCO_OPTIONS')
+    t.equal(message, `${verb}: \`scope\` must be "cluster" or "global", got "Global".`)
+  }
+  t.throws(() => runCoordinator(coordinator, { scope: 'all' } as Untyped), {
+    message: 'runCoordinator: `scope` must be "cluster" or "global", got "all".',
+  })
+  t.same((await a.coordinator.status()).leases, [])
+})
+
+t.test('options that are wrong, or that there are not, are refused with what was expected', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  await world.start(a)
+  const coordinator = a.coordinator as Untyped
+  const wrong: readonly [string, () => Promise<unknown>, RegExp][] = [
+    [
+      'a typing error',
+      () => coordinator.acquire('q', { timeout: 1 }),
+      /no option `timeout`; there are `scope`, `signal`, `timeoutMs`/,
+    ],
+    [
+      'an option of another',
+      () => coordinator.tryAcquire('q', { timeoutMs: 1 }),
+      /tryAcquire: there is no option `timeoutMs`; there is `scope`/,
+    ],
+    ['no object', () => coordinator.acquire('q', 5), /acquire: expected an object with options, got 5/],
+    ['null', () => coordinator.acquire('q', null), /got null/],
+    [
+      'a text',
+      () => coordinator.acquire('q', { timeoutMs: '3s' }),
+      /`timeoutMs` must be a whole number of milliseconds from 0 to 2147483647, got "3s"/,
+    ],
+    ['no number', () => coordinator.acquire('q', { timeoutMs: Number.NaN }), /got NaN/],
+    ['less than nothing', () => coordinator.acquire('q', { timeoutMs: -1 }), /got -1/],
+    ['more than a timer holds', () => coordinator.acquire('q', { timeoutMs: 2 ** 31 }), /got 2147483648/],
+    ['no signal', () => coordinator.acquire('q', { signal: 5 }), /`signal` must be an AbortSignal, got 5/],
+    ['no time', () => coordinator.claimTime('q', '2026-01-01'), /the time must be a Date, got "2026-01-01"/],
+    ['a Date that is none', () => coordinator.claimTime('q', new Date('soon')), /got one that is no time/],
+  ]
+  for (const [what, call, expected] of wrong) {
+    const { code, message } = await refusal(call)
+    t.equal(code, 'WCO_OPTIONS', what)
+    t.match(message, expected)
+  }
+})
+
+t.test('a cool-down may be drawn by chance, and is refused where it is no number', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  const errors: unknown[] = []
+  let stepDown: PassContext['stepDown'] | undefined
+  for (const node of [a, b])
+    node.coordinator.worker({
+      name: 'job',
+      kind: 'single',
+      scope: 'global',
+      run: (context) => {
+        if (node === a) stepDown ??= context.stepDown
+      },
+    })
+  await world.start(a, b)
+  await world.advance(500)
+  for (const cooldownMs of [Number.NaN, -1, maxCooldownMs + 1, '60s' as Untyped])
+    try {
+      stepDown?.(cooldownMs)
+    } catch (error) {
+      errors.push(error)
+    }
+  t.equal(errors.length, 4)
+  for (const error of errors)
+    t.match(error, {
+      code: 'WCO_OPTIONS',
+      message: /^stepDown: `cooldownMs` must be a number of milliseconds from 0 to 86400000, got /,
+    })
+  t.ok(a.coordinator.isHeld('job'), 'and the term goes on')
+  stepDown?.(1_500.5)
+  await world.advance(500)
+  t.ok(b.coordinator.isHeld('job'))
+  const snapshot = await b.store.snapshot()
+  t.ok(Number.isInteger(snapshot.leases[0]?.cooldownUntilMs), 'and what is written is whole')
+})
+
+t.test('an operator is told of a cool-down that is none', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  await world.start(a)
+  const order = { key: 'global/job', token: 1, actor: 'ops', reason: 'a test' }
+  const { operator } = a.coordinator
+  for (const call of [
+    () => operator.release({ ...order, cooldownMs: Number.NaN }),
+    () => operator.transfer({ ...order, cooldownMs: Number.POSITIVE_INFINITY }),
+  ]) {
+    const { code, message } = await refusal(call)
+    t.equal(code, 'WCO_OPTIONS')
+    t.match(message, /^operator\.\w+: `cooldownMs` must be a number of milliseconds from 0 to 86400000, got /)
+  }
+})

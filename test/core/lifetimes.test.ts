@@ -1,0 +1,283 @@
+/** What outlives what: handles their session and their coordinator, workers their registration, a node its refused workers. */
+import t from 'tap'
+import { type CoordinationError, StoreError } from '../../plugin/core/errors.js'
+import type { Lease } from '../../plugin/core/lease.js'
+import { deferred } from '../../plugin/core/loop.js'
+import type { Store } from '../../plugin/core/store.js'
+import type { PartitionedContext, WorkerDefinition } from '../../plugin/core/worker.js'
+import { World } from '../support/world.js'
+
+function partitioned(partitions: number, run: (context: PartitionedContext) => unknown): WorkerDefinition {
+  return { name: 'parts', kind: 'partitioned', scope: 'global', partitions, run }
+}
+
+function single(name: string, run: () => unknown): WorkerDefinition {
+  return { name, kind: 'single', scope: 'global', run }
+}
+
+/** What a promise has come to, without waiting for it. */
+function watched(promise: Promise<unknown>): { over: boolean } {
+  const state = { over: false }
+  void promise.then(() => {
+    state.over = true
+  })
+  return state
+}
+
+t.test(
+  'a node whose worker others contradict loses its session, and does the rest of its work again',
+  async (t) => {
+    const world = new World(t)
+    const [a, b] = [await world.node('a'), await world.node('b')]
+    a.coordinator.worker(partitioned(4, () => undefined))
+    b.coordinator.worker(single('other', () => undefined))
+    await world.start(a, b)
+    const refused: string[] = []
+    const failures: unknown[] = []
+    b.coordinator.on('worker.refused', ({ worker, error }) =>
+      refused.push(`${worker} ${(error as CoordinationError).code}`),
+    )
+    b.coordinator.worker(partitioned(8, () => undefined))
+    await world.advance(2_000)
+    t.same(refused, ['global/parts WCO_WORKER_CONFLICT'])
+    b.coordinator.on('store.failed', ({ error }) => failures.push(error))
+    world.freeze(b)
+    await world.advance(world.timing.ttlMs * 2, 500)
+    world.thaw(b)
+    await world.advance(world.timing.ttlMs * 2, 500)
+    t.ok(b.history.includes('session.lost'))
+    t.ok(b.coordinator.isHeld('other'), 'it works again')
+    t.same(refused.slice(1), ['global/parts WCO_WORKER_CONFLICT'], 'and says once more what it does not')
+    t.same(failures, [], 'the database did answer')
+  },
+)
+
+t.test('a node that was away joins again though others have registered its worker differently', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  a.coordinator.worker(partitioned(4, () => undefined))
+  a.coordinator.worker(single('other', () => undefined))
+  await world.start(a, b)
+  world.freeze(a)
+  await world.advance(world.timing.ttlMs * 2, 500)
+  b.coordinator.worker(partitioned(8, () => undefined))
+  await world.advance(2_000)
+  world.thaw(a)
+  await world.advance(world.timing.ttlMs * 2, 500)
+  t.ok(a.coordinator.isHeld('other'))
+  t.equal((await b.coordinator.status()).workers.find(({ key }) => key === 'global/parts')?.slots, 8)
+})
+
+t.test('a worker that is stopped and registered again in one breath is the new one', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  const ran: string[] = []
+  const old = a.coordinator.worker(single('job', () => ran.push('old')))
+  await world.start(a)
+  await world.advance(3_000)
+  const stopped = watched(old.stop())
+  const now = a.coordinator.worker(single('job', () => ran.push('new')))
+  const before = ran.length
+  await world.advance(5_000)
+  t.ok(stopped.over, 'stop() resolves')
+  t.equal(old.state, 'stopped')
+  t.equal(now.state, 'working')
+  t.same([...new Set(ran.slice(before))], ['new'])
+})
+
+t.test('the new one waits until the pass of the old one has settled', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  const pass = deferred()
+  let ran = 0
+  const old = a.coordinator.worker(single('job', () => pass.promise))
+  await world.start(a)
+  await world.advance(1_000)
+  const stopped = watched(old.stop())
+  a.coordinator.worker(single('job', () => void ran++))
+  await world.advance(world.timing.ttlMs, 500)
+  t.equal(ran, 0)
+  t.notOk(stopped.over)
+  pass.resolve()
+  await world.advance(2_000)
+  t.ok(stopped.over)
+  t.ok(ran > 0)
+})
+
+t.test('what a worker is declared as anew is written', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  const running = new Set<number>()
+  const old = a.coordinator.worker(partitioned(2, () => undefined))
+  await world.start(a)
+  await world.advance(1_000)
+  void old.stop()
+  a.coordinator.worker(partitioned(4, ({ partition }) => void running.add(partition)))
+  await world.advance(3_000)
+  t.equal((await a.coordinator.status()).workers[0]?.slots, 4)
+  t.same([...running].sort(), [0, 1, 2, 3])
+})
+
+t.test('a lease that outlasts its coordinator is released all the same', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  await world.start(a)
+  const lease = await acquired(world, a.coordinator.acquire('critical'))
+  const closed = watched(a.coordinator.close())
+  await world.advanceUntil(() => closed.over, world.timing.drainTimeoutMs * 2, 500)
+  t.notOk(lease.held)
+  const released = watched(lease.release())
+  await world.advance(100)
+  t.ok(released.over)
+})
+
+t.test('a worker whose coordinator has closed can be stopped once its pass has settled', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  const pass = deferred()
+  const worker = a.coordinator.worker(single('job', () => pass.promise))
+  await world.start(a)
+  await world.advance(500)
+  const closed = watched(a.coordinator.close())
+  await world.advanceUntil(() => closed.over, world.timing.drainTimeoutMs * 2, 500)
+  const stopped = watched(worker.stop())
+  await world.advance(100)
+  t.notOk(stopped.over, 'its pass goes on')
+  pass.resolve()
+  await world.advance(100)
+  t.ok(stopped.over)
+})
+
+t.test('a lease that was lost is released though the database is away', async (t) => {
+  const world = new World(t)
+  const outage = { on: false }
+  const [a, b] = [
+    await world.node('a', { wrap: (store) => failing(store, ['change', 'view', 'heartbeat'], outage) }),
+    await world.node('b'),
+  ]
+  await world.start(a, b)
+  const lease = await acquired(world, a.coordinator.acquire('critical'))
+  world.freeze(a)
+  await world.advance(world.timing.ttlMs * 2, 500)
+  world.thaw(a)
+  await world.advanceUntil(() => a.history.includes('session.lost'), world.timing.ttlMs)
+  outage.on = true
+  const released = watched(lease.release())
+  await world.advance(1_000)
+  t.ok(released.over)
+  outage.on = false
+})
+
+t.test('a clean stop is one change, which says that its leases were released', async (t) => {
+  for (const count of [1, 3]) {
+    const world = new World(t)
+    const [a, b] = [await world.node('a'), await world.node('b')]
+    const names = Array.from({ length: count }, (_, index) => `lead-${index}`)
+    for (const name of names) a.coordinator.worker(single(name, () => undefined))
+    await world.start(a)
+    await world.advance(500)
+    for (const name of names) b.coordinator.worker(single(name, () => undefined))
+    await world.start(b)
+    await world.advance(500)
+    const closed = watched(a.coordinator.close())
+    await world.advanceUntil(() => closed.over, 5_000)
+    await world.advance(500)
+    const events = await b.coordinator.operator.events({ limit: 100 })
+    const left = events.find(({ type }) => type === 'node.left')
+    const inIt = events.filter(({ revision }) => revision === left?.revision)
+    t.same(
+      inIt
+        .filter(({ type }) => type === 'lease.released')
+        .map(({ subject, reason }) => `${subject} ${reason}`)
+        .sort(),
+      names.map((name) => `global/${name} closing`),
+      `${count} leases, one change`,
+    )
+    t.notOk(
+      events.some(({ type }) => type === 'lease.lost'),
+      'nobody was lost',
+    )
+    t.same(
+      names.filter((name) => b.coordinator.isHeld(name)),
+      names,
+    )
+  }
+})
+
+t.test('an outage is told when it begins and when it is over, whatever fails in between', async (t) => {
+  const world = new World(t)
+  const lines: string[] = []
+  const outage = { on: false }
+  const note = (level: string) => (_fields: object, message: string) => {
+    lines.push(`${level}: ${message}`)
+  }
+  const log = { debug: () => undefined, info: note('info'), warn: note('warn'), error: note('error') }
+  const a = await world.node('a', {
+    log,
+    wrap: (store) => failing(store, ['change', 'view', 'heartbeat', 'look'], outage),
+  })
+  await world.start(a)
+  await world.advance(1_000)
+  lines.length = 0
+  outage.on = true
+  await world.advance(world.timing.ttlMs / 2)
+  const late = a.coordinator.acquire('critical', { timeoutMs: 1_000 }).catch((error: unknown) => error)
+  await world.advance(2_000)
+  const error = (await late) as CoordinationError
+  t.match(error, { code: 'WCO_ACQUIRE_TIMEOUT', message: /the database does not answer/ })
+  t.match(error.cause, { message: 'The database is away.' })
+  outage.on = false
+  await world.advance(world.timing.ttlMs)
+  t.same(
+    lines.filter((line) => /database/.test(line)),
+    [
+      'warn: the database does not answer: a heartbeat failed, and is tried again',
+      'info: the database answers again',
+    ],
+  )
+})
+
+t.test('a time of a schedule that cannot be written down is told', async (t) => {
+  const world = new World(t)
+  const outage = { on: false }
+  const a = await world.node('a', { wrap: (store) => failing(store, ['change'], outage) })
+  const failures: unknown[] = []
+  let ran = 0
+  a.coordinator.worker({
+    name: 'nightly',
+    kind: 'single',
+    scope: 'global',
+    schedule: '* * * * *',
+    run: () => void ran++,
+  })
+  a.coordinator.on('store.failed', ({ error }) => failures.push(error))
+  await world.start(a)
+  await world.advance(61_000, 250)
+  t.equal(ran, 1)
+  outage.on = true
+  await world.advance(61_000, 250)
+  t.equal(ran, 1)
+  t.ok(failures.length > 0)
+  outage.on = false
+  await world.advance(10_000, 250)
+  t.equal(ran, 2, 'and written down and acted upon when it can')
+})
+
+/** A store some verbs of which fail while an outage is on. */
+function failing(store: Store, verbs: readonly (keyof Store)[], outage: { readonly on: boolean }): Store {
+  return new Proxy(store, {
+    get(target, property) {
+      const value: unknown = Reflect.get(target, property, target)
+      if (typeof value !== 'function') return value
+      if (outage.on && verbs.includes(property as keyof Store))
+        return () => Promise.reject(new StoreError('The database is away.', 'none'))
+      return value.bind(target)
+    },
+  })
+}
+
+async function acquired(world: World, promise: Promise<Lease>): Promise<Lease> {
+  const state = watched(promise)
+  await world.advanceUntil(() => state.over, 5_000)
+  return promise
+}
