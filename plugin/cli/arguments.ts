@@ -1,5 +1,6 @@
 /** What was typed, as an order; or what is wrong with it. */
 import { parseArgs } from 'node:util'
+import { actorLimits, checkText, reasonLimits } from '../core/audit.js'
 
 /** Every command, with what it needs after its name and what it is for. */
 export const commands = {
@@ -32,6 +33,7 @@ export interface Order {
   readonly subject: string
   readonly database: string
   readonly namespace: string
+  /** Who alters something, and why; empty for a command that alters nothing. */
   readonly actor: string
   readonly reason: string
   readonly token: number
@@ -65,13 +67,13 @@ export const flagNames: readonly string[] = Object.keys(options)
 
 /**
  * @param environment for what is not said: `DATABASE_URL`.
- * @param user who is asking, unless `--actor` says otherwise.
- * @throws UsageError
+ * @param user tells who is asking, where that matters and `--actor` does not say it.
+ * @throws UsageError or CoordinationError `WCO_OPTIONS`
  */
 export function parse(
   typed: readonly string[],
   environment: Readonly<Record<string, string | undefined>>,
-  user: string,
+  user: () => string,
 ): Order | 'help' | 'version' {
   const { values, positionals } = understood(typed)
   if (values.version) return 'version'
@@ -84,8 +86,7 @@ export function parse(
   const database = values.database ?? environment.DATABASE_URL
   if (database === undefined || database === '')
     throw new UsageError('Which database? Say --database URL, or set DATABASE_URL.')
-  const reason = values.reason ?? ''
-  if (mustSayWhy && (reason.length < 3 || reason.length > 200))
+  if (mustSayWhy && values.reason === undefined)
     throw new UsageError('Why? Say --reason "…" with 3 to 200 characters; it goes into the audit trail.')
   if (command === 'release' && values.token === undefined)
     throw new UsageError('Which term? Say --token N, as `leaders` shows it: a newer holder is not touched.')
@@ -94,8 +95,8 @@ export function parse(
     subject: operands[0] ?? '',
     database,
     namespace: values.namespace,
-    actor: values.actor ?? user,
-    reason,
+    actor: mustSayWhy ? checkText('--actor', actorLimits, values.actor ?? user()) : '',
+    reason: mustSayWhy ? checkText('--reason', reasonLimits, values.reason ?? '') : '',
     token: values.token === undefined ? 0 : whole('token', values.token),
     immediate: values.immediate,
     cooldownMs: values['cooldown-ms'] === undefined ? undefined : whole('cooldown-ms', values['cooldown-ms']),

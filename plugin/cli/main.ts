@@ -19,7 +19,7 @@ process.exitCode = await run(process.argv.slice(2))
 
 async function run(typed: readonly string[]): Promise<number> {
   try {
-    const order = parse(typed, process.env, userInfo().username)
+    const order = parse(typed, process.env, user)
     if (order === 'help') return say(help())
     if (order === 'version') return say(`${version()}\n`)
     const answer = await answerTo(order)
@@ -28,6 +28,17 @@ async function run(typed: readonly string[]): Promise<number> {
     return answer.exitCode
   } catch (error) {
     return complain(error)
+  }
+}
+
+/** Whoever asks, by name; by number where this machine knows no name for it, as in many containers. */
+function user(): string {
+  try {
+    return userInfo().username
+  } catch (error) {
+    const uid = process.geteuid?.()
+    if (uid === undefined) throw error
+    return `uid ${uid}`
   }
 }
 
@@ -92,6 +103,7 @@ Options:
   --namespace NAME   default: default
   --reason TEXT      why, for the audit trail
   --actor NAME       who, for the audit trail; default: you, as this machine knows you
+                     (uid N where it has no name for you)
   --token N          release: the term that is meant
   --immediate        release: do not wait for the old holder to have stopped
   --cooldown-ms N    release: how long the old holder should not win again; default: 60000

@@ -5,6 +5,7 @@
  * says nothing of itself makes all the world look like this machine, so that rule must open nothing that alters.
  */
 import type { FastifyRequest } from 'fastify'
+import { actorLimits, isWithin } from '../core/audit.js'
 import { type Access, type Action, type Actor, type Authorize, alters } from './access.js'
 import type { Limits } from './dependencies.js'
 import { cannotBeRebound, hostsOf, isDirectLoopback, isProduction } from './loopback.js'
@@ -153,9 +154,8 @@ function isSafe(method: string): boolean {
 function isActor(answer: unknown): answer is Actor {
   if (typeof answer !== 'object' || answer === null) return false
   const { id, display }: { id?: unknown; display?: unknown } = answer
-  return isShort(id) && id !== '' && (display === undefined || isShort(display))
-}
-
-function isShort(text: unknown): text is string {
-  return typeof text === 'string' && text.length <= 200 && !/[\p{Cc}\p{Cs}]/u.test(text)
+  return (
+    isWithin(actorLimits, id) &&
+    (display === undefined || isWithin({ ...actorLimits, minLength: 0 }, display))
+  )
 }

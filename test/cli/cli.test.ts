@@ -19,10 +19,25 @@ interface Ended {
 }
 
 function cli(database: string | undefined, ...typed: string[]): Promise<Ended> {
+  return ended(database, process.execPath, [program, ...typed])
+}
+
+/** As a user of this number. What tap puts into NODE_OPTIONS would write to where that user may not. */
+function cliAs(id: number, database: string, ...typed: string[]): Promise<Ended> {
+  const typedWhole = ['-u', 'NODE_OPTIONS', process.execPath, program, ...typed]
+  return ended(database, 'env', typedWhole, { uid: id, gid: id })
+}
+
+function ended(
+  database: string | undefined,
+  file: string,
+  typed: readonly string[],
+  user: { readonly uid?: number; readonly gid?: number } = {},
+): Promise<Ended> {
   const { DATABASE_URL: _, ...env } = process.env
   const environment = { ...env, NODE_V8_COVERAGE: '', ...(database && { DATABASE_URL: database }) }
   return new Promise((resolve) => {
-    execFile(process.execPath, [program, ...typed], { env: environment }, (error, out, err) =>
+    execFile(file, typed, { ...user, env: environment }, (error, out, err) =>
       resolve({ code: typeof error?.code === 'number' ? error.code : 0, out, err }),
     )
   })
@@ -103,6 +118,28 @@ t.test('nodes are drained and workers paused, by name, and back', (t) =>
   }),
 )
 
+t.test(
+  'a user whom this machine has no name for can do all of it, and is written down by number',
+  { skip: process.geteuid?.() === 0 ? false : 'only root can run something as another user' },
+  async (t) => {
+    const database = await usePostgres(t)
+    const coordinator = await nodeAtWork(t, database)
+    const nameless = (...typed: string[]): Promise<Ended> => cliAs(54_321, database.url, ...typed)
+    t.match(await nameless('--help'), { code: 0, out: /^Usage/, err: '' })
+    t.match(await nameless('status'), { code: 0, out: /^n1 /m, err: '' })
+    t.match(await nameless('pause', key, '--reason', 'a deploy'), { code: 0, err: '' })
+    t.match(await nameless('resume', key, '--reason', 'a deploy', '--actor', 'mira'), { code: 0, err: '' })
+    const events = await coordinator.operator.events({
+      limit: 100,
+      types: ['worker.paused', 'worker.resumed'],
+    })
+    t.strictSame(
+      events.map(({ actor }) => actor),
+      ['mira', 'uid 54321'],
+    )
+  },
+)
+
 t.test('a database is brought up to date, and checked without a trace', (t) =>
   eachDatabase(t, async (t, { url, dialect }) => {
     t.match(await cli(url, 'check'), { code: 3, err: /migrat/i }, 'before there are tables')
@@ -167,6 +204,15 @@ t.test('what cannot be understood is said, with how it is meant, and nothing is 
       ['release', key, '--reason', 'it hangs', '--token', 'x'],
       /--token: expected a whole number, got "x"/,
     ],
+    [
+      url,
+      ['pause', key, '--reason', 'no'],
+      /--reason: expected 3 to 200 characters, with no line break .*, got "no"\./,
+    ],
+    [url, ['pause', key, '--reason', 'a\nforged line'], /--reason: expected .*, got "a\\nforged line"\./],
+    [url, ['pause', key, '--reason', 'a'.repeat(201)], /--reason: expected .* \(201 characters\)\./],
+    [url, ['pause', key, '--reason', 'it hangs', '--actor', ''], /--actor: expected 1 to 200 .*, got ""\./],
+    [url, ['pause', key, '--reason', 'it hangs', '--actor', '\u001b[2J'], /--actor: expected 1 to 200 /],
     [url, ['status', '--colour'], /--colour/],
     [url, ['check', '--preset', 'slow'], /--preset: expected default, fast or relaxed/],
     [undefined, ['status'], /Say --database URL, or set DATABASE_URL/],

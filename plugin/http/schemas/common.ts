@@ -2,6 +2,7 @@
  * What the schemas are made of. They are the routes' documentation, and a guard as well: a field that is not named
  * is not sent, and one that is not known is refused.
  */
+import { reasonLimits } from '../../core/audit.js'
 import { type ProblemName, problems, problemType, typeOf } from '../problems.js'
 
 export const text = { type: 'string' } as const
@@ -42,9 +43,7 @@ export const key = {
 /** Goes into the audit trail. */
 export const reason = {
   type: 'string',
-  minLength: 3,
-  maxLength: 200,
-  pattern: '^[^\\u0000-\\u001f\\u007f-\\u009f\\ud800-\\udfff]*$',
+  ...reasonLimits,
   description: 'Why; it goes into the audit trail',
   examples: ['stuck since 03:10'],
 } as const
