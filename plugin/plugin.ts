@@ -12,7 +12,8 @@ import fp from 'fastify-plugin'
 import { systemClock } from './core/clock.js'
 import type { Coordinator } from './core/coordinator.js'
 import { CoordinationError, StoreError } from './core/errors.js'
-import { within } from './core/loop.js'
+import { sleep, within } from './core/loop.js'
+import { backoffMs } from './core/timing.js'
 import { routes } from './http/routes.js'
 import { openCoordinator } from './open.js'
 import { type PluginConfig, readPluginOptions, type WorkerCoordinationOptions } from './options.js'
@@ -63,11 +64,45 @@ function mount(app: FastifyInstance, coordinator: Coordinator, config: PluginCon
 
 /** An application that has started the coordinator itself by then, or closed it, is left alone. */
 function startAsAsked(app: FastifyInstance, coordinator: Coordinator, { autoStart }: PluginConfig): void {
-  const start = async (): Promise<void> => {
-    if (coordinator.state === 'idle') await inTime(app, 'join', coordinator.start())
+  const ifIdle = async (start: () => Promise<void>): Promise<void> => {
+    if (coordinator.state === 'idle') await start()
   }
-  if (autoStart === 'ready') app.addHook('onReady', start)
-  if (autoStart === 'listen') app.addHook('onListen', start)
+  if (autoStart === 'ready')
+    app.addHook('onReady', () => ifIdle(() => inTime(app, 'join', coordinator.start())))
+  if (autoStart !== 'listen') return
+  const closing = new AbortController()
+  app.addHook('preClose', async () => closing.abort())
+  app.addHook('onListen', () =>
+    ifIdle(async () => {
+      const started = startAtLast(app, coordinator, closing.signal)
+      await within(systemClock, hookLimitMs(app), started)
+    }),
+  )
+}
+
+/**
+ * Nobody waits for the start of a server that listens already, so nobody would mend a start that failed: it is tried
+ * again until it works or the application closes. Never rejects.
+ */
+async function startAtLast(
+  app: FastifyInstance,
+  coordinator: Coordinator,
+  closing: AbortSignal,
+): Promise<void> {
+  const { heartbeatMs } = coordinator.settings.timing
+  const pauses = { firstMs: heartbeatMs / 20, maxMs: heartbeatMs }
+  for (let attempt = 1; !closing.aborted; attempt++) {
+    try {
+      return await coordinator.start()
+    } catch (error) {
+      if (error instanceof CoordinationError && error.code === 'WCO_NOT_RUNNING') return
+      app.log.error(
+        { err: error },
+        'could not start: it is tried again until it works or the application closes',
+      )
+    }
+    await sleep(systemClock, backoffMs(attempt, pauses, systemClock.random()), closing)
+  }
 }
 
 /**
@@ -97,13 +132,18 @@ async function openInTime(app: FastifyInstance, config: PluginConfig): Promise<C
  * reason can still be said.
  */
 async function inTime<T>(app: FastifyInstance, doing: string, work: Promise<T>): Promise<T> {
-  const limitMs = 0.9 * pluginTimeoutMs(app)
+  const limitMs = hookLimitMs(app)
   if (await within(systemClock, limitMs, work)) return work
   throw new StoreError(
     `The database did not let this node ${doing} within ${limitMs} ms. Make sure that it can be reached ` +
       "and is not overloaded; Fastify's option `pluginTimeout` allows for more time.",
     'unknown',
   )
+}
+
+/** So long a plugin or hook may take that Fastify does not give up on it. */
+function hookLimitMs(app: FastifyInstance): number {
+  return 0.9 * pluginTimeoutMs(app)
 }
 
 /** 0 means that Fastify waits for ever. */

@@ -13,8 +13,9 @@ import workerCoordination, {
   createCoordinator,
   type WorkerCoordinationOptions,
 } from '../../plugin/index.js'
-import { type Database, eachDatabase, useSqlite, withMssql } from '../support/databases.js'
+import { type Database, eachDatabase, usePostgres, useSqlite, withMssql } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
+import { useProxy } from '../support/proxy.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -230,6 +231,42 @@ t.test("autoStart: 'listen' starts once the server listens, and not before", asy
   await app.listen({ port: 0, host: '127.0.0.1' })
   await eventually(() => app.coordination.state === 'running')
 })
+
+t.test(
+  "autoStart: 'listen' tries again while the database is away, until it is back or all is over",
+  async (t) => {
+    const { url } = await usePostgres(t)
+    const { hostname, port } = new URL(url)
+    const proxy = await useProxy(t, { host: hostname, port: Number(port || 5432) })
+    const database = new URL(url)
+    database.host = `${proxy.host}:${proxy.port}`
+    const applications = [await useListener('n1'), await useListener('n2')] as const
+    proxy.refuse()
+    for (const { app } of applications) await app.listen({ port: 0, host: '127.0.0.1' })
+    for (const { failed } of applications) await failed.promise
+    const [goesOn, ends] = applications
+    await ends.app.close()
+    t.equal(ends.app.coordination.state, 'closed')
+    proxy.reset()
+    await eventually(() => goesOn.app.coordination.state === 'running')
+    const { nodes } = await goesOn.app.coordination.status()
+    t.match(nodes, [{ name: 'n1', state: 'active' }])
+
+    /** Connected, and about to listen. */
+    async function useListener(node: string) {
+      const failed = deferred()
+      const write = (line: string): void => {
+        const { level, msg } = JSON.parse(line)
+        if (level === 50 && msg.startsWith('could not start: ')) failed.resolve()
+      }
+      const app = Fastify({ pluginTimeout: 60_000, logger: { level: 'error', stream: { write } } })
+      t.teardown(() => app.close())
+      const options = { database: database.href, identity: { node, cluster: 'c1' }, preset: 'fast' } as const
+      await app.register(workerCoordination, { ...options, autoStart: 'listen' })
+      return { app, failed }
+    }
+  },
+)
 
 t.test('leases are handed over before onClose, for which a kept-alive connection may make us wait', (t) =>
   eachDatabase(t, async (t, database) => {
