@@ -20,7 +20,8 @@ export interface LeaderOnlyOptions {
 /**
  * Lets a request through where this node leads, which costs no question to the database.
  *
- * Elsewhere the answer is 421 with the leader's name, or 307; and 503 while nobody leads. Between the
+ * Elsewhere the answer is 421 with the leader's name, or 307; and 503 while nobody leads, or this node has ceased to and
+ * its pass has not ended. Between the
  * check and the end of the handler leadership may end: pass on `isHeld`'s lease, or fence, where that matters.
  *
  * @param worker name or key of a `single` worker that this node stands for.
@@ -44,8 +45,10 @@ export function leaderOnly(
   return async (request, reply) => {
     if (coordinator.isHeld(worker)) return
     try {
-      const leader = leaderOf((await source.status()).status, worker)
-      if (leader === undefined) throw nobody(worker)
+      const { status } = await source.status()
+      const leader = leaderOf(status, worker)
+      // By the rows a node leads until its pass has settled. One whose term has ended must not be sent to itself.
+      if (leader === undefined || leader.id === status.self.id) throw nobody(worker)
       const url = redirect ? addressOf(leader.labels.url, request.raw.url ?? '/') : undefined
       if (url === undefined) throw elsewhere(worker, leader.name)
       reply.code(307).header('location', url).header('cache-control', 'no-store').send()

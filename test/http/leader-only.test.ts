@@ -1,6 +1,7 @@
 /** Routes that only the leader answers. */
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
+import { deferred } from '../../plugin/core/loop.js'
 import { leaderOnly } from '../../plugin/index.js'
 import { useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
@@ -48,6 +49,30 @@ t.test('a leader without a usable address is named instead', async (t) => {
     const { other } = await useTwo(t, labels, true)
     t.equal((await other.inject(order)).statusCode, 421, JSON.stringify(labels))
   }
+})
+
+t.test('a leader whose pass outlasts its term is not sent to itself', async (t) => {
+  const pass = deferred()
+  t.teardown(() => pass.resolve())
+  const app = await useApp(t, {
+    options: { authorize: mira, labels: { url: 'https://n1.example' } },
+    workers: [{ name: 'orders', kind: 'single', scope: 'cluster', run: () => pass.promise }],
+    after: (app) => {
+      const preHandler = leaderOnly(app.coordination, 'orders', { redirect: true })
+      app.post('/orders', { preHandler }, async () => ({}))
+    },
+  })
+  const { coordination } = app
+  await eventually(() => coordination.isHeld('orders'))
+  const ended = new Promise((resolve) => coordination.once('lease.ended', resolve))
+  await coordination.operator.pause('c1/orders', { actor: 'ops', reason: 'a deploy' })
+  await ended
+  const answer = await app.inject(order)
+  const { leases } = await coordination.status()
+  t.match(leases, [{ key: 'c1/orders', holder: { name: 'n1' } }], 'by its rows it still leads')
+  t.equal(answer.statusCode, 503)
+  t.equal(answer.headers['retry-after'], '1')
+  t.equal(answer.headers.location, undefined)
 })
 
 t.test('while nobody leads it is unavailable', async (t) => {
