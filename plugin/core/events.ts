@@ -1,8 +1,8 @@
 /**
  * What a coordinator tells the application about this node, as typed events.
  *
- * Names are past participles. Listeners run synchronously; one that throws is reported and does no
- * harm to the others or to the engine.
+ * Names are past participles. Listeners run synchronously; one that throws, or answers a promise that rejects, is
+ * reported and does no harm to the others or to the engine.
  */
 import { EventEmitter } from 'node:events'
 import type { EndReason } from './errors.js'
@@ -62,7 +62,7 @@ export type Listener<Name extends EventName> = (event: CoordinatorEvents[Name]) 
 /** A typed event emitter whose listeners cannot break its owner. */
 export class Events {
   readonly #emitter = new EventEmitter()
-  readonly #wrapped = new WeakMap<object, (event: unknown) => void>()
+  readonly #guarded = new Map<EventName, WeakMap<object, (event: unknown) => void>>()
   readonly #report: (error: unknown, name: EventName) => void
 
   constructor(report: (error: unknown, name: EventName) => void) {
@@ -79,25 +79,30 @@ export class Events {
   }
 
   off<Name extends EventName>(name: Name, listener: Listener<Name>): void {
-    const wrapped = this.#wrapped.get(listener)
-    if (wrapped !== undefined) this.#emitter.off(name, wrapped)
+    const guarded = this.#guarded.get(name)?.get(listener)
+    if (guarded !== undefined) this.#emitter.off(name, guarded)
   }
 
   emit<Name extends EventName>(name: Name, event: CoordinatorEvents[Name]): void {
     this.#emitter.emit(name, event)
   }
 
+  /** The same for the same name and listener, so that it can be taken away again. */
   #guard<Name extends EventName>(name: Name, listener: Listener<Name>): (event: unknown) => void {
-    const known = this.#wrapped.get(listener)
+    const ofName = this.#guarded.get(name) ?? new WeakMap<object, (event: unknown) => void>()
+    this.#guarded.set(name, ofName)
+    const known = ofName.get(listener)
     if (known !== undefined) return known
-    const wrapped = (event: unknown): void => {
+    const report = (error: unknown): void => this.#report(error, name)
+    const guarded = (event: unknown): void => {
       try {
-        listener(event as CoordinatorEvents[Name])
+        const answer: unknown = listener(event as CoordinatorEvents[Name])
+        if (answer instanceof Promise) answer.catch(report)
       } catch (error) {
-        this.#report(error, name)
+        report(error)
       }
     }
-    this.#wrapped.set(listener, wrapped)
-    return wrapped
+    ofName.set(listener, guarded)
+    return guarded
   }
 }
