@@ -99,7 +99,7 @@ class Metrics {
   readonly #in: MetricsDependencies
   readonly #own: Registry
   readonly #metrics = new Map<MetricName, Counter | Gauge | Histogram>()
-  readonly #loop = new LoopDelay()
+  readonly #loop: LoopDelay
   readonly #leaderless = new Leaderless()
   #sampling: Promise<void> | undefined
 
@@ -113,12 +113,14 @@ class Metrics {
     try {
       for (const name of metricNames) this.#metrics.set(name, this.#make(client, name, registers))
     } catch (error) {
+      this.#unregister()
       throw new CoordinationError(
         'WCO_OPTIONS',
         'metrics.registry: it has metrics of these names already. Each registration needs a registry of its own.',
         { cause: error },
       )
     }
+    this.#loop = new LoopDelay()
     this.#count(deps.coordinator)
   }
 
@@ -133,7 +135,12 @@ class Metrics {
   /** Whoever makes the application again may use the registry again. */
   close(): void {
     this.#loop.stop()
-    for (const name of metricNames) this.#in.registry?.removeSingleMetric(name)
+    this.#unregister()
+  }
+
+  /** Only what was made here: of the same name there may be a metric of the application's. */
+  #unregister(): void {
+    for (const name of this.#metrics.keys()) this.#in.registry?.removeSingleMetric(name)
   }
 
   #make(client: Client, name: MetricName, registers: Registry[]): Counter | Gauge | Histogram {

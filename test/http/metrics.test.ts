@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import Fastify, { type FastifyInstance } from 'fastify'
-import { collectDefaultMetrics, Registry } from 'prom-client'
+import { collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 import t, { type Test } from 'tap'
 import { StoreError } from '../../plugin/core/errors.js'
 import { resolveTiming } from '../../plugin/core/timing.js'
@@ -209,6 +209,18 @@ t.test('the application’s own registry has them too, and only ours are shown h
     'coordination_',
     'and whoever makes the application again may use it again',
   )
+})
+
+t.test('a registry that has a metric of ours already is left as it was', async (t) => {
+  const { url } = await useSqlite(t)
+  const registry = new Registry()
+  const theirs = new Gauge({ name: 'coordination_leases', help: 'theirs', registers: [registry] })
+  const app = Fastify({ pluginTimeout: 60_000 })
+  t.teardown(() => app.close())
+  await t.rejects(async () => app.register(workerCoordination, { database: url, metrics: { registry } }), {
+    code: 'WCO_OPTIONS',
+  })
+  t.strictSame(registry.getMetricsAsArray(), [theirs])
 })
 
 t.test('the option `metrics` of the plugin names that registry', async (t) => {
