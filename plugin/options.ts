@@ -36,7 +36,10 @@ export interface WorkerCoordinationOptions extends Omit<CoordinatorOptions, 'log
   authorize?: Authorize | undefined
   /** What is open over HTTP without asking `authorize`. Default: nothing. */
   access?: Access | undefined
-  /** Further origins whose pages may write over HTTP, say `https://intranet.example`. Default: only its own. */
+  /**
+   * Further origins whose pages may write over HTTP, in browsers that send no `Sec-Fetch-Site`, say
+   * `http://intranet.example`. Default: only its own.
+   */
   allowedOrigins?: readonly string[] | undefined
   /** Security requirements of the routes in the OpenAPI document, say `[{ bearer: [] }]`. Default: none. */
   security?: Security | undefined
@@ -111,7 +114,7 @@ export const pluginOptions = {
     default: [],
     unit: null,
     check: expecting('a list of origins like https://intranet.example', isListOf(isOrigin)),
-    about: 'Further origins whose pages may write over HTTP.',
+    about: 'Further origins whose pages may write, in browsers that send no `Sec-Fetch-Site`.',
   },
   security: {
     default: undefined,

@@ -6,6 +6,7 @@
  */
 import type { FastifyRequest } from 'fastify'
 import { actorLimits, isWithin } from '../core/audit.js'
+import { shown } from '../core/names.js'
 import { type Access, type Action, type Actor, type Authorize, alters } from './access.js'
 import type { Limits } from './dependencies.js'
 import { cannotBeRebound, hostsOf, isDirectLoopback, isProduction } from './loopback.js'
@@ -16,7 +17,7 @@ import { RateLimit } from './rate-limit.js'
 export interface GuardOptions {
   readonly authorize: Authorize | undefined
   readonly access: Access
-  /** Further origins from which browsers may write, say `https://intranet.example`. */
+  /** Further origins whose pages may write, in browsers that send no `Sec-Fetch-Site`. */
   readonly allowedOrigins: readonly string[]
   readonly limits: Limits
 }
@@ -99,9 +100,14 @@ export class Guard {
     const ours =
       site === undefined ? origin === undefined || this.#isOurs(request, origin) : site === 'same-origin'
     if (ours) return
-    throw new HttpProblem('cross-site', 'A page of another site cannot do this with your browser.', {
-      option: 'allowedOrigins',
-    })
+    const sentence = 'A page of another site cannot do this with your browser: expected'
+    if (site !== undefined)
+      throw new HttpProblem('cross-site', `${sentence} Sec-Fetch-Site: same-origin, got ${shown(site)}.`)
+    throw new HttpProblem(
+      'cross-site',
+      `${sentence} an Origin that is this server's own or among the option \`allowedOrigins\`, got ${shown(origin)}.`,
+      { option: 'allowedOrigins' },
+    )
   }
 
   #isOurs(request: FastifyRequest, origin: string): boolean {

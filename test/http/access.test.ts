@@ -294,7 +294,17 @@ t.test('pages of other sites cannot write', async (t) => {
   for (const [headers, status] of rows) {
     const reply = await app.inject({ ...pause, headers: { host: 'coordination.example:8080', ...headers } })
     t.equal(reply.statusCode, status, JSON.stringify(headers))
-    if (status === 403) t.match(reply.json(), { type: /cross-site$/ })
+    if (status !== 403) continue
+    const { 'sec-fetch-site': site, origin } = headers
+    const { type, detail, option } = reply.json()
+    t.match(type, /cross-site$/)
+    t.match(detail, JSON.stringify(site ?? origin), 'what came')
+    t.match(
+      detail,
+      site === undefined ? '`allowedOrigins`' : 'expected Sec-Fetch-Site: same-origin',
+      'what should',
+    )
+    t.equal(option, site === undefined ? 'allowedOrigins' : undefined, 'only where the option would help')
   }
   const reading = await app.inject({
     url: '/coordination/status',
