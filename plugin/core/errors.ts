@@ -83,9 +83,12 @@ export class FencedError extends CoordinationError {
 export type EndReason =
   /** The trust window ended without a good heartbeat: the database was away, or this process stood still. */
   | 'trust-expired'
-  /** The session was buried, or the lease is gone from the database: somebody else may hold it. */
+  /**
+   * The session was buried, or the lease is gone from the database: somebody else may hold it. So it ends when an operator
+   * releases it by force and `immediate`: its row is free at once, and does not tell its holder why.
+   */
   | 'lost'
-  /** An operator released it by force. */
+  /** It was taken away by force, and who is to have it next waits for this holder to stop. */
   | 'revoked'
   /** The plan gave it to another node. */
   | 'reassigned'
