@@ -31,7 +31,7 @@ export type ErrorCode =
   | 'WCO_FENCE_TARGET'
   /** The coordinator is not running, or is closing. */
   | 'WCO_NOT_RUNNING'
-  /** The worker's decorator is already taken in this Fastify instance. */
+  /** The coordinator's decorator is already taken in this Fastify instance. */
   | 'WCO_DECORATOR_TAKEN'
 
 /** The base of all errors this library throws. */

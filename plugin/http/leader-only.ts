@@ -21,8 +21,8 @@ export interface LeaderOnlyOptions {
  * Lets a request through where this node leads, which costs no question to the database.
  *
  * Elsewhere the answer is 421 with the leader's name, or 307; and 503 while nobody leads, or this node has ceased to and
- * its pass has not ended. Between the
- * check and the end of the handler leadership may end: pass on `isHeld`'s lease, or fence, where that matters.
+ * its pass has not ended. Between the check and the end of the handler leadership may end: what must not be done by two
+ * is for the worker itself, whose pass has the lease to fence with.
  *
  * @param worker name or key of a `single` worker that this node stands for.
  * @throws {CoordinationError} `WCO_OPTIONS` when the options are not as described.
