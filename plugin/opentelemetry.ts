@@ -11,6 +11,7 @@ import {
   type Attributes,
   type Context,
   type Link,
+  type Meter,
   type MeterProvider,
   metrics,
   ROOT_CONTEXT,
@@ -18,12 +19,12 @@ import {
   type SpanContext,
   SpanStatusCode,
   TraceFlags,
+  type Tracer,
   type TracerProvider,
   trace,
 } from '@opentelemetry/api'
 import type { Coordinator } from './core/coordinator.js'
 import type { CoordinatorEvents, EventName, Listener } from './core/events.js'
-import type { Pass } from './core/worker.js'
 
 /** Where spans and metrics go. Default: the providers that are registered globally. */
 export interface InstrumentOptions {
@@ -34,14 +35,7 @@ export interface InstrumentOptions {
 /** The name under which tracer and meter are known. */
 const scopeName = 'fastify-worker-coordination'
 
-/**
- * Traces passes, claims and hand-overs, and measures them. Answers a function that ends it.
- *
- * A pass is a span with a trace of its own, active while `run` is called, so that what it does is within it. A term has
- * a trace as well: its claim and its handing over. That trace's id follows from the lease and its token, so nodes
- * can refer to each other's terms without telling each other: each claim is linked to the term before, and each
- * pass to its own.
- */
+/** Traces passes, claims and hand-overs, and measures them. Answers a function that ends it. */
 export function instrument(
   coordinator: Coordinator,
   {
@@ -50,26 +44,84 @@ export function instrument(
   }: InstrumentOptions = {},
 ): () => void {
   const tracer = tracerProvider.getTracer(scopeName)
-  const meter = meterProvider.getMeter(scopeName)
-  const { namespace, identity } = coordinator.settings
-  const common = {
-    'coordination.namespace': namespace,
-    'coordination.node': identity.node,
-    'coordination.cluster': identity.cluster,
+  const ends = [
+    traceTerms(coordinator, tracer),
+    tracePasses(coordinator, tracer),
+    measure(coordinator, meterProvider.getMeter(scopeName)),
+  ]
+  return () => {
+    for (const end of ends) end()
   }
-  const about = ({ key, token, worker }: Term): Attributes => ({
-    ...common,
-    'coordination.lease': key,
-    'coordination.token': token,
-    ...(worker === null ? {} : { 'coordination.worker': worker }),
-  })
-  const termOf = (key: string, token: number): SpanContext => termContext(namespace, key, token)
-  const leaving = new Map<string, Span>()
+}
 
-  const passSeconds = meter.createHistogram('coordination.pass.duration', {
-    description: 'How long passes take',
-    unit: 's',
+/**
+ * A term has a trace: its claim and its handing over. That trace's id follows from the lease and its token, so nodes can
+ * refer to each other's terms without telling each other: each claim is linked to the term before, and each pass to
+ * its own.
+ */
+function traceTerms(coordinator: Coordinator, tracer: Tracer): () => void {
+  const { namespace } = coordinator.settings
+  const leaving = new Map<string, Span>()
+  const within = (key: string, token: number): Context =>
+    trace.setSpanContext(ROOT_CONTEXT, termContext(namespace, key, token))
+
+  const claimed: Listener<'lease.acquired'> = (term) => {
+    const nowMs = Date.now()
+    const { key, token, previousToken, namedForMs } = term
+    const links: Link[] =
+      previousToken === null ? [] : [{ context: termContext(namespace, key, previousToken) }]
+    const startTime = nowMs - (namedForMs ?? 0)
+    const attributes = about(coordinator, term)
+    tracer.startSpan(`claim ${key}`, { startTime, links, attributes }, within(key, token)).end(nowMs)
+  }
+  const ended: Listener<'lease.ended'> = (term) => {
+    const attributes = { ...about(coordinator, term), 'coordination.reason': term.reason }
+    const span = tracer.startSpan(`hand over ${term.key}`, { attributes }, within(term.key, term.token))
+    leaving.set(`${term.key} ${term.token}`, span)
+  }
+  const released: Listener<'lease.released'> = ({ key, token }) => {
+    leaving.get(`${key} ${token}`)?.end()
+    leaving.delete(`${key} ${token}`)
+  }
+
+  const observed = [
+    listen(coordinator, 'lease.acquired', claimed),
+    listen(coordinator, 'lease.ended', ended),
+    listen(coordinator, 'lease.released', released),
+  ]
+  return () => {
+    for (const stop of observed) stop()
+    for (const span of leaving.values()) span.end()
+    leaving.clear()
+  }
+}
+
+/**
+ * A pass is a span with a trace of its own, active while `run` is called, so that what it does is within it.
+ */
+function tracePasses(coordinator: Coordinator, tracer: Tracer): () => void {
+  const { namespace } = coordinator.settings
+  return coordinator.aroundPasses(({ lease, worker, dueAtMs }, run) => {
+    const attributes = {
+      ...about(coordinator, { key: lease.key, token: lease.token, worker }),
+      ...(dueAtMs === null ? {} : { 'coordination.due_at': new Date(dueAtMs).toISOString() }),
+    }
+    const links = [{ context: termContext(namespace, lease.key, lease.token) }]
+    return tracer.startActiveSpan(`pass ${worker}`, { root: true, links, attributes }, async (span) => {
+      try {
+        await run()
+      } catch (error) {
+        if (!lease.signal.aborted) markFailed(span, error)
+        throw error
+      } finally {
+        span.end()
+      }
+    })
   })
+}
+
+/** What is counted and timed, without an attribute that takes ever new values. */
+function measure(coordinator: Coordinator, meter: Meter): () => void {
   const claimSeconds = meter.createHistogram('coordination.claim.wait', {
     description: 'From being named for a lease to holding it',
     unit: 's',
@@ -91,71 +143,53 @@ export function instrument(
     description: 'How long this node may act without another good heartbeat',
     unit: 's',
   })
-
-  /** In the trace of its term. */
-  const within = (key: string, token: number): Context =>
-    trace.setSpanContext(ROOT_CONTEXT, termOf(key, token))
-
-  const claimed: Listener<'lease.acquired'> = (term) => {
-    const nowMs = Date.now()
-    const { key, token, previousToken, namedForMs } = term
-    const links: Link[] = previousToken === null ? [] : [{ context: termOf(key, previousToken) }]
-    const startTime = nowMs - (namedForMs ?? 0)
-    tracer
-      .startSpan(`claim ${key}`, { startTime, links, attributes: about(term) }, within(key, token))
-      .end(nowMs)
-    if (namedForMs !== null) claimSeconds.record(namedForMs / 1_000, workerOf(term))
-  }
-
-  const ended: Listener<'lease.ended'> = (term) => {
-    const attributes = { ...about(term), 'coordination.reason': term.reason }
-    const span = tracer.startSpan(`hand over ${term.key}`, { attributes }, within(term.key, term.token))
-    leaving.set(`${term.key} ${term.token}`, span)
-    endings.add(1, { ...workerOf(term), 'coordination.reason': term.reason })
-  }
-
-  const released: Listener<'lease.released'> = ({ key, token }) => {
-    leaving.get(`${key} ${token}`)?.end()
-    leaving.delete(`${key} ${token}`)
-  }
-
-  const around = ({ lease, worker, dueAtMs }: Pass, run: () => Promise<void>): Promise<void> => {
-    const attributes = {
-      ...about({ key: lease.key, token: lease.token, worker }),
-      ...(dueAtMs === null ? {} : { 'coordination.due_at': new Date(dueAtMs).toISOString() }),
-    }
-    const links = [{ context: termOf(lease.key, lease.token) }]
-    const begunMs = performance.now()
-    return tracer.startActiveSpan(`pass ${worker}`, { root: true, links, attributes }, async (span) => {
-      let outcome = 'done'
-      try {
-        await run()
-      } catch (error) {
-        outcome = lease.signal.aborted ? 'aborted' : 'failed'
-        if (outcome === 'failed') markFailed(span, error)
-        throw error
-      } finally {
-        span.end()
-        const measured = { 'coordination.worker': worker, 'coordination.outcome': outcome }
-        passSeconds.record((performance.now() - begunMs) / 1_000, measured)
-      }
-    })
-  }
-
   const observed = [
-    listen(coordinator, 'lease.acquired', claimed),
-    listen(coordinator, 'lease.ended', ended),
-    listen(coordinator, 'lease.released', released),
+    listen(coordinator, 'lease.acquired', (term) => {
+      if (term.namedForMs !== null) claimSeconds.record(term.namedForMs / 1_000, workerOf(term))
+    }),
+    listen(coordinator, 'lease.ended', (term) =>
+      endings.add(1, { ...workerOf(term), 'coordination.reason': term.reason }),
+    ),
     listen(coordinator, 'heartbeat.answered', ({ latencyMs }) => heartbeatSeconds.record(latencyMs / 1_000)),
     listen(coordinator, 'heartbeat.failed', () => heartbeatFailures.add(1)),
-    coordinator.aroundPasses(around),
+    measurePasses(coordinator, meter),
     watch(held, () => coordinator.health().held.length),
     watch(trustLeft, () => coordinator.health().trustLeftMs / 1_000),
   ]
   return () => {
     for (const stop of observed) stop()
-    for (const span of leaving.values()) span.end()
-    leaving.clear()
+  }
+}
+
+function measurePasses(coordinator: Coordinator, meter: Meter): () => void {
+  const seconds = meter.createHistogram('coordination.pass.duration', {
+    description: 'How long passes take',
+    unit: 's',
+  })
+  return coordinator.aroundPasses(async ({ lease, worker }, run) => {
+    const begunMs = performance.now()
+    let outcome = 'done'
+    try {
+      await run()
+    } catch (error) {
+      outcome = lease.signal.aborted ? 'aborted' : 'failed'
+      throw error
+    } finally {
+      const measured = { 'coordination.worker': worker, 'coordination.outcome': outcome }
+      seconds.record((performance.now() - begunMs) / 1_000, measured)
+    }
+  })
+}
+
+function about({ settings }: Coordinator, { key, token, worker }: Term): Attributes {
+  const { namespace, identity } = settings
+  return {
+    'coordination.namespace': namespace,
+    'coordination.node': identity.node,
+    'coordination.cluster': identity.cluster,
+    'coordination.lease': key,
+    'coordination.token': token,
+    ...(worker === null ? {} : { 'coordination.worker': worker }),
   }
 }
 
@@ -196,10 +230,7 @@ function listen<Name extends EventName>(
   return () => void coordinator.off(name, listener)
 }
 
-function watch(
-  gauge: ReturnType<ReturnType<MeterProvider['getMeter']>['createObservableGauge']>,
-  read: () => number,
-): () => void {
+function watch(gauge: ReturnType<Meter['createObservableGauge']>, read: () => number): () => void {
   const observe = (result: { observe(value: number): void }): void => result.observe(read())
   gauge.addCallback(observe)
   return () => gauge.removeCallback(observe)
