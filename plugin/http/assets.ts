@@ -12,7 +12,7 @@ import { gzip } from 'node:zlib'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { does } from './access.js'
 import { sendTagged } from './etag.js'
-import { HttpProblem } from './problems.js'
+import { HttpProblem } from './http-problems.js'
 import { reads } from './schemas/common.js'
 
 /** The files there are, and what they are. */

@@ -9,7 +9,7 @@ import { rowsOf } from './rows.js'
 export const severities = ['error', 'warning', 'info'] as const
 
 /** Codes keep their meaning; sentences may be improved. */
-export type AttentionCode =
+export type ProblemCode =
   /** A node's heartbeat stands still for longer than its ttl. */
   | 'node-silent'
   | 'node-draining'
@@ -30,8 +30,8 @@ export type AttentionCode =
   | 'work-unsettled'
 
 /** Something wrong that a person should see. */
-export interface Attention {
-  readonly code: AttentionCode
+export interface Problem {
+  readonly code: ProblemCode
   readonly severity: (typeof severities)[number]
   /** Key of a lease or worker, or id of a node. */
   readonly subject: string
@@ -39,7 +39,7 @@ export interface Attention {
 }
 
 /** The worst first; in each severity by subject. */
-export function attentionTo(snapshot: Snapshot, status: Status, own: Health, timing: Timing): Attention[] {
+export function problemsIn(snapshot: Snapshot, status: Status, own: Health, timing: Timing): Problem[] {
   const found = [
     ...ofThisNode(own),
     ...ofServer(snapshot),
@@ -47,18 +47,18 @@ export function attentionTo(snapshot: Snapshot, status: Status, own: Health, tim
     ...status.workers.flatMap(ofWorker),
     ...ofLeases(snapshot, status, timing),
   ]
-  const rank = ({ severity }: Attention): number => severities.indexOf(severity)
+  const rank = ({ severity }: Problem): number => severities.indexOf(severity)
   return found.sort((a, b) => rank(a) - rank(b) || (a.subject < b.subject ? -1 : 1))
 }
 
-function ofThisNode({ state, node, trusted, unsettled }: Health): Attention[] {
-  const untrusted: Attention[] =
+function ofThisNode({ state, node, trusted, unsettled }: Health): Problem[] {
+  const untrusted: Problem[] =
     state === 'running' && !trusted
       ? [{ code: 'trust-expired', severity: 'error', subject: node ?? 'this node', sentence: withoutTrust }]
       : []
   return [
     ...untrusted,
-    ...unsettled.map((key): Attention => {
+    ...unsettled.map((key): Problem => {
       const sentence = `The lease "${key}" has ended here, but the work under it ignores its signal and goes on.`
       return { code: 'work-unsettled', severity: 'error', subject: key, sentence }
     }),
@@ -68,14 +68,14 @@ function ofThisNode({ state, node, trusted, unsettled }: Health): Attention[] {
 const withoutTrust =
   'The node that answers cannot renew its session in the database, and holds nothing meanwhile.'
 
-function ofServer({ meta }: Snapshot): Attention[] {
+function ofServer({ meta }: Snapshot): Problem[] {
   if (meta.identitySettled || meta.serverIdentity === '') return []
   const sentence =
     'The database has restarted after a crash or is another one: nobody claims a lease for a while.'
   return [{ code: 'server-changed', severity: 'warning', subject: 'database', sentence }]
 }
 
-function ofNode({ id, name, state, ttlMs, heartbeatAtMs }: NodeRow, nowMs: number): Attention[] {
+function ofNode({ id, name, state, ttlMs, heartbeatAtMs }: NodeRow, nowMs: number): Problem[] {
   if (state === 'gone') return []
   const silentMs = nowMs - heartbeatAtMs
   if (silentMs > ttlMs) {
@@ -87,7 +87,7 @@ function ofNode({ id, name, state, ttlMs, heartbeatAtMs }: NodeRow, nowMs: numbe
   return [{ code: 'node-draining', severity: 'info', subject: id, sentence }]
 }
 
-function ofWorker({ key, paused, candidates }: Status['workers'][number]): Attention[] {
+function ofWorker({ key, paused, candidates }: Status['workers'][number]): Problem[] {
   if (paused) {
     const sentence = `The worker "${key}" is paused: nobody runs it.`
     return [{ code: 'worker-paused', severity: 'info', subject: key, sentence }]
@@ -97,7 +97,7 @@ function ofWorker({ key, paused, candidates }: Status['workers'][number]): Atten
   return [{ code: 'worker-without-candidates', severity: 'warning', subject: key, sentence }]
 }
 
-function ofLeases(snapshot: Snapshot, { leases }: Status, timing: Timing): Attention[] {
+function ofLeases(snapshot: Snapshot, { leases }: Status, timing: Timing): Problem[] {
   const rows = rowsOf(snapshot).leases
   const patience = new Map(snapshot.workers.map(({ key, handoverTimeoutMs }) => [key, handoverTimeoutMs]))
   return leases.flatMap((lease) => {
@@ -113,7 +113,7 @@ function ofLease(
   nowMs: number,
   timing: Timing,
   handoverMs: number,
-): Attention[] {
+): Problem[] {
   const namedMs = nowMs - (targetAtMs ?? nowMs)
   if (state === 'blocked') {
     const sentence = `The lease "${key}" was taken from node "${blockedNode?.name}", which has not said that it has stopped.`

@@ -1,7 +1,7 @@
 /** Tags of what is answered, and of what a request is about. */
 import { createHash } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { HttpProblem } from './problems.js'
+import { HttpProblem } from './http-problems.js'
 
 /** A tag of everything in an answer but the time of asking. */
 export function contentTag(body: object): string {

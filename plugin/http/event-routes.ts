@@ -2,10 +2,10 @@
 import { eventTypes } from '../core/event-sentences.js'
 import type { Dependencies } from './dependencies.js'
 import { type EventPlace, eventId, eventPlace, isBefore } from './event-places.js'
+import { HttpProblem } from './http-problems.js'
 import { keyFrom } from './keys.js'
 import { usualLimit } from './paging.js'
 import { asOf, eventBody, nodeNames } from './presenters.js'
-import { HttpProblem } from './problems.js'
 import { queryOf, type Route } from './route.js'
 import { listEventsSchema } from './schemas/events.js'
 

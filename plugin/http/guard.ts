@@ -9,8 +9,8 @@ import { actorLimits, isWithin } from '../core/audit.js'
 import { shown } from '../core/names.js'
 import { type Access, type Action, type Actor, type Authorize, alters } from './access.js'
 import type { Limits } from './dependencies.js'
+import { HttpProblem } from './http-problems.js'
 import { cannotBeRebound, hostsOf, isDirectLoopback, isProduction } from './loopback.js'
-import { HttpProblem } from './problems.js'
 import { RateLimit } from './rate-limit.js'
 
 /** What the application has said about access. */

@@ -9,7 +9,7 @@ import { does } from './access.js'
 import type { Dependencies } from './dependencies.js'
 import { keySegment, leaseKeyOf } from './keys.js'
 import { asDocumented } from './openapi.js'
-import { query, withProblems } from './schemas/common.js'
+import { query, withHttpProblems } from './schemas/common.js'
 
 /** `/health`, `/health/ready` and `/health/leader/{key}`. */
 export function registerHealth(
@@ -65,7 +65,7 @@ const closed = ['forbidden', 'authorization-not-configured', 'host-not-allowed']
 
 /** An overloaded application still says how it is, and balancers ask often. */
 function routeOf({ url, operationId, summary, words: [yes, no], open, holds }: Probe): RouteOptions {
-  const problems = ['invalid-request', ...(open ? [] : closed), 'internal-error'] as const
+  const httpProblems = ['invalid-request', ...(open ? [] : closed), 'internal-error'] as const
   const replies = { 200: word('Yes', yes), 503: word('No', no) }
   return {
     method: 'GET',
@@ -82,7 +82,7 @@ function routeOf({ url, operationId, summary, words: [yes, no], open, holds }: P
       tags: ['coordination'],
       operationId,
       querystring: query({}),
-      response: withProblems(replies, problems),
+      response: withHttpProblems(replies, httpProblems),
     } as object,
     handler: async (request, reply) => {
       const good = holds(request)

@@ -3,7 +3,7 @@
  * stands for `/` and `~` for `#`: `global:consumer~12`. Percent-encoded as one segment they are understood as well.
  */
 import type { FastifyRequest } from 'fastify'
-import { HttpProblem } from './problems.js'
+import { HttpProblem } from './http-problems.js'
 
 /**
  * A segment that is a key. Fastify's router takes no parameter of more than 100 characters, unless the application

@@ -5,7 +5,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Coordinator } from '../core/coordinator.js'
 import { CoordinationError } from '../core/errors.js'
 import type { Status } from '../core/status.js'
-import { answerProblem, HttpProblem } from './problems.js'
+import { answerHttpProblem, HttpProblem } from './http-problems.js'
 import { SnapshotSource } from './snapshot.js'
 
 /** How {@link leaderOnly} answers for others. */
@@ -53,7 +53,7 @@ export function leaderOnly(
       if (url === undefined) throw elsewhere(worker, leader.name)
       reply.code(307).header('location', url).header('cache-control', 'no-store').send()
     } catch (error) {
-      answerProblem(error, request, reply)
+      answerHttpProblem(error, request, reply)
     }
   }
 }

@@ -15,10 +15,10 @@ import type { Status } from '../core/status.js'
 import type { Snapshot } from '../core/store.js'
 import { does } from './access.js'
 import type { Dependencies } from './dependencies.js'
+import { HttpProblem } from './http-problems.js'
 import { DatabaseClock, Leaderless, LoopDelay } from './metric-sources.js'
 import { type MetricName, type MetricRow, metricNames, metricTable, sampled } from './metric-table.js'
 import { asDocumented } from './openapi.js'
-import { HttpProblem } from './problems.js'
 import { query, reads } from './schemas/common.js'
 
 /** A registry of prom-client's, as far as it matters here: its types are there only where it is installed. */

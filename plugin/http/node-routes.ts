@@ -4,10 +4,10 @@ import type { Status } from '../core/status.js'
 import type { Snapshot } from '../core/store.js'
 import type { Dependencies } from './dependencies.js'
 import { contentTag, sendTagged } from './etag.js'
+import { HttpProblem } from './http-problems.js'
 import { instructionOf } from './instruction.js'
 import { pageOf } from './paging.js'
 import { asOf, leaseBody, nodeBody } from './presenters.js'
-import { HttpProblem } from './problems.js'
 import { bodyOf, found, mentions, nodeIdOf, queryOf, type Route } from './route.js'
 import {
   drainNodeSchema,

@@ -7,7 +7,7 @@
  */
 import type { LeaseState, LeaseStatus, NodeReference, NodeStatus, Status } from '../core/status.js'
 import type { NodeRow, Snapshot } from '../core/store.js'
-import { type Attention, severities } from './attention.js'
+import { type Problem, severities } from './attention.js'
 import { leaseBody, nodeBody, ownership, workerBody } from './presenters.js'
 import { mentions } from './route.js'
 import { rowsOf } from './rows.js'
@@ -40,7 +40,7 @@ export type Pulse = 'steady' | 'late' | 'silent'
 export function overviewOf(
   snapshot: Snapshot,
   status: Status,
-  problems: readonly Attention[],
+  problems: readonly Problem[],
   { q, nodes = usualRows, leases = usualRows, assignments = usualRows }: OverviewQuery,
 ) {
   const scene = sceneOf(snapshot, status, problems)
@@ -59,8 +59,8 @@ export function overviewOf(
  *
  * @param most so many or a few more in all; ten of each kind unless said.
  */
-export function problemsShown(problems: readonly Attention[], most?: number) {
-  const codes = new Map<string, Attention[]>()
+export function problemsShown(problems: readonly Problem[], most?: number) {
+  const codes = new Map<string, Problem[]>()
   for (const problem of problems) {
     const alike = codes.get(problem.code)
     if (alike === undefined) codes.set(problem.code, [problem])
@@ -113,7 +113,7 @@ interface Held {
   slots: number
 }
 
-function sceneOf(snapshot: Snapshot, status: Status, problems: readonly Attention[]): Scene {
+function sceneOf(snapshot: Snapshot, status: Status, problems: readonly Problem[]): Scene {
   const workers = new Map(status.workers.map((worker) => [worker.key, worker]))
   const severity = { error: 0, warning: 1, info: 2 }
   const alarms = new Map(

@@ -1,6 +1,6 @@
 /** Long lists, a page at a time. */
 import { createHash } from 'node:crypto'
-import { HttpProblem } from './problems.js'
+import { HttpProblem } from './http-problems.js'
 
 /** What the lists have in common in their queries. */
 export interface PageQuery {

@@ -1,7 +1,7 @@
 /** What a route is, before it is one of Fastify's: its address, what it does, how it is described. */
 import type { FastifyReply, FastifyRequest, RouteShorthandOptions } from 'fastify'
 import type { Action } from './access.js'
-import { HttpProblem } from './problems.js'
+import { HttpProblem } from './http-problems.js'
 import type { Typed } from './schemas/typed.js'
 
 export interface Route {

@@ -14,12 +14,12 @@ import { type Dependencies, usualLimits } from './dependencies.js'
 import { eventRoutes } from './event-routes.js'
 import { Guard } from './guard.js'
 import { registerHealth } from './health.js'
+import { answerHttpProblem, answerNothing } from './http-problems.js'
 import { interventionRoutes } from './intervention-routes.js'
 import { leaseRoutes } from './lease-routes.js'
 import { type MetricsRegistry, registerMetrics } from './metrics.js'
 import { nodeRoutes } from './node-routes.js'
 import { asDocumented } from './openapi.js'
-import { answerNothing, answerProblem } from './problems.js'
 import type { Route } from './route.js'
 import { SnapshotSource } from './snapshot.js'
 import { statusRoutes, streamBodies } from './status-routes.js'
@@ -48,7 +48,7 @@ export async function routes(scope: FastifyInstance, options: RoutesOptions): Pr
   const dependencies = dependenciesOf(options)
   useOwnCompilers(scope)
   takeOnlyJson(scope)
-  scope.setErrorHandler(answerProblem)
+  scope.setErrorHandler(answerHttpProblem)
   scope.addHook('onRoute', (route) => complete(route, options.security))
   scope.addHook('preParsing', forNoCache)
   scope.addHook('preParsing', dependencies.guard.check)

@@ -5,7 +5,7 @@ import type { Status } from '../core/status.js'
 import type { Snapshot } from '../core/store.js'
 import { blockWaitMs } from '../core/timing.js'
 import { interventions } from './access.js'
-import { attentionTo } from './attention.js'
+import { problemsIn } from './attention.js'
 import type { Dependencies } from './dependencies.js'
 import { contentTag, sendTagged } from './etag.js'
 import type { Guard } from './guard.js'
@@ -84,7 +84,7 @@ function stateOf(coordinator: Coordinator, status: Status, snapshot: Snapshot) {
 }
 
 function problemsOf(coordinator: Coordinator, status: Status, snapshot: Snapshot) {
-  return attentionTo(snapshot, status, coordinator.health(), coordinator.settings.timing)
+  return problemsIn(snapshot, status, coordinator.health(), coordinator.settings.timing)
 }
 
 function waits(

@@ -3,7 +3,7 @@ import type { Status } from '../core/status.js'
 import type { EventRow, Snapshot } from '../core/store.js'
 import type { Dependencies } from './dependencies.js'
 import { type EventPlace, eventId, eventPlace, isBefore } from './event-places.js'
-import { HttpProblem } from './problems.js'
+import { HttpProblem } from './http-problems.js'
 import { comeAgain } from './stream-seats.js'
 import type { StreamPace, Viewer } from './stream-viewer.js'
 

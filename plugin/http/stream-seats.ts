@@ -1,6 +1,6 @@
 /** How many may watch the stream at a time. */
 import type { Limits } from './dependencies.js'
-import { HttpProblem } from './problems.js'
+import { HttpProblem } from './http-problems.js'
 
 export class Seats {
   readonly #limits: Pick<Limits, 'streams' | 'streamsPerActor'>

@@ -7,7 +7,7 @@ import helmet from '@fastify/helmet'
 import Fastify from 'fastify'
 import t from 'tap'
 import { assetHeaders, assetTypes, registerAssets } from '../../plugin/http/assets.js'
-import { answerProblem } from '../../plugin/http/problems.js'
+import { answerHttpProblem } from '../../plugin/http/http-problems.js'
 import { listening, mira, over, useApp } from '../http/application.js'
 
 const built = fileURLToPath(new URL('../../dashboard/', import.meta.url))
@@ -150,7 +150,7 @@ t.test(
   async (t) => {
     const app = Fastify()
     t.teardown(() => app.close())
-    app.setErrorHandler(answerProblem)
+    app.setErrorHandler(answerHttpProblem)
     app.addHook('onRoute', ({ config }) => void t.equal(config?.coordinationAction, 'read'))
     await registerAssets(app, pathToFileURL(`${built}elsewhere/`))
     const reply = await app.inject('/ui/')

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
-import { problems } from '../../plugin/http/problems.js'
+import { httpProblems } from '../../plugin/http/http-problems.js'
 import { rules } from '../http/rules.js'
 import { filled, reference } from './http-reference.js'
 
@@ -30,7 +30,7 @@ t.test('every problem can be met on some route, and every route describes its ow
   const met = new Set(rows.flatMap((names) => [...names.matchAll(/`([a-z-]+)`/g)].map(([, name]) => name)))
   // Answered on routes of the application that only the leader is to serve.
   met.add('misdirected')
-  t.strictSame([...met].sort(), Object.keys(problems).sort())
+  t.strictSame([...met].sort(), Object.keys(httpProblems).sort())
 })
 
 t.test('every type of event is in the document, and no other', async (t) => {

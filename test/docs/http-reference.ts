@@ -6,14 +6,14 @@
  */
 import Fastify, { type RouteOptions } from 'fastify'
 import { actions } from '../../plugin/http/access.js'
+import { httpProblems, httpProblemType, typeOf } from '../../plugin/http/http-problems.js'
 import { documentedUrl } from '../../plugin/http/keys.js'
-import { problems, problemType, typeOf } from '../../plugin/http/problems.js'
 import { assignment } from '../../plugin/http/schemas/assignments.js'
 import {
+  httpProblem,
   key as keyNamed,
   name as nameNamed,
   nodeReference,
-  problem,
 } from '../../plugin/http/schemas/common.js'
 import { event } from '../../plugin/http/schemas/events.js'
 import { explanation, leaseItem, term } from '../../plugin/http/schemas/leases.js'
@@ -86,7 +86,7 @@ export async function reference(): Promise<Parts> {
     objects: objects.map(([name, schema]) => `### ${name}\n\n${fieldTable(schema)}`).join('\n\n'),
     problems: table(
       ['`type` ends in', 'status', '`title`'],
-      Object.entries(problems).map(([name, { status, title }]) => [code(name), String(status), title]),
+      Object.entries(httpProblems).map(([name, { status, title }]) => [code(name), String(status), title]),
     ),
     rules: table(
       ['rule', 'test'],
@@ -208,7 +208,7 @@ function bodyOf(body: Schema | undefined): string[] {
 
 function replyTable(response: Described['response']): string {
   const rows = Object.entries(response).map(([status, reply]) => {
-    const ways = reply.content?.[problemType]?.schema.examples
+    const ways = reply.content?.[httpProblemType]?.schema.examples
     return [status, ways === undefined ? described(reply) : ways.map(lastWord).map(code).join(', ')]
   })
   return table(['status', 'what, or which problem'], rows)
@@ -243,7 +243,7 @@ const objects: [name: string, schema: Schema][] = [
   ['Explanation', explanation],
   ['Assignment', assignment],
   ['Event', event],
-  ['Problem', problem],
+  ['Problem', httpProblem],
 ]
 
 function fieldTable(schema: Schema): string {

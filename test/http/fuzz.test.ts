@@ -7,7 +7,7 @@ import ajvCompiler from '@fastify/ajv-compiler'
 import fc from 'fast-check'
 import type { InjectOptions } from 'fastify'
 import t from 'tap'
-import { problems, typeOf } from '../../plugin/http/problems.js'
+import { httpProblems, typeOf } from '../../plugin/http/http-problems.js'
 import { eventually } from '../support/eventually.js'
 import { type FuzzRequest, isWrite, requests, routeName } from './fuzz-requests.js'
 import {
@@ -242,8 +242,8 @@ function flawsOfProblem({ method, path }: FuzzRequest, { status, headers, body }
   const problem = parsed(body)
   if (status === 414 || isOutOfReach(method, path))
     return flaw(leak.test(body) || status >= 500, 'Fastify did not turn it away')
-  const known = Object.entries(problems).find(
-    ([name]) => typeOf(name as keyof typeof problems) === problem.type,
+  const known = Object.entries(httpProblems).find(
+    ([name]) => typeOf(name as keyof typeof httpProblems) === problem.type,
   )
   return [
     ...flaw(type !== 'application/problem+json; charset=utf-8', `it is of type ${type}`),

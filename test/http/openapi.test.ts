@@ -8,7 +8,7 @@ import swagger from '@fastify/swagger'
 import { Validator } from '@seriousme/openapi-schema-validator'
 import Fastify, { type FastifyInstance, type RouteOptions } from 'fastify'
 import t, { type Test } from 'tap'
-import { problems, problemType, typeOf } from '../../plugin/http/problems.js'
+import { httpProblems, httpProblemType, typeOf } from '../../plugin/http/http-problems.js'
 import workerCoordination from '../../plugin/index.js'
 import { useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
@@ -99,10 +99,10 @@ for (const version of ['3.0.3', '3.1.0'])
               t,
               `${name}: ${status}`,
               content,
-              problemType,
+              httpProblemType,
             )) {
               t.equal(String(said), status, name)
-              const known = Object.entries(problems).find(
+              const known = Object.entries(httpProblems).find(
                 ([problem]) => type === typeOf(problem as 'conflict'),
               )
               t.match(known?.[1], { status: Number(status), title }, `${name}: ${type}`)

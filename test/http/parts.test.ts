@@ -3,7 +3,7 @@ import t from 'tap'
 import { StoreError } from '../../plugin/core/errors.js'
 import { deferred } from '../../plugin/core/loop.js'
 import type { Snapshot } from '../../plugin/core/store.js'
-import { attentionTo } from '../../plugin/http/attention.js'
+import { problemsIn } from '../../plugin/http/attention.js'
 import { RateLimit } from '../../plugin/http/rate-limit.js'
 import { SnapshotSource } from '../../plugin/http/snapshot.js'
 import { World } from '../support/world.js'
@@ -98,7 +98,7 @@ t.test('what a person should see is said in sentences, the worst first', async (
     a.coordinator.operator.snapshot = () => Promise.resolve(snapshot)
     const { status } = await altered.status()
     a.coordinator.operator.snapshot = () => a.store.snapshot()
-    const found = attentionTo(snapshot, status, a.coordinator.health(), world.timing)
+    const found = problemsIn(snapshot, status, a.coordinator.health(), world.timing)
     for (const { sentence } of found) t.match(sentence, /^[A-Z].*\.$/)
     return found.map(({ code, severity }) => `${severity} ${code}`)
   }

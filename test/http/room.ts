@@ -16,7 +16,7 @@ import type { WorkerDefinition } from '../../plugin/core/worker.js'
 import type { Authorize } from '../../plugin/http/access.js'
 import { type Dependencies, usualLimits } from '../../plugin/http/dependencies.js'
 import { Guard } from '../../plugin/http/guard.js'
-import { answerProblem } from '../../plugin/http/problems.js'
+import { answerHttpProblem } from '../../plugin/http/http-problems.js'
 import { SnapshotSource } from '../../plugin/http/snapshot.js'
 import type { StreamBodies } from '../../plugin/http/stream-feed.js'
 import { openStore } from '../../plugin/stores/open.js'
@@ -91,7 +91,7 @@ export async function useRoom(
     async (scope) => {
       const customOptions = { coerceTypes: false, removeAdditional: false, useDefaults: false } as const
       scope.setValidatorCompiler(ajvCompiler()({}, { customOptions }))
-      scope.setErrorHandler(answerProblem)
+      scope.setErrorHandler(answerHttpProblem)
       scope.addHook('preParsing', guard.check)
       await register(scope, deps)
     },

@@ -451,7 +451,7 @@ export const rules: readonly Rule[] = [
   },
   {
     rule: "The application's own limits on requests are honoured",
-    file: 'http/problems',
+    file: 'http/http-problems',
     find: "return { type: 'about:blank', title, status, detail, details: {} };",
     replace: "return named(new HttpProblem('internal-error', 'The request failed.'));",
     test: ['http/hosts', '@fastify/rate-limit counts what is asked of us, and its refusal is a problem'],
@@ -488,14 +488,14 @@ export const rules: readonly Rule[] = [
   },
   {
     rule: 'A 5xx repeats no error',
-    file: 'http/problems',
+    file: 'http/http-problems',
     find: "'The request failed; the log of the application says why.'",
     replace: 'String(error)',
     test: ['http/routes', 'a failure of ours is a 500 whose cause is in the log only'],
   },
   {
     rule: 'A database that is away says no more',
-    file: 'http/problems',
+    file: 'http/http-problems',
     find: "'The database did not answer. Try again.'",
     replace: 'error.message',
     test: reads('a database that is away is a 503 that does not say more'),
@@ -509,7 +509,7 @@ export const rules: readonly Rule[] = [
   },
   {
     rule: 'Nor while all is well',
-    file: 'http/problems',
+    file: 'http/http-problems',
     find: "'The request failed; the log of the application says why.'",
     replace: 'String(error)',
     test: [

@@ -3,7 +3,7 @@
  * is not sent, and one that is not known is refused.
  */
 import { reasonLimits } from '../../core/audit.js'
-import { type ProblemName, problems, problemType, typeOf } from '../problems.js'
+import { type HttpProblemName, httpProblems, httpProblemType, typeOf } from '../http-problems.js'
 
 export const text = { type: 'string' } as const
 export const number = { type: 'integer' } as const
@@ -143,8 +143,8 @@ export const notModified = { description: 'You have it already', type: 'null' } 
 export const noContent = { description: 'Done', type: 'null' } as const
 
 /** The replies of a route that reads: these, and how it can fail. */
-export function reads(replies: object, ...further: ProblemName[]): object {
-  return withProblems(replies, [
+export function reads(replies: object, ...further: HttpProblemName[]): object {
+  return withHttpProblems(replies, [
     'invalid-request',
     'forbidden',
     'authorization-not-configured',
@@ -156,9 +156,9 @@ export function reads(replies: object, ...further: ProblemName[]): object {
 }
 
 /** As {@link reads}, for a route that alters something. */
-export function writes(replies: object, ...further: ProblemName[]): object {
+export function writes(replies: object, ...further: HttpProblemName[]): object {
   const usual = ['too-large', 'unsupported-media-type', 'too-many-requests'] as const
-  return withProblems(replies, [
+  return withHttpProblems(replies, [
     'invalid-request',
     'forbidden',
     'authorization-not-configured',
@@ -170,7 +170,7 @@ export function writes(replies: object, ...further: ProblemName[]): object {
   ])
 }
 
-export const problem = {
+export const httpProblem = {
   type: 'object',
   required: ['type', 'title', 'status', 'detail', 'instance'],
   properties: {
@@ -191,22 +191,22 @@ export const problem = {
   },
 } as const
 
-/** The reply for each of these problems, by status. */
-export function withProblems(replies: object, names: readonly ProblemName[]): object {
-  const statuses = new Set(names.map((name) => problems[name].status))
+/** The reply for each of these HTTP problems, by status. */
+export function withHttpProblems(replies: object, names: readonly HttpProblemName[]): object {
+  const statuses = new Set(names.map((name) => httpProblems[name].status))
   const failures = [...statuses].map((status) => [
     status,
-    problemReply(names.filter((name) => problems[name].status === status)),
+    httpProblemReply(names.filter((name) => httpProblems[name].status === status)),
   ])
   return { ...replies, ...Object.fromEntries(failures) }
 }
 
 /** Of one status. */
-function problemReply(names: readonly ProblemName[]): object {
-  const description = names.map((name) => problems[name].title).join('; or: ')
+function httpProblemReply(names: readonly HttpProblemName[]): object {
+  const description = names.map((name) => httpProblems[name].title).join('; or: ')
   const examples = names.map((name) => {
-    const { status, title } = problems[name]
+    const { status, title } = httpProblems[name]
     return { type: typeOf(name), title, status, detail: `${title}.`, instance: 'req-1' }
   })
-  return { description, content: { [problemType]: { schema: { ...problem, examples } } } }
+  return { description, content: { [httpProblemType]: { schema: { ...httpProblem, examples } } } }
 }

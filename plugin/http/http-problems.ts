@@ -1,6 +1,8 @@
 /**
  * How errors are answered: `application/problem+json` (RFC 9457), with the id of the request, and
  * without a word from the database or its driver.
+ *
+ * Such an answer is an HTTP problem. A problem without that word is something wrong that a person should see: `attention.ts`.
  */
 import { STATUS_CODES } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
@@ -8,10 +10,10 @@ import { StoreError } from '../core/errors.js'
 import { shown } from '../core/names.js'
 
 /** The media type of every error. */
-export const problemType = 'application/problem+json'
+export const httpProblemType = 'application/problem+json'
 
 /** Every way in which a request can fail, by the last word of its `type`. They never change their meaning. */
-export const problems = {
+export const httpProblems = {
   'invalid-request': { status: 400, title: 'The request is not as described' },
   forbidden: { status: 403, title: 'Not allowed' },
   'authorization-not-configured': { status: 403, title: 'Not opened' },
@@ -32,11 +34,11 @@ export const problems = {
   unavailable: { status: 503, title: 'Not available' },
 } as const
 
-export type ProblemName = keyof typeof problems
+export type HttpProblemName = keyof typeof httpProblems
 
-/** What is sent, besides what the particular problem adds. */
-export interface Problem {
-  /** A URN that ends in the name of the problem; `about:blank` for what the application itself has refused. */
+/** What is sent, besides what the particular HTTP problem adds. */
+export interface HttpProblemBody {
+  /** A URN that ends in the name of the HTTP problem; `about:blank` for what the application itself has refused. */
   readonly type: string
   readonly title: string
   readonly status: number
@@ -46,8 +48,8 @@ export interface Problem {
   readonly instance: string
 }
 
-/** What a problem may say besides. */
-export interface ProblemDetails {
+/** What an HTTP problem may say besides. */
+export interface HttpProblemDetails {
   /** What is wrong with the request, one by one; values are not repeated. */
   readonly errors?: readonly { readonly path: string; readonly message: string }[]
   /** How it is now, where the request was about how it was. */
@@ -60,30 +62,34 @@ export interface ProblemDetails {
   readonly candidates?: readonly string[]
 }
 
-/** An answer that is no success; thrown in a hook or handler, sent by {@link answerProblem}. */
+/** An answer that is no success; thrown in a hook or handler, sent by {@link answerHttpProblem}. */
 export class HttpProblem extends Error {
   override readonly name = 'HttpProblem'
 
   constructor(
-    readonly problem: ProblemName,
+    readonly problem: HttpProblemName,
     readonly detail: string,
-    readonly details: ProblemDetails = {},
+    readonly details: HttpProblemDetails = {},
   ) {
     super(detail)
   }
 
   get status(): number {
-    return problems[this.problem].status
+    return httpProblems[this.problem].status
   }
 }
 
 /** The error handler of our routes. What only the application can mend goes to its log. */
-export function answerProblem(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const { details, ...problem } = asProblem(error)
+export function answerHttpProblem(
+  error: unknown,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): FastifyReply {
+  const { details, ...problem } = asHttpProblem(error)
   if (problem.status >= 500) request.log.error({ err: error }, problem.detail)
   if (details.retryAfter !== undefined) reply.header('retry-after', details.retryAfter)
-  const body: Problem = { ...problem, instance: String(request.id), ...details }
-  return reply.code(problem.status).type(problemType).header('cache-control', 'no-store').send(body)
+  const body: HttpProblemBody = { ...problem, instance: String(request.id), ...details }
+  return reply.code(problem.status).type(httpProblemType).header('cache-control', 'no-store').send(body)
 }
 
 /** The handler for paths below ours that lead nowhere. */
@@ -91,14 +97,14 @@ export function answerNothing(): never {
   throw new HttpProblem('not-found', 'There is nothing here.')
 }
 
-/** The `type` of a problem. */
-export function typeOf(problem: ProblemName): string {
+/** The `type` of an HTTP problem. */
+export function typeOf(problem: HttpProblemName): string {
   return `urn:fastify-worker-coordination:problem:${problem}`
 }
 
-type Answered = Omit<Problem, 'instance'> & { readonly details: ProblemDetails }
+type Answered = Omit<HttpProblemBody, 'instance'> & { readonly details: HttpProblemDetails }
 
-function asProblem(error: unknown): Answered {
+function asHttpProblem(error: unknown): Answered {
   if (error instanceof HttpProblem) return named(error)
   if (error instanceof StoreError)
     return named(
@@ -109,7 +115,7 @@ function asProblem(error: unknown): Answered {
 }
 
 function named({ problem, status, detail, details }: HttpProblem): Answered {
-  return { type: typeOf(problem), title: problems[problem].title, status, detail, details }
+  return { type: typeOf(problem), title: httpProblems[problem].title, status, detail, details }
 }
 
 /**
