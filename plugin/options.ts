@@ -24,6 +24,8 @@ export * from './coordinator-options.js'
 
 /** What the Fastify plugin takes. It reports to the application's own log. */
 export interface WorkerCoordinationOptions extends Omit<CoordinatorOptions, 'log'> {
+  // `prefix` and `logLevel` are Fastify's own options of `register` as well, which does not take undefined for them: were it
+  // allowed here, no variable of this type could be given to `register` under `exactOptionalPropertyTypes`.
   /** Where the HTTP routes are mounted. Default `/coordination`. */
   prefix?: string
   /** The name of the decorator that holds the coordinator. Default `coordination`. */
