@@ -27,7 +27,7 @@ export const reasonLimits = {
 } as const
 
 /** Whether something is such a text; characters are counted, not halves of them. */
-export function isWithin({ minLength, maxLength, pattern }: TextLimits, text: unknown): boolean {
+export function isWithin({ minLength, maxLength, pattern }: TextLimits, text: unknown): text is string {
   if (typeof text !== 'string' || text.length > 2 * maxLength) return false
   const { length } = Array.from(text)
   return length >= minLength && length <= maxLength && new RegExp(pattern, 'u').test(text)
@@ -38,12 +38,13 @@ export function isWithin({ minLength, maxLength, pattern }: TextLimits, text: un
  *
  * @throws CoordinationError `WCO_OPTIONS`
  */
-export function checkText(what: string, limits: TextLimits, text: string): string {
+export function checkText(what: string, limits: TextLimits, text: unknown): string {
   if (isWithin(limits, text)) return text
   const { minLength, maxLength } = limits
+  const tooLong = typeof text === 'string' && text.length > maxLength
   throw new CoordinationError(
     'WCO_OPTIONS',
     `${what}: expected ${minLength} to ${maxLength} characters, with no line break or other control character ` +
-      `among them, got ${shown(text)}${text.length > maxLength ? ` (${Array.from(text).length} characters)` : ''}.`,
+      `among them, got ${shown(text)}${tooLong ? ` (${Array.from(text).length} characters)` : ''}.`,
   )
 }

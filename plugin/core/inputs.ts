@@ -1,4 +1,5 @@
 /** What an application hands to a method, checked at the door: a typing error must not become another lease, nor a wait without end. */
+import { actorLimits, checkText, reasonLimits } from './audit.js'
 import { maxCooldownMs } from './draft.js'
 import { CoordinationError } from './errors.js'
 import { shown } from './names.js'
@@ -58,6 +59,17 @@ export function checkCooldown(method: string, cooldownMs: unknown): void {
   throw wrong(
     `${method}: \`cooldownMs\` must be a number of milliseconds from 0 to ${maxCooldownMs}, got ${shown(cooldownMs)}.`,
   )
+}
+
+/**
+ * Who asks, and why.
+ *
+ * @throws {CoordinationError} `WCO_OPTIONS`
+ */
+export function checkInstruction(method: string, by: unknown): void {
+  const { actor, reason } = (by ?? {}) as { readonly actor?: unknown; readonly reason?: unknown }
+  checkText(`${method}: \`actor\``, actorLimits, actor)
+  checkText(`${method}: \`reason\``, reasonLimits, reason)
 }
 
 function isNumber(value: unknown, most: number): value is number {

@@ -2,9 +2,10 @@
  * What people may do to a namespace, from whichever node they reach.
  *
  * Nothing here needs a session of this node, which may be the very one in trouble. Everything that alters
- * something names who asked and why, and that goes into the audit trail in the same transaction.
+ * something names who asked and why, and that goes into the audit trail in the same transaction; without them it is
+ * refused with `WCO_OPTIONS`.
  */
-import { checkCooldown } from './inputs.js'
+import { checkCooldown, checkInstruction } from './inputs.js'
 import {
   drain,
   forget,
@@ -62,27 +63,32 @@ export class Operator {
   }
 
   /** Asks a node to hand everything over and to take nothing new. */
-  drain(node: string, by: Instruction): Promise<'done' | 'unchanged' | 'gone'> {
+  async drain(node: string, by: Instruction): Promise<'done' | 'unchanged' | 'gone'> {
+    checkInstruction('operator.drain', by)
     return this.#change((change) => drain(change, node, true, by))
   }
 
   /** Takes a {@link drain} back. */
-  undrain(node: string, by: Instruction): Promise<'done' | 'unchanged' | 'gone'> {
+  async undrain(node: string, by: Instruction): Promise<'done' | 'unchanged' | 'gone'> {
+    checkInstruction('operator.undrain', by)
     return this.#change((change) => drain(change, node, false, by))
   }
 
   /** Removes a node that is gone from the list, if no lease names it any more. */
-  forget(node: string, by: Instruction): Promise<'done' | 'unknown' | 'alive' | 'named'> {
+  async forget(node: string, by: Instruction): Promise<'done' | 'unknown' | 'alive' | 'named'> {
+    checkInstruction('operator.forget', by)
     return this.#change((change) => forget(change, node, by))
   }
 
   /** Nobody runs a worker until it is resumed; survives restarts. The key is like `global/month-close`. */
-  pause(key: string, by: Instruction): Promise<'done' | 'unchanged' | 'unknown'> {
+  async pause(key: string, by: Instruction): Promise<'done' | 'unchanged' | 'unknown'> {
+    checkInstruction('operator.pause', by)
     return this.#change((change) => pause(change, key, true, by))
   }
 
   /** Takes a {@link pause} back. */
-  resume(key: string, by: Instruction): Promise<'done' | 'unchanged' | 'unknown'> {
+  async resume(key: string, by: Instruction): Promise<'done' | 'unchanged' | 'unknown'> {
+    checkInstruction('operator.resume', by)
     return this.#change((change) => pause(change, key, false, by))
   }
 
@@ -92,6 +98,7 @@ export class Operator {
    * `cooldownMs` (default 60 000) the old holder does not win again while others stand.
    */
   async release(order: ReleaseOrder): Promise<Revoked> {
+    checkInstruction('operator.release', order)
     const { cooldownMs = defaultCooldownMs, immediate = false } = order
     checkCooldown('operator.release', cooldownMs)
     return this.#change((change) => revoke(change, { ...order, cooldownMs, immediate }))
@@ -102,13 +109,15 @@ export class Operator {
    * settled the next one begins, `to` if it is given. `cooldownMs` as in {@link release}.
    */
   async transfer(order: TransferOrder): Promise<Transferred> {
+    checkInstruction('operator.transfer', order)
     const { cooldownMs = defaultCooldownMs, to = null } = order
     checkCooldown('operator.transfer', cooldownMs)
     return this.#change((change) => transfer(change, { ...order, cooldownMs, to }))
   }
 
   /** Plans the leases of a worker afresh. */
-  rebalance(order: RebalanceOrder): Promise<Rebalanced> {
+  async rebalance(order: RebalanceOrder): Promise<Rebalanced> {
+    checkInstruction('operator.rebalance', order)
     const { key, dryRun = false, revision = null, ...by } = order
     return this.#change((change) => rebalance(change, key, { ...by, dryRun, revision }))
   }

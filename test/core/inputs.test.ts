@@ -128,3 +128,37 @@ t.test('an operator is told of a cool-down that is none', async (t) => {
     t.match(message, /^operator\.\w+: `cooldownMs` must be a number of milliseconds from 0 to 86400000, got /)
   }
 })
+
+t.test('an operator who does not say who asks and why is told so, and nothing happens', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  a.coordinator.worker({ name: 'job', kind: 'single', scope: 'global', run: () => undefined })
+  await world.start(a)
+  const operator = a.coordinator.operator as Untyped
+  const key = 'global/job'
+  const calls: readonly [() => Promise<unknown>, RegExp][] = [
+    [
+      () => operator.pause(key),
+      /^operator\.pause: `actor`: expected 1 to 200 characters, .*got undefined\.$/,
+    ],
+    [
+      () => operator.resume(key, { actor: 'ops', reason: '' }),
+      /^operator\.resume: `reason`: expected 3 to 200/,
+    ],
+    [() => operator.drain('n', { actor: 'a\nb', reason: 'a test' }), /got "a\\nb"/],
+    [() => operator.undrain('n', {}), /^operator\.undrain: `actor`/],
+    [() => operator.forget('n', { actor: 'ops' }), /^operator\.forget: `reason`.*got undefined/],
+    [() => operator.release({ key, token: 1 }), /^operator\.release: `actor`/],
+    [
+      () => operator.transfer({ key, token: 1, actor: 'ops', reason: 5 }),
+      /^operator\.transfer: `reason`.*got 5/,
+    ],
+    [() => operator.rebalance({ key }), /^operator\.rebalance: `actor`/],
+  ]
+  for (const [call, expected] of calls) {
+    const { code, message } = await refusal(call)
+    t.equal(code, 'WCO_OPTIONS')
+    t.match(message, expected)
+  }
+  t.notOk((await a.coordinator.status()).workers[0]?.paused)
+})
