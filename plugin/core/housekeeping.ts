@@ -1,16 +1,20 @@
 /**
  * Clearing away what nobody needs any more: old events, nodes long gone, names long unused.
  *
- * One node does it for all, the first watcher. Correctness never depends on it.
+ * One node does it for all, the first watcher. Correctness never depends on it. It goes by portions with a pause after each,
+ * so that others get their turn however much there is.
  */
 import type { Clock } from './clock.js'
 import type { Log } from './log.js'
-import { Alarm } from './loop.js'
+import { Alarm, sleep } from './loop.js'
 import { inOrder } from './order.js'
-import type { Retention, Store } from './store.js'
+import { prunedAtOnce, type Retention, type Store } from './store.js'
 import { pruneLeases } from './upkeep.js'
 
 const everyMs = 3_600_000
+
+/** After each portion: short enough that ten thousand rows a second go, which is more than ever come. */
+const pauseMs = 100
 
 /** What is so at the moment it is done. */
 export interface HousekeepingCircumstances {
@@ -22,10 +26,12 @@ export interface HousekeepingCircumstances {
 
 export class Housekeeping {
   readonly #store: Store
+  readonly #clock: Clock
   readonly #retention: Retention
   readonly #log: Log
   readonly #circumstances: HousekeepingCircumstances
   readonly #alarm: Alarm
+  readonly #stopping = new AbortController()
 
   constructor(
     store: Store,
@@ -35,6 +41,7 @@ export class Housekeeping {
     circumstances: HousekeepingCircumstances,
   ) {
     this.#store = store
+    this.#clock = clock
     this.#retention = retention
     this.#log = log
     this.#circumstances = circumstances
@@ -46,19 +53,24 @@ export class Housekeeping {
     this.#alarm.set(everyMs * part)
   }
 
+  /** Waits for nothing: of what is under way no further portion begins. */
   stop(): void {
     this.#alarm.clear()
+    this.#stopping.abort()
   }
 
   async #tick(): Promise<void> {
-    this.#alarm.set(everyMs)
-    if (!this.#circumstances.isOurs()) return
     try {
-      await this.#store.prune(this.#retention)
+      await this.#prune()
       await this.#pruneNames()
     } catch (error) {
       this.#log.warn({ err: error }, 'could not clear away old rows; it is tried again in an hour')
     }
+    if (!this.#stopping.signal.aborted) this.#alarm.set(everyMs)
+  }
+
+  async #prune(): Promise<void> {
+    while (this.#goesOn && (await this.#store.prune(this.#retention))) await this.#pause()
   }
 
   /**
@@ -66,13 +78,25 @@ export class Housekeeping {
    * lease or to claim times under.
    */
   async #pruneNames(): Promise<void> {
+    if (!this.#goesOn) return
     const { leases, nowMs } = await this.#store.snapshot()
     const unusedSinceMs = nowMs - this.#retention.goneNodesForMs
     const isUnused = ({ worker, holder, token, firedAtMs }: (typeof leases)[number]): boolean =>
       worker === null && holder === null && Math.max(token, firedAtMs ?? 0) < unusedSinceMs
     const keys = leases.filter(isUnused).map((lease) => lease.key)
-    if (keys.length === 0) return
-    const highestSeen = this.#circumstances.highestToken()
-    await inOrder(this.#store, undefined, highestSeen, (change) => pruneLeases(change, keys))
+    for (let at = 0; at < keys.length && this.#goesOn; at += prunedAtOnce) {
+      const some = keys.slice(at, at + prunedAtOnce)
+      const highestSeen = this.#circumstances.highestToken()
+      await inOrder(this.#store, undefined, highestSeen, (change) => pruneLeases(change, some))
+      await this.#pause()
+    }
+  }
+
+  get #goesOn(): boolean {
+    return !this.#stopping.signal.aborted && this.#circumstances.isOurs()
+  }
+
+  #pause(): Promise<void> {
+    return sleep(this.#clock, pauseMs, this.#stopping.signal)
   }
 }

@@ -382,6 +382,12 @@ export interface Retention {
 }
 
 /**
+ * How many events, and how many nodes, one call of {@link Store.prune} deletes at most. It has to end in time, or it would
+ * never get anywhere; on SQLite everybody else waits for it; and SQL Server locks a whole table for some thousands of rows.
+ */
+export const prunedAtOnce = 1_000
+
+/**
  * A database that keeps the rows of one namespace.
  *
  * Every verb ends within the statement timeout it was opened with, or rejects. A rejection is a
@@ -437,10 +443,10 @@ export interface Store {
   ): Promise<Changed<T>>
 
   /**
-   * Deletes old events, and gone nodes that no lease names as holder, target or blocked node. Concerns
-   * nobody, so is no change.
+   * Deletes old events, and gone nodes that no lease names as holder, target or blocked node; of each no more than
+   * {@link prunedAtOnce}. Answers whether there may be more of them. Concerns nobody, so is no change.
    */
-  prune(retention: Retention): Promise<void>
+  prune(retention: Retention): Promise<boolean>
 
   /**
    * Calls `wake` when there may be news for `node`. Hints may be lost, doubled or late. Answers a

@@ -95,7 +95,7 @@ export class Link implements Store {
     return this.#through((store) => store.change(session, work))
   }
 
-  prune(retention: Retention): Promise<void> {
+  prune(retention: Retention): Promise<boolean> {
     return this.#through((store) => store.prune(retention))
   }
 

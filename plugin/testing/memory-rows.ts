@@ -17,6 +17,7 @@ import {
   type Neighbour,
   type NodeRow,
   type OwnView,
+  prunedAtOnce,
   type Retention,
   type ServerFacts,
   type Snapshot,
@@ -158,16 +159,21 @@ export class Rows {
     return (after === undefined ? matching.reverse() : matching).slice(0, limit)
   }
 
-  prune({ eventsForMs, events, goneNodesForMs }: Retention, nowMs: number): void {
-    this.events = this.events
-      .slice(Math.max(0, this.events.length - events))
-      .filter(({ atMs }) => atMs > nowMs - eventsForMs)
+  prune({ eventsForMs, events, goneNodesForMs }: Retention, nowMs: number): boolean {
+    const surplus = this.events.length - events
+    const oldEvents = this.events
+      .filter(({ atMs }, index) => index < surplus || atMs <= nowMs - eventsForMs)
+      .slice(0, prunedAtOnce)
+    const deleted = new Set(oldEvents)
+    this.events = this.events.filter((event) => !deleted.has(event))
     const named = new Set(
       [...this.leases.values()].flatMap(({ holder, target, blockedNode }) => [holder, target, blockedNode]),
     )
-    for (const { id, goneAtMs } of this.nodes.values()) {
-      if (goneAtMs !== null && goneAtMs <= nowMs - goneNodesForMs && !named.has(id)) this.nodes.delete(id)
-    }
+    const longGone = [...this.nodes.values()]
+      .filter(({ id, goneAtMs }) => goneAtMs !== null && goneAtMs <= nowMs - goneNodesForMs && !named.has(id))
+      .slice(0, prunedAtOnce)
+    for (const { id } of longGone) this.nodes.delete(id)
+    return Math.max(oldEvents.length, longGone.length) === prunedAtOnce
   }
 
   #oldestFirst(): NodeRow[] {

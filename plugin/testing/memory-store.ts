@@ -174,8 +174,8 @@ class MemoryStore implements Store {
     }
   }
 
-  async prune(retention: Retention): Promise<void> {
-    await this.#write((rows, { nowMs }) => rows.prune(retention, nowMs))
+  prune(retention: Retention): Promise<boolean> {
+    return this.#write((rows, { nowMs }) => rows.prune(retention, nowMs))
   }
 
   listen(node: string, wake: () => void): () => void {

@@ -176,7 +176,7 @@ export class SimulatedDatabase {
     return this.#look
   }
 
-  prune(retention: Retention): Promise<void> {
+  prune(retention: Retention): Promise<boolean> {
     this.#forgetRows()
     return this.store.prune(retention)
   }

@@ -126,7 +126,7 @@ export class RemoteStore implements Store {
     )
   }
 
-  prune(retention: Retention): Promise<void> {
+  prune(retention: Retention): Promise<boolean> {
     return this.#ask('prune', () => this.#database.prune(retention))
   }
 

@@ -105,8 +105,8 @@ export async function prune(
   events: number,
   eventsForMs: number,
   goneNodesForMs: number,
-): Promise<void> {
-  await store.prune({ events, eventsForMs, goneNodesForMs })
+): Promise<boolean> {
+  return store.prune({ events, eventsForMs, goneNodesForMs })
 }
 
 /** So many ms; where the clock is not the test's, what is of no certain age is not too old. */

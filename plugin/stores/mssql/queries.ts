@@ -32,6 +32,7 @@ import {
   type Neighbour,
   type NodeRow,
   type OwnView,
+  prunedAtOnce,
   type Retention,
   type Snapshot,
   type WorkerRow,
@@ -223,21 +224,27 @@ export class Queries {
     return this.#query(sql, parameters, ([rows = []]) => rowsOf<EventRow>(events)(rows))
   }
 
-  /** No more at once than the server locks one by one: beyond 5 000 it would lock the table, and all changes would wait. */
-  prune({ eventsForMs, events: kept, goneNodesForMs }: Retention): Query<void> {
+  prune({ eventsForMs, events: kept, goneNodesForMs }: Retention): Query<boolean> {
     const named = (column: string): string =>
       `not exists (select 1 from coordination_leases as l where l.namespace = @namespace and l.${column} = n.[id])`
     const sql = `
-      declare @revision bigint, @position bigint
+      declare @revision bigint, @position bigint, @events int, @nodes int
       select @revision = [revision], @position = [position] from coordination_events where namespace = @namespace
         order by [revision] desc, [position] desc offset @kept rows fetch next 1 rows only
-      delete top (4000) from coordination_events where namespace = @namespace and (
+      delete top (${prunedAtOnce}) from coordination_events where namespace = @namespace and (
         [at_ms] < ${nowMs} - @eventsForMs or [revision] < @revision
         or ([revision] = @revision and [position] <= @position))
-      delete n from coordination_nodes as n
+      set @events = @@rowcount
+      delete top (${prunedAtOnce}) n from coordination_nodes as n
       where n.namespace = @namespace and n.[state] = N'gone' and n.[gone_at_ms] < ${nowMs} - @goneNodesForMs
-        and ${['[holder]', '[target]', '[blocked_node]'].map(named).join(' and ')}`
-    return this.#query(sql, { kept, eventsForMs, goneNodesForMs }, () => undefined, 3)
+        and ${['[holder]', '[target]', '[blocked_node]'].map(named).join(' and ')}
+      set @nodes = @@rowcount
+      select @events as [events], @nodes as [nodes]`
+    const read = (answer: Answer): boolean => {
+      const { events, nodes } = first(answer) ?? {}
+      return Math.max(Number(events), Number(nodes)) === prunedAtOnce
+    }
+    return this.#query(sql, { kept, eventsForMs, goneNodesForMs }, read, 3)
   }
 
   /** Whether a claim is true, seen from outside of the transaction it is made in. */

@@ -106,9 +106,9 @@ export class MssqlStore implements Store {
     return makeChange(connections, limits, way, work)
   }
 
-  async prune(retention: Retention): Promise<void> {
+  async prune(retention: Retention): Promise<boolean> {
     const { connections, queries } = this.#parts
-    await this.#ask(connections, 'Pruning', queries.prune(retention), 'writing')
+    return this.#ask(connections, 'Pruning', queries.prune(retention), 'writing')
   }
 
   listen(node: string, wake: () => void): () => void {

@@ -7,21 +7,22 @@
  */
 import { and, asc, desc, eq, gt, gte, inArray, lt, ne, or, type SQL, sql } from 'drizzle-orm'
 import type { Connection } from 'mysql2'
-import type {
-  Beat,
-  Change,
-  Changed,
-  Claim,
-  EventQuery,
-  EventRow,
-  HeartbeatAnswer,
-  Look,
-  Neighbour,
-  OwnView,
-  Retention,
-  Session,
-  Snapshot,
-  Store,
+import {
+  type Beat,
+  type Change,
+  type Changed,
+  type Claim,
+  type EventQuery,
+  type EventRow,
+  type HeartbeatAnswer,
+  type Look,
+  type Neighbour,
+  type OwnView,
+  prunedAtOnce,
+  type Retention,
+  type Session,
+  type Snapshot,
+  type Store,
 } from '../../core/store.js'
 import { makeChange } from '../shared/change.js'
 import type { DedicatedConnection } from '../shared/dedicated.js'
@@ -55,9 +56,6 @@ export interface Parts {
 }
 
 const aHeartbeat = 'A heartbeat'
-
-/** How many events one call of `prune` deletes at most: it must end in time, or it would never get anywhere. */
-const eventsPrunedAtOnce = 10_000
 
 export class MysqlStore implements Store {
   readonly dialect = 'mysql'
@@ -146,11 +144,12 @@ export class MysqlStore implements Store {
     return makeChange(connections, limits, way, work)
   }
 
-  async prune({ eventsForMs, events: kept, goneNodesForMs }: Retention): Promise<void> {
-    await this.#read('Pruning', async ({ db }, loan) => {
+  async prune({ eventsForMs, events: kept, goneNodesForMs }: Retention): Promise<boolean> {
+    return this.#read('Pruning', async ({ db }, loan) => {
       loan.outcome = 'unknown'
-      await db.execute(this.#pruneEvents(eventsForMs, kept))
-      await db.delete(nodes).where(this.#isForgotten(goneNodesForMs))
+      const [fewerEvents] = await db.execute<never>(this.#pruneEvents(eventsForMs, kept))
+      const [fewerNodes] = await db.delete(nodes).where(this.#isForgotten(goneNodesForMs)).limit(prunedAtOnce)
+      return Math.max(fewerEvents.affectedRows, fewerNodes.affectedRows) === prunedAtOnce
     })
   }
 
@@ -198,7 +197,7 @@ export class MysqlStore implements Store {
       join (
         select revision, position from ${events}
         where ${mine} and (at_ms < ${nowMs} - ${eventsForMs} or (revision, position) <= (${newestSurplus}))
-        limit ${eventsPrunedAtOnce}) as doomed
+        order by revision, position limit ${prunedAtOnce}) as doomed
       on surplus.namespace = ${this.#namespace}
         and surplus.revision = doomed.revision and surplus.position = doomed.position`
   }

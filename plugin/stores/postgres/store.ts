@@ -5,7 +5,7 @@
  * few others. How the statements read is in `queries.ts`, how a change runs in `change.ts`, and who watches the
  * time in `connections.ts`.
  */
-import { and, asc, desc, eq, inArray, lt, ne, or, type SQL, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, inArray, lt, ne, or, sql } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { Client, ClientBase, PoolClient } from 'pg'
 import {
@@ -22,6 +22,7 @@ import {
   type Look,
   type Neighbour,
   type OwnView,
+  prunedAtOnce,
   type Retention,
   type Session,
   type Snapshot,
@@ -66,9 +67,6 @@ export interface Parts {
 
 /** Every so many heartbeats it is counted how many nodes there are. */
 const beatsPerCount = 12
-
-/** How many events one call of `prune` deletes at most: it must end in time, or it would never get anywhere. */
-const eventsPrunedAtOnce = 10_000
 
 export class PostgresStore implements Store {
   readonly dialect = 'postgres'
@@ -159,17 +157,30 @@ export class PostgresStore implements Store {
     return makeChange(connections, limits, way, work)
   }
 
-  async prune({ eventsForMs, events: kept, goneNodesForMs }: Retention): Promise<void> {
-    await this.#read('Pruning', ({ db }, loan) => {
+  async prune({ eventsForMs, events: kept, goneNodesForMs }: Retention): Promise<boolean> {
+    const [row] = await this.#read('Pruning', ({ db }, loan) => {
       loan.outcome = 'unknown'
-      const pruned = db.$with('pruned').as(
+      const fewerEvents = db.$with('fewer_events').as(
         db
           .delete(events)
           .where(sql`ctid in (${this.#surplusEvents(db, eventsForMs, kept)})`)
           .returning({ position: events.position }),
       )
-      return db.with(pruned).delete(nodes).where(this.#isForgotten(goneNodesForMs))
+      const fewerNodes = db.$with('fewer_nodes').as(
+        db
+          .delete(nodes)
+          .where(sql`ctid in (${this.#forgottenNodes(db, goneNodesForMs)})`)
+          .returning({ id: nodes.id }),
+      )
+      return db
+        .with(fewerEvents, fewerNodes)
+        .select({
+          events: sql`(select count(*) from ${fewerEvents})`.mapWith(Number),
+          nodes: sql`(select count(*) from ${fewerNodes})`.mapWith(Number),
+        })
+        .from(sql`(select) as nothing`)
     })
+    return Math.max(row?.events ?? 0, row?.nodes ?? 0) === prunedAtOnce
   }
 
   listen(node: string, wake: () => void): () => void {
@@ -258,20 +269,27 @@ export class PostgresStore implements Store {
           or(lt(events.atMs, sql`${nowMs} - ${eventsForMs}::bigint`), sql`${place} <= (${newestSurplus})`),
         ),
       )
-      .limit(eventsPrunedAtOnce)
+      .orderBy(asc(events.revision), asc(events.position))
+      .limit(prunedAtOnce)
   }
 
-  /** Gone for long, and no lease names it. */
-  #isForgotten(goneNodesForMs: number): SQL | undefined {
+  /** Gone for long, and no lease names them. */
+  #forgottenNodes(db: NodePgDatabase, goneNodesForMs: number) {
     const named = sql`exists (
       select from ${leases} as l where l.namespace = ${this.#namespace}
       and (l.holder = ${nodes.id} or l.target = ${nodes.id} or l.blocked_node = ${nodes.id}))`
-    return and(
-      eq(nodes.namespace, this.#namespace),
-      eq(nodes.state, 'gone'),
-      lt(nodes.goneAtMs, sql`${nowMs} - ${goneNodesForMs}::bigint`),
-      sql`not ${named}`,
-    )
+    return db
+      .select({ ctid: sql`ctid` })
+      .from(nodes)
+      .where(
+        and(
+          eq(nodes.namespace, this.#namespace),
+          eq(nodes.state, 'gone'),
+          lt(nodes.goneAtMs, sql`${nowMs} - ${goneNodesForMs}::bigint`),
+          sql`not ${named}`,
+        ),
+      )
+      .limit(prunedAtOnce)
   }
 
   async #isTrue({ key, node, token }: Claim): Promise<boolean> {

@@ -124,7 +124,7 @@ export class SqliteStore implements Store {
     }
   }
 
-  prune(retention: Retention): Promise<void> {
+  prune(retention: Retention): Promise<boolean> {
     return this.#write('prune', (queries, { nowMs }) => queries.prune(retention, nowMs))
   }
 

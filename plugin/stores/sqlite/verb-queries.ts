@@ -25,6 +25,7 @@ import {
   type Look,
   type Neighbour,
   type OwnView,
+  prunedAtOnce,
   type Retention,
   type ServerFacts,
   type Snapshot,
@@ -287,22 +288,36 @@ function preparePrune(at: Place) {
     .orderBy(desc(events.revision), desc(events.position))
     .limit(1)
     .offset(given('kept'))
-  const beyond = sql`(${events.revision}, ${events.position}) <= (${newestBeyond})`
+  const place = sql`(${events.revision}, ${events.position})`
   const oldEvents = db
+    .select({ revision: events.revision, position: events.position })
+    .from(events)
+    .where(and(ourEvents(at), or(lte(events.atMs, given('beforeMs')), sql`${place} <= (${newestBeyond})`)))
+    .orderBy(asc(events.revision), asc(events.position))
+    .limit(prunedAtOnce)
+  const deleteEvents = db
     .delete(events)
-    .where(and(ourEvents(at), or(lte(events.atMs, given('beforeMs')), beyond)))
+    .where(and(ourEvents(at), sql`${place} in (${oldEvents})`))
     .prepare()
-  const longGone = and(isGone(at), lte(nodes.goneAtMs, given('beforeMs')))
   const goneNodes = db
+    .select({ id: nodes.id })
+    .from(nodes)
+    .where(and(isGone(at), lte(nodes.goneAtMs, given('beforeMs')), notInArray(nodes.id, namedByLeases(at))))
+    .limit(prunedAtOnce)
+  const deleteNodes = db
     .delete(nodes)
-    .where(and(longGone, notInArray(nodes.id, namedByLeases(at))))
+    .where(and(ourNodes(at), inArray(nodes.id, goneNodes)))
     .prepare()
 
-  const prune = client.transaction((retention: Retention, nowMs: number): void => {
-    oldEvents.run({ kept: retention.events, beforeMs: nowMs - retention.eventsForMs })
-    goneNodes.run({ beforeMs: nowMs - retention.goneNodesForMs })
+  const prune = client.transaction((retention: Retention, nowMs: number): boolean => {
+    const { changes: fewerEvents } = deleteEvents.run({
+      kept: retention.events,
+      beforeMs: nowMs - retention.eventsForMs,
+    })
+    const { changes: fewerNodes } = deleteNodes.run({ beforeMs: nowMs - retention.goneNodesForMs })
+    return Math.max(fewerEvents, fewerNodes) === prunedAtOnce
   })
-  return (retention: Retention, nowMs: number): void => prune.immediate(retention, nowMs)
+  return (retention: Retention, nowMs: number): boolean => prune.immediate(retention, nowMs)
 }
 
 function isGone(at: Place): SQL | undefined {

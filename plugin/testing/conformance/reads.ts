@@ -1,6 +1,13 @@
 /** What a node, a watcher and an onlooker are told, and that it all was true at one instant. */
 import assert from 'node:assert/strict'
-import type { EventQuery, EventRow, Look, OwnView, Store } from '../../core/store.js'
+import {
+  type EventQuery,
+  type EventRow,
+  type Look,
+  type OwnView,
+  prunedAtOnce,
+  type Store,
+} from '../../core/store.js'
 import type { ConformanceCase } from '../conformance.js'
 import {
   commit,
@@ -457,6 +464,42 @@ export const readCases: readonly ConformanceCase[] = [
       ['3b', '3a', '2b'],
     )
     assert.deepEqual({ ...(await contents(store)), events: before.events }, before)
+  }),
+
+  promise(
+    'what is more than can be pruned at once is pruned by portions, and each says whether it was the last',
+    async (world) => {
+      const store = await world.open()
+      const events = Array.from({ length: 2 * prunedAtOnce + 1 }, () => ({ type: 'surplus', subject: 'x' }))
+      await commit(store, (change) => change.record(events))
+      await commit(store, (change) => change.record([{ type: 'newest', subject: 'x' }]))
+      const left = async (): Promise<number> => (await store.events({ limit: 3 * prunedAtOnce })).length
+      const retention = { eventsForMs: aDayMs, events: 1, goneNodesForMs: aDayMs }
+      assert.equal(await store.prune(retention), true)
+      assert.equal(await left(), prunedAtOnce + 2)
+      assert.equal(await store.prune(retention), true)
+      assert.equal(await left(), 2)
+      assert.equal(await store.prune(retention), false)
+      assert.deepEqual(
+        (await store.events({ limit: 10 })).map(({ type }) => type),
+        ['newest'],
+      )
+    },
+  ),
+
+  promise('nodes that are gone are pruned by portions, too', async (world) => {
+    const store = await world.open()
+    const ids = Array.from({ length: prunedAtOnce + 1 }, (_, index) => `${index}`)
+    await join(store, ids)
+    await commit(store, async (change) => {
+      for (const id of ids) await change.bury(id)
+    })
+    const left = async (): Promise<number> => (await store.snapshot()).nodes.length
+    const ofAnyAge = { eventsForMs: aDayMs, events: 100, goneNodesForMs: -1 }
+    assert.equal(await store.prune(ofAnyAge), true)
+    assert.equal(await left(), 1)
+    assert.equal(await store.prune(ofAnyAge), false)
+    assert.equal(await left(), 0)
   }),
 
   promise(
