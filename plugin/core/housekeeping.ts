@@ -9,7 +9,7 @@ import type { Log } from './log.js'
 import { Alarm, sleep } from './loop.js'
 import { inOrder } from './order.js'
 import { prunedAtOnce, type Retention, type Store } from './store.js'
-import { pruneLeases } from './upkeep.js'
+import { isUnusedName, pruneLeases } from './upkeep.js'
 
 const everyMs = 3_600_000
 
@@ -73,21 +73,16 @@ export class Housekeeping {
     while (this.#goesOn && (await this.#store.prune(this.#retention))) await this.#pause()
   }
 
-  /**
-   * A token is never less than the time it was given at, so it tells since when at the most a name is in use, as a
-   * lease or to claim times under.
-   */
   async #pruneNames(): Promise<void> {
     if (!this.#goesOn) return
     const { leases, nowMs } = await this.#store.snapshot()
     const unusedSinceMs = nowMs - this.#retention.goneNodesForMs
-    const isUnused = ({ worker, holder, token, firedAtMs }: (typeof leases)[number]): boolean =>
-      worker === null && holder === null && Math.max(token, firedAtMs ?? 0) < unusedSinceMs
-    const keys = leases.filter(isUnused).map((lease) => lease.key)
+    const unused = leases.filter((lease) => isUnusedName(lease, unusedSinceMs))
+    const keys = unused.map(({ key }) => key)
     for (let at = 0; at < keys.length && this.#goesOn; at += prunedAtOnce) {
       const some = keys.slice(at, at + prunedAtOnce)
       const highestSeen = this.#circumstances.highestToken()
-      await inOrder(this.#store, undefined, highestSeen, (change) => pruneLeases(change, some))
+      await inOrder(this.#store, undefined, highestSeen, (change) => pruneLeases(change, some, unusedSinceMs))
       await this.#pause()
     }
   }

@@ -5,7 +5,7 @@
 import { barrierOpen, Draft } from './draft.js'
 import { nextAfter } from './plan.js'
 import { freeIfAbandoned, type Held, isFree, replan, sortOut, takeAway } from './rules.js'
-import type { Beat, Change, Neighbour, WorkerRow } from './store.js'
+import type { Beat, Change, LeaseRow, Neighbour, WorkerRow } from './store.js'
 
 /**
  * Declares nodes gone whose beats have stood still, if they still do. Answers those it buried.
@@ -89,15 +89,30 @@ export async function attend(change: Change, findings: Findings): Promise<void> 
   await draft.write()
 }
 
-/** Deletes leases acquired by name that have long been free. Tokens never go back: the floor rises above them. */
-export async function pruneLeases(change: Change, keys: readonly string[]): Promise<void> {
+/**
+ * Whether a name has not been used since then, neither as a lease nor to claim times under. A token is never less than the
+ * time it was given at, so it tells since when at the most.
+ */
+export function isUnusedName(lease: LeaseRow, sinceMs: number): boolean {
+  const { worker, holder, target, blockedNode, waiters, token, firedAtMs } = lease
+  return (
+    [worker, holder, target, blockedNode].every((name) => name === null) &&
+    waiters.length === 0 &&
+    Math.max(token, firedAtMs ?? 0) < sinceMs
+  )
+}
+
+/**
+ * Deletes leases acquired by name that have long been unused, if they still are: with a row goes the time it was last claimed
+ * for, and that must not be claimed once more. Tokens never go back: the floor rises above them.
+ */
+export async function pruneLeases(
+  change: Change,
+  keys: readonly string[],
+  unusedSinceMs: number,
+): Promise<void> {
   const rows = (await change.leases({ keys })).filter(
-    (row) =>
-      row.worker === null &&
-      row.holder === null &&
-      row.target === null &&
-      row.blockedNode === null &&
-      !row.fenced,
+    (row) => isUnusedName(row, unusedSinceMs) && !row.fenced,
   )
   if (rows.length === 0) return
   const tokenFloor = Math.max(change.meta.tokenFloor, ...rows.map((row) => row.token))

@@ -70,6 +70,31 @@ t.test('names that nobody uses go by portions, too', async (t) => {
   t.equal(await leasesIn(store), 0)
 })
 
+t.test('a name that is used after it was looked for is left alone', async (t) => {
+  const { store, clock } = await houseWith(t)
+  const nowMs = Date.now()
+  const unused = ['idle', 'claimed', 'acquired', 'awaited', 'blocked'].map((name) => newLease(`x/${name}`))
+  await saveLeases(store, ...unused)
+  const look = store.snapshot.bind(store)
+  store.snapshot = async () => {
+    const seen = await look()
+    await saveLeases(
+      store,
+      newLease('x/claimed', { firedAtMs: nowMs }),
+      newLease('x/acquired', { token: nowMs }),
+      newLease('x/awaited', { waiters: ['a'] }),
+      newLease('x/blocked', { blockedNode: 'a', blockedToken: 1 }),
+    )
+    return seen
+  }
+  await clock.advance(hourMs / 2)
+  const { leases } = await look()
+  t.same(
+    leases.map(({ key }) => key),
+    ['x/acquired', 'x/awaited', 'x/blocked', 'x/claimed'],
+  )
+})
+
 interface House {
   readonly store: Store
   readonly clock: ManualClock
