@@ -12,6 +12,7 @@ import type { Clock, Reading } from './clock.js'
 import { Alarm } from './loop.js'
 import type { Machine } from './machine.js'
 import type { Neighbour, Store } from './store.js'
+import { leastPauseMs } from './timing.js'
 import { elapsedMs } from './trust.js'
 
 /** How often the next process, and one more, are looked at. */
@@ -36,6 +37,7 @@ export class Neighbourhood {
   #readAt: Reading | undefined
   #newsSince = true
   #looks = 0
+  #failures = 0
   #stopped = false
 
   /**
@@ -78,14 +80,19 @@ export class Neighbourhood {
       if (this.#newsSince && this.#untilRereadMs() === 0) await this.#read()
       const ended = this.#ended()
       if (ended.length > 0 && !this.#stopped) await this.#owner.bury(ended)
+      this.#failures = 0
     } catch (error) {
+      this.#failures += 1
       this.#owner.lookFailed(error)
     }
     if (this.#neighbours.length > 0 || this.#newsSince) this.#setAlarm()
   }
 
   #setAlarm(): void {
-    if (!this.#stopped) this.#alarm.set(this.#neighbours.length > 0 ? lookEveryMs : this.#untilRereadMs())
+    if (this.#stopped) return
+    const dueInMs = this.#neighbours.length > 0 ? lookEveryMs : this.#untilRereadMs()
+    const leastMs = leastPauseMs(this.#failures, this.#rereadMs, () => this.#clock.random())
+    this.#alarm.set(Math.max(leastMs, dueInMs))
   }
 
   #untilRereadMs(): number {

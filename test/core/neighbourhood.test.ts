@@ -1,0 +1,64 @@
+/** Looking at the processes beside this one, with a store in memory and a clock that is moved by hand. */
+import t, { type Test } from 'tap'
+import { Neighbourhood } from '../../plugin/core/neighbourhood.js'
+import type { Neighbour, Store } from '../../plugin/core/store.js'
+import { commit, join } from '../../plugin/testing/conformance/world.js'
+import { Link } from '../../plugin/testing/link.js'
+import { ManualClock } from '../../plugin/testing/manual-clock.js'
+import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
+
+const rereadMs = 5_000
+
+t.test('a neighbour that has ended is buried at the next look', async (t) => {
+  const { clock, ended, buried } = await useNeighbourhood(t)
+  await clock.advance(10_000)
+  t.same(buried, [])
+  ended.add('b')
+  await clock.advance(250)
+  t.same(buried, ['b'])
+})
+
+t.test('while the database is away it is asked less and less about one that has ended', async (t) => {
+  const { clock, link, ended, buried, failures } = await useNeighbourhood(t)
+  await clock.advance(10_000)
+  link.cut()
+  ended.add('b')
+  await clock.advance(1_000)
+  t.ok(failures.length > 0, 'it does ask')
+  await clock.advance(59_000)
+  t.ok(failures.length <= 20, `${failures.length} times in a minute`)
+  link.mend()
+  await clock.advance(rereadMs)
+  t.same(buried, ['b'], 'and buries it soon after the database is back')
+  ended.add('c')
+  await clock.advance(250)
+  t.same(buried, ['b', 'c'], 'then it looks as often as before')
+})
+
+/** That of the node a, whose neighbours are b and c. Processes are named like their nodes. */
+async function useNeighbourhood(t: Test) {
+  const store = new MemoryDatabase().open({ namespace: 'default', statementTimeoutMs: 30_000 })
+  for (const id of ['a', 'b', 'c']) await join(store, [id], { machine: 'here', process: id })
+  const link = new Link(store)
+  const clock = new ManualClock()
+  const ended = new Set<string>()
+  const buried: string[] = []
+  const failures: unknown[] = []
+  const machine = { name: 'here', process: 'a', hasEnded: (process: string) => ended.has(process) }
+  const neighbourhood = new Neighbourhood('a', { machine, store: link, clock }, rereadMs, {
+    async bury(neighbours) {
+      await buryIn(link, neighbours)
+      buried.push(...neighbours.map(({ id }) => id))
+    },
+    lookFailed: (error) => void failures.push(error),
+  })
+  t.teardown(() => neighbourhood.stop())
+  neighbourhood.start()
+  return { clock, link, ended, buried, failures }
+}
+
+async function buryIn(store: Store, neighbours: readonly Neighbour[]): Promise<void> {
+  await commit(store, async (change) => {
+    for (const { id } of neighbours) await change.bury(id)
+  })
+}
