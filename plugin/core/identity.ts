@@ -3,7 +3,8 @@
  *
  * Two live processes may bear one name; sessions tell them apart. The cluster is not so harmless: it decides
  * with whom a node competes, so anything that was asked for and is not there is an error and
- * never a silent default. Besides `clock.ts` and `machine.ts` this is the one file that looks at the process around it.
+ * never a silent default. Of the engine only this file, `clock.ts`, `machine.ts`, and `watchdog.ts` with its thread look at the
+ * process around them.
  */
 import { hostname } from 'node:os'
 import { CoordinationError } from './errors.js'

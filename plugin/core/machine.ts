@@ -2,8 +2,8 @@
  * The machine this process runs on, as far as it can tell whether other processes there have ended.
  *
  * Silence proves nothing: a process may be stopped, starved or cut off, and go on. But that the kernel both run on
- * knows no such process any more does prove that it has ended. Together with `clock.ts` and `identity.ts` this
- * is all of the engine that looks at the process around it.
+ * knows no such process any more does prove that it has ended. Of the engine only this file, `clock.ts`, `identity.ts`, and
+ * `watchdog.ts` with its thread look at the process around them.
  */
 import { createHash } from 'node:crypto'
 import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync } from 'node:fs'
@@ -21,8 +21,9 @@ export interface Machine {
 
 /**
  * This machine, where it can be told: on Linux, from its `/proc`. A boot of the kernel and a namespace of
- * process ids are the same for all who can see one another. A running virtual machine that is cloned takes both along;
- * so the host's name and its network addresses, which clones are given anew, are part of the name, too.
+ * process ids are the same for all who can see one another, and only within one namespace of clocks do they see the same
+ * start times. A running virtual machine that is cloned takes all of these along; so the host's name and its network addresses,
+ * which clones are given anew, are part of the name, too.
  */
 export function thisMachine(): Machine | undefined {
   try {
@@ -30,7 +31,7 @@ export function thisMachine(): Machine | undefined {
     const processes = readlinkSync('/proc/self/ns/pid')
     const { pid } = process
     return {
-      name: digest([boot, processes, hostname(), ...hardwareAddresses()]),
+      name: digest([boot, processes, clocks(), hostname(), ...hardwareAddresses()]),
       process: `${pid}@${statOf(pid).startedAt}`,
       hasEnded,
     }
@@ -39,13 +40,18 @@ export function thisMachine(): Machine | undefined {
   }
 }
 
+/** The namespace of clocks; none in kernels before 5.6, where all processes go by the same. */
+function clocks(): string {
+  return readdirSync('/proc/self/ns').includes('time') ? readlinkSync('/proc/self/ns/time') : ''
+}
+
 /**
  * A process id may be given again, so its start time, in ticks since boot, must be the same. A process whose
  * entry cannot be read, because it is another user's, has not been seen to end.
  */
 function hasEnded(name: string): boolean {
-  const [pid = 0, startedAt] = name.split('@').map(Number)
-  if (!Number.isInteger(pid) || pid < 1) return false
+  const [, pid, startedAt] = /^([1-9]\d*)@(\d+)$/.exec(name)?.map(Number) ?? []
+  if (pid === undefined) return false
   try {
     const stat = statOf(pid)
     return stat.startedAt !== startedAt || (stat.state === 'Z' && threadsOf(pid) === 1)
@@ -68,7 +74,9 @@ function isUnknown(pid: number): boolean {
 function statOf(pid: number): { readonly state: string; readonly startedAt: number } {
   const text = statText(pid)
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
-  return { state: fields[0] ?? '', startedAt: Number(fields[19]) }
+  const [state = '', startedAt] = [fields[0], Number(fields[19])]
+  if (!Number.isInteger(startedAt)) throw new Error(`/proc/${pid}/stat: expected a start time, got ${text}`)
+  return { state, startedAt }
 }
 
 /** A name has 16 bytes at most, and each of the fifty numbers fewer than 20 digits. */

@@ -1,5 +1,5 @@
 /** Whether a process of this machine has ended, asked of real ones. */
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { platform } from 'node:os'
@@ -41,8 +41,29 @@ t.test('another process under the same number is another one', { skip }, async (
 })
 
 t.test('what is no name of a process has not been seen to end', { skip }, async (t) => {
-  for (const name of ['', '@', '0@1', '-1@1', 'x@1', '1.5@1']) t.equal(here().hasEnded(name), false, name)
+  const { pid } = process
+  const unreadable = [`${pid}`, `${pid}@`, `${pid}@x`, `${pid}@NaN`, `${pid}@1.5`, `${pid}@1@1`]
+  for (const name of ['', '@', '0@1', '-1@1', 'x@1', '1.5@1', ...unreadable])
+    t.equal(here().hasEnded(name), false, name)
 })
+
+t.test(
+  'processes that do not see the same start times are not on the same machine',
+  {
+    skip:
+      skip || (spawnSync('unshare', ['--time', 'true']).status !== 0 && 'no clocks can be set apart here'),
+  },
+  async (t) => {
+    const module = new URL('../../plugin/core/machine.js', import.meta.url)
+    const program = `import { thisMachine } from '${module}'; console.log(thisMachine().name)`
+    const nameSeenBy = (...command: string[]): string => {
+      const [first = '', ...rest] = [...command, process.execPath, '--input-type=module', '--eval', program]
+      return execFileSync(first, rest, { encoding: 'utf8' }).trim()
+    }
+    t.equal(nameSeenBy(), here().name)
+    t.not(nameSeenBy('unshare', '--time', '--boottime', '100000', '--fork'), here().name)
+  },
+)
 
 function here(): Machine {
   if (machine === undefined) throw new Error('This machine cannot be told.')
