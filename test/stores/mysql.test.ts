@@ -274,6 +274,24 @@ function tests(): void {
     t.equal((await store.events({ limit: 10 })).length, 1)
   })
 
+  t.test('a change that the database undoes as it begins is made again, too', async (t) => {
+    const { url } = await useMysql(t)
+    const admin = await connected(t, url)
+    const store = await opened(t, url)
+    await failInserts(admin, 1213, 2, 'coordination_meta')
+    t.equal(await join(store, ['a']), 1)
+    t.equal(await only(admin, 'select count(*) from failures'), 2)
+  })
+
+  t.test('a change that fails otherwise as it begins is not made again', async (t) => {
+    const { url } = await useMysql(t)
+    const admin = await connected(t, url)
+    const store = await opened(t, url)
+    await failInserts(admin, 1644, 1, 'coordination_meta')
+    t.match(await rejectionOf(join(store, ['a'])), { outcome: 'none', message: /failing on purpose/ })
+    t.equal(await join(store, ['a']), 1)
+  })
+
   t.test('a change that fails otherwise is not made again, whatever its work makes of that', async (t) => {
     const { url } = await useMysql(t)
     const admin = await connected(t, url)
@@ -735,11 +753,16 @@ async function killStores(admin: Connection): Promise<number> {
   return processes.length
 }
 
-/** Lets the next insertions of events fail, as often as that, with an error of this number. The table is not undone. */
-async function failInserts(admin: Connection, number: number, times: number): Promise<void> {
+/** Lets the next insertions, of events where nothing else is said, fail, as often as that, with an error of this number. The table is not undone. */
+async function failInserts(
+  admin: Connection,
+  number: number,
+  times: number,
+  table = 'coordination_events',
+): Promise<void> {
   await admin.query('create table failures (id int) engine = myisam')
   await admin.query(`
-    create trigger fail before insert on coordination_events for each row begin
+    create trigger fail before insert on ${table} for each row begin
       if (select count(*) from failures) < ${times} then
         insert into failures values (1);
         signal sqlstate '45000' set mysql_errno = ${number}, message_text = 'failing on purpose';

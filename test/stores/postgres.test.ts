@@ -318,6 +318,14 @@ t.test('a change that the database undoes for the sake of another is made again'
   t.equal((await store.events({ limit: 10 })).length, 1)
 })
 
+t.test('a change that the database undoes as it begins is made again, too', async (t) => {
+  const { url } = await usePostgres(t)
+  const admin = await connected(t, url)
+  const store = await opened(t, url)
+  await failInserts(admin, '40P01', 2, 'coordination_meta')
+  t.equal(await join(store, ['a']), 1)
+})
+
 t.test(
   'a change that fails otherwise is not made again, and what its work makes of that does not matter',
   async (t) => {
@@ -972,8 +980,13 @@ async function terminateStores(client: Client): Promise<number> {
   return processes.length
 }
 
-/** Lets the next insertions of events fail, as often as that, with an error of this state. */
-async function failInserts(client: Client, state: string, times: number): Promise<void> {
+/** Lets the next insertions, of events where nothing else is said, fail, as often as that, with an error of this state. */
+async function failInserts(
+  client: Client,
+  state: string,
+  times: number,
+  table = 'coordination_events',
+): Promise<void> {
   await client.query(`
     create sequence failures;
     create function fail() returns trigger language plpgsql as $$ begin
@@ -982,7 +995,7 @@ async function failInserts(client: Client, state: string, times: number): Promis
       end if;
       return new;
     end $$;
-    create trigger fail before insert on coordination_events for each statement execute function fail()`)
+    create trigger fail before insert on ${table} for each statement execute function fail()`)
 }
 
 /** What is notified on the channel of the namespace in the schema `public`. */

@@ -269,15 +269,16 @@ async function tryChange<Lent extends Loan<unknown>, C extends ServerChange<Lent
   { begin, isConflict, committed: told }: ChangeWay<Lent, C>,
   work: (change: C) => Promise<T>,
 ): Promise<Changed<T> | { conflict: unknown }> {
-  const change = await begin(loan)
+  let change: C | undefined
   try {
+    change = await begin(loan)
     const result = await work(change)
     const committed = await change.finish()
     if (committed) told(change)
     return { result, committed }
   } catch (error) {
-    await change.undo()
-    if (isConflict(change.failure)) return { conflict: error }
+    await change?.undo()
+    if (isConflict(change === undefined ? error : change.failure)) return { conflict: error }
     throw error
   }
 }
