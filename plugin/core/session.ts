@@ -8,7 +8,7 @@
 import type { Clock, Reading } from './clock.js'
 import { Alarm } from './loop.js'
 import type { HeartbeatAnswer, OwnView, Session as SessionKey, Store } from './store.js'
-import { backoffMs, jittered, type Timing } from './timing.js'
+import { backoffMs, heartbeatJitter, jittered, type Timing } from './timing.js'
 import { later, openWindow, remainingMs, type TrustWindow } from './trust.js'
 
 /** What a session tells its owner. */
@@ -77,7 +77,7 @@ export class Session {
   joined(view: OwnView, firstSentAt: Reading): void {
     this.#seen = view.newsRevision
     this.#renew(firstSentAt)
-    this.#heartbeatAlarm.set(jittered(this.#timing.heartbeatMs, 0.1, this.#clock.random()))
+    this.#heartbeatAlarm.set(this.#nextHeartbeatMs())
   }
 
   /** Whether this node may act on its leases at this very moment. When it may not any more, says so at once. */
@@ -117,6 +117,10 @@ export class Session {
     this.#trustAlarm.clear()
   }
 
+  #nextHeartbeatMs(): number {
+    return jittered(this.#timing.heartbeatMs, heartbeatJitter, this.#clock.random())
+  }
+
   async #heartbeat(): Promise<void> {
     this.#beat += 1
     const sentAt = this.#clock.read()
@@ -131,7 +135,7 @@ export class Session {
     this.#failures = 0
     this.#take(answer, sentAt)
     const spentMs = this.#clock.read().monoMs - sentAt.monoMs
-    const pauseMs = jittered(this.#timing.heartbeatMs, 0.1, this.#clock.random()) - spentMs
+    const pauseMs = this.#nextHeartbeatMs() - spentMs
     if (!this.#over) this.#heartbeatAlarm.set(Math.max(1, pauseMs))
   }
 
