@@ -9,30 +9,26 @@ import type { Reading } from './clock.js'
 import { elapsedMs, surelyElapsedMs } from './trust.js'
 
 /** How a {@link Standstill} watches. */
-export interface StandstillOptions<State> {
+export interface StandstillOptions {
   /** How long something must be seen unchanged. */
   readonly waitMs: number
   /** A longer gap between two looks makes everything start afresh. */
   readonly staleAfterMs: number
-  /** Whether two observed states are the same. Default: `Object.is`. */
-  readonly sameAs?: (a: State, b: State) => boolean
   /** How long this one must be seen unchanged, where that differs. Default: {@link waitMs} for all. */
-  readonly waitMsFor?: (id: string, state: State) => number
+  readonly waitMsFor?: (id: string) => number
 }
 
 /**
  * Sees things stand still, on this node's own clocks: beats of nodes, leases that are blocked, targets that
- * do not claim, holders that do not hand over.
+ * do not claim, holders that do not hand over. States are compared by `Object.is`.
  */
 export class Standstill<State> {
-  readonly #sameAs: (a: State, b: State) => boolean
-  readonly #waitMsFor: (id: string, state: State) => number
+  readonly #waitMsFor: (id: string) => number
   readonly #staleAfterMs: number
   #watched: ReadonlyMap<string, Watched<State>> = new Map()
   #lookedAt: Reading | undefined
 
-  constructor(options: StandstillOptions<State>) {
-    this.#sameAs = options.sameAs ?? Object.is
+  constructor(options: StandstillOptions) {
     this.#waitMsFor = options.waitMsFor ?? (() => options.waitMs)
     this.#staleAfterMs = options.staleAfterMs
   }
@@ -93,8 +89,8 @@ export class Standstill<State> {
 
   #look(id: string, state: State, sentAt: Reading, receivedAt: Reading): Watched<State> {
     const before = this.#watched.get(id)
-    const since = before !== undefined && this.#sameAs(before.state, state) ? before.since : receivedAt
-    const waitMs = this.#waitMsFor(id, state)
+    const since = before !== undefined && Object.is(before.state, state) ? before.since : receivedAt
+    const waitMs = this.#waitMsFor(id)
     return { state, since, waitMs, complete: surelyElapsedMs(since, sentAt) >= waitMs }
   }
 }
