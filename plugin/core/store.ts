@@ -104,7 +104,7 @@ export interface LeaseRow {
   readonly firedAtMs: number | null
   /** Nodes waiting for a lease acquired by name, first come first. */
   readonly waiters: readonly string[]
-  /** Whether a watcher must keep an eye on it; see `changes.ts`. */
+  /** Whether a watcher must keep an eye on it; see `isPending` in `draft.ts`. */
   readonly pending: boolean
   readonly revision: number
 }

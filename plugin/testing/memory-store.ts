@@ -201,7 +201,7 @@ class MemoryStore implements Store {
       throw new FencedError(key, token)
   }
 
-  /** Waits for who is writing, as a connection would. */
+  /** Who waits for its turn is refused; who is writing is not waited for. */
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
