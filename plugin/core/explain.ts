@@ -232,7 +232,7 @@ function handingOver(scene: Scene, holder: string): string {
   return `${next}${why}${limit}`
 }
 
-/** A heartbeat is due every third of a ttl or so; two that are missing are no accident. */
+/** A heartbeat is due every third of a ttl at least (`timing.ts` sees to it); two that are missing are no accident. */
 function silence(scene: Scene, holder: string): ExplanationReason[] {
   const node = scene.nodes.get(holder)
   if (node === undefined) return []

@@ -21,7 +21,7 @@ export const heartbeatJitter = 0.1
 export interface Timing {
   /** A session whose heartbeat stands still this long is dead. 500 to 3 600 000; default 15 000. */
   readonly ttlMs: number
-  /** How often a session is renewed. Default ttl/3. */
+  /** How often a session is renewed. Default, and at most, ttl/3. */
   readonly heartbeatMs: number
   /** How long one request to the database, or one change, may take. Default ttl/5. */
   readonly statementTimeoutMs: number
@@ -270,6 +270,13 @@ function inequalityProblems(timing: Timing): string[] {
   const { ttlMs, heartbeatMs, statementTimeoutMs, marginMs } = timing
   if (![ttlMs, heartbeatMs, statementTimeoutMs, marginMs].every(Number.isFinite)) return []
   const problems: string[] = []
+
+  if (3 * heartbeatMs > ttlMs) {
+    problems.push(
+      `3 * heartbeatMs must be at most ttlMs, so that a node of which nothing has come for two thirds of a ttl has ` +
+        `missed two heartbeats: 3 * ${heartbeatMs} = ${3 * heartbeatMs} is more than ${ttlMs}.`,
+    )
+  }
 
   const roomMs = (ttlMs - heartbeatMs) / 2
   if (statementTimeoutMs >= roomMs) {

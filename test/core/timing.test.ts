@@ -93,6 +93,19 @@ t.test('a violated inequality is told with its arithmetic', async (t) => {
   t.same(timingProblems(resolveTiming({ marginMs: 3_350 })), [], 'equal is enough')
 })
 
+t.test(
+  'heartbeats are no rarer than what is presumed where two of them are said to be missing',
+  async (t) => {
+    const rare = { ttlMs: 15_000, heartbeatMs: 11_000, statementTimeoutMs: 500, marginMs: 1_000 }
+    t.same(timingProblems(resolveTiming(rare)), [
+      '3 * heartbeatMs must be at most ttlMs, so that a node of which nothing has come for two thirds of a ttl has ' +
+        'missed two heartbeats: 3 * 11000 = 33000 is more than 15000.',
+    ])
+    t.equal(timingProblems(resolveTiming({ ...rare, heartbeatMs: 5_001 })).length, 1)
+    t.same(timingProblems(resolveTiming({ ...rare, heartbeatMs: 5_000 })), [], 'equal is enough')
+  },
+)
+
 t.test('a value that is no sensible number of milliseconds is told with what was expected', async (t) => {
   const table: readonly [Partial<Timing>, string][] = [
     [{ ttlMs: 499 }, 'ttlMs: expected a whole number of milliseconds from 500 to 3600000, got 499.'],
@@ -130,7 +143,7 @@ t.test('all problems are told at once', async (t) => {
     drainTimeoutMs: 0,
     pollMs: 0,
   })
-  t.equal(problems.length, 6)
+  t.equal(problems.length, 7)
 })
 
 t.test(
