@@ -472,7 +472,7 @@ t.test(
     await storeErrorOf(hurried.change(undefined, (change) => change.saveLeases([newLease('l')])))
     t.match(await store.view('a'), { leases: [{ holder: 'a', token: 5 }] }, 'reads go on')
     client.exec('commit')
-    await hurried.change(undefined, (change) => change.saveLeases([newLease('l')]))
+    await store.change(undefined, (change) => change.saveLeases([newLease('l')]))
     t.match(await store.snapshot(), { leases: [{ holder: null }] })
   },
 )
