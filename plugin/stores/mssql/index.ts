@@ -1,8 +1,8 @@
 /** Opening a store on SQL Server: the driver, its connections, the schema. */
 import type { ConnectionPool, config } from 'mssql'
-import { CoordinationError, StoreError } from '../../core/errors.js'
+import { CoordinationError, type StoreError } from '../../core/errors.js'
 import { loadDriver } from '../shared/driver.js'
-import { messageOf, storeError } from '../shared/failures.js'
+import { messageOf, storeError, unusable } from '../shared/failures.js'
 import { Hints } from '../shared/hints.js'
 import { type Limits, limitsWithin } from '../shared/limits.js'
 import { runMigrations } from '../shared/migrate.js'
@@ -169,15 +169,9 @@ async function reach(settings: config, connections: Connections): Promise<void> 
   }
 }
 
-/** Never with the password. */
 function unreachable({ server, port = 1433, database = '' }: config, error: unknown): StoreError {
   const cause = rootOf(error)
-  const why = messageOf(cause).replace(/\.$/, '')
-  return new StoreError(
-    `The SQL Server database "${database}" at ${server}:${port} cannot be used: ${why}. ${advice(cause)}`,
-    'none',
-    { cause },
-  )
+  return unusable(`SQL Server database "${database}" at ${server}:${port}`, cause, advice(cause))
 }
 
 function advice(error: unknown): string {

@@ -1,9 +1,9 @@
 /** Opening a store on MySQL or MariaDB: the driver, its connections, the schema. */
 import type { ConnectionOptions } from 'mysql2'
-import { CoordinationError, StoreError } from '../../core/errors.js'
+import { CoordinationError, type StoreError } from '../../core/errors.js'
 import { DedicatedConnection } from '../shared/dedicated.js'
 import { loadDriver } from '../shared/driver.js'
-import { messageOf, rootOf, storeError } from '../shared/failures.js'
+import { rootOf, storeError, unusable } from '../shared/failures.js'
 import { Hints } from '../shared/hints.js'
 import { connectPatiently, type Limits, limitsWithin } from '../shared/limits.js'
 import { runMigrations } from '../shared/migrate.js'
@@ -193,14 +193,9 @@ function connectionSettings({ verbMs }: Limits) {
   }
 }
 
-/** Never with the password, nor with an error that might carry it. */
 function unreachable({ host, port, database }: Target, error: unknown): StoreError {
   const cause = rootOf(error)
-  return new StoreError(
-    `The MySQL database "${database}" at ${host}:${port} cannot be used: ${withoutStop(messageOf(cause))}. ${advice(cause)}`,
-    'none',
-    { cause },
-  )
+  return unusable(`MySQL database "${database}" at ${host}:${port}`, cause, advice(cause))
 }
 
 function advice(error: unknown): string {
@@ -213,8 +208,4 @@ function advice(error: unknown): string {
   }
   if (number === 1053) return 'The server is stopping: try again.'
   return 'Check host and port, that the server is running and lets this machine in, and whether it wants SSL.'
-}
-
-function withoutStop(sentence: string): string {
-  return sentence.replace(/\.$/, '')
 }

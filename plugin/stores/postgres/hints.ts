@@ -8,6 +8,7 @@
  * none are sent any more, nobody listens, and news is polled.
  */
 import { createHash } from 'node:crypto'
+import { Hints as HintsHere } from '../shared/hints.js'
 
 /** A notification may carry 8000 bytes; beyond this many nodes it is cheaper to wake them all. */
 const namedNodes = 150
@@ -44,36 +45,24 @@ export class Crowd {
   }
 }
 
-/** Those in this process who are waiting for hints. */
+/** Those in this process who are waiting for hints, by the short names of their nodes. */
 export class Hints {
-  readonly #wakers = new Map<string, Set<() => void>>()
+  readonly #here = new HintsHere()
 
   /** Calls `wake` at each hint for `node`, until the answered function is called. */
   listen(node: string, wake: () => void): () => void {
-    const name = shortName(node)
-    // A function of its own, so that the same one may be given twice.
-    const waker = (): void => wake()
-    const wakers = this.#wakers.get(name) ?? new Set()
-    this.#wakers.set(name, wakers.add(waker))
-    return () => {
-      wakers.delete(waker)
-      if (wakers.size === 0 && this.#wakers.get(name) === wakers) this.#wakers.delete(name)
-    }
+    return this.#here.listen(shortName(node), wake)
   }
 
   /** A notification has come, or would have come had there been a connection to hear it. */
   heard(payload: string): void {
     if (payload === everybody) this.wakeAll()
-    else for (const name of payload.split(',')) this.#wake(name)
+    else this.#here.told(payload.split(','))
   }
 
   /** Hints may have been lost. */
   wakeAll(): void {
-    for (const name of [...this.#wakers.keys()]) this.#wake(name)
-  }
-
-  #wake(name: string): void {
-    for (const waker of [...(this.#wakers.get(name) ?? [])]) waker()
+    this.#here.told(this.#here.nodes())
   }
 }
 

@@ -1,9 +1,9 @@
 /** Opening a store on PostgreSQL: the driver, its connections, the schema. */
 import type { Client, ClientConfig, Pool } from 'pg'
-import { CoordinationError, StoreError } from '../../core/errors.js'
+import { CoordinationError, type StoreError } from '../../core/errors.js'
 import { DedicatedConnection } from '../shared/dedicated.js'
 import { loadDriver } from '../shared/driver.js'
-import { messageOf, rootOf, storeError } from '../shared/failures.js'
+import { rootOf, storeError, unusable } from '../shared/failures.js'
 import { connectPatiently, type Limits, limitsWithin } from '../shared/limits.js'
 import { runMigrations } from '../shared/migrate.js'
 import { Statements } from '../shared/statements.js'
@@ -208,15 +208,10 @@ async function reach(source: Source, connections: PooledConnections, limits: Lim
   }
 }
 
-/** Never with the password, nor with an error that might carry it. */
 function unreachable({ createClient }: Source, error: unknown): StoreError {
   const { host, port, database } = createClient()
   const cause = rootOf(error)
-  return new StoreError(
-    `The PostgreSQL database "${database}" at ${host}:${port} cannot be used: ${withoutStop(messageOf(cause))}. ${advice(cause)}`,
-    'none',
-    { cause },
-  )
+  return unusable(`PostgreSQL database "${database}" at ${host}:${port}`, cause, advice(cause))
 }
 
 function advice(error: unknown): string {
@@ -226,10 +221,6 @@ function advice(error: unknown): string {
   if (state === '53300') return "Raise the server's max_connections, or give other applications fewer."
   if (state === '57P03') return 'The server is starting or stopping: try again.'
   return 'Check host and port, that the server is running and lets this machine in, and whether it wants SSL.'
-}
-
-function withoutStop(sentence: string): string {
-  return sentence.replace(/\.$/, '')
 }
 
 function aboutCrowd({ crowded }: Crowd): string {

@@ -13,6 +13,17 @@ export function tooSlow(what: string, limitMs: number, outcome: Outcome): StoreE
   return new StoreError(`${what} did not end within ${limitMs} ms.`, outcome)
 }
 
+/**
+ * A database that cannot be used from the start, and what may be done about it. Never with the password, nor with an error that
+ * might carry it.
+ *
+ * @param what which one, as in `MySQL database "shop" at db:3306`.
+ */
+export function unusable(what: string, cause: unknown, advice: string): StoreError {
+  const why = messageOf(cause).replace(/\.$/, '')
+  return new StoreError(`The ${what} cannot be used: ${why}. ${advice}`, 'none', { cause })
+}
+
 /** What the driver reported, below whatever has been wrapped around it. */
 export function rootOf(error: unknown): unknown {
   let root = error

@@ -1,6 +1,6 @@
 /**
- * Hints within a process, for databases that push nothing to a client: other processes poll for news; those who share
- * a store need not wait for that.
+ * Hints within a process. For databases that push nothing to a client this is all: other processes poll for news; those who
+ * share a store need not wait for that.
  */
 
 /** Those in this process who are waiting for hints. */
@@ -19,10 +19,20 @@ export class Hints {
     }
   }
 
-  /** A change made here has had news for these nodes. */
+  /** The nodes for which anybody waits. */
+  nodes(): string[] {
+    return [...this.#wakers.keys()]
+  }
+
+  isAwaited(node: string): boolean {
+    return this.#wakers.has(node)
+  }
+
+  /** There is news for these nodes. */
   told(nodes: Iterable<string>): void {
     for (const node of nodes) {
-      for (const waker of [...(this.#wakers.get(node) ?? [])]) waker()
+      const wakers = this.#wakers.get(node)
+      for (const waker of [...(wakers ?? [])]) if (wakers?.has(waker)) waker()
     }
   }
 }

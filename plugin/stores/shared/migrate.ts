@@ -14,6 +14,7 @@ import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { readMigrationFiles } from 'drizzle-orm/migrator'
 import { CoordinationError } from '../../core/errors.js'
+import { messageOf, rootOf } from './failures.js'
 
 /** The databases there are migrations for; also the names of their folders. */
 export type Dialect = 'postgres' | 'sqlite' | 'mysql' | 'mssql'
@@ -184,7 +185,7 @@ function pendingError(
   const why =
     cause === undefined
       ? 'are to be run by hand (migrate: false)'
-      : `could not be run: ${databaseMessage(cause)}`
+      : `could not be run: ${messageOf(rootOf(cause))}`
   const call = `migrationSql('${dialect}'${applied.length === 0 ? '' : `, ${JSON.stringify(applied)}`})`
   return new CoordinationError(
     'WCO_SCHEMA_PENDING',
@@ -192,13 +193,6 @@ function pendingError(
       'run it once as a user who may create tables.',
     cause === undefined ? undefined : { cause },
   )
-}
-
-/** What the database itself said, below whatever has been wrapped around it. */
-function databaseMessage(error: unknown): string {
-  let deepest = error
-  while (deepest instanceof Error && deepest.cause instanceof Error) deepest = deepest.cause
-  return deepest instanceof Error ? deepest.message : String(deepest)
 }
 
 function listed(names: readonly string[]): string {

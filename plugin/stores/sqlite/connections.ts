@@ -96,20 +96,7 @@ async function commit(client: Database, deadlineMs: number): Promise<void> {
   }
 }
 
-/** The answer of `work`, unless that takes until the deadline. */
-export async function within<T>(deadlineMs: number, work: () => Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(tooLate()), deadlineMs - performance.now())
-  })
-  try {
-    return await Promise.race([work(), late])
-  } finally {
-    clearTimeout(timer)
-  }
-}
-
-function tooLate(): StoreError {
+export function tooLate(): StoreError {
   return new StoreError('A transaction took longer than statementTimeoutMs and was rolled back.', 'none')
 }
 

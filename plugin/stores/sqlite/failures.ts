@@ -1,5 +1,6 @@
 /** What the driver's errors mean: whether to try again, and whether the connection is still good. */
 import { CoordinationError, type Outcome, StoreError } from '../../core/errors.js'
+import { messageOf, rootOf } from '../shared/failures.js'
 
 /**
  * The error a caller gets for whatever went wrong, unless it is one of ours already.
@@ -10,7 +11,8 @@ import { CoordinationError, type Outcome, StoreError } from '../../core/errors.j
 export function storeError(doing: string, error: unknown, outcome = outcomeOf(error)): CoordinationError {
   if (error instanceof CoordinationError) return error
   const code = driverCode(error)
-  const detail = code === undefined ? messageOf(error) : `${messageOf(error)} (${code})`
+  const said = messageOf(rootOf(error))
+  const detail = code === undefined ? said : `${said} (${code})`
   return new StoreError(`SQLite could not ${doing}: ${detail}.`, outcome, { cause: error })
 }
 
@@ -39,13 +41,6 @@ export function isReadOnly(error: unknown): boolean {
  */
 export function isUseless(error: unknown): boolean {
   return /^SQLITE_(READONLY|IOERR|CORRUPT|NOTADB|CANTOPEN)/.test(driverCode(error) ?? '')
-}
-
-/** What the driver said, below whatever has been wrapped around it. */
-export function messageOf(error: unknown): string {
-  let deepest = error
-  while (deepest instanceof Error && deepest.cause instanceof Error) deepest = deepest.cause
-  return deepest instanceof Error ? deepest.message : String(deepest)
 }
 
 /** `SQLITE_…`, however deep it has been wrapped. */

@@ -10,6 +10,7 @@
  */
 import { type FSWatcher, realpathSync, utimesSync, watch } from 'node:fs'
 import { basename, dirname } from 'node:path'
+import { Hints as HintsHere } from '../shared/hints.js'
 
 /** When to look after a report, counted from it. */
 const looksAfterMs = [0, 1, 4, 16]
@@ -18,26 +19,21 @@ const tickMs = 1_000
 
 /** Those who wait for hints in one process, over one open database. */
 export class Hints {
-  readonly #wakers = new Map<string, Set<() => void>>()
+  readonly #here = new HintsHere()
   /** The news of each listening node that it has last been woken for. */
   readonly #seen = new Map<string, number | undefined>()
 
   /** Calls `wake` at each hint for `node`, until the answered function is called. */
   listen(node: string, wake: () => void): () => void {
-    // A function of its own, so that the same one may be given twice.
-    const waker = (): void => wake()
-    const wakers = this.#wakers.get(node) ?? new Set()
-    this.#wakers.set(node, wakers.add(waker))
+    const silence = this.#here.listen(node, wake)
     return () => {
-      wakers.delete(waker)
-      if (wakers.size > 0 || this.#wakers.get(node) !== wakers) return
-      this.#wakers.delete(node)
-      this.#seen.delete(node)
+      silence()
+      if (!this.#here.isAwaited(node)) this.#seen.delete(node)
     }
   }
 
   nodes(): string[] {
-    return [...this.#wakers.keys()]
+    return this.#here.nodes()
   }
 
   /** A change made over this very database has had news for these nodes. */
@@ -52,10 +48,9 @@ export class Hints {
 
   /** Woken later and not here: a waker that throws must not make a change fail that has been committed. */
   #notice(node: string, news: number | undefined): void {
-    const wakers = this.#wakers.get(node)
-    if (wakers === undefined || (this.#seen.has(node) && this.#seen.get(node) === news)) return
+    if (!this.#here.isAwaited(node) || (this.#seen.has(node) && this.#seen.get(node) === news)) return
     this.#seen.set(node, news)
-    for (const wake of wakers) queueMicrotask(() => wakers.has(wake) && wake())
+    queueMicrotask(() => this.#here.told([node]))
   }
 }
 

@@ -4,8 +4,9 @@ import { realpathSync, statSync } from 'node:fs'
 import type { Database, Options } from 'better-sqlite3'
 import { CoordinationError, StoreError } from '../../core/errors.js'
 import { driverMissing } from '../shared/driver.js'
+import { messageOf, rootOf } from '../shared/failures.js'
 import { Turns } from '../shared/turns.js'
-import { isBusy, messageOf } from './failures.js'
+import { isBusy } from './failures.js'
 
 /** The class `Database` of some copy of better-sqlite3. */
 export type Driver = new (filename: string, options?: Options) => Database
@@ -173,7 +174,7 @@ function isUnloadable(error: unknown): boolean {
 
 /** Once a store is open, its callers know of nothing but store errors. */
 function unusable(error: unknown): StoreError {
-  const why = messageOf(error)
+  const why = messageOf(rootOf(error))
   return new StoreError(`The file now in the database's place cannot be used: ${why}`, 'none', {
     cause: error,
   })

@@ -18,10 +18,11 @@ import type {
   Snapshot,
   Store,
 } from '../../core/store.js'
+import { Deadline } from '../shared/deadline.js'
 import { Statements } from '../shared/statements.js'
 import { capabilities } from './capabilities.js'
 import { SqliteChange } from './change.js'
-import { type Connection, transact, within } from './connections.js'
+import { type Connection, tooLate, transact } from './connections.js'
 import { fence } from './fence.js'
 import { announce, FileWatch, type Hints } from './hints.js'
 import { prepareQueries, type Queries } from './queries.js'
@@ -158,7 +159,7 @@ export class SqliteStore implements Store {
       transact(open.client, deadlineMs, async () => {
         const change = new SqliteChange(this.#queriesOn(open), this.#factsOf(open), session)
         try {
-          const result = await within(deadlineMs, () => work(change))
+          const result = await new Deadline(deadlineMs - performance.now()).hold(work(change), tooLate)
           return { result, commit: change.wrote, change }
         } finally {
           change.end()
