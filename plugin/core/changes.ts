@@ -133,7 +133,8 @@ export async function settle(change: Change, node: string, wishes: Wishes): Prom
       if (!refused.includes(wish.key)) await acquire(draft, node, wish, waived)
     }
   }
-  draft.concern([node])
+  // Who only asks again whether it still stands in line has found that it does: nothing is written then.
+  if (draft.alters) draft.concern([node])
   await draft.write()
   return { refused }
 }

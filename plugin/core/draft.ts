@@ -169,6 +169,11 @@ export class Draft {
     this.#events.push(event)
   }
 
+  /** Whether anything is to be written. */
+  get alters(): boolean {
+    return this.#edited.size + this.#editedWorkers.size + this.#events.length > 0
+  }
+
   isGone = (node: string): boolean => this.#goneNodes.has(node)
 
   /** A node that this very change declares gone. */

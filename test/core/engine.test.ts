@@ -632,3 +632,33 @@ function counting(store: Store, calls: Map<string, number>): Store {
     },
   })
 }
+
+t.test('who waits for a lease by name asks once per ttl, and writes nothing', async (t) => {
+  const world = new World(t)
+  const calls = new Map<string, number>()
+  const holder = await world.node('holder')
+  const waiting = await Promise.all(
+    ['b', 'c', 'd'].map((name) => world.node(name, { wrap: (store) => counting(store, calls) })),
+  )
+  await world.start(holder, ...waiting)
+  const lease = await holder.coordinator.acquire('critical')
+  const inLine = waiting.map(({ coordinator }) => coordinator.acquire('critical'))
+  const { ttlMs } = world.timing
+  await world.advance(ttlMs)
+  const { revision } = (await holder.store.snapshot()).meta
+  calls.clear()
+  await world.advance(ttlMs * 10)
+  t.equal((await holder.store.snapshot()).meta.revision, revision)
+  t.ok((calls.get('change') ?? 0) <= 3 * 10, `${calls.get('change')} changes`)
+  t.ok((calls.get('change') ?? 0) >= 3 * 9, 'and it does ask')
+  for (const next of [lease, ...inLine]) {
+    const state = { lease: undefined as Awaited<typeof next> | undefined }
+    void Promise.resolve(next).then((held) => {
+      state.lease = held
+    })
+    await world.advanceUntil(() => state.lease !== undefined, ttlMs)
+    void state.lease?.release()
+  }
+  await world.advance(500)
+  t.notOk(waiting.some(({ coordinator }) => coordinator.isHeld('critical')))
+})
