@@ -136,6 +136,10 @@ t.test('one wrong option is one sentence that says what was expected and what ca
       'identity.node: expected 1 to 100 of the characters A-Z, a-z, 0-9, ".", "_" and "-", beginning with a letter or digit, got "n 1".',
     ],
     [
+      { identity: { node: 'n', clusterName: 'c' } },
+      'identity: expected only node and cluster, got also "clusterName".',
+    ],
+    [
       { identity: { node: 'n', cluster: 'Global' } },
       'identity.cluster: expected another name than "Global", which stands for the scope of all clusters.',
     ],

@@ -51,11 +51,13 @@ export async function resolveIdentity(
  * @example identity: identityFromEnvironment({ node: 'MY_NODE_ID', cluster: 'DEPLOYMENT_GROUP' })
  */
 export function identityFromEnvironment(names: { node?: string; cluster?: string } = {}): () => Identity {
-  return () =>
-    checked(
-      names.node === undefined ? defaultNode(process.env) : requiredVariable(names.node),
-      names.cluster === undefined ? defaultCluster(process.env) : requiredVariable(names.cluster),
+  return () => {
+    const { node, cluster } = onlyKnown(names)
+    return checked(
+      node === undefined ? defaultNode(process.env) : requiredVariable(node),
+      cluster === undefined ? defaultCluster(process.env) : requiredVariable(cluster),
     )
+  }
 }
 
 /** A name that has not been checked yet, and where it came from. */
@@ -127,11 +129,20 @@ function hasText(value: unknown): boolean {
   return typeof value === 'string' && value !== ''
 }
 
-/** For those who do not compile against the types. */
+/** For those who do not compile against the types. A misspelt `cluster` would put the node into another one. */
 function asObject(given: unknown): { readonly node?: unknown; readonly cluster?: unknown } {
-  if (typeof given === 'object' && given !== null && !Array.isArray(given)) return given
+  if (typeof given === 'object' && given !== null && !Array.isArray(given)) return onlyKnown(given)
   throw new CoordinationError(
     'WCO_OPTIONS',
     `identity: expected an object with node and cluster, or a function that returns one, got ${shown(given)}.`,
+  )
+}
+
+function onlyKnown<Given extends object>(given: Given): Given {
+  const unknown = Object.keys(given).filter((name) => name !== 'node' && name !== 'cluster')
+  if (unknown.length === 0) return given
+  throw new CoordinationError(
+    'WCO_OPTIONS',
+    `identity: expected only node and cluster, got also ${unknown.map(shown).join(', ')}.`,
   )
 }

@@ -102,6 +102,17 @@ t.test('a cluster cannot be called global, in any spelling', async (t) => {
   })
 })
 
+t.test('a key that there is not is named, wherever it comes from', async (t) => {
+  const wrong = { node: 'n', clusterName: 'eu-1' } as IdentitySource
+  const named = /^identity: expected only node and cluster, got also "clusterName"\.$/
+  await refuses(t, wrong, 'WCO_OPTIONS', named)
+  const asked = { node: 'n', cluster: 'c', clusterName: 'eu-1' }
+  await refuses(t, () => asked, 'WCO_OPTIONS', named)
+  await refuses(t, async () => asked, 'WCO_OPTIONS', named)
+  const names = { node: 'HOME', clusterName: 'HOME' }
+  await refuses(t, identityFromEnvironment(names), 'WCO_OPTIONS', named)
+})
+
 t.test('what was asked for and is not there is an error, never a default', async (t) => {
   const wrong = (value: unknown): IdentitySource => value as IdentitySource
   await refuses(t, wrong({ node: undefined, cluster: 'c' }), 'WCO_NAME', /identity\.node: .* got undefined/)
