@@ -1,7 +1,7 @@
 /**
  * One node with one worker: what the README opens with. Start it in several terminals, and kill the one that leads.
  *
- *     npm run example quick-start
+ *     PORT=3000 npm run example quick-start
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import Fastify from 'fastify'
@@ -10,7 +10,7 @@ import workerCoordination, { allowLoopback } from 'fastify-worker-coordination'
 const app = Fastify({ logger: true })
 
 await app.register(workerCoordination, {
-  database: process.env.DATABASE_URL ?? 'sqlite:coordination.db',
+  database: process.env.DATABASE_URL ?? 'sqlite:coordination.db', // or postgres://, mysql://, mssql://
   authorize: allowLoopback(), // for a trial: whoever is on this machine may do everything
 })
 
@@ -20,11 +20,12 @@ app.coordination.worker({
   scope: 'cluster',
   async run({ lease, signal, log }) {
     log.info({ token: lease.token }, 'I am the leader of this cluster')
-    await sleep(3_600_000, undefined, { signal })
+    await sleep(3_600_000, undefined, { signal }) // your work goes here
   },
 })
 
 const address = await app.listen({ port: Number(process.env.PORT ?? 3_000) })
 app.log.info(`dashboard: ${address}/coordination/ui/`)
 
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void app.close())
+const close = () => app.close() // hands everything over before the process ends
+process.once('SIGINT', close).once('SIGTERM', close)

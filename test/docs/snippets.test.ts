@@ -37,7 +37,6 @@ declare global {
   const localReports: typeof localReportsTable
   class AppModule {}
   const report: { total: number }
-  function isOperator(request: import('fastify').FastifyRequest): boolean
   function reindex(options: { signal: AbortSignal }): Promise<void>
   function backUp(): Promise<void>
   function rebuild(options: { signal: AbortSignal }): Promise<void>
@@ -105,6 +104,12 @@ t.test('every snippet that says so runs as it stands', async (t) => {
     t.equal(status, 0, name)
     if (status !== 0) t.comment(stdout, stderr)
   }
+})
+
+t.test('the README opens with the example quick-start', async (t) => {
+  const [first] = snippetsOf('README.md')
+  const program = read('examples/quick-start/main.ts').replace(/^\/\*\*.*?\*\/\n/s, '')
+  t.equal(first?.source.trim(), `${program}\nexport {}`)
 })
 
 t.test('the compiler is heard', async (t) => {

@@ -136,10 +136,6 @@ t.test("installed into an empty project, it runs the README's first screen", asy
   const readme = await readFile(join(root, 'README.md'), 'utf8')
   const screen = /```ts\n(.*?)```/s.exec(readme)?.[1] ?? ''
   t.match(screen, 'fastify-worker-coordination')
-  const given = `
-    const isOperator = () => true
-    const reindex = () => new Promise(() => {})
-  `
   const asked = `
     const answer = await app.inject({ url: '/coordination/leaders', remoteAddress: '127.0.0.1', headers: { host: 'localhost' } })
     process.send?.(answer.json())
@@ -147,10 +143,7 @@ t.test("installed into an empty project, it runs the README's first screen", asy
     process.disconnect()
   `
   await writeFile(join(folder, 'package.json'), '{ "type": "module" }')
-  await writeFile(
-    join(folder, 'main.mjs'),
-    `${given}${screen.replace('port: 3000', 'port: 0')}${waiting}${asked}`,
-  )
+  await writeFile(join(folder, 'main.mjs'), `${screen}${waiting}${asked}`)
   t.match(await answerOf(folder, 'main.mjs'), { 'default/indexing': { token: Number } })
 })
 
@@ -177,7 +170,7 @@ async function compilerPath(): Promise<string> {
 async function answerOf(folder: string, file: string): Promise<unknown> {
   const child = fork(join(folder, file), {
     cwd: folder,
-    env,
+    env: { ...env, PORT: '0' },
     execArgv: [],
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   })
