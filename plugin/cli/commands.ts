@@ -1,7 +1,7 @@
 /** What each command asks or does. */
 import type { Coordinator } from '../core/coordinator.js'
 import { explain } from '../core/explain.js'
-import type { LeaseStatus, Status } from '../core/status.js'
+import { describe, type LeaseStatus, type NodeReference, type Status } from '../core/status.js'
 import type { Order } from './arguments.js'
 import { type Answer, type Cell, exitCodes, type Mood } from './output.js'
 
@@ -10,18 +10,22 @@ type Obey = (coordinator: Coordinator, order: Order) => Promise<Answer>
 /** Those that need nothing but a coordinator, which has not been started. */
 export const obey: Readonly<Record<Exclude<Order['command'], 'check'>, Obey>> = {
   status: async (coordinator) => {
-    const status = await coordinator.status()
-    return done(status, [
+    const scene = await look(coordinator)
+    const { status, isSilent } = scene
+    const nodes = status.nodes.map((node) => ({ ...node, silent: isSilent(node) }))
+    const leases = status.leases.map((lease) => ({ ...lease, silent: isSilent(lease.holder) }))
+    return found(scene, { ...status, nodes, leases }, [
       `Namespace ${status.namespace}, ${counted(status.nodes.filter(isStanding), 'node')}`,
       '',
-      nodeTable(status),
+      nodeTable(scene),
       '',
-      leaseTable(status, status.leases),
+      leaseTable(scene, status.leases),
     ])
   },
 
   leaders: async (coordinator) => {
-    const status = await coordinator.status()
+    const scene = await look(coordinator)
+    const { status, isSilent } = scene
     const singles = new Set(status.workers.flatMap(({ key, kind }) => (kind === 'single' ? [key] : [])))
     const leases = status.leases.filter(({ worker }) => worker !== null && singles.has(worker))
     const leaders = leases.map(({ key, holder, token, acquiredAtMs }) => ({
@@ -30,8 +34,9 @@ export const obey: Readonly<Record<Exclude<Order['command'], 'check'>, Obey>> = 
       cluster: holder?.cluster ?? null,
       token,
       sinceMs: holder === null ? null : acquiredAtMs,
+      silent: isSilent(holder),
     }))
-    return done(leaders, [leaseTable(status, leases)])
+    return found(scene, leaders, [leaseTable(scene, leases)])
   },
 
   explain: async (coordinator, { subject }) => {
@@ -93,6 +98,41 @@ export const obey: Readonly<Record<Exclude<Order['command'], 'check'>, Obey>> = 
   migrate: async () => done({ migrated: true }, ['The tables are up to date.']),
 }
 
+/** The namespace, and which of its nodes have sent no heartbeat for longer than their ttl. */
+interface Scene {
+  readonly status: Status
+  readonly isSilent: (node: Pick<NodeReference, 'id'> | null) => boolean
+}
+
+/** By the database's clock, and for showing only: a node is declared gone by nodes that have watched it themselves. */
+async function look({ operator, settings, state }: Coordinator): Promise<Scene> {
+  const snapshot = await operator.snapshot()
+  const silent = snapshot.nodes.filter(
+    (node) => node.state !== 'gone' && snapshot.nowMs - node.heartbeatAtMs > node.ttlMs,
+  )
+  const ids = new Set(silent.map(({ id }) => id))
+  return {
+    status: describe(snapshot, settings, undefined, state),
+    isSilent: (node) => node !== null && ids.has(node.id),
+  }
+}
+
+/** What has been seen, and below it what is wrong. */
+function found({ status, isSilent }: Scene, json: unknown, text: Answer['text']): Answer {
+  const standing = status.nodes.filter(isStanding)
+  const silent = standing.filter(isSilent)
+  if (silent.length === 0) return done(json, text)
+  const sentences = silent.map(
+    ({ name, heartbeatAtMs }) =>
+      `No heartbeat of node "${name}" has come for ${ago(status.nowMs - heartbeatAtMs)}.`,
+  )
+  const alone =
+    silent.length === standing.length
+      ? ['No node is running. Leases of silent nodes are taken over once another node has started.']
+      : []
+  return { json, text: [...text, '', ...sentences, ...alone], exitCode: exitCodes.no }
+}
+
 interface Words {
   readonly done: string
   readonly unchanged: string
@@ -119,14 +159,16 @@ function isStanding({ state }: Status['nodes'][number]): boolean {
   return state !== 'gone'
 }
 
-function nodeTable({ nodes, leases, nowMs }: Status) {
+const silentCell: Cell = { text: 'silent', mood: 'bad' }
+
+function nodeTable({ status: { nodes, leases, nowMs }, isSilent }: Scene) {
   const moods: Readonly<Record<string, Mood>> = { active: 'good', draining: 'doubtful', gone: 'bad' }
   return {
     head: ['NODE', 'CLUSTER', 'STATE', 'HEARTBEAT', 'LEASES', 'VERSION', 'ID'],
     rows: nodes.map(({ id, name, cluster, state, heartbeatAtMs, version }): Cell[] => [
       name,
       cluster,
-      { text: state, mood: moods[state] ?? 'doubtful' },
+      isSilent({ id }) ? silentCell : { text: state, mood: moods[state] ?? 'doubtful' },
       `${ago(nowMs - heartbeatAtMs)} ago`,
       String(leases.filter(({ holder }) => holder?.id === id).length),
       version ?? '-',
@@ -135,13 +177,13 @@ function nodeTable({ nodes, leases, nowMs }: Status) {
   }
 }
 
-function leaseTable({ nowMs }: Status, leases: readonly LeaseStatus[]) {
+function leaseTable({ status: { nowMs }, isSilent }: Scene, leases: readonly LeaseStatus[]) {
   const moods: Readonly<Record<string, Mood>> = { held: 'good', blocked: 'bad', unclaimed: 'bad' }
   return {
     head: ['LEASE', 'STATE', 'HOLDER', 'SINCE', 'TOKEN'],
     rows: leases.map(({ key, state, holder, acquiredAtMs, token }): Cell[] => [
       key,
-      { text: state, mood: moods[state] ?? 'doubtful' },
+      isSilent(holder) ? silentCell : { text: state, mood: moods[state] ?? 'doubtful' },
       holder?.name ?? '-',
       holder === null || acquiredAtMs === null ? '-' : ago(nowMs - acquiredAtMs),
       String(token),

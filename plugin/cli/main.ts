@@ -4,7 +4,7 @@
  *
  * It talks to the database, not to a node, so it works when no node does.
  */
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import { createCoordinator } from '../coordinator.js'
 import { CoordinationError, StoreError } from '../core/errors.js'
@@ -14,6 +14,9 @@ import { commands, type Order, parse, UsageError } from './arguments.js'
 import { check } from './check.js'
 import { obey } from './commands.js'
 import { type Answer, exitCodes, render } from './output.js'
+
+/** What makes and alters tables. */
+const migrating = 'npx fastify-worker-coordination migrate'
 
 process.exitCode = await run(process.argv.slice(2))
 
@@ -43,8 +46,36 @@ function user(): string {
 }
 
 async function answerTo(order: Order): Promise<Answer> {
+  if (order.command === 'migrate') return answered(order)
+  try {
+    return await answered(order)
+  } catch (error) {
+    throw withOwnRemedy(error)
+  }
+}
+
+/** SQLite would make the file, and a mistyped path would look like an empty database. */
+function refuseMissingFile(database: string): void {
+  const [, path] = /^sqlite:(?:\/\/)?(.+)$/is.exec(database) ?? []
+  if (path === undefined || path === ':memory:' || existsSync(path)) return
+  throw new StoreError(`There is no file "${path}". To make it: ${migrating}`, 'none')
+}
+
+/** Who types commands has set no option, and need not run SQL by hand. */
+function withOwnRemedy(error: unknown): unknown {
+  const message =
+    error instanceof CoordinationError && error.code === 'WCO_SCHEMA_PENDING' ? error.message : ''
+  const [pending] = /^Migrations are pending \([^)]*\)/.exec(message) ?? []
+  if (pending === undefined) return error
+  return new CoordinationError('WCO_SCHEMA_PENDING', `${pending}. To run them: ${migrating}`, {
+    cause: error,
+  })
+}
+
+async function answered(order: Order): Promise<Answer> {
   const { database, namespace, command } = order
   if (command === 'check') return checked(order)
+  if (command !== 'migrate') refuseMissingFile(database)
   const identity = { node: 'command-line', cluster: 'command-line' }
   const migrate = command === 'migrate'
   const coordinator = await createCoordinator({ database, namespace, identity, migrate, push: false })
@@ -57,6 +88,7 @@ async function answerTo(order: Order): Promise<Answer> {
 
 async function checked({ database, namespace, preset }: Order): Promise<Answer> {
   if (!isPreset(preset)) throw new UsageError(`--preset: expected default, fast or relaxed, got "${preset}".`)
+  refuseMissingFile(database)
   const timing = resolveTiming({ preset })
   const { statementTimeoutMs } = timing
   const warnings: string[] = []
@@ -110,7 +142,8 @@ Options:
   --preset NAME      check: default, fast or relaxed
   --json             answer as JSON
 
-Exit codes: 0 done; 1 the answer is no, nothing was done; 2 not understood; 3 the database cannot be used.
+Exit codes: 0 done; 1 the answer is no and nothing was done, or a node is silent; 2 not understood; 3 the database
+cannot be used.
 `
 }
 

@@ -22,7 +22,7 @@ export type Mood = 'good' | 'bad' | 'doubtful'
 /** What the exit codes mean. */
 export const exitCodes = {
   done: 0,
-  /** The answer is no: nothing was done, or a check has failed. */
+  /** The answer is no: nothing was done, a check has failed, or a node is silent. */
   no: 1,
   /** It could not be understood. */
   usage: 2,

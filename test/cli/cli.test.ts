@@ -1,5 +1,8 @@
 /** The command line, as a process of its own, beside nodes at work. */
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
 import { userInfo } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
@@ -71,6 +74,7 @@ t.test('who leads, why, and how it is', (t) =>
     const leaders = JSON.parse((await cli(database.url, 'leaders', '--json')).out)
     t.match(leaders, [{ worker: key, node: 'n1', cluster: 'c1', token: Number, sinceMs: Number }])
     t.match((await cli(database.url, 'explain', key)).out, /n1/)
+    t.match((await cli(database.url, 'explain', 'global:month-close')).out, /n1/, 'as in paths')
     t.match(await cli(database.url, 'explain', 'global/nothing'), { code: 1, out: /There is no lease/ })
   }),
 )
@@ -105,7 +109,7 @@ t.test('nodes are drained and workers paused, by name, and back', (t) =>
     const words: [string, string, RegExp][] = [
       ['pause', key, /Nobody runs it/],
       ['pause', key, /paused already/],
-      ['resume', key, /run it again/],
+      ['resume', 'global:month-close', /run it again/],
       ['drain', 'n1', /hands over/],
       ['drain', coordinator.nodeId ?? '', /draining already/],
       ['undrain', 'n1', /takes part again/],
@@ -142,8 +146,9 @@ t.test(
 
 t.test('a database is brought up to date, and checked without a trace', (t) =>
   eachDatabase(t, async (t, { url, dialect }) => {
-    t.match(await cli(url, 'check'), { code: 3, err: /migrat/i }, 'before there are tables')
-    t.match(await cli(url, 'status'), { code: 3 }, 'looking changes no tables')
+    const remedy = /npx fastify-worker-coordination migrate\n$/
+    t.match(await cli(url, 'check'), { code: 3, err: remedy }, 'before there are tables')
+    t.match(await cli(url, 'status'), { code: 3, err: remedy }, 'looking changes no tables')
     t.match(await cli(url, 'migrate'), { code: 0, out: /up to date/ })
     // What has never been asked before may take a server longer than `fast` allows.
     const [preset, ttlMs] = dialect === 'mssql' ? ['relaxed', 60_000] : ['fast', 6_000]
@@ -165,6 +170,66 @@ t.test('a database is brought up to date, and checked without a trace', (t) =>
     t.match(JSON.parse((await cli(url, 'status', '--json')).out), { revision: 0, nodes: [] })
   }),
 )
+
+t.test('only migrate makes a file of SQLite', async (t) => {
+  const { url, path } = await useSqlite(t)
+  for (const typed of [['leaders'], ['check'], ['pause', key, '--reason', 'a deploy']])
+    t.match(
+      await cli(url, ...typed),
+      { code: 3, out: '', err: `There is no file "${path}".` },
+      typed.join(' '),
+    )
+  t.notOk(existsSync(path))
+  t.match(await cli(`sqlite://${path}`, 'migrate'), { code: 0 })
+  t.match(await cli(`sqlite://${path}`, 'leaders'), { code: 0 })
+  const { url: empty, path: emptyPath } = await useSqlite(t)
+  await writeFile(emptyPath, '')
+  const err = /^Migrations are pending \(.+\)\. To run them: npx fastify-worker-coordination migrate\n$/
+  t.match(await cli(empty, 'leaders'), { code: 3, out: '', err })
+})
+
+t.test('a node whose heartbeat has stood still for its ttl is shown as silent, and so are its leases', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const holder = spawn(process.execPath, ['--input-type=module', '-e', leading], {
+      env: { ...process.env, NODE_V8_COVERAGE: '', DATABASE_URL: url },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    t.teardown(() => holder.kill('SIGKILL'))
+    await once(holder.stdout, 'data')
+    t.match(await cli(url, 'leaders'), { code: 0 })
+    holder.kill('SIGKILL')
+    await eventually(async () => (await cli(url, 'status')).code === 1)
+    const { out } = await cli(url, 'status')
+    t.match(out, /^n1 +c1 +silent /m)
+    t.match(out, /^global\/month-close +silent +n1 /m)
+    t.match(out, /^No heartbeat of node "n1" has come for \d+ s\.\nNo node is running\./m)
+    const leaders = await cli(url, 'leaders', '--json')
+    t.equal(leaders.code, 1)
+    t.match(JSON.parse(leaders.out), [{ worker: key, node: 'n1', silent: true }])
+    const status = JSON.parse((await cli(url, 'status', '--json')).out)
+    t.match(status, { nodes: [{ state: 'active', silent: true }], leases: [{ state: 'held', silent: true }] })
+  }),
+)
+
+/** A node that says so once it leads, and is to be killed. */
+const leading = `
+  import { createCoordinator } from '${new URL('../../plugin/coordinator.js', import.meta.url)}'
+  const coordinator = await createCoordinator({
+    database: process.env.DATABASE_URL,
+    identity: { node: 'n1', cluster: 'c1' },
+    preset: 'fast',
+  })
+  coordinator.worker({
+    name: 'month-close',
+    kind: 'single',
+    scope: 'global',
+    run: ({ signal }) => {
+      console.log('leads')
+      return new Promise((resolve) => signal.addEventListener('abort', resolve))
+    },
+  })
+  await coordinator.start()
+`
 
 t.test('a check says no where the promises could not be held', async (t) => {
   const { url } = await usePostgres(t)
