@@ -7,7 +7,7 @@ import ajvCompiler from '@fastify/ajv-compiler'
 import serializerCompiler from '@fastify/fast-json-stringify-compiler'
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 import type { Coordinator } from '../core/coordinator.js'
-import { type Access, type Authorize, actions, does } from './access.js'
+import { type Access, type Authorize, actions, does, noticingNothing } from './access.js'
 import { registerAssets } from './assets.js'
 import { assignmentRoutes } from './assignment-routes.js'
 import { type Dependencies, usualLimits } from './dependencies.js'
@@ -82,7 +82,8 @@ function dependenciesOf({
   access = {},
   allowedOrigins = [],
 }: RoutesOptions): Dependencies {
-  const guard = new Guard({ authorize, access, allowedOrigins, limits: usualLimits })
+  const noticing = authorize && noticingNothing(authorize)
+  const guard = new Guard({ authorize: noticing, access, allowedOrigins, limits: usualLimits })
   return { coordinator, name, source: new SnapshotSource(coordinator), guard, limits: usualLimits }
 }
 

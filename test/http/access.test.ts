@@ -173,6 +173,16 @@ t.test('an authorize that throws, or answers what is no actor, has said no', asy
   }
 })
 
+t.test('an authorize that answers nothing is said to, once', async (t) => {
+  const lines: { level: number; msg: string }[] = []
+  const stream = { write: (line: string) => void lines.push(JSON.parse(line)) }
+  const app = Fastify({ pluginTimeout: 60_000, logger: { level: 'warn', stream } })
+  const authorize = (() => undefined) as Authorize
+  await useApp(t, { app, options: { authorize } })
+  for (let round = 0; round < 2; round++) t.equal(await statusOf(app, '/coordination/status'), 403)
+  t.match(lines, [{ level: 40, msg: /^authorize returned undefined/ }])
+})
+
 t.test('who has been refused cannot tell what exists', async (t) => {
   const app = await useApp(t, { options: { authorize: () => false } })
   const lease = await app.coordination.acquire('by-hand')
