@@ -29,6 +29,8 @@ await app.register(workerCoordination, {
   preset,
   // For a trial on one machine: whoever is on it may do everything.
   authorize: allowLoopback(),
+  // A dashboard that is open asks about once a second.
+  logLevel: 'warn',
 })
 
 // One leader in each cluster.

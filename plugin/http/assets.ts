@@ -62,9 +62,12 @@ export const assetHeaders = {
   'cache-control': 'no-cache',
 } as const
 
-/** Adds the routes. `/ui` leads to `/ui/` by a relative address, which is right under any prefix and behind any proxy. */
-export async function registerAssets(scope: FastifyInstance, folder: URL = besideThePlugin): Promise<void> {
-  const assets = await readAssets(folder)
+/**
+ * Adds the routes. `/ui` leads to `/ui/`, and so does the prefix itself, by relative addresses, which are right under any
+ * prefix and behind any proxy.
+ */
+export async function registerAssets(scope: FastifyInstance, files: URL = besideThePlugin): Promise<void> {
+  const assets = await readAssets(files)
   const route = (
     url: string,
     handler: (request: FastifyRequest, reply: FastifyReply) => FastifyReply,
@@ -91,10 +94,12 @@ export async function registerAssets(scope: FastifyInstance, folder: URL = besid
   // Where a slash at the end makes no difference to the application, there is this route already.
   if (!scope.hasRoute({ method: 'GET', url: `${scope.prefix}/ui` }))
     route('/ui', (_request, reply) => redirect(reply))
+  const folder = scope.prefix.slice(scope.prefix.lastIndexOf('/') + 1)
+  route('/', ({ url }, reply) => redirect(reply, /^[^?]*\/(\?|$)/.test(url) ? 'ui/' : `${folder}/ui/`))
 }
 
-function redirect(reply: FastifyReply): FastifyReply {
-  return reply.headers(assetHeaders).redirect('ui/', 308)
+function redirect(reply: FastifyReply, to = 'ui/'): FastifyReply {
+  return reply.headers(assetHeaders).redirect(to, 308)
 }
 
 /** A page asks for all its files at once: an application that counts requests need not count these. */

@@ -7,6 +7,8 @@ import ajvCompiler from '@fastify/ajv-compiler'
 import serializerCompiler from '@fastify/fast-json-stringify-compiler'
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 import type { Coordinator } from '../core/coordinator.js'
+import { CoordinationError } from '../core/errors.js'
+import { shown } from '../core/names.js'
 import { type Access, type Authorize, actions, does, noticingNothing } from './access.js'
 import { registerAssets } from './assets.js'
 import { assignmentRoutes } from './assignment-routes.js'
@@ -43,8 +45,13 @@ export interface RoutesOptions {
 /** As in OpenAPI: `[{ bearer: [] }]`. */
 export type Security = readonly Readonly<Record<string, readonly string[]>>[]
 
-/** To be registered with a `prefix`, and without `fastify-plugin`. */
+/**
+ * To be registered with a `prefix`, and without `fastify-plugin`.
+ *
+ * @throws {CoordinationError} `WCO_OPTIONS` when there are routes under the prefix already.
+ */
 export async function routes(scope: FastifyInstance, options: RoutesOptions): Promise<void> {
+  refuseTakenPrefix(scope)
   const dependencies = dependenciesOf(options)
   useOwnCompilers(scope)
   takeOnlyJson(scope)
@@ -60,6 +67,17 @@ export async function routes(scope: FastifyInstance, options: RoutesOptions): Pr
   registerHealth(scope, dependencies)
   await registerAssets(scope)
   await registerMetrics(scope, { ...dependencies, registry: options.registry })
+}
+
+/** One path stands for all of them: two registrations have the same. */
+function refuseTakenPrefix(scope: FastifyInstance): void {
+  const url = `${scope.prefix}/status`
+  if (!scope.hasRoute({ method: 'GET', url })) return
+  throw new CoordinationError(
+    'WCO_OPTIONS',
+    `prefix: this Fastify instance already has a route ${shown(url)}, from another registration or from the ` +
+      'application itself. Give this registration a prefix of its own, say `prefix: "/jobs"`.',
+  )
 }
 
 /** Everything there is but streams, health, metrics and the dashboard. */

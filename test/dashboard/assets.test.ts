@@ -145,6 +145,15 @@ t.test('the headers of @fastify/helmet give way on the page, and nowhere else', 
   t.equal(theirs.headers['x-frame-options'], 'SAMEORIGIN')
 })
 
+t.test('the prefix alone leads to the page, with and without a slash', async (t) => {
+  const app = await useApp(t)
+  for (const from of ['/coordination', '/coordination/', '/coordination?x=1']) {
+    const { statusCode, headers } = await app.inject(from)
+    t.equal(statusCode, 308, from)
+    t.equal(new URL(headers.location ?? '', `http://localhost${from}`).pathname, '/coordination/ui/', from)
+  }
+})
+
 t.test(
   'where the files are not beside the plugin the page says so, and the application starts',
   async (t) => {

@@ -112,17 +112,15 @@ function routesOf(endpoints: readonly Endpoint[], action: string): string {
   return asked.map(({ method, path }) => code(`${method} ${path}`)).join(', ')
 }
 
-/** The page and its files are no part of the interface. */
-const page = '/ui'
-
 async function endpointsOf(): Promise<Endpoint[]> {
   const app = Fastify()
   const found: RouteOptions[] = []
   app.addHook('onRoute', (route) => void found.push(route))
   await app.register(workerCoordination, { database: 'sqlite::memory:', prefix: prefix })
   await app.close()
+  // The page and its files are no part of the interface.
   return found
-    .filter(({ method, url }) => method !== 'HEAD' && !url.startsWith(`${prefix}${page}`))
+    .filter(({ method, schema }) => method !== 'HEAD' && !schema?.hide)
     .map(endpointOf)
     .sort((a, b) => rank(a) - rank(b))
 }

@@ -95,6 +95,16 @@ t.test('a taken decorator is refused before anything is opened, and the way out 
   t.match(error.message, '`decorateAs`')
 })
 
+t.test('a taken prefix is named, and so is the way out', async (t) => {
+  const { url } = await useSqlite(t)
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(workerCoordination, { database: url, identity })
+  const error = await refusal(app, { database: url, identity, decorateAs: 'billing' })
+  t.equal(error.code, 'WCO_OPTIONS')
+  t.match(error.message, /^prefix: .*"\/coordination\/status".*`prefix: "\/jobs"`\.$/)
+})
+
 t.test('bad options are refused before anything is opened', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
@@ -154,7 +164,8 @@ t.test('when our own registration fails late, closing the application closes the
   const app = Fastify()
   app.get('/coordination/status', async () => 'mine')
   await t.rejects(async () => app.register(workerCoordination, { database: database.url, identity }), {
-    code: 'FST_ERR_DUPLICATED_ROUTE',
+    code: 'WCO_OPTIONS',
+    message: /^prefix: .* "\/coordination\/status"/,
   })
   await app.close()
   t.equal(await connectionsTo(database), 0)
