@@ -97,9 +97,9 @@ async function released({ coordinator, source }: Dependencies, key: string, toke
 function releaseSentence(holder: string, acknowledged: boolean, cooldownMs: unknown): string {
   const how = acknowledged
     ? `${holder} has stopped.`
-    : `${holder} has not yet said that it has stopped. When this wait is over it has.`
+    : `${holder} has not confirmed that it has stopped. The lease can be claimed at the end of this wait at the latest.`
   return typeof cooldownMs === 'number' && cooldownMs > 0
-    ? `${how} For ${Math.ceil(cooldownMs / 1_000)} s it does not win it again while others stand.`
+    ? `${how} For ${Math.ceil(cooldownMs / 1_000)} s it will not get the lease back while another node is available.`
     : how
 }
 

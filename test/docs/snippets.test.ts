@@ -280,6 +280,15 @@ t.test('requests in documents lead to routes', async (t) => {
     )
 })
 
+t.test('the index of the documentation has every page', async (t) => {
+  const indexed = linksOf('docs/README.md')
+  const pages = readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md') && name !== 'README.md')
+  t.strictSame(
+    pages.filter((page) => !indexed.includes(page)),
+    [],
+  )
+})
+
 t.test('relative links lead somewhere', async (t) => {
   const links = documents().flatMap((file) => linksOf(file).map((link) => ({ file, link })))
   t.ok(links.length > 30, 'the links are found')

@@ -32,8 +32,8 @@ t.test('a stuck lease is freed by force, and the next holder begins when the old
       acknowledged: false,
       eventId: /^\d+-\d+$/,
       sentence:
-        'n1 has not yet said that it has stopped. When this wait is over it has. ' +
-        'For 600 s it does not win it again while others stand.',
+        'n1 has not confirmed that it has stopped. The lease can be claimed at the end of this wait at the latest. ' +
+        'For 600 s it will not get the lease back while another node is available.',
     })
     t.ok(Date.parse(answer.safeAt) > Date.parse(before.now))
     await stuck.aborted
@@ -179,7 +179,8 @@ t.test('who repeats a release after it was acknowledged is told so', (t) =>
     await lease.release()
     await eventually(async () => (await app.inject(path)).json().state === 'free')
     const again = (await post(app, `${path}/release`, { reason }, `"${lease.token}"`)).json()
-    const sentence = 'n1 has stopped. For 60 s it does not win it again while others stand.'
+    const sentence =
+      'n1 has stopped. For 60 s it will not get the lease back while another node is available.'
     t.strictSame(again, { ...first, acknowledged: true, sentence })
   }),
 )

@@ -331,8 +331,8 @@ export const releaseSchema = {
             acknowledged: false,
             eventId: '1207-0',
             sentence:
-              'node-1 has not yet said that it has stopped. When this wait is over it has. ' +
-              'For 60 s it does not win it again while others stand.',
+              'node-1 has not confirmed that it has stopped. The lease can be claimed at the end of this wait at the latest. ' +
+              'For 60 s it will not get the lease back while another node is available.',
           },
         ],
       },
