@@ -25,7 +25,6 @@ export type {
   AcquireOptions,
   Coordinator,
   CoordinatorSettings,
-  CoordinatorState,
   TryAcquireOptions,
 } from './core/coordinator.js'
 export {
@@ -38,7 +37,7 @@ export {
   StoreError,
 } from './core/errors.js'
 export type { CoordinatorEvents, EventName, Listener } from './core/events.js'
-export type { Health } from './core/health.js'
+export type { CoordinatorState, Health } from './core/health.js'
 export { type Identity, type IdentitySource, identityFromEnvironment } from './core/identity.js'
 export type { HeldLease, Lease } from './core/lease.js'
 export type { Log } from './core/log.js'

@@ -10,7 +10,7 @@ import { claimTime } from './changes.js'
 import type { Clock, Timer } from './clock.js'
 import { CoordinationError, StoreError } from './errors.js'
 import { type AboutLease, type EventName, Events, type Listener } from './events.js'
-import { type Health, healthOf } from './health.js'
+import { type CoordinatorState, type Health, healthOf } from './health.js'
 import { Holdings } from './holdings.js'
 import { Housekeeping } from './housekeeping.js'
 import type { Identity } from './identity.js'
@@ -53,8 +53,6 @@ export interface CoordinatorSettings {
   /** To end this process when its event loop is blocked for longer than it may act. */
   readonly watchdog?: Watchdog | undefined
 }
-
-export type CoordinatorState = 'idle' | 'starting' | 'running' | 'closing' | 'closed'
 
 /** How {@link Coordinator.tryAcquire} asks for a lease. */
 export interface TryAcquireOptions {

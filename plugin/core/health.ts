@@ -1,8 +1,10 @@
 /** How this node itself is doing, without asking the database. */
 import type { Holding } from './lease.js'
 
+export type CoordinatorState = 'idle' | 'starting' | 'running' | 'closing' | 'closed'
+
 export interface Health {
-  readonly state: 'idle' | 'starting' | 'running' | 'closing' | 'closed'
+  readonly state: CoordinatorState
   /** Id of the session; null while this node has not joined, or has lost its session and not joined again. */
   readonly node: string | null
   /** Whether it may act on its leases right now. */
@@ -18,7 +20,7 @@ export interface Health {
 }
 
 export function healthOf(
-  state: Health['state'],
+  state: CoordinatorState,
   life: { readonly id: string; trusted(): boolean; readonly trustLeftMs: number } | undefined,
   holdings: readonly Holding[],
   statements: number,

@@ -122,7 +122,10 @@ async function aStuckLeaseIsFreed(t: Test, visit: Visit, database: Database): Pr
   await confirm.click()
   await reads(page.locator('dialog h2'), /^Released$/)
   const outcome = await reads(page.locator('dialog'), /Safe in \d+ s/)
-  t.match(outcome, /n1 has not confirmed that it has stopped\. The lease can be claimed at the end of this wait at the latest\./)
+  t.match(
+    outcome,
+    /n1 has not confirmed that it has stopped\. The lease can be claimed at the end of this wait at the latest\./,
+  )
   await page.getByRole('button', { name: 'Close', exact: true }).click()
 
   await reads(row.locator('td.state'), /^stopping$/)

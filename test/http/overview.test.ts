@@ -108,24 +108,25 @@ t.test('of thousands the worst come first, and no list is without end', async (t
   t.match(body.roster.states, /^[alsd]+g+$/)
   const alike = body.problems.filter(({ code }: { code: string }) => code === 'worker-paused')
   t.ok(alike.length <= 10)
-  const counted = body.problemCodes.reduce((sum: number, { count }: { count: number }) => sum + count, 0)
-  const { error, warning, info } = body.problemCounts
-  t.equal(counted, error + warning + info)
   const few = (await app.inject('/coordination/overview?problems=3')).json()
-  t.strictSame(few.problemCodes, body.problemCodes)
   t.strictSame(
     few.problems.map(({ code }: { code: string }) => code),
-    body.problemCodes.flatMap(({ code, count }: { code: string; count: number }) =>
-      Array(Math.min(count, Math.ceil(3 / body.problemCodes.length))).fill(code),
+    few.problemCodes.flatMap(({ code, count }: { code: string; count: number }) =>
+      Array(Math.min(count, Math.ceil(3 / few.problemCodes.length))).fill(code),
     ),
     'many of one kind do not hide the others',
   )
-  for (const { problems } of [body, few])
+  // Each by itself: between two requests a lease may have become one that nobody claims in time.
+  for (const { problems, problemCodes, problemCounts } of [body, few]) {
+    const { error, warning, info } = problemCounts
+    const counted = problemCodes.reduce((sum: number, { count }: { count: number }) => sum + count, 0)
+    t.equal(counted, error + warning + info)
     t.equal(
       problems.reduce((sum: number, each: { more: number }) => sum + 1 + each.more, 0),
       counted,
       'and how many are left out is said',
     )
+  }
   t.ok(body.versions[0].count > body.versions[1].count)
   const more = (await app.inject('/coordination/overview?nodes=500&leases=500')).json()
   t.strictSame([more.nodes.items.length, more.leases.items.length], [500, 100])

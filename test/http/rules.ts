@@ -503,8 +503,8 @@ export const rules: readonly Rule[] = [
   {
     rule: 'The connection string is told nowhere',
     file: 'stores/postgres/index',
-    find: 'withoutStop(messageOf(cause))',
-    replace: 'createClient().password',
+    find: 'cause, advice(cause)',
+    replace: 'createClient().password, advice(cause)',
     test: ['http/secrets', 'nor is it told when the database refuses'],
   },
   {
