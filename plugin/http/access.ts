@@ -24,7 +24,7 @@ export interface Actor {
 
 /**
  * Decides about one request. Asked after the application's own `onRequest` hooks and before a body is read.
- * Throwing is no; so is anything that is no actor.
+ * Throwing, or returning anything but an actor, denies the request.
  */
 export type Authorize = (
   request: FastifyRequest,

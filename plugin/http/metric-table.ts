@@ -96,7 +96,7 @@ export const metricTable = {
   coordination_statements_total: {
     type: 'counter',
     labels: [],
-    help: 'Statements this node has sent to the database, those not counted that only begin or end a transaction',
+    help: 'Statements this node has sent to the database, not counting those that only begin or end a transaction',
   },
   coordination_trust_expired_total: {
     type: 'counter',

@@ -33,15 +33,15 @@ export const assignment = {
         required: ['slot', 'key', 'state', 'token'],
         properties: {
           slot: number,
-          key: { ...text, description: 'Of its lease' },
+          key: { ...text, description: 'Key of its lease' },
           state: {
             type: 'string',
             enum: ['owned', 'moving', 'unowned'],
             description:
-              'owned: by the node that is meant to have it; moving: its owner is to hand it over; unowned: nobody has it',
+              'owned: held by the node named for it; moving: its owner has been asked to hand it over; unowned: nobody has it',
           },
           owner: nodeReference,
-          target: { ...nodeReference, description: 'The node that is meant to have it' },
+          target: { ...nodeReference, description: 'The node named to have it' },
           token: number,
         },
       },
@@ -106,13 +106,13 @@ const moves = {
 } as const
 
 export const rebalanceSchema = {
-  summary: 'Plan shares or partitions afresh; a dry run only tells what would move, and needs no If-Match',
+  summary: 'Plan shares or partitions again; a dry run only says what would move, and needs no If-Match',
   headers: matching('revision'),
   querystring: query({}),
   body: body({ reason, dryRun: flag }, ['reason'], { reason: 'after adding node-4', dryRun: true }),
   response: writes(
     {
-      200: { description: 'What would move, or nothing does', ...moves },
+      200: { description: 'What would move; empty if nothing would', ...moves },
       202: { description: 'What moves', ...moves },
     },
     'not-found',

@@ -50,9 +50,13 @@ export const reason = {
 
 /** What lists have in common in their queries. */
 export const pageQuery = {
-  q: { type: 'string', pattern: '^[ -~]{1,100}$', description: 'Only what contains this, whatever its case' },
-  limit: { type: 'integer', minimum: 1, maximum: 500, description: 'How many at most; 100 unless said' },
-  cursor: { type: 'string', pattern: '^[A-Za-z0-9_-]{1,512}$', description: 'The `next` of the page before' },
+  q: {
+    type: 'string',
+    pattern: '^[ -~]{1,100}$',
+    description: 'Only what contains this, in upper or lower case',
+  },
+  limit: { type: 'integer', minimum: 1, maximum: 500, description: 'How many at most; default 100' },
+  cursor: { type: 'string', pattern: '^[A-Za-z0-9_-]{1,512}$', description: '`next` of the previous page' },
 } as const
 
 export const nodeParameters = {
@@ -113,7 +117,7 @@ export function pageOf(items: object, example: object): object {
       ...asOf,
       items: { type: 'array', items },
       next: { ...text, nullable: true, description: '`cursor` of the next page; null on the last' },
-      total: { ...number, description: 'How many there are on all pages' },
+      total: { ...number, description: 'How many there are in all' },
     },
     examples: [{ now: '2026-03-01T03:10:00.000Z', revision: 1207, items: [example], next: null, total: 1 }],
   }
@@ -185,9 +189,9 @@ export const httpProblem = {
       items: { type: 'object', required: ['path', 'message'], properties: { path: text, message: text } },
     },
     current: { type: 'object', additionalProperties: true, description: 'How it is now' },
-    option: { ...text, description: 'The option that decides about it' },
-    retryAfter: { ...number, description: 'In so many seconds it may go better' },
-    candidates: { type: 'array', items: text, description: 'Nodes that could be named instead' },
+    option: { ...text, description: 'The option that decides this' },
+    retryAfter: { ...number, description: 'Try again after this many seconds' },
+    candidates: { type: 'array', items: text, description: 'Nodes you could name instead' },
   },
 } as const
 

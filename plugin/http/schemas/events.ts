@@ -14,7 +14,7 @@ export const event = {
     nodeName: {
       ...text,
       nullable: true,
-      description: 'Name of that node; null when it is not known any more',
+      description: 'Name of that node; null when it is no longer known',
     },
     token: { ...number, nullable: true },
     actor: { ...text, nullable: true },
@@ -45,13 +45,14 @@ const subject = {
 } as const
 
 export const listEventsSchema = {
-  summary: 'The audit trail: the latest, newest first; or, with `after`, what came then, oldest first',
+  summary: 'The audit trail: the latest, newest first; or, with `after`, what came later, oldest first',
   querystring: query({
     after: { ...eventId, description: 'The `next` of an earlier answer, or the id of an event' },
     type: {
       type: 'string',
       pattern: '^[a-z][a-z.-]{0,49}(,[a-z][a-z.-]{0,49}){0,19}$',
-      description: 'One type of events, or several with commas between them; `node.` is all that begins so',
+      description:
+        'One type of events, or several with commas between them; `node.` means all that begin with it',
     },
     subject,
     limit: pageQuery.limit,
@@ -68,7 +69,7 @@ export const listEventsSchema = {
           next: {
             ...text,
             nullable: true,
-            description: '`after`, for what comes then; null before the first event',
+            description: '`after` for the next request; null before the first event',
           },
         },
         examples: [{ now: '2026-03-01T03:13:00.000Z', revision: 1210, items: [example], next: '1207-0' }],

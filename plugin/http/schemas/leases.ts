@@ -27,8 +27,8 @@ const state = {
   type: 'string',
   enum: ['held', 'moving', 'blocked', 'unclaimed', 'free'],
   description:
-    'held: by the node that is meant to hold it; moving: its holder is to hand it over; blocked: a revoked ' +
-    'holder has not acknowledged; unclaimed: its target does not hold it yet; free: nobody is meant to hold it',
+    'held: by the node named for it; moving: its holder has been asked to hand it over; blocked: a revoked ' +
+    'holder has not acknowledged; unclaimed: the node named for it does not hold it yet; free: no node is named for it',
 } as const
 
 export const leaseItem = {
@@ -36,11 +36,11 @@ export const leaseItem = {
   required: ['key', 'slot', 'state', 'token', 'waiting'],
   properties: {
     key: text,
-    worker: { ...text, nullable: true, description: 'Null for a lease that was acquired by name' },
+    worker: { ...text, nullable: true, description: 'Null for a lease acquired by name' },
     slot: { ...number, description: 'Share or partition' },
     state,
     holder: nodeReference,
-    target: { ...nodeReference, description: 'The node that is meant to hold it' },
+    target: { ...nodeReference, description: 'The node named to hold it' },
     token: { ...number, description: 'The latest fencing token' },
     acquiredAt: { ...time, nullable: true },
     blockedNode: { ...nodeReference, description: 'A revoked holder that has not acknowledged' },
@@ -48,7 +48,7 @@ export const leaseItem = {
     cooldown: {
       type: 'object',
       nullable: true,
-      description: 'A node that does not win it again before then, while others stand',
+      description: 'A node that does not win it again before then while others are available',
       required: ['node', 'until'],
       properties: { node: nodeReference, until: time },
     },
@@ -64,7 +64,7 @@ export const leaseDetail = {
     kind: {
       ...text,
       nullable: true,
-      description: 'Of its worker; null for a lease that was acquired by name',
+      description: 'That of its worker; null for a lease acquired by name',
     },
     paused: flag,
     candidateCount: { ...number, description: 'Nodes that may hold it' },
@@ -137,7 +137,7 @@ export const leadersSchema = {
           node: { ...text, description: 'Name of the node' },
           cluster: text,
           token: number,
-          sinceMs: { ...number, nullable: true, description: 'For how long it has led' },
+          sinceMs: { ...number, nullable: true, description: 'How long it has led' },
         },
       },
       examples: [{ 'eu-1/indexing': { node: 'node-1', cluster: 'eu-1', token: 41, sinceMs: 7_800_000 } }],
@@ -151,10 +151,10 @@ export const term = {
   required: ['holder', 'token', 'from', 'to', 'ended'],
   properties: {
     holder: { ...nodeReference, description: 'Null when it is not known any more' },
-    holderId: { ...text, nullable: true, description: 'Known for longer than the name' },
+    holderId: { ...text, nullable: true, description: 'Kept for longer than the name' },
     token: number,
     from: { ...time, nullable: true },
-    to: { ...time, nullable: true, description: 'Null while it lasts, or when it is not known' },
+    to: { ...time, nullable: true, description: 'Null while it lasts, or when unknown' },
     ended: {
       type: 'object',
       nullable: true,
@@ -163,7 +163,7 @@ export const term = {
       properties: {
         how: { type: 'string', enum: ['released', 'revoked', 'lost', 'unknown'] },
         reason: { ...text, nullable: true },
-        actor: { ...text, nullable: true, description: 'Who asked for it, where somebody did' },
+        actor: { ...text, nullable: true, description: 'Who asked for it, if anybody did' },
       },
     },
   },
@@ -181,7 +181,7 @@ const termExample = {
 export const historySchema = {
   summary: 'The terms of a lease as far as the audit trail reaches back, newest first',
   querystring: query({
-    limit: { ...pageQuery.limit, description: 'How many events are looked through; 100 unless said' },
+    limit: { ...pageQuery.limit, description: 'How many events to look through; default 100' },
   }),
   response: reads(
     {
@@ -211,7 +211,10 @@ export const explanation = {
       items: {
         type: 'object',
         required: ['code', 'sentence'],
-        properties: { code: { ...text, description: 'Keeps its meaning' }, sentence: text },
+        properties: {
+          code: { ...text, description: 'For programs; codes keep their meaning' },
+          sentence: text,
+        },
       },
     },
     holder: {
@@ -236,7 +239,7 @@ export const explanation = {
       items: nodeReference,
       description: 'Nodes for which all shares of the new plan wait',
     },
-    candidateCount: { ...number, description: 'How many nodes nothing speaks against' },
+    candidateCount: { ...number, description: 'How many nodes could have it now' },
     candidates: {
       type: 'array',
       items: {
@@ -277,7 +280,7 @@ const cooldownMs = {
   type: 'integer',
   minimum: 0,
   maximum: maxCooldownMs,
-  description: 'How long the old holder does not win again while others stand; 60 000 unless said',
+  description: 'How long the old holder does not win again while others are available; default 60 000',
 } as const
 
 export const releaseSchema = {
@@ -299,7 +302,7 @@ export const releaseSchema = {
   response: writes(
     {
       200: {
-        description: 'It is taken away. The same again, when it was already',
+        description: 'It has been taken away. Repeating the request gives the same answer',
         type: 'object',
         required: [
           'released',
@@ -311,14 +314,14 @@ export const releaseSchema = {
           'sentence',
         ],
         properties: {
-          released: { ...flag, description: 'False when nobody held it, so there was nothing to take away' },
+          released: { ...flag, description: 'False if nobody held it' },
           previousHolder: { ...nodeReference, description: 'Null when it is not known any more' },
           previousToken: number,
           safeAt: {
             ...time,
-            description: 'By then the old holder has stopped, whether it acknowledges or not',
+            description: 'By then the old holder has certainly stopped, whether it acknowledges or not',
           },
-          acknowledged: { ...flag, description: 'It has stopped already' },
+          acknowledged: { ...flag, description: 'The old holder has stopped already' },
           eventId: { ...text, nullable: true, description: 'Its place in the audit trail' },
           sentence: { ...text, description: 'The same, for people' },
         },
@@ -353,7 +356,7 @@ const transferReply = {
       key: text,
       token: number,
       from: nodeReference,
-      to: { ...nodeReference, description: 'Who is meant to have it next' },
+      to: { ...nodeReference, description: 'The node named to have it next' },
       sentence: { ...text, description: 'The same, for people' },
     },
     examples: [

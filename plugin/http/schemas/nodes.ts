@@ -26,13 +26,13 @@ export const nodeItem = {
     name: text,
     cluster: text,
     state: { type: 'string', enum: ['active', 'draining', 'gone'] },
-    workers: { type: 'array', items: text, description: 'Keys of the workers it stands for' },
+    workers: { type: 'array', items: text, description: 'Keys of the workers it is a candidate for' },
     labels: { type: 'object', additionalProperties: text },
     version: { ...text, nullable: true },
     startedAt: time,
     heartbeatAt: time,
     goneAt: { ...time, nullable: true },
-    watcher: { ...flag, description: 'One of the two that look for nodes that have died' },
+    watcher: { ...flag, description: 'One of the two nodes that look for dead nodes' },
   },
 } as const
 
@@ -43,7 +43,7 @@ const nodeDetail = {
     leases: {
       type: 'array',
       items: leaseItem,
-      description: 'What it holds, is meant to hold, or has had taken away and not acknowledged',
+      description: 'Leases it holds, is named for, or has had taken away without acknowledging',
     },
   },
 } as const

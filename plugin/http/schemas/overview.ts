@@ -20,11 +20,14 @@ const node = {
     leads: {
       type: 'array',
       items: text,
-      description: 'Leases it holds, shares and partitions apart; at most 20',
+      description: 'Leases it holds, without shares and partitions; at most 20',
     },
     leadCount: number,
     slotCount: { ...number, description: 'Shares and partitions it holds' },
-    fairSlotCount: { type: 'number', description: 'So many if all nodes that stand for them had the same' },
+    fairSlotCount: {
+      type: 'number',
+      description: 'How many it would have if all candidates had the same number',
+    },
   },
 }
 
@@ -58,7 +61,7 @@ const assignment = {
     map: {
       type: 'object',
       nullable: true,
-      description: 'Null when there is no room for all of them: GET /assignments/{key} has them',
+      description: 'Null when there are too many: GET /assignments/{key} has them',
       required: ['states', 'owners'],
       properties: {
         states: { ...text, description: 'A letter for each slot: o(wned), m(oving), u(nowned)' },
@@ -76,13 +79,16 @@ const properties = {
   ...statusProperties,
   problems: {
     type: 'array',
-    description: 'What a person should see, the worst first; some of each kind',
+    description: 'What needs attention, the worst first; some of each kind',
     items: {
       ...problem,
       required: [...problem.required, 'more'],
       properties: {
         ...problem.properties,
-        more: { ...number, description: 'So many more of its kind are left out; with the last one of it' },
+        more: {
+          ...number,
+          description: 'How many more of this kind are left out; given with the last one shown',
+        },
       },
     },
   },
@@ -99,7 +105,8 @@ const properties = {
   },
   totals: {
     type: 'object',
-    description: 'Leases and held leases, shares and partitions apart; those, and how many of them are owned',
+    description:
+      'Leases and held leases, without shares and partitions; shares and partitions, and how many are owned',
     required: ['leases', 'held', 'slots', 'owned'],
     properties: { leases: number, held: number, slots: number, owned: number },
   },
@@ -115,7 +122,7 @@ const properties = {
   },
   versions: {
     type: 'array',
-    description: 'Of the nodes that are there, the most common first; at most 10',
+    description: 'Versions of the nodes that are not gone, the most common first; at most 10',
     items: { type: 'object', required: ['version', 'count'], properties: { version: text, count: number } },
   },
   nodes: rows('Nodes', node),
@@ -185,7 +192,7 @@ export const overviewSchema = {
     q: {
       type: 'string',
       pattern: '^[ -~]{1,100}$',
-      description: 'Only what mentions this, whatever its case; leases by their holder as well',
+      description: 'Only what contains this, in upper or lower case; leases also by their holder',
     },
     nodes: limit('nodes'),
     leases: limit('leases'),
@@ -194,7 +201,7 @@ export const overviewSchema = {
       type: 'integer',
       minimum: 1,
       maximum: 500,
-      description: 'About so many problems, evenly of each kind; ten of each kind unless said',
+      description: 'About how many problems, spread evenly over the kinds; default ten of each kind',
     },
   }),
   response: reads({

@@ -12,10 +12,13 @@ const durations = {
   claimTimeoutMs: number,
   handoverTimeoutMs: number,
   drainTimeoutMs: number,
-  longestTtlMs: { ...number, description: 'Of all nodes: whoever judges others waits by this one' },
+  longestTtlMs: {
+    ...number,
+    description: 'The longest of all nodes: nodes that judge others wait by this one',
+  },
   blockWaitMs: {
     ...number,
-    description: 'So long after a release by force its holder has stopped at the latest',
+    description: 'How long after a release by force its holder has stopped at the latest',
   },
 } as const
 
@@ -29,7 +32,7 @@ export const problem = {
   type: 'object',
   required: ['code', 'severity', 'subject', 'sentence'],
   properties: {
-    code: { ...text, description: 'Keeps its meaning' },
+    code: { ...text, description: 'For programs; codes keep their meaning' },
     severity: { type: 'string', enum: severities },
     subject: { ...text, description: 'Key of a lease or worker, or id of a node' },
     sentence: text,
@@ -58,7 +61,7 @@ export const statusProperties = {
       leases: counted(['held', 'moving', 'blocked', 'unclaimed', 'free']),
     },
   },
-  problems: { type: 'array', description: 'What a person should see, the worst first', items: problem },
+  problems: { type: 'array', description: 'What needs attention, the worst first', items: problem },
   capabilities: {
     type: 'object',
     description: 'Who asks, and what they may do',
@@ -125,7 +128,7 @@ const example = {
 }
 
 export const statusSchema = {
-  summary: 'How the namespace is doing, and what a person should see',
+  summary: 'How the namespace is doing, and what needs attention',
   querystring: query({}),
   response: reads({
     200: one('The namespace as of one instant', { properties, required: Object.keys(properties) }, example),

@@ -20,13 +20,13 @@ import {
 export const schedule = {
   type: 'object',
   nullable: true,
-  description: 'Its passes at times of day; null for a worker without any',
+  description: 'When its passes begin; null for a worker without a schedule',
   required: ['cron', 'timeZone', 'missed', 'lastFireAt', 'nextFireAt'],
   properties: {
     cron: text,
     timeZone: text,
     missed: { type: 'string', enum: ['once', 'skip'] },
-    lastFireAt: { ...time, nullable: true, description: 'The time a pass was begun for last' },
+    lastFireAt: { ...time, nullable: true, description: 'The last time for which a pass began' },
     nextFireAt: { ...time, nullable: true, description: 'In the past while nobody can act on it' },
   },
 } as const
