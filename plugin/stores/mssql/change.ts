@@ -125,7 +125,9 @@ export class MssqlChange extends ServerChange<Loan> implements Change {
   }
 
   async updateNode(id: string, patch: NodePatch): Promise<void> {
-    await this.#write(this.#queries.updateNode(id, { ...patch, revision: this.revision }))
+    const update = this.#queries.updateNode(id, { ...patch, revision: this.revision })
+    // It counts as written also where the node is gone, so that what was asked for has its number.
+    await this.write(async () => void (await this.#send(update)))
   }
 
   async bury(id: string, beat?: number): Promise<boolean> {
