@@ -20,7 +20,7 @@ import { migrationTarget as mysqlTarget } from '../../plugin/stores/mysql/migrat
 import { openStore } from '../../plugin/stores/open.js'
 import { PooledConnections } from '../../plugin/stores/postgres/connections.js'
 import { migrationTarget as postgresTarget } from '../../plugin/stores/postgres/migrations.js'
-import { limitsWithin } from '../../plugin/stores/shared/limits.js'
+import { type Limits, limitsWithin } from '../../plugin/stores/shared/limits.js'
 import {
   applyMigrations,
   type Dialect,
@@ -32,7 +32,7 @@ import {
   shippedMigrations,
 } from '../../plugin/stores/shared/migrate.js'
 import { migrationTarget as sqliteTarget } from '../../plugin/stores/sqlite/migrations.js'
-import { gate } from '../../plugin/testing/conformance/world.js'
+import { gate, join as joinNodes } from '../../plugin/testing/conformance/world.js'
 import {
   type Database,
   eachDatabase,
@@ -199,19 +199,24 @@ t.test('a PostgreSQL migration whose process freezes does not stop those who run
 })
 
 t.test('a migration that waits for a table lets heartbeats through', async (t) => {
-  for (const [dialect, use] of Object.entries({ postgres: usePostgres, mysql: useMysql })) {
-    await t.test(dialect, { skip: dialect === 'mysql' && (withoutMysql ?? false) }, async (t) => {
+  const servers = {
+    postgres: { use: usePostgres, missing: undefined },
+    mysql: { use: useMysql, missing: withoutMysql },
+    mssql: { use: useMssql, missing: withoutMssql },
+  }
+  for (const [dialect, { use, missing }] of Object.entries(servers)) {
+    await t.test(dialect, { skip: missing ?? false }, async (t) => {
       const database = await use(t)
       const store = await joinedStore(t, database.url)
-      const reader = await readingNodes(t, database)
+      const user = await usingNodes(t, database)
       let attempts = 0
       const migrated = migrating(t, database.url, async (session) => {
         attempts += 1
         await session.execute('alter table coordination_nodes add later integer')
       })
       await eventually(async () => (await query(database, waitsFor(dialect))).length > 0)
-      t.ok(await store.heartbeat('a', 1), 'those behind it are served while the reader goes on')
-      await reader.end()
+      t.ok(await store.heartbeat('a', 1), 'those behind it are served while the user goes on')
+      await user.end()
       await migrated
       t.ok(attempts > 1, 'it has given way')
     })
@@ -231,14 +236,11 @@ t.test('schemas and migrations have not drifted apart', async (t) => {
   }
 })
 
-/** A store whose node `a` has joined, and whose heartbeats have more patience than a migration. */
+/** A store whose nodes `a` and `b` have joined, and whose heartbeats have more patience than a migration. */
 async function joinedStore(t: Test, url: string): Promise<Store> {
   const store = await open(url)
   t.teardown(() => store.close())
-  const node = { name: 'a', cluster: 'c', workers: [], labels: {}, version: null, ttlMs: 60_000 }
-  await store.change(undefined, (change) =>
-    change.addNode({ id: 'a', ...node, machine: null, process: null }, 1),
-  )
+  await joinNodes(store, ['a', 'b'])
   return store
 }
 
@@ -249,6 +251,7 @@ async function migrating(
   work: (session: MigrationSession) => Promise<void>,
 ): Promise<void> {
   const limits = limitsWithin(3_000)
+  if (url.startsWith('mssql:')) return (await useMssqlTarget(t, url, limits)).locked(work)
   if (url.startsWith('mysql:')) {
     const connections = new MysqlConnections(createPool(url), limits)
     t.teardown(() => connections.close())
@@ -259,8 +262,17 @@ async function migrating(
   return postgresTarget(connections).locked(work)
 }
 
-/** Somebody who reads the nodes, and stays in that transaction. */
-async function readingNodes(t: Test, { dialect, url }: Database): Promise<{ end: () => Promise<void> }> {
+/** Somebody who has read the nodes, or on SQL Server, where readers are in nobody's way, written `b`, and stays in that transaction. */
+async function usingNodes(t: Test, { dialect, url }: Database): Promise<{ end: () => Promise<void> }> {
+  if (dialect === 'mssql') {
+    const pool = new mssql.ConnectionPool(mssqlConfig(url))
+    await pool.connect()
+    t.teardown(() => pool.close())
+    const transaction = pool.transaction()
+    await transaction.begin()
+    await transaction.request().query("update coordination_nodes set [beat] = [beat] where [id] = N'b'")
+    return { end: () => transaction.commit() }
+  }
   if (dialect === 'mysql') {
     const reader = await createConnection(url)
     t.teardown(() => reader.end())
@@ -277,6 +289,8 @@ async function readingNodes(t: Test, { dialect, url }: Database): Promise<{ end:
 
 /** A statement that answers something while a migration waits for a table. */
 function waitsFor(dialect: string): string {
+  if (dialect === 'mssql')
+    return "select spid from sys.sysprocesses where dbid = db_id() and blocked <> 0 and lastwaittype like N'L%CK%'"
   return dialect === 'mysql'
     ? "select 1 from information_schema.processlist where info like 'alter table%' and state like 'Waiting for table%'"
     : "select 1 from pg_stat_activity where query like 'alter table%' and wait_event = 'relation'"
@@ -344,13 +358,17 @@ async function eachTarget(
   })
   await t.test('mssql', { skip: withoutMssql ?? false }, async (t) => {
     const database = await useMssql(t)
-    const pool = new mssql.ConnectionPool(mssqlConfig(database.url))
-    const types = { text: mssql.NVarChar(mssql.MAX), number: { type: mssql.BigInt } }
-    const connections = new MssqlConnections({ pool, limits: limitsWithin(30_000), types })
-    await connections.open()
-    t.teardown(() => connections.close())
-    await body(t, database, mssqlTarget(connections))
+    await body(t, database, await useMssqlTarget(t, database.url, limitsWithin(30_000)))
   })
+}
+
+async function useMssqlTarget(t: Test, url: string, limits: Limits): Promise<MigrationTarget> {
+  const pool = new mssql.ConnectionPool(mssqlConfig(url))
+  const types = { text: mssql.NVarChar(mssql.MAX), number: { type: mssql.BigInt } }
+  const connections = new MssqlConnections({ pool, limits, types })
+  await connections.open()
+  t.teardown(() => connections.close())
+  return mssqlTarget(connections)
 }
 
 /** One connection has one transaction at a time; the store itself sees to that by taking turns. */

@@ -1,6 +1,7 @@
 /** What is special about the store on SQL Server: its connections, and the rights it takes. */
 import { randomBytes } from 'node:crypto'
 import t, { type Test } from 'tap'
+import { isLockTimeout } from '../../plugin/stores/mssql/failures.js'
 import { type MssqlOptions, openMssqlStore } from '../../plugin/stores/mssql/index.js'
 import type { MssqlStore } from '../../plugin/stores/mssql/store.js'
 import { commit, join, newLease, rejectionOf, saveLeases } from '../../plugin/testing/conformance/world.js'
@@ -53,6 +54,26 @@ function tests(): void {
     t.match(await eventually(() => store.heartbeat('a', 2)), { state: 'active' })
     t.equal(await eventually(() => join(store, ['b'])), 2)
   })
+
+  t.test(
+    'a change that waits too long for a row is undone, and its connection serves the next',
+    async (t) => {
+      const { url } = await useMssql(t)
+      const store = await opened(t, url, { statementTimeoutMs: 12_000 })
+      await join(store, ['a'])
+      await saveLeases(store, newLease('l', { holder: 'a', token: 1 }))
+      await withMssql(url, (pool) =>
+        within(pool.transaction(), async (transaction) => {
+          await transaction.request().query('update coordination_leases set [revision] = [revision]')
+          const late = await rejectionOf(saveLeases(store, newLease('l', { holder: 'a', token: 2 })))
+          t.match(late, { code: 'WCO_STORE', outcome: 'none', message: /lock/i })
+          t.ok(isLockTimeout(late), 'whatever number the server has for it')
+        }),
+      )
+      t.match(await store.snapshot(), { meta: { revision: 2 }, leases: [{ token: 1 }] })
+      t.equal(await saveLeases(store, newLease('l', { holder: 'a', token: 2 })), 3)
+    },
+  )
 
   t.test('a user with the rights of the documentation can run a store', async (t) => {
     const { url } = await useMssql(t)

@@ -1,15 +1,22 @@
 /** What SQL Server's errors mean for a request: whether it happened, and whether its connection is still good. */
 import type { Judgement } from '../shared/connections.js'
+import { messageOf } from '../shared/failures.js'
 import { property } from '../shared/property.js'
 
 /** From this severity on the server has ended the connection, or is about to: nobody can say what became of the request. */
 const fatal = 20
 
 /**
- * Two transactions stood in each other's way, and the one that gets this was undone and may be tried again: a deadlock,
- * a lock that was not had in time, a row that has changed since the transaction's snapshot.
+ * Two transactions stood in each other's way, and the one that gets this was undone and may be tried again: a deadlock, a
+ * row that has changed since the transaction's snapshot.
  */
-const conflicts = new Set([1205, 1222, 3960])
+const conflicts = new Set([1205, 3960])
+
+/** A lock was not had within `LOCK_TIMEOUT`. */
+const waitedTooLong = 1222
+
+/** Babelfish's number for whatever it has no number of SQL Server's for; it then says it in PostgreSQL's words. */
+const unnumbered = 33_557_097
 
 /** The database at the other end only reads, or is no longer the one to ask: a secondary, or a primary that was demoted. */
 const readOnly = new Set([976, 978, 979, 982, 983, 3906])
@@ -31,6 +38,12 @@ export function isHarmless(error: unknown): boolean {
 /** Worth doing again from the start: the database undid it for the sake of another transaction. */
 export function isConflict(error: unknown): boolean {
   return conflicts.has(errorNumber(error) ?? 0)
+}
+
+/** A lock was not had in time. Most of the time that a change has is over by then: whoever wants it begins anew. */
+export function isLockTimeout(error: unknown): boolean {
+  const number = errorNumber(error)
+  return number === waitedTooLong || (number === unnumbered && /lock timeout/.test(messageOf(rootOf(error))))
 }
 
 /** There is a row of that key already. */

@@ -1,8 +1,10 @@
 /** How SQL Server is migrated: in one transaction, under an application lock that ends with it. */
 import { StoreError } from '../../core/errors.js'
 import { Deadline } from '../shared/deadline.js'
+import { migrateGivingWay } from '../shared/giving-way.js'
 import { journalTable, type MigrationSession, type MigrationTarget } from '../shared/migrate.js'
 import type { Connections, Loan } from './connections.js'
+import { isConflict, isLockTimeout } from './failures.js'
 
 /** Building an index on what is already there may take a while, and so may whoever was first. */
 const limitMs = 120_000
@@ -16,8 +18,9 @@ export function migrationTarget(connections: Connections): MigrationTarget {
   }
 }
 
+/** What waits for a table gives way to those behind it. */
 function locked<T>(connections: Connections, work: (session: MigrationSession) => Promise<T>): Promise<T> {
-  const run = async (loan: Loan): Promise<T> => {
+  const migrate = async (loan: Loan): Promise<T> => {
     // Until it has ended well, the transaction and its connection go together.
     loan.spoiled = true
     await loan.begin()
@@ -32,7 +35,8 @@ function locked<T>(connections: Connections, work: (session: MigrationSession) =
       throw error
     }
   }
-  return connections.lend('Migrating', run, new Deadline(limitMs))
+  const gaveWay = (error: unknown): boolean => isLockTimeout(error) || isConflict(error)
+  return migrateGivingWay(connections, new Deadline(limitMs), connections.limits.lockMs, migrate, gaveWay)
 }
 
 /** Such a lock belongs to the database. Any negative answer means that it was not had. */
