@@ -61,25 +61,6 @@ export function allowLoopback(): Authorize {
 }
 
 /**
- * An `authorize` that answers nothing refuses, as one that answers `false` does. More often than that it has forgotten its
- * `return`, which nobody would find out from a 403: so it is said, once.
- */
-export function noticingNothing(authorize: Authorize): Authorize {
-  let said = false
-  return async (request, action) => {
-    const answer = await authorize(request, action)
-    if (answer === undefined && !said) {
-      said = true
-      request.log.warn(
-        { action },
-        'authorize returned undefined, which denies the request. Is a return missing? Return false to deny; this is said once',
-      )
-    }
-    return answer
-  }
-}
-
-/**
  * The `config` of a route that does this. Routes without one are refused when they are added.
  *
  * An overloaded application (`@fastify/under-pressure`) turns requests away; not those of who came to help, nor of who asks how it is.

@@ -24,6 +24,7 @@ export interface GuardOptions {
 
 export class Guard {
   readonly #options: GuardOptions
+  #hasNoticedNothing = false
   readonly #writes: RateLimit
   readonly #actors = new WeakMap<FastifyRequest, Actor>()
 
@@ -71,13 +72,31 @@ export class Guard {
   async #ask(request: FastifyRequest, action: Action): Promise<Actor | undefined> {
     try {
       const answer: unknown = await this.#options.authorize?.(request, action)
-      if (answer === undefined || answer === false) return undefined
+      if (answer === false) return undefined
       if (isActor(answer)) return answer
-      request.log.error({ action }, 'authorize answered neither false nor an actor { id }: that is no')
+      if (answer === undefined) this.#noticeNothing(request, action)
+      else
+        request.log.error(
+          { action },
+          'authorize returned neither false nor an actor { id }: the request is denied',
+        )
     } catch (error) {
-      request.log.warn({ err: error, action }, 'authorize threw: that is no')
+      request.log.warn({ err: error, action }, 'authorize threw: the request is denied')
     }
     return undefined
+  }
+
+  /**
+   * An `authorize` that returns nothing denies, as one that returns `false` does. More often it has forgotten its `return`, which
+   * nobody would find out from a 403.
+   */
+  #noticeNothing(request: FastifyRequest, action: Action): void {
+    if (this.#hasNoticedNothing) return
+    this.#hasNoticedNothing = true
+    request.log.warn(
+      { action },
+      'authorize returned undefined, which denies the request. Is a return missing? Return false to deny; this is said once',
+    )
   }
 
   /** Reading that is open to whoever reaches this server must not be open to web pages from elsewhere. */

@@ -79,14 +79,15 @@ export class HttpProblem extends Error {
   }
 }
 
-/** The error handler of our routes. What only the application can mend goes to its log. */
+/** The error handler of our routes. What only the application can mend goes to its log; not that something is not installed, again and again. */
 export function answerHttpProblem(
   error: unknown,
   request: FastifyRequest,
   reply: FastifyReply,
 ): FastifyReply {
   const { details, ...problem } = asHttpProblem(error)
-  if (problem.status >= 500) request.log.error({ err: error }, problem.detail)
+  if (problem.status >= 500 && problem.status !== httpProblems['not-installed'].status)
+    request.log.error({ err: error }, problem.detail)
   if (details.retryAfter !== undefined) reply.header('retry-after', details.retryAfter)
   const body: HttpProblemBody = { ...problem, instance: String(request.id), ...details }
   return reply.code(problem.status).type(httpProblemType).header('cache-control', 'no-store').send(body)

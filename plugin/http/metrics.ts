@@ -45,14 +45,16 @@ export async function registerMetrics(scope: FastifyInstance, deps: MetricsDepen
   const client = await installed()
   const metrics = client === undefined ? undefined : new Metrics(client, deps)
   scope.addHook('onClose', async () => metrics?.close())
+  let saidHow = false
   scope.route({
     ...metricsRoute(deps.name),
-    handler: async (_request, reply) => {
-      if (metrics === undefined)
-        throw new HttpProblem(
-          'not-installed',
-          'There are no metrics without prom-client: npm install prom-client@15',
-        )
+    handler: async (request, reply) => {
+      if (metrics === undefined) {
+        const how = 'There are no metrics without prom-client: npm install prom-client@15'
+        if (!saidHow) request.log.warn(how)
+        saidHow = true
+        throw new HttpProblem('not-installed', how)
+      }
       reply.header('cache-control', 'no-store').type(metrics.contentType)
       return reply.send(await metrics.text())
     },

@@ -9,7 +9,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from
 import type { Coordinator } from '../core/coordinator.js'
 import { CoordinationError } from '../core/errors.js'
 import { shown } from '../core/names.js'
-import { type Access, type Authorize, actions, does, noticingNothing } from './access.js'
+import { type Access, type Authorize, actions, does } from './access.js'
 import { registerAssets } from './assets.js'
 import { assignmentRoutes } from './assignment-routes.js'
 import { type Dependencies, usualLimits } from './dependencies.js'
@@ -100,8 +100,7 @@ function dependenciesOf({
   access = {},
   allowedOrigins = [],
 }: RoutesOptions): Dependencies {
-  const noticing = authorize && noticingNothing(authorize)
-  const guard = new Guard({ authorize: noticing, access, allowedOrigins, limits: usualLimits })
+  const guard = new Guard({ authorize, access, allowedOrigins, limits: usualLimits })
   return { coordinator, name, source: new SnapshotSource(coordinator), guard, limits: usualLimits }
 }
 

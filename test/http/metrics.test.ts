@@ -241,7 +241,9 @@ t.test('without prom-client the route tells how to install it, and everything el
     ['--input-type=module', '--eval', withoutPromClient(url)],
     { env: { ...process.env, NODE_OPTIONS: '', NODE_V8_COVERAGE: '' } },
   )
-  t.match(JSON.parse(stdout), {
+  const { lines, ...answers } = JSON.parse(stdout)
+  t.equal(lines.filter((line: string) => line.includes('prom-client')).length, 1, 'the log says it once')
+  t.match(answers, {
     metrics: { status: 501, detail: /npm install prom-client@15/ },
     health: 200,
   })
@@ -327,11 +329,13 @@ function withoutPromClient(database: string): string {
     register(${JSON.stringify(`data:text/javascript,${encodeURIComponent(hook)}`)})
     const { default: workerCoordination } = await import(${JSON.stringify(import.meta.resolve('../../plugin/index.js'))})
     const { default: Fastify } = await import(${JSON.stringify(import.meta.resolve('fastify'))})
-    const app = Fastify()
+    const lines = []
+    const app = Fastify({ logger: { level: 'warn', stream: { write: (line) => lines.push(JSON.parse(line).msg) } } })
     await app.register(workerCoordination, { database: ${JSON.stringify(database)} })
     const metrics = await app.inject('/coordination/metrics')
+    await app.inject('/coordination/metrics')
     const health = await app.inject('/coordination/health')
     await app.close()
-    process.stdout.write(JSON.stringify({ metrics: metrics.json(), health: health.statusCode }))
+    process.stdout.write(JSON.stringify({ metrics: metrics.json(), health: health.statusCode, lines }))
   `
 }
