@@ -12,6 +12,7 @@ import BetterSqlite from 'better-sqlite3'
 import t, { type Test } from 'tap'
 import { StoreError } from '../../plugin/core/errors.js'
 import { silentLog } from '../../plugin/core/log.js'
+import type { Store } from '../../plugin/core/store.js'
 import { resolveTiming } from '../../plugin/core/timing.js'
 import { registerStream } from '../../plugin/http/stream.js'
 import type { StreamPace } from '../../plugin/http/stream-viewer.js'
@@ -233,16 +234,17 @@ t.test('nobody watches for long who may not any more', async (t) => {
 })
 
 t.test('a reader that is too slow is disconnected, and keeps nobody else from anything', async (t) => {
-  const room = await useStream(t, await useSqlite(t), { everyMs: 20, stuckMs: 1e9, lifeMs: 1e9 })
+  const database = await useSqlite(t)
+  const room = await useStream(t, database, { everyMs: 20, stuckMs: 1e9, lifeMs: 1e9 })
+  const record = await recorder(t, database)
   const slow = await watch(t, room.origin, { user: 'slow', pause: true })
   const quick = await watch(t, room.origin, { user: 'quick' })
   t.equal(slow.status, 200)
   await framesOf(quick, 1)
   t.equal(await connections(room), 2)
-  const reason = 'x'.repeat(500_000)
   for (let times = 0; (await connections(room)) === 2; times++) {
     if (times > 100) throw new Error('it is still served')
-    await room.coordinator.operator[times % 2 === 0 ? 'pause' : 'resume'](key, { actor: 'ops', reason })
+    await record('worker.paused', 500_000)
     await eventually(() => types(quick).filter((type) => type.startsWith('worker.')).length > times)
   }
   t.notOk(quick.ended)
@@ -250,13 +252,13 @@ t.test('a reader that is too slow is disconnected, and keeps nobody else from an
 
 t.test('a reader that takes nothing for a while is disconnected, however little there was', async (t) => {
   const pace = { everyMs: 20, stuckMs: 300, unreadBytes: 1e9, lifeMs: 1e9 }
-  const room = await useStream(t, await useSqlite(t), pace)
+  const database = await useSqlite(t)
+  const room = await useStream(t, database, pace)
+  const record = await recorder(t, database)
   const slow = await watch(t, room.origin, { pause: true })
   t.equal(slow.status, 200)
-  const reason = 'x'.repeat(1_000_000)
-  for (let times = 0; times < 40 && (await connections(room)) === 1; times++) {
-    await room.coordinator.operator[times % 2 === 0 ? 'pause' : 'resume'](key, { actor: 'ops', reason })
-  }
+  for (let times = 0; times < 40 && (await connections(room)) === 1; times++)
+    await record('worker.paused', 1_000_000)
   await eventually(async () => (await connections(room)) === 0)
   t.pass('it is gone')
 })
@@ -274,9 +276,9 @@ t.test('close() ends every stream, also of those who do not read, and waits for 
     const viewers = await Promise.all(users(8).map((user) => watch(t, room.origin, { user })))
     await watch(t, room.origin, { user: 'slow', pause: true })
     // More in all than sockets keep for a reader, and in pieces that every database takes.
-    const reason = 'x'.repeat(60_000)
+    const record = await recorder(t, database)
     for (let times = 0; times < 10; times++)
-      await room.coordinator.operator[times % 2 === 0 ? 'pause' : 'resume'](key, { actor: 'ops', reason })
+      await record(times < 9 ? 'worker.paused' : 'worker.resumed', 60_000)
     await eventually(() => viewers.every((viewer) => types(viewer).includes('worker.resumed')))
     const closed = room.app.close().then(() => 'closed')
     t.equal(await Promise.race([closed, delay(20_000, 'hangs', { ref: false })]), 'closed')
@@ -466,18 +468,35 @@ async function freePort(): Promise<number> {
   return address.port
 }
 
+/** Writes events into the audit trail, with reasons of this length, which is more than an operator may give. */
+async function recorder(
+  t: Test,
+  database: Database,
+): Promise<(type: string, length: number) => Promise<unknown>> {
+  const store = await openedFor(database)
+  t.teardown(() => store.close())
+  return (type, length) => {
+    const event = { type, subject: key, actor: 'ops', reason: 'x'.repeat(length) } as const
+    return store.change(undefined, (change) => change.record([event]))
+  }
+}
+
 /** Everything in the audit trail is cleared away. */
-async function prune({ url }: Database): Promise<void> {
-  const options = {
+async function prune(database: Database): Promise<void> {
+  const store = await openedFor(database)
+  await store.prune({ eventsForMs: 0, events: 0, goneNodesForMs: 1e9 })
+  await store.close()
+}
+
+function openedFor({ url }: Database): Promise<Store> {
+  return openStore({
+    database: url,
     namespace: 'default',
     statementTimeoutMs: 5_000,
     migrate: false,
     push: false,
     log: silentLog,
-  }
-  const store = await openStore({ database: url, ...options })
-  await store.prune({ eventsForMs: 0, events: 0, goneNodesForMs: 1e9 })
-  await store.close()
+  })
 }
 
 /** Whether one who comes now is answered like this. */
