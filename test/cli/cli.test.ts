@@ -38,7 +38,12 @@ function ended(
   user: { readonly uid?: number; readonly gid?: number } = {},
 ): Promise<Ended> {
   const { DATABASE_URL: _, ...env } = process.env
-  const environment = { ...env, NODE_V8_COVERAGE: '', ...(database && { DATABASE_URL: database }) }
+  const environment = {
+    ...env,
+    NODE_OPTIONS: '',
+    NODE_V8_COVERAGE: '',
+    ...(database && { DATABASE_URL: database }),
+  }
   return new Promise((resolve) => {
     execFile(file, typed, { ...user, env: environment }, (error, out, err) =>
       resolve({ code: typeof error?.code === 'number' ? error.code : 0, out, err }),
@@ -191,7 +196,7 @@ t.test('only migrate makes a file of SQLite', async (t) => {
 t.test('a node whose heartbeat has stood still for its ttl is shown as silent, and so are its leases', (t) =>
   eachDatabase(t, async (t, { url }) => {
     const holder = spawn(process.execPath, ['--input-type=module', '-e', leading], {
-      env: { ...process.env, NODE_V8_COVERAGE: '', DATABASE_URL: url },
+      env: { ...process.env, NODE_OPTIONS: '', NODE_V8_COVERAGE: '', DATABASE_URL: url },
       stdio: ['ignore', 'pipe', 'inherit'],
     })
     t.teardown(() => holder.kill('SIGKILL'))
@@ -250,7 +255,14 @@ t.test('colours are for people who look at a terminal', async (t) => {
   const onTerminal = (environment: Readonly<Record<string, string>>): Promise<string> =>
     new Promise((resolve) => {
       const command = `'${process.execPath}' '${program}' check`
-      const env = { ...process.env, NODE_V8_COVERAGE: '', NO_COLOR: '', DATABASE_URL: url, ...environment }
+      const env = {
+        ...process.env,
+        NODE_OPTIONS: '',
+        NODE_V8_COVERAGE: '',
+        NO_COLOR: '',
+        DATABASE_URL: url,
+        ...environment,
+      }
       execFile('script', ['-qec', command, '/dev/null'], { env }, (_error, out) => resolve(out))
     })
   t.match(await onTerminal({}), '\u001b[32mok')

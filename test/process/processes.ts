@@ -31,7 +31,9 @@ export class NodeProcess {
   /** Resolves once the node has joined. */
   static async start(t: Lifetime, order: NodeOrder): Promise<NodeProcess> {
     const program = fileURLToPath(new URL('./node.js', import.meta.url))
-    const child = fork(program, [JSON.stringify(order)])
+    // Without what tap loads into each process to measure coverage: most of these are killed, and none would tell.
+    const env = { ...process.env, NODE_OPTIONS: '', NODE_V8_COVERAGE: '' }
+    const child = fork(program, [JSON.stringify(order)], { env })
     const node = new NodeProcess(order.node, child)
     t.teardown(() => node.kill())
     await node.heard('running')

@@ -55,7 +55,8 @@ t.test('a name that there is not is refused with those that there are', async (t
 
 async function run(command: Command, typed: readonly string[]) {
   const file = fileURLToPath(new URL(`../${commands[command]}`, import.meta.url))
-  const child = spawn(process.execPath, [file, ...typed], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const env = { ...process.env, NODE_OPTIONS: '', NODE_V8_COVERAGE: '' }
+  const child = spawn(process.execPath, [file, ...typed], { env, stdio: ['ignore', 'pipe', 'pipe'] })
   const [output, errors, code] = await Promise.all([
     text(child.stdout),
     text(child.stderr),
