@@ -1,6 +1,7 @@
 /** What was typed, as an order; or what is wrong with it. */
 import { parseArgs } from 'node:util'
 import { actorLimits, checkText, reasonLimits } from '../core/audit.js'
+import { keyFrom } from '../core/names.js'
 
 /** Every command, with what it needs after its name and what it is for. */
 export const commands = {
@@ -92,7 +93,7 @@ export function parse(
     throw new UsageError('Which term? Say --token N, as `leaders` shows it: a newer holder is not touched.')
   return {
     command,
-    subject: subjectOf(needed[0], operands[0] ?? ''),
+    subject: needed[0] === 'node' ? (operands[0] ?? '') : keyFrom(operands[0] ?? ''),
     database,
     namespace: values.namespace,
     actor: mustSayWhy ? checkText('--actor', actorLimits, values.actor ?? user()) : '',
@@ -111,11 +112,6 @@ function understood(typed: readonly string[]) {
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error))
   }
-}
-
-/** A key may be written as in paths of the HTTP routes: `global:consumer~12` for `global/consumer#12`. */
-function subjectOf(operand: 'lease' | 'node' | 'worker' | undefined, typed: string): string {
-  return operand === 'node' ? typed : typed.replace(':', '/').replace('~', '#')
 }
 
 function isCommand(name: string): name is Command {

@@ -28,6 +28,14 @@ export function slotKey(workerKey: string, slot: number): string {
   return `${workerKey}#${slot}`
 }
 
+/**
+ * The key that somebody has written, either as it is or as in paths, where `:` stands for `/` and `~` for `#`:
+ * `global:consumer~12`. What cannot be a key stays what it is.
+ */
+export function keyFrom(text: string): string {
+  return text.replace(':', '/').replace('~', '#')
+}
+
 /** What stands for the cluster in the keys of the `global` scope; so no cluster can be called that. */
 export const globalPrefix = 'global'
 

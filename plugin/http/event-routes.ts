@@ -1,9 +1,9 @@
 /** The audit trail. */
 import { eventTypes } from '../core/event-sentences.js'
+import { keyFrom } from '../core/names.js'
 import type { Dependencies } from './dependencies.js'
 import { type EventPlace, eventId, eventPlace, isBefore } from './event-places.js'
 import { HttpProblem } from './http-problems.js'
-import { keyFrom } from './keys.js'
 import { usualLimit } from './paging.js'
 import { asOf, eventBody, nodeNames } from './presenters.js'
 import { queryOf, type Route } from './route.js'

@@ -3,6 +3,7 @@
  * stands for `/` and `~` for `#`: `global:consumer~12`. Percent-encoded as one segment they are understood as well.
  */
 import type { FastifyRequest } from 'fastify'
+import { keyFrom } from '../core/names.js'
 import { HttpProblem } from './http-problems.js'
 
 /**
@@ -28,11 +29,6 @@ export function leaseKeyOf(request: FastifyRequest): string {
 /** As {@link leaseKeyOf}, for workers. */
 export function workerKeyOf(request: FastifyRequest): string {
   return parsed(segmentOf(request), workerPattern, 'global:month-close or eu-1:indexing')
-}
-
-/** The key that somebody has written in either way; what cannot be one stays what it is. */
-export function keyFrom(text: string): string {
-  return text.replace(':', '/').replace('~', '#')
 }
 
 const name = '[A-Za-z0-9][A-Za-z0-9._-]{0,99}'

@@ -1,10 +1,11 @@
 /** Leases: seeing them, and why they are where they are. */
 import { explain } from '../core/explain.js'
+import { keyFrom } from '../core/names.js'
 import type { LeaseStatus, Status } from '../core/status.js'
 import { termEvents, termsOf } from '../core/terms.js'
 import type { Dependencies } from './dependencies.js'
 import { contentTag, leaseTag, sendTagged } from './etag.js'
-import { keyFrom, keySegment, leaseKeyOf } from './keys.js'
+import { keySegment, leaseKeyOf } from './keys.js'
 import { leaseDetail } from './overview.js'
 import { pageOf, usualLimit } from './paging.js'
 import { asOf, explanationBody, leaseBody, termBody } from './presenters.js'
