@@ -432,6 +432,8 @@ async function openEngine(): Promise<Engine> {
     migrate: true,
     nowMs: () => facts.nowMs(),
     identity: () => facts.identity(),
+    // Between two events of the world everything comes to rest: each turn is a fresh one.
+    freshTurn: () => Promise.resolve(),
   })
   return { client, store, facts, statements: prepareStatements(client) }
 }

@@ -3,9 +3,9 @@
  *
  * The driver is synchronous, so two things must never happen. Waiting for another process inside SQLite
  * would stop the whole event loop, heartbeats included: the busy timeout is therefore 0, and a busy
- * file is tried again after a timer. And a change spans several turns of the event loop between its BEGIN
- * and its COMMIT: whatever else this process wants to do on the same connection has to wait for its turn,
- * or it would become part of that change.
+ * file is tried again after a timer. And a change spans several promises between its BEGIN and its COMMIT: whatever
+ * else this process wants to do on the same connection has to wait for its turn, or it would become part of
+ * that change.
  */
 import type { Database } from 'better-sqlite3'
 import { StoreError } from '../../core/errors.js'
@@ -28,13 +28,19 @@ export class Connection {
    * must not let such an error out once it has done anything.
    *
    * @param doing completes the sentence "SQLite could not …".
+   * @param ready resolves when `work` may begin.
    * @throws StoreError
    */
-  async run<T>(doing: string, work: (open: Open, deadlineMs: number) => T | Promise<T>): Promise<T> {
+  async run<T>(
+    doing: string,
+    work: (open: Open, deadlineMs: number) => T | Promise<T>,
+    ready?: () => Promise<void>,
+  ): Promise<T> {
     const deadlineMs = performance.now() + this.#timeoutMs
     for (let attempt = 0; ; attempt += 1) {
       const done = await this.#source.turns.take(deadlineMs)
       try {
+        await ready?.()
         if (this.#closing) throw new StoreError('The store is closed.', 'none')
         return await work(await this.#source.current(deadlineMs), deadlineMs)
       } catch (error) {

@@ -23,6 +23,8 @@ export interface SqliteOptions {
   readonly nowMs?: () => number
   /** The server's identity, for a simulated world. Default: that of the file, or of the database object. */
   readonly identity?: () => string
+  /** Resolves in a fresh turn of the event loop, for a simulated world. Default: by `setImmediate`. */
+  readonly freshTurn?: () => Promise<void>
   /** Told what works less well than it could. Default: nobody is. */
   readonly onWarning?: (message: string, error?: unknown) => void
 }
@@ -98,8 +100,13 @@ async function loadStore() {
   return SqliteStore
 }
 
-function settingsOf({ namespace, nowMs = Date.now, identity, onWarning = () => {} }: SqliteOptions) {
-  return { namespace, nowMs, identity, onWarning }
+function settingsOf(options: SqliteOptions) {
+  const { namespace, nowMs = Date.now, identity, freshTurn = nextTurn, onWarning = () => {} } = options
+  return { namespace, nowMs, identity, freshTurn, onWarning }
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
 }
 
 async function installedDriver(): Promise<Driver> {

@@ -42,6 +42,8 @@ export interface SqliteStoreOptions {
   readonly nowMs: () => number
   /** Instead of the identity of the file or object. */
   readonly identity?: (() => string) | undefined
+  /** Resolves in a turn of the event loop in which nothing else has run yet. */
+  readonly freshTurn: () => Promise<void>
   readonly onWarning: (message: string, error?: unknown) => void
 }
 
@@ -153,18 +155,26 @@ export class SqliteStore implements Store {
     await Promise.all([this.#options.writer.close(), this.#options.reader.close()])
   }
 
+  /**
+   * A change begins in a fresh turn of the event loop and, from BEGIN to COMMIT, waits for nothing but promises that are
+   * resolved, so nothing of the application runs in between. A synchronous write of its own to the same file would wait
+   * there, with the whole process, for a transaction that only this process can end.
+   */
   async #change<T>(session: Session | undefined, work: Work<T>): Promise<Changed<T>> {
-    const { writer } = this.#options
-    const { result, commit, change } = await writer.run('make a change', (open, deadlineMs) =>
-      transact(open.client, deadlineMs, async () => {
-        const change = new SqliteChange(this.#queriesOn(open), this.#factsOf(open), session)
-        try {
-          const result = await new Deadline(deadlineMs - performance.now()).hold(work(change), tooLate)
-          return { result, commit: change.wrote, change }
-        } finally {
-          change.end()
-        }
-      }),
+    const { writer, freshTurn } = this.#options
+    const { result, commit, change } = await writer.run(
+      'make a change',
+      (open, deadlineMs) =>
+        transact(open.client, deadlineMs, async () => {
+          const change = new SqliteChange(this.#queriesOn(open), this.#factsOf(open), session)
+          try {
+            const result = await new Deadline(deadlineMs - performance.now()).hold(work(change), tooLate)
+            return { result, commit: change.wrote, change }
+          } finally {
+            change.end()
+          }
+        }),
+      freshTurn,
     )
     if (commit && change.told.size > 0) this.#wake(change)
     return { result, committed: commit }
