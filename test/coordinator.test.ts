@@ -379,3 +379,50 @@ t.test('a cool-down that is no whole number stops nobody', async (t) =>
     t.ok(Number.isInteger(row?.cooldownUntilMs))
   }),
 )
+
+t.test('a schedule is kept on every database, by the clocks of the machine', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const coordinator = await useCoordinator(t, url)
+    const failures: unknown[] = []
+    coordinator.on('store.failed', ({ error }) => failures.push(error))
+    const dueAtMs: (number | null)[] = []
+    await new Promise<void>((resolve) => {
+      coordinator.worker({
+        name: 'tick',
+        kind: 'single',
+        scope: 'global',
+        schedule: '* * * * * *',
+        run: (context) => {
+          if (dueAtMs.push(context.dueAtMs) === 3) resolve()
+        },
+      })
+    })
+    t.equal(new Set(dueAtMs).size, 3)
+    t.ok(dueAtMs.every((ms) => ms !== null && ms % 1_000 === 0))
+    const row = (await coordinator.operator.snapshot()).leases.find(({ key }) => key === 'global/tick')
+    t.ok(Number.isInteger(row?.firedAtMs), 'and in whole milliseconds')
+    t.same(failures, [])
+  }),
+)
+
+t.test(
+  'what the application writes by itself to the same file never waits for a change of ours',
+  async (t) => {
+    const { path, url } = await useSqlite(t)
+    const coordinator = await useCoordinator(t, url)
+    // Patience would be of no use: what it waits for could not go on.
+    const own = new BetterSqlite3(path, { timeout: 0 })
+    t.teardown(() => own.close())
+    own.exec('create table written (hops integer)')
+    const write = own.prepare('insert into written values (?)')
+    const writeAfter = async (hops: number): Promise<void> => {
+      for (let hop = 0; hop < hops; hop++) await undefined
+      write.run(hops)
+    }
+    for (let hops = 0; hops < 60; hops++) {
+      const lease = await coordinator.acquire('rebuild')
+      await Promise.all([lease.release(), writeAfter(hops)])
+    }
+    t.equal(own.prepare('select count(*) from written').pluck().get(), 60)
+  },
+)

@@ -139,24 +139,29 @@ export async function settle(change: Change, node: string, wishes: Wishes): Prom
   return { refused }
 }
 
-/**
- * Writes that everything up to this time of a schedule has been dealt with. Answers false when the lease is not held
- * under this token any more. Until a user's transaction that fences the lease has ended it rejects.
- */
+/** What became of writing down a time of a schedule. */
+export type Fired =
+  | 'written'
+  /** The lease is not held under this token any more. */
+  | 'lost'
+  /** A user's transaction fences the lease, or the server is another one than before: it is to be tried again. */
+  | 'not-yet'
+
+/** Writes that everything up to this time of a schedule has been dealt with. */
 export async function fire(
   change: Change,
   node: string,
   { key, token }: Held,
   firedAtMs: number,
-): Promise<boolean> {
+): Promise<Fired> {
   const draft = new Draft(change)
   await draft.load({ keys: [key] })
   const lease = draft.lease(key)
-  if (lease?.holder !== node || lease.token !== token) return false
-  if (lease.fenced) throw new StoreError(`The lease "${key}" is fenced by a transaction.`, 'none')
+  if (lease?.holder !== node || lease.token !== token) return 'lost'
+  if (lease.fenced) return 'not-yet'
   draft.edit(key, { firedAtMs })
   await draft.write()
-  return true
+  return 'written'
 }
 
 /**
@@ -380,20 +385,26 @@ async function acquire(
 ): Promise<void> {
   if (draft.lease(wish.key) === undefined) draft.add(freshLease(wish.key, null, 0))
   freeIfAbandoned(draft, wish.key)
+  await planInPlaceOfAbsent(draft, node, wish.key)
   const lease = draft.lease(wish.key)
   if (lease === undefined || lease.holder === node) return
-  const stillStands = lease.target === node || (lease.target !== null && (await stands(draft, lease.target)))
-  const target = stillStands ? lease.target : null
-  const mayHave = target === null || target === node
+  const mayHave = lease.target === null || lease.target === node
   if (mayHave && isFree(draft, lease, waived)) return grant(draft, node, lease, 0)
   if (!wish.wait) return
   const vacant = lease.holder === null || draft.isGone(lease.holder)
-  if (mayHave && vacant) draft.assign(lease.key, node)
-  else if (!lease.waiters.includes(node)) draft.edit(lease.key, { waiters: [...lease.waiters, node] })
+  if (mayHave && vacant) return draft.assign(lease.key, node)
+  if (lease.waiters.includes(node)) return
+  // Nodes that are gone stand in no queue: over months of restarts it would only grow.
+  const standing = new Set((await draft.standing()).map(({ id }) => id))
+  draft.edit(lease.key, { waiters: [...lease.waiters.filter((waiter) => standing.has(waiter)), node] })
 }
 
-async function stands(draft: Draft, node: string): Promise<boolean> {
-  return (await draft.standing()).some((each) => each.id === node && each.state === 'active')
+/** Where nobody is named, or somebody who cannot have it, those who wait come before who asks now. */
+async function planInPlaceOfAbsent(draft: Draft, node: string, key: string): Promise<void> {
+  const lease = draft.lease(key)
+  if (lease === undefined || lease.target === node) return
+  if (lease.target === null && lease.waiters.length === 0) return
+  await draft.planByName(lease)
 }
 
 function grant(draft: Draft, node: string, lease: LockedLease, generation: number): void {

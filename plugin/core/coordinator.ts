@@ -110,6 +110,8 @@ export class Coordinator implements AsyncDisposable {
       fence: (transaction, claim) => store.fence(transaction, claim),
       changed: () => this.#life?.poke(),
       acquired: (holding) => this.#acquired(holding),
+      assigned: (worker, { index, count, generation }) =>
+        this.#events.emit('assignment.changed', { worker, index, count, generation }),
       ended: (holding) => this.#ended(holding),
       released: (holding) => this.#events.emit('lease.released', aboutLease(holding)),
     })
@@ -125,7 +127,7 @@ export class Coordinator implements AsyncDisposable {
       clock,
       log: this.#log,
       events: this.#events,
-      outage: new Outage(clock, this.#log, this.#events),
+      outage: new Outage(timing, clock, this.#log, this.#events),
       server: new KnownServer(timing),
       holdings: this.#holdings,
       requests: this.#requests,
@@ -165,9 +167,9 @@ export class Coordinator implements AsyncDisposable {
     }
     const calendar = {
       nowMs: () => this.#surroundings.server.nowMs(this.#clock.read()),
-      fire: async (holding: Holding, atMs: number) => (await this.#life?.fire(holding, atMs)) ?? false,
+      fire: async (holding: Holding, atMs: number) => (await this.#life?.fire(holding, atMs)) ?? 'lost',
       fireFailed: (holding: Holding, error: unknown) =>
-        this.#surroundings.outage.failed(error, `to write down a time of the schedule of ${holding.key}`),
+        this.#surroundings.outage.failed(error, `writing down a time of the schedule of ${holding.key}`),
     }
     const runner = new Runner(worker, this.#clock, this.#log, calendar, {
       failed: (holding, error, failures) =>
@@ -241,6 +243,7 @@ export class Coordinator implements AsyncDisposable {
     checkOptions('tryAcquire', options, ['scope'])
     const request = this.#request(name, checkScope('tryAcquire', options.scope), false)
     if (this.#holdings.get(request.key) !== undefined) this.#requests.answered([request])
+    this.#answerTriesBetweenLives()
     return request.answer.promise
   }
 
@@ -318,6 +321,7 @@ export class Coordinator implements AsyncDisposable {
     } catch (error) {
       this.#starting = undefined
       if (this.#state === 'starting') this.#state = 'idle'
+      this.#requests.rejectAll(error)
       throw error
     }
     if (this.#life === undefined || this.#closing.signal.aborted) return
@@ -338,7 +342,7 @@ export class Coordinator implements AsyncDisposable {
       } catch (error) {
         this.#requests.rejectTries(error)
         if (patienceMs !== undefined && !(error instanceof StoreError)) throw error
-        this.#surroundings.outage.failed(error, 'to join')
+        this.#surroundings.outage.failed(error, 'a join')
         if (givesUp()) throw error
       }
       const limits = {
@@ -347,6 +351,14 @@ export class Coordinator implements AsyncDisposable {
       }
       await sleep(this.#clock, backoffMs(attempt, limits, this.#clock.random()), this.#closing.signal)
     }
+  }
+
+  /** Until this node has joined again it is given nothing, and who only tries does not wait for that. */
+  #answerTriesBetweenLives(): void {
+    if (this.#life !== undefined || this.#state !== 'running') return
+    const { error } = this.#surroundings.outage
+    if (error === undefined) this.#requests.declineTries()
+    else this.#requests.rejectTries(error)
   }
 
   #newLife(): Life {
@@ -366,6 +378,7 @@ export class Coordinator implements AsyncDisposable {
   async #rejoin(): Promise<void> {
     this.#life = undefined
     if (this.#closing.signal.aborted) return
+    this.#answerTriesBetweenLives()
     const settled = Promise.race([this.#whenSettled(), this.#whenClosing.promise])
     this.#rejoining = within(this.#clock, this.settings.timing.handoverTimeoutMs, settled).then(() =>
       this.#join(),

@@ -144,7 +144,7 @@ export class Draft {
   /** Names who is meant to hold a lease. */
   assign(key: string, target: string | null): void {
     const lease = this.lease(key)
-    if (lease === undefined || lease.target === target) return
+    if (lease === undefined || lease.fenced || lease.target === target) return
     this.edit(key, { target, targetAtMs: target === null ? null : this.change.nowMs })
     this.#countLoad(lease.target ?? lease.holder, -1)
     this.#countLoad(target, 1)

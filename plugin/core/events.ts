@@ -37,7 +37,7 @@ export interface CoordinatorEvents {
   'lease.ended': AboutLease & { readonly reason: EndReason }
   /** The lease is free again or somebody else's, and the work under it has stopped. */
   'lease.released': AboutLease
-  /** This node's share of a coordinated worker. */
+  /** This node has a share of a coordinated worker, another than before; its pass begins. */
   'assignment.changed': {
     readonly worker: string
     readonly index: number

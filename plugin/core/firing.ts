@@ -8,6 +8,7 @@
  * Time is the database's, as heard in its last answer and counted on by this node's own clock. If it is set back, what
  * has been dealt with stays dealt with; see {@link clockMistakeMs}.
  */
+import type { Fired } from './changes.js'
 import type { Clock } from './clock.js'
 import type { Holding } from './lease.js'
 import { sleep } from './loop.js'
@@ -16,13 +17,10 @@ import { backoffMs } from './timing.js'
 
 /** What firing needs of the world. */
 export interface Calendar {
-  /** The time by the database's clock, in ms since 1970. */
+  /** The time by the database's clock, in whole ms since 1970. */
   nowMs(): number
-  /**
-   * Writes into the lease's row that everything up to this time has been dealt with. Answers false when the lease
-   * is no longer held under this token.
-   */
-  fire(holding: Holding, atMs: number): Promise<boolean>
+  /** Writes into the lease's row that everything up to this time has been dealt with. */
+  fire(holding: Holding, atMs: number): Promise<Fired>
   /** It is not known whether that was written; it is tried again. */
   fireFailed(holding: Holding, error: unknown): void
 }
@@ -69,7 +67,8 @@ export class Firing {
 
   /** A pass has ended. Nobody could act on what came while it ran. */
   passed(): void {
-    if (this.#timetable.missed === 'skip') this.#dealtWithMs = this.#calendar.nowMs()
+    if (this.#timetable.missed === 'skip')
+      this.#dealtWithMs = Math.max(this.#dealtWithMs ?? 0, this.#calendar.nowMs())
   }
 
   /** A schedule begins when it is first held: what came before that was nobody's. */
@@ -93,13 +92,13 @@ export class Firing {
   /** Tried until it is known: a try whose answer was lost may have been written, and is written again. */
   async #take(atMs: number): Promise<boolean> {
     for (let attempt = 1; this.#holding.held; attempt++) {
-      try {
-        return (await this.#calendar.fire(this.#holding, atMs)) && this.#holding.held
-      } catch (error) {
+      const fired = await this.#calendar.fire(this.#holding, atMs).catch((error: unknown) => {
         this.#calendar.fireFailed(this.#holding, error)
-        const delayMs = backoffMs(attempt, { firstMs: 100, maxMs: 5_000 }, this.#clock.random())
-        await sleep(this.#clock, delayMs, this.#holding.signal)
-      }
+        return 'not-yet' as const
+      })
+      if (fired !== 'not-yet') return fired === 'written' && this.#holding.held
+      const delayMs = backoffMs(attempt, { firstMs: 100, maxMs: 5_000 }, this.#clock.random())
+      await sleep(this.#clock, delayMs, this.#holding.signal)
     }
     return false
   }

@@ -10,7 +10,7 @@ import type { Reading } from './clock.js'
 import type { EndReason } from './errors.js'
 import { Holding, type Keeper } from './lease.js'
 import type { LeaseRow, OwnView, ServerFacts, WorkerRow } from './store.js'
-import { makeAssignment, type Runner } from './worker.js'
+import { type Assignment, makeAssignment, type Runner } from './worker.js'
 
 /** What a comparison is made in the light of. */
 export interface Circumstances {
@@ -37,6 +37,8 @@ export interface Circumstances {
 /** What the owner hears of. */
 export interface HoldingsOwner extends Keeper {
   acquired(holding: Holding): void
+  /** This node has a share of a coordinated worker; its pass begins. */
+  assigned(worker: string, assignment: Assignment): void
   released(holding: Holding): void
 }
 
@@ -160,6 +162,7 @@ export class Holdings {
     const worker = workerNamed(view.workers, lease.worker)
     const coordinated = worker?.kind === 'coordinated'
     const assignment = coordinated ? makeAssignment(lease.slot, worker.slots, lease.generation) : undefined
+    if (worker !== undefined && assignment !== undefined) this.#owner.assigned(worker.key, assignment)
     runner.start(holding, assignment, lease)
   }
 }

@@ -5,7 +5,7 @@
  * handle has ended is one thing, that the work under it has stopped ("settled") another; only when
  * both are true is the lease given to somebody else.
  */
-import { type EndReason, FencedError, LeaseLostError } from './errors.js'
+import { CoordinationError, type EndReason, FencedError, LeaseLostError } from './errors.js'
 import { deferred } from './loop.js'
 import type { Claim } from './store.js'
 
@@ -145,6 +145,8 @@ export class Holding implements Lease {
   }
 
   async release(): Promise<void> {
+    // Settled by its worker alone: released within a pass, it would be somebody else's while the pass goes on.
+    if (this.worker !== null) throw notReleasable(this.key)
     this.end('released')
     this.settle()
     await this.#forgotten.promise
@@ -175,4 +177,11 @@ export class Holding implements Lease {
   forget(): void {
     this.#forgotten.resolve()
   }
+}
+
+function notReleasable(key: string): CoordinationError {
+  return new CoordinationError(
+    'WCO_OPTIONS',
+    `The lease "${key}" belongs to a worker, so it cannot be released in this way: call stepDown() of its pass, or stop() of the worker.`,
+  )
 }

@@ -11,6 +11,7 @@ import {
   aheadOf,
   aheadOfLeave,
   type Declaration,
+  type Fired,
   fire,
   join,
   leave,
@@ -250,10 +251,10 @@ export class Life {
     this.#turns.poke()
   }
 
-  /** See {@link fire}. Rejects when it is not known what became of it, or it could not be done for now. */
-  async fire(held: Held, firedAtMs: number): Promise<boolean> {
-    let fired: boolean | undefined
-    const done = (answer: boolean): void => {
+  /** See {@link fire}. Rejects when it is not known what became of it. */
+  async fire(held: Held, firedAtMs: number): Promise<Fired> {
+    let fired: Fired | undefined
+    const done = (answer: Fired): void => {
       fired = answer
     }
     await this.#turnstile.pass(async () => {
@@ -261,9 +262,7 @@ export class Life {
         await this.#own((change) => fire(change, this.id, held, firedAtMs), undefined, done)
     })
     this.#turns.poke()
-    if (fired === undefined && !this.#session.over)
-      throw new StoreError('The database server is another one than before.', 'none')
-    return fired ?? false
+    return fired ?? (this.#session.over ? 'lost' : 'not-yet')
   }
 
   /** Ends heartbeats, turns and timers. Resolves once nothing of this life is under way. */
@@ -311,7 +310,7 @@ export class Life {
     if (graceLeftMs === 0) return this.#own((change) => settleIdentity(change, waitedFor))
     const registration = this.#registrationWanted(clock.read())
     if (registration !== undefined) return this.#register(registration)
-    if (this.#view.state !== 'active') this.#in.requests.declineTries()
+    this.#answerTries(this.#view)
     const circumstances = this.#circumstances(this.#view)
     this.#in.holdings.follow(circumstances)
     const agenda = this.#planner.compare(circumstances)
@@ -320,6 +319,16 @@ export class Life {
       return earliest(agenda.dueInMs, graceLeftMs, this.#nextHinderedInMs(circumstances.now))
     }
     return this.#settle(agenda)
+  }
+
+  /** Who only tries does not wait for what may last as long as an outage, or as long as a new server is waited out. */
+  #answerTries({ state }: OwnView): void {
+    const { server, requests, outage } = this.#in
+    if (state !== 'active' || !server.mayClaim) requests.declineTries()
+    else if (!this.trusted())
+      requests.rejectTries(
+        outage.error ?? new StoreError('This node could not renew its session in time.', 'none'),
+      )
   }
 
   #sayTokens(): Promise<0> {

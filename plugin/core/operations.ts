@@ -40,17 +40,22 @@ export type Revoked =
   /** This very revocation has already taken effect. */
   | { readonly kind: 'repeated'; readonly lease: LeaseRow }
 
-/** Takes a lease from its holder; the next claims once that one has acknowledged, is gone, or cannot trust any more. */
+/**
+ * Takes a lease from its holder; the next claims once that one has acknowledged, is gone, or cannot trust any more. What
+ * was revoked before and still waits for that, an `immediate` revocation lets the next claim at once.
+ */
 export async function revoke(change: Change, order: Revocation): Promise<Revoked> {
   const draft = new Draft(change)
   await draft.load({ keys: [order.key] })
   const lease = draft.lease(order.key)
   if (lease === undefined) return { kind: 'unknown' }
-  if (lease.blockedToken === order.token) return { kind: 'repeated', lease }
-  if (lease.holder === null || lease.token !== order.token) return { kind: 'stale', lease }
+  const isBlockedByIt = lease.blockedToken === order.token
+  if (isBlockedByIt && !order.immediate) return { kind: 'repeated', lease }
+  const previousHolder = isBlockedByIt ? lease.blockedNode : lease.holder
+  if (previousHolder === null || lease.token !== order.token) return { kind: 'stale', lease }
   if (lease.fenced) return { kind: 'fenced', lease }
-  const previousHolder = lease.holder
-  takeAway(draft, lease, { immediate: order.immediate, cooldownMs: order.cooldownMs })
+  if (isBlockedByIt) draft.edit(lease.key, { blockedNode: null, blockedToken: null })
+  else takeAway(draft, lease, { immediate: order.immediate, cooldownMs: order.cooldownMs })
   draft.record({
     type: 'lease.revoked',
     subject: lease.key,
@@ -105,6 +110,7 @@ export async function transfer(change: Change, order: Transfer): Promise<Transfe
   if (lease.worker !== null && coordinated) await draft.plan([lease.worker])
   else draft.assign(lease.key, order.to ?? successorTo(draft, lease.key, others))
   const to = draft.lease(lease.key)?.target ?? null
+  if (to === lease.holder) return { kind: 'no-candidate', candidates }
   const { actor, reason } = order
   draft.record({
     type: 'lease.transferred',
@@ -201,6 +207,8 @@ export async function drain(
   await draft.load({ nodes: [node] })
   await draft.plan(row.workers)
   for (const lease of draft.leasesWhere((each) => each.worker === null && each.holder === node)) {
+    // Who was named in the meantime, a waiter that stood first, stays named.
+    if (!draining && lease.target !== null) continue
     draft.assign(lease.key, draining ? null : node)
     if (draining) await draft.planByName(draft.lease(lease.key) ?? lease)
   }

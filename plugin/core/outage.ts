@@ -1,25 +1,34 @@
 /**
- * What the log says of a database that does not answer: a line when that begins and one when it is over. In between each node tries
- * again some times a second, and a line for each try would bury all others.
+ * What the log says of a database that does not answer, or refuses: a line when that begins and one when it is over. In between each
+ * node tries again some times a second, and a line for each try would bury all others.
  */
 import type { Clock, Reading } from './clock.js'
 import { StoreError } from './errors.js'
 import type { Events } from './events.js'
 import type { Log } from './log.js'
+import type { Timing } from './timing.js'
 import { elapsedMs } from './trust.js'
+
+/** What each node asks for always: where these are answered, the database is there. */
+const vital: ReadonlySet<string> = new Set(['a heartbeat', 'a join'])
 
 export class Outage {
   readonly #clock: Clock
   readonly #log: Log
   readonly #events: Events
+  /** Requests that fail while heartbeats are answered are over when none has failed for so long. */
+  readonly #quietMs: number
   #begunAt: Reading | undefined
+  #latestAt: Reading | undefined
+  #isVital = false
   #error: unknown
   #failures = 0
 
-  constructor(clock: Clock, log: Log, events: Events) {
+  constructor({ heartbeatMs }: Pick<Timing, 'heartbeatMs'>, clock: Clock, log: Log, events: Events) {
     this.#clock = clock
     this.#log = log
     this.#events = events
+    this.#quietMs = 2 * heartbeatMs
   }
 
   /** Why the latest request failed; undefined while all is well. */
@@ -40,20 +49,27 @@ export class Outage {
     }
     this.#failures += 1
     this.#error = error
+    this.#isVital ||= vital.has(what)
+    this.#latestAt = this.#clock.read()
     if (this.#begunAt !== undefined) {
       this.#log.debug({ err: error }, `${what} failed`)
       return
     }
-    this.#begunAt = this.#clock.read()
-    this.#log.warn({ err: error }, `the database does not answer: ${what} failed, and is tried again`)
+    this.#begunAt = this.#latestAt
+    const begun = vital.has(what) ? `the database does not answer: ${what}` : what
+    this.#log.warn({ err: error }, `${begun} failed, and is tried again`)
   }
 
   /** A heartbeat or a join was answered. */
   answered(): void {
-    if (this.#begunAt === undefined) return
-    const forMs = Math.round(elapsedMs(this.#begunAt, this.#clock.read()))
-    this.#log.info({ forMs, failures: this.#failures }, 'the database answers again')
+    if (this.#begunAt === undefined || this.#latestAt === undefined) return
+    const now = this.#clock.read()
+    if (!this.#isVital && elapsedMs(this.#latestAt, now) < this.#quietMs) return
+    const forMs = Math.round(elapsedMs(this.#begunAt, this.#isVital ? now : this.#latestAt))
+    const over = this.#isVital ? 'the database answers again' : 'requests to the database succeed again'
+    this.#log.info({ forMs, failures: this.#failures }, over)
     this.#begunAt = undefined
+    this.#isVital = false
     this.#error = undefined
     this.#failures = 0
   }

@@ -70,9 +70,9 @@ export class KnownServer {
     return this.#identity !== undefined && !this.mustRecord && this.#settled
   }
 
-  /** What time it is by the database's clock, in ms since 1970: what its last answer said, counted on. */
+  /** What time it is by the database's clock, in whole ms since 1970: what its last answer said, counted on. */
   nowMs(now: Reading): number {
-    return this.#clockMs + elapsedMs(this.#heardAt, now)
+    return Math.floor(this.#clockMs + elapsedMs(this.#heardAt, now))
   }
 
   /** Takes in what an answer said. Answers whether the server is another one than before. */

@@ -6,7 +6,7 @@
  * pass, with a signal that aborts when authority ends.
  */
 import type { Declaration } from './changes.js'
-import type { Clock } from './clock.js'
+import type { Clock, Reading } from './clock.js'
 import { CoordinationError } from './errors.js'
 import { type Calendar, Firing } from './firing.js'
 import { hash32 } from './hash.js'
@@ -19,6 +19,7 @@ import { checkName, leaseKey, shown } from './names.js'
 import { type Schedule, scheduleProblem, type Timetable, timetableOf, writtenSchedule } from './schedule.js'
 import type { LeaseRow, Scope } from './store.js'
 import { backoffMs, type Timing } from './timing.js'
+import { elapsedMs } from './trust.js'
 
 /** What every pass is given. */
 export interface PassContext {
@@ -66,7 +67,7 @@ interface CommonOptions {
   readonly scope: Scope
   /** Pause between the end of a pass and the next, in ms. Default 1 000. */
   readonly everyMs?: number | undefined
-  /** Failures in a row after which this node steps down and cools down. Default 5. */
+  /** Failed passes of one lease in a row after which this node steps down from it and cools down. Default 5. */
   readonly maxFailures?: number | undefined
   /** How long it cools down then, in ms. Default 30 000. */
   readonly cooldownMs?: number | undefined
@@ -124,7 +125,10 @@ export interface WorkerHandle extends AsyncDisposable {
   /** `global/month-close`, or `eu-1/indexing`. */
   readonly key: string
   readonly state: WorkerState
-  /** This node no longer stands for it; resolves once its passes have settled and its leases are given back. */
+  /**
+   * This node no longer stands for it; resolves once its passes have settled and its leases are given back. A pass that stops
+   * its own worker must not wait for that: it would wait for itself.
+   */
   stop(): Promise<void>
 }
 
@@ -223,7 +227,10 @@ export class Runner {
   readonly #log: Log
   readonly #calendar: Calendar
   readonly #owner: RunnerOwner
-  #failures = 0
+  /** Passes in a row that failed, by lease. */
+  readonly #failures = new Map<string, number>()
+  /** Leases this node has stepped down from, and when. */
+  readonly #steppedDownAt = new Map<string, Reading>()
   #loops = 0
   readonly #started = new WeakSet<Holding>()
 
@@ -267,6 +274,9 @@ export class Runner {
     const { timetable, declaration } = this.worker
     const pass = (dueAtMs: number | null): Promise<void> =>
       this.#owner.around({ lease: context.lease, worker: declaration.key, dueAtMs }, () => run(dueAtMs))
+    // Before the first pass begins, which may stop its own worker.
+    this.#loops += 1
+    this.#started.add(holding)
     const loop =
       timetable === undefined
         ? this.#loop(holding, () => pass(null), log)
@@ -276,8 +286,6 @@ export class Runner {
             pass,
             log,
           )
-    this.#loops += 1
-    this.#started.add(holding)
     void loop.finally(() => {
       this.#loops -= 1
       holding.settle()
@@ -285,10 +293,12 @@ export class Runner {
   }
 
   async #loop(holding: Holding, pass: () => Promise<void>, log: Log): Promise<void> {
+    const pauseMs = this.#pauseLeftMs(holding)
+    if (pauseMs > 0) await sleep(this.#clock, pauseMs, holding.signal)
     while (holding.held) {
       try {
         await pass()
-        this.#failures = 0
+        this.#failures.delete(holding.key)
         await sleep(this.#clock, this.worker.everyMs, holding.signal)
       } catch (error) {
         if (holding.signal.aborted) log.debug({ err: error }, 'pass ended by its signal')
@@ -307,7 +317,7 @@ export class Runner {
     for (let dueAtMs = await firing.next(); dueAtMs !== undefined; dueAtMs = await firing.next()) {
       try {
         await pass(dueAtMs)
-        this.#failures = 0
+        this.#failures.delete(holding.key)
       } catch (error) {
         if (holding.signal.aborted) log.debug({ err: error }, 'pass ended by its signal')
         else this.#noteFailure(holding, error, log)
@@ -318,22 +328,36 @@ export class Runner {
 
   /** Failures are counted across terms, so that a worker that always fails is called ever more rarely. */
   async #recover(holding: Holding, error: unknown, log: Log): Promise<void> {
-    this.#noteFailure(holding, error, log)
-    const delayMs = backoffMs(this.#failures, { firstMs: 1_000, maxMs: 60_000 }, this.#clock.random())
+    const failures = this.#noteFailure(holding, error, log)
+    const delayMs = backoffMs(failures, { firstMs: 1_000, maxMs: 60_000 }, this.#clock.random())
     await sleep(this.#clock, delayMs, holding.signal)
   }
 
-  #noteFailure(holding: Holding, error: unknown, log: Log): void {
-    this.#failures += 1
-    log.error({ err: error, failures: this.#failures }, 'pass failed')
-    this.#owner.failed(holding, error, this.#failures)
-    if (this.#failures % this.worker.maxFailures === 0) this.#stepDown(holding)
+  #noteFailure(holding: Holding, error: unknown, log: Log): number {
+    const failures = (this.#failures.get(holding.key) ?? 0) + 1
+    this.#failures.set(holding.key, failures)
+    log.error({ err: error, failures }, 'pass failed')
+    this.#owner.failed(holding, error, failures)
+    if (failures % this.worker.maxFailures === 0) this.#stepDown(holding)
+    return failures
+  }
+
+  /**
+   * Where nobody else stands for it, a lease comes back at once to the node that stepped down. The pause between two passes is
+   * kept all the same, or a worker that steps down in every pass would claim and release as fast as the database can.
+   */
+  #pauseLeftMs({ key }: Holding): number {
+    const endedAt = this.#steppedDownAt.get(key)
+    this.#steppedDownAt.delete(key)
+    if (endedAt === undefined) return 0
+    return Math.max(0, this.worker.everyMs - elapsedMs(endedAt, this.#clock.read()))
   }
 
   #stepDown(holding: Holding, cooldownMs = this.worker.cooldownMs): void {
     checkCooldown('stepDown', cooldownMs)
     if (holding.ended !== undefined) return
     holding.cooldownMs = cooldownMs
+    this.#steppedDownAt.set(holding.key, this.#clock.read())
     holding.end('stepped-down')
   }
 }

@@ -662,3 +662,47 @@ t.test('who waits for a lease by name asks once per ttl, and writes nothing', as
   await world.advance(500)
   t.notOk(waiting.some(({ coordinator }) => coordinator.isHeld('critical')))
 })
+
+t.test('nodes that waited for a lease and are gone do not stay in its queue', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  await world.start(a)
+  await a.coordinator.tryAcquire('rebuild')
+  const waiters = async (): Promise<readonly string[]> =>
+    (await a.coordinator.operator.snapshot()).leases.find(({ key }) => key === 'global/rebuild')?.waiters ??
+    []
+  for (let life = 1; life <= 4; life++) {
+    const b = await world.node(`b-${life}`)
+    await world.start(b)
+    const waiting = b.coordinator.acquire('rebuild').catch(() => undefined)
+    await world.advance(500)
+    t.same(await waiters(), [b.coordinator.nodeId])
+    void b.coordinator.close()
+    await world.advance(500)
+    await waiting
+  }
+})
+
+t.test('who stands first in line keeps that place when the holder is drained and taken back', async (t) => {
+  const world = new World(t)
+  const [a, b, c] = [await world.node('a'), await world.node('b'), await world.node('c')]
+  await world.start(a, b, c)
+  const held = await a.coordinator.tryAcquire('rebuild')
+  const order: string[] = []
+  for (const { name, coordinator } of [b, c]) {
+    void coordinator.acquire('rebuild').then(async (lease) => {
+      order.push(name)
+      await lease.release()
+    })
+    await world.advance(100)
+  }
+  const by = { actor: 'ops', reason: 'deploy' }
+  const id = a.coordinator.nodeId ?? ''
+  await b.coordinator.operator.drain(id, by)
+  await world.advance(500)
+  await b.coordinator.operator.undrain(id, by)
+  await world.advance(500)
+  void held?.release()
+  await world.advance(2_000)
+  t.same(order, ['b', 'c'])
+})

@@ -281,3 +281,214 @@ async function acquired(world: World, promise: Promise<Lease>): Promise<Lease> {
   await world.advanceUntil(() => state.over, 5_000)
   return promise
 }
+
+t.test('a worker may be stopped by its own pass, from its first line on', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  const signals: AbortSignal[] = []
+  let ran = 0
+  const stopped: ReturnType<typeof watched>[] = []
+  const old = a.coordinator.worker({
+    name: 'job',
+    kind: 'single',
+    scope: 'global',
+    run: ({ signal }) => {
+      signals.push(signal)
+      stopped.push(watched(old.stop()))
+      a.coordinator.worker(single('job', () => void ran++))
+    },
+  })
+  await world.start(a)
+  await world.advance(3_000)
+  t.same(
+    signals.map(({ aborted }) => aborted),
+    [true],
+  )
+  t.same(stopped, [{ over: true }])
+  t.ok(ran > 0, 'and the one that was registered in its place runs')
+})
+
+t.test('who asked for a lease while a start was under way hears of its failure', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  a.coordinator.worker(partitioned(4, () => undefined))
+  await world.start(a)
+  b.coordinator.worker(partitioned(8, () => undefined))
+  const started = b.coordinator.start()
+  const asked = [b.coordinator.acquire('critical'), b.coordinator.tryAcquire('other')]
+  await t.rejects(started, { code: 'WCO_WORKER_CONFLICT' })
+  for (const answer of asked) await t.rejects(answer, { code: 'WCO_WORKER_CONFLICT' })
+})
+
+t.test('who only tries is answered in an outage, though this node trusts nothing any more', async (t) => {
+  const world = new World(t)
+  const outage = { on: false }
+  const verbs = ['change', 'view', 'heartbeat', 'look'] as const
+  const a = await world.node('a', { wrap: (store) => failing(store, verbs, outage) })
+  await world.start(a)
+  outage.on = true
+  await world.advance(world.timing.ttlMs * 2, 500)
+  t.ok(a.history.includes('trust.expired'))
+  await t.rejects(a.coordinator.tryAcquire('critical'), { code: 'WCO_STORE' })
+  outage.on = false
+  await world.advance(world.timing.ttlMs)
+  t.ok(await a.coordinator.tryAcquire('critical'))
+})
+
+t.test('who only tries is answered while another server is waited out', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  await world.start(a)
+  world.identity = 'server-2'
+  await world.advance(world.timing.heartbeatMs * 1.2)
+  t.equal(await a.coordinator.tryAcquire('critical'), undefined)
+  await world.advance(world.timing.ttlMs * 2, 500)
+  t.ok(await a.coordinator.tryAcquire('critical'))
+})
+
+t.test('who only tries is answered while the work of a lost session settles', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  const b = await world.node('b')
+  await world.start(a, b)
+  await acquired(world, a.coordinator.acquire('critical'))
+  world.freeze(a)
+  await world.advance(world.timing.ttlMs * 2, 500)
+  world.thaw(a)
+  await world.advanceUntil(() => a.history.includes('session.lost'), world.timing.ttlMs)
+  t.equal(await a.coordinator.tryAcquire('other'), undefined)
+})
+
+t.test(
+  'requests that fail while heartbeats are answered are told once, and once when none fails',
+  async (t) => {
+    const world = new World(t)
+    const lines: string[] = []
+    const outage = { on: false }
+    const note = (level: string) => (_fields: object, message: string) => {
+      lines.push(`${level}: ${message}`)
+    }
+    const log = { debug: () => undefined, info: note('info'), warn: note('warn'), error: note('error') }
+    const a = await world.node('a', { log, wrap: (store) => failing(store, ['look'], outage) })
+    const b = await world.node('b')
+    await world.start(a, b)
+    lines.length = 0
+    outage.on = true
+    await world.advance(world.timing.ttlMs * 4, 500)
+    t.same(lines, ['warn: a look at the other nodes failed, and is tried again'])
+    outage.on = false
+    await world.advance(world.timing.ttlMs * 2, 500)
+    t.same(lines.slice(1), ['info: requests to the database succeed again'])
+  },
+)
+
+t.test('a lease of a worker cannot be released by its pass, only stepped down from', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  const answers: unknown[] = []
+  let running = 0
+  a.coordinator.worker({
+    name: 'job',
+    kind: 'single',
+    scope: 'global',
+    run: async ({ lease, signal }) => {
+      running++
+      await (lease as Lease).release().catch((error: unknown) => answers.push(error))
+      await new Promise((resolve) => signal.addEventListener('abort', resolve))
+      running--
+    },
+  })
+  await world.start(a)
+  await world.advance(5_000)
+  t.match(answers, [{ code: 'WCO_OPTIONS', message: /stepDown\(\)/ }])
+  t.equal(running, 1)
+})
+
+t.test('who steps down from what nobody else stands for keeps the pause between passes', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  let passes = 0
+  a.coordinator.worker({
+    name: 'job',
+    kind: 'single',
+    scope: 'global',
+    everyMs: 1_000,
+    run: ({ stepDown }) => {
+      passes++
+      stepDown(60_000)
+    },
+  })
+  await world.start(a)
+  await world.advance(10_000)
+  t.ok(passes >= 9 && passes <= 11, `${passes} passes in 10 s`)
+})
+
+t.test('failures are counted for each partition by itself', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  const failed = new Map<number, number>()
+  const ended: string[] = []
+  for (const node of [a, b]) {
+    const parts = partitioned(8, ({ partition }) => {
+      const failures = failed.get(partition) ?? 0
+      // One is poisoned, the others fail once.
+      if (node === b || (partition !== poisoned && failures > 0)) return
+      failed.set(partition, failures + 1)
+      throw new Error('no')
+    })
+    node.coordinator.worker({ ...parts, maxFailures: 3, cooldownMs: 600_000 })
+  }
+  let poisoned = -1
+  a.coordinator.on('lease.acquired', ({ key }) => {
+    if (poisoned < 0) poisoned = Number(key.split('#')[1])
+  })
+  a.coordinator.on('lease.ended', ({ key, reason }) => {
+    if (reason === 'stepped-down') ended.push(key)
+  })
+  await world.start(a, b)
+  await world.advance(60_000, 250)
+  t.same(ended, [`global/parts#${poisoned}`], 'what always fails is handed on, and nothing else')
+  t.ok(b.coordinator.isHeld(`global/parts#${poisoned}`))
+})
+
+t.test('a node hears of each share it gets', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  const heard: string[] = []
+  for (const { name, coordinator } of [a, b]) {
+    coordinator.worker({ name: 'crawl', kind: 'coordinated', scope: 'global', run: () => undefined })
+    coordinator.on('assignment.changed', ({ worker, index, count }) =>
+      heard.push(`${name} ${worker} ${index}/${count}`),
+    )
+  }
+  await world.start(a)
+  await world.advance(1_000)
+  await world.start(b)
+  await world.advance(2_000)
+  t.same(heard.toSorted(), ['a global/crawl 0/1', 'a global/crawl 0/2', 'b global/crawl 1/2'])
+})
+
+t.test('who waits comes before who asks just now, when the one that was named is drained', async (t) => {
+  const world = new World(t)
+  const outage = { on: false }
+  const [a, b, c, d] = [
+    await world.node('a'),
+    await world.node('b', { wrap: (store) => failing(store, ['change'], outage) }),
+    await world.node('c'),
+    await world.node('d'),
+  ]
+  await world.start(a, b, c, d)
+  const held = await a.coordinator.tryAcquire('rebuild')
+  for (const { coordinator } of [b, c]) {
+    void coordinator.acquire('rebuild').catch(() => undefined)
+    await world.advance(100)
+  }
+  outage.on = true
+  void held?.release()
+  await world.advance(200)
+  await a.coordinator.operator.drain(b.coordinator.nodeId ?? '', { actor: 'ops', reason: 'it hangs' })
+  t.equal(await d.coordinator.tryAcquire('rebuild'), undefined)
+  await world.advance(1_000)
+  t.ok(c.coordinator.isHeld('rebuild'))
+  outage.on = false
+})

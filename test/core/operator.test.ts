@@ -180,3 +180,36 @@ t.test('what nobody needs any more is cleared away within the hour, and tokens d
   t.ok(again.token > lease.token)
   await again.release()
 })
+
+t.test('a release that waits for its holder can be made immediate', async (t) => {
+  const { world, nodes } = await startedWith(t, () =>
+    untilAborted('month-close', { run: () => new Promise<void>(() => undefined) }),
+  )
+  const [a, b] = nodes
+  const key = 'global/month-close'
+  const token = await tokenOf(a, key)
+  const { operator } = b.coordinator
+  t.match(await operator.release({ key, token, ...by }), { kind: 'revoked', blocked: true })
+  t.match(await operator.release({ key, token, ...by }), { kind: 'repeated' })
+  await world.advance(1_000)
+  t.same(holders(world, key), [], 'the work of the old holder goes on')
+  const lifted = await operator.release({ key, token, immediate: true, actor: 'ops', reason: 'it is dead' })
+  t.match(lifted, { kind: 'revoked', previousHolder: a.coordinator.nodeId, blocked: false })
+  await world.advance(1_000)
+  t.equal(holders(world, key).length, 1)
+  const events = (await operator.events({ limit: 100 })).filter(({ type }) => type === 'lease.revoked')
+  t.same(
+    events.map(({ reason }) => reason),
+    ['it is dead', 'a good one'],
+  )
+})
+
+t.test('a share whose holder would get it again is not transferred', async (t) => {
+  const { nodes } = await startedWith(t, () => untilAborted('data', { kind: 'coordinated' }))
+  const [a, b] = nodes
+  const own = (await a.coordinator.status()).leases.find((lease) => lease.holder?.name === 'a')
+  const order = { key: own?.key ?? '', token: own?.token ?? 0, cooldownMs: 0, ...by }
+  t.match(await b.coordinator.operator.transfer(order), { kind: 'no-candidate' })
+  const events = await b.coordinator.operator.events({ limit: 100 })
+  t.notOk(events.some(({ type }) => type === 'lease.transferred'))
+})

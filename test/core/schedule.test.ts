@@ -283,3 +283,20 @@ t.test('a change whose answer is lost is written again, and its pass is begun on
   t.strictSame(dues(fired), minutes(14, 15))
   t.ok(losing <= 0, 'answers were lost')
 })
+
+t.test('times that are skipped are not begun again when the clock is set back during a pass', async (t) => {
+  for (const missed of ['once', 'skip'] as const) {
+    const world = new World(t)
+    const fired: Fired[] = []
+    const a = await world.node('a')
+    const run = async (): Promise<void> => {
+      if (fired.length === 3) world.clockOffsetMs -= 5 * 60_000
+      await new Promise<void>((resolve) => a.clock.setTimer(10_000, resolve))
+    }
+    scheduled(a, { cron: everyMinute, missed }, fired, { run })
+    await world.start(a)
+    await world.advance(12 * 60_000, 500)
+    t.same(dues(fired), [...new Set(dues(fired))], missed)
+    t.ok(fired.length > 5, 'and they go on')
+  }
+})
