@@ -150,7 +150,7 @@ export const shared = {
   },
   drainTimeoutMs: {
     ...duration(usual.drainTimeoutMs),
-    about: 'How long closing or draining waits for passes to settle.',
+    about: 'How long closing waits for passes to settle.',
   },
   pollMs: {
     ...duration(usual.pollMs),

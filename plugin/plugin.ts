@@ -67,8 +67,7 @@ function startAsAsked(app: FastifyInstance, coordinator: Coordinator, { autoStar
   const ifIdle = async (start: () => Promise<void>): Promise<void> => {
     if (coordinator.state === 'idle') await start()
   }
-  if (autoStart === 'ready')
-    app.addHook('onReady', () => ifIdle(() => inTime(app, 'join', coordinator.start())))
+  if (autoStart === 'ready') app.addHook('onReady', () => ifIdle(() => startInTime(app, coordinator)))
   if (autoStart !== 'listen') return
   const closing = new AbortController()
   app.addHook('preClose', async () => closing.abort())
@@ -78,6 +77,23 @@ function startAsAsked(app: FastifyInstance, coordinator: Coordinator, { autoStar
       await within(systemClock, hookLimitMs(app), started)
     }),
   )
+}
+
+/** An application that did not come up must not lead: a start that failed, or takes too long, is ended for good. */
+async function startInTime(app: FastifyInstance, coordinator: Coordinator): Promise<void> {
+  let latest: unknown
+  const note = ({ error }: { readonly error: unknown }): void => {
+    latest = error
+  }
+  coordinator.on('store.failed', note)
+  try {
+    await inTime(app, 'join', coordinator.start(), () => latest)
+  } catch (error) {
+    void coordinator.close()
+    throw error
+  } finally {
+    coordinator.off('store.failed', note)
+  }
 }
 
 /**
@@ -131,13 +147,20 @@ async function openInTime(app: FastifyInstance, config: PluginConfig): Promise<C
  * Fastify waits for a plugin or hook for so long and then fails without knowing why. A little earlier the
  * reason can still be said.
  */
-async function inTime<T>(app: FastifyInstance, doing: string, work: Promise<T>): Promise<T> {
+async function inTime<T>(
+  app: FastifyInstance,
+  doing: string,
+  work: Promise<T>,
+  latestError: () => unknown = () => undefined,
+): Promise<T> {
   const limitMs = hookLimitMs(app)
   if (await within(systemClock, limitMs, work)) return work
+  const cause = latestError()
   throw new StoreError(
     `The database did not let this node ${doing} within ${limitMs} ms. Make sure that it can be reached ` +
       "and is not overloaded; Fastify's option `pluginTimeout` allows for more time.",
     'unknown',
+    cause === undefined ? {} : { cause },
   )
 }
 

@@ -27,6 +27,7 @@ import { Outage } from './outage.js'
 import { KnownServer } from './server.js'
 import { describe, type Status } from './status.js'
 import type { Retention, Scope, Store } from './store.js'
+import { Stragglers } from './stragglers.js'
 import { backoffMs, type Timing } from './timing.js'
 import { elapsedMs } from './trust.js'
 import type { Watchdog } from './watchdog.js'
@@ -87,6 +88,7 @@ export class Coordinator implements AsyncDisposable {
   readonly #runners = new Map<string, Runner>()
   readonly #surroundings: Surroundings
   readonly #housekeeping: Housekeeping
+  readonly #stragglers: Stragglers
   readonly #closing = new AbortController()
   readonly #whenClosing = deferred()
   #around: AroundPass[] = []
@@ -133,6 +135,7 @@ export class Coordinator implements AsyncDisposable {
       requests: this.#requests,
       runners: this.#runners,
     }
+    this.#stragglers = new Stragglers(timing.marginMs, clock, this.#log)
     this.#housekeeping = new Housekeeping(store, clock, this.#log, settings.retention, {
       isOurs: () => this.#life?.firstWatcher === true,
       highestToken: () => this.#holdings.highestToken,
@@ -400,6 +403,7 @@ export class Coordinator implements AsyncDisposable {
     try {
       await this.#store.close()
     } finally {
+      this.#stragglers.stop()
       this.settings.watchdog?.stop()
       this.#life = undefined
       this.#state = 'closed'
@@ -528,6 +532,7 @@ export class Coordinator implements AsyncDisposable {
 
   #ended(holding: Holding): void {
     this.settings.watchdog?.leaseEnded()
+    this.#stragglers.watch(holding)
     const { key, token, ended: reason = 'lost' } = holding
     this.#log.info({ lease: key, token, reason }, 'a lease has ended')
     this.#events.emit('lease.ended', { ...aboutLease(holding), reason })

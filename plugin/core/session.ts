@@ -73,11 +73,11 @@ export class Session {
     return { node: this.id, operation: 1 }
   }
 
-  /** The join was answered; trust counts from the moment its first try was sent. */
+  /** The join was answered; trust counts from the moment its first try was sent, and so does the time of the first heartbeat. */
   joined(view: OwnView, firstSentAt: Reading): void {
     this.#seen = view.newsRevision
     this.#renew(firstSentAt)
-    this.#heartbeatAlarm.set(this.#nextHeartbeatMs())
+    this.#beatAgainAfter(firstSentAt)
   }
 
   /** Whether this node may act on its leases at this very moment. When it may not any more, says so at once. */
@@ -117,10 +117,6 @@ export class Session {
     this.#trustAlarm.clear()
   }
 
-  #nextHeartbeatMs(): number {
-    return jittered(this.#timing.heartbeatMs, heartbeatJitter, this.#clock.random())
-  }
-
   async #heartbeat(): Promise<void> {
     this.#beat += 1
     const sentAt = this.#clock.read()
@@ -134,9 +130,13 @@ export class Session {
     if (answer === undefined) return this.lost()
     this.#failures = 0
     this.#take(answer, sentAt)
+    if (!this.#over) this.#beatAgainAfter(sentAt)
+  }
+
+  #beatAgainAfter(sentAt: Reading): void {
+    const pauseMs = jittered(this.#timing.heartbeatMs, heartbeatJitter, this.#clock.random())
     const spentMs = this.#clock.read().monoMs - sentAt.monoMs
-    const pauseMs = this.#nextHeartbeatMs() - spentMs
-    if (!this.#over) this.#heartbeatAlarm.set(Math.max(1, pauseMs))
+    this.#heartbeatAlarm.set(Math.max(1, pauseMs - spentMs))
   }
 
   #tryAgain(error: unknown): void {

@@ -34,7 +34,7 @@ export interface Timing {
   readonly claimTimeoutMs: number
   /** How long an old holder may take to hand over before it is revoked. Default 30 000. */
   readonly handoverTimeoutMs: number
-  /** How long closing or draining waits for passes to settle. Default 30 000. */
+  /** How long closing waits for passes to settle. Default 20 000. */
   readonly drainTimeoutMs: number
   /** How often news is polled where the database cannot push hints. Default 1 000, ttl/5 at most. */
   readonly pollMs: number
@@ -177,6 +177,9 @@ export function timingFigures(timing: Timing): TimingFigures {
 /** Statements, changes and timers between an occasion and its effect, generously. */
 const handlingMs = 500
 
+/** Less than the 30 s that Kubernetes, for one, gives a process between SIGTERM and SIGKILL. */
+const usualDrainTimeoutMs = 20_000
+
 const presets: Readonly<Record<Preset, Timing>> = {
   default: {
     ttlMs: 15_000,
@@ -185,7 +188,7 @@ const presets: Readonly<Record<Preset, Timing>> = {
     marginMs: 1_500,
     claimTimeoutMs: 2_000,
     handoverTimeoutMs: 30_000,
-    drainTimeoutMs: 30_000,
+    drainTimeoutMs: usualDrainTimeoutMs,
     pollMs: 1_000,
   },
   fast: {
@@ -205,7 +208,7 @@ const presets: Readonly<Record<Preset, Timing>> = {
     marginMs: 6_000,
     claimTimeoutMs: 5_000,
     handoverTimeoutMs: 60_000,
-    drainTimeoutMs: 60_000,
+    drainTimeoutMs: usualDrainTimeoutMs,
     pollMs: 5_000,
   },
 }
@@ -231,7 +234,7 @@ function inProportionTo(ttlMs: number): Timing {
     marginMs: Math.min(Math.max(1_000, part(10)), part(5)),
     claimTimeoutMs: Math.min(2_000, part(3)),
     handoverTimeoutMs: 30_000,
-    drainTimeoutMs: 30_000,
+    drainTimeoutMs: usualDrainTimeoutMs,
     pollMs: Math.min(1_000, part(5)),
   }
 }

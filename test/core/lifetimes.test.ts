@@ -492,3 +492,47 @@ t.test('who waits comes before who asks just now, when the one that was named is
   t.ok(c.coordinator.isHeld('rebuild'))
   outage.on = false
 })
+
+t.test(
+  'a join that was answered late is followed by a heartbeat at once, and what it begins goes on',
+  async (t) => {
+    const world = new World(t)
+    const outage = { on: true }
+    const a = await world.node('a', { wrap: (store) => failing(store, ['change'], outage) })
+    const started = watched(a.coordinator.start())
+    let passes = 0
+    a.coordinator.worker(single('job', () => void passes++))
+    await world.advance(world.timing.ttlMs * 0.8, 500)
+    outage.on = false
+    await world.advanceUntil(() => started.over, world.timing.ttlMs)
+    await world.advance(world.timing.ttlMs, 500)
+    t.ok(passes > 0)
+    t.same(
+      a.history.filter((event) => event !== 'lease.acquired global/job'),
+      [],
+      'neither trust nor the lease was lost',
+    )
+  },
+)
+
+t.test('work that goes on after its signal is told, and told when it ends', async (t) => {
+  const world = new World(t)
+  const lines: string[] = []
+  const note = (fields: object, message: string) => {
+    lines.push(`${message}: ${'reason' in fields ? fields.reason : ''}`)
+  }
+  const log = { debug: () => undefined, info: () => undefined, warn: note, error: note }
+  const a = await world.node('a', { log })
+  const pass = deferred()
+  const worker = a.coordinator.worker(single('job', () => pass.promise))
+  await world.start(a)
+  await world.advance(500)
+  void worker.stop()
+  await world.advance(world.timing.marginMs - 100)
+  t.same(lines, [], 'a moment it has')
+  await world.advance(world.timing.ttlMs, 500)
+  t.same(lines, ['work goes on although its signal has aborted: stopped'])
+  pass.resolve()
+  await world.advance(100)
+  t.same(lines.slice(1), ['work that went on after its signal has ended: stopped'])
+})

@@ -24,7 +24,7 @@ t.test('nothing given is the default preset', async (t) => {
     marginMs: 1_500,
     claimTimeoutMs: 2_000,
     handoverTimeoutMs: 30_000,
-    drainTimeoutMs: 30_000,
+    drainTimeoutMs: 20_000,
     pollMs: 1_000,
   })
   t.same(resolveTiming({ preset: 'default' }), resolveTiming({}))
@@ -42,7 +42,7 @@ t.test('the ttl alone gives everything else in proportion', async (t) => {
     marginMs: 600,
     claimTimeoutMs: 1_000,
     handoverTimeoutMs: 30_000,
-    drainTimeoutMs: 30_000,
+    drainTimeoutMs: 20_000,
     pollMs: 600,
   })
   t.same(resolveTiming({ ttlMs: 15_000 }), resolveTiming({ preset: 'default' }))

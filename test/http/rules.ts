@@ -412,14 +412,14 @@ export const rules: readonly Rule[] = [
   {
     rule: 'A release is about the token it names',
     file: 'core/operations',
-    find: "return { kind: 'repeated', lease };\n    if (lease.holder === null || lease.token !== order.token)",
-    replace: "return { kind: 'repeated', lease };\n    if (lease.holder === null)",
+    find: 'if (previousHolder === null || lease.token !== order.token)',
+    replace: 'if (previousHolder === null)',
     test: tokens,
   },
   {
     rule: 'A release that is repeated changes nothing',
     file: 'core/operations',
-    find: 'if (lease.blockedToken === order.token)',
+    find: 'if (isBlockedByIt && !order.immediate)',
     replace: 'if (false)',
     test: interventions(
       'a stuck lease is freed by force, and the next holder begins when the old one has stopped',

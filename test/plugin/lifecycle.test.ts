@@ -215,6 +215,25 @@ t.test('starting twice and closing twice are harmless', (t) =>
   }),
 )
 
+t.test('an application that did not get ready in time does not lead afterwards', async (t) => {
+  const { url } = await usePostgres(t)
+  const { hostname, port } = new URL(url)
+  const proxy = await useProxy(t, { host: hostname, port: Number(port || 5432) })
+  const database = new URL(url)
+  database.host = `${proxy.host}:${proxy.port}`
+  const app = Fastify({ pluginTimeout: 3_000 })
+  t.teardown(() => app.close())
+  await app.register(workerCoordination, { database: database.href, identity })
+  proxy.refuse()
+  const error: CoordinationError = await app.ready().then(
+    () => t.fail('it became ready'),
+    (reason) => reason,
+  )
+  t.match(error, { code: 'WCO_STORE', message: /did not let this node join within 2700 ms/ })
+  t.match(error.cause, { code: 'WCO_STORE' }, 'and why')
+  await eventually(() => app.coordination.state === 'closed')
+})
+
 t.test('autoStart: false waits to be told', async (t) => {
   const { url } = await useSqlite(t)
   const app = Fastify()

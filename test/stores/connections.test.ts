@@ -18,7 +18,7 @@ t.test('a connection that is ready too late for one verb serves the next', async
   const { connections, makeSlow, serverProcesses } = await useConnections(t, { max: 1 })
   const makeQuick = await makeSlow()
   t.match(await rejectionOf(connections.lend('A verb', processOf)), {
-    message: `A verb did not end within ${hastyMs} ms.`,
+    message: `A verb did not end within ${hastyMs} ms: it waited for a connection of the pool all that time.`,
     outcome: 'none',
   })
   const process = await eventually(async () => one(await serverProcesses()))

@@ -650,6 +650,16 @@ t.test("an application's pool", async (t) => {
     t.match(await rejectionOf(store.view('a')), { name: 'StoreError', outcome: 'none' })
   })
 
+  t.test('that is used up by the application is said to be', async (t) => {
+    const { url } = await usePostgres(t)
+    const pool = usePool(t, url, { max: 1 })
+    const store = await opened(t, pool)
+    const client = await pool.connect()
+    await t.rejects(store.look(), { code: 'WCO_STORE', message: /it waited for a connection of the pool/ })
+    client.release()
+    t.ok(await store.look(), 'and serves again afterwards')
+  })
+
   t.test('keeps its own settings', async (t) => {
     const { url } = await usePostgres(t)
     const pool = usePool(t, url, { max: 1 })

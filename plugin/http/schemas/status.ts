@@ -114,7 +114,7 @@ export const statusExample = {
     pollMs: 1_000,
     claimTimeoutMs: 2_000,
     handoverTimeoutMs: 30_000,
-    drainTimeoutMs: 30_000,
+    drainTimeoutMs: 20_000,
     longestTtlMs: 15_000,
     blockWaitMs: 19_650,
   },

@@ -150,8 +150,9 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
 
   async #take(what: string, deadline: Deadline): Promise<Client> {
     const pending = this.#acquireReady(what, deadline)
+    const waited = 'it waited for a connection of the pool all that time'
     try {
-      return await deadline.hold(pending, () => tooSlow(what, deadline.limitMs, 'none'))
+      return await deadline.hold(pending, () => tooSlow(what, deadline.limitMs, 'none', waited))
     } catch (error) {
       pending.then((client) => this.#putBack(client), ignore)
       throw storeError(what, 'none', error)

@@ -8,9 +8,10 @@ export function storeError(what: string, outcome: Outcome, error: unknown): Coor
   return new StoreError(`${what} failed: ${messageOf(cause)}`, outcome, { cause })
 }
 
-/** A time limit of our own passed without an answer. */
-export function tooSlow(what: string, limitMs: number, outcome: Outcome): StoreError {
-  return new StoreError(`${what} did not end within ${limitMs} ms.`, outcome)
+/** A time limit of our own passed without an answer; `why`, where more is known. */
+export function tooSlow(what: string, limitMs: number, outcome: Outcome, why?: string): StoreError {
+  const late = `${what} did not end within ${limitMs} ms`
+  return new StoreError(why === undefined ? `${late}.` : `${late}: ${why}.`, outcome)
 }
 
 /**
