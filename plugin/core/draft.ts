@@ -293,7 +293,7 @@ export class Draft {
 
   /**
    * A healthy holder is never moved, unless another has been named to follow it; a target that still stands is
-   * kept.
+   * kept, unless it cools down and has not claimed yet when somebody else comes to stand.
    */
   #planSingle(worker: WorkerRow, candidates: readonly Candidate[]): void {
     const lease = this.lease(worker.key)
@@ -302,7 +302,7 @@ export class Draft {
     const stands = (node: string | null): node is string =>
       candidates.some((candidate) => candidate.id === node)
     const current = [lease.target, lease.holder].filter(stands)
-    const kept = current.find((node) => !cooling.has(node)) ?? current[0]
+    const kept = current.find((node) => !cooling.has(node)) ?? (stands(lease.holder) ? current[0] : undefined)
     this.assign(lease.key, kept ?? chooseSuccessor(lease.key, candidates, cooling) ?? null)
   }
 

@@ -1,7 +1,7 @@
 /** The application of each node in a simulated world: what its workers do, and which leases it asks for by name. */
 import type { HeldLease, Lease } from '../../plugin/core/lease.js'
 import type { Timing } from '../../plugin/core/timing.js'
-import type { PassContext, WorkerDefinition } from '../../plugin/core/worker.js'
+import type { PassContext, SingleContext, WorkerDefinition } from '../../plugin/core/worker.js'
 import type { SimulatedDatabase } from './database.js'
 import type { Plan } from './faults.js'
 import type { History } from './history.js'
@@ -49,6 +49,11 @@ export class Application {
   }
 
   definition(process: SimulatedProcess, name: string): WorkerDefinition {
+    const { schedule } = this.#scene
+    if (name === 'ticks' && schedule !== undefined) {
+      const run = (context: SingleContext): Promise<void> => this.#tick(process, context)
+      return { name, kind: 'single', scope: 'global', schedule, maxFailures: 3, cooldownMs: 10_000, run }
+    }
     const run = (context: PassContext): Promise<void> => this.#pass(process, context)
     const common = {
       name,
@@ -92,6 +97,22 @@ export class Application {
     }
   }
 
+  /** A pass for a time of the schedule, which may be short or outlast the next time. */
+  async #tick(process: SimulatedProcess, { lease, signal, dueAtMs }: SingleContext): Promise<void> {
+    const pass = { process, lease, obedient: true }
+    this.#history.passBegan(pass)
+    this.#scene.times.began(process, lease.key, dueAtMs ?? Number.NaN)
+    try {
+      const faults = this.#scene.stage === 'faults'
+      if (faults && this.#work.happens(0.5))
+        await this.#wait(process, this.#work.magnitude(10, 12_000), signal)
+      if (faults && this.#plan.traits.has('throwing') && this.#work.happens(0.3))
+        throw new Error('as passes do')
+    } finally {
+      this.#history.passEnded(pass)
+    }
+  }
+
   /**
    * What a pass writes may arrive when others have long begun: at a resource that refuses lower tokens than it has
    * seen, and, in a fenced transaction, at the database itself.
@@ -111,17 +132,21 @@ export class Application {
   #wait(process: SimulatedProcess, delayMs: number, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
       const leftMs = { ms: delayMs }
+      const done = (): void => {
+        signal?.removeEventListener('abort', done)
+        resolve()
+      }
       const tick = (): void => {
         if (signal?.aborted || leftMs.ms <= 0 || this.#scene.stage !== 'faults') {
-          resolve()
+          done()
           return
         }
         const stepMs = Math.min(1_000, leftMs.ms)
         leftMs.ms -= stepMs
         process.later(stepMs, tick)
       }
+      signal?.addEventListener('abort', done)
       tick()
-      signal?.addEventListener('abort', () => resolve(), { once: true })
     })
   }
 

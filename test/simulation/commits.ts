@@ -5,6 +5,10 @@ import type { Plan } from './faults.js'
 import type { History, Term } from './history.js'
 import type { Scene, Site } from './scene.js'
 import type { Scheduler } from './scheduler.js'
+import type { Times } from './times.js'
+
+/** For so long after a node was passed over, others that cool down may well come before it. */
+const passedOverForMs = 30_000
 
 export class Commits {
   readonly #scheduler: Scheduler
@@ -13,12 +17,16 @@ export class Commits {
   readonly #timing: Timing
   readonly #shortest: Timing
   readonly #plan: Plan
+  readonly #times: Times
   readonly #sites: readonly Site[]
   /** Leases and nodes that an operator has named for them, who need not have cooled down. */
   readonly #named = new Set<string>()
+  /** Who was passed over for which lease, and when. */
+  readonly #passedOver = new Map<string, number>()
   /** Tell of orders whether they are in force; those of which one was taken back meanwhile are not among them. */
   readonly #inForce = new Set<() => boolean>()
-  #clockMovedAtMs = 0
+  /** When the database's clock was set last. */
+  clockMovedAtMs = Number.NEGATIVE_INFINITY
   #recorded = { identity: '', settled: true, sinceMs: 0 }
 
   constructor(scene: Scene) {
@@ -28,6 +36,7 @@ export class Commits {
     this.#timing = scene.timing
     this.#shortest = scene.shortest
     this.#plan = scene.plan
+    this.#times = scene.times
     this.#sites = scene.sites
   }
 
@@ -35,7 +44,12 @@ export class Commits {
   committed(leases: readonly StoredLease[]): void {
     this.#checkGrace()
     for (const inForce of this.#inForce) if (!inForce()) this.#inForce.delete(inForce)
-    for (const lease of leases) this.#checkNamed(lease, this.#history.stored(lease.key))
+    for (const lease of leases) {
+      const before = this.#history.stored(lease.key)
+      this.#checkNamed(lease, before)
+      this.#noteOthers(lease, before)
+      this.#times.committed(lease, before)
+    }
     const isStanding = (id: string): boolean => this.#database.nodes().some((node) => node.id === id)
     this.#history.committed(leases, isStanding, (lease, before) => {
       this.#checkCooldown(lease, before)
@@ -47,10 +61,11 @@ export class Commits {
   failedOver(): void {
     this.#recorded = { ...this.#database.record(), sinceMs: this.#scheduler.nowMs }
     this.#history.rolledBack(this.#database.leases())
+    this.#times.rolledBack(this.#database.leases())
   }
 
   clockMoved(): void {
-    this.#clockMovedAtMs = this.#scheduler.nowMs
+    this.clockMovedAtMs = this.#scheduler.nowMs
   }
 
   /** An operator wants this node to have this lease. */
@@ -100,18 +115,31 @@ export class Commits {
     })
   }
 
-  /** Who cools down does not win while a healthy other could. */
+  /** Somebody else was named for what its holder is to hand over, or in place of one that did not claim. */
+  #noteOthers({ key, holder, target }: StoredLease, before: StoredLease | undefined): void {
+    if (before === undefined || target === before.target || holder !== before.holder) return
+    if (holder !== null && target !== null) this.named(key, target)
+    if (holder === null && before.target !== null)
+      this.#passedOver.set(`${key} ${before.target}`, this.#scheduler.nowMs)
+  }
+
+  /** Who cools down does not win while a healthy other could, one that has not just been passed over. */
   #checkCooldown(lease: StoredLease, before: StoredLease | undefined): void {
     const { ttlMs } = this.#timing
     const { nowMs } = this.#scheduler
     if (before === undefined || before.cooldownNode !== lease.holder || before.cooldownUntilMs === null)
       return
     if (this.#named.has(`${lease.key} ${lease.holder}`)) return
-    if (before.cooldownUntilMs <= this.#database.nowMs || nowMs - this.#clockMovedAtMs < ttlMs * 20) return
+    if (before.cooldownUntilMs <= this.#database.nowMs || nowMs - this.clockMovedAtMs < ttlMs * 20) return
     const worker = this.#database.workers().find(({ key }) => key === lease.worker)
     if (worker?.kind !== 'single' || this.#plan.traits.has('stubborn')) return
     const healthy = this.#database.nodes().filter((node) => {
       if (node.state !== 'active' || node.id === lease.holder) return false
+      if (
+        nowMs - (this.#passedOver.get(`${lease.key} ${node.id}`) ?? Number.NEGATIVE_INFINITY) <
+        passedOverForMs
+      )
+        return false
       if (!(JSON.parse(node.workers) as string[]).includes(worker.key)) return false
       const site = this.#sites.find(({ life }) => life?.coordinator.nodeId === node.id)
       const process = site?.life?.process

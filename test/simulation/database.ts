@@ -39,6 +39,7 @@ export interface StoredLease {
   readonly blockedNode: string | null
   readonly cooldownNode: string | null
   readonly cooldownUntilMs: number | null
+  readonly firedAtMs: number | null
   readonly pending: number
 }
 
@@ -443,7 +444,7 @@ type Statements = ReturnType<typeof prepareStatements>
 /** What the world itself asks, past the store. */
 function prepareStatements(client: Database.Database) {
   const leaseColumns = `key, worker, slot, generation, holder, target, token, pending, blocked_node as blockedNode,
-    cooldown_node as cooldownNode, cooldown_until_ms as cooldownUntilMs`
+    cooldown_node as cooldownNode, cooldown_until_ms as cooldownUntilMs, fired_at_ms as firedAtMs`
   return {
     touched: client.prepare(`select ${leaseColumns} from coordination_leases where revision = ?`),
     allLeases: client.prepare(`select ${leaseColumns} from coordination_leases`),

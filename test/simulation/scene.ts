@@ -1,6 +1,7 @@
 /** What the parts of a simulated world share: what its seed has made of it, and who is there. */
 import type { Coordinator } from '../../plugin/core/coordinator.js'
 import { StoreError } from '../../plugin/core/errors.js'
+import type { Schedule } from '../../plugin/core/schedule.js'
 import { resolveTiming, type Timing } from '../../plugin/core/timing.js'
 import type { WorkerHandle } from '../../plugin/core/worker.js'
 import type { SimulatedDatabase } from './database.js'
@@ -9,6 +10,7 @@ import { History } from './history.js'
 import type { RemoteStore } from './network.js'
 import type { SimulatedProcess } from './process.js'
 import { Chance, type Scheduler } from './scheduler.js'
+import { scheduleFor, Times } from './times.js'
 
 /** What to simulate. */
 export interface WorldOptions {
@@ -60,6 +62,9 @@ export class Scene {
   readonly scheduler: Scheduler
   readonly database: SimulatedDatabase
   readonly history: History
+  readonly times: Times
+  /** Whether nodes stand for a worker with a schedule, too, and what becomes of times that are missed. */
+  readonly schedule: Schedule | undefined
   /** The longest durations of any node: by these everything must have happened. */
   readonly timing: Timing
   readonly shortest: Timing
@@ -84,6 +89,9 @@ export class Scene {
     this.scheduler = scheduler
     this.database = database
     this.history = new History(() => scheduler.nowMs, options.keep ?? false)
+    this.times = new Times(database, this.history)
+    const scheduled = Chance.of(seed, 'schedule')
+    this.schedule = scheduled.happens(0.3) ? scheduleFor(scheduled.pick(['once', 'skip'])) : undefined
     this.preset = chance.pick(['fast', 'default'])
     const timing = resolveTiming({ preset: this.preset })
     const [least, most] = this.mix.nodes
@@ -119,6 +127,8 @@ export class Scene {
     const workers = ['lead-a', 'lead-b', 'indexing', 'data', 'parts'].filter(() =>
       chance.happens(this.mix.workers),
     )
+    if (this.schedule !== undefined && Chance.of(seed, `schedule ${index}`).happens(0.8))
+      workers.push('ticks')
     return {
       index,
       name: `n${index}`,

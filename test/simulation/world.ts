@@ -21,6 +21,7 @@ import { Operator } from './operator.js'
 import { SimulatedProcess } from './process.js'
 import { describe, type LifeOnSite, Scene, type Site, type WorldOptions } from './scene.js'
 import { Chance, onItsOwn, RanHot, Scheduler } from './scheduler.js'
+import { timesEveryMs } from './times.js'
 
 /** What came of it. */
 export interface Outcome {
@@ -209,11 +210,22 @@ class World {
           this.#judgeUnserved(found, passedMs, sinceMs.get(found.key) ?? 0)
       if (this.#scene.mix.hasty && passedMs - this.#lastAllMs > 2 * ttlMs && this.#isAtRest()) break
     }
+    if (this.#scheduler.nowMs - fromMs - this.#lastAllMs > 2 * ttlMs) this.#checkTimes()
     for (const { process, name, sinceMs } of this.#application.waiting)
       this.#history.violate('L4', `${process.label} waits in vain for ${name} since ${sinceMs.toFixed(0)}`)
     for (const { life } of this.#sites)
       if (life?.closing && !life.closed)
         this.#history.violate('L3', `${life.process.label} does not come to close`)
+  }
+
+  /** What has been held for a while goes by its schedule. Who waits looks at the database's clock once a minute. */
+  #checkTimes(): void {
+    if (this.#scheduler.nowMs - this.#commits.clockMovedAtMs < 65_000) return
+    for (const worker of this.#database.workers().filter(({ key }) => key === 'global/ticks'))
+      for (const lease of this.#database.leases().filter((each) => each.worker === worker.key))
+        if (lease.holder !== null && this.#history.isTrusted(lease.key, lease.token))
+          if (this.#scene.times.isOverdue(lease, 2 * this.#timing.ttlMs))
+            this.#history.violate('T3', `a time of ${lease.key} is overdue: ${JSON.stringify(lease)}`)
   }
 
   /**
@@ -279,11 +291,15 @@ class World {
         this.#history.violate('C1', `${process.label} polled ${calls.get('news')} times`)
       // Once an hour one node clears away old rows, for which it asks everything at once and makes a change.
       const expected = new Set(['heartbeat', 'look', 'beats', 'news', 'prune', 'snapshot'])
-      if (calls.has('snapshot')) expected.add('change')
+      // Each time of a schedule is a change of whoever holds its lease.
+      const times = this.#scene.schedule === undefined ? 0 : periodMs / timesEveryMs + 2
+      if (calls.has('snapshot') || (calls.get('change') ?? 0) <= times) expected.add('change')
+      if ((calls.get('view') ?? 0) <= times) expected.add('view')
       for (const [verb, count] of calls)
         if (!cooling && !expected.has(verb))
           this.#history.violate('C1', `${process.label} asked for ${count} × ${verb} in a calm`)
     }
+    if (living.length > 0) this.#checkTimes()
     if (looked > looks)
       this.#history.violate('C1', `there were ${looked} looks, more than ${looks.toFixed(0)}`)
     // Heartbeats are not even: now and then two in a row of one node lie between two of both watchers.
