@@ -25,7 +25,7 @@ export function payloadFor(nodes: readonly string[]): string {
   return nodes.length > namedNodes ? everybody : nodes.map(shortName).join(',')
 }
 
-/** With more nodes than this hints are not pushed; `docs/performance.md` tells how the number came about. */
+/** With more nodes than this hints are not pushed; `docs/performance.md` has the measurements behind the number. */
 export const pushedNodes = 400
 
 /** Whether there are too many nodes to push hints. Between the two limits it stays as it is, so that it does not flicker. */
