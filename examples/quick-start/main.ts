@@ -11,7 +11,7 @@ const app = Fastify({ logger: true })
 
 await app.register(workerCoordination, {
   database: process.env.DATABASE_URL ?? 'sqlite:coordination.db', // or postgres://, mysql://, mssql://
-  authorize: allowLoopback(), // for a trial: whoever is on this machine may do everything
+  authorize: allowLoopback(), // for a trial: anybody on this machine may do everything
 })
 
 app.coordination.worker({
