@@ -277,7 +277,10 @@ function sameWorker(a: WorkerRow, b: WorkerRow): boolean {
   return equal.every((column) => a[column] === b[column])
 }
 
-/** The leases a worker needs and has not: those there are none of, and those of others or of nobody; and those it no longer has. */
+/**
+ * Compares the leases a worker needs with the rows there are: `missing` have no row, `taken` have a row that belongs to another worker
+ * or to none, `surplus` are rows it no longer needs.
+ */
 function layout(
   draft: Draft,
   declared: Declaration,

@@ -41,7 +41,7 @@ import {
   type WorkerState,
 } from './worker.js'
 
-/** What a coordinator is told once, when it is made. */
+/** What a coordinator is made from. */
 export interface CoordinatorSettings {
   readonly namespace: string
   readonly identity: Identity
@@ -238,7 +238,8 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Takes a lease by name if it is free. Undefined: somebody else has it, which is not an error.
+   * Takes a lease by name if it is free. Answers undefined, which is not an error, when another node has it or is next, while this
+   * node drains or has yet to join again, and in the grace period after the database has become another server.
    *
    * @throws {CoordinationError} `WCO_STORE` when the database does not answer; else as {@link acquire}.
    */
@@ -251,9 +252,9 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Whether a time is this caller's to act on: true for the first who asks under this name, across all nodes, and false
-   * for everybody after that, and for every time before it. It is kept in the database, so it holds across restarts. If
-   * the answer to the one who was first is lost, nobody hears true.
+   * Whether this caller is the one to act on a time: true for the first call with this name on any node, false for all later ones and
+   * for every earlier time. The database keeps it, so it holds across restarts. If the answer to the first call is lost, no call is
+   * answered true.
    *
    * @throws {CoordinationError} `WCO_NAME` when the name is not usable or a worker's, `WCO_OPTIONS` for options that are
    *   wrong, `WCO_NOT_RUNNING`, `WCO_STORE`.
@@ -279,7 +280,7 @@ export class Coordinator implements AsyncDisposable {
     return this.#holdings.all().some((holding) => means(holding) && holding.held)
   }
 
-  /** How this node itself is doing, as it knows without asking the database. */
+  /** The state of this node, answered without asking the database. */
   health(): Health {
     return healthOf(this.#state, this.#life, this.#holdings.all(), this.#store.statements)
   }
@@ -290,8 +291,8 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Puts something around every pass of every worker, such as a trace or a context: it is given the pass, and `run` to be
-   * called once. What it throws is taken for the pass's own. Answers a function that takes it away again.
+   * Wraps every pass of every worker, for instance in a trace or a context. `around` is given the pass, and `run`, which it calls
+   * once. An error it throws counts as the pass's own. Answers a function that removes it.
    */
   aroundPasses(around: AroundPass): () => void {
     // A function of its own, so that the same one may be given twice.

@@ -230,9 +230,9 @@ export class Draft {
   }
 
   /**
-   * Who stands aside from a lease while others stand. A row remembers one node that cools down; whom it named before
-   * this change stands aside in this change as well. Else a lease that is taken from a second node would go back to
-   * the first, from which it was taken just as well; but where only those two stand it does.
+   * The nodes that cool down for a lease, and are passed over while there are other candidates. A row remembers one of them; the one
+   * it named before this change counts in this change as well. Otherwise a lease revoked from a second node would return to the first,
+   * which was revoked too. If those two are the only candidates, it does.
    */
   cooling(lease: LeaseRow, candidates: readonly Candidate[] = []): ReadonlySet<string> {
     const latest = this.#coolingIn(lease)

@@ -16,7 +16,7 @@ const everyMs = 3_600_000
 /** After each portion: short enough that ten thousand rows a second go, which is more than ever come. */
 const pauseMs = 100
 
-/** What is so at the moment it is done. */
+/** Asked anew before each portion. */
 export interface HousekeepingCircumstances {
   /** Whether this node is the one to do it. */
   isOurs(): boolean

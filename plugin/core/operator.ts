@@ -95,7 +95,8 @@ export class Operator {
   /**
    * Takes a lease away from its holder by force, if it still has the given token. Unless `immediate` (default
    * false) the next holder begins when the old one has stopped, is gone, or cannot trust any more. For
-   * `cooldownMs` (default 60 000) the old holder does not win again while others stand.
+   * `cooldownMs` (default 60 000) the old holder does not win again while there are other candidates. A release that
+   * still waits ends its wait when it is repeated with `immediate`.
    */
   async release(order: ReleaseOrder): Promise<Revoked> {
     checkInstruction('operator.release', order)

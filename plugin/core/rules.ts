@@ -12,7 +12,7 @@ export interface Held {
   readonly token: number
 }
 
-/** Nobody holds it who is not gone, no revoked holder may still be at work, and no user's transaction fences it. */
+/** Whether a lease can be claimed: it has no living holder, is not blocked on a revoked one, and is not fenced. */
 export function isFree(draft: Draft, lease: LockedLease, waived: readonly Held[]): boolean {
   const held = lease.holder !== null && !draft.isGone(lease.holder)
   return !held && !lease.fenced && (!isBlocked(lease, draft.isGone) || isWaived(lease, waived))

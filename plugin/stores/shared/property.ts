@@ -1,6 +1,6 @@
-/** Looking into what others have made, of which nothing is certain. */
+/** Reads a property of a value of unknown type. */
 
-/** What a value has under this name; undefined when it has nothing, or is no object. */
+/** The property of that name; undefined when there is none, or the value is no object. */
 export function property(value: unknown, name: string): unknown {
   return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined
 }
