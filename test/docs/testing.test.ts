@@ -25,7 +25,7 @@ t.test('each test that is said to find a fault again is there', async (t) => {
   t.ok(rows.length > 60, 'the rows are found')
   for (const [what, , , finder = ''] of rows) {
     for (const [, name = ''] of finder.matchAll(
-      /`((?:core|stores|conformance|chaos)\/[a-z-]+|coordinator)`/g,
+      /`((?:core|stores|conformance|chaos|plugin)\/[a-z-]+|coordinator)`/g,
     )) {
       t.ok(existsSync(sourceOf(name)), `${what}: ${name}`)
     }
