@@ -57,6 +57,11 @@ export class Operator {
     return this.#store.snapshot()
   }
 
+  /** The namespaces in this database, ordered by name, of thousands only the first `most`. */
+  namespaces(most = 1_000): Promise<string[]> {
+    return this.#store.namespaces(most)
+  }
+
   /** The audit trail: newest first, or from a place onwards. */
   events(query: EventQuery): Promise<EventRow[]> {
     return this.#store.events(query)

@@ -428,6 +428,9 @@ export interface Store {
 
   snapshot(): Promise<Snapshot>
 
+  /** The first `most` namespaces in which anything was ever changed, this store's own or not, ordered by name. */
+  namespaces(most: number): Promise<string[]>
+
   /** Events that match, newest first, or, when `after` is given, those after that place, oldest first. */
   events(query: EventQuery): Promise<EventRow[]>
 

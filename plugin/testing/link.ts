@@ -87,6 +87,10 @@ export class Link implements Store {
     return this.#through((store) => store.snapshot())
   }
 
+  namespaces(most: number): Promise<string[]> {
+    return this.#through((store) => store.namespaces(most))
+  }
+
   events(query: EventQuery): Promise<EventRow[]> {
     return this.#through((store) => store.events(query))
   }

@@ -69,7 +69,12 @@ export class MemoryDatabase {
     const space = this.#spaces.get(namespace) ?? new Space()
     this.#spaces.set(namespace, space)
     const facts = (): Facts => ({ nowMs: this.#nowMs(), serverIdentity: this.#identity() })
-    return new MemoryStore(space, facts, statementTimeoutMs)
+    return new MemoryStore(space, facts, statementTimeoutMs, () => this.#namespaces())
+  }
+
+  #namespaces(): string[] {
+    const changed = [...this.#spaces].filter(([, { rows }]) => rows.meta.revision > 0)
+    return changed.map(([namespace]) => namespace).sort()
   }
 }
 
@@ -106,13 +111,15 @@ class MemoryStore implements Store {
   readonly #space: Space
   readonly #facts: () => Facts
   readonly #timeoutMs: number
+  readonly #namespaces: () => string[]
   readonly #listening = new Set<() => void>()
   #closed = false
 
-  constructor(space: Space, facts: () => Facts, timeoutMs: number) {
+  constructor(space: Space, facts: () => Facts, timeoutMs: number, namespaces: () => string[]) {
     this.#space = space
     this.#facts = facts
     this.#timeoutMs = timeoutMs
+    this.#namespaces = namespaces
   }
 
   heartbeat(node: string, beat: number): Promise<HeartbeatAnswer | undefined> {
@@ -150,6 +157,10 @@ class MemoryStore implements Store {
 
   snapshot(): Promise<Snapshot> {
     return this.#read((rows, { nowMs }) => ({ ...rows.snapshot(), nowMs }))
+  }
+
+  namespaces(most: number): Promise<string[]> {
+    return this.#read(() => this.#namespaces().slice(0, most))
   }
 
   events(query: EventQuery): Promise<EventRow[]> {

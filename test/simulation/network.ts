@@ -113,6 +113,10 @@ export class RemoteStore implements Store {
     return this.#ask('snapshot', () => this.#database.store.snapshot())
   }
 
+  namespaces(most: number): Promise<string[]> {
+    return this.#ask('namespaces', () => this.#database.store.namespaces(most))
+  }
+
   events(query: EventQuery): Promise<EventRow[]> {
     return this.#ask('events', () => this.#database.store.events(query))
   }

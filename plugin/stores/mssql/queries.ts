@@ -187,6 +187,11 @@ export class Queries {
     )
   }
 
+  namespaces(most: number): Query<string[]> {
+    const sql = 'select top (@most) [namespace] from coordination_meta order by [namespace]'
+    return this.#query(sql, { most }, ([rows = []]) => rows.map(({ namespace }) => String(namespace)))
+  }
+
   snapshot(): Query<Snapshot> {
     const all = (table: MsSqlTable, name: string): string =>
       `(select ${listOf(table)} from ${getTableName(table)} where namespace = @namespace for json path) as ${name}`

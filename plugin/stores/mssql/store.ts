@@ -92,6 +92,10 @@ export class MssqlStore implements Store {
     return this.#read('Taking a snapshot', this.#parts.queries.snapshot())
   }
 
+  async namespaces(most: number): Promise<string[]> {
+    return this.#read('Reading the namespaces', this.#parts.queries.namespaces(most))
+  }
+
   async events(query: EventQuery): Promise<EventRow[]> {
     return this.#read('Reading events', this.#parts.queries.events(query))
   }

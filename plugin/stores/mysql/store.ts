@@ -37,7 +37,7 @@ import { isConflict } from './failures.js'
 import { fence } from './fence.js'
 import { type Queries, queriesOn } from './queries.js'
 import { columnsOf, heartbeatAnswer, lookOf, ownView, snapshotOf } from './rows.js'
-import { events, leases, nodes } from './schema.js'
+import { events, leases, meta, nodes } from './schema.js'
 import { nowMs, type Terms } from './terms.js'
 
 /** What a store is put together from. */
@@ -112,6 +112,13 @@ export class MysqlStore implements Store {
 
   async snapshot(): Promise<Snapshot> {
     return snapshotOf(await this.#read('Taking a snapshot', (on) => on.snapshot().execute()))
+  }
+
+  async namespaces(most: number): Promise<string[]> {
+    const rows = await this.#read('Reading the namespaces', ({ db }) =>
+      db.select({ namespace: meta.namespace }).from(meta).orderBy(asc(meta.namespace)).limit(most),
+    )
+    return rows.map(({ namespace }) => namespace)
   }
 
   async events({ limit, after, types, subject }: EventQuery): Promise<EventRow[]> {

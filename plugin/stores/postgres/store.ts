@@ -38,8 +38,8 @@ import { isConflict } from './failures.js'
 import { fence } from './fence.js'
 import { type Crowd, type Hints, payloadFor } from './hints.js'
 import { heartbeatAnswer, ownView, type Queries, queriesOn } from './queries.js'
-import { columnsOf, nowMs } from './rows.js'
-import { events, leases, nodes } from './schema.js'
+import { columnsOf, inOrder, nowMs } from './rows.js'
+import { events, leases, meta, nodes } from './schema.js'
 import type { Terms } from './terms.js'
 
 /** What a store is put together from. */
@@ -121,6 +121,13 @@ export class PostgresStore implements Store {
     const [row] = await this.#read('Taking a snapshot', (on) => on.snapshot().execute())
     const { nowMs = 0, meta = [], nodes = [], workers = [], leases = [] } = row ?? {}
     return { nowMs, meta: meta[0] ?? beforeAnyChange, nodes, workers, leases }
+  }
+
+  async namespaces(most: number): Promise<string[]> {
+    const rows = await this.#read('Reading the namespaces', ({ db }) =>
+      db.select({ namespace: meta.namespace }).from(meta).orderBy(inOrder(meta.namespace)).limit(most),
+    )
+    return rows.map(({ namespace }) => namespace)
   }
 
   async events({ limit, after, types, subject }: EventQuery): Promise<EventRow[]> {

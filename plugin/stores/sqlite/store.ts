@@ -105,6 +105,10 @@ export class SqliteStore implements Store {
     return this.#read('read a snapshot', (queries, { nowMs }) => ({ ...queries.snapshot(), nowMs }))
   }
 
+  namespaces(most: number): Promise<string[]> {
+    return this.#read('read the namespaces', (queries) => queries.namespaces(most))
+  }
+
   events(query: EventQuery): Promise<EventRow[]> {
     return this.#read('read events', (queries) => queries.events(query))
   }

@@ -72,6 +72,7 @@ export function prepareVerbs(at: Place) {
     beats: prepareBeats(at),
     neighbours: prepareNeighbours(at),
     snapshot: prepareSnapshot(at),
+    namespaces: prepareNamespaces(at),
     events: prepareEvents(at),
     prune: preparePrune(at),
     dataVersion: prepareDataVersion(at),
@@ -204,6 +205,16 @@ function prepareNeighbours(at: Place) {
     .orderBy(asc(nodes.id))
     .prepare()
   return (machine: string): Neighbour[] => statement.all({ machine })
+}
+
+function prepareNamespaces(at: Place) {
+  const statement = at.db
+    .select({ namespace: meta.namespace })
+    .from(meta)
+    .orderBy(asc(meta.namespace))
+    .limit(given('most'))
+    .prepare()
+  return (most: number): string[] => statement.all({ most }).map(({ namespace }) => namespace)
 }
 
 /** The workers of these leases, and who of the nodes they name as holder or blocked is gone or unknown. */

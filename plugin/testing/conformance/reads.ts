@@ -51,6 +51,7 @@ export const readCases: readonly ConformanceCase[] = [
       () => store.beats('', 1),
       () => store.neighbours('here'),
       () => store.snapshot(),
+      () => store.namespaces(1),
       () => store.events({ limit: 1 }),
       () => store.change(undefined, async () => undefined),
       () => commit(store, (change) => change.tell(new Set(['a']))),
@@ -101,6 +102,23 @@ export const readCases: readonly ConformanceCase[] = [
     ])
     assert.deepEqual(await store.neighbours('anywhere'), [])
   }),
+
+  promise(
+    'namespaces are those in which anything was ever changed, by name, so many and no more',
+    async (world) => {
+      const names = ['B', 'a', 'untouched'].map((name) => `${world.namespace}-${name}`)
+      const [B, a, untouched] = await Promise.all(names.map((namespace) => world.open({ namespace })))
+      assert(B && a && untouched)
+      for (const store of [a, B]) await commit(store, (change) => change.saveMeta({ tokenFloor: 1 }))
+      await untouched.snapshot()
+      const known = await untouched.namespaces(1e6)
+      assert.deepEqual(
+        known.filter((name) => names.includes(name)),
+        names.slice(0, 2),
+      )
+      assert.deepEqual(await a.namespaces(1), known.slice(0, 1))
+    },
+  ),
 
   promise('a view holds the leases that name its node, and all of its coordinated workers', async (world) => {
     const store = await world.open()
