@@ -3,29 +3,35 @@ import { parseArgs } from 'node:util'
 import { actorLimits, checkText, reasonLimits } from '../core/audit.js'
 import { keyFrom } from '../core/names.js'
 
-/** Every command, with what it needs after its name and what it is for. */
+/** What every command takes. */
+const ofAll = ['database', 'namespace', 'json', 'help', 'version'] as const
+/** What those take that alter something. */
+const why = ['actor', 'reason'] as const
+
+/** Every command, with what it needs after its name, the flags of its own, and what it is for. */
 export const commands = {
-  status: { operands: [], reason: false, about: 'nodes, leases and what is wrong' },
-  leaders: { operands: [], reason: false, about: 'who leads which single worker, and under which token' },
-  explain: { operands: ['lease'], reason: false, about: 'why a lease has its holder, or none' },
+  status: { operands: [], flags: [], about: 'nodes, leases and what is wrong' },
+  leaders: { operands: [], flags: [], about: 'who leads which single worker, and under which token' },
+  explain: { operands: ['lease'], flags: [], about: 'why a lease has its holder, or none' },
   release: {
     operands: ['lease'],
-    reason: true,
+    flags: [...why, 'token', 'immediate', 'cooldown-ms'],
     about: 'take a lease from a holder that hangs; needs --token',
   },
-  drain: { operands: ['node'], reason: true, about: 'ask a node to hand everything over' },
-  undrain: { operands: ['node'], reason: true, about: 'take a drain back' },
-  pause: { operands: ['worker'], reason: true, about: 'let nobody run a worker' },
-  resume: { operands: ['worker'], reason: true, about: 'take a pause back' },
-  migrate: { operands: [], reason: false, about: 'bring the tables up to date' },
+  drain: { operands: ['node'], flags: why, about: 'ask a node to hand everything over' },
+  undrain: { operands: ['node'], flags: why, about: 'take a drain back' },
+  pause: { operands: ['worker'], flags: why, about: 'let nobody run a worker' },
+  resume: { operands: ['worker'], flags: why, about: 'take a pause back' },
+  migrate: { operands: [], flags: [], about: 'bring the tables up to date' },
   check: {
     operands: [],
-    reason: false,
+    flags: ['preset'],
     about: 'whether this database and these settings can hold the promises',
   },
-} as const
+} as const satisfies Record<string, { operands: readonly string[]; flags: readonly Flag[]; about: string }>
 
 export type Command = keyof typeof commands
+type Flag = keyof typeof options
 
 /** A command with all it needs. */
 export interface Order {
@@ -51,16 +57,16 @@ export class UsageError extends Error {
 
 const options = {
   database: { type: 'string' },
-  namespace: { type: 'string', default: 'default' },
+  namespace: { type: 'string' },
   actor: { type: 'string' },
   reason: { type: 'string' },
   token: { type: 'string' },
-  immediate: { type: 'boolean', default: false },
+  immediate: { type: 'boolean' },
   'cooldown-ms': { type: 'string' },
-  preset: { type: 'string', default: 'default' },
-  json: { type: 'boolean', default: false },
-  help: { type: 'boolean', short: 'h', default: false },
-  version: { type: 'boolean', default: false },
+  preset: { type: 'string' },
+  json: { type: 'boolean' },
+  help: { type: 'boolean', short: 'h' },
+  version: { type: 'boolean' },
 } as const
 
 /** What may follow a command, as `--name`. */
@@ -81,7 +87,9 @@ export function parse(
   const [command, ...operands] = positionals
   if (values.help || command === undefined) return 'help'
   if (!isCommand(command)) throw new UsageError(`There is no command "${command}".`)
-  const { operands: needed, reason: mustSayWhy } = commands[command]
+  const { operands: needed } = commands[command]
+  const mustSayWhy = takes(command, 'reason')
+  refuseFlagsOfOthers(command, values)
   if (operands.length !== needed.length)
     throw new UsageError(`Expected: ${[command, ...needed.map((each) => `<${each}>`)].join(' ')}`)
   const database = values.database ?? environment.DATABASE_URL
@@ -95,15 +103,28 @@ export function parse(
     command,
     subject: needed[0] === 'node' ? (operands[0] ?? '') : keyFrom(operands[0] ?? ''),
     database,
-    namespace: values.namespace,
+    namespace: values.namespace ?? 'default',
     actor: mustSayWhy ? checkText('--actor', actorLimits, values.actor ?? user()) : '',
     reason: mustSayWhy ? checkText('--reason', reasonLimits, values.reason ?? '') : '',
     token: values.token === undefined ? 0 : whole('token', values.token),
-    immediate: values.immediate,
+    immediate: values.immediate ?? false,
     cooldownMs: values['cooldown-ms'] === undefined ? undefined : whole('cooldown-ms', values['cooldown-ms']),
-    preset: values.preset,
-    json: values.json,
+    preset: values.preset ?? 'default',
+    json: values.json ?? false,
   }
+}
+
+/** A flag without effect would let somebody believe in one. */
+function refuseFlagsOfOthers(command: Command, values: object): void {
+  for (const flag of Object.keys(values)) {
+    if (takes(command, flag)) continue
+    const takers = Object.keys(commands).filter((each) => isCommand(each) && takes(each, flag))
+    throw new UsageError(`\`${command}\` takes no --${flag}; it is for ${takers.join(', ')}.`)
+  }
+}
+
+function takes(command: Command, flag: string): boolean {
+  return [...ofAll, ...commands[command].flags].some((each) => each === flag)
 }
 
 function understood(typed: readonly string[]) {

@@ -1,59 +1,86 @@
 /** What each command asks or does. */
 import type { Coordinator } from '../core/coordinator.js'
 import { explain } from '../core/explain.js'
-import { describe, type LeaseStatus, type NodeReference, type Status } from '../core/status.js'
+import {
+  describe,
+  type LeaseStatus,
+  type NodeReference,
+  type NodeStatus,
+  type Status,
+} from '../core/status.js'
+import type { Snapshot } from '../core/store.js'
 import type { Order } from './arguments.js'
-import { type Answer, type Cell, exitCodes, type Mood } from './output.js'
+import { type Answer, type Cell, exitCodes, type Mood, type Table } from './output.js'
 
-type Obey = (coordinator: Coordinator, order: Order) => Promise<Answer>
+type Obey = (scene: Scene, order: Order, coordinator: Coordinator) => Answer | Promise<Answer>
+
+/** The namespace as it is when a command is given. */
+interface Scene {
+  readonly snapshot: Snapshot
+  readonly status: Status
+  /** Whether a node has sent no heartbeat for longer than its ttl. */
+  readonly isSilent: (node: Pick<NodeReference, 'id'> | null) => boolean
+}
 
 /** Those that need nothing but a coordinator, which has not been started. */
-export const obey: Readonly<Record<Exclude<Order['command'], 'check'>, Obey>> = {
-  status: async (coordinator) => {
-    const scene = await look(coordinator)
+export async function obey(
+  coordinator: Coordinator,
+  order: Order & { readonly command: Exclude<Order['command'], 'check'> },
+): Promise<Answer> {
+  // Connecting has done it.
+  if (order.command === 'migrate') return done({ migrated: true }, ['The tables are up to date.'])
+  const scene = await look(coordinator)
+  const isUnused = scene.snapshot.meta.revision === 0
+  const known = isUnused ? await coordinator.operator.namespaces() : []
+  if (known.length > 0) return noNamespace(order.namespace, known)
+  return ways[order.command](scene, order, coordinator)
+}
+
+const ways: Readonly<Record<Exclude<Order['command'], 'check' | 'migrate'>, Obey>> = {
+  status: (scene) => {
     const { status, isSilent } = scene
     const nodes = status.nodes.map((node) => ({ ...node, silent: isSilent(node) }))
     const leases = status.leases.map((lease) => ({ ...lease, silent: isSilent(lease.holder) }))
     return found(scene, { ...status, nodes, leases }, [
       `Namespace ${status.namespace}, ${counted(status.nodes.filter(isStanding), 'node')}`,
       '',
-      nodeTable(scene),
+      nodeTable(scene, status.nodes),
       '',
       leaseTable(scene, status.leases),
     ])
   },
 
-  leaders: async (coordinator) => {
-    const scene = await look(coordinator)
+  leaders: (scene) => {
     const { status, isSilent } = scene
     const singles = new Set(status.workers.flatMap(({ key, kind }) => (kind === 'single' ? [key] : [])))
     const leases = status.leases.filter(({ worker }) => worker !== null && singles.has(worker))
-    const leaders = leases.map(({ key, holder, token, acquiredAtMs }) => ({
-      worker: key,
-      node: holder?.name ?? null,
-      cluster: holder?.cluster ?? null,
-      token,
-      sinceMs: holder === null ? null : acquiredAtMs,
-      silent: isSilent(holder),
-    }))
-    return found(scene, leaders, [leaseTable(scene, leases)])
+    // What `GET /leaders` answers, and who of them is silent.
+    const leaders = leases.flatMap(({ key, holder, token, acquiredAtMs }) => {
+      if (holder === null) return []
+      const sinceMs = acquiredAtMs === null ? null : Math.max(0, status.nowMs - acquiredAtMs)
+      const { name: node, cluster } = holder
+      return [[key, { node, cluster, token, sinceMs, silent: isSilent(holder) }]]
+    })
+    return found(scene, Object.fromEntries(leaders), [leaseTable(scene, leases)])
   },
 
-  explain: async (coordinator, { subject }) => {
-    const { timing } = coordinator.settings
-    const explanation = explain(await coordinator.operator.snapshot(), subject, { timing, revokedAtMs: null })
-    if (explanation === undefined) return no(`There is no lease "${subject}".`)
+  explain: (scene, { subject }, { settings: { timing } }) => {
+    const explanation = explain(scene.snapshot, subject, { timing, revokedAtMs: null })
+    if (explanation === undefined) return noLease(scene, subject)
     return done(
       explanation,
       explanation.reasons.map(({ sentence }) => sentence),
     )
   },
 
-  release: async (coordinator, { subject: key, token, actor, reason, immediate, cooldownMs }) => {
+  release: async (scene, { subject: key, token, actor, reason, immediate, cooldownMs }, { operator }) => {
     const cooldown = cooldownMs === undefined ? {} : { cooldownMs }
-    const answer = await coordinator.operator.release({ key, token, actor, reason, immediate, ...cooldown })
-    if (answer.kind === 'unknown') return no(`There is no lease "${key}".`)
-    if (answer.kind === 'fenced') return no('A transaction fences it at the moment. Nothing was released.')
+    const answer = await operator.release({ key, token, actor, reason, immediate, ...cooldown })
+    if (answer.kind === 'unknown') return noLease(scene, key)
+    if (answer.kind === 'fenced')
+      return no(
+        'A transaction of the application fences it: nothing was released. Try again once that has ended.',
+      )
     if (answer.kind === 'stale') {
       const { holder } = answer.lease
       const now = holder === null ? 'nobody holds it' : `its token is ${answer.lease.token}`
@@ -66,42 +93,29 @@ export const obey: Readonly<Record<Exclude<Order['command'], 'check'>, Obey>> = 
     return done(answer, [`Released. ${next}`])
   },
 
-  drain: async (coordinator, { subject, actor, reason }) =>
-    ofNode(await coordinator.operator.drain(await nodeId(coordinator, subject), { actor, reason }), subject, {
+  drain: (scene, { subject, actor, reason }, { operator }) =>
+    toNode(scene, subject, (id) => operator.drain(id, { actor, reason }), {
       done: 'It hands over, and gets nothing new.',
       unchanged: 'It was draining already.',
     }),
 
-  undrain: async (coordinator, { subject, actor, reason }) =>
-    ofNode(
-      await coordinator.operator.undrain(await nodeId(coordinator, subject), { actor, reason }),
-      subject,
-      {
-        done: 'It takes part again.',
-        unchanged: 'It was not draining.',
-      },
-    ),
+  undrain: (scene, { subject, actor, reason }, { operator }) =>
+    toNode(scene, subject, (id) => operator.undrain(id, { actor, reason }), {
+      done: 'It takes part again.',
+      unchanged: 'It was not draining.',
+    }),
 
-  pause: async (coordinator, { subject, actor, reason }) =>
-    ofWorker(await coordinator.operator.pause(subject, { actor, reason }), subject, {
+  pause: async (scene, { subject, actor, reason }, { operator }) =>
+    ofWorker(scene, subject, await operator.pause(subject, { actor, reason }), {
       done: 'Nobody runs it until it is resumed.',
       unchanged: 'It was paused already.',
     }),
 
-  resume: async (coordinator, { subject, actor, reason }) =>
-    ofWorker(await coordinator.operator.resume(subject, { actor, reason }), subject, {
+  resume: async (scene, { subject, actor, reason }, { operator }) =>
+    ofWorker(scene, subject, await operator.resume(subject, { actor, reason }), {
       done: 'Its nodes run it again.',
       unchanged: 'It was not paused.',
     }),
-
-  /** Connecting has done it. */
-  migrate: async () => done({ migrated: true }, ['The tables are up to date.']),
-}
-
-/** The namespace, and which of its nodes have sent no heartbeat for longer than their ttl. */
-interface Scene {
-  readonly status: Status
-  readonly isSilent: (node: Pick<NodeReference, 'id'> | null) => boolean
 }
 
 /** By the database's clock, and for showing only: a node is declared gone by nodes that have watched it themselves. */
@@ -112,6 +126,7 @@ async function look({ operator, settings, state }: Coordinator): Promise<Scene> 
   )
   const ids = new Set(silent.map(({ id }) => id))
   return {
+    snapshot,
     status: describe(snapshot, settings, undefined, state),
     isSilent: (node) => node !== null && ids.has(node.id),
   }
@@ -133,35 +148,85 @@ function found({ status, isSilent }: Scene, json: unknown, text: Answer['text'])
   return { json, text: [...text, '', ...sentences, ...alone], exitCode: exitCodes.no }
 }
 
+/** In a database in which no node has ever joined, any namespace will do: it may be the one of the first. */
+function noNamespace(namespace: string, known: readonly string[]): Answer {
+  const more = known.length > mostNamed ? ` and ${known.length - mostNamed} more` : ''
+  const there = `${known.slice(0, mostNamed).map(quoted).join(', ')}${more}`
+  return no(`There is no namespace "${namespace}" in this database. There is ${there}.`, {
+    namespaces: known,
+  })
+}
+
+/** So many names fit into a sentence. */
+const mostNamed = 10
+
+function noLease({ status }: Scene, key: string): Answer {
+  const meant = ofSameName(key, status.leases)
+  return no(
+    `There is no lease "${key}". ${hint(meant, 'global/month-close, eu-1/indexing or global/consumer#12')}`,
+  )
+}
+
 interface Words {
   readonly done: string
   readonly unchanged: string
 }
 
-function ofNode(outcome: 'done' | 'unchanged' | 'gone', node: string, words: Words): Answer {
-  if (outcome === 'gone') return no(`There is no node "${node}", or it is gone.`, { outcome })
-  return done({ outcome }, [words[outcome]])
+function ofWorker(
+  { status }: Scene,
+  worker: string,
+  outcome: 'done' | 'unchanged' | 'unknown',
+  words: Words,
+): Answer {
+  if (outcome !== 'unknown') return done({ outcome }, [words[outcome]])
+  const meant = ofSameName(worker.replace(/#.*/, ''), status.workers)
+  return no(`There is no worker "${worker}". ${hint(meant, 'global/month-close or eu-1/indexing')}`, {
+    outcome,
+  })
 }
 
-function ofWorker(outcome: 'done' | 'unchanged' | 'unknown', worker: string, words: Words): Answer {
-  if (outcome === 'unknown') return no(`There is no worker "${worker}".`, { outcome })
-  return done({ outcome }, [words[outcome]])
+/** The keys that say the same behind the slash: what was typed may be the name alone, or of another scope. */
+function ofSameName(key: string, things: readonly { readonly key: string }[]): string[] {
+  const nameIn = (text: string): string => text.slice(text.indexOf('/') + 1)
+  return things.flatMap((thing) => (nameIn(thing.key) === nameIn(key) ? [thing.key] : []))
+}
+
+function hint(meant: readonly string[], examples: string): string {
+  if (meant.length > 0 && meant.length <= mostNamed) return `Did you mean ${meant.map(quoted).join(' or ')}?`
+  return `Keys are written like ${examples}; \`status\` lists those there are.`
 }
 
 /** A node may be named by its id or, where only one bears it, by its name. */
-async function nodeId(coordinator: Coordinator, subject: string): Promise<string> {
-  const { nodes } = await coordinator.status()
-  const named = nodes.filter((node) => isStanding(node) && node.name === subject)
-  return named.length === 1 ? (named[0]?.id ?? subject) : subject
+async function toNode(
+  scene: Scene,
+  subject: string,
+  order: (id: string) => Promise<'done' | 'unchanged' | 'gone'>,
+  words: Words,
+): Promise<Answer> {
+  const { nodes } = scene.status
+  const byName = nodes.filter((node) => isStanding(node) && node.name === subject)
+  const [node, ...others] = nodes.some(({ id }) => id === subject)
+    ? nodes.filter(({ id }) => id === subject)
+    : byName
+  if (node !== undefined && others.length > 0) {
+    const sentence = `${byName.length} nodes are called "${subject}". Name the one you mean by its id.`
+    const answer = no(sentence, { nodes: byName.map(({ id }) => id) })
+    return { ...answer, text: [sentence, '', nodeTable(scene, byName)] }
+  }
+  const outcome = node === undefined ? 'unknown' : await order(node.id)
+  if (outcome === 'unknown')
+    return no(`There is no node "${subject}". \`status\` lists those there are.`, { outcome })
+  if (outcome === 'gone') return no(`The node "${subject}" is gone.`, { outcome })
+  return done({ outcome }, [words[outcome]])
 }
 
-function isStanding({ state }: Status['nodes'][number]): boolean {
+function isStanding({ state }: NodeStatus): boolean {
   return state !== 'gone'
 }
 
 const silentCell: Cell = { text: 'silent', mood: 'bad' }
 
-function nodeTable({ status: { nodes, leases, nowMs }, isSilent }: Scene) {
+function nodeTable({ status: { leases, nowMs }, isSilent }: Scene, nodes: readonly NodeStatus[]): Table {
   const moods: Readonly<Record<string, Mood>> = { active: 'good', draining: 'doubtful', gone: 'bad' }
   return {
     head: ['NODE', 'CLUSTER', 'STATE', 'HEARTBEAT', 'LEASES', 'VERSION', 'ID'],
@@ -177,7 +242,7 @@ function nodeTable({ status: { nodes, leases, nowMs }, isSilent }: Scene) {
   }
 }
 
-function leaseTable({ status: { nowMs }, isSilent }: Scene, leases: readonly LeaseStatus[]) {
+function leaseTable({ status: { nowMs }, isSilent }: Scene, leases: readonly LeaseStatus[]): Table {
   const moods: Readonly<Record<string, Mood>> = { held: 'good', blocked: 'bad', unclaimed: 'bad' }
   return {
     head: ['LEASE', 'STATE', 'HOLDER', 'SINCE', 'TOKEN'],
@@ -204,6 +269,10 @@ function ago(ms: number): string {
 
 function counted(things: readonly unknown[], word: string): string {
   return `${things.length} ${word}${things.length === 1 ? '' : 's'}`
+}
+
+function quoted(text: string): string {
+  return `"${text}"`
 }
 
 function done(json: unknown, text: Answer['text']): Answer {

@@ -15,8 +15,9 @@ import { check } from './check.js'
 import { obey } from './commands.js'
 import { type Answer, exitCodes, render } from './output.js'
 
+const program = 'npx fastify-worker-coordination'
 /** What makes and alters tables. */
-const migrating = 'npx fastify-worker-coordination migrate'
+const migrating = `${program} migrate`
 
 process.exitCode = await run(process.argv.slice(2))
 
@@ -80,7 +81,7 @@ async function answered(order: Order): Promise<Answer> {
   const migrate = command === 'migrate'
   const coordinator = await createCoordinator({ database, namespace, identity, migrate, push: false })
   try {
-    return await obey[command](coordinator, order)
+    return await obey(coordinator, { ...order, command })
   } finally {
     await coordinator.close()
   }
@@ -114,7 +115,7 @@ function complain(error: unknown): number {
   const message = error instanceof Error ? error.message : String(error)
   const isUsage =
     error instanceof UsageError || (error instanceof CoordinationError && error.code === 'WCO_OPTIONS')
-  process.stderr.write(isUsage ? `${message}\n\n${help()}` : `${message}\n`)
+  process.stderr.write(`${message}\n${isUsage ? `Run ${program} --help to see what there is.\n` : ''}`)
   if (isUsage) return exitCodes.usage
   return error instanceof CoordinationError || error instanceof StoreError
     ? exitCodes.unreachable

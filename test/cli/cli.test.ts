@@ -5,8 +5,13 @@ import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { userInfo } from 'node:os'
 import { fileURLToPath } from 'node:url'
+import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import { type Coordinator, createCoordinator } from '../../plugin/index.js'
+import workerCoordination, {
+  type Coordinator,
+  type CoordinatorOptions,
+  createCoordinator,
+} from '../../plugin/index.js'
 import { type Database, eachDatabase, usePostgres, useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 
@@ -51,9 +56,14 @@ function ended(
   })
 }
 
-async function nodeAtWork(t: Test, { url }: Database): Promise<Coordinator> {
+async function nodeAtWork(
+  t: Test,
+  { url }: Database,
+  options: Partial<CoordinatorOptions> = {},
+): Promise<Coordinator> {
   const identity = { node: 'n1', cluster: 'c1' }
-  const coordinator = await createCoordinator({ database: url, identity, ttlMs: 60_000, heartbeatMs: 500 })
+  const timing = { ttlMs: 60_000, heartbeatMs: 500 }
+  const coordinator = await createCoordinator({ database: url, identity, ...timing, ...options })
   t.teardown(() => coordinator.close())
   coordinator.worker({
     name: 'month-close',
@@ -62,7 +72,7 @@ async function nodeAtWork(t: Test, { url }: Database): Promise<Coordinator> {
     run: ({ signal }) => new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve())),
   })
   await coordinator.start()
-  await eventually(() => coordinator.isHeld('month-close'))
+  await eventually(async () => (await coordinator.status()).leases.some(({ state }) => state === 'held'))
   return coordinator
 }
 
@@ -77,17 +87,118 @@ t.test('who leads, why, and how it is', (t) =>
     t.match(status.out, /^n1 +c1 +active +\d+ s ago +1 +- /m)
     t.notMatch(status.out, '\u001b', 'no colours where no terminal is')
     const leaders = JSON.parse((await cli(database.url, 'leaders', '--json')).out)
-    t.match(leaders, [{ worker: key, node: 'n1', cluster: 'c1', token: Number, sinceMs: Number }])
+    t.match(leaders, { [key]: { node: 'n1', cluster: 'c1', token: Number, sinceMs: Number } })
     t.match((await cli(database.url, 'explain', key)).out, /n1/)
     t.match((await cli(database.url, 'explain', 'global:month-close')).out, /n1/, 'as in paths')
     t.match(await cli(database.url, 'explain', 'global/nothing'), { code: 1, out: /There is no lease/ })
   }),
 )
 
+t.test('leaders are told by the same fields and in the same units as over HTTP', async (t) => {
+  const { url } = await useSqlite(t)
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(workerCoordination, { database: url, identity: { node: 'n1', cluster: 'c1' } })
+  app.coordination.worker({ name: 'month-close', kind: 'single', scope: 'global', run: () => undefined })
+  await app.ready()
+  await eventually(() => app.coordination.isHeld('month-close'))
+  const request = {
+    url: '/coordination/leaders',
+    remoteAddress: '127.0.0.1',
+    headers: { host: 'localhost' },
+  }
+  const { [key]: before } = (await app.inject(request)).json()
+  const { [key]: leader } = JSON.parse((await cli(url, 'leaders', '--json')).out)
+  const { [key]: after } = (await app.inject(request)).json()
+  const { silent, ...told } = leader
+  t.equal(silent, false)
+  t.strictSame({ ...told, sinceMs: 0 }, { ...before, sinceMs: 0 })
+  t.ok(before.sinceMs <= told.sinceMs && told.sinceMs <= after.sinceMs)
+})
+
+t.test('where several nodes bear a name, none of them is taken for the one that is meant', async (t) => {
+  const database = await useSqlite(t)
+  const nodes = [await nodeAtWork(t, database), await nodeAtWork(t, database)]
+  const ids = nodes.map(({ nodeId }) => nodeId ?? '')
+  const why = ['--reason', 'a deploy']
+  const { code, out } = await cli(database.url, 'drain', 'n1', ...why)
+  t.equal(code, 1)
+  t.match(out, /^2 nodes are called "n1"\. Name the one you mean by its id\.\n\nNODE +CLUSTER +/)
+  for (const id of ids) t.match(out, new RegExp(` ${id}$`, 'm'))
+  const json = JSON.parse((await cli(database.url, 'drain', 'n1', ...why, '--json')).out)
+  t.strictSame(json.nodes.sort(), ids.sort())
+  t.match(await cli(database.url, 'drain', ids[1] ?? '', ...why), { code: 0, out: /hands over/ })
+  await nodes[0]?.close()
+  const gone = nodes[0] === undefined ? '' : ids.find((id) => id !== nodes[1]?.nodeId)
+  t.match(await cli(database.url, 'drain', gone ?? '', ...why), {
+    code: 1,
+    out: /^The node ".+" is gone\.\n$/,
+  })
+  t.match(
+    await cli(database.url, 'undrain', 'n1', ...why),
+    { code: 0 },
+    'of those that are not gone there is one',
+  )
+})
+
+t.test('a namespace in which nothing ever was is told, with those there are', (t) =>
+  eachDatabase(t, async (t, database) => {
+    await nodeAtWork(t, database, { namespace: 'billing' })
+    const out = 'There is no namespace "biling" in this database. There is "billing".\n'
+    const orders = [
+      ['status'],
+      ['leaders'],
+      ['explain', key],
+      ['pause', key, '--reason', 'a deploy'],
+      ['drain', 'n1', '--reason', 'a deploy'],
+    ]
+    for (const typed of orders)
+      t.match(await cli(database.url, ...typed, '--namespace', 'biling'), { code: 1, out }, typed.join(' '))
+    t.match(JSON.parse((await cli(database.url, 'status', '--json')).out), { namespaces: ['billing'] })
+    t.match(await cli(database.url, 'status', '--namespace', 'billing'), { code: 0, out: /1 node\n/ })
+  }),
+)
+
+t.test(
+  'a key that leads nowhere is answered with the one that was meant, or with what keys are like',
+  async (t) => {
+    const database = await useSqlite(t)
+    const coordinator = await nodeAtWork(t, database)
+    coordinator.worker({
+      name: 'feed',
+      kind: 'partitioned',
+      scope: 'cluster',
+      partitions: 2,
+      run: () => undefined,
+    })
+    await eventually(() => coordinator.isHeld('feed'))
+    const why = ['--reason', 'a deploy']
+    const cases: [string[], RegExp][] = [
+      [
+        ['explain', 'month-close'],
+        /^There is no lease "month-close"\. Did you mean "global\/month-close"\?\n$/,
+      ],
+      [['explain', 'c1/month-close'], /Did you mean "global\/month-close"\?/],
+      [['release', 'month-close', '--token', '1', ...why], /Did you mean "global\/month-close"\?/],
+      [['explain', 'feed~1'], /Did you mean "c1\/feed#1"\?/],
+      [
+        ['explain', 'feed'],
+        /Keys are written like global\/month-close, .*; `status` lists those there are\.\n$/,
+      ],
+      [['pause', 'feed', ...why], /^There is no worker "feed"\. Did you mean "c1\/feed"\?\n$/],
+      [['resume', 'c1/feed#1', ...why], /^There is no worker "c1\/feed#1"\. Did you mean "c1\/feed"\?\n$/],
+      [['pause', 'nothing', ...why], /Keys are written like global\/month-close or eu-1\/indexing; /],
+      [['drain', 'nobody', ...why], /^There is no node "nobody"\. `status` lists those there are\.\n$/],
+    ]
+    for (const [typed, out] of cases)
+      t.match(await cli(database.url, ...typed), { code: 1, out }, typed.join(' '))
+  },
+)
+
 t.test('a lease is released by its token and no other, and the audit trail says by whom and why', (t) =>
   eachDatabase(t, async (t, database) => {
     const coordinator = await nodeAtWork(t, database)
-    const [leader] = JSON.parse((await cli(database.url, 'leaders', '--json')).out)
+    const { [key]: leader } = JSON.parse((await cli(database.url, 'leaders', '--json')).out)
     const release = (...more: string[]): Promise<Ended> =>
       cli(database.url, 'release', key, '--reason', 'it hangs', ...more)
     t.match(await release('--token', String(leader.token - 1)), {
@@ -210,7 +321,7 @@ t.test('a node whose heartbeat has stood still for its ttl is shown as silent, a
     t.match(out, /^No heartbeat of node "n1" has come for \d+ s\.\nNo node is running\./m)
     const leaders = await cli(url, 'leaders', '--json')
     t.equal(leaders.code, 1)
-    t.match(JSON.parse(leaders.out), [{ worker: key, node: 'n1', silent: true }])
+    t.match(JSON.parse(leaders.out), { [key]: { node: 'n1', silent: true } })
     const status = JSON.parse((await cli(url, 'status', '--json')).out)
     t.match(status, { nodes: [{ state: 'active', silent: true }], leases: [{ state: 'held', silent: true }] })
   }),
@@ -291,6 +402,18 @@ t.test('what cannot be understood is said, with how it is meant, and nothing is 
     [url, ['pause', key, '--reason', 'it hangs', '--actor', ''], /--actor: expected 1 to 200 .*, got ""\./],
     [url, ['pause', key, '--reason', 'it hangs', '--actor', '\u001b[2J'], /--actor: expected 1 to 200 /],
     [url, ['status', '--colour'], /--colour/],
+    [url, ['status', '--preset', 'fast'], /^`status` takes no --preset; it is for check\.\n/],
+    [
+      url,
+      ['pause', key, '--reason', 'a deploy', '--immediate'],
+      /^`pause` takes no --immediate; .* release\./,
+    ],
+    [
+      url,
+      ['leaders', '--reason', 'to know'],
+      /takes no --reason; it is for release, drain, undrain, pause, resume\.\n/,
+    ],
+    [url, ['check', '--token', '1'], /^`check` takes no --token; /],
     [url, ['check', '--preset', 'slow'], /--preset: expected default, fast or relaxed/],
     [undefined, ['status'], /Say --database URL, or set DATABASE_URL/],
     ['carrier-pigeon:', ['status'], /expected a URL that begins with/],
@@ -299,7 +422,8 @@ t.test('what cannot be understood is said, with how it is meant, and nothing is 
     const ended = await cli(database, ...typed)
     t.match(ended, { code: 2, out: '' }, typed.join(' '))
     t.match(ended.err, err)
-    t.match(ended.err, /Usage: fastify-worker-coordination/)
+    t.match(ended.err, /\nRun npx fastify-worker-coordination --help to see what there is\.\n$/)
+    t.notMatch(ended.err, /Usage:/)
   }
   t.match(await cli('postgres://127.0.0.1:1/nowhere', 'status'), { code: 3, out: '' })
   t.match(await cli(undefined, '--help'), { code: 0, out: /Exit codes/ })
