@@ -75,13 +75,15 @@ export interface CoordinatorConfig {
   readonly retention: Retention
 }
 
+/** What is wrong with a value: a sentence that begins with its name, or one for each entry that is wrong. */
+export type Check = (name: string, value: unknown) => string | readonly string[] | undefined
+
 /** A row of the table. */
 export interface Option {
   /** What holds when it is left out; undefined when there is nothing, or the environment decides. */
   readonly default: unknown
   readonly unit: 'milliseconds' | 'events' | null
-  /** What is wrong with a value, as a sentence that begins with the option's name. */
-  readonly check: (name: string, value: unknown) => string | undefined
+  readonly check: Check
   /** One sentence for people. */
   readonly about: string
 }
@@ -111,7 +113,7 @@ export const shared = {
   labels: {
     default: {},
     unit: null,
-    check: expecting('an object of printable texts, at most 4096 bytes of JSON', isLabels),
+    check: checkLabels,
     about: 'Texts that are shown with this node.',
   },
   version: {
@@ -246,9 +248,14 @@ function refuse(problems: readonly string[]): never {
   throw new CoordinationError('WCO_OPTIONS', `The options cannot be used:${list}`)
 }
 
-/** A URL given for another option by mistake may carry a password: of quoted URLs only the scheme is shown. */
+/**
+ * A URL given for another option by mistake may carry a password: of quoted URLs only the scheme is shown, unless it is whole and
+ * there is nothing but a host in it.
+ */
 function withoutSecrets(problem: string): string {
-  return problem.replace(/"((?:[^"\\]|\\.)*?):\/\/(?:[^"\\]|\\.)*"/g, '"$1://…"')
+  return problem.replace(/"((?:[^"\\]|\\.)*?):\/\/(?:[^"\\]|\\.)*"…?/g, (url, scheme) =>
+    /^"https?:\/\/[A-Za-z0-9.-]+(:\d{1,5})?\/?"$/.test(url) ? url : `"${scheme}://…"`,
+  )
 }
 
 function problemsOfEach(given: object, table: Readonly<Record<string, Option>>): string[] {
@@ -342,8 +349,46 @@ function within(value: number, least: number, most: number): boolean {
   return value >= least && value <= most
 }
 
-export function expecting(expected: string, accepts: (value: unknown) => boolean): Option['check'] {
+export function expecting(
+  expected: string,
+  accepts: (value: unknown) => boolean,
+): (name: string, value: unknown) => string | undefined {
   return (name, value) => (accepts(value) ? undefined : `${name}: expected ${expected}, got ${shown(value)}.`)
+}
+
+/** A list, of which each entry is checked by itself and named where it is wrong. */
+export function expectingList(expected: string, ofEntry: Check): Check {
+  const isList = expecting(expected, Array.isArray)
+  return (name, value) =>
+    Array.isArray(value)
+      ? problemsOf(value.map((entry, at) => [`${name}[${at}]`, entry, ofEntry]))
+      : isList(name, value)
+}
+
+/** An object of these entries and no others, each of which may be left out. */
+export function expectingObject(example: string, ofEntries: Readonly<Record<string, Check>>): Check {
+  const isLike = expecting(`an object like ${example}`, isObject)
+  const known = Object.keys(ofEntries)
+  const isUnknown: Check = (name) => `${name}: there is no such entry; there is ${known.join(' and ')}.`
+  return (name, value) => {
+    if (!isObject(value)) return isLike(name, value)
+    const given = Object.entries(value).filter(([, entry]) => entry !== undefined)
+    return problemsOf(
+      given.map(([entry, what]) => {
+        const check = Object.hasOwn(ofEntries, entry) ? ofEntries[entry] : undefined
+        return check === undefined
+          ? [`${name}[${shown(entry)}]`, what, isUnknown]
+          : [`${name}.${entry}`, what, check]
+      }),
+    )
+  }
+}
+
+export function problemsOf(
+  entries: readonly (readonly [string, unknown, Check])[],
+): readonly string[] | undefined {
+  const problems = entries.flatMap(([name, value, check]) => check(name, value) ?? [])
+  return problems.length === 0 ? undefined : problems
 }
 
 function nameProblem(name: string, value: unknown): string | undefined {
@@ -368,9 +413,20 @@ function isIdentitySource(value: unknown): boolean {
   return typeof value === 'function' || isObject(value)
 }
 
-function isLabels(value: unknown): boolean {
-  if (!isObject(value) || !Object.entries(value).flat().every(isPrintable)) return false
-  return Buffer.byteLength(JSON.stringify(value)) <= 4_096
+const expectingTexts = expecting('an object of texts like { zone: "eu-1a" }', isObject)
+const expectingPrintable = expecting('a printable text', isPrintable)
+
+function checkLabels(name: string, value: unknown): ReturnType<Check> {
+  if (!isObject(value)) return expectingTexts(name, value)
+  const labels = Object.entries(value)
+  const problems = problemsOf([
+    ...labels.map(([label]) => [`${name}: the name of a label`, label, expectingPrintable] as const),
+    ...labels.map(([label, text]) => [`${name}[${shown(label)}]`, text, expectingPrintable] as const),
+  ])
+  const bytes = Buffer.byteLength(JSON.stringify(value))
+  return (
+    problems ?? (bytes > 4_096 ? `${name}: expected at most 4096 bytes of JSON, got ${bytes}.` : undefined)
+  )
 }
 
 function isVersion(value: unknown): boolean {

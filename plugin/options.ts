@@ -9,6 +9,8 @@ import {
   type CoordinatorConfig,
   type CoordinatorOptions,
   expecting,
+  expectingList,
+  expectingObject,
   isObject,
   oneOf,
   read,
@@ -109,25 +111,42 @@ export const pluginOptions = {
   access: {
     default: {},
     unit: null,
-    check: expecting('an object like { read: "public", allowedHosts: ["coordination.example"] }', isAccess),
+    check: expectingObject('{ read: "public", allowedHosts: ["coordination.example"] }', {
+      read: expecting('"public"', (value) => value === 'public'),
+      allowedHosts: expectingList(
+        'a list of host names like "coordination.example"',
+        expecting('a host name like "coordination.example", in lower case and without a port', isHostName),
+      ),
+    }),
     about: 'What is open over HTTP without asking authorize.',
   },
   allowedOrigins: {
     default: [],
     unit: null,
-    check: expecting('a list of origins like https://intranet.example', isListOf(isOrigin)),
+    check: expectingList(
+      'a list of origins like https://intranet.example',
+      expecting(
+        'an origin like https://intranet.example, in lower case and with nothing behind the host and its port',
+        isOrigin,
+      ),
+    ),
     about: 'Further origins whose pages may write, in browsers that send no `Sec-Fetch-Site`.',
   },
   security: {
     default: undefined,
     unit: null,
-    check: expecting('a list of objects like { bearer: [] }', isListOf(isSecurityRequirement)),
+    check: expectingList(
+      'a list of objects like { bearer: [] }',
+      expecting('an object of lists of texts, like { bearer: [] }', isSecurityRequirement),
+    ),
     about: 'Security requirements of the routes in the OpenAPI document.',
   },
   metrics: {
     default: {},
     unit: null,
-    check: expecting("an object like { registry }, with a registry of prom-client's", isMetrics),
+    check: expectingObject("{ registry }, with a registry of prom-client's", {
+      registry: expecting("a registry of prom-client's", isRegistry),
+    }),
     about: 'A registry of the application for the metrics.',
   },
   logLevel: {
@@ -168,28 +187,11 @@ function isPropertyName(value: unknown): boolean {
   return typeof value === 'string' && /^[A-Za-z_$][A-Za-z0-9_$]{0,99}$/.test(value)
 }
 
-function isAccess(value: unknown): boolean {
-  if (!isObject(value)) return false
-  const { read, allowedHosts = [], ...unknown }: { read?: unknown; allowedHosts?: unknown } = value
-  const known = (read === undefined || read === 'public') && Object.keys(unknown).length === 0
-  return known && isListOf(isHostName)(allowedHosts)
-}
-
-function isMetrics(value: unknown): boolean {
-  if (!isObject(value)) return false
-  const { registry, ...unknown }: { registry?: unknown } = value
-  return Object.keys(unknown).length === 0 && (registry === undefined || isRegistry(registry))
-}
-
 function isRegistry(value: unknown): boolean {
   if (!isObject(value)) return false
   return ['registerMetric', 'removeSingleMetric'].every(
     (name) => typeof Reflect.get(value, name) === 'function',
   )
-}
-
-function isListOf(accepts: (value: unknown) => boolean): (value: unknown) => boolean {
-  return (value) => Array.isArray(value) && value.every(accepts)
 }
 
 /** As it is compared: without a port, in lower case. */
@@ -203,5 +205,8 @@ function isOrigin(value: unknown): boolean {
 }
 
 function isSecurityRequirement(value: unknown): boolean {
-  return isObject(value) && Object.values(value).every(isListOf((scope) => typeof scope === 'string'))
+  const isText = (scope: unknown): boolean => typeof scope === 'string'
+  return (
+    isObject(value) && Object.values(value).every((scopes) => Array.isArray(scopes) && scopes.every(isText))
+  )
 }

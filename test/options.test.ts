@@ -61,33 +61,36 @@ t.test('one wrong option is one sentence that says what was expected and what ca
     [{ prefix: '/a/' }, 'prefix: expected a path like "/coordination", got "/a/".'],
     [{ prefix: '/:id' }, 'prefix: expected a path like "/coordination", got "/:id".'],
     [{ authorize: true }, 'authorize: expected a function, got true.'],
+    [{ metrics: { registry: {} } }, "metrics.registry: expected a registry of prom-client's, got an object."],
+    [{ metrics: { prefix: 'app_' } }, 'metrics["prefix"]: there is no such entry; there is registry.'],
     [
-      { metrics: { registry: {} } },
-      "metrics: expected an object like { registry }, with a registry of prom-client's, got an object.",
+      { metrics: 'all' },
+      'metrics: expected an object like { registry }, with a registry of prom-client\'s, got "all".',
     ],
-    [
-      { metrics: { prefix: 'app_' } },
-      "metrics: expected an object like { registry }, with a registry of prom-client's, got an object.",
-    ],
-    [
-      { access: { read: 'everybody' } },
-      'access: expected an object like { read: "public", allowedHosts: ["coordination.example"] }, got an object.',
-    ],
+    [{ access: { read: 'everybody' } }, 'access.read: expected "public", got "everybody".'],
     [
       { access: { write: 'public' } },
-      'access: expected an object like { read: "public", allowedHosts: ["coordination.example"] }, got an object.',
+      'access["write"]: there is no such entry; there is read and allowedHosts.',
     ],
     [
-      { access: { read: 'public', allowedHosts: ['coordination.example:443'] } },
-      'access: expected an object like { read: "public", allowedHosts: ["coordination.example"] }, got an object.',
+      { access: 'public' },
+      'access: expected an object like { read: "public", allowedHosts: ["coordination.example"] }, got "public".',
     ],
     [
-      { allowedOrigins: ['intranet.example'] },
-      'allowedOrigins: expected a list of origins like https://intranet.example, got an array.',
+      { access: { read: 'public', allowedHosts: ['coordination.example', 'coordination.example:443'] } },
+      'access.allowedHosts[1]: expected a host name like "coordination.example", in lower case and without a port, got "coordination.example:443".',
     ],
     [
-      { allowedOrigins: ['null'] },
-      'allowedOrigins: expected a list of origins like https://intranet.example, got an array.',
+      { access: { allowedHosts: 'coordination.example' } },
+      'access.allowedHosts: expected a list of host names like "coordination.example", got "coordination.example".',
+    ],
+    ...['intranet.example', 'null', 'INTRANET.example'].map((origin): [Record<string, unknown>, string] => [
+      { allowedOrigins: [origin] },
+      `allowedOrigins[0]: expected an origin like https://intranet.example, in lower case and with nothing behind the host and its port, got "${origin}".`,
+    ]),
+    [
+      { allowedOrigins: ['https://intranet.example/'] },
+      'allowedOrigins[0]: expected an origin like https://intranet.example, in lower case and with nothing behind the host and its port, got "https://intranet.example/".',
     ],
     [
       { allowedOrigins: '*' },
@@ -95,7 +98,7 @@ t.test('one wrong option is one sentence that says what was expected and what ca
     ],
     [
       { security: [{ bearer: 'all' }] },
-      'security: expected a list of objects like { bearer: [] }, got an array.',
+      'security[0]: expected an object of lists of texts, like { bearer: [] }, got an object.',
     ],
     [
       { decorateAs: 'my coordination' },
@@ -105,22 +108,14 @@ t.test('one wrong option is one sentence that says what was expected and what ca
       { logLevel: 'loud' },
       'logLevel: expected "fatal", "error", "warn", "info", "debug", "trace" or "silent", got "loud".',
     ],
+    [{ labels: { zone: 5 } }, 'labels["zone"]: expected a printable text, got 5.'],
+    [{ labels: { zone: 'a\0b' } }, 'labels["zone"]: expected a printable text, got "a\\u0000b".'],
     [
-      { labels: { zone: 5 } },
-      'labels: expected an object of printable texts, at most 4096 bytes of JSON, got an object.',
+      { labels: { 'a\0b': 'zone' } },
+      'labels: the name of a label: expected a printable text, got "a\\u0000b".',
     ],
-    [
-      { labels: { zone: 'a\0b' } },
-      'labels: expected an object of printable texts, at most 4096 bytes of JSON, got an object.',
-    ],
-    [
-      { labels: { zone: 'x'.repeat(5_000) } },
-      'labels: expected an object of printable texts, at most 4096 bytes of JSON, got an object.',
-    ],
-    [
-      { labels: ['a'] },
-      'labels: expected an object of printable texts, at most 4096 bytes of JSON, got an array.',
-    ],
+    [{ labels: { zone: 'x'.repeat(5_000) } }, 'labels: expected at most 4096 bytes of JSON, got 5011.'],
+    [{ labels: ['a'] }, 'labels: expected an object of texts like { zone: "eu-1a" }, got an array.'],
     [{ version: 7 }, 'version: expected a printable text of 1 to 100 characters, got 7.'],
     [{ version: '' }, 'version: expected a printable text of 1 to 100 characters, got "".'],
     [
@@ -170,6 +165,26 @@ t.test('all problems are said at once, each once', async (t) => {
   )
 })
 
+t.test('of a list or an object every entry that is wrong is named', async (t) => {
+  t.strictSame(
+    await pluginProblems({
+      database,
+      identity,
+      labels: { zone: 5, rack: null, owner: 'billing' },
+      access: { read: 'all', allowedHosts: ['a.example', 'B.example', 7] },
+    }),
+    [
+      'labels["zone"]: expected a printable text, got 5.',
+      'labels["rack"]: expected a printable text, got null.',
+      'access.read: expected "public", got "all".',
+      ...['"B.example"', '7'].map(
+        (got, at) =>
+          `access.allowedHosts[${at + 1}]: expected a host name like "coordination.example", in lower case and without a port, got ${got}.`,
+      ),
+    ],
+  )
+})
+
 t.test('durations that do not go together are refused with the arithmetic', async (t) => {
   t.strictSame(await pluginProblems({ database, identity, ttlMs: 10_000, statementTimeoutMs: 4_000 }), [
     'statementTimeoutMs must be less than (ttlMs - heartbeatMs) / 2, so that two tries fit: ' +
@@ -183,6 +198,14 @@ t.test('no error repeats a password', async (t) => {
   const url = 'postgres://app:hunter2@db.internal/app?password=hunter3'
   const rows: Record<string, unknown>[] = [
     { databse: url },
+    {
+      database,
+      allowedOrigins: [
+        url,
+        'https://app:hunter2@a.example',
+        'https://hunter2.hunter2.hunter2.hunter2.hunter2',
+      ],
+    },
     { database, namespace: url },
     { database, identity: url },
     { database, identity: { node: url, cluster: 'c' } },
