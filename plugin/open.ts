@@ -3,7 +3,7 @@
 import type { CoordinatorConfig } from './coordinator-options.js'
 import { systemClock } from './core/clock.js'
 import { Coordinator } from './core/coordinator.js'
-import type { Log } from './core/log.js'
+import { type Log, withFields } from './core/log.js'
 import { thisMachine } from './core/machine.js'
 import type { Store } from './core/store.js'
 import { timingFigures } from './core/timing.js'
@@ -12,9 +12,10 @@ import { openStore } from './stores/open.js'
 
 /** Connects, migrates, and makes the coordinator, which from then on owns the connection. */
 export async function openCoordinator(config: CoordinatorConfig, log: Log): Promise<Coordinator> {
-  const { database, namespace, timing, migrate, push } = config
+  const { database, namespace, timing, migrate, push, identity } = config
   const { statementTimeoutMs } = timing
-  const store = await openStore({ database, namespace, statementTimeoutMs, migrate, push, log })
+  const own = withFields(log, { node: identity.node, cluster: identity.cluster })
+  const store = await openStore({ database, namespace, statementTimeoutMs, migrate, push, log: own })
   try {
     return connected(config, store, log)
   } catch (error) {

@@ -89,6 +89,19 @@ t.test('two applications in one database do not see each other', (t) =>
   }),
 )
 
+t.test('what the store warns of says whose it is, like every other line', async (t) => {
+  const { proxy, url } = await throughProxy(t, await usePostgres(t))
+  const warnings: [object, string][] = []
+  const nothing = (): void => undefined
+  const warn = (fields: object, message: string): void => void warnings.push([fields, message])
+  await useCoordinator(t, url, { log: { debug: nothing, info: nothing, warn, error: nothing } })
+  proxy.cut()
+  const isMeant = ([, message]: [object, string]): boolean =>
+    message.startsWith('The connection for heartbeats')
+  await eventually(() => warnings.some(isMeant))
+  t.match(warnings.find(isMeant)?.[0], { node: 'node', cluster: 'test' })
+})
+
 t.test('the database away for less than the trust window costs nothing', async (t) => {
   const { proxy, url } = await throughProxy(t, await usePostgres(t))
   const coordinator = await useCoordinator(t, url)

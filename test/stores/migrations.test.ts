@@ -164,6 +164,36 @@ t.test('a PostgreSQL role that may create nothing can start once the schema is t
   await store.close()
 })
 
+t.test('a PostgreSQL role without rights in the tables is told which page lists them', async (t) => {
+  const database = await usePostgres(t)
+  const { role, url } = await useRole(t, database)
+  await (await open(database.url)).close()
+  const said =
+    /permission denied for .+\. Grant the user the rights that docs\/databases\/postgres\.md lists\.$/
+  for (const rights of ['usage on schema public', `select on ${journalTable}`]) {
+    await execute(database, `grant ${rights} to ${role}`)
+    t.match(await refusal(open(url)), { code: 'WCO_STORE', message: said }, rights)
+  }
+  await execute(database, `grant select on all tables in schema public to ${role}`)
+  await execute(database, `grant update on coordination_leases to ${role}`)
+  const store = await open(url)
+  t.teardown(() => store.close())
+  const change = store.change(undefined, (change) => change.saveMeta({ tokenFloor: 1 }))
+  t.match(await refusal(change), { code: 'WCO_STORE', message: said }, 'also later')
+})
+
+t.test('SQL is made for the dialects there are, and what else is asked for is refused', async (t) => {
+  for (const dialect of ['mariadb', 'postgresql', undefined, 'toString'])
+    t.throws(() => migrationSql(dialect as Dialect), {
+      code: 'WCO_OPTIONS',
+      message: `migrationSql: expected "postgres", "mysql" (also for MariaDB), "mssql" or "sqlite", got ${JSON.stringify(dialect)}.`,
+    })
+  t.throws(() => migrationSql('sqlite', 'a' as never), {
+    code: 'WCO_OPTIONS',
+    message: `migrationSql: expected the names in the table ${journalTable} as a list of texts, got "a".`,
+  })
+})
+
 t.test('PostgreSQL leaves room on its pages, so that a heartbeat touches no index', async (t) => {
   const database = await usePostgres(t)
   await (await open(database.url)).close()

@@ -1,9 +1,10 @@
 /** What the option `database` may be, and what is said when it is something else. */
-import { join } from 'node:path'
+import { writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import Sqlite from 'better-sqlite3'
 import { drizzle as drizzleSqlite } from 'drizzle-orm/better-sqlite3'
 import { drizzle as drizzlePostgres } from 'drizzle-orm/node-postgres'
-import { Client, Pool } from 'pg'
+import pg, { Client, Pool } from 'pg'
 import t from 'tap'
 import { openStore } from '../../plugin/stores/open.js'
 import { driverMissing, loadDriver } from '../../plugin/stores/shared/driver.js'
@@ -85,6 +86,43 @@ t.test('anything else is refused, with what was expected and what came', async (
     t.match(String(error), got)
     t.match(String(error), 'expected a URL that begins with "postgres:", "postgresql:", "mysql:", "mariadb:"')
     t.notMatch(String(error), 'secret')
+  }
+})
+
+t.test(
+  'a URL of PostgreSQL that names no database, where no user stands in for the name, is refused',
+  async (t) => {
+    const { user } = pg.defaults
+    t.teardown(() => {
+      pg.defaults.user = user
+    })
+    pg.defaults.user = undefined
+    const message =
+      'database: expected the name of a database on the server, as in postgres://user:password@host:5432/name, got none.'
+    for (const url of ['postgres://', 'postgres://127.0.0.1:1'])
+      t.match(await rejectionOf(open(url)), { code: 'WCO_OPTIONS', message }, url)
+  },
+)
+
+t.test('a file of SQLite that cannot be opened is named, with what may be done about it', async (t) => {
+  const { path } = await useSqlite(t)
+  const folder = dirname(path)
+  const text = join(folder, 'text')
+  await writeFile(text, 'not what SQLite begins a file with, and long enough for a header of it'.repeat(20))
+  const cases: [path: string, advice: string][] = [
+    [
+      join(folder, 'none', 'a.db'),
+      `There is no folder "${join(folder, 'none')}": make it, or correct the path.`,
+    ],
+    [folder, 'That is a folder: name a file in it.'],
+    [text, 'It is no database of SQLite, or a damaged or encrypted one: check the path.'],
+  ]
+  for (const [file, advice] of cases) {
+    const error = await rejectionOf(open(`sqlite:${file}`))
+    t.match(error, { code: 'WCO_STORE', outcome: 'none', cause: Error })
+    const { message } = error as Error
+    t.ok(message.startsWith(`SQLite could not open the file "${file}": `), message)
+    t.ok(message.endsWith(`. ${advice}`), message)
   }
 })
 

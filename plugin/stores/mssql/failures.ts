@@ -1,6 +1,6 @@
 /** What SQL Server's errors mean for a request: whether it happened, and whether its connection is still good. */
 import type { Judgement } from '../shared/connections.js'
-import { messageOf } from '../shared/failures.js'
+import { grantRights, messageOf } from '../shared/failures.js'
 import { property } from '../shared/property.js'
 
 /** From this severity on the server has ended the connection, or is about to: nobody can say what became of the request. */
@@ -23,6 +23,9 @@ const readOnly = new Set([976, 978, 979, 982, 983, 3906])
 
 /** Somebody else has inserted a row of that key: said of a constraint, and of an index. */
 const duplicates = new Set([2601, 2627])
+
+/** The user lacks a right: to a table, to a column. */
+const notPermitted = new Set([229, 230])
 
 /** The server itself said no, and so has undone what was asked for. */
 export function isRefusal(error: unknown): boolean {
@@ -89,5 +92,9 @@ function chainOf(error: unknown): unknown[] {
   return chain
 }
 
+function advice(error: unknown): string | undefined {
+  return notPermitted.has(errorNumber(error) ?? 0) ? grantRights('mssql') : undefined
+}
+
 /** For whoever asks the server. */
-export const judgement: Judgement = { isHarmless, isRefusal }
+export const judgement: Judgement = { isHarmless, isRefusal, advice }

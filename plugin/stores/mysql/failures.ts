@@ -1,6 +1,6 @@
 /** What MySQL's errors mean for a request: whether it happened, and whether its connection is still good. */
 import type { Judgement } from '../shared/connections.js'
-import { rootOf } from '../shared/failures.js'
+import { grantRights, rootOf } from '../shared/failures.js'
 
 /**
  * Errors after which nobody can say what became of the request, although the server sent them: it is stopping, has
@@ -16,6 +16,9 @@ const readOnly = new Set([1290, 1792, 1836])
 
 /** A row is locked and the statement was not to wait; MariaDB says the same when the waiting took too long. */
 const locked = new Set([1205, 3572])
+
+/** The user lacks a right: in the database, to a table, to a column. */
+const notPermitted = new Set([1044, 1142, 1143])
 
 /** The server itself said no, and so has undone what was asked for. */
 export function isRefusal(error: unknown): boolean {
@@ -45,5 +48,9 @@ export function errorNumber(error: unknown): number | undefined {
   return typeof root.errno === 'number' ? root.errno : undefined
 }
 
+function advice(error: unknown): string | undefined {
+  return notPermitted.has(errorNumber(error) ?? 0) ? grantRights('mysql') : undefined
+}
+
 /** For whoever asks the server. */
-export const judgement: Judgement = { isHarmless, isRefusal }
+export const judgement: Judgement = { isHarmless, isRefusal, advice }

@@ -202,7 +202,7 @@ function advice(error: unknown): string {
   const number = errorNumber(error)
   if (number === 1045 || number === 1698) return 'Check the user and the password.'
   if (number === 1044 || number === 1049)
-    return 'Create the database, check its name, and grant the user rights in it.'
+    return 'Create the database, check its name, and grant the user the rights that docs/databases/mysql.md lists.'
   if (number === 1040 || number === 1203) {
     return "Raise the server's max_connections, or give other applications fewer."
   }

@@ -5,7 +5,7 @@ import { type SQL, sql } from 'drizzle-orm'
 import type { ClientBase } from 'pg'
 import { CoordinationError, StoreError } from '../../core/errors.js'
 import type { Capabilities } from '../../core/store.js'
-import { sqlState } from './failures.js'
+import { notPermitted, sqlState } from './failures.js'
 
 /** What a store must know of its server. */
 export interface Server {
@@ -83,8 +83,6 @@ function passesOver(client: ClientBase): Promise<boolean> {
 function permits(client: ClientBase, statement: string): Promise<boolean> {
   return succeeds(client, statement, [notPermitted, ...unknownToServer])
 }
-
-const notPermitted = '42501'
 
 /** No such function, not known, not supported. */
 const unknownToServer = ['42883', '42601', '0A000']

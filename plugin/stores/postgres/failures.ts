@@ -1,6 +1,6 @@
 /** What PostgreSQL's errors mean for a request: whether it happened, and whether its connection is still good. */
 import type { Judgement } from '../shared/connections.js'
-import { rootOf } from '../shared/failures.js'
+import { grantRights, rootOf } from '../shared/failures.js'
 
 /**
  * Classes of errors after which nobody can say what became of the request, although the server sent
@@ -13,6 +13,9 @@ const conflicts = new Set(['40001', '40P01'])
 
 /** The server at the other end only reads: a standby, or a primary that was demoted. */
 const readOnly = new Set(['25006', '55000'])
+
+/** The user lacks a right. */
+export const notPermitted = '42501'
 
 /** The server itself said no, and so has undone what was asked for. */
 export function isRefusal(error: unknown): boolean {
@@ -39,5 +42,9 @@ export function sqlState(error: unknown): string | undefined {
   return typeof root.code === 'string' ? root.code : undefined
 }
 
+function advice(error: unknown): string | undefined {
+  return sqlState(error) === notPermitted ? grantRights('postgres') : undefined
+}
+
 /** For whoever asks the server. */
-export const judgement: Judgement = { isHarmless, isRefusal }
+export const judgement: Judgement = { isHarmless, isRefusal, advice }

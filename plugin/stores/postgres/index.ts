@@ -9,7 +9,7 @@ import { runMigrations } from '../shared/migrate.js'
 import { Statements } from '../shared/statements.js'
 import { capabilitiesOf, examine, type Server } from './capabilities.js'
 import { PooledConnections, wayOf } from './connections.js'
-import { sqlState } from './failures.js'
+import { judgement, sqlState } from './failures.js'
 import { Crowd, channelOf, Hints, pushedNodes } from './hints.js'
 import { migrationTarget } from './migrations.js'
 import { PostgresStore } from './store.js'
@@ -61,7 +61,7 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
     return await openOn(server, source, connections, limits, options)
   } catch (error) {
     await connections.close()
-    throw storeError('Opening the store', 'none', error)
+    throw storeError('Opening the store', 'none', error, judgement.advice(error))
   }
 }
 
@@ -128,6 +128,7 @@ function sourceOf(driver: Driver['default'], database: string | Pool, limits: Li
 function ownSource({ Client, Pool }: Driver['default'], url: string, limits: Limits): Source {
   const config = { connectionString: url, ...clientSettings(limits) }
   refuseUnreadable(() => new Client(config))
+  refuseNameless(new Client(config))
   const pool = new Pool({ ...config, min: 1, max: 3, idleTimeoutMillis: 10_000, pipeline: true })
   return { pool, own: true, createClient: () => new Client(config) }
 }
@@ -167,6 +168,15 @@ function refuseUnreadable(createClient: () => Client): void {
         'Special characters in the user or password must be percent-encoded.',
     )
   }
+}
+
+/** The driver takes the user's name for it, but not everywhere is there a user. */
+function refuseNameless({ database }: Client): void {
+  if (database) return
+  throw new CoordinationError(
+    'WCO_OPTIONS',
+    'database: expected the name of a database on the server, as in postgres://user:password@host:5432/name, got none.',
+  )
 }
 
 /** What a connection that nobody else uses is told before its first use. */

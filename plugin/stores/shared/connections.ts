@@ -21,6 +21,8 @@ export interface Judgement {
   isHarmless(error: unknown): boolean
   /** The server itself said no, and so has undone what was asked for. */
   isRefusal(error: unknown): boolean
+  /** What may be done about it, where it is not for the next try to mend. */
+  advice(error: unknown): string | undefined
 }
 
 /** A pooled connection, for as long as one verb takes. */
@@ -47,7 +49,8 @@ export class Loan<Client> {
       return await request()
     } catch (error) {
       if (!this.#judgement.isHarmless(error)) this.spoiled = true
-      throw storeError(what, this.#judgement.isRefusal(error) ? 'none' : this.outcome, error)
+      const { isRefusal, advice } = this.#judgement
+      throw storeError(what, isRefusal(error) ? 'none' : this.outcome, error, advice(error))
     }
   }
 }

@@ -91,7 +91,8 @@ export class DedicatedConnection<Client> {
       return await deadline.hold(answer, () => tooSlow(what, this.#limitMs, 'unknown'))
     } catch (error) {
       if (!this.#way.isHarmless(error)) this.#drop(client, error)
-      throw storeError(what, this.#way.isRefusal(error) ? 'none' : 'unknown', error)
+      const { isRefusal, advice } = this.#way
+      throw storeError(what, isRefusal(error) ? 'none' : 'unknown', error, advice(error))
     }
   }
 

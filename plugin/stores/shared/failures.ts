@@ -1,11 +1,23 @@
 /** What becomes of a driver's errors, whichever database it is for. */
 import { CoordinationError, type Outcome, StoreError } from '../../core/errors.js'
 
-/** Wraps whatever went wrong in a request, unless it is an error of ours already. */
-export function storeError(what: string, outcome: Outcome, error: unknown): CoordinationError {
+/** Wraps whatever went wrong in a request, unless it is an error of ours already; `advice`, where something may be done about it. */
+export function storeError(
+  what: string,
+  outcome: Outcome,
+  error: unknown,
+  advice?: string,
+): CoordinationError {
   if (error instanceof CoordinationError) return error
   const cause = rootOf(error)
-  return new StoreError(`${what} failed: ${messageOf(cause)}`, outcome, { cause })
+  const why = messageOf(cause)
+  const said = advice === undefined ? why : `${why.replace(/\.$/, '')}. ${advice}`
+  return new StoreError(`${what} failed: ${said}`, outcome, { cause })
+}
+
+/** Said where the server refuses something for want of a right. */
+export function grantRights(page: string): string {
+  return `Grant the user the rights that docs/databases/${page}.md lists.`
 }
 
 /** A time limit of our own passed without an answer; `why`, where more is known. */

@@ -14,6 +14,7 @@ import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { readMigrationFiles } from 'drizzle-orm/migrator'
 import { CoordinationError } from '../../core/errors.js'
+import { shown } from '../../core/names.js'
 import { messageOf, rootOf } from './failures.js'
 
 /** The databases there are migrations for; also the names of their folders. */
@@ -107,8 +108,13 @@ export async function applyMigrations(
  * transaction that also writes the journal, so that the library then starts with `migrate: false`.
  *
  * @param applied names already in the journal, to get only what is missing. Default: none.
+ * @throws CoordinationError `WCO_OPTIONS` for another dialect, or names that are none.
  */
 export function migrationSql(dialect: Dialect, applied: readonly string[] = []): string {
+  if (!Object.hasOwn(journals, dialect))
+    throw wrong(`"postgres", "mysql" (also for MariaDB), "mssql" or "sqlite", got ${shown(dialect)}`)
+  if (!Array.isArray(applied) || !applied.every((name) => typeof name === 'string'))
+    throw wrong(`the names in the table ${journalTable} as a list of texts, got ${shown(applied)}`)
   const pending = pendingOf(shippedMigrations(dialect), applied)
   if (pending.length === 0) return ''
   const statements = [
@@ -123,6 +129,10 @@ export function migrationSql(dialect: Dialect, applied: readonly string[] = []):
   return [...begin, ...statements, 'COMMIT']
     .map((statement) => `${withoutSemicolon(statement)};\n`)
     .join('\n')
+}
+
+function wrong(expected: string): CoordinationError {
+  return new CoordinationError('WCO_OPTIONS', `migrationSql: expected ${expected}.`)
 }
 
 /** The migrations of this version of the library, oldest first. */

@@ -1,4 +1,6 @@
 /** What the driver's errors mean: whether to try again, and whether the connection is still good. */
+import { existsSync, statSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { CoordinationError, type Outcome, StoreError } from '../../core/errors.js'
 import { messageOf, rootOf } from '../shared/failures.js'
 
@@ -14,6 +16,25 @@ export function storeError(doing: string, error: unknown, outcome = outcomeOf(er
   const said = messageOf(rootOf(error))
   const detail = code === undefined ? said : `${said} (${code})`
   return new StoreError(`SQLite could not ${doing}: ${detail}.`, outcome, { cause: error })
+}
+
+/** The error of opening a file, with what may be done about it. */
+export function withAdvice(path: string, error: unknown): unknown {
+  if (!(error instanceof StoreError) || error.cause === undefined) return error
+  const code = driverCode(error) ?? ''
+  const advice = /^SQLITE_(NOTADB|CORRUPT)/.test(code)
+    ? 'It is no database of SQLite, or a damaged or encrypted one: check the path.'
+    : isBusy(error.cause)
+      ? 'Another process keeps it busy: try again.'
+      : adviceOnPlace(path)
+  return new StoreError(`${error.message} ${advice}`, error.outcome, { cause: error.cause })
+}
+
+function adviceOnPlace(path: string): string {
+  const folder = dirname(path)
+  if (!existsSync(folder)) return `There is no folder "${folder}": make it, or correct the path.`
+  if (existsSync(path) && statSync(path).isDirectory()) return 'That is a folder: name a file in it.'
+  return 'This process must be allowed to read and write the file, and to make files beside it.'
 }
 
 /**

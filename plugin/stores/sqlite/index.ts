@@ -7,7 +7,7 @@ import type { Store } from '../../core/store.js'
 import { loadDriver } from '../shared/driver.js'
 import { runMigrations } from '../shared/migrate.js'
 import { Connection } from './connections.js'
-import { isReadOnly } from './failures.js'
+import { isReadOnly, withAdvice } from './failures.js'
 import { Hints } from './hints.js'
 import { migrationTarget } from './migrations.js'
 import { type Driver, driverPackage, fileSource, refuseUnfit, type Source, sharedSource } from './source.js'
@@ -85,11 +85,10 @@ async function openFile(driver: Driver, path: string, options: SqliteOptions): P
   const writer = connectionFor(settings.onWarning)
   const reader = connectionFor(() => {})
   try {
-    await writer.run('be opened', () => {})
-    await reader.run('be opened', () => {})
+    for (const connection of [writer, reader]) await connection.run(`open the file "${path}"`, () => {})
   } catch (error) {
     await Promise.all([writer.close(), reader.close()])
-    throw error
+    throw withAdvice(path, error)
   }
   return new SqliteStore({ ...settings, writer, reader, hints: new Hints(), path })
 }
