@@ -5,7 +5,8 @@
  * reported and does no harm to the others or to the engine.
  */
 import { EventEmitter } from 'node:events'
-import type { EndReason } from './errors.js'
+import { CoordinationError, type EndReason } from './errors.js'
+import { shown } from './names.js'
 
 /** What the events about a lease have in common. */
 export interface AboutLease {
@@ -57,6 +58,16 @@ export interface CoordinatorEvents {
 }
 
 export type EventName = keyof CoordinatorEvents
+
+/** All of them: who listens for another one would wait for ever. */
+const eventNames: Readonly<Record<EventName, true>> = {
+  ...{ 'node.joined': true, 'node.left': true, 'node.gone': true },
+  ...{ 'session.lost': true, 'trust.expired': true },
+  ...{ 'lease.acquired': true, 'lease.ended': true, 'lease.released': true },
+  ...{ 'assignment.changed': true, 'worker.refused': true, 'pass.failed': true },
+  ...{ 'heartbeat.answered': true, 'heartbeat.failed': true, 'store.failed': true },
+}
+
 export type Listener<Name extends EventName> = (event: CoordinatorEvents[Name]) => void
 
 /** A typed event emitter whose listeners cannot break its owner. */
@@ -70,15 +81,21 @@ export class Events {
     this.#emitter.setMaxListeners(0)
   }
 
+  /** @throws {CoordinationError} `WCO_OPTIONS` when there is no such event, or the listener is no function. */
   on<Name extends EventName>(name: Name, listener: Listener<Name>): void {
+    checkListener('on', name, listener)
     this.#emitter.on(name, this.#guard(name, listener))
   }
 
+  /** @throws {CoordinationError} as {@link on}. */
   once<Name extends EventName>(name: Name, listener: Listener<Name>): void {
+    checkListener('once', name, listener)
     this.#emitter.once(name, this.#guard(name, listener))
   }
 
+  /** @throws {CoordinationError} as {@link on}. */
   off<Name extends EventName>(name: Name, listener: Listener<Name>): void {
+    checkListener('off', name, listener)
     const guarded = this.#guarded.get(name)?.get(listener)
     if (guarded !== undefined) this.#emitter.off(name, guarded)
   }
@@ -105,4 +122,18 @@ export class Events {
     ofName.set(listener, guarded)
     return guarded
   }
+}
+
+function checkListener(method: string, name: string, listener: unknown): void {
+  const known = Object.keys(eventNames)
+  if (!known.includes(name)) {
+    const events = known.map((each) => `"${each}"`).join(', ')
+    throw wrong(`${method}: there is no event ${shown(name)}; there are ${events}.`)
+  }
+  if (typeof listener !== 'function')
+    throw wrong(`${method}: the listener of "${name}" must be a function, got ${shown(listener)}.`)
+}
+
+function wrong(message: string): CoordinationError {
+  return new CoordinationError('WCO_OPTIONS', message)
 }

@@ -72,6 +72,47 @@ export function checkInstruction(method: string, by: unknown): void {
   checkText(`${method}: \`reason\``, reasonLimits, reason)
 }
 
+/**
+ * Who asks, why, and what about.
+ *
+ * @throws {CoordinationError} `WCO_OPTIONS`
+ */
+export function checkOrder(method: string, order: unknown): void {
+  checkInstruction(method, order)
+  const { key, to, immediate, dryRun, revision } = order as Readonly<Record<string, unknown>>
+  checkFilled('a key like "global/month-close"', method, '`key`', key)
+  if (to !== undefined && to !== null) checkFilled('the id of a node', method, '`to`', to)
+  if (revision !== undefined) checkWhole(method, '`revision`', revision)
+  for (const [name, value] of Object.entries({ immediate, dryRun }))
+    if (value !== undefined && typeof value !== 'boolean')
+      throw wrong(`${method}: \`${name}\` must be true or false, got ${shown(value)}.`)
+}
+
+/** @throws {CoordinationError} `WCO_OPTIONS` */
+export function checkToken(method: string, token: unknown): void {
+  checkWhole(method, '`token`', token)
+}
+
+/** @throws {CoordinationError} `WCO_OPTIONS` */
+export function checkKey(method: string, key: unknown): void {
+  checkFilled('a key like "global/month-close"', method, 'the first argument', key)
+}
+
+/** @throws {CoordinationError} `WCO_OPTIONS` */
+export function checkNode(method: string, node: unknown): void {
+  checkFilled('the id of a node', method, 'the first argument', node)
+}
+
+function checkFilled(expected: string, method: string, what: string, text: unknown): void {
+  if (typeof text === 'string' && text !== '') return
+  throw wrong(`${method}: ${what} must be ${expected}, got ${shown(text)}.`)
+}
+
+function checkWhole(method: string, what: string, value: unknown): void {
+  if (isNumber(value, Number.MAX_SAFE_INTEGER) && Number.isInteger(value)) return
+  throw wrong(`${method}: ${what} must be a whole number, got ${shown(value)}.`)
+}
+
 function isNumber(value: unknown, most: number): value is number {
   return typeof value === 'number' && value >= 0 && value <= most
 }

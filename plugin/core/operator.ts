@@ -2,10 +2,10 @@
  * What people may do to a namespace, from whichever node they reach.
  *
  * Nothing here needs a session of this node, which may be the very one in trouble. Everything that alters
- * something names who asked and why, and that goes into the audit trail in the same transaction; without them it is
- * refused with `WCO_OPTIONS`.
+ * something names who asked and why, and that goes into the audit trail in the same transaction; without them, or where
+ * something else of an order is wrong, it is refused with `WCO_OPTIONS`.
  */
-import { checkCooldown, checkInstruction } from './inputs.js'
+import { checkCooldown, checkInstruction, checkKey, checkNode, checkOrder, checkToken } from './inputs.js'
 import {
   drain,
   forget,
@@ -70,30 +70,35 @@ export class Operator {
   /** Asks a node to hand everything over and to take nothing new. */
   async drain(node: string, by: Instruction): Promise<'done' | 'unchanged' | 'gone'> {
     checkInstruction('operator.drain', by)
+    checkNode('operator.drain', node)
     return this.#change((change) => drain(change, node, true, by))
   }
 
   /** Takes a {@link drain} back. */
   async undrain(node: string, by: Instruction): Promise<'done' | 'unchanged' | 'gone'> {
     checkInstruction('operator.undrain', by)
+    checkNode('operator.undrain', node)
     return this.#change((change) => drain(change, node, false, by))
   }
 
   /** Removes a node that is gone from the list, if no lease names it any more. */
   async forget(node: string, by: Instruction): Promise<'done' | 'unknown' | 'alive' | 'named'> {
     checkInstruction('operator.forget', by)
+    checkNode('operator.forget', node)
     return this.#change((change) => forget(change, node, by))
   }
 
   /** Nobody runs a worker until it is resumed; survives restarts. The key is like `global/month-close`. */
   async pause(key: string, by: Instruction): Promise<'done' | 'unchanged' | 'unknown'> {
     checkInstruction('operator.pause', by)
+    checkKey('operator.pause', key)
     return this.#change((change) => pause(change, key, true, by))
   }
 
   /** Takes a {@link pause} back. */
   async resume(key: string, by: Instruction): Promise<'done' | 'unchanged' | 'unknown'> {
     checkInstruction('operator.resume', by)
+    checkKey('operator.resume', key)
     return this.#change((change) => pause(change, key, false, by))
   }
 
@@ -104,7 +109,8 @@ export class Operator {
    * still waits ends its wait when it is repeated with `immediate`.
    */
   async release(order: ReleaseOrder): Promise<Revoked> {
-    checkInstruction('operator.release', order)
+    checkOrder('operator.release', order)
+    checkToken('operator.release', order.token)
     const { cooldownMs = defaultCooldownMs, immediate = false } = order
     checkCooldown('operator.release', cooldownMs)
     return this.#change((change) => revoke(change, { ...order, cooldownMs, immediate }))
@@ -115,7 +121,8 @@ export class Operator {
    * settled the next one begins, `to` if it is given. `cooldownMs` as in {@link release}.
    */
   async transfer(order: TransferOrder): Promise<Transferred> {
-    checkInstruction('operator.transfer', order)
+    checkOrder('operator.transfer', order)
+    checkToken('operator.transfer', order.token)
     const { cooldownMs = defaultCooldownMs, to = null } = order
     checkCooldown('operator.transfer', cooldownMs)
     return this.#change((change) => transfer(change, { ...order, cooldownMs, to }))
@@ -123,7 +130,7 @@ export class Operator {
 
   /** Plans the leases of a worker afresh. */
   async rebalance(order: RebalanceOrder): Promise<Rebalanced> {
-    checkInstruction('operator.rebalance', order)
+    checkOrder('operator.rebalance', order)
     const { key, dryRun = false, revision = null, ...by } = order
     return this.#change((change) => rebalance(change, key, { ...by, dryRun, revision }))
   }

@@ -162,3 +162,72 @@ t.test('an operator who does not say who asks and why is told so, and nothing ha
   }
   t.notOk((await a.coordinator.status()).workers[0]?.paused)
 })
+
+t.test(
+  'an order that does not say which term, or whose, is refused and not taken for an old one',
+  async (t) => {
+    const world = new World(t)
+    const a = await world.node('a')
+    await world.start(a)
+    const operator = a.coordinator.operator as Untyped
+    const by = { actor: 'ops', reason: 'a test' }
+    const key = 'global/job'
+    const calls: readonly [() => Promise<unknown>, string][] = [
+      [
+        () => operator.release({ ...by, key }),
+        'operator.release: `token` must be a whole number, got undefined.',
+      ],
+      [
+        () => operator.transfer({ ...by, key, token: '7' }),
+        'operator.transfer: `token` must be a whole number, got "7".',
+      ],
+      [
+        () => operator.release({ ...by, token: 7 }),
+        'operator.release: `key` must be a key like "global/month-close", got undefined.',
+      ],
+      [
+        () => operator.release({ ...by, key, token: 7, immediate: 'no' }),
+        'operator.release: `immediate` must be true or false, got "no".',
+      ],
+      [
+        () => operator.transfer({ ...by, key, token: 7, to: 5 }),
+        'operator.transfer: `to` must be the id of a node, got 5.',
+      ],
+      [
+        () => operator.rebalance({ ...by, key, dryRun: 1 }),
+        'operator.rebalance: `dryRun` must be true or false, got 1.',
+      ],
+      [
+        () => operator.rebalance({ ...by, key, revision: 0.5 }),
+        'operator.rebalance: `revision` must be a whole number, got 0.5.',
+      ],
+      [
+        () => operator.pause(undefined, by),
+        'operator.pause: the first argument must be a key like "global/month-close", got undefined.',
+      ],
+      [() => operator.drain('', by), 'operator.drain: the first argument must be the id of a node, got "".'],
+    ]
+    for (const [call, expected] of calls) {
+      const { code, message } = await refusal(call)
+      t.equal(code, 'WCO_OPTIONS')
+      t.equal(message, expected)
+    }
+  },
+)
+
+t.test('who listens for an event that there is not, or with no function, is told so', async (t) => {
+  const world = new World(t)
+  const coordinator = (await world.node('a')).coordinator as Untyped
+  for (const method of ['on', 'once', 'off']) {
+    t.throws(() => coordinator[method]('lease.aquired', () => undefined), {
+      code: 'WCO_OPTIONS',
+      message:
+        /^\w+: there is no event "lease\.aquired"; there are "node\.joined", .*"lease\.acquired", .*\.$/,
+    })
+    t.throws(() => coordinator[method]('constructor', () => undefined), { code: 'WCO_OPTIONS' })
+    t.throws(() => coordinator[method]('lease.acquired', 3), {
+      code: 'WCO_OPTIONS',
+      message: `${method}: the listener of "lease.acquired" must be a function, got 3.`,
+    })
+  }
+})
