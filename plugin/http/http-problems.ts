@@ -79,14 +79,17 @@ export class HttpProblem extends Error {
   }
 }
 
-/** The error handler of our routes. What only the application can mend goes to its log; not that something is not installed, again and again. */
+/**
+ * The error handler of our routes. What only the application can mend goes to its log; not what is answered on purpose, again and
+ * again: that something is not installed, or that nobody leads.
+ */
 export function answerHttpProblem(
   error: unknown,
   request: FastifyRequest,
   reply: FastifyReply,
 ): FastifyReply {
   const { details, ...problem } = asHttpProblem(error)
-  if (problem.status >= 500 && problem.status !== httpProblems['not-installed'].status)
+  if (problem.status >= 500 && !(error instanceof HttpProblem))
     request.log.error({ err: error }, problem.detail)
   if (details.retryAfter !== undefined) reply.header('retry-after', details.retryAfter)
   const body: HttpProblemBody = { ...problem, instance: String(request.id), ...details }

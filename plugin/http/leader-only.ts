@@ -4,7 +4,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Coordinator } from '../core/coordinator.js'
 import { CoordinationError } from '../core/errors.js'
-import type { Status } from '../core/status.js'
+import type { NodeStatus, Status, WorkerStatus } from '../core/status.js'
 import { answerHttpProblem, HttpProblem } from './http-problems.js'
 import { SnapshotSource } from './snapshot.js'
 
@@ -42,13 +42,26 @@ export function leaderOnly(
     )
   }
   const source = new SnapshotSource(coordinator)
+  let isToldOf = false
+  const tellOnce = (request: FastifyRequest, { workers, namespace }: Status): void => {
+    if (isToldOf) return
+    isToldOf = true
+    const known = workers.filter(({ kind }) => kind === 'single').map(({ key }) => key)
+    request.log.warn(
+      { worker, namespace, known: known.slice(0, shownAtMost) },
+      'leaderOnly: no node has registered a worker of this name, so nobody answers these requests',
+    )
+  }
   return async (request, reply) => {
     if (coordinator.isHeld(worker)) return
     try {
       const { status } = await source.status()
-      const leader = leaderOf(status, worker)
+      const meant = workerIn(status, worker)
+      if (meant === undefined) tellOnce(request, status)
+      const leader = leaderOf(status, meant)
       // By the rows a node leads until its pass has settled. One whose term has ended must not be sent to itself.
-      if (leader === undefined || leader.id === status.self.id) throw nobody(worker)
+      if (leader === undefined || leader.id === status.self.id)
+        throw meant === undefined ? unknown(worker) : nobody(worker)
       const url = redirect ? addressOf(leader.labels.url, request.raw.url ?? '/') : undefined
       if (url === undefined) throw elsewhere(worker, leader.name)
       reply.code(307).header('location', url).header('cache-control', 'no-store').send()
@@ -58,15 +71,18 @@ export function leaderOnly(
   }
 }
 
+/** So many workers are named in a line of the log. */
+const shownAtMost = 20
+
 /** Of several workers of that name the one of this node's cluster. */
-function leaderOf(
-  { self, nodes, workers, leases }: Status,
-  name: string,
-): Status['nodes'][number] | undefined {
-  const meant = workers.find(
+function workerIn({ self, workers }: Status, name: string): WorkerStatus | undefined {
+  return workers.find(
     ({ key, name: each, cluster }) =>
       key === name || (each === name && (cluster ?? self.cluster) === self.cluster),
   )
+}
+
+function leaderOf({ nodes, leases }: Status, meant: WorkerStatus | undefined): NodeStatus | undefined {
   const holder = leases.find(({ worker, slot }) => worker === meant?.key && slot === 0)?.holder
   return nodes.find(({ id }) => id === holder?.id)
 }
@@ -83,4 +99,9 @@ function elsewhere(worker: string, leader: string): HttpProblem {
 
 function nobody(worker: string): HttpProblem {
   return new HttpProblem('unavailable', `Nobody leads "${worker}" at the moment.`, { retryAfter: 1 })
+}
+
+/** Another version of the application may bring it along, so it is for now only. */
+function unknown(worker: string): HttpProblem {
+  return new HttpProblem('unavailable', `No node has registered a worker "${worker}".`, { retryAfter: 1 })
 }

@@ -87,3 +87,30 @@ t.test('while nobody leads it is unavailable', async (t) => {
   t.equal(answer.headers['retry-after'], '1')
   t.throws(() => leaderOnly(app.coordination, 7 as never), { code: 'WCO_OPTIONS' })
 })
+
+t.test(
+  'a worker that nobody has registered is told of once, and no request leaves a stack in the log',
+  async (t) => {
+    const lines: { readonly level: number; readonly msg: string }[] = []
+    const stream = { write: (line: string) => void lines.push(JSON.parse(line)) }
+    const app = await useApp(t, {
+      app: Fastify({ pluginTimeout: 60_000, logger: { level: 'info', stream } }),
+      workers: [{ name: 'orders', kind: 'single', scope: 'cluster', run: untilAborted }],
+      after: (app) => {
+        const preHandler = leaderOnly(app.coordination, 'oders')
+        app.post('/orders', { preHandler }, async () => ({}))
+      },
+    })
+    await eventually(() => app.coordination.isHeld('orders'))
+    for (let request = 1; request <= 3; request++) {
+      const answer = await app.inject(order)
+      t.equal(answer.statusCode, 503)
+      t.match(answer.json(), { detail: 'No node has registered a worker "oders".' })
+    }
+    const grave = lines.filter(({ level }) => level > 30)
+    t.match(grave, [
+      { level: 40, msg: /^leaderOnly: no node/, worker: 'oders', namespace: 'default', known: ['c1/orders'] },
+    ])
+    t.equal(grave.length, 1)
+  },
+)
