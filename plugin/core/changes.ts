@@ -10,7 +10,17 @@ import { CoordinationError, type EndReason, StoreError } from './errors.js'
 import { slotKey } from './names.js'
 import { freeIfAbandoned, type Held, isFree, isWaived, noteNodes, replan, sortOut } from './rules.js'
 import { clockMistakeMs } from './schedule.js'
-import type { Ahead, Change, Kind, LeaseRow, LockedLease, NewNode, Scope, WorkerRow } from './store.js'
+import type {
+  Ahead,
+  Change,
+  Kind,
+  LeaseRow,
+  LockedLease,
+  NewNode,
+  NodeRow,
+  Scope,
+  WorkerRow,
+} from './store.js'
 import { nextToken } from './token.js'
 
 /** A worker as a node registers it. */
@@ -25,6 +35,22 @@ export interface Declaration {
   readonly handoverTimeoutMs: number
   /** See {@link WorkerRow.schedule}. */
   readonly schedule: string | null
+}
+
+/** A worker that other nodes which stand have registered with another schedule, as happens while a new version is deployed. */
+export interface OtherSchedule {
+  readonly worker: string
+  /** See {@link WorkerRow.schedule}. */
+  readonly theirs: string | null
+  readonly ours: string | null
+  /** Names of those nodes. */
+  readonly nodes: readonly string[]
+}
+
+/** The workers that a node stands for now, and what it should know of them. */
+export interface Registered {
+  readonly workers: readonly string[]
+  readonly otherSchedules: readonly OtherSchedule[]
 }
 
 /** What a node wants done about its own leases; everything goes into one change. */
@@ -57,11 +83,12 @@ export async function join(
   change: Change,
   node: Omit<NewNode, 'workers'>,
   declarations: readonly Declaration[],
-): Promise<{ readonly workers: readonly string[] } | 'buried'> {
+): Promise<Registered | 'buried'> {
   const [earlier] = await change.nodesById([node.id])
-  if (earlier !== undefined) return earlier.state === 'gone' ? 'buried' : { workers: earlier.workers }
+  if (earlier !== undefined)
+    return earlier.state === 'gone' ? 'buried' : { workers: earlier.workers, otherSchedules: [] }
   const draft = new Draft(change)
-  const hindered = await declare(draft, node.id, declarations)
+  const { hindered, otherSchedules } = await declare(draft, node.id, declarations)
   const workers = declarations.map(({ key }) => key).filter((key) => !hindered.has(key))
   await change.addNode({ ...node, workers }, 1)
   draft.nodesChanged()
@@ -75,7 +102,7 @@ export async function join(
   draft.concern([node.id, ...(await neighboursOf(draft, node))])
   await noteNodes(draft)
   await draft.write()
-  return { workers }
+  return { workers, otherSchedules }
 }
 
 /** Nodes on the same machine look at each other's processes, so they must know of each other. */
@@ -94,11 +121,11 @@ export async function register(
   node: string,
   declarations: readonly Declaration[],
   added: string | undefined,
-): Promise<string[]> {
+): Promise<Registered> {
   const before = new Set(change.session?.workers ?? [])
   const draft = new Draft(change)
   const fresh = declarations.filter(({ key }) => key === added || !before.has(key))
-  const hindered = await declare(draft, node, fresh)
+  const { hindered, otherSchedules } = await declare(draft, node, fresh)
   const now = declarations.map(({ key }) => key).filter((key) => !hindered.has(key))
   await change.updateNode(node, { workers: now })
   draft.nodesChanged()
@@ -106,7 +133,7 @@ export async function register(
   await draft.plan([...[...before].filter((key) => !now.includes(key)), ...declared])
   draft.concern([node])
   await draft.write()
-  return now
+  return { workers: now, otherSchedules }
 }
 
 /**
@@ -210,14 +237,18 @@ async function declare(
   draft: Draft,
   node: string,
   declarations: readonly Declaration[],
-): Promise<ReadonlySet<string>> {
+): Promise<{ readonly hindered: ReadonlySet<string>; readonly otherSchedules: readonly OtherSchedule[] }> {
   const hindered = new Set<string>()
+  const otherSchedules: OtherSchedule[] = []
   const keys = declarations.map((declaration) => declaration.key)
   await draft.loadWorkers(keys)
   await draft.load({ keys, workers: keys })
   for (const declaration of declarations) {
     const known = draft.worker(declaration.key)
-    if (known !== undefined) await refuseContradiction(draft, node, known, declaration)
+    if (known !== undefined) {
+      await refuseContradiction(draft, node, known, declaration)
+      otherSchedules.push(...(await otherSchedule(draft, node, known, declaration)))
+    }
     const { missing, taken, surplus } = layout(draft, declaration)
     if ([...taken, ...surplus].some(({ fenced }) => fenced)) {
       hindered.add(declaration.key)
@@ -228,7 +259,7 @@ async function declare(
     for (const { key } of taken) draft.edit(key, { worker: declaration.key, waiters: [] })
     for (const { key } of surplus) draft.edit(key, { worker: null, target: null, targetAtMs: null })
   }
-  return hindered
+  return { hindered, otherSchedules }
 }
 
 async function refuseContradiction(
@@ -239,9 +270,7 @@ async function refuseContradiction(
 ): Promise<void> {
   const sameKind = known.kind === declared.kind
   if (sameKind && (declared.partitions === null || declared.partitions === known.slots)) return
-  const others = (await draft.standing()).filter(
-    (each) => each.id !== node && each.workers.includes(known.key),
-  )
+  const others = await othersStandingFor(draft, node, known.key)
   if (others.length === 0) return
   const is = known.kind === 'partitioned' ? `partitioned with ${known.slots} partitions` : known.kind
   const wants =
@@ -251,6 +280,23 @@ async function refuseContradiction(
     `The worker "${known.key}" is registered here as ${wants}, but as ${is} by ${others.length} other node(s), ` +
       `among them "${others[0]?.name}". Stop those first, or give the new one another name.`,
   )
+}
+
+/** Refused it cannot be: it differs for a while in every deployment that alters it. */
+async function otherSchedule(
+  draft: Draft,
+  node: string,
+  { key, schedule: theirs }: WorkerRow,
+  { schedule: ours }: Declaration,
+): Promise<OtherSchedule[]> {
+  if (theirs === ours) return []
+  const others = await othersStandingFor(draft, node, key)
+  return others.length === 0 ? [] : [{ worker: key, theirs, ours, nodes: others.map(({ name }) => name) }]
+}
+
+async function othersStandingFor(draft: Draft, node: string, worker: string): Promise<NodeRow[]> {
+  const standing = await draft.standing()
+  return standing.filter(({ id, workers }) => id !== node && workers.includes(worker))
 }
 
 function putDeclared(draft: Draft, known: WorkerRow | undefined, declared: Declaration): void {

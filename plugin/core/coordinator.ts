@@ -470,11 +470,13 @@ export class Coordinator implements AsyncDisposable {
   }
 
   #handle(runner: Runner): WorkerHandle {
-    const { name, key } = runner.worker.declaration
+    const { declaration } = runner.worker
+    const { name, key } = declaration
     const stop = (): Promise<void> => this.#stopWorker(runner)
     const state = (): WorkerState => {
       if (runner.busy) return 'working'
-      return this.#runners.get(key) === runner ? 'standing' : 'stopped'
+      if (this.#runners.get(key) !== runner) return 'stopped'
+      return this.#life?.refuses(declaration) ? 'refused' : 'standing'
     }
     return {
       name,

@@ -15,6 +15,7 @@ import {
   fire,
   join,
   leave,
+  type OtherSchedule,
   register,
   settle,
   type Wishes,
@@ -172,6 +173,11 @@ export class Life {
     return this.#view?.watchers[0] === this.id
   }
 
+  /** Whether other nodes contradict it, so that this node does not stand for it. */
+  refuses(declaration: Declaration): boolean {
+    return this.#refused.has(declaration)
+  }
+
   /** Something has changed in this process: compare again. */
   poke(): void {
     this.#turns.poke()
@@ -213,7 +219,8 @@ export class Life {
     })
     if (joined === undefined) return this.join(howRefused)
     if (joined.kind !== 'done' || joined.result === 'buried' || joined.view === undefined) return false
-    const { workers } = joined.result
+    const { workers, otherSchedules } = joined.result
+    this.#warnOf(otherSchedules)
     this.#registered = declarations.filter(({ key }) => workers.includes(key))
     this.#session.joined(joined.view, this.#firstJoinSentAt)
     this.#stopListening = this.#in.store.listen(this.id, () => this.#newsArrived())
@@ -608,10 +615,11 @@ export class Life {
       await this.#own(
         (change) => register(change, this.id, wanted, added?.key),
         this.#session.nextOperation(),
-        (registered) => {
-          this.#registered = wanted.filter(({ key }) => registered.includes(key))
+        ({ workers, otherSchedules }) => {
+          this.#warnOf(otherSchedules)
+          this.#registered = wanted.filter(({ key }) => workers.includes(key))
           if (added === undefined) return
-          if (registered.includes(added.key)) this.#hindered.delete(added)
+          if (workers.includes(added.key)) this.#hindered.delete(added)
           else this.#hindered.set(added, this.#in.clock.read())
         },
       )
@@ -622,6 +630,12 @@ export class Life {
       this.#in.events.emit('worker.refused', { worker: added.key, error })
     }
     return 0
+  }
+
+  /** Each leader acts by the schedule of its own version; which one that is, is chance until all are the same. */
+  #warnOf(otherSchedules: readonly OtherSchedule[]): void {
+    for (const other of otherSchedules)
+      this.#in.log.warn(other, 'a worker is registered here with another schedule than by other nodes')
   }
 
   /** What a failed change may have done is seen by reading. */

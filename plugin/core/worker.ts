@@ -116,6 +116,8 @@ export type WorkerState =
   | 'standing'
   /** At work here. */
   | 'working'
+  /** Other nodes have registered it differently, so this node does not stand for it; see the event `worker.refused`. */
+  | 'refused'
   /** This node does not stand for it. */
   | 'stopped'
 

@@ -2,6 +2,7 @@
 import t from 'tap'
 import { type CoordinationError, StoreError } from '../../plugin/core/errors.js'
 import type { Lease } from '../../plugin/core/lease.js'
+import { silentLog } from '../../plugin/core/log.js'
 import { deferred } from '../../plugin/core/loop.js'
 import type { Store } from '../../plugin/core/store.js'
 import type { PartitionedContext, WorkerDefinition } from '../../plugin/core/worker.js'
@@ -37,9 +38,11 @@ t.test(
     b.coordinator.on('worker.refused', ({ worker, error }) =>
       refused.push(`${worker} ${(error as CoordinationError).code}`),
     )
-    b.coordinator.worker(partitioned(8, () => undefined))
+    const parts = b.coordinator.worker(partitioned(8, () => undefined))
+    t.equal(parts.state, 'standing')
     await world.advance(2_000)
     t.same(refused, ['global/parts WCO_WORKER_CONFLICT'])
+    t.equal(parts.state, 'refused')
     b.coordinator.on('store.failed', ({ error }) => failures.push(error))
     world.freeze(b)
     await world.advance(world.timing.ttlMs * 2, 500)
@@ -49,8 +52,44 @@ t.test(
     t.ok(b.coordinator.isHeld('other'), 'it works again')
     t.same(refused.slice(1), ['global/parts WCO_WORKER_CONFLICT'], 'and says once more what it does not')
     t.same(failures, [], 'the database did answer')
+    await parts.stop()
+    t.equal(parts.state, 'stopped')
   },
 )
+
+t.test('a node whose worker others have with another schedule warns of it, and stands for it', async (t) => {
+  const world = new World(t)
+  const warnings: object[] = []
+  const warn = (fields: object, message: string): void => {
+    if (message === 'a worker is registered here with another schedule than by other nodes')
+      warnings.push(fields)
+  }
+  const settings = { log: { ...silentLog, warn } }
+  const [a, b, c] = [
+    await world.node('a', settings),
+    await world.node('b', settings),
+    await world.node('c', settings),
+  ]
+  const [three, four] = ['0 3 * * *', '0 4 * * *']
+  const report = (name: string, schedule?: string): WorkerDefinition => ({
+    ...{ name, kind: 'single', scope: 'global', schedule, run: () => undefined },
+  })
+  a.coordinator.worker(report('early', three))
+  b.coordinator.worker(report('early', four))
+  await world.start(a, b, c)
+  const written = (cron: string): string => JSON.stringify({ cron, timeZone: 'UTC', missed: 'once' })
+  const ofB = { node: 'b', cluster: 'default', ours: written(four) }
+  const early = { ...ofB, worker: 'global/early', theirs: written(three), nodes: ['a'] }
+  t.same(warnings, [early])
+  c.coordinator.worker(report('early', four))
+  c.coordinator.worker(report('late'))
+  await world.advance(2_000)
+  t.same(warnings, [early], 'what is the same as that of the last to register is nothing to warn of')
+  const late = b.coordinator.worker(report('late', four))
+  await world.advance(2_000)
+  t.same(warnings.slice(1), [{ ...ofB, worker: 'global/late', theirs: null, nodes: ['c'] }])
+  t.equal(late.state, 'standing')
+})
 
 t.test('a node that was away joins again though others have registered its worker differently', async (t) => {
   const world = new World(t)
