@@ -397,8 +397,8 @@ export const rules: readonly Rule[] = [
   {
     rule: 'Labels have 4 KiB at most',
     file: 'coordinator-options',
-    find: 'Buffer.byteLength(JSON.stringify(value)) <= 4_096',
-    replace: 'true',
+    find: 'bytes > 4_096',
+    replace: 'false',
     test: ['options', 'one wrong option is one sentence that says what was expected and what came'],
   },
   // ---------------------------------------------------------------- what is done
