@@ -1,10 +1,10 @@
 /** What would be published: that it is whole, that tools can resolve it, and that it runs by itself. */
 import { execFile, fork } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { dirname, join, relative, sep } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import { publint } from 'publint'
@@ -41,6 +41,14 @@ async function pack(into: string) {
   return packed
 }
 
+/** Paths below the root of the package, of a folder in it. */
+function filesBelow(folder: string): string[] {
+  const entries = readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
+  return entries
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(root, join(entry.parentPath, entry.name)).replaceAll(sep, '/'))
+}
+
 async function useFolder(t: Test): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'coordination-package-'))
   t.teardown(() => rm(folder, { recursive: true, force: true }))
@@ -60,8 +68,15 @@ t.test('the package has what it needs to run, and nothing else', async (t) => {
       dialect,
     )
   t.ok(paths.includes('build/dashboard/index.html'), 'the dashboard')
+  const pages = filesBelow('docs').filter((path) => path.endsWith('.md'))
+  t.ok(pages.length > 20, 'pages are found')
+  t.strictSame(
+    paths.filter((path) => path.startsWith('docs/')).sort(),
+    pages.sort(),
+    'the documentation, without its pictures',
+  )
   const known =
-    /^(build\/plugin\/|build\/dashboard\/[a-z]+\.(css|html|js|svg)$|migrations\/|(README|CHANGELOG)\.md$|LICENSE$|package\.json$)/
+    /^(docs\/|build\/plugin\/|build\/dashboard\/[a-z]+\.(css|html|js|svg)$|migrations\/|(README|CHANGELOG)\.md$|LICENSE$|package\.json$)/
   t.strictSame(
     paths.filter((path) => !known.test(path)),
     [],
