@@ -315,6 +315,8 @@ t.test('leases by name: one holds, the others wait their turn, and trying is an 
   t.ok(first?.held)
   t.equal(await b.coordinator.tryAcquire('rebuild'), undefined)
   t.equal(await a.coordinator.tryAcquire('rebuild'), undefined, 'not even this node twice')
+  const [row] = (await a.store.snapshot()).leases
+  t.same(row?.waiters, [], 'who only tries does not queue')
   const order: string[] = []
   const second = b.coordinator.acquire('rebuild').then((lease) => {
     order.push('b')

@@ -1,8 +1,8 @@
 /** Looking at the processes beside this one, with a store in memory and a clock that is moved by hand. */
 import t, { type Test } from 'tap'
 import { Neighbourhood } from '../../plugin/core/neighbourhood.js'
-import type { Neighbour, Store } from '../../plugin/core/store.js'
-import { commit, join } from '../../plugin/testing/conformance/world.js'
+import { buryEnded } from '../../plugin/core/upkeep.js'
+import { join } from '../../plugin/testing/conformance/world.js'
 import { Link } from '../../plugin/testing/link.js'
 import { ManualClock } from '../../plugin/testing/manual-clock.js'
 import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
@@ -47,18 +47,14 @@ async function useNeighbourhood(t: Test) {
   const machine = { name: 'here', process: 'a', hasEnded: (process: string) => ended.has(process) }
   const neighbourhood = new Neighbourhood('a', { machine, store: link, clock }, rereadMs, {
     async bury(neighbours) {
-      await buryIn(link, neighbours)
-      buried.push(...neighbours.map(({ id }) => id))
+      const { result } = await link.change(undefined, (change) =>
+        buryEnded(change, neighbours, machine.name, 'a'),
+      )
+      buried.push(...result)
     },
     lookFailed: (error) => void failures.push(error),
   })
   t.teardown(() => neighbourhood.stop())
   neighbourhood.start()
   return { clock, link, ended, buried, failures }
-}
-
-async function buryIn(store: Store, neighbours: readonly Neighbour[]): Promise<void> {
-  await commit(store, async (change) => {
-    for (const { id } of neighbours) await change.bury(id)
-  })
 }

@@ -1,9 +1,12 @@
 /** Passes at times of day: each time once, whoever holds the lease, whatever the clocks do. */
 import t from 'tap'
+import { fire } from '../../plugin/core/changes.js'
 import { StoreError } from '../../plugin/core/errors.js'
 import { readSchedule, type Schedule, timetableOf, writtenSchedule } from '../../plugin/core/schedule.js'
 import type { Store } from '../../plugin/core/store.js'
 import type { SingleContext, WorkerDefinition } from '../../plugin/core/worker.js'
+import { leaseOf, newLease, saveLeases } from '../../plugin/testing/conformance/world.js'
+import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
 import { World, type WorldNode } from '../support/world.js'
 
 /** A pass: who began it, and for when. */
@@ -128,6 +131,19 @@ t.test('each time is begun once, by whoever holds the lease then', async (t) => 
     (await a?.coordinator.status())?.leases.map(({ key }) => key),
     ['global/month-close'],
   )
+})
+
+t.test('only who holds the lease, under its latest token, writes a time of its schedule', async (t) => {
+  const store = new MemoryDatabase().open({ namespace: 'default', statementTimeoutMs: 30_000 })
+  await saveLeases(store, newLease('month-close', { holder: 'a', token: 7, firedAtMs: 1_000 }))
+  const writes = async (node: string, token: number): Promise<string> =>
+    (await store.change(undefined, (change) => fire(change, node, { key: 'month-close', token }, 2_000)))
+      .result
+  t.equal(await writes('b', 7), 'lost', 'another node')
+  t.equal(await writes('a', 6), 'lost', 'an earlier term of the same node')
+  t.equal((await leaseOf(store, 'month-close')).firedAtMs, 1_000)
+  t.equal(await writes('a', 7), 'written')
+  t.equal((await leaseOf(store, 'month-close')).firedAtMs, 2_000)
 })
 
 t.test('everybody can see when a worker was fired last, and when it will be next', async (t) => {

@@ -1,12 +1,26 @@
 /** What a node makes of a database server that is another one than before. */
 import t from 'tap'
+import { Requests } from '../../plugin/core/acquire.js'
+import { Planner } from '../../plugin/core/agenda.js'
+import { settle, type Wishes } from '../../plugin/core/changes.js'
 import type { Reading } from '../../plugin/core/clock.js'
 import { freshLease } from '../../plugin/core/draft.js'
-import { isRecognised } from '../../plugin/core/holdings.js'
-import { inOrder } from '../../plugin/core/order.js'
+import { type Circumstances, Holdings, isRecognised } from '../../plugin/core/holdings.js'
+import { inOrder, settleIdentity } from '../../plugin/core/order.js'
 import { KnownServer } from '../../plugin/core/server.js'
-import type { ServerFacts } from '../../plugin/core/store.js'
+import type { LeaseRow, ServerFacts, Store } from '../../plugin/core/store.js'
 import { blockWaitMs, resolveTiming } from '../../plugin/core/timing.js'
+import type { Runner } from '../../plugin/core/worker.js'
+import {
+  commit,
+  join,
+  leaseOf,
+  metaOf,
+  newLease,
+  newWorker,
+  saveLeases,
+} from '../../plugin/testing/conformance/world.js'
+import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
 import { World } from '../support/world.js'
 
 const timing = resolveTiming({ ttlMs: 15_000 })
@@ -84,3 +98,124 @@ t.test('a claim counts under the server it was made under, and under no other', 
   t.ok(under('one'))
   t.notOk(under('two'), 'it may long have been used and given back, which the failover has lost')
 })
+
+/** A lease whose revoked holder may still be at work. The next, who stands, is named for it. */
+async function blocked() {
+  const server = { identity: 'one' }
+  const store = new MemoryDatabase({ identity: () => server.identity }).open({
+    namespace: 'default',
+    statementTimeoutMs: 30_000,
+  })
+  await join(store, ['old', 'next'], { workers: ['w'] })
+  await commit(store, async (change) => {
+    await change.saveMeta({ longestTtlMs: timing.ttlMs, serverIdentity: 'one' })
+    await change.saveWorkers([newWorker('w')])
+  })
+  await saveLeases(store, blockedLease)
+  return { store, server }
+}
+
+const blockedLease = newLease('w', {
+  worker: 'w',
+  target: 'next',
+  token: 7,
+  blockedNode: 'old',
+  blockedToken: 7,
+})
+
+/** Claims it as one who has waited for the block to pass. */
+async function claimOver(store: Store, operation: number, waited: Partial<Wishes>): Promise<string | null> {
+  const wishes: Wishes = {
+    release: [],
+    acknowledge: [],
+    claim: ['w'],
+    acquire: [],
+    withdraw: [],
+    replan: [],
+    waived: [{ key: 'w', token: 7 }],
+    longestTtlMs: timing.ttlMs,
+    identity: 'one',
+    ...waited,
+  }
+  await store.change({ node: 'next', operation }, (change) => settle(change, 'next', wishes))
+  return (await leaseOf(store, 'w')).holder
+}
+
+t.test('a block waited for by a shorter ttl than the longest is not passed', async (t) => {
+  const { store } = await blocked()
+  t.equal(await claimOver(store, 2, { longestTtlMs: timing.ttlMs - 1 }), null)
+  t.equal(await claimOver(store, 3, {}), 'next')
+})
+
+t.test('a block waited for under another server is not passed', async (t) => {
+  const { store, server } = await blocked()
+  server.identity = 'two'
+  t.equal(await claimOver(store, 2, { identity: 'one' }), null)
+  t.equal(await claimOver(store, 3, { identity: 'two' }), 'next')
+})
+
+t.test('a block that was seen under one server must be seen as long under the next', async (t) => {
+  const holdings = holdingNothing()
+  const planner = new Planner(holdings, timing)
+  const waived = (identity: string, ms: number): number =>
+    planner.compare(circumstances({ identity, ms, leases: [blockedLease] })).wishes.waived.length
+  const waitMs = 1.05 * blockWaitMs(timing)
+  t.equal(waived('one', 0), 0)
+  t.equal(waived('two', waitMs), 0, 'the second server is seen for the first time')
+  t.equal(waived('two', 2 * waitMs), 1)
+})
+
+t.test('a grace period that was waited out for one server settles no other', async (t) => {
+  const { store } = await blocked()
+  await commit(store, (change) => change.saveMeta({ identitySettled: false }))
+  await store.change(undefined, (change) => settleIdentity(change, 'an earlier one'))
+  t.notOk((await metaOf(store)).identitySettled)
+  await store.change(undefined, (change) => settleIdentity(change, 'one'))
+  t.ok((await metaOf(store)).identitySettled)
+})
+
+t.test('a node remembers the greatest token of any lease it has read', async (t) => {
+  const holdings = holdingNothing()
+  holdings.follow(circumstances({ leases: [newLease('x', { holder: 'old', token: 9 }), blockedLease] }))
+  holdings.follow(circumstances({ leases: [] }))
+  t.equal(holdings.highestToken, 9)
+})
+
+function holdingNothing(): Holdings {
+  const ignore = () => undefined
+  return new Holdings({
+    acquired: ignore,
+    assigned: ignore,
+    released: ignore,
+    ended: ignore,
+    changed: ignore,
+    fence: ignore,
+    trusted: () => true,
+  })
+}
+
+/** What the node "next" is told, which stands for the worker and may claim. */
+function circumstances(told: { identity?: string; ms?: number; leases: readonly LeaseRow[] }): Circumstances {
+  const view = {
+    ...facts({ serverIdentity: told.identity ?? 'one' }),
+    state: 'active',
+    newsRevision: 1,
+    watchers: [],
+    leases: told.leases,
+    workers: [newWorker('w')],
+    gone: new Set<string>(),
+  } as const
+  return {
+    node: 'next',
+    view,
+    now: at(told.ms ?? 0),
+    longestTtlMs: timing.ttlMs,
+    blockWaitMs: blockWaitMs(timing),
+    mayClaim: true,
+    closing: false,
+    runners: new Map([['w', {} as Runner]]),
+    requests: new Requests(),
+    attempts: new Map(),
+    renounced: new Set(),
+  }
+}
