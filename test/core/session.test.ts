@@ -20,12 +20,14 @@ const facts = {
 } as const
 
 /** A session that has just joined, over a database that answers when and what the test says. */
-function joined(t: Test) {
-  const clock = new ManualClock()
+function joined(t: Test, chance: () => number = () => 0.5) {
+  const clock = new ManualClock(chance)
+  const sentAtMs: number[] = []
   const said = { lateMs: 0, news: 1, failing: false }
   const told: string[] = []
   const tell = (what: string) => () => void told.push(what)
   const heartbeat = async (): Promise<HeartbeatAnswer> => {
+    sentAtMs.push(clock.nowMs)
     const { news, failing } = said
     if (said.lateMs > 0) await new Promise<void>((resolve) => clock.setTimer(said.lateMs, resolve))
     if (failing) throw new StoreError('The connection broke.', 'unknown')
@@ -42,7 +44,7 @@ function joined(t: Test) {
   })
   session.joined(viewOf(1), clock.read())
   t.teardown(() => session.stop())
-  return { session, clock, said, told }
+  return { session, clock, said, told, sentAtMs }
 }
 
 function viewOf(newsRevision: number): OwnView {
@@ -83,6 +85,67 @@ t.test('a view makes the heartbeat before it count, from when that was sent', as
   t.equal(session.trustLeftMs, trustMs(timing) - 3_000)
   session.caughtUp(viewOf(2), undefined)
   t.equal(session.trustLeftMs, trustMs(timing) - 3_000, 'a view alone counts for nothing')
+})
+
+t.test('a heartbeat answered while a view is under way counts with the next view', async (t) => {
+  const { session, clock, said } = joined(t)
+  said.news = 2
+  await clock.advance(heartbeatMs)
+  const { credit } = session
+  await clock.advance(heartbeatMs)
+  session.caughtUp(viewOf(2), credit)
+  t.equal(session.trustLeftMs, trustMs(timing) - heartbeatMs, 'the one before the view counts')
+  session.caughtUp(viewOf(2), session.credit)
+  t.equal(session.trustLeftMs, trustMs(timing), 'and then the one that came during it')
+})
+
+t.test('heartbeats are sent as often when their answers are slow', async (t) => {
+  const { clock, said, sentAtMs } = joined(t)
+  const startedAtMs = clock.nowMs
+  said.lateMs = heartbeatMs / 2
+  await clock.advance(3 * heartbeatMs)
+  t.same(
+    sentAtMs.map((atMs) => atMs - startedAtMs),
+    [1, 2, 3].map((times) => times * heartbeatMs),
+  )
+})
+
+t.test('a heartbeat that fails is tried again and again, never later than half an interval', async (t) => {
+  const { clock, said, sentAtMs } = joined(t)
+  said.failing = true
+  await clock.advance(4 * heartbeatMs)
+  const pausesMs = sentAtMs.slice(1).map((atMs, index) => atMs - (sentAtMs[index] ?? 0))
+  t.ok(pausesMs.length > 5)
+  t.ok((pausesMs[0] ?? 0) <= heartbeatMs / 20, 'soon at first')
+  t.ok(
+    pausesMs.every((pauseMs) => pauseMs <= heartbeatMs / 2),
+    pausesMs.join(' '),
+  )
+})
+
+t.test('heartbeats come up to a tenth sooner or later, as chance has it', async (t) => {
+  for (const [chance, factor] of [
+    [0, 0.9],
+    [1, 1.1],
+  ] as const) {
+    const { clock, sentAtMs } = joined(t, () => chance)
+    const startedAtMs = clock.nowMs
+    await clock.advance(2 * factor * heartbeatMs + 1)
+    t.same(
+      sentAtMs.map((atMs) => Math.round(atMs - startedAtMs)),
+      [factor * heartbeatMs, 2 * factor * heartbeatMs],
+    )
+  }
+})
+
+t.test('after a suspension work hears within a quarter of the margin that its trust is over', async (t) => {
+  const { clock, said, told } = joined(t)
+  said.lateMs = timing.ttlMs
+  await clock.advance(heartbeatMs)
+  clock.suspend(timing.ttlMs)
+  t.notOk(told.includes('expired'))
+  await clock.advance(timing.marginMs / 4)
+  t.ok(told.includes('expired'))
 })
 
 t.test('news that goes back is news', async (t) => {
