@@ -67,6 +67,31 @@ t.test('journeys to the database are few, whatever the number of rows', async (t
   )
 })
 
+t.test('a change whose process stood still for too long sends nothing more', async (t) => {
+  const { url } = await usePostgres(t)
+  const statementTimeoutMs = 500
+  const store = await opened(t, url, { statementTimeoutMs })
+  await join(store, ['a'])
+  let error: unknown
+  const sent = await queriesOf(async () => {
+    error = await rejectionOf(
+      store.change({ node: 'a', operation: 2 }, async (change) => {
+        // The timer that ends the change cannot fire meanwhile.
+        const endsAtMs = performance.now() + statementTimeoutMs
+        while (performance.now() < endsAtMs);
+        await change.saveMeta({ tokenFloor: 7 })
+      }),
+    )
+  })
+  t.match(error, { outcome: 'none', message: /did not end within/ })
+  t.same(
+    sent.map(({ text }) => text.split(' ')[0]),
+    ['begin', 'rollback'],
+  )
+  const { meta } = await store.snapshot()
+  t.equal(meta.tokenFloor, 0)
+})
+
 t.test('a plan that was made for empty tables does not become a trap when they have grown', async (t) => {
   const { url } = await usePostgres(t)
   const store = await opened(t, url)
