@@ -563,6 +563,46 @@ t.test('a new server identity: nobody claims until the old trust has surely ende
   t.ok(after > before + 1e9, 'tokens leap ahead of everything the old server may have given')
 })
 
+t.test('what a watcher saw under one server buries nobody under the next', async (t) => {
+  const world = new World(t)
+  const nodes = [await world.node('a'), await world.node('b'), await world.node('c')] as const
+  await world.start(...nodes)
+  const { ttlMs, heartbeatMs } = world.timing
+  const buried = (): boolean => nodes.some(({ history }) => history.includes('node.gone'))
+  await world.advance(ttlMs)
+  world.freeze(nodes[2])
+  await world.advance(ttlMs * 0.7)
+  world.identity = 'server-2'
+  await world.advance(ttlMs)
+  t.notOk(buried(), 'it has stood still for 1.7 ttl, but not yet for one under this server')
+  await world.advance(heartbeatMs * 1.1 + ttlMs * 0.2)
+  t.ok(buried())
+})
+
+t.test('nobody is passed over while a new server is waited out', async (t) => {
+  const world = new World(t)
+  const nodes = [await world.node('a'), await world.node('b'), await world.node('c')] as const
+  for (const node of nodes) node.coordinator.worker(leader('month-close'))
+  await world.start(...nodes)
+  await world.advance(1_000)
+  const holder = nodes.find((node) => node.coordinator.isHeld('month-close')) ?? nodes[0]
+  const others = nodes.filter((node) => node !== holder)
+  world.identity = 'server-2'
+  await world.advance(world.timing.heartbeatMs * 1.5)
+  const closed = holder.coordinator.close()
+  await world.advance(world.timing.ttlMs)
+  await closed
+  t.same(holders(others, 'month-close'), [], 'the grace period goes on')
+  const passedOver = async () => {
+    const events = (await others[0]?.coordinator.operator.events({ limit: 100 })) ?? []
+    return events.filter(({ type }) => type === 'target.passed-over')
+  }
+  t.same(await passedOver(), [], 'who is named cannot claim yet')
+  await world.advance(world.timing.ttlMs * 0.5 + 1.5 * world.timing.statementTimeoutMs)
+  t.equal(holders(others, 'month-close').length, 1)
+  t.same(await passedOver(), [])
+})
+
 t.test('start and close, in any order and number', async (t) => {
   const world = new World(t)
   const a = await world.node('a')

@@ -286,6 +286,37 @@ t.test('nobody works under a new generation while a share of the older one is bl
   t.match(running.get('b'), /of|\//, 'and go on once it has acknowledged')
 })
 
+t.test('a node whose work on an earlier share goes on claims no other share of that worker', async (t) => {
+  const world = new World(t)
+  const running = new Map<string, string>()
+  let stubborn = false
+  const nodes: WorldNode[] = []
+  for (const name of ['a', 'b', 'c']) {
+    const node = await world.node(name)
+    nodes.push(node)
+    node.coordinator.worker(coordinated(running, name, () => stubborn && name === 'a'))
+  }
+  const [a, b, c] = nodes as [WorldNode, WorldNode, WorldNode]
+  await world.start(a, b)
+  await world.advance(1_000)
+  stubborn = true
+  const { leases } = await b.coordinator.operator.snapshot()
+  const share = leases.find(({ holder }) => holder === a.coordinator.nodeId)
+  const taken = { key: share?.key ?? '', token: share?.token ?? 0, immediate: true, cooldownMs: 1_000 }
+  await b.coordinator.operator.release({ ...taken, ...by })
+  await world.advance(2_000)
+  await world.start(c)
+  await world.advance(1_000)
+  const now = (await b.coordinator.operator.snapshot()).leases
+  const others = now.filter(({ target, key }) => target === a.coordinator.nodeId && key !== taken.key)
+  t.equal(others.length, 1, 'it is meant to have another share')
+  t.equal(others[0]?.holder, null)
+  t.equal(running.get('a'), 'stubborn', 'and has begun nothing')
+  release()
+  await world.advance(1_000)
+  t.match(running.get('a'), '/3g')
+})
+
 t.test('heartbeats to another server do not count before rows have been read from it', async (t) => {
   const world = new World(t)
   let blind = false

@@ -6,6 +6,7 @@ import { silentLog } from '../../plugin/core/log.js'
 import { deferred } from '../../plugin/core/loop.js'
 import type { Store } from '../../plugin/core/store.js'
 import type { PartitionedContext, WorkerDefinition } from '../../plugin/core/worker.js'
+import { rejectionOf } from '../../plugin/testing/conformance/world.js'
 import { World } from '../support/world.js'
 
 function partitioned(partitions: number, run: (context: PartitionedContext) => unknown): WorkerDefinition {
@@ -357,6 +358,88 @@ t.test('who asked for a lease while a start was under way hears of its failure',
   const asked = [b.coordinator.acquire('critical'), b.coordinator.tryAcquire('other')]
   await t.rejects(started, { code: 'WCO_WORKER_CONFLICT' })
   for (const answer of asked) await t.rejects(answer, { code: 'WCO_WORKER_CONFLICT' })
+})
+
+t.test('who waits for a lease is told when the coordinator closes', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  await world.start(a, b)
+  await a.coordinator.acquire('rebuild')
+  const waiting = rejectionOf(b.coordinator.acquire('rebuild'))
+  const over = watched(waiting)
+  await world.advance(100)
+  t.notOk(over.over)
+  const closed = b.coordinator.close()
+  await world.advance(100)
+  t.ok(over.over)
+  t.match(await waiting, { code: 'WCO_NOT_RUNNING' })
+  await closed
+})
+
+t.test('a node that joins again stands in line again at once for what it waits for', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  await world.start(a, b)
+  await a.coordinator.acquire('rebuild')
+  const waiting = b.coordinator.acquire('rebuild')
+  await world.advance(100)
+  world.freeze(b)
+  await world.advance(world.timing.ttlMs * 1.5, 500)
+  world.thaw(b)
+  await world.advance(world.timing.heartbeatMs * 1.1)
+  const [row] = (await a.store.snapshot()).leases
+  t.ok(b.history.includes('session.lost'))
+  t.same(row?.waiters.at(-1), b.coordinator.nodeId)
+  void waiting.catch(() => undefined)
+})
+
+t.test('what is put around passes is called from the first that was given to the last', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  const order: string[] = []
+  for (const name of ['first', 'second'])
+    a.coordinator.aroundPasses(async (_pass, run) => {
+      order.push(`${name} begins`)
+      await run()
+      order.push(`${name} ends`)
+    })
+  a.coordinator.worker({ ...single('w', () => order.push('pass')), everyMs: 60_000 })
+  await world.start(a)
+  t.same(order, ['first begins', 'second begins', 'pass', 'second ends', 'first ends'])
+})
+
+t.test('failures that are not in a row do not hand a worker on', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  let passes = 0
+  const failing = (): void => {
+    passes += 1
+    if (passes % 3 !== 0) throw new Error('no')
+  }
+  a.coordinator.worker({ ...single('w', failing), maxFailures: 3 })
+  b.coordinator.worker(single('w', () => undefined))
+  await world.start(a, b)
+  await world.advanceUntil(() => passes >= 12, 120_000)
+  t.ok(a.coordinator.isHeld('w'))
+})
+
+t.test('a pass that fails again and again is tried after ever longer pauses, up to a minute', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  const begunAtMs: number[] = []
+  const failing = (): void => {
+    begunAtMs.push(a.clock.nowMs)
+    throw new Error('no')
+  }
+  a.coordinator.worker({ ...single('w', failing), maxFailures: 1_000 })
+  await world.start(a)
+  await world.advanceUntil(() => begunAtMs.length >= 9, 600_000, 1_000)
+  const pausesMs = begunAtMs.slice(1).map((atMs, index) => atMs - (begunAtMs[index] ?? 0))
+  const bounds = [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]
+  for (const [index, mostMs] of bounds.entries()) {
+    const pauseMs = pausesMs[index] ?? 0
+    t.ok(pauseMs > mostMs / 4 && pauseMs <= mostMs, `${pauseMs} of ${mostMs} ms`)
+  }
 })
 
 t.test('who only tries is answered in an outage, though this node trusts nothing any more', async (t) => {

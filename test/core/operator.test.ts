@@ -1,5 +1,16 @@
 import t, { type Test } from 'tap'
+import { forget, transfer } from '../../plugin/core/operations.js'
 import type { WorkerDefinition } from '../../plugin/core/worker.js'
+import {
+  commit,
+  idsOf,
+  join,
+  leaseOf,
+  newLease,
+  newWorker,
+  saveLeases,
+} from '../../plugin/testing/conformance/world.js'
+import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
 import { World, type WorldNode } from '../support/world.js'
 
 const by = { actor: 'ops', reason: 'a good one' }
@@ -152,7 +163,7 @@ t.test('planning afresh: a dry run answers the moves and changes nothing', async
   t.ok(a.coordinator.isHeld('consumer'))
 })
 
-t.test('a node that is gone can be forgotten; one that lives or is named cannot', async (t) => {
+t.test('a node that is gone can be forgotten; one that lives cannot', async (t) => {
   const { world, nodes } = await startedWith(t, () => untilAborted('month-close'))
   const [a, b, c] = nodes
   const { operator } = b.coordinator
@@ -165,6 +176,62 @@ t.test('a node that is gone can be forgotten; one that lives or is named cannot'
   t.equal(await operator.forget(id, by), 'done')
   t.notOk((await a.coordinator.status()).nodes.some((node) => node.id === id))
 })
+
+t.test('a node that is gone is not forgotten while a lease names it', async (t) => {
+  const store = new MemoryDatabase().open({ namespace: 'default', statementTimeoutMs: 30_000 })
+  await join(store, ['a', 'b'])
+  await commit(store, (change) => change.bury('a'))
+  const forgotten = async () => (await store.change(undefined, (change) => forget(change, 'a', by))).result
+  for (const named of [{ holder: 'a', token: 7 }, { target: 'a' }, { blockedNode: 'a', blockedToken: 7 }]) {
+    await saveLeases(store, newLease('month-close', named))
+    t.equal(await forgotten(), 'named', Object.keys(named).join())
+  }
+  await saveLeases(store, newLease('month-close', { holder: 'b', token: 8 }))
+  t.equal(await forgotten(), 'done')
+  t.same(idsOf((await store.snapshot()).nodes), ['b'])
+})
+
+t.test(
+  'a lease that is transferred to whoever comes next does not go to a node that cools down',
+  async (t) => {
+    const store = new MemoryDatabase().open({ namespace: 'default', statementTimeoutMs: 30_000 })
+    const names = Array.from({ length: 10 }, (_, index) => `worker-${index}`)
+    await join(store, ['a', 'b', 'c'], { workers: names })
+    await commit(store, (change) => change.saveWorkers(names.map((name) => newWorker(name))))
+    const cooling = { cooldownNode: 'b', cooldownUntilMs: Date.now() + 3_600_000 }
+    for (const key of names) {
+      await saveLeases(store, newLease(key, { worker: key, holder: 'a', target: 'a', token: 7, ...cooling }))
+      const order = { key, token: 7, to: null, cooldownMs: 0, ...by }
+      await store.change(undefined, (change) => transfer(change, order))
+      t.equal((await leaseOf(store, key)).target, 'c', key)
+    }
+  },
+)
+
+t.test(
+  'a partition does not come back to the node it was taken from while that one cools down',
+  async (t) => {
+    const { world, nodes } = await startedWith(t, () =>
+      untilAborted('consumer', { kind: 'partitioned', partitions: 3 } as Partial<WorkerDefinition>),
+    )
+    const [a, b] = nodes
+    const id = a.coordinator.nodeId
+    const own = async () => (await b.coordinator.status()).leases.filter(({ holder }) => holder?.id === id)
+    const [lease] = await own()
+    const { key = '', token = 0 } = lease ?? {}
+    await b.coordinator.operator.release({ key, token, cooldownMs: 60_000, ...by })
+    await world.advance(1_000)
+    t.same(await own(), [])
+    t.equal(holders(world, key).length, 1, 'another node has it')
+    await b.coordinator.operator.rebalance({ key: 'global/consumer', ...by })
+    await world.advance(1_000)
+    t.same(await own(), [], 'nor does a new plan bring it back')
+    await world.advance(60_000)
+    await b.coordinator.operator.rebalance({ key: 'global/consumer', ...by })
+    await world.advance(1_000)
+    t.equal((await own()).length, 1, 'afterwards it may')
+  },
+)
 
 t.test('what nobody needs any more is cleared away within the hour, and tokens do not go back', async (t) => {
   const world = new World(t, { ttlMs: 600_000, heartbeatMs: 100_000 })

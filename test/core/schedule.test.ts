@@ -146,6 +146,20 @@ t.test('only who holds the lease, under its latest token, writes a time of its s
   t.equal((await leaseOf(store, 'month-close')).firedAtMs, 2_000)
 })
 
+t.test('times that fail, but not in a row, do not hand a worker on', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  const fired: Fired[] = []
+  const run = (): void => {
+    if (fired.length % 3 !== 0) throw new Error('no')
+  }
+  for (const node of [a, b]) scheduled(node, everyMinute, fired, { run, maxFailures: 3 })
+  await world.start(a, b)
+  await world.advance(9 * 60_000, 500)
+  t.same([...new Set(fired.map(({ by }) => by))], ['a'])
+  t.equal(fired.length, 9)
+})
+
 t.test('everybody can see when a worker was fired last, and when it will be next', async (t) => {
   const world = new World(t)
   const [a, b] = [await world.node('a'), await world.node('b')]
