@@ -1,11 +1,12 @@
 /**
- * Who may know whom, read off the import lines. A room that reached into another one would still
+ * Who may know whom, read off the imports. A room that reached into another one would still
  * work, and would be hard to take apart again later.
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { codeOf, computed, type Import, importsIn } from '../support/source.js'
 
 /** What the files of a room may import: packages by name, files by the beginning of their path. */
 interface Room {
@@ -142,6 +143,11 @@ const rooms: readonly Room[] = [
     ],
   },
   {
+    name: 'what runs the example that is asked for',
+    holds: (file) => file === 'examples/run.ts',
+    may: ['node:', computed],
+  },
+  {
     name: 'an example, which knows the package by its published name',
     holds: (file) => file.startsWith('examples/'),
     may: [
@@ -154,59 +160,60 @@ const rooms: readonly Room[] = [
       'node:',
     ],
   },
+  {
+    name: 'the dashboard, which runs in browsers',
+    holds: (file) => file.startsWith('dashboard/'),
+    may: ['dashboard/'],
+  },
 ]
 
 const root = projectRoot()
 
+/** What a program has of its surroundings without importing it. A Date may be made of a number that is given. */
+const ambient = new RegExp(
+  [
+    String.raw`(?<![.#])\b(?:setTimeout|setInterval|setImmediate|queueMicrotask|fetch|crypto|performance|console)\b(?! :)`,
+    String.raw`(?<![.#])\b(?:globalThis|global\.|require\b|createRequire|eval\(|process[.[])`,
+    String.raw`Math\.random|AbortSignal\.timeout`,
+    String.raw`(?<!(?:new|instanceof|:) )\bDate\b|new Date\b(?!\((?!\)))`,
+  ].join('|'),
+  'g',
+)
+
+/** What a library must not do to the process that loads it. That signal 0 asks whether a process is there harms nobody. */
+const intrusive = /\b(?:process\.(?:exit|abort|kill(?!\(pid,0\))|on|once|stdout|stderr)\b|console\.)/g
+
 t.test('every file imports only what its room may know', async (t) => {
-  for (const file of [...sources('plugin'), ...sources('examples')]) {
+  for (const file of [...sources('plugin'), ...sources('dashboard'), ...sources('examples')]) {
     const room = rooms.find(({ holds }) => holds(file))
     if (room === undefined) {
       t.fail(`${file} belongs to no room`)
       continue
     }
-    const strangers = importsOf(file)
-      .filter(
-        ({ target, typeOnly }) =>
-          !allowed(target, [...room.may, ...(typeOnly ? (room.mayAsTypes ?? []) : [])]),
-      )
-      .map(({ target }) => target)
-    t.strictSame(strangers, [], `${file}: ${room.name}`)
+    t.strictSame(strangersIn(file, read(file), room), [], `${file}: ${room.name}`)
   }
 })
 
 t.test('the engine takes time, chance and surroundings from its door alone', async (t) => {
-  const ambient =
-    /\b(Date\.now|new Date\b(?!\([^)])|Math\.random|setTimeout|setInterval|setImmediate|performance\.\w|process\.\w|console\.\w)/
   for (const file of sources('plugin/core')) {
     const isDoor = ['clock.ts', 'identity.ts', 'machine.ts'].includes(relative('plugin/core', file))
     if (isDoor || isWatchdog(file)) continue
-    t.strictSame(
-      linesOf(file).filter((line) => ambient.test(withoutComments(line))),
-      [],
-      file,
-    )
+    t.strictSame(matchesIn(read(file), ambient), [], file)
   }
 })
 
 t.test('nothing of ours ends a process, catches its signals or prints', async (t) => {
-  const harmless = 'process.kill(pid, 0)'
-  const intrusion = /\b(process\.(exit|abort|kill|on|once|stdout|stderr)|console\.)/
   // The command line is a program of its own; the watchdog is asked for in so many words.
   const ours = sources('plugin').filter((file) => !file.startsWith('plugin/cli/') && !isWatchdog(file))
-  for (const file of ours) {
-    t.strictSame(
-      linesOf(file).filter((line) => intrusion.test(withoutComments(line).replace(harmless, ''))),
-      [],
-      file,
-    )
-  }
+  for (const file of ours) t.strictSame(matchesIn(read(file), intrusive), [], file)
 })
 
 t.test('these checks see what they should', async (t) => {
   t.ok(sources('plugin').length > 20, 'the sources are found')
   t.strictSame(
-    importsOf('plugin/plugin.ts').filter(({ target }) => target.startsWith('fastify')),
+    importsOf('plugin/plugin.ts', read('plugin/plugin.ts')).filter(({ target }) =>
+      target.startsWith('fastify'),
+    ),
     [
       { target: 'fastify', typeOnly: true },
       { target: 'fastify-plugin', typeOnly: false },
@@ -225,6 +232,12 @@ t.test('these checks see what they should', async (t) => {
       } from './six.js'
       const late = await import('seven')
       type Late = import('eight').Late
+      import {            // a comment inside the braces
+        fastify,
+      } from 'nine'
+      const both = [import('ten'), import(\`./eleven.js\`), import(twelve)]
+      export { default as from } from 'thirteen'
+      export const from = 'nowhere' // import 'nothing'
     `),
     [
       { target: 'one', typeOnly: false },
@@ -235,19 +248,60 @@ t.test('these checks see what they should', async (t) => {
       { target: './six.js', typeOnly: false },
       { target: 'seven', typeOnly: false },
       { target: 'eight', typeOnly: true },
+      { target: 'nine', typeOnly: false },
+      { target: 'ten', typeOnly: false },
+      { target: './eleven.js', typeOnly: false },
+      { target: computed, typeOnly: false },
+      { target: 'thirteen', typeOnly: false },
     ],
   )
+  const [engine, dashboard] = ['plugin/core/plan.ts', 'dashboard/model.ts'].map((file) => ({
+    strangers(source: string): string[] {
+      const room = rooms.find(({ holds }) => holds(file))
+      return room === undefined ? ['no room'] : strangersIn(file, source, room)
+    },
+  }))
+  t.strictSame(engine?.strangers("const both = [import('fastify'), import('./token.js')]"), ['fastify'])
+  t.strictSame(dashboard?.strangers("import { StoreError } from '../plugin/core/errors.js'"), [
+    'plugin/core/errors.ts',
+  ])
   t.ok(allowed('node:fs', ['node:']))
   t.ok(allowed('drizzle-orm/pg-core', ['drizzle-orm']))
   t.notOk(allowed('fastify-plugin', ['fastify']), 'a package is not the beginning of another one')
   t.notOk(allowed('plugin/core/store-of-lies.ts', ['plugin/core/store.ts']))
 })
 
-interface Import {
-  /** The name of a package, or a path from the root of the project. */
-  readonly target: string
-  readonly typeOnly: boolean
-}
+t.test('what the engine must not use is seen wherever it is code, and nowhere else', async (t) => {
+  for (const code of [
+    'const stop = AbortSignal.timeout(5)',
+    "const ms = Reflect.get(Date, 'now')()",
+    `const at = \`http://x/\${Date.now()}\``,
+    "createRequire('/')('fastify')",
+    'queueMicrotask(() => undefined)',
+    "const answer = fetch('http://x')",
+    'crypto.getRandomValues(bytes)',
+    'const id = crypto.randomUUID()',
+    'const url = "http://x"; setTimeout(wake, 5) // later',
+    'const now = new Date()',
+    'const now = new Date',
+    'const { now } = Date',
+    'const chance = Math . random()',
+    'process.exit()',
+    "globalThis['process']",
+  ])
+    t.equal(matchesIn(code, ambient).length, 1, code)
+  for (const code of [
+    'const at = new Date(atMs)',
+    'const isTime = at instanceof Date',
+    'function claim(name: string, at: Date): void {}',
+    'const ended = ({ process }: Neighbour) => machine.process === process',
+    '// Date.now() is not asked',
+    "const said = 'Date.now() is not asked'",
+    `const said = \`Date.now() is \${not} asked\``,
+  ])
+    t.strictSame(matchesIn(code, ambient), [], code)
+  t.strictSame(matchesIn('process.kill(pid, 0); process.kill(pid, 9)', intrusive), ['process.kill'])
+})
 
 function isWatchdog(file: string): boolean {
   return /^plugin\/core\/watchdog(-thread)?\.ts$/.test(file)
@@ -263,26 +317,24 @@ function allowed(target: string, list: readonly string[]): boolean {
   )
 }
 
-function importsOf(file: string): Import[] {
-  return importsIn(readFileSync(join(root, file), 'utf8')).map(({ target, typeOnly }) => ({
+/** What a file imports that its room may not know. */
+function strangersIn(file: string, source: string, room: Room): string[] {
+  return importsOf(file, source)
+    .filter(
+      ({ target, typeOnly }) => !allowed(target, [...room.may, ...(typeOnly ? (room.mayAsTypes ?? []) : [])]),
+    )
+    .map(({ target }) => target)
+}
+
+function matchesIn(source: string, forbidden: RegExp): string[] {
+  return codeOf(source).match(forbidden) ?? []
+}
+
+function importsOf(file: string, source: string): Import[] {
+  return importsIn(source).map(({ target, typeOnly }) => ({
     target: target.startsWith('.') ? pathFrom(file, target) : target,
     typeOnly,
   }))
-}
-
-function importsIn(source: string): Import[] {
-  const statement = /^\s*(?:import|export)\s+(type\s)?(?:[\w*\s{},$]+?\sfrom\s+)?['"]([^'"]+)['"]/gm
-  const expression = /^(.*)\bimport\(\s*['"]([^'"]+)['"]\s*\)/gm
-  return [
-    ...[...source.matchAll(statement)].map(([, type, target = '']) => ({
-      target,
-      typeOnly: type !== undefined,
-    })),
-    ...[...source.matchAll(expression)].map(([, before = '', target = '']) => ({
-      target,
-      typeOnly: /^\s*(export\s+)?type\s/.test(before),
-    })),
-  ]
 }
 
 /** Imports name what is compiled, `./store.js`; the rules name what is written. */
@@ -297,12 +349,8 @@ function sources(folder: string): string[] {
     .sort()
 }
 
-function linesOf(file: string): string[] {
-  return readFileSync(join(root, file), 'utf8').split('\n')
-}
-
-function withoutComments(line: string): string {
-  return line.replace(/^\s*(\/?\*|\/\/).*$|\/\/.*$/, '')
+function read(file: string): string {
+  return readFileSync(join(root, file), 'utf8')
 }
 
 /** The nearest folder above that has sources: where this test was compiled to does not matter. */
