@@ -16,6 +16,7 @@ import { resolveTiming, timingFigures } from '../../plugin/core/timing.js'
 import { parseWorker } from '../../plugin/core/worker.js'
 import workerCoordination from '../../plugin/index.js'
 import { coordinatorOptions, type Option, pluginOptions } from '../../plugin/options.js'
+import { tokensOf } from '../support/source.js'
 
 /** What the snippets leave to the reader's imagination. */
 const given = `
@@ -205,7 +206,7 @@ t.test(
   },
 )
 
-t.test('every test that the guarantees quote exists', async (t) => {
+t.test('every test that the guarantees quote exists, and is run', async (t) => {
   const line = /^- \[`[^`]+`\]\(([^)]+)\): "(.+)"$/
   const quoted = read('docs/guarantees.md')
     .split('\n')
@@ -214,12 +215,25 @@ t.test('every test that the guarantees quote exists', async (t) => {
   for (const text of quoted) {
     const [, file = '', name = ''] = line.exec(text) ?? []
     const source = join(root, 'docs', file)
-    const spellings = [`'${name}'`, `"${name}"`, `'${name.replaceAll("'", "\\'")}'`]
-    t.ok(
-      existsSync(source) && spellings.some((spelling) => readFileSync(source, 'utf8').includes(spelling)),
-      text,
-    )
+    t.ok(existsSync(source) && testsIn(readFileSync(source, 'utf8')).includes(name), text)
   }
+})
+
+t.test('a test that is left out, or only spoken of, is none', async (t) => {
+  const source = `
+    // t.test('spoken of', async (t) => {})
+    const name = 'said'
+    t.test('left out', { skip: true }, async (t) => {})
+    t.test('left out for now', { todo: 'later' }, async (t) => {})
+    t.todo('to be written')
+    t.test('run where it can be', { skip }, async (t) => {})
+    t.test("run", async (t) => {})
+    promise('kept', async (world) => {})
+  `
+  t.strictSame(testsIn(source), ['run where it can be', 'run', 'kept'])
+  const table = "const rules = { 'a rule': [7] }"
+  t.strictSame(testsIn(table), [])
+  t.strictSame(testsIn(`${table}; for (const rule in rules) t.test(rule, run)`), ['a rule'])
 })
 
 t.test('the map of the engine names each of its files, and no others', async (t) => {
@@ -294,6 +308,27 @@ t.test('relative links lead somewhere', async (t) => {
   t.ok(links.length > 30, 'the links are found')
   for (const { file, link } of links) t.ok(leadsSomewhere(file, link), `${file}: ${link}`)
 })
+
+/**
+ * The names of the tests in a file, without those that are left out wherever they are run. Where names are not written in
+ * the calls, they are the keys of a table.
+ */
+function testsIn(source: string): string[] {
+  const tokens = tokensOf(source)
+  const isCall = (at: number): boolean =>
+    tokens[at - 1]?.text === '(' && testing.test(tokens[at - 2]?.text ?? '')
+  const named = tokens.flatMap(({ kind, text }, at) => {
+    if (kind !== 'string' || !isCall(at)) return []
+    const options = tokens.slice(at + 1, at + 5).map((token) => token.text)
+    const leftOut = options[1] === '{' && /^(?:skip|todo)$/.test(options[2] ?? '') && options[3] === ':'
+    return leftOut ? [] : [text]
+  })
+  const isTable = tokens.some(({ kind, text }, at) => kind === 'word' && text !== 'async' && isCall(at))
+  const keys = tokens.filter(({ kind }, at) => kind === 'string' && tokens[at + 1]?.text === ':')
+  return isTable ? [...named, ...keys.map(({ text }) => text)] : named
+}
+
+const testing = /^(?:test|promise)$/
 
 interface Snippet {
   readonly name: string
