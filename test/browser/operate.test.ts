@@ -81,7 +81,6 @@ async function useStuckLease(t: Test, database: Database) {
   // So long that the page has shown the wait before it is over.
   const options = { authorize: mira, ttlMs: Math.max(30_000, shortTtlMs(database)) }
   const stuck = deferred<void>()
-  t.teardown(() => stuck.resolve())
   const worker = (run: WorkerDefinition['run']): WorkerDefinition =>
     ({ name: 'month-close', kind: 'single', scope: 'global', run }) as WorkerDefinition
   const old = await useApp(t, {
@@ -93,6 +92,8 @@ async function useStuckLease(t: Test, database: Database) {
     ...{ url, node: 'n2', workers: [worker(untilAborted)] },
     options,
   })
+  // What is registered last is done first: closing waits for the pass.
+  t.teardown(() => stuck.resolve())
   return { old, other, stuck }
 }
 

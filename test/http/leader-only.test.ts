@@ -53,7 +53,6 @@ t.test('a leader without a usable address is named instead', async (t) => {
 
 t.test('a leader whose pass outlasts its term is not sent to itself', async (t) => {
   const pass = deferred()
-  t.teardown(() => pass.resolve())
   const app = await useApp(t, {
     options: { authorize: mira, labels: { url: 'https://n1.example' } },
     workers: [{ name: 'orders', kind: 'single', scope: 'cluster', run: () => pass.promise }],
@@ -62,6 +61,8 @@ t.test('a leader whose pass outlasts its term is not sent to itself', async (t) 
       app.post('/orders', { preHandler }, async () => ({}))
     },
   })
+  // What is registered last is done first: closing waits for the pass.
+  t.teardown(() => pass.resolve())
   const { coordination } = app
   await eventually(() => coordination.isHeld('orders'))
   const ended = new Promise((resolve) => coordination.once('lease.ended', resolve))
