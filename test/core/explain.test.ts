@@ -2,6 +2,7 @@
 import t from 'tap'
 import { type Explanation, type ExplanationCode, explain, mostCandidates } from '../../plugin/core/explain.js'
 import type { LeaseRow, NodeRow, Snapshot, WorkerRow } from '../../plugin/core/store.js'
+import { newLease } from '../../plugin/testing/conformance/world.js'
 import { World } from '../support/world.js'
 
 const nowMs = 1_000_000_000
@@ -343,28 +344,7 @@ function snapshotOf({
 }
 
 function lease(patch: Partial<LeaseRow>): LeaseRow {
-  return {
-    key,
-    worker: key,
-    slot: 0,
-    generation: 0,
-    target: null,
-    targetAtMs: null,
-    holder: null,
-    token: 0,
-    attempt: null,
-    identity: null,
-    acquiredAtMs: null,
-    blockedNode: null,
-    blockedToken: null,
-    cooldownNode: null,
-    cooldownUntilMs: null,
-    firedAtMs: null,
-    waiters: [],
-    pending: false,
-    revision: 1,
-    ...patch,
-  }
+  return newLease(key, { worker: key, revision: 1, ...patch })
 }
 
 function node(name: string, patch: Partial<NodeRow> = {}): NodeRow {

@@ -7,10 +7,11 @@ import Sqlite from 'better-sqlite3'
 import { drizzle } from 'drizzle-orm/better-sqlite3'
 import t, { type Test } from 'tap'
 import { CoordinationError, FencedError, StoreError } from '../../plugin/core/errors.js'
-import type { LeaseRow, Store } from '../../plugin/core/store.js'
+import type { Store } from '../../plugin/core/store.js'
 import { FileWatch } from '../../plugin/stores/sqlite/hints.js'
 import { openSqliteStore, openSqliteStoreOver } from '../../plugin/stores/sqlite/index.js'
 import { refuseUnfit } from '../../plugin/stores/sqlite/source.js'
+import { newLease } from '../../plugin/testing/conformance/world.js'
 import { useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import { kill, startProcess } from './store-process.js'
@@ -24,10 +25,11 @@ t.test('a file that another process keeps busy does not stop the event loop', as
   await other.ask('hold', path)
 
   let done = false
+  const { statements } = store
   const verbs = Promise.all([store.heartbeat('a', 1), tell(store, 'a')]).finally(() => {
     done = true
   })
-  for (let turn = 0; turn < 50; turn += 1) await new Promise((resolve) => setTimeout(resolve, 1))
+  await eventually(() => store.statements >= statements + 3)
   t.notOk(done, 'they wait, and this process does not')
   t.equal((await store.snapshot()).nodes.length, 1, 'reads do not even wait')
 
@@ -83,10 +85,11 @@ t.test('outside of WAL mode a reader holds up a commit, but not the event loop',
   const error = await storeErrorOf(addNodes(hurried, 'a'))
   t.equal(error.outcome, 'none')
   let done = false
+  const commits = countingCommits(client)
   const joined = addNodes(store, 'b').finally(() => {
     done = true
   })
-  for (let turn = 0; turn < 50; turn += 1) await new Promise((resolve) => setTimeout(resolve, 1))
+  await eventually(() => commits() >= 3)
   t.notOk(done)
   reader.exec('commit')
   await joined
@@ -600,26 +603,13 @@ async function storeErrorOf(attempt: Promise<unknown>): Promise<StoreError> {
   throw new Error('Expected a StoreError', { cause: error })
 }
 
-function newLease(key: string): LeaseRow {
-  return {
-    key,
-    worker: null,
-    slot: 0,
-    generation: 0,
-    target: null,
-    targetAtMs: null,
-    holder: null,
-    token: 0,
-    attempt: null,
-    identity: null,
-    acquiredAtMs: null,
-    blockedNode: null,
-    blockedToken: null,
-    cooldownNode: null,
-    cooldownUntilMs: null,
-    firedAtMs: null,
-    waiters: [],
-    pending: false,
-    revision: 0,
+/** How often this client is asked to commit from now on, whatever comes of it. */
+function countingCommits(client: Sqlite.Database): () => number {
+  let commits = 0
+  const exec = client.exec.bind(client)
+  client.exec = (sql) => {
+    if (sql === 'COMMIT') commits += 1
+    return exec(sql)
   }
+  return () => commits
 }

@@ -9,6 +9,7 @@ import { slotKey } from '../../plugin/core/names.js'
 import { inOrder } from '../../plugin/core/order.js'
 import type { Change, LeaseRow, NewEvent, NewNode, WorkerRow } from '../../plugin/core/store.js'
 import { openStore } from '../../plugin/stores/open.js'
+import { newLease } from '../../plugin/testing/conformance/world.js'
 
 /** How many of each. */
 export interface Crowd {
@@ -160,27 +161,15 @@ function leaseRow(
   holder: string | null,
   target: string | null,
 ): LeaseRow {
-  return {
-    key,
+  return newLease(key, {
     worker,
     slot,
-    generation: 0,
     target,
     targetAtMs: Date.now(),
     holder,
     token: holder === null ? 0 : 3_900 + slot,
     attempt: holder === null ? null : 2,
-    identity: null,
-    acquiredAtMs: null,
-    blockedNode: null,
-    blockedToken: null,
-    cooldownNode: null,
-    cooldownUntilMs: null,
-    firedAtMs: null,
-    waiters: [],
-    pending: false,
-    revision: 0,
-  }
+  })
 }
 
 /** From seconds to days. */

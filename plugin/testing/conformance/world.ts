@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
+import { freshLease } from '../../core/draft.js'
 import { StoreError } from '../../core/errors.js'
 import type {
   Change,
@@ -166,28 +167,8 @@ export function newWorker(key: string, as: Partial<WorkerRow> = {}): WorkerRow {
 
 /** A lease that nobody holds or is meant to hold. */
 export function newLease(key: string, as: Partial<LeaseRow> = {}): LeaseRow {
-  return {
-    key,
-    worker: null,
-    slot: 0,
-    generation: 0,
-    target: null,
-    targetAtMs: null,
-    holder: null,
-    token: 0,
-    attempt: null,
-    identity: null,
-    acquiredAtMs: null,
-    blockedNode: null,
-    blockedToken: null,
-    cooldownNode: null,
-    cooldownUntilMs: null,
-    firedAtMs: null,
-    waiters: [],
-    pending: false,
-    revision: 0,
-    ...as,
-  }
+  const { fenced: _, ...row } = freshLease(key, null, 0)
+  return { ...row, ...as }
 }
 
 export async function saveLeases(store: Store, ...rows: LeaseRow[]): Promise<number> {
