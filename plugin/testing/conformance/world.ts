@@ -68,7 +68,7 @@ export function fragileConnections({ openFragile }: ConformanceHarness): string 
 }
 
 /** So long that no machine is too slow; what is to be too late sets a shorter one. */
-export const patientMs = 30_000
+const patientMs = 30_000
 
 /** The stores of one case, all on one namespace unless they say otherwise. */
 export class World {
