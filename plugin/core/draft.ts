@@ -225,7 +225,7 @@ export class Draft {
   /** Keeps a node from winning a lease again for a while, as long as others stand. */
   coolDown(key: string, node: string, forMs: number): void {
     if (forMs <= 0) return
-    const cooldownUntilMs = this.change.nowMs + Math.ceil(Math.min(forMs, maxCooldownMs))
+    const cooldownUntilMs = this.change.nowMs + Math.ceil(forMs)
     this.edit(key, { cooldownNode: node, cooldownUntilMs })
   }
 
