@@ -128,9 +128,14 @@ t.test('one after another is stuck: who was first does not win again while anoth
   await eventually(() => first.coordination.isHeld('report'))
   const second = await useApp(t, { url, node: 'n2', workers: [worker] })
   const path = '/coordination/leases/global:report'
+  let taken = 0
   const take = async (): Promise<void> => {
-    const { token } = (await second.inject(path)).json()
-    t.equal((await post(second, `${path}/release`, { reason }, `"${token}"`)).statusCode, 200)
+    // What is read may be older than what was done a moment ago.
+    taken = await eventually(async () => {
+      const { token } = (await second.inject(path)).json()
+      return token > taken && token
+    })
+    t.equal((await post(second, `${path}/release`, { reason }, `"${taken}"`)).statusCode, 200)
   }
   await take()
   await eventually(() => second.coordination.isHeld('report'))
