@@ -11,7 +11,7 @@ import { randomSeed, runCampaign } from './campaign.js'
 import { check, report } from './check.js'
 import { readHistory } from './history.js'
 
-t.setTimeout(1_200_000)
+t.setTimeout(600_000)
 
 t.test('real processes on postgres keep all promises through a campaign of faults', (t) =>
   keeps(t, 'postgres'),

@@ -16,7 +16,7 @@ import { type Database, eachDatabase, usePostgres, useSqlite } from '../support/
 import { eventually } from '../support/eventually.js'
 
 // All of them together: on a server that is slow to get ready each takes many seconds.
-t.setTimeout(1_200_000)
+t.setTimeout(600_000)
 
 const program = fileURLToPath(new URL('../../plugin/cli/main.js', import.meta.url))
 

@@ -12,7 +12,7 @@ import { eventually } from '../support/eventually.js'
 import { threeWorkers, untilAborted, useApp } from './application.js'
 
 // All of them together: on a server that is slow to get ready each takes many seconds.
-t.setTimeout(1_200_000)
+t.setTimeout(600_000)
 
 const reason = 'stuck since 03:10'
 

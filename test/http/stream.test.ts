@@ -23,7 +23,7 @@ import { freePort } from '../support/ports.js'
 import { bodies, byHeader, type Client, type Frame, type Room, untilAborted, useRoom, watch } from './room.js'
 
 // All of them together: on a server that is slow to get ready each takes many seconds.
-t.setTimeout(1_200_000)
+t.setTimeout(300_000)
 
 const by = { actor: 'ops', reason: 'a good one' }
 const key = 'global/month-close'

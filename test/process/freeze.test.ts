@@ -10,7 +10,7 @@ import { type Database, eachDatabase } from '../support/databases.js'
 import type { WorkerOrder } from './node.js'
 import { holders, NodeProcess, type Observer, observe, overlaps, settledOn, shortTtlMs } from './processes.js'
 
-t.setTimeout(1_200_000)
+t.setTimeout(300_000)
 
 const key = 'global/report'
 const workers: readonly WorkerOrder[] = [

@@ -5,7 +5,7 @@ import { type Database, eachDatabase } from '../support/databases.js'
 import type { NodeOrder, WorkerOrder } from './node.js'
 import { holders, NodeProcess, observe, overlaps, settledOn, shortTtlMs } from './processes.js'
 
-t.setTimeout(1_200_000)
+t.setTimeout(600_000)
 
 const allKinds: readonly WorkerOrder[] = [
   { name: 'indexing', kind: 'single', scope: 'cluster' },

@@ -7,7 +7,7 @@ import type { Status } from '../../plugin/index.js'
 import { type Database, eachDatabase } from '../support/databases.js'
 import { NodeProcess, type Observer, observe, shortTtlMs } from './processes.js'
 
-t.setTimeout(1_200_000)
+t.setTimeout(300_000)
 
 const key = 'global/report'
 const reason = 'stuck since 03:10'

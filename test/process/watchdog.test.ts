@@ -17,7 +17,7 @@ import { type Database, eachDatabase } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import { canWrite, shortTtlMs } from './processes.js'
 
-t.setTimeout(1_200_000)
+t.setTimeout(600_000)
 
 const key = 'global/report'
 

@@ -10,7 +10,7 @@ import t from 'tap'
 import type { MixName } from './faults.js'
 import { simulate } from './world.js'
 
-t.setTimeout(1_800_000)
+t.setTimeout(600_000)
 
 /** Seeds that have once found a fault in the engine; each stands for the rule it broke then. */
 const regressions: Readonly<Record<string, readonly number[]>> = {

@@ -26,7 +26,7 @@ const dialects: Readonly<Record<string, (t: Test) => Promise<ConformanceHarness>
   ...(withoutMssql ? {} : { mssql: mssqlHarness }),
 }
 
-t.setTimeout(3_600_000)
+t.setTimeout(900_000)
 
 for (const [dialect, harnessFor] of Object.entries(dialects)) {
   t.test(dialect, async (t) => {

@@ -31,7 +31,7 @@ const shrinkingTries = 300
 /** So often everything must have happened in the same courses. */
 const leastMeetings = 2
 
-t.setTimeout(3_600_000)
+t.setTimeout(900_000)
 
 for (const [name, use] of Object.entries(courseDatabases)) {
   t.test(name, async (t) => {

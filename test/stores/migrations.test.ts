@@ -49,7 +49,7 @@ import { eventually } from '../support/eventually.js'
 import { useProxy } from '../support/proxy.js'
 import { startProcess } from './store-process.js'
 
-t.setTimeout(600_000)
+t.setTimeout(300_000)
 
 t.test('many processes may start at once on an empty database', async (t) => {
   await eachDatabase(t, async (t, database) => {

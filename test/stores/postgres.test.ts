@@ -22,7 +22,7 @@ import { usePostgres } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import { answersCommit, type TcpProxy, useProxy } from '../support/proxy.js'
 
-t.setTimeout(1_200_000)
+t.setTimeout(300_000)
 
 const namespace = 'shop'
 
