@@ -165,6 +165,8 @@ t.test('an authorize that throws, or answers what is no actor, has said no', asy
     'a number': () => ({ id: 7 }),
     'an id that is too long': () => ({ id: 'm'.repeat(201) }),
     'an id with a line break': () => ({ id: 'mira\nroot' }),
+    'a display name with a line break': () => ({ id: 'mira', display: 'Mira\nroot' }),
+    'a display name that is none': () => ({ id: 'mira', display: 7 }),
   }
   for (const [what, authorize] of Object.entries(rows)) {
     const app = await useApp(t, { options: { authorize: authorize as Authorize } })
@@ -181,6 +183,7 @@ t.test('an authorize that answers nothing is said to, once', async (t) => {
   await useApp(t, { app, options: { authorize } })
   for (let round = 0; round < 2; round++) t.equal(await statusOf(app, '/coordination/status'), 403)
   t.match(lines, [{ level: 40, msg: /^authorize returned undefined/ }])
+  t.equal(lines.length, 1)
 })
 
 t.test('who has been refused cannot tell what exists', async (t) => {

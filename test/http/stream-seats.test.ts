@@ -1,0 +1,13 @@
+/** Seats for viewers of the stream: so many for all, so many for each. */
+import t from 'tap'
+import { Seats } from '../../plugin/http/stream-seats.js'
+
+t.test('a seat that is given back twice makes room for one', async (t) => {
+  const seats = new Seats({ streams: 2, streamsPerActor: 2 })
+  const giveBack = seats.take('mira')
+  seats.take('mira')
+  giveBack()
+  giveBack()
+  t.type(seats.take('noor'), 'function')
+  t.throws(() => seats.take('noor'), { message: 'This process serves 2 streams at a time.' })
+})
