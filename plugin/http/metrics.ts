@@ -164,7 +164,7 @@ class Metrics {
 
   async #sampleOnce(): Promise<void> {
     const read = await this.#in.source.status().catch(() => undefined)
-    for (const name of sampled) this.#metrics.get(name)?.reset()
+    for (const name of sampled) this.#leaveOut(name)
     this.#set('coordination_database_up', read === undefined ? 0 : 1)
     if (read !== undefined) this.#sampleNamespace(read.status, read.snapshot)
     this.#sampleProcess()
@@ -228,6 +228,13 @@ class Metrics {
     } as const
     for (const event of Object.keys(simple) as (keyof typeof simple)[])
       coordinator.on(event, () => this.#add(simple[event], 1))
+  }
+
+  /** A metric without labels is set to 0 by `reset`: of a counter that would tell that it began anew. */
+  #leaveOut(name: MetricName): void {
+    const metric = this.#metrics.get(name)
+    metric?.reset()
+    metric?.remove({})
   }
 
   #set(name: MetricName, value: number, labels: Labels = {}): void {

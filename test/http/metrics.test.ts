@@ -161,6 +161,8 @@ t.test('terms and passes are counted as they end', async (t) => {
 
 t.test('while the database is away the figures that need none are told all the same', async (t) => {
   const room = await useMetrics(t, await useSqlite(t), { timing: resolveTiming({ ttlMs: 1_000 }) })
+  const changes = (await scrape(room)).values.coordination_changes_total ?? 0
+  t.ok(changes > 0)
   room.failure = new StoreError('It is away.', 'none')
   await eventually(async () => (await scrape(room)).values.coordination_trust_expired_total)
   const { status, values } = await scrape(room)
@@ -176,8 +178,10 @@ t.test('while the database is away the figures that need none are told all the s
     Object.keys(values).some((name) => name.startsWith('coordination_leases')),
     'old figures are not shown as new',
   )
+  t.equal(values.coordination_changes_total, undefined, 'a counter that fell to 0 would count all over again')
   room.failure = undefined
   await eventually(async () => (await scrape(room)).values.coordination_database_up === 1)
+  t.ok(((await scrape(room)).values.coordination_changes_total ?? 0) >= changes)
 })
 
 t.test('a jump of the database’s clock is counted', async (t) => {
