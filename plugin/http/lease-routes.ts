@@ -87,7 +87,8 @@ export function leaseRoutes({ coordinator, source }: Dependencies): Route[] {
         const key = leaseKeyOf(request)
         const { snapshot, status } = await source.status()
         leaseIn(status, key)
-        const terms = termsOf(await operator.events({ limit, types: termEvents, subject: key }))
+        const query = { limit, types: termEvents, subject: key }
+        const terms = termsOf(await source.shared(['terms', query], () => operator.events(query)))
         return { ...asOf(snapshot), items: terms.map((term) => termBody(term, snapshot)) }
       },
     },
@@ -102,7 +103,8 @@ export function leaseRoutes({ coordinator, source }: Dependencies): Route[] {
         const { snapshot, status } = await source.status()
         const lease = leaseIn(status, key)
         const worker = status.workers.find((each) => each.key === lease.worker)
-        const [revoked] = await operator.events({ limit: 1, types: ['lease.revoked'], subject: key })
+        const query = { limit: 1, types: ['lease.revoked'], subject: key }
+        const [revoked] = await source.shared(['revoked', query], () => operator.events(query))
         const { timing } = coordinator.settings
         const circumstances = { timing, revokedAtMs: revoked?.atMs ?? null }
         return {

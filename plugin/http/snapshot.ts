@@ -19,12 +19,25 @@ interface Reading {
 /** How long an answer is good for others who ask. */
 const freshForMs = 250
 
+/** What has been read besides, while this was the latest change. */
+interface Besides {
+  readonly revision: number
+  readonly atMs: number
+  readonly answers: Map<string, Promise<unknown>>
+}
+
+/** Of the audit trail something may be cleared away without a change. */
+const unchangedForMs = 1_000
+
+const mostAnswers = 100
+
 export class SnapshotSource {
   readonly #coordinator: Coordinator
   readonly #nowMs: () => number
   readonly #described = new WeakMap<Snapshot, Status>()
   #latest: { readonly snapshot: Snapshot; readonly atMs: number } | undefined
   #reading: Reading | undefined
+  #besides: Besides = { revision: -1, atMs: 0, answers: new Map() }
 
   /** @param nowMs any clock that only goes forwards. */
   constructor(coordinator: Coordinator, nowMs: () => number = () => performance.now()) {
@@ -58,6 +71,28 @@ export class SnapshotSource {
     const status = describe(snapshot, settings, nodeId, state)
     this.#described.set(snapshot, status)
     return { snapshot, status }
+  }
+
+  /**
+   * What is read of the audit trail: once for all who ask the same, until something has been changed, and for a second
+   * at most. So it is never older than {@link current} would be.
+   *
+   * @throws whatever `read` throws, which is asked again then.
+   */
+  async shared<Answer>(question: readonly unknown[], read: () => Promise<Answer>): Promise<Answer> {
+    const { revision } = (await this.current()).meta
+    const atMs = this.#nowMs()
+    const before = this.#besides
+    const isOld = before.revision !== revision || atMs - before.atMs > unchangedForMs
+    if (isOld || before.answers.size >= mostAnswers) this.#besides = { revision, atMs, answers: new Map() }
+    const { answers } = this.#besides
+    const name = JSON.stringify(question)
+    const known = answers.get(name) as Promise<Answer> | undefined
+    if (known !== undefined) return known
+    const answer = read()
+    answers.set(name, answer)
+    answer.catch(() => answers.delete(name))
+    return answer
   }
 
   /** Something has been changed from here: who asks from now on sees it. */

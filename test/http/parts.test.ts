@@ -84,6 +84,43 @@ t.test('a reading that fails fails for those who wait, and the next one is tried
   t.match(await source.current(), { nodes: [] })
 })
 
+t.test(
+  'what is read of the audit trail is read once for all who ask the same, until something changes',
+  async (t) => {
+    const world = new World(t)
+    const a = await world.node('a')
+    await world.start(a)
+    const { operator } = a.coordinator
+    let nowMs = 0
+    let readings = 0
+    const source = new SnapshotSource(a.coordinator, () => nowMs)
+    const read = () => {
+      readings += 1
+      return operator.events({ limit: 1 })
+    }
+    const ask = (question = 'latest') => source.shared([question], read)
+    const [first, second] = await Promise.all([ask(), ask()])
+    t.equal(first, second)
+    t.equal(readings, 1)
+    await ask('something else')
+    t.equal(readings, 2)
+
+    nowMs = 900
+    await ask()
+    t.equal(readings, 2, 'longer than a snapshot is good for')
+    await operator.drain(a.coordinator.nodeId ?? '', { actor: 'mira', reason: 'a good one' })
+    source.outdate()
+    t.match(await ask(), [{ type: 'node.draining' }])
+    t.equal(readings, 3)
+    nowMs = 2_000
+    await ask()
+    t.equal(readings, 4, 'but for a second at most')
+
+    await t.rejects(source.shared(['fails'], () => Promise.reject(new StoreError('away', 'none'))))
+    t.equal(await source.shared(['fails'], async () => 'answered'), 'answered')
+  },
+)
+
 t.test('what a person should see is said in sentences, the worst first', async (t) => {
   const world = new World(t)
   const a = await world.node('a')
