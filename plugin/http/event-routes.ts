@@ -1,6 +1,7 @@
 /** The audit trail. */
 import { eventTypes } from '../core/event-sentences.js'
-import { keyFrom } from '../core/names.js'
+import { keyFrom, shown } from '../core/names.js'
+import type { EventRow } from '../core/store.js'
 import type { Dependencies } from './dependencies.js'
 import { type EventPlace, eventId, eventPlace, isBefore } from './event-places.js'
 import { HttpProblem } from './http-problems.js'
@@ -8,6 +9,12 @@ import { usualLimit } from './paging.js'
 import { asOf, eventBody, nodeNames } from './presenters.js'
 import { queryOf, type Route } from './route.js'
 import { listEventsSchema } from './schemas/events.js'
+import type { Typed } from './schemas/typed.js'
+
+interface EventPage {
+  readonly events: readonly EventRow[]
+  readonly next: EventPlace | null
+}
 
 export function eventRoutes({ coordinator, source }: Dependencies): Route[] {
   const { operator } = coordinator
@@ -20,22 +27,9 @@ export function eventRoutes({ coordinator, source }: Dependencies): Route[] {
       id: 'ListEvents',
       schema: listEventsSchema,
       handler: async (request) => {
-        const { after, type, subject, limit = usualLimit } = queryOf(request, listEventsSchema)
-        const place = after === undefined ? undefined : placeAfter(after)
+        const query = queryOf(request, listEventsSchema)
+        const { events, next } = await source.shared(['events', query], () => read(query))
         const snapshot = await source.current()
-        const narrowed = type !== undefined || subject !== undefined
-        // Asked before the events themselves: whatever comes in between is among them, or after this place.
-        const lookedUntil = narrowed ? await newest() : undefined
-        const events = await operator.events({
-          limit,
-          ...(place === undefined ? {} : { after: place }),
-          ...(type === undefined ? {} : { types: type.split(',').flatMap(typesFrom) }),
-          ...(subject === undefined ? {} : { subject: keyFrom(subject) }),
-        })
-        if (place !== undefined) await refuseExpired(place)
-        const full = place !== undefined && events.length === limit
-        const told = place === undefined ? events[0] : (events.at(-1) ?? place)
-        const next = latestOf(told, full ? undefined : lookedUntil)
         const names = nodeNames(snapshot, events)
         const items = events.map((event) => eventBody(event, names))
         return { ...asOf(snapshot), items, next: next && eventId(next) }
@@ -43,13 +37,42 @@ export function eventRoutes({ coordinator, source }: Dependencies): Route[] {
     },
   ]
 
-  /** Asked after the events themselves: what is cleared away in between must not go unnoticed. */
-  async function refuseExpired(place: EventPlace): Promise<void> {
-    const [oldest] = await operator.events({ limit: 1, after: beginning })
-    if (oldest !== undefined && !isBefore(place, oldest)) return
+  async function read({
+    after,
+    type,
+    subject,
+    limit = usualLimit,
+  }: Typed<(typeof listEventsSchema)['querystring']>): Promise<EventPage> {
+    const place = after === undefined ? undefined : placeAfter(after)
+    const types = type === undefined ? undefined : type.split(',').flatMap(typesFrom)
+    const narrowed = types !== undefined || subject !== undefined
+    // Asked before the events themselves: whatever comes in between is among them, or after this place.
+    const lookedUntil = narrowed ? await newest() : undefined
+    const events = await operator.events({
+      limit,
+      ...(place === undefined ? {} : { after: place }),
+      ...(types === undefined ? {} : { types }),
+      ...(subject === undefined ? {} : { subject: keyFrom(subject) }),
+    })
+    if (place !== undefined && eventId(place) !== beginning) await refuseForgotten(place)
+    const full = place !== undefined && events.length === limit
+    const told = place === undefined ? events[0] : (events.at(-1) ?? place)
+    return { events, next: latestOf(told, full ? undefined : lookedUntil) }
+  }
+
+  /**
+   * A place is that of an event. Where that is there no more, it has been cleared away, or the database was restored
+   * from before it; and so may events after it that nobody would miss. Asked after the events themselves: what is
+   * cleared away in between must not go unnoticed.
+   */
+  async function refuseForgotten(place: EventPlace): Promise<void> {
+    const before = { revision: place.revision, position: place.position - 1 }
+    const [itself] = await operator.events({ limit: 1, after: before })
+    if (itself !== undefined && eventId(itself) === eventId(place)) return
     throw new HttpProblem(
       'cursor-expired',
-      'Events after that place have been cleared away. Begin again without `after`.',
+      'There is no event at that place: it has been cleared away, or the database was restored from before it. ' +
+        `Begin again without \`after\`, or with \`after=${beginning}\` for the oldest event that is left.`,
     )
   }
 
@@ -63,17 +86,23 @@ export function eventRoutes({ coordinator, source }: Dependencies): Route[] {
   }
 }
 
-/** `node.` is all that begins so. It stays among them itself, so that they are never none, which would be all. */
+/** Before every event. */
+const beginning = '0-0'
+
+/** `node.` is all that begins so. */
 function typesFrom(type: string): string[] {
-  return type.endsWith('.') ? [type, ...eventTypes.filter((each) => each.startsWith(type))] : [type]
+  const known = eventTypes.filter((each) => (type.endsWith('.') ? each.startsWith(type) : each === type))
+  if (known.length > 0) return known
+  throw new HttpProblem(
+    'invalid-request',
+    `querystring/type: there are no events of the type ${shown(type)}. There are ${eventTypes.join(', ')}.`,
+  )
 }
 
 function latestOf(a: EventPlace | undefined, b: EventPlace | undefined): EventPlace | null {
   if (a === undefined || b === undefined) return a ?? b ?? null
   return isBefore(a, b) ? b : a
 }
-
-const beginning: EventPlace = { revision: 0, position: -1 }
 
 function placeAfter(after: string): EventPlace {
   const place = eventPlace(after)

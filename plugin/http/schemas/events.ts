@@ -47,7 +47,10 @@ const subject = {
 export const listEventsSchema = {
   summary: 'The audit trail: the latest, newest first; or, with `after`, what came later, oldest first',
   querystring: query({
-    after: { ...eventId, description: 'The `next` of an earlier answer, or the id of an event' },
+    after: {
+      ...eventId,
+      description: 'The `next` of an earlier answer, or the id of an event; `0-0` for the oldest there is',
+    },
     type: {
       type: 'string',
       pattern: '^[a-z][a-z.-]{0,49}(,[a-z][a-z.-]{0,49}){0,19}$',
