@@ -193,8 +193,10 @@ function whyHeld(scene: Scene, holder: string): ExplanationReason[] {
   const what = `${nameOf(scene, holder)} has held it${since}, with token ${lease.token}.`
   const outdated = worker !== undefined && lease.generation < worker.generation
   const moving = lease.target !== holder
+  const silent = isSilent(scene, holder)
   return [
-    reason('held', moving || outdated ? what : `${what} ${whyKept(scene)}`),
+    ...(silent ? silence(scene, holder) : []),
+    reason('held', moving || outdated || silent ? what : `${what} ${whyKept(scene)}`),
     ...when(worker?.paused === true, 'paused', pausedSentence),
     ...when(
       outdated,
@@ -203,7 +205,7 @@ function whyHeld(scene: Scene, holder: string): ExplanationReason[] {
         'end first, and the new shares wait for that.',
     ),
     ...when(moving && worker?.paused !== true, 'handing-over', handingOver(scene, holder)),
-    ...silence(scene, holder),
+    ...(silent ? [] : silence(scene, holder)),
   ]
 }
 
@@ -238,12 +240,22 @@ function silence(scene: Scene, holder: string): ExplanationReason[] {
   if (node === undefined) return []
   const agoMs = scene.snapshot.nowMs - node.heartbeatAtMs
   const stillMs = standstillMs({ ttlMs: longestTtlMs(scene) })
+  const stopped = isSilent(scene, holder)
+    ? ' It cannot act on the lease any more: nobody works under it.'
+    : ''
   return when(
     agoMs > (2 * node.ttlMs) / 3,
     'silent',
-    `The last heartbeat of ${nameOf(scene, holder)} came ${span(agoMs)} ago. It is declared gone once a watcher ` +
-      `has itself seen that heartbeat stand still for ${span(stillMs)}.`,
+    `The last heartbeat of ${nameOf(scene, holder)} came ${span(agoMs)} ago.${stopped} It is declared gone once a ` +
+      `watcher has itself seen that heartbeat stand still for ${span(stillMs)}, which takes a database that can be ` +
+      'written to.',
   )
+}
+
+/** Its trust has ended before that: it counts from the beginning of each heartbeat. */
+function isSilent({ nodes, snapshot }: Scene, holder: string): boolean {
+  const node = nodes.get(holder)
+  return node !== undefined && snapshot.nowMs - node.heartbeatAtMs > node.ttlMs
 }
 
 function abandoned(scene: Scene): ExplanationReason[] {

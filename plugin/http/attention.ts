@@ -3,6 +3,7 @@ import type { Health } from '../core/health.js'
 import type { LeaseStatus, Status } from '../core/status.js'
 import type { LeaseRow, NodeRow, Snapshot } from '../core/store.js'
 import { lookEveryMs, type Timing } from '../core/timing.js'
+import { pulseOf } from './pulse.js'
 import { rowsOf } from './rows.js'
 
 /** From the worst on. */
@@ -65,8 +66,10 @@ function ofThisNode({ state, node, trusted, unsettled }: Health): Problem[] {
   ]
 }
 
+/** What is wrong here has been read from the database, so that one answers. */
 const withoutTrust =
-  'The node that answers cannot renew its session in the database, and holds nothing meanwhile.'
+  'The database can be read, but the node that answers cannot renew its session in it, and holds nothing meanwhile. ' +
+  'Perhaps the database takes no writes.'
 
 function ofServer({ meta }: Snapshot): Problem[] {
   if (meta.identitySettled || meta.serverIdentity === '') return []
@@ -75,11 +78,11 @@ function ofServer({ meta }: Snapshot): Problem[] {
   return [{ code: 'server-changed', severity: 'warning', subject: 'database', sentence }]
 }
 
-function ofNode({ id, name, state, ttlMs, heartbeatAtMs }: NodeRow, nowMs: number): Problem[] {
+function ofNode(node: NodeRow, nowMs: number): Problem[] {
+  const { id, name, state, heartbeatAtMs } = node
   if (state === 'gone') return []
-  const silentMs = nowMs - heartbeatAtMs
-  if (silentMs > ttlMs) {
-    const sentence = `No heartbeat of node "${name}" has come for ${seconds(silentMs)}.`
+  if (pulseOf(node, nowMs) === 'silent') {
+    const sentence = `No heartbeat of node "${name}" has come for ${seconds(nowMs - heartbeatAtMs)}.`
     return [{ code: 'node-silent', severity: 'error', subject: id, sentence }]
   }
   if (state !== 'draining') return []

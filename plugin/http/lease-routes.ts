@@ -9,6 +9,7 @@ import { keySegment, leaseKeyOf } from './keys.js'
 import { leaseDetail } from './overview.js'
 import { pageOf, usualLimit } from './paging.js'
 import { asOf, explanationBody, leaseBody, termBody } from './presenters.js'
+import { isSilent } from './pulse.js'
 import { found, mentions, queryOf, type Route } from './route.js'
 import {
   explainSchema,
@@ -53,9 +54,11 @@ export function leaseRoutes({ coordinator, source }: Dependencies): Route[] {
       id: 'ListLeaders',
       schema: leadersSchema,
       handler: async (request, reply) => {
-        const { status } = await source.status()
+        const { snapshot, status } = await source.status()
         const single = new Set(status.workers.filter(({ kind }) => kind === 'single').map(({ key }) => key))
-        const led = status.leases.filter(({ worker }) => worker !== null && single.has(worker))
+        const led = status.leases.filter(
+          ({ worker, holder }) => worker !== null && single.has(worker) && !isSilent(holder, snapshot),
+        )
         const leaders = new Map(led.flatMap((lease) => leaderOf(lease, status.nowMs)))
         const lasting = [...leaders].map(([key, { node, cluster, token }]) => [key, node, cluster, token])
         return sendTagged(request, reply, contentTag({ lasting }), Object.fromEntries(leaders))

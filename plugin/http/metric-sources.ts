@@ -4,11 +4,12 @@ import { systemClock } from '../core/clock.js'
 import type { Status } from '../core/status.js'
 import type { Snapshot } from '../core/store.js'
 import { elapsedMs } from '../core/trust.js'
+import { silentSinceMs } from './pulse.js'
 import { rowsOf } from './rows.js'
 
 /**
- * Since when nobody holds what somebody should. The rows tell when the next holder was named; should that be passed
- * over, or nobody be found, this process remembers since when it has seen the lease without a holder.
+ * Since when nobody holds what somebody should. The rows tell when a holder fell silent, or when the next one was named;
+ * should that be passed over, or nobody be found, this process remembers since when it has seen the lease without one.
  */
 export class Leaderless {
   #seenAtMs = new Map<string, number>()
@@ -23,14 +24,15 @@ export class Leaderless {
     const longest = new Map([...byWorker.keys()].map((key) => [key, 0]))
     const before = this.#seenAtMs
     this.#seenAtMs = new Map()
-    for (const { key, worker, slot, state } of leases) {
+    for (const { key, worker, slot, state, holder } of leases) {
       const its = byWorker.get(worker ?? '')
       if (its === undefined || its.paused || slot >= its.slots) continue
-      if (state === 'held' || state === 'moving') continue
+      const silentAtMs = silentSinceMs(holder, snapshot)
+      if (silentAtMs === null && (state === 'held' || state === 'moving')) continue
       const seenAtMs = before.get(key) ?? performance.now()
       this.#seenAtMs.set(key, seenAtMs)
-      const namedForMs = snapshot.nowMs - (rows.get(key)?.targetAtMs ?? snapshot.nowMs)
-      const forMs = Math.max(performance.now() - seenAtMs, namedForMs)
+      const sinceMs = silentAtMs ?? rows.get(key)?.targetAtMs ?? snapshot.nowMs
+      const forMs = Math.max(performance.now() - seenAtMs, snapshot.nowMs - sinceMs)
       longest.set(its.key, Math.max(longest.get(its.key) ?? 0, forMs))
     }
     return longest

@@ -13,7 +13,7 @@ export const metricTable = {
   coordination_leaderless_seconds: {
     type: 'gauge',
     labels: ['worker'],
-    help: 'How long a worker has had a lease that nobody holds, the longest of its leases; 0 when all are held or it is paused',
+    help: 'How long a worker has had a lease that nobody holds, or only a silent node, the longest of its leases; 0 when all are held or it is paused',
   },
   coordination_partitions: {
     type: 'gauge',
@@ -23,12 +23,12 @@ export const metricTable = {
   coordination_leases: {
     type: 'gauge',
     labels: ['state'],
-    help: 'Leases in the namespace that are held, moving, blocked, unclaimed or free',
+    help: 'Leases in the namespace that are held, moving, held by a silent node, blocked, unclaimed or free',
   },
   coordination_nodes: {
     type: 'gauge',
     labels: ['state'],
-    help: 'Nodes in the namespace that are active, draining or gone',
+    help: 'Nodes in the namespace that are active, draining, silent for longer than their ttl, or gone',
   },
   coordination_changes_total: {
     type: 'counter',

@@ -19,6 +19,8 @@ import { HttpProblem } from './http-problems.js'
 import { DatabaseClock, Leaderless, LoopDelay } from './metric-sources.js'
 import { type MetricName, type MetricRow, metricNames, metricTable, sampled } from './metric-table.js'
 import { asDocumented } from './openapi.js'
+import { ownership } from './presenters.js'
+import { isSilent } from './pulse.js'
 import { query, reads } from './schemas/common.js'
 
 /** A registry of prom-client's, as far as it matters here: its types are there only where it is installed. */
@@ -172,12 +174,13 @@ class Metrics {
 
   #sampleNamespace(status: Status, snapshot: Snapshot): void {
     this.#add('coordination_changes_total', status.revision)
-    for (const [state, count] of counted(nodeStates, status.nodes))
-      this.#set('coordination_nodes', count, { state })
-    for (const [state, count] of counted(leaseStates, status.leases))
+    const nodes = status.nodes.map((node) => (isSilent(node, snapshot) ? 'silent' : node.state))
+    for (const [state, count] of counted(nodeStates, nodes)) this.#set('coordination_nodes', count, { state })
+    const leases = status.leases.map((lease) => (isSilent(lease.holder, snapshot) ? 'silent' : lease.state))
+    for (const [state, count] of counted(leaseStates, leases))
       this.#set('coordination_leases', count, { state })
     for (const { worker, slots } of status.assignments) {
-      const states = slots.map((slot) => ({ state: partitionStates[slot.state] }))
+      const states = slots.map((slot) => ownership(slot, snapshot))
       for (const [state, count] of counted(['owned', 'moving', 'unowned'], states))
         this.#set('coordination_partitions', count, { worker, state })
     }
@@ -255,20 +258,10 @@ class Metrics {
 
 type Labels = Readonly<Record<string, string>>
 
-const nodeStates = ['active', 'draining', 'gone'] as const
-const leaseStates = ['held', 'moving', 'blocked', 'unclaimed', 'free'] as const
-const partitionStates = {
-  held: 'owned',
-  moving: 'moving',
-  blocked: 'unowned',
-  unclaimed: 'unowned',
-  free: 'unowned',
-} as const
+const nodeStates = ['active', 'draining', 'silent', 'gone']
+const leaseStates = ['held', 'moving', 'silent', 'blocked', 'unclaimed', 'free']
 
 /** How many there are of each, those of which there are none included: a series that vanishes raises no alarm. */
-function counted<State extends string>(
-  states: readonly State[],
-  things: readonly { readonly state: State }[],
-): [State, number][] {
-  return states.map((state) => [state, things.filter((thing) => thing.state === state).length])
+function counted(states: readonly string[], found: readonly string[]): [string, number][] {
+  return states.map((state) => [state, found.filter((each) => each === state).length])
 }

@@ -9,6 +9,7 @@ import type { LeaseState, LeaseStatus, NodeReference, NodeStatus, Status } from 
 import type { NodeRow, Snapshot } from '../core/store.js'
 import { type Problem, severities } from './attention.js'
 import { leaseBody, nodeBody, ownership, workerBody } from './presenters.js'
+import { isSilent, type Pulse, pulseOf } from './pulse.js'
 import { mentions } from './route.js'
 import { rowsOf } from './rows.js'
 
@@ -33,9 +34,6 @@ const mostAlike = 10
 const mostMapped = 4_096
 const mostCells = 8_192
 
-/** Whether heartbeats come as they should: `late` after two missing ones, `silent` past the ttl. */
-export type Pulse = 'steady' | 'late' | 'silent'
-
 /** The lists of a page. */
 export function overviewOf(
   snapshot: Snapshot,
@@ -45,7 +43,7 @@ export function overviewOf(
 ) {
   const scene = sceneOf(snapshot, status, problems)
   return {
-    totals: totalsOf(status),
+    totals: totalsOf(status, snapshot),
     roster: rosterOf(scene),
     versions: versionsOf(status),
     nodes: nodesIn(scene, q, nodes),
@@ -80,15 +78,15 @@ export function problemsShown(problems: readonly Problem[], most?: number) {
   }
 }
 
-/** Of everything, whatever is asked for. What an older plan has left over counts for nothing. */
-function totalsOf({ leases, assignments }: Status) {
+/** Of everything, whatever is asked for. What an older plan has left over counts for nothing, nor does who is silent. */
+function totalsOf({ leases, assignments }: Status, snapshot: Snapshot) {
   const own = leases.filter((lease) => !isSlot(lease))
   const slots = assignments.flatMap((assignment) => assignment.slots)
   return {
     leases: own.length,
-    held: own.filter(({ holder }) => holder !== null).length,
+    held: own.filter(({ holder }) => holder !== null && !isSilent(holder, snapshot)).length,
     slots: slots.length,
-    owned: slots.filter(({ state }) => ownership(state) === 'owned').length,
+    owned: slots.filter((slot) => ownership(slot, snapshot) === 'owned').length,
   }
 }
 
@@ -173,13 +171,6 @@ function letterOf({ state }: NodeStatus, pulse: Pulse): string {
   if (state === 'gone') return 'g'
   if (pulse !== 'steady') return pulse === 'late' ? 'l' : 's'
   return state === 'draining' ? 'd' : 'a'
-}
-
-function pulseOf(row: NodeRow | undefined, nowMs: number): Pulse {
-  if (row === undefined || row.state === 'gone') return 'steady'
-  const silentMs = nowMs - row.heartbeatAtMs
-  if (silentMs > row.ttlMs) return 'silent'
-  return silentMs > (2 * row.ttlMs) / 3 ? 'late' : 'steady'
 }
 
 /** Of the nodes that are there, the most common first. */
@@ -275,7 +266,10 @@ export function leaseDetail(
 
 function assignmentsIn(scene: Scene, q: string | undefined, limit: number) {
   const found = scene.status.assignments.filter(({ worker }) => mentions(q, worker))
-  const counted = found.map((assignment) => ({ ...assignment, ...countsOf(assignment.slots) }))
+  const counted = found.map((assignment) => ({
+    ...assignment,
+    ...countsOf(assignment.slots, scene.snapshot),
+  }))
   const rank = ({ unowned, moving }: { unowned: number; moving: number }): number =>
     unowned > 0 ? 0 : moving > 0 ? 1 : 2
   const ranked = inOrder(counted, rank, ({ worker }) => worker).slice(0, limit)
@@ -288,7 +282,7 @@ function assignmentsIn(scene: Scene, q: string | undefined, limit: number) {
       slots: slots.length,
       paused: worker?.paused ?? false,
       candidateCount: worker?.candidates.length ?? 0,
-      map: cells > mostCells ? null : mapOf(slots, scene.places),
+      map: cells > mostCells ? null : mapOf(slots, scene),
     }
   })
   return { items, total: found.length }
@@ -297,11 +291,12 @@ function assignmentsIn(scene: Scene, q: string | undefined, limit: number) {
 type Slots = Status['assignments'][number]['slots']
 
 /** `least` and `most` are of the nodes that own any. */
-function countsOf(slots: Slots) {
+function countsOf(slots: Slots, snapshot: Snapshot) {
   const counts = { owned: 0, moving: 0, unowned: 0 }
   const byOwner = new Map<string, number>()
-  for (const { state, holder } of slots) {
-    counts[ownership(state)] += 1
+  for (const slot of slots) {
+    const { holder } = slot
+    counts[ownership(slot, snapshot)] += 1
     if (holder !== null) byOwner.set(holder.id, (byOwner.get(holder.id) ?? 0) + 1)
   }
   const each = [...byOwner.values()]
@@ -315,10 +310,10 @@ function least(numbers: readonly number[]): number {
 }
 
 /** A letter for each slot, and where its owner stands in the roster. */
-function mapOf(slots: Slots, places: ReadonlyMap<string, number>) {
+function mapOf(slots: Slots, { places, snapshot }: Scene) {
   const place = (node: NodeReference | null): number => (node === null ? -1 : (places.get(node.id) ?? -1))
   return {
-    states: slots.map(({ state }) => ownership(state).charAt(0)).join(''),
+    states: slots.map((slot) => ownership(slot, snapshot).charAt(0)).join(''),
     owners: slots.map(({ holder }) => place(holder)),
   }
 }

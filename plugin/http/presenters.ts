@@ -16,6 +16,7 @@ import type {
 import type { EventRow, Snapshot } from '../core/store.js'
 import type { Term } from '../core/terms.js'
 import { eventId } from './event-places.js'
+import { isSilent } from './pulse.js'
 import { rowsOf } from './rows.js'
 
 /** When, and after which change. */
@@ -57,9 +58,11 @@ export function assignmentBody({ worker, kind, generation, slots }: AssignmentSt
     kind,
     generation,
     planRevision: planRevision(snapshot, worker),
-    slots: slots.map(({ slot, state, holder, target }) => {
+    slots: slots.map((each) => {
+      const { slot, holder, target } = each
       const key = slotKey(worker, slot)
-      return { slot, key, state: ownership(state), owner: holder, target, token: leases.get(key)?.token ?? 0 }
+      const state = ownership(each, snapshot)
+      return { slot, key, state, owner: holder, target, token: leases.get(key)?.token ?? 0 }
     }),
   }
 }
@@ -71,8 +74,12 @@ function planRevision(snapshot: Snapshot, key: string): number {
   return leases.reduce((latest, { revision }) => Math.max(latest, revision), worker?.revision ?? 0)
 }
 
-/** A lease of an assignment, in the words for shares and partitions. */
-export function ownership(state: LeaseStatus['state']): 'owned' | 'moving' | 'unowned' {
+/** A lease of an assignment, in the words for shares and partitions. Who is silent works on nothing. */
+export function ownership(
+  { state, holder }: Pick<LeaseStatus, 'state' | 'holder'>,
+  snapshot: Snapshot,
+): 'owned' | 'moving' | 'unowned' {
+  if (isSilent(holder, snapshot)) return 'unowned'
   if (state === 'held') return 'owned'
   return state === 'moving' ? 'moving' : 'unowned'
 }

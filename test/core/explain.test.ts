@@ -67,6 +67,15 @@ const table: Readonly<Record<string, Case>> = {
     codes: ['held', 'silent', 'candidates'],
     says: [/has held/, /came 11 s ago\. It is declared gone .* stand still for 15\.1 s/],
   },
+  'a holder that cannot act any more, but is not yet declared gone': {
+    lease: held,
+    nodes: [node('a', { heartbeatAtMs: nowMs - 16_000 }), node('b')],
+    codes: ['silent', 'held', 'candidates'],
+    says: [
+      /came 16 s ago\. It cannot act on the lease any more: nobody works under it\. It is declared gone/,
+      /^a \(c1\) has held it .* token 7\.$/,
+    ],
+  },
   'a holder that is to hand over': {
     lease: { ...held, target: 'b-1', targetAtMs: nowMs - 2_500 },
     codes: ['held', 'handing-over', 'candidates'],

@@ -38,7 +38,7 @@ export const assignment = {
             type: 'string',
             enum: ['owned', 'moving', 'unowned'],
             description:
-              'owned: held by the node named for it; moving: its owner has been asked to hand it over; unowned: nobody has it',
+              'owned: held by the node named for it; moving: its owner has been asked to hand it over; unowned: nobody has it, or only a silent node',
           },
           owner: nodeReference,
           target: { ...nodeReference, description: 'The node named to have it' },

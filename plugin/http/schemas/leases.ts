@@ -28,7 +28,8 @@ const state = {
   enum: ['held', 'moving', 'blocked', 'unclaimed', 'free'],
   description:
     'held: by the node named for it; moving: its holder has been asked to hand it over; blocked: a revoked ' +
-    'holder has not acknowledged; unclaimed: the node named for it does not hold it yet; free: no node is named for it',
+    'holder has not acknowledged; unclaimed: the node named for it does not hold it yet; free: no node is named for it. ' +
+    'A holder may be silent, until it is declared gone',
 } as const
 
 export const leaseItem = {
@@ -124,7 +125,8 @@ export const getLeaseSchema = {
 } as const
 
 export const leadersSchema = {
-  summary: 'Who leads: the holders of the leases of single workers, by key of the worker',
+  summary:
+    'Who leads: the holders of the leases of single workers, by key of the worker, without silent ones',
   querystring: query({}),
   response: reads({
     200: {

@@ -106,7 +106,7 @@ const properties = {
   totals: {
     type: 'object',
     description:
-      'Leases and held leases, without shares and partitions; shares and partitions, and how many are owned',
+      'Leases and held leases, without shares and partitions; shares and partitions, and how many are owned. What a silent node holds is neither',
     required: ['leases', 'held', 'slots', 'owned'],
     properties: { leases: number, held: number, slots: number, owned: number },
   },
