@@ -54,7 +54,10 @@ export class Guard {
     return this.#actors.get(request)
   }
 
-  /** Whether who asks might do this as well. For showing only: it counts for nothing when they try. */
+  /**
+   * Whether who asks might do this as well. For showing only: it counts for nothing when they try. A page asks every
+   * other second, and nothing is denied by it, so the log hears of no answer.
+   */
   async mightDo(request: FastifyRequest, action: Action): Promise<boolean> {
     return (await this.#ask(request, action)) !== undefined
   }
@@ -64,24 +67,25 @@ export class Guard {
     if (request.routeOptions.config.coordinationOpen === true) return undefined
     if (!alters(action) && access.read === 'public') return this.#refuseRebound(request)
     if (authorize === undefined) return admitLoopback(request, action)
-    const actor = await this.#ask(request, action)
+    const actor = await this.#ask(request, action, request.log)
     if (actor === undefined) throw new HttpProblem('forbidden', 'You may not do this.')
     return actor
   }
 
-  async #ask(request: FastifyRequest, action: Action): Promise<Actor | undefined> {
+  async #ask(
+    request: FastifyRequest,
+    action: Action,
+    log?: FastifyRequest['log'],
+  ): Promise<Actor | undefined> {
     try {
       const answer: unknown = await this.#options.authorize?.(request, action)
       if (answer === false) return undefined
       if (isActor(answer)) return answer
       if (answer === undefined) this.#noticeNothing(request, action)
       else
-        request.log.error(
-          { action },
-          'authorize returned neither false nor an actor { id }: the request is denied',
-        )
+        log?.error({ action }, 'authorize returned neither false nor an actor { id }: the request is denied')
     } catch (error) {
-      request.log.warn({ err: error, action }, 'authorize threw: the request is denied')
+      log?.warn({ err: error, action }, 'authorize threw: the request is denied')
     }
     return undefined
   }

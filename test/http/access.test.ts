@@ -186,6 +186,21 @@ t.test('an authorize that answers nothing is said to, once', async (t) => {
   t.equal(lines.length, 1)
 })
 
+t.test('who only looks is not told of in the log, whatever authorize throws about the rest', async (t) => {
+  const lines: { action: string; msg: string }[] = []
+  const stream = { write: (line: string) => void lines.push(JSON.parse(line)) }
+  const app = Fastify({ pluginTimeout: 60_000, logger: { level: 'warn', stream } })
+  const authorize: Authorize = (_request, action) => {
+    if (action === 'read') return { id: 'guest' }
+    throw new Error('not you')
+  }
+  await useApp(t, { app, options: { authorize } })
+  for (const path of ['/status', '/overview']) t.equal(await statusOf(app, `/coordination${path}`), 200, path)
+  t.strictSame(lines, [], 'nothing was denied')
+  t.equal((await app.inject(pause)).statusCode, 403)
+  t.match(lines, [{ action: 'pause', msg: 'authorize threw: the request is denied' }])
+})
+
 t.test('who has been refused cannot tell what exists', async (t) => {
   const app = await useApp(t, { options: { authorize: () => false } })
   const lease = await app.coordination.acquire('by-hand')

@@ -83,7 +83,7 @@ export const rules: readonly Rule[] = [
   {
     rule: 'Throwing is no',
     file: 'http/guard',
-    find: "request.log.warn({ err: error, action }, 'authorize threw: the request is denied');",
+    find: "log?.warn({ err: error, action }, 'authorize threw: the request is denied');",
     replace: "return { id: 'anybody' };",
     test: noActor,
   },
