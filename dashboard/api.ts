@@ -19,12 +19,14 @@ export class ApiError extends Error {
     readonly failure: Failure,
     readonly status: number,
     detail: string,
+    /** It need not be asked again before. */
+    readonly retryAfterMs = 0,
   ) {
     super(detail)
   }
 }
 
-const patienceMs = 8_000
+export const patienceMs = 8_000
 
 interface Memory {
   readonly tag: string
@@ -111,7 +113,7 @@ async function failureOf(response: Response, isOurs: boolean): Promise<ApiError>
         : status >= 500 && why !== 'not-installed'
           ? 'away'
           : 'refused'
-  return new ApiError(failure, status, detail)
+  return new ApiError(failure, status, detail, 1_000 * (Number(response.headers.get('retry-after')) || 0))
 }
 
 interface Refusal {

@@ -6,7 +6,8 @@ import { button, facts, type Order } from './parts.js'
 
 export interface Dialog {
   isOpen(): boolean
-  ask(order: Order): void
+  /** @param order as it is to be asked now; it is made again with each {@link Dialog.draw}. */
+  ask(order: () => Order): void
   /** To be called every second: it may be counting. */
   draw(): void
 }
@@ -33,21 +34,44 @@ interface Answer {
   readonly safeAt?: string
 }
 
+/** What has been asked, and how far it has come. */
+interface Asked {
+  /** As things are now. */
+  readonly order: () => Order
+  flaw?: Flaw | undefined
+  busy: boolean
+  outcome?: Outcome
+}
+
 /** @param closed called whenever it has been closed, however. */
 export function dialogIn(element: HTMLDialogElement, nowMs: () => number, closed: () => void): Dialog {
-  let order: Order | undefined
-  let flaw: Flaw | undefined
-  let outcome: Outcome | undefined
-  let busy = false
+  let asked: Asked | undefined
+  /** Closed before their outcome was known. */
+  const late: Asked[] = []
 
   const focus = (what: string): void => element.querySelector<HTMLElement>(what)?.focus()
   const close = (): void => element.close()
   const draw = (): void => {
-    if (order) patch(element, [outcome ? ending(outcome, nowMs(), close) : question(order)])
+    if (asked) patch(element, [asked.outcome ? ending(asked.outcome, nowMs(), close) : question(asked)])
+  }
+  const show = (next: Asked, focused: string): void => {
+    asked = next
+    draw()
+    element.showModal()
+    focus(focused)
   }
 
-  const question = ({ title, facts: known, notes, nodes, method, typed, submit, danger }: Order): Child =>
-    h(
+  const question = ({ order, busy, flaw }: Asked): Child => {
+    const { title, facts: known, notes, nodes, method, typed, submit, danger } = order()
+    const entry = (name: Flaw['field'], label: Child, more: Props): Child => {
+      const flawed = flaw?.field === name && flaw.text
+      const described = flawed && { 'aria-invalid': 'true', 'aria-describedby': 'flaw' }
+      return [
+        h('label', h('span', label), h('input', { name, autocomplete: 'off', ...more, ...described })),
+        flawed && h('p.flaw', { id: 'flaw', role: 'alert' }, icon('alert'), flawed),
+      ]
+    }
+    return h(
       'form',
       { novalidate: true, onsubmit: submitted, key: 'ask' },
       h('h2', { id: 'dialog-title' }, title),
@@ -55,7 +79,7 @@ export function dialogIn(element: HTMLDialogElement, nowMs: () => number, closed
       ...notes,
       h(
         'fieldset',
-        { disabled: busy },
+        { disabled: busy, key: 'fields' },
         nodes &&
           h(
             'label',
@@ -75,48 +99,48 @@ export function dialogIn(element: HTMLDialogElement, nowMs: () => number, closed
         ),
       ),
     )
-
-  const entry = (name: Flaw['field'], label: Child, more: Props): Child => {
-    const flawed = flaw?.field === name && flaw.text
-    const described = flawed && { 'aria-invalid': 'true', 'aria-describedby': 'flaw' }
-    return [
-      h('label', h('span', label), h('input', { name, autocomplete: 'off', ...more, ...described })),
-      flawed && h('p.flaw', { id: 'flaw', role: 'alert' }, icon('alert'), flawed),
-    ]
   }
 
   const submitted = async (event: SubmitEvent): Promise<void> => {
     event.preventDefault()
-    if (busy || !order) return
+    const mine = asked
+    if (!mine || mine.busy) return
+    const order = mine.order()
     const given = answersIn(event.target as HTMLFormElement)
-    flaw = flawIn(order, given)
-    busy = flaw === undefined
+    mine.flaw = flawIn(order, given)
+    mine.busy = mine.flaw === undefined
     draw()
-    if (flaw) return focus('[aria-invalid]')
-    outcome = await carriedOut(order, given)
-    busy = false
-    draw()
-    focus('[name=close]')
+    if (mine.flaw) return focus('[aria-invalid]')
+    mine.outcome = await carriedOut(order, given)
+    if (asked === mine && element.open) {
+      draw()
+      focus('[name=close]')
+    } else {
+      late.push(mine)
+      tellLate()
+    }
+  }
+
+  /** Whoever has closed it in between is told all the same, once no other question is open. */
+  const tellLate = (): void => {
+    const next = asked ? undefined : late.shift()
+    if (next) show(next, '[name=close]')
   }
 
   element.addEventListener('close', () => {
-    order = undefined
+    asked = undefined
     patch(element, [])
     closed()
+    tellLate()
   })
   element.addEventListener('cancel', (event) => {
-    if (busy) event.preventDefault()
+    if (asked?.busy && !asked.outcome) event.preventDefault()
   })
   return {
     draw,
     isOpen: () => element.open,
-    ask(asked) {
-      if (element.open) return
-      order = asked
-      flaw = outcome = undefined
-      draw()
-      element.showModal()
-      focus('select, input, [name=submit]')
+    ask(order) {
+      if (!element.open) show({ order, busy: false }, 'select, input, [name=submit]')
     },
   }
 }
@@ -141,29 +165,30 @@ function flawIn({ typed }: Order, given: Given): Flaw | undefined {
 
 /** What has become of it. */
 async function carriedOut(order: Order, { reason, to }: Given): Promise<Outcome> {
-  const { method, path, token, done, refused = 'Nothing was done.' } = order
+  const { title, method, path, token, done, refused = 'Nothing was done.' } = order
   const body = reason === undefined ? undefined : { reason, to }
   return write<Answer>(method, path, body, token).then(
     ({ sentence, released = true, acknowledged, safeAt }) => ({
       title: released ? done : refused,
-      lines: [sentence],
+      lines: [released ? undefined : `You asked: ${title}`, sentence],
       safeAtMs: released && !acknowledged && safeAt ? Date.parse(safeAt) : undefined,
     }),
-    (error: Error) => failed(refused, error),
+    (error: Error) => failed(title, refused, error),
   )
 }
 
 /** What is known about what was not done, and no more. */
-function failed(refused: string, error: Error): Outcome {
+function failed(question: string, refused: string, error: Error): Outcome {
   const failure = error instanceof ApiError ? error.failure : 'away'
   const told = (title: string, ...lines: string[]): Outcome => ({
     title,
-    lines: [...lines, error.message],
+    lines: [`You asked: ${question}`, ...lines],
     failed: true,
   })
-  if (failure === 'refused') return told(refused)
-  if (failure === 'signed-out') return told(refused, 'You may not do this.')
-  return told('No answer', 'Whether it was done is not known: look before you try again.')
+  if (failure === 'refused') return told(refused, error.message)
+  if (failure === 'signed-out') return told(refused, 'You may not do this.', error.message)
+  const why = failure === 'database' ? 'The database did not answer.' : error.message
+  return told('No answer', 'Whether it was done is not known: look before you try again.', why)
 }
 
 function ending({ title, lines, safeAtMs, failed }: Outcome, nowMs: number, close: () => void): Child {

@@ -1,10 +1,18 @@
 /** Keeps the page up to date, and takes what people do to it. */
-import { ApiError, Clock, type Failure, overviewPath, read, watch } from './api.js'
+import { ApiError, Clock, type Failure, overviewPath, patienceMs, read, watch } from './api.js'
 import { panelView, readPanel } from './details.js'
 import { dialogIn } from './dialogs.js'
 import { type Child, h, patch } from './dom.js'
 import { eventFilters, type Happening, merged, type Overview } from './model.js'
-import type { Acts, Freshness, Panel, Place, Section, State } from './parts.js'
+import {
+  type Acts,
+  type Freshness,
+  isCurrent,
+  type Panel,
+  type Place,
+  type Section,
+  type State,
+} from './parts.js'
 import {
   announcement,
   assignmentsView,
@@ -20,8 +28,13 @@ import {
 /** Between two looks while all goes well; after failures ever longer. */
 const lookEveryMs = 2_000
 const mostPatientMs = 30_000
+/** An answer is not shown as if it were of now for longer than this. */
+const currentForMs = lookEveryMs + patienceMs / 2
 /** When things happen in a row. */
 const breathMs = 300
+
+/** The panel lies beside the page; otherwise above all of it. */
+const wide = matchMedia('(min-width: 1200px)')
 
 const clock = new Clock()
 const element = (id: string) => document.getElementById(id) as HTMLElement
@@ -34,8 +47,13 @@ let panel: Panel | undefined
 let failure: Failure | undefined
 let trouble = ''
 let failures = 0
+let waitAtLeastMs = 0
+/** By this machine's own clock, which goes on while it sleeps; 0 when none has come since the page began to ask. */
+let answeredAtMs = 0
 let paused = false
 let asOfMs = 0
+/** That of what is on the page, which may be held. */
+let shownAsOfMs = 0
 /** The filter that the overview was asked for with. */
 let askedFor = ''
 let stoppedAtMs: number | undefined
@@ -72,11 +90,14 @@ const acts: Acts = {
     if (change.filter !== undefined) void look()
     draw()
   },
-  more(section) {
+  async more(section) {
     const shown = rows[section]
+    const before = rowsOf(section).length
     rows = { ...rows, [section]: shown < 50 ? 100 : Math.min(500, shown + 100) }
-    void look()
     draw()
+    await look()
+    // The button goes when there is no more: who pressed it goes on with what it has brought.
+    if (document.activeElement === document.body) rowsOf(section)[before]?.querySelector('a')?.focus()
   },
   pause() {
     paused = !paused
@@ -85,21 +106,32 @@ const acts: Acts = {
     draw()
   },
   retry: () => start(),
-  open: (order) => dialog.ask(order),
+  open(order) {
+    dialog.ask(() => order(state()))
+    draw()
+  },
+}
+
+function rowsOf(section: Section): NodeListOf<Element> {
+  const id = section === 'slots' ? 'panel' : section === 'problems' ? 'attention' : section
+  const row = section === 'slots' ? 'tbody tr' : ':is(tbody tr, .assignment, li)'
+  return document.querySelectorAll(`#${id} ${row}`)
 }
 
 function freshness(): Freshness {
-  if (failure && failure !== 'refused') return failure
+  if (failure) return failure
   if (paused) return 'paused'
   if (document.hidden) return 'hidden'
   if (!overview) return 'loading'
+  if (Math.abs(Date.now() - answeredAtMs) > currentForMs) return 'catching-up'
+  if (dialog.isOpen()) return 'asking'
   return isMarkingText() ? 'held' : 'live'
 }
 
 /** Stands still while nothing comes from the database that it could be checked by. */
 function nowMs(): number {
   if (!overview) return Date.now()
-  if (['live', 'held'].includes(freshness())) stoppedAtMs = undefined
+  if (isCurrent(freshness())) stoppedAtMs = undefined
   else stoppedAtMs ??= clock.nowMs()
   return stoppedAtMs ?? clock.nowMs()
 }
@@ -114,7 +146,7 @@ function state(): State {
     freshness: freshness(),
     trouble,
     nowMs: nowMs(),
-    asOfMs,
+    asOfMs: shownAsOfMs,
     clockJumpMs: clock.jumpMs,
     clockAheadMs: clock.aheadMs,
     rows,
@@ -135,11 +167,13 @@ const sections = {
 /** Everything, as it is now. Beneath an open dialog and beneath marked text nothing moves. */
 function draw(): void {
   const begunMs = performance.now()
+  const isHeld = dialog.isOpen() || isMarkingText()
+  if (!isHeld) shownAsOfMs = asOfMs
   const now = state()
   patch(element('bar'), barView(now, acts))
   patch(element('stale'), staleView(now, acts))
   document.documentElement.dataset.fresh = now.freshness
-  if (!dialog.isOpen() && !isMarkingText()) {
+  if (!isHeld) {
     for (const [id, view] of Object.entries(sections)) {
       const section = element(id)
       patch(section, overview ? view({ ...now, overview }, acts) : waiting(id, now))
@@ -161,6 +195,9 @@ function drawPanel(now: State): void {
   const opened = now.place && aside.hidden
   aside.hidden = now.place === undefined
   document.body.classList.toggle('beside', now.place !== undefined)
+  // Where it covers the page nothing beneath it is to be reached, with Tab say.
+  for (const each of document.querySelectorAll<HTMLElement>('.skip, .head, main'))
+    each.inert = now.place !== undefined && !wide.matches
   patch(aside, panelView(now, acts, closePanel))
   if (opened) aside.querySelector('h2')?.focus({ preventScroll: true })
 }
@@ -208,7 +245,9 @@ async function lookOnce(): Promise<void> {
     if (at) panel = await readPanel(at, rows.slots)
     failure = undefined
     failures = 0
+    waitAtLeastMs = 0
     trouble = ''
+    answeredAtMs = Date.now()
     asOfMs = clock.nowMs()
   } catch (error) {
     failed(error)
@@ -218,8 +257,10 @@ async function lookOnce(): Promise<void> {
 
 function failed(error: unknown): void {
   failures += 1
-  failure = error instanceof ApiError && error.failure !== 'refused' ? error.failure : 'away'
-  trouble = error instanceof ApiError && error.status > 0 ? error.message : ''
+  const known = error instanceof ApiError ? error : undefined
+  failure = known?.failure ?? 'away'
+  trouble = known && known.status > 0 ? known.message : ''
+  waitAtLeastMs = known?.retryAfterMs ?? 0
   if (failure === 'signed-out') stop()
 }
 
@@ -261,6 +302,7 @@ async function lookForEvents(filter: State['eventFilter']): Promise<void> {
 function start(): void {
   stop()
   if (paused || document.hidden) return
+  answeredAtMs = 0
   void keepLooking()
   void keepWatching()
 }
@@ -275,7 +317,7 @@ function stop(): void {
 async function keepLooking(): Promise<void> {
   await look()
   if (paused || document.hidden || failure === 'signed-out') return
-  const waitMs = Math.min(mostPatientMs, lookEveryMs * 2 ** failures)
+  const waitMs = Math.max(waitAtLeastMs, Math.min(mostPatientMs, lookEveryMs * 2 ** failures))
   clearTimeout(timer)
   timer = setTimeout(keepLooking, waitMs * (0.9 + 0.2 * Math.random()))
 }
@@ -357,7 +399,8 @@ function listen(): void {
   let typing: number | undefined
   filter.addEventListener('input', () => {
     clearTimeout(typing)
-    typing = setTimeout(() => acts.set({ filter: filter.value.replace(/[^ -~]/g, '').trim() }), 150)
+    // No name has a question mark in it, nor what the server would refuse.
+    typing = setTimeout(() => acts.set({ filter: filter.value.replace(/[^ -~]/g, '?').trim() }), 150)
   })
   document.addEventListener('keydown', (event) => {
     const { target, key } = event

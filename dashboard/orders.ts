@@ -18,22 +18,32 @@ export function offer(
   acts: Acts,
   action: Action,
   label: string,
-  order: () => Order,
+  order: (state: State) => Order,
   props?: Props,
 ): Child {
-  return may(state, action) && button(label, () => acts.open(order()), props)
+  return may(state, action) && button(label, () => acts.open(order), props)
 }
 
 export function releaseButton(state: State, acts: Acts, lease: Lease, props: Props): Child {
-  return lease.holder && offer(state, acts, 'release', 'Release…', () => release(state, lease), props)
+  return lease.holder && offer(state, acts, 'release', 'Release…', (now) => release(now, lease), props)
 }
 
 function note(text: string, tone?: 'bad' | 'warn'): Child {
   return tone ? h('p', { class: `note ${tone}` }, icon('alert'), h('span', text)) : h('p.muted', text)
 }
 
+/** The lease as the page knows it now, while its dialog is open. */
+function latest({ overview, panel }: State, lease: Lease): Lease {
+  const [why] = panel?.kind === 'lease' && panel.id === lease.key ? (panel.bodies as { lease: Lease }[]) : []
+  return overview?.leases.items.find(({ key }) => key === lease.key) ?? why?.lease ?? lease
+}
+
 /** Takes a lease from its holder. */
-function release({ nowMs, utc }: State, lease: Lease): Order {
+function release(state: State, asked: Lease): Order {
+  const { nowMs, utc } = state
+  const now = latest(state, asked)
+  const moved = now.token !== asked.token || !now.holder
+  const lease = moved ? asked : now
   const { key, token, session, candidateCount } = lease
   const healthy = session?.pulse === 'steady'
   const name = lease.holder?.name
@@ -51,6 +61,11 @@ function release({ nowMs, utc }: State, lease: Lease): Order {
       ['Candidates', `${grouped(candidateCount)}${alone ? ': no other one' : ''}`],
     ],
     notes: [
+      moved &&
+        note(
+          `The lease has moved since: ${now.holder ? `${now.holder.name} holds it, with token ${now.token}` : 'nobody holds it'}. Nothing will be released.`,
+          'bad',
+        ),
       healthy
         ? note(`${name} is alive. It is told to stop; its work goes on until it has.`, 'warn')
         : note(`Nothing has been heard of ${name} for a while.`),
@@ -64,7 +79,7 @@ function release({ nowMs, utc }: State, lease: Lease): Order {
     method: 'POST',
     path: `leases/${keyInPath(key)}/release`,
     token,
-    done: 'Released',
+    done: `Released ${key}`,
     refused: 'Nothing was released.',
   }
 }
@@ -92,7 +107,7 @@ export function handOver(lease: Lease, nodes?: readonly NodeRef[]): Order {
     method: 'POST',
     path: `leases/${keyInPath(key)}/${nodes ? 'transfer' : 'step-down'}`,
     token,
-    done: 'Asked',
+    done: `Asked for ${key}`,
   }
 }
 

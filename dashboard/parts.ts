@@ -20,17 +20,27 @@ export interface Place {
   readonly id: string
 }
 
-/** How current the page is. Anything but `live` stops all countdowns. */
+/** How current the page is. All countdowns stop where nothing comes that they could be checked by. */
 export type Freshness =
   | 'loading'
   | 'live'
   /** Somebody is marking text: nothing is redrawn beneath it. */
   | 'held'
+  /** Nor beneath an open dialog. */
+  | 'asking'
+  /** The latest answer is old, and the next one has not come yet. */
+  | 'catching-up'
   | 'paused'
   | 'hidden'
   | 'away'
   | 'database'
   | 'signed-out'
+  | 'refused'
+
+/** Whether answers come, though they may not be drawn. */
+export function isCurrent(freshness: Freshness): boolean {
+  return ['live', 'held', 'asking'].includes(freshness)
+}
 
 /** Everything a view is made from. */
 export interface State {
@@ -75,10 +85,11 @@ export interface Panel extends Place {
 /** What views can ask for. */
 export interface Acts {
   set(change: Partial<Pick<State, 'filter' | 'eventFilter' | 'utc' | 'theme'>>): void
-  more(section: Section): void
+  more(section: Section): Promise<void>
   pause(): void
   retry(): void
-  open(order: Order): void
+  /** @param order is made anew whenever it is drawn: what it tells may have changed since. */
+  open(order: (state: State) => Order): void
 }
 
 /** A question to be answered before something is done, and what is sent then. */
@@ -116,7 +127,7 @@ export function addressOf({ kind, id }: Place): string {
 }
 
 export function keyLink(kind: Place['kind'], key: string, props?: Props): VNode {
-  return h('a', { href: addressOf({ kind, id: key }), ...props }, named(key))
+  return h('a', { href: addressOf({ kind, id: key }), title: key, ...props }, named(key))
 }
 
 /** What an event or a problem is about: a link where there is something to be seen. */
@@ -151,6 +162,7 @@ export function nodeLink(state: State, node: Pick<NodeRef, 'id' | 'name'> | null
     {
       class: selectedNode(state) === node.id ? 'mono sel' : 'mono',
       href: addressOf({ kind: 'node', id: node.id }),
+      title: node.name,
     },
     h('bdi', node.name),
   )
@@ -176,7 +188,7 @@ export function facts(list: readonly Fact[]): VNode {
 export function moreButton(section: Section, acts: Acts, note?: string): VNode {
   return h(
     'p.foot',
-    button('Show more', () => acts.more(section)),
+    button('Show more', () => void acts.more(section)),
     h('span.muted', note),
   )
 }
@@ -199,7 +211,7 @@ export function table(kind: string, columns: readonly Column[], rows: readonly V
 export function may(state: State, action: Action): boolean {
   return (
     state.overview?.capabilities[action] === true &&
-    !['signed-out', 'away', 'database'].includes(state.freshness)
+    !['signed-out', 'away', 'database', 'refused'].includes(state.freshness)
   )
 }
 

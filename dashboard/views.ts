@@ -43,6 +43,7 @@ import {
   button,
   type Column,
   type Freshness,
+  isCurrent,
   keyLink,
   type Loaded,
   moreButton,
@@ -66,11 +67,14 @@ const freshnessWords: Readonly<Record<Freshness, readonly [word: string, tone: s
   loading: ['Loading', 'off'],
   live: ['Live', 'live'],
   held: ['Held while you mark text', 'warn'],
+  asking: ['Held while a dialog is open', 'warn'],
+  'catching-up': ['Catching up', 'warn', '. The next answer has not come yet'],
   paused: ['Paused', 'move'],
   hidden: ['Asleep', 'off', ' while nobody looks'],
   away: ['Not updating', 'bad', '. The server does not answer'],
   database: ['Not updating', 'bad', '. The server answers, its database does not'],
   'signed-out': ['Signed out', 'bad', '. You may not read this, or not any more'],
+  refused: ['Not updating', 'bad', '. The server refuses to answer'],
 }
 
 /** What each is called, and which one follows. */
@@ -142,7 +146,7 @@ export function staleView(state: State, acts: Acts): Child[] {
 export function announcement(state: State): string {
   const { overview, freshness } = state
   if (!overview || freshness === 'loading') return ''
-  if (!['live', 'held'].includes(freshness)) return freshnessWords[freshness][0]
+  if (!isCurrent(freshness)) return freshnessWords[freshness][0]
   const news = newsOf(state.events, state.nowMs)
   return `${verdictOf(overview, news).word}.${news ? ` ${sentenceOfNews(news)}` : ''}`
 }

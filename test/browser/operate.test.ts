@@ -9,7 +9,7 @@ import type { WorkerOrder } from '../process/node.js'
 import { NodeProcess, shortTtlMs } from '../process/processes.js'
 import { type Database, databases } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
-import { failing, inBrowser, reads, rowOf, textOf, type Visit } from './browser.js'
+import { drawn, failing, inBrowser, reads, rowOf, textOf, type Visit } from './browser.js'
 
 const key = 'global/month-close'
 const why = 'stuck since 03:10'
@@ -121,7 +121,7 @@ async function aStuckLeaseIsFreed(t: Test, visit: Visit, database: Database): Pr
   t.ok(other.coordination.isHeld('month-close') === false, 'nothing has happened yet')
   await dialog.getByLabel(`Type ${key} to confirm`).fill(key)
   await confirm.click()
-  await reads(page.locator('dialog h2'), /^Released$/)
+  await reads(page.locator('dialog h2'), new RegExp(`^Released ${key}$`))
   const outcome = await reads(page.locator('dialog'), /Safe in \d+ s/)
   t.match(
     outcome,
@@ -162,7 +162,12 @@ async function aLeaseMovesMeanwhile(t: Test, visit: Visit, database: Database): 
   await transfer(n1, lease, n2)
   await eventually(() => n2.coordination.isHeld('indexing'))
   const { token } = (await n1.inject(`/coordination/leases/c1:indexing`)).json()
-  t.equal(await dialog.getByLabel('Reason').inputValue(), why, 'nothing is redrawn beneath the person')
+  await reads(page.locator('.fresh'), /^Held while a dialog is open$/)
+  const moved = await reads(dialog, /has moved/)
+  t.match(moved, /The lease has moved since: n2 holds it, with token \d+\. Nothing will be released\./)
+  t.match(await textOf(row.locator('td.leader')), /^n1$/, 'nothing is redrawn beneath the person')
+  t.match(await textOf(page.locator('#stale')), /^Held while a dialog is open\. What you see is as of/)
+  t.equal(await dialog.getByLabel('Reason').inputValue(), why)
   await dialog.getByRole('button', { name: 'Release lease' }).click()
   await reads(dialog.locator('h2'), /^Nothing was released\.$/)
   t.match(await reads(dialog, /By now/), `By now the lease is held by node "n2" with token ${token}.`)
@@ -202,13 +207,17 @@ async function everythingElse(t: Test, visit: Visit, database: Database): Promis
     /lease c1\/indexing held Step down… Transfer… Release… Pause… Why it is there n1 \(c1\) has held it/,
   )
   await panel.getByRole('button', { name: 'Step down…' }).click()
-  await answered(page, 'Ask to step down', /^Asked n1 has been asked\. n2 is to have it next/)
+  await answered(
+    page,
+    'Ask to step down',
+    /^Asked for c1\/indexing n1 has been asked\. n2 is to have it next/,
+  )
   await reads(row.locator('td.leader'), /^n2$/)
   await reads(panel.locator('.facts'), /Leader n2/)
 
   await panel.getByRole('button', { name: 'Transfer…' }).click()
   await page.locator('dialog select').selectOption({ label: 'n1 (c1)' })
-  await answered(page, 'Transfer', /^Asked n2 has been asked\. n1 is to have it next/)
+  await answered(page, 'Transfer', /^Asked for c1\/indexing n2 has been asked\. n1 is to have it next/)
   await reads(row.locator('td.leader'), /^n1$/)
 
   await panel.getByRole('button', { name: 'Pause…' }).click()
@@ -255,6 +264,62 @@ async function answered(page: Page, submit: string, outcome: RegExp, reason = wh
   await reads(dialog, outcome)
   await dialog.getByRole('button', { name: 'Close' }).click()
 }
+
+inBrowser('what becomes of one lease is not told in the dialog of another', async (t, visit) => {
+  const single = (name: string): WorkerDefinition => ({
+    ...{ name, kind: 'single', scope: 'cluster', run: untilAborted },
+  })
+  const app = await useApp(t, {
+    options: { authorize: mira, ttlMs: 60_000 },
+    workers: [single('indexing'), single('reports')],
+  })
+  await eventually(() => app.coordination.isHeld('indexing') && app.coordination.isHeld('reports'))
+  const page = await visit(`${await listening(app)}/coordination/ui/`, { expected: failing(503) })
+  const held = deferred<void>()
+  await page.route('**/release', (route) => held.promise.then(() => route.continue()))
+  const dialog = page.locator('dialog')
+  const ask = async (lease: string): Promise<void> => {
+    await page.getByRole('button', { name: `Release ${lease}…` }).click()
+    await reads(dialog.locator('h2'), new RegExp(`^Release ${lease}\\?$`))
+  }
+  await ask('c1/indexing')
+  await dialog.getByLabel('Reason').fill(why)
+  await dialog.getByLabel('Type').fill('c1/indexing')
+  await dialog.getByRole('button', { name: 'Release lease' }).click()
+  await reads(dialog, /One moment…/)
+  // A browser lets a page keep its dialog open only once.
+  for (let times = 0; times < 10 && (await dialog.isVisible()); times += 1)
+    await page.keyboard.press('Escape')
+  t.equal(await dialog.isVisible(), false)
+
+  await ask('c1/reports')
+  t.notMatch(await textOf(dialog), /One moment/)
+  await dialog.getByLabel('Reason').fill('another one')
+  held.resolve()
+  await eventually(() => !app.coordination.isHeld('indexing') || app.coordination.health().held.length === 2)
+  await drawn(page, 2)
+  t.match(await textOf(dialog.locator('h2')), /^Release c1\/reports\?$/)
+  t.equal(await dialog.getByLabel('Reason').inputValue(), 'another one')
+  await dialog.getByRole('button', { name: 'Keep it as it is' }).click()
+  await reads(dialog.locator('h2'), /^Released c1\/indexing$/)
+  await dialog.getByRole('button', { name: 'Close' }).click()
+  t.equal(await dialog.isVisible(), false)
+
+  await page.route('**/pause', (route) =>
+    route.fulfill({
+      status: 503,
+      contentType: 'application/problem+json',
+      json: { type: 'urn:x:store-unavailable', detail: 'The database did not answer. Try again.' },
+    }),
+  )
+  await rowOf(page, 'leases', 'c1/reports').getByRole('link', { name: 'c1/reports' }).click()
+  await page.getByRole('button', { name: 'Pause…' }).click()
+  await answered(
+    page,
+    'Pause',
+    /^No answer You asked: Pause c1\/reports\? Whether it was done is not known: look before you try again\. The database did not answer\. Close$/,
+  )
+})
 
 inBrowser('when a scheduled worker fired, and when it does next, stands in its panel', async (t, visit) => {
   const due: number[] = []

@@ -2,6 +2,7 @@
 import type { FastifyInstance } from 'fastify'
 import type { Locator, Page } from 'playwright-core'
 import type { Test } from 'tap'
+import { deferred } from '../../plugin/core/loop.js'
 import type { WorkerCoordinationOptions } from '../../plugin/index.js'
 import { listening, mira, threeWorkers, useApp } from '../http/application.js'
 import { usePostgres, useSqlite } from '../support/databases.js'
@@ -197,6 +198,54 @@ inBrowser('a hidden tab asks nothing, and asks at once when it is looked at agai
   await isLive(page)
   t.ok(paths.includes('/coordination/overview'))
   t.ok(paths.includes('/coordination/stream'))
+})
+
+inBrowser('who comes back is not shown old data as current while no answer has come', async (t, visit) => {
+  const app = await useTwo(t, (await useSqlite(t)).url)
+  const page = await visit(`${await listening(app)}/coordination/ui/`, { before: hideable })
+  const press = (name: string) => () => page.getByRole('button', { name, exact: true }).first().click()
+  const ways: [go: () => Promise<unknown>, back: () => Promise<unknown>][] = [
+    [() => page.evaluate('hide(true)'), () => page.evaluate('hide(false)')],
+    [press('Pause'), press('Resume')],
+  ]
+  for (const [go, back] of ways) {
+    await isLive(page)
+    await go()
+    const answered = deferred<void>()
+    await page.route('**/overview*', (route) => answered.promise.then(() => route.continue()))
+    await back()
+    await reads(page.locator('.fresh'), /^Catching up$/)
+    await reads(
+      page.locator('#stale'),
+      /^Catching up\. The next answer has not come yet\. What you see is as of/,
+    )
+    t.match(await textOf(page.locator('h1')), /^All well, as of \d\d:\d\d:\d\d$/)
+    answered.resolve()
+    await isLive(page)
+    await page.unrouteAll({ behavior: 'wait' })
+  }
+})
+
+inBrowser('a server that refuses is not called one that does not answer', async (t, visit) => {
+  let isFull = false
+  const app = await useTwo(t, (await useSqlite(t)).url, {
+    before: (app) =>
+      app.addHook('onRequest', async (_request, reply) => {
+        if (!isFull) return
+        reply.header('retry-after', '1')
+        throw Object.assign(new Error('Rate limit exceeded'), { statusCode: 429 })
+      }),
+  })
+  const page = await visit(`${await listening(app)}/coordination/ui/`, { expected: failing(429) })
+  await isLive(page)
+  isFull = true
+  await reads(
+    page.locator('#stale'),
+    /^Not updating\. The server refuses to answer\. What you see is as of .* Rate limit exceeded Try now$/,
+  )
+  isFull = false
+  await tryNow(page)
+  await isLive(page)
 })
 
 inBrowser('who pauses it, and who marks text in it, has it stand still', async (t, visit) => {

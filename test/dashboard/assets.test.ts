@@ -19,7 +19,7 @@ t.test('all files together stay small', async (t) => {
   t.ok(all.length > 20_000, 'they are there')
   t.ok(Buffer.byteLength(all) <= 60_000, `${Buffer.byteLength(all)} bytes`)
   const packed = [...contents.values()].reduce((sum, text) => sum + gzipSync(text, { level: 9 }).length, 0)
-  t.ok(packed <= 20_000, `${packed} bytes compressed`)
+  t.ok(packed <= 22_000, `${packed} bytes compressed`)
 })
 
 t.test('the script is one file: it asks for no other', async (t) => {
