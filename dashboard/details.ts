@@ -191,9 +191,9 @@ function pauseButton(state: State, acts: Acts, key: string, paused: boolean): Ch
   return offer(state, acts, 'pause', paused ? 'Resume…' : 'Pause…', () => pauseOrResume(key, paused))
 }
 
-function nodePanel(state: State, acts: Acts, { bodies }: Panel): Child[] {
+function nodePanel(state: State, acts: Acts, { bodies, id }: Panel): Child[] {
   const [about, holds] = bodies as [Overview, LeaseList]
-  const node = about.nodes.items[0]
+  const node = about.nodes.items.find((each) => each.id === id)
   if (!node) return [h('p', 'There is no such node.')]
   const labels = Object.entries(node.labels)
   const [action, label, order] = nodeActions[node.state]
@@ -253,7 +253,7 @@ function slotTable(state: State, acts: Acts, { items, total }: LeaseList, paused
     items.length > 0 &&
       table(
         'slots',
-        [['Lease'], ['State'], ['Node'], ['Since']],
+        [['Lease'], ['State', 'state'], ['Node'], ['Since', 'since']],
         items.map((lease) =>
           h(
             'tr',

@@ -2,7 +2,7 @@
 import type { Page } from 'playwright-core'
 import { listening, mira, threeWorkers, untilAborted, useApp } from '../http/application.js'
 import { eventually } from '../support/eventually.js'
-import { accessible, fitsSideways, inBrowser, reads, rowOf } from './browser.js'
+import { accessible, fitsSideways, inBrowser, reads, rowOf, textOf } from './browser.js'
 
 inBrowser('a node alone, with nothing to do yet', async (t, visit) => {
   const app = await useApp(t)
@@ -84,13 +84,113 @@ inBrowser('everything can be done with the keyboard alone', async (t, visit) => 
   await press('Tab')
   await page.keyboard.type('c1/indexing')
   await press('Enter')
-  await reads(page.locator('dialog h2'), /^Released$/)
+  await reads(page.locator('dialog h2'), /^Released c1\/indexing$/)
   t.equal(await focused('name'), 'close')
   await press('Enter')
   t.equal(await page.locator('dialog').isVisible(), false)
   await tabTo(/By people/)
   await press('Space')
   await reads(page.locator('.events li'), /by mira: “done without a mouse”/)
+})
+
+inBrowser('what has the focus can be seen, whatever lies above the page', async (t, visit) => {
+  const app = await useApp(t, { workers: threeWorkers })
+  await eventually(() => app.coordination.isHeld('indexing'))
+  const viewport = { width: 1_024, height: 420 }
+  const page = await visit(`${await listening(app)}/coordination/ui/`, { viewport })
+  await reads(page.locator('h1'), /^All well$/)
+  const hidden = (): Promise<string> =>
+    page.evaluate(`{
+      const focused = document.activeElement
+      const isBelow = focused.getBoundingClientRect().bottom > document.querySelector('.head').getBoundingClientRect().bottom
+      isBelow || focused.closest('.head, .skip, body:focus') ? '' : focused.outerHTML
+    }`)
+  for (let steps = 0; steps < 50; steps += 1) {
+    await page.keyboard.press('Shift+Tab')
+    t.equal(await hidden(), '')
+  }
+
+  await page.setViewportSize({ width: 390, height: 844 })
+  await rowOf(page, 'leases', 'c1/indexing').getByRole('link', { name: 'c1/indexing' }).click()
+  await reads(page.locator('#panel .facts'), /Leader n1/)
+  for (let steps = 0; steps < 20; steps += 1) {
+    await page.keyboard.press('Tab')
+    t.equal(await page.evaluate(`document.activeElement.closest('main, .head, .skip')`), null)
+  }
+  await page.keyboard.press('Escape')
+  t.match(await page.evaluate('document.activeElement.textContent'), 'c1/indexing', 'and gives it back')
+})
+
+inBrowser('only a node that is called so exactly is shown as it', async (t, visit) => {
+  const app = await useApp(t, { workers: threeWorkers })
+  const page = await visit(`${await listening(app)}/coordination/ui/`)
+  for (const part of ['n', 'n1', 'c1']) {
+    await page.goto(`${page.url().replace(/#.*/, '')}#/node/${part}`)
+    await reads(page.locator('#panel'), new RegExp(`^node ${part} There is no such node\\.$`))
+  }
+  await page.keyboard.press('Escape')
+  await page.locator('#filter').fill('ü')
+  await reads(page.locator('#leases'), /No lease is called that/)
+})
+
+inBrowser('however long names are, what can be done can be reached', async (t, visit) => {
+  const node = `payments-${'x'.repeat(91)}`
+  const name = `settlement-${'y'.repeat(89)}`
+  const app = await useApp(t, {
+    node,
+    options: { authorize: mira, labels: { image: 'registry.example/'.repeat(12), zone: 'z'.repeat(200) } },
+    workers: [{ name, kind: 'single', scope: 'cluster', run: untilAborted }, ...threeWorkers],
+  })
+  await eventually(() => app.coordination.isHeld(name))
+  const page = await visit(`${await listening(app)}/coordination/ui/`)
+  const row = rowOf(page, 'leases', `c1/${name}`)
+  await reads(row.locator('td.state'), /^held$/)
+  t.equal(await row.locator('td.leader a').getAttribute('title'), node, 'the whole name can be read')
+  t.equal(await row.locator('th a').first().getAttribute('title'), `c1/${name}`)
+  const reach = async (what: string): Promise<void> => {
+    t.ok(await fitsSideways(page), `${what}: nothing lies to the side`)
+    for (const button of await page.locator('#leases .act button, #events .tabs button').all()) {
+      const box = await button.boundingBox()
+      const card = await page.locator('#leases').boundingBox()
+      const right = (box?.x ?? 1e9) + (box?.width ?? 0)
+      t.ok(right <= (card?.x ?? 0) + (card?.width ?? 0), `${what}: ${await textOf(button)} ends at ${right}`)
+    }
+  }
+  for (const width of [320, 390, 560, 600, 683, 768, 1_024, 1_280, 1_366, 1_920]) {
+    await page.setViewportSize({ width, height: 900 })
+    await reach(`${width} px`)
+  }
+  for (const [section, link] of [
+    ['leases', `c1/${name}`],
+    ['nodes', node],
+    ['assignments', 'global/consumer'],
+  ] as const)
+    for (const width of [1_200, 1_366]) {
+      await page.setViewportSize({ width, height: 900 })
+      await rowOf(page, section, link).getByRole('link', { name: link, exact: true }).click()
+      await reads(page.locator('#panel .facts'), /Token|Cluster|Kind/)
+      await reach(`${width} px beside ${link}`)
+      const isWide = `document.querySelector('#panel').scrollWidth > document.querySelector('#panel').clientWidth`
+      t.equal(await page.evaluate(isWide), false, `${link} fits`)
+    }
+})
+
+inBrowser('on a phone each state has its word', async (t, visit) => {
+  const app = await useApp(t, { workers: threeWorkers })
+  await eventually(() => app.coordination.isHeld('indexing'))
+  const viewport = { width: 390, height: 844 }
+  const page = await visit(`${await listening(app)}/coordination/ui/`, { viewport })
+  await reads(page.locator('h1'), /^All well$/)
+  const lease = rowOf(page, 'leases', 'c1/indexing')
+  const cell = (word: string) => lease.getByRole('cell', { name: word, exact: true })
+  await cell('held').waitFor()
+  await rowOf(page, 'nodes', 'n1').getByRole('cell', { name: 'alive', exact: true }).waitFor()
+  const by = { actor: 'mira', reason: 'a good one' }
+  await app.coordination.operator.pause('c1/indexing', by)
+  await cell('paused').waitFor()
+  const box = await lease.locator('.word').boundingBox()
+  t.ok((box?.width ?? 0) > 20, 'and what is not well can be read')
+  await accessible(t, page, 'a paused lease on a phone')
 })
 
 function isMarked(page: Page): Promise<boolean> {
