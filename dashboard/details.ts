@@ -233,11 +233,25 @@ function assignmentPanel(state: State, acts: Acts, { bodies, id }: Panel): Child
   const [about, parts] = bodies as [Overview, LeaseList]
   const assignment = about.assignments.items.find((each) => each.worker === id)
   if (!assignment) return [h('p', 'There is no such worker.')]
-  const { kind, slots, generation, paused, candidateCount } = assignment
+  const { kind, slots, generation, paused, pause, candidateCount } = assignment
   return [
     actions([pauseButton(state, acts, id, paused)]),
     paused &&
-      h('p.notice.move', icon('pause'), h('span', 'It is paused: nobody runs it until it is resumed.')),
+      h(
+        'p.notice.move',
+        icon('pause'),
+        h(
+          'span',
+          'It is paused: nobody runs it until it is resumed.',
+          pause && [
+            ' ',
+            h('bdi', pause.actor),
+            ` paused it at ${dateOf(pause.since, state.utc)}: “`,
+            h('bdi', pause.reason),
+            '”.',
+          ],
+        ),
+      ),
     facts([
       ['Kind', kind],
       [kind === 'partitioned' ? 'Partitions' : 'Shares', `${grouped(slots)}: ${ownership(assignment)}`],

@@ -64,6 +64,11 @@ export interface Assignment {
   readonly least: number
   readonly most: number
   readonly paused: boolean
+  readonly pause: {
+    readonly since: string
+    readonly actor: string | null
+    readonly reason: string | null
+  } | null
   readonly candidateCount: number
   readonly map: { readonly states: string; readonly owners: readonly number[] } | null
 }
@@ -207,12 +212,20 @@ function wordOf(name: string): string {
   return name.replaceAll('-', ' ')
 }
 
-/** The state of everything in a few words. */
-export function verdictOf(overview: Pick<Overview, 'problemCounts'>, news: News | undefined): Mark {
-  const { error, warning } = overview.problemCounts
+/** The state of everything in a few words. What is paused is meant to be so, and not to be forgotten. */
+export function verdictOf(
+  {
+    problemCounts,
+    counts,
+  }: Pick<Overview, 'problemCounts'> & { counts: Pick<Overview['counts'], 'workers'> },
+  news: News | undefined,
+): Mark {
+  const { error, warning } = problemCounts
+  const { paused } = counts.workers
   const parts = [error > 0 && counted(error, 'problem'), warning > 0 && counted(warning, 'warning')]
   if (parts.some(Boolean)) return mark('alert', parts.filter(Boolean).join(', '), error > 0 ? 'bad' : 'warn')
-  return mark('check', news ? 'All well again' : 'All well', 'calm')
+  const word = news ? 'All well again' : 'All well'
+  return mark('check', paused > 0 ? `${word}, ${grouped(paused)} paused` : word, 'calm')
 }
 
 /** A node that has died, and what became of what it held. */

@@ -8,7 +8,7 @@
 import { barrierOpen, isBlocked, maxCooldownMs } from './draft.js'
 import { type ScheduleStatus, scheduleStatus } from './schedule.js'
 import type { NodeReference } from './status.js'
-import type { LeaseRow, NodeRow, Snapshot, WorkerRow } from './store.js'
+import type { EventRow, LeaseRow, NodeRow, Snapshot, WorkerRow } from './store.js'
 import { blockWaitMs, standstillMs, type Timing } from './timing.js'
 
 /** Why something is so, for programs. Codes keep their meaning; sentences may be improved. */
@@ -116,6 +116,8 @@ export interface ExplanationCircumstances {
   readonly timing: Pick<Timing, 'ttlMs' | 'statementTimeoutMs' | 'claimTimeoutMs'>
   /** When the present block began, from the audit trail; null when that is not known. */
   readonly revokedAtMs: number | null
+  /** Who paused its worker, from the audit trail; undefined when that is not known. */
+  readonly pause?: Pick<EventRow, 'atMs' | 'actor' | 'reason'> | undefined
 }
 
 /** How many nodes an explanation lists. */
@@ -197,7 +199,7 @@ function whyHeld(scene: Scene, holder: string): ExplanationReason[] {
   return [
     ...(silent ? silence(scene, holder) : []),
     reason('held', moving || outdated || silent ? what : `${what} ${whyKept(scene)}`),
-    ...when(worker?.paused === true, 'paused', pausedSentence),
+    ...when(worker?.paused === true, 'paused', pausedSentence(scene)),
     ...when(
       outdated,
       'outdated',
@@ -274,7 +276,7 @@ function whyFree(scene: Scene, candidates: readonly Candidacy[]): ExplanationRea
   const { lease, worker, snapshot } = scene
   const { target } = lease
   const obstacles = [
-    ...when(worker?.paused === true, 'paused', pausedSentence),
+    ...when(worker?.paused === true, 'paused', pausedSentence(scene)),
     ...blockade(scene),
     ...when(
       worker !== undefined && scene.barrier.length > 0,
@@ -485,7 +487,11 @@ function nameOf({ nodes }: Scene, id: string): string {
   return node === undefined ? `${id} (gone)` : `${node.name} (${node.cluster})`
 }
 
-const pausedSentence = 'Its worker is paused: nobody runs it until it is resumed.'
+function pausedSentence({ snapshot, circumstances: { pause } }: Scene): string {
+  const who =
+    pause && ` ${pause.actor} paused it ${span(snapshot.nowMs - pause.atMs)} ago: “${pause.reason}”.`
+  return `Its worker is paused: nobody runs it until it is resumed.${who ?? ''}`
+}
 
 function reason(code: ExplanationCode, sentence: string): ExplanationReason {
   return { code, sentence }

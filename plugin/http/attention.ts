@@ -1,8 +1,9 @@
 /** What a person should see of a namespace. Pure, from one snapshot of the rows. */
 import type { Health } from '../core/health.js'
 import type { LeaseStatus, Status } from '../core/status.js'
-import type { LeaseRow, NodeRow, Snapshot } from '../core/store.js'
+import type { EventRow, LeaseRow, NodeRow, Snapshot } from '../core/store.js'
 import { lookEveryMs, type Timing } from '../core/timing.js'
+import { pauseOf } from './pauses.js'
 import { pulseOf } from './pulse.js'
 import { rowsOf } from './rows.js'
 
@@ -45,7 +46,7 @@ export function problemsIn(snapshot: Snapshot, status: Status, own: Health, timi
     ...ofThisNode(own),
     ...ofServer(snapshot),
     ...snapshot.nodes.flatMap((node) => ofNode(node, snapshot.nowMs)),
-    ...status.workers.flatMap(ofWorker),
+    ...status.workers.flatMap((worker) => ofWorker(worker, snapshot)),
     ...ofLeases(snapshot, status, timing),
   ]
   const rank = ({ severity }: Problem): number => severities.indexOf(severity)
@@ -90,14 +91,21 @@ function ofNode(node: NodeRow, nowMs: number): Problem[] {
   return [{ code: 'node-draining', severity: 'info', subject: id, sentence }]
 }
 
-function ofWorker({ key, paused, candidates }: Status['workers'][number]): Problem[] {
+function ofWorker({ key, paused, candidates }: Status['workers'][number], snapshot: Snapshot): Problem[] {
   if (paused) {
-    const sentence = `The worker "${key}" is paused: nobody runs it.`
+    const sentence = `The worker "${key}" is paused: nobody runs it.${whoPaused(pauseOf({ key, paused }, snapshot))}`
     return [{ code: 'worker-paused', severity: 'info', subject: key, sentence }]
   }
   if (candidates.length > 0) return []
   const sentence = `No active node stands for the worker "${key}".`
   return [{ code: 'worker-without-candidates', severity: 'warning', subject: key, sentence }]
+}
+
+/** A time and no span: a sentence that changes every second would be sent again every time somebody looks. */
+function whoPaused(pause: EventRow | undefined): string {
+  if (pause === undefined) return ''
+  const at = new Date(pause.atMs).toISOString().slice(0, 16).replace('T', ' ')
+  return ` ${pause.actor} paused it at ${at} UTC: “${pause.reason}”.`
 }
 
 function ofLeases(snapshot: Snapshot, { leases }: Status, timing: Timing): Problem[] {

@@ -8,6 +8,7 @@ import { contentTag, leaseTag, sendTagged } from './etag.js'
 import { keySegment, leaseKeyOf } from './keys.js'
 import { leaseDetail } from './overview.js'
 import { pageOf, usualLimit } from './paging.js'
+import { pauseOf } from './pauses.js'
 import { asOf, explanationBody, leaseBody, termBody } from './presenters.js'
 import { isSilent } from './pulse.js'
 import { found, mentions, queryOf, type Route } from './route.js'
@@ -109,7 +110,8 @@ export function leaseRoutes({ coordinator, source }: Dependencies): Route[] {
         const query = { limit: 1, types: ['lease.revoked'], subject: key }
         const [revoked] = await source.shared(['revoked', query], () => operator.events(query))
         const { timing } = coordinator.settings
-        const circumstances = { timing, revokedAtMs: revoked?.atMs ?? null }
+        const pause = worker === undefined ? undefined : pauseOf(worker, snapshot)
+        const circumstances = { timing, revokedAtMs: revoked?.atMs ?? null, pause }
         return {
           ...asOf(snapshot),
           ...explanationBody(found(explain(snapshot, key, circumstances), 'lease')),

@@ -8,7 +8,7 @@
 import type { LeaseState, LeaseStatus, NodeReference, NodeStatus, Status } from '../core/status.js'
 import type { NodeRow, Snapshot } from '../core/store.js'
 import { type Problem, severities } from './attention.js'
-import { leaseBody, nodeBody, ownership, workerBody } from './presenters.js'
+import { leaseBody, nodeBody, ownership, pauseBody, scheduleBody } from './presenters.js'
 import { isSilent, type Pulse, pulseOf } from './pulse.js'
 import { mentions } from './route.js'
 import { rowsOf } from './rows.js'
@@ -252,7 +252,7 @@ export function leaseDetail(
     kind: worker?.kind ?? null,
     paused: worker?.paused ?? false,
     candidateCount: worker?.candidates.length ?? lease.waiting,
-    schedule: worker === undefined ? null : workerBody(worker).schedule,
+    schedule: worker?.schedule ? scheduleBody(worker.schedule) : null,
     session:
       holder === undefined
         ? null
@@ -281,6 +281,7 @@ function assignmentsIn(scene: Scene, q: string | undefined, limit: number) {
       ...assignment,
       slots: slots.length,
       paused: worker?.paused ?? false,
+      pause: worker === undefined ? null : pauseBody(worker, scene.snapshot),
       candidateCount: worker?.candidates.length ?? 0,
       map: cells > mostCells ? null : mapOf(slots, scene),
     }

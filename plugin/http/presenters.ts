@@ -16,6 +16,7 @@ import type {
 import type { EventRow, Snapshot } from '../core/store.js'
 import type { Term } from '../core/terms.js'
 import { eventId } from './event-places.js'
+import { pauseOf } from './pauses.js'
 import { isSilent } from './pulse.js'
 import { rowsOf } from './rows.js'
 
@@ -43,11 +44,17 @@ function cooldownOf(key: string, snapshot: Snapshot) {
   return { node: reference(snapshot, cooldownNode), until: isoTime(cooldownUntilMs) }
 }
 
-export function workerBody({ schedule, ...worker }: WorkerStatus) {
-  return { ...worker, schedule: schedule && scheduleBody(schedule) }
+export function workerBody({ schedule, ...worker }: WorkerStatus, snapshot: Snapshot) {
+  const pause = pauseBody(worker, snapshot)
+  return { ...worker, pause, schedule: schedule && scheduleBody(schedule) }
 }
 
-function scheduleBody({ lastFireAtMs, nextFireAtMs, ...schedule }: ScheduleStatus) {
+export function pauseBody(worker: Pick<WorkerStatus, 'key' | 'paused'>, snapshot: Snapshot) {
+  const pause = pauseOf(worker, snapshot)
+  return pause === undefined ? null : { since: isoTime(pause.atMs), actor: pause.actor, reason: pause.reason }
+}
+
+export function scheduleBody({ lastFireAtMs, nextFireAtMs, ...schedule }: ScheduleStatus) {
   return { ...schedule, lastFireAt: isoTime(lastFireAtMs), nextFireAt: isoTime(nextFireAtMs) }
 }
 

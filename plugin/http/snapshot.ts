@@ -6,6 +6,7 @@
 import type { Coordinator } from '../core/coordinator.js'
 import { describe, type Status } from '../core/status.js'
 import type { Snapshot } from '../core/store.js'
+import { Pauses } from './pauses.js'
 
 /** What this node itself knows at once; who asks it is not told of less. */
 const ownNews = ['node.joined', 'lease.acquired', 'lease.ended', 'lease.released'] as const
@@ -35,6 +36,7 @@ export class SnapshotSource {
   readonly #coordinator: Coordinator
   readonly #nowMs: () => number
   readonly #described = new WeakMap<Snapshot, Status>()
+  readonly #pauses: Pauses
   #latest: { readonly snapshot: Snapshot; readonly atMs: number } | undefined
   #reading: Reading | undefined
   #besides: Besides = { revision: -1, atMs: 0, answers: new Map() }
@@ -43,6 +45,7 @@ export class SnapshotSource {
   constructor(coordinator: Coordinator, nowMs: () => number = () => performance.now()) {
     this.#coordinator = coordinator
     this.#nowMs = nowMs
+    this.#pauses = new Pauses(coordinator.operator)
     for (const event of ownNews) coordinator.on(event, () => this.outdate())
   }
 
@@ -103,7 +106,8 @@ export class SnapshotSource {
 
   #read(): Reading {
     const atMs = this.#nowMs()
-    const answer = this.#coordinator.operator.snapshot().then((snapshot) => {
+    const answer = this.#coordinator.operator.snapshot().then(async (snapshot) => {
+      await this.#pauses.tell(snapshot)
       if (!reading.outdated) this.#latest = { snapshot, atMs }
       return snapshot
     })

@@ -19,7 +19,7 @@ export function workerRoutes({ coordinator, source, guard }: Dependencies): Rout
   const bodyFor = async (key: string) => {
     const { snapshot, status } = await source.status()
     const worker = status.workers.find((each) => each.key === key)
-    return { ...asOf(snapshot), ...workerBody(found(worker, 'worker')) }
+    return { ...asOf(snapshot), ...workerBody(found(worker, 'worker'), snapshot) }
   }
 
   return [
@@ -36,7 +36,8 @@ export function workerRoutes({ coordinator, source, guard }: Dependencies): Rout
           (worker) => (cluster === undefined || worker.cluster === cluster) && mentions(q, worker.key),
         )
         const rest = pageOf(workers, ({ key }) => key, JSON.stringify(['workers', cluster, q]), page)
-        const body = { ...asOf(snapshot), ...rest, items: rest.items.map(workerBody) }
+        const items = rest.items.map((worker) => workerBody(worker, snapshot))
+        const body = { ...asOf(snapshot), ...rest, items }
         return sendTagged(request, reply, contentTag(body), body)
       },
     },

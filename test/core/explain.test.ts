@@ -1,6 +1,12 @@
 /** Why a lease has its holder or none: one row for each case, then the words as the engine's own rows bring them. */
 import t from 'tap'
-import { type Explanation, type ExplanationCode, explain, mostCandidates } from '../../plugin/core/explain.js'
+import {
+  type Explanation,
+  type ExplanationCircumstances,
+  type ExplanationCode,
+  explain,
+  mostCandidates,
+} from '../../plugin/core/explain.js'
 import type { LeaseRow, NodeRow, Snapshot, WorkerRow } from '../../plugin/core/store.js'
 import { newLease } from '../../plugin/testing/conformance/world.js'
 import { World } from '../support/world.js'
@@ -16,6 +22,7 @@ interface Case {
   readonly nodes?: readonly NodeRow[]
   readonly settled?: boolean
   readonly revokedAtMs?: number | null
+  readonly pause?: ExplanationCircumstances['pause']
   /** In this order. */
   readonly codes: readonly ExplanationCode[]
   readonly says?: readonly RegExp[]
@@ -107,6 +114,13 @@ const table: Readonly<Record<string, Case>> = {
     worker: { paused: true },
     codes: ['paused'],
     facts: { holder: null, candidates: [{ obstacles: ['paused'] }, { obstacles: ['paused'] }] },
+    says: [/^Its worker is paused: nobody runs it until it is resumed\.$/],
+  },
+  'a worker of which the audit trail tells who paused it': {
+    worker: { paused: true },
+    pause: { atMs: nowMs - 3 * 86_400_000, actor: 'mira', reason: 'INC-42' },
+    codes: ['paused'],
+    says: [/until it is resumed\. mira paused it 3 d ago: “INC-42”\.$/],
   },
   'a share of an older plan': {
     lease: { ...held, generation: 4 },
@@ -325,8 +339,8 @@ t.test('a forced release, as the engine itself does it, is explained at each ste
   settle()
 })
 
-function explained({ revokedAtMs = null, ...given }: Omit<Case, 'codes'>): Explanation | undefined {
-  return explain(snapshotOf(given), key, { timing, revokedAtMs })
+function explained({ revokedAtMs = null, pause, ...given }: Omit<Case, 'codes'>): Explanation | undefined {
+  return explain(snapshotOf(given), key, { timing, revokedAtMs, pause })
 }
 
 function snapshotOf({
@@ -335,7 +349,7 @@ function snapshotOf({
   worker = {},
   nodes = [node('a'), node('b')],
   settled = true,
-}: Omit<Case, 'codes' | 'revokedAtMs'>): Snapshot {
+}: Omit<Case, 'codes' | 'revokedAtMs' | 'pause'>): Snapshot {
   return {
     nowMs,
     meta: {

@@ -92,7 +92,7 @@ t.test('an assignment says the worst of its parts', async (t) => {
     moving: 0,
     unowned: 0,
   }
-  const rest = { owners: 1, least: 4, most: 4, paused: false, candidateCount: 1, map: null }
+  const rest = { owners: 1, least: 4, most: 4, paused: false, pause: null, candidateCount: 1, map: null }
   t.equal(markOfAssignment({ ...well, ...rest }).word, 'all owned')
   t.equal(markOfAssignment({ ...well, ...rest, moving: 2 }).word, '2 moving')
   t.equal(markOfAssignment({ ...well, ...rest, moving: 2, unowned: 1 }).word, '1 without owner')
@@ -100,8 +100,12 @@ t.test('an assignment says the worst of its parts', async (t) => {
 })
 
 t.test('the verdict counts problems and warnings, and a death that is over is said to be over', async (t) => {
-  const counts = (error: number, warning: number) => ({ problemCounts: { error, warning, info: 3 } })
+  const counts = (error: number, warning: number, paused = 0) => ({
+    problemCounts: { error, warning, info: 3 },
+    counts: { workers: { running: 1, paused } },
+  })
   t.equal(verdictOf(counts(0, 0), undefined).word, 'All well')
+  t.equal(verdictOf(counts(0, 0, 2), undefined).word, 'All well, 2 paused')
   t.equal(verdictOf(counts(1, 2), undefined).word, '1 problem, 2 warnings')
   t.equal(verdictOf(counts(0, 1), undefined).tone, 'warn')
   const news = { name: 'node-1', atMs: nowMs, lost: 1, moved: 1 }

@@ -5,8 +5,10 @@ import mssql from 'mssql'
 import { createConnection } from 'mysql2/promise'
 import { Client } from 'pg'
 import t, { type Test } from 'tap'
+import { silentLog } from '../../plugin/core/log.js'
 import { deferred } from '../../plugin/core/loop.js'
 import type { WorkerDefinition } from '../../plugin/index.js'
+import { openStore } from '../../plugin/stores/open.js'
 import { type Database, eachDatabase, mssqlConfig, useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import { threeWorkers, untilAborted, useApp } from './application.js'
@@ -339,19 +341,48 @@ t.test('a worker is paused until it is resumed, also across a restart', (t) =>
     const app = await useApp(t, { url, workers: threeWorkers })
     await eventually(() => app.coordination.isHeld('indexing'))
     const path = '/coordination/workers/c1:indexing'
-    for (let times = 0; times < 2; times++) {
-      const reply = await app.inject({ method: 'PUT', url: `${path}/pause`, payload: { reason } })
+    const isoTime = /^\d{4}-.*Z$/
+    for (const why of [reason, 'another reason']) {
+      const reply = await app.inject({ method: 'PUT', url: `${path}/pause`, payload: { reason: why } })
       t.equal(reply.statusCode, 202)
-      t.match(reply.json(), { key: 'c1/indexing', paused: true })
+      const pause = { since: isoTime, actor: 'mira', reason }
+      t.match(reply.json(), { key: 'c1/indexing', paused: true, pause }, 'the first reason stays')
     }
     await eventually(() => !app.coordination.isHeld('indexing'))
     t.match((await app.inject('/coordination/status')).json().problems, [
-      { code: 'worker-paused', severity: 'info', subject: 'c1/indexing' },
+      {
+        code: 'worker-paused',
+        severity: 'info',
+        subject: 'c1/indexing',
+        sentence: new RegExp(`nobody runs it\\. mira paused it at [-\\d]+ [:\\d]+ UTC: “${reason}”\\.$`),
+      },
     ])
     await app.close()
     const next = await useApp(t, { url, node: 'n2', workers: threeWorkers })
     await eventually(() => next.coordination.isHeld('consumer'))
     t.notOk(next.coordination.isHeld('indexing'))
+    const told = async (): Promise<unknown[]> => [
+      (await next.inject(path)).json().pause?.actor,
+      (await next.inject('/coordination/leases/c1:indexing/explain')).json().reasons[0].sentence,
+    ]
+    t.match(await told(), ['mira', new RegExp(`mira paused it .* ago: “${reason}”`)])
+    await next.inject({
+      method: 'PUT',
+      url: '/coordination/workers/global:consumer/pause',
+      payload: { reason: 'another one' },
+    })
+    const overview = (await next.inject('/coordination/overview')).json()
+    const { pause } = overview.assignments.items.find(
+      ({ worker }: { worker: string }) => worker === 'global/consumer',
+    )
+    t.match(pause, { since: isoTime, actor: 'mira', reason: 'another one' })
+    const options = { namespace: 'default', statementTimeoutMs: 5_000, migrate: false, push: false }
+    const store = await openStore({ database: url, ...options, log: silentLog })
+    await store.prune({ eventsForMs: 1e9, events: 1, goneNodesForMs: 1e9 })
+    await store.close()
+    const third = await useApp(t, { url, node: 'n3', workers: threeWorkers })
+    t.match((await third.inject(path)).json(), { paused: true, pause: null }, 'who knows by whom')
+    await third.close()
     for (let times = 0; times < 2; times++)
       t.equal((await next.inject({ method: 'DELETE', url: `${path}/pause` })).statusCode, 204)
     await eventually(() => next.coordination.isHeld('indexing'))

@@ -2,6 +2,7 @@ import { flag, notModified, number, one, pulse, query, reads, text } from './com
 import { leaseDetail, leaseDetailExample } from './leases.js'
 import { nodeExample, nodeItem } from './nodes.js'
 import { problem, statusExample, statusProperties } from './status.js'
+import { pause } from './workers.js'
 
 const rows = (what: string, item: object): object => ({
   type: 'object',
@@ -57,6 +58,7 @@ const assignment = {
     least: number,
     most: number,
     paused: flag,
+    pause,
     candidateCount: number,
     map: {
       type: 'object',
@@ -170,6 +172,7 @@ const example = {
         least: 2,
         most: 2,
         paused: false,
+        pause: null,
         candidateCount: 1,
         map: { states: 'oou', owners: [0, 0, -1] },
       },

@@ -39,9 +39,28 @@ export const scheduleExample = {
   nextFireAt: '2026-12-01T02:00:00.000Z',
 }
 
+export const pause = {
+  type: 'object',
+  nullable: true,
+  description: 'Who paused it; null when it is not paused, or when the audit trail does not tell any more',
+  required: ['since', 'actor', 'reason'],
+  properties: { since: time, actor: { ...text, nullable: true }, reason: { ...text, nullable: true } },
+} as const
+
 export const workerItem = {
   type: 'object',
-  required: ['key', 'name', 'kind', 'scope', 'generation', 'slots', 'paused', 'candidates', 'schedule'],
+  required: [
+    'key',
+    'name',
+    'kind',
+    'scope',
+    'generation',
+    'slots',
+    'paused',
+    'pause',
+    'candidates',
+    'schedule',
+  ],
   properties: {
     key: text,
     name: text,
@@ -51,6 +70,7 @@ export const workerItem = {
     generation: { ...number, description: 'Number of the plan in force' },
     slots: { ...number, description: 'How many leases the plan has' },
     paused: flag,
+    pause,
     candidates: { type: 'array', items: text, description: 'Names of the nodes that may hold its leases' },
     schedule,
   },
@@ -65,6 +85,7 @@ const workerExample = {
   generation: 0,
   slots: 1,
   paused: false,
+  pause: null,
   candidates: ['node-1', 'node-2'],
   schedule: scheduleExample,
 }
@@ -84,7 +105,7 @@ export const getWorkerSchema = {
 } as const
 
 export const pauseWorkerSchema = {
-  summary: 'Nobody runs it until it is resumed; survives restarts',
+  summary: 'Nobody runs it until it is resumed; survives restarts. The first reason stays',
   querystring: query({}),
   body: body({ reason }, ['reason'], { reason: 'the upstream is down' }),
   response: writes({ 202: workerReply }, 'not-found'),
