@@ -3,7 +3,7 @@ import type { Rebalanced } from '../core/operations.js'
 import type { AssignmentStatus } from '../core/status.js'
 import type { Snapshot } from '../core/store.js'
 import type { Dependencies } from './dependencies.js'
-import { contentTag, matchOf, sendTagged } from './etag.js'
+import { contentTag, matchOf, matchTag, sendTagged } from './etag.js'
 import { HttpProblem } from './http-problems.js'
 import { instructionOf } from './instruction.js'
 import { keySegment, workerKeyOf } from './keys.js'
@@ -55,7 +55,7 @@ export function assignmentRoutes({ coordinator, source, guard }: Dependencies): 
       schema: getAssignmentSchema,
       handler: async (request, reply) => {
         const body = await bodyFor(workerKeyOf(request))
-        return sendTagged(request, reply, `"${body.planRevision}"`, body)
+        return sendTagged(request, reply, matchTag(body.planRevision, body), body)
       },
     },
     {

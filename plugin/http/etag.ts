@@ -5,16 +5,20 @@ import { HttpProblem } from './http-problems.js'
 
 /** A tag of everything in an answer but the time of asking. */
 export function contentTag(body: object): string {
-  const content = JSON.stringify({ ...body, now: undefined })
-  return `W/"${createHash('sha256').update(content).digest('base64url').slice(0, 22)}"`
+  return `W/"${digestOf({ ...body, now: undefined })}"`
 }
 
 /**
- * The tag of a lease: its token, to be given back in `If-Match`. While it is not simply held the state follows
- * after a dash, so that who asks whether anything is new is not told no.
+ * The tag of a lease or an assignment: its token or plan revision, to be given back in `If-Match`, and after a dash what
+ * else there is to tell of it, so that who asks whether anything is new is not told no. Changes of other things make
+ * no other one.
  */
-export function leaseTag({ token, state }: { readonly token: number; readonly state: string }): string {
-  return state === 'held' ? `"${token}"` : `"${token}-${state}"`
+export function matchTag(number: number, body: object): string {
+  return `W/"${number}-${digestOf({ ...body, now: undefined, revision: undefined })}"`
+}
+
+function digestOf(content: object): string {
+  return createHash('sha256').update(JSON.stringify(content)).digest('base64url').slice(0, 22)
 }
 
 /** Answers 304 to who has it already. */
@@ -41,7 +45,7 @@ export function matchOf(request: FastifyRequest, what: string): number {
       'precondition-required',
       `The header If-Match must name the ${what}: If-Match: "<${what}>".`,
     )
-  const [, digits] = /^\s*(?:W\/)?"(\d{1,16})(?:-[a-z]+)?"\s*$/.exec(given) ?? []
+  const [, digits] = /^\s*(?:W\/)?"(\d{1,16})(?:-[\w-]+)?"\s*$/.exec(given) ?? []
   const number = Number(digits)
   if (digits !== undefined && Number.isSafeInteger(number)) return number
   throw new HttpProblem(

@@ -4,7 +4,7 @@ import { keyFrom } from '../core/names.js'
 import type { LeaseStatus, Status } from '../core/status.js'
 import { termEvents, termsOf } from '../core/terms.js'
 import type { Dependencies } from './dependencies.js'
-import { contentTag, leaseTag, sendTagged } from './etag.js'
+import { contentTag, matchTag, sendTagged } from './etag.js'
 import { keySegment, leaseKeyOf } from './keys.js'
 import { leaseDetail } from './overview.js'
 import { pageOf, usualLimit } from './paging.js'
@@ -74,10 +74,8 @@ export function leaseRoutes({ coordinator, source }: Dependencies): Route[] {
       handler: async (request, reply) => {
         const { snapshot, status } = await source.status()
         const lease = leaseIn(status, leaseKeyOf(request))
-        return sendTagged(request, reply, leaseTag(lease), {
-          ...asOf(snapshot),
-          ...leaseBody(lease, snapshot),
-        })
+        const body = { ...asOf(snapshot), ...leaseBody(lease, snapshot) }
+        return sendTagged(request, reply, matchTag(lease.token, body), body)
       },
     },
     {

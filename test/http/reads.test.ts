@@ -263,7 +263,7 @@ t.test('who has it already is answered 304, until something changes', (t) =>
   }),
 )
 
-t.test('the tag of a lease is its token, and tells when it is on its way to somebody else', (t) =>
+t.test('the tag of a lease begins with its token, and tells when it is on its way to somebody else', (t) =>
   eachDatabase(t, async (t, { url }) => {
     const stubborn = new AbortController()
     const app = await useApp(t, {
@@ -274,7 +274,8 @@ t.test('the tag of a lease is its token, and tells when it is on its way to some
     const path = '/coordination/leases/global:stubborn'
     await eventually(async () => (await app.inject(path)).json().state === 'held')
     const held = await app.inject(path)
-    t.equal(held.headers.etag, `"${held.json().token}"`)
+    const tag = new RegExp(`^W/"${held.json().token}-[\\w-]{22}"$`)
+    t.match(held.headers.etag, tag)
     await app.inject({
       method: 'PUT',
       url: '/coordination/workers/global:stubborn/pause',
@@ -282,9 +283,36 @@ t.test('the tag of a lease is its token, and tells when it is on its way to some
     })
     const moving = await app.inject({ url: path, headers: { 'if-none-match': String(held.headers.etag) } })
     t.equal(moving.statusCode, 200, 'not 304: it is not held as it was')
-    t.equal(moving.headers.etag, `"${held.json().token}-moving"`)
+    t.match(moving.headers.etag, tag)
   }),
 )
+
+t.test('who has a lease already is told when its cool-down has passed', async (t) => {
+  const app = await useApp(t, { workers: threeWorkers })
+  await eventually(() => app.coordination.isHeld('indexing'))
+  const path = '/coordination/leases/c1:indexing'
+  const send = (tag: string) =>
+    app.inject({
+      method: 'POST',
+      url: `${path}/release`,
+      headers: { 'if-match': tag },
+      payload: { reason: 'test', cooldownMs: 1_500 },
+    })
+  const first = await app.inject(path)
+  t.equal((await send(String(first.headers.etag))).statusCode, 200, 'the tag as it is does for If-Match')
+  const cooling = await eventually(async () => {
+    const reply = await app.inject(path)
+    return reply.json().state === 'held' && reply.json().cooldown !== null ? reply : undefined
+  })
+  const again = async () =>
+    app.inject({ url: path, headers: { 'if-none-match': String(cooling?.headers.etag) } })
+  const later = await eventually(async () => {
+    const reply = await again()
+    return reply.statusCode === 200 ? reply : undefined
+  })
+  t.match(later?.json(), { token: cooling?.json().token, state: 'held', cooldown: null })
+  t.equal((await send(`"${later?.json().token}"`)).statusCode, 200, 'and so does the token alone')
+})
 
 t.test('a list is read a page at a time, and each item is on one page', (t) =>
   eachDatabase(t, async (t, { url }) => {

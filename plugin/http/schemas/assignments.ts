@@ -24,7 +24,10 @@ export const assignment = {
     worker: text,
     kind: { type: 'string', enum: ['coordinated', 'partitioned'] },
     generation: { ...number, description: 'Number of the plan in force' },
-    planRevision: { ...number, description: 'The latest change to any of it: the ETag, for If-Match' },
+    planRevision: {
+      ...number,
+      description: 'The latest change to any of it: the ETag begins with it, for If-Match',
+    },
     slots: {
       type: 'array',
       description: 'Shares or partitions',
@@ -68,7 +71,7 @@ export const listAssignmentsSchema = {
 } as const
 
 export const getAssignmentSchema = {
-  summary: 'Shares or partitions of one worker; the ETag is the latest change to any of them',
+  summary: 'Shares or partitions of one worker; the ETag begins with the latest change to any of them',
   querystring: query({}),
   response: reads(
     { 200: one('The assignment', assignment, assignmentExample), 304: notModified },

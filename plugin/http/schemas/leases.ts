@@ -119,7 +119,7 @@ export const listLeasesSchema = {
 } as const
 
 export const getLeaseSchema = {
-  summary: 'One lease; its ETag is its token',
+  summary: 'One lease; its ETag begins with its token',
   querystring: query({}),
   response: reads({ 200: one('The lease', leaseItem, leaseExample), 304: notModified }, 'not-found'),
 } as const
