@@ -14,7 +14,9 @@ export interface TextLimits {
 }
 
 /** A line break could pretend to be a further entry, and half a character cannot be stored everywhere. */
-const plainText = '^[^\\u0000-\\u001f\\u007f-\\u009f\\ud800-\\udfff]*$'
+const plain = '\\u0000-\\u001f\\u007f-\\u009f\\ud800-\\udfff'
+const plainText = `^[^${plain}]*$`
+const moreThanSpaces = `^[^${plain}]*[^\\s${plain}][^${plain}]*$`
 
 /** Who asked. */
 export const actorLimits = { minLength: 1, maxLength: 200, pattern: plainText } as const
@@ -23,7 +25,7 @@ export const actorLimits = { minLength: 1, maxLength: 200, pattern: plainText } 
 export const reasonLimits = {
   minLength: 3,
   maxLength: 200,
-  pattern: plainText,
+  pattern: moreThanSpaces,
 } as const
 
 /** Whether something is such a text; characters are counted, not halves of them. */
@@ -44,7 +46,7 @@ export function checkText(what: string, limits: TextLimits, text: unknown): stri
   const tooLong = typeof text === 'string' && text.length > maxLength
   throw new CoordinationError(
     'WCO_OPTIONS',
-    `${what}: expected ${minLength} to ${maxLength} characters, with no line break or other control character ` +
-      `among them, got ${shown(text)}${tooLong ? ` (${Array.from(text).length} characters)` : ''}.`,
+    `${what}: expected ${minLength} to ${maxLength} characters, not only spaces, with no line break or other control ` +
+      `character among them, got ${shown(text)}${tooLong ? ` (${Array.from(text).length} characters)` : ''}.`,
   )
 }

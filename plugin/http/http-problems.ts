@@ -6,6 +6,7 @@
  */
 import { STATUS_CODES } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { reasonLimits } from '../core/audit.js'
 import { StoreError } from '../core/errors.js'
 import { shown } from '../core/names.js'
 
@@ -171,7 +172,9 @@ function invalid(validation: readonly Flaw[], context = 'request'): HttpProblem 
 
 /** The validator does not name what is too much. */
 function messageOf({ message = 'is not as described', params }: Flaw): string {
-  const { additionalProperty: name, allowedValues } = params
+  const { additionalProperty: name, allowedValues, pattern } = params
+  if (pattern === reasonLimits.pattern)
+    return 'must say something, without line breaks and other control characters'
   if (name !== undefined) return `there is nothing called ${shown(name)}`
   return Array.isArray(allowedValues) ? `must be one of ${allowedValues.map(shown).join(', ')}` : message
 }

@@ -395,7 +395,7 @@ t.test('what cannot be understood is said, with how it is meant, and nothing is 
     [
       url,
       ['pause', key, '--reason', 'no'],
-      /--reason: expected 3 to 200 characters, with no line break .*, got "no"\./,
+      /--reason: expected 3 to 200 characters, not only spaces, with no line break .*, got "no"\./,
     ],
     [url, ['pause', key, '--reason', 'a\nforged line'], /--reason: expected .*, got "a\\nforged line"\./],
     [url, ['pause', key, '--reason', 'a'.repeat(201)], /--reason: expected .* \(201 characters\)\./],

@@ -341,7 +341,7 @@ export const rules: readonly Rule[] = [
   {
     rule: 'A reason has no control characters',
     file: 'core/audit',
-    find: 'maxLength: 200,\n    pattern: plainText,',
+    find: 'maxLength: 200,\n    pattern: moreThanSpaces,',
     replace: 'maxLength: 200,',
     test: bodies,
   },
