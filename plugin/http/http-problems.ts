@@ -21,6 +21,7 @@ export const httpProblems = {
   'cross-site': { status: 403, title: 'Asked for by another site' },
   'host-not-allowed': { status: 403, title: 'Unknown host name' },
   'not-found': { status: 404, title: 'Not found' },
+  'method-not-allowed': { status: 405, title: 'Another method' },
   conflict: { status: 409, title: 'Not possible at the moment' },
   'cursor-expired': { status: 410, title: 'The place is gone' },
   'token-mismatch': { status: 412, title: 'Changed in the meantime' },
@@ -59,6 +60,8 @@ export interface HttpProblemDetails {
   readonly option?: string
   /** In so many seconds it may go better. */
   readonly retryAfter?: number
+  /** The methods that the path takes. */
+  readonly allow?: readonly string[]
   /** Ids of the nodes that could be named instead. */
   readonly candidates?: readonly string[]
 }
@@ -92,14 +95,10 @@ export function answerHttpProblem(
   const { details, ...problem } = asHttpProblem(error)
   if (problem.status >= 500 && !(error instanceof HttpProblem))
     request.log.error({ err: error }, problem.detail)
+  if (details.allow !== undefined) reply.header('allow', details.allow.join(', '))
   if (details.retryAfter !== undefined) reply.header('retry-after', details.retryAfter)
   const body: HttpProblemBody = { ...problem, instance: String(request.id), ...details }
   return reply.code(problem.status).type(httpProblemType).header('cache-control', 'no-store').send(body)
-}
-
-/** The handler for paths below ours that lead nowhere. */
-export function answerNothing(): never {
-  throw new HttpProblem('not-found', 'There is nothing here.')
 }
 
 /** The `type` of an HTTP problem. */

@@ -16,12 +16,13 @@ import { type Dependencies, usualLimits } from './dependencies.js'
 import { eventRoutes } from './event-routes.js'
 import { Guard } from './guard.js'
 import { registerHealth } from './health.js'
-import { answerHttpProblem, answerNothing } from './http-problems.js'
+import { answerHttpProblem } from './http-problems.js'
 import { interventionRoutes } from './intervention-routes.js'
 import { leaseRoutes } from './lease-routes.js'
 import { type MetricsRegistry, registerMetrics } from './metrics.js'
 import { nodeRoutes } from './node-routes.js'
 import { asDocumented } from './openapi.js'
+import { Paths } from './paths.js'
 import type { Route } from './route.js'
 import { SnapshotSource } from './snapshot.js'
 import { statusRoutes, streamBodies } from './status-routes.js'
@@ -56,12 +57,14 @@ export async function routes(scope: FastifyInstance, options: RoutesOptions): Pr
   useOwnCompilers(scope)
   takeOnlyJson(scope)
   scope.setErrorHandler(answerHttpProblem)
+  const paths = new Paths()
+  scope.addHook('onRoute', paths.add)
   scope.addHook('onRoute', (route) => complete(route, options.security))
   scope.addHook('preParsing', forNoCache)
   scope.addHook('preParsing', dependencies.guard.check)
   scope.addHook('preParsing', restoreBody)
   scope.addHook('preValidation', useEmptyBody)
-  scope.setNotFoundHandler(answerNothing)
+  scope.setNotFoundHandler(paths.answer)
   for (const route of routeTable(dependencies)) add(scope, route, options.name)
   registerStream(scope, { ...dependencies, bodies: streamBodies(dependencies) })
   registerHealth(scope, dependencies)

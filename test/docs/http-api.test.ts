@@ -30,6 +30,8 @@ t.test('every problem can be met on some route, and every route describes its ow
   const met = new Set(rows.flatMap((names) => [...names.matchAll(/`([a-z-]+)`/g)].map(([, name]) => name)))
   // Answered on routes of the application that only the leader is to serve.
   met.add('misdirected')
+  // Answered where a path has routes, but none for the method.
+  met.add('method-not-allowed')
   t.strictSame([...met].sort(), Object.keys(httpProblems).sort())
 })
 

@@ -408,7 +408,7 @@ t.test('a word about the process is for everybody, and nobody is asked', async (
       const more = await app.inject(`/coordination${path}?verbose=1`)
       t.equal(more.statusCode, 400, 'nor is there more to ask')
       const other = await app.inject({ method: 'POST', url: `/coordination${path}` })
-      t.equal(other.statusCode, 'read' in (options.access ?? {}) ? 404 : 403, 'nor to do')
+      t.equal(other.statusCode, 'read' in (options.access ?? {}) ? 405 : 403, 'nor to do')
     }
   }
   t.equal(asked, 2, 'but about what is no route')

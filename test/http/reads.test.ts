@@ -432,6 +432,28 @@ t.test('what is not there is a 404', async (t) => {
   }
 })
 
+t.test('a method that a path does not take is a 405 that names those it takes', async (t) => {
+  const app = await useApp(t)
+  const rows: ['GET' | 'POST' | 'PUT' | 'DELETE', path: string, allow: string][] = [
+    ['POST', '/status', 'GET, HEAD'],
+    ['PUT', '/leases/global:x/release', 'POST'],
+    ['GET', '/leases/global%2Fx/release?a=b', 'POST'],
+    ['GET', '/workers/global:x/pause', 'DELETE, PUT'],
+    ['PUT', '/nodes/x', 'DELETE, GET, HEAD'],
+    ['DELETE', '/stream', 'GET'],
+  ]
+  for (const [method, path, allow] of rows) {
+    const reply = await app.inject({ method, url: `/coordination${path}` })
+    t.equal(reply.statusCode, 405, `${method} ${path}`)
+    t.equal(reply.headers.allow, allow, path)
+    t.match(reply.json(), { type: /method-not-allowed$/, allow: allow.split(', ') })
+  }
+  const options = await app.inject({ method: 'OPTIONS', url: '/coordination/status' })
+  t.equal(options.statusCode, 404)
+  const unescaped = await app.inject('/coordination/leases/global/x')
+  t.match(unescaped.json(), { status: 404, detail: /keys are written with ":" for "\/"/ })
+})
+
 t.test('a key as long as keys can be is found', async (t) => {
   const app = await useApp(t)
   const name = `x${'y'.repeat(99)}`

@@ -191,6 +191,7 @@ export const httpProblem = {
     current: { type: 'object', additionalProperties: true, description: 'How it is now' },
     option: { ...text, description: 'The option that decides this' },
     retryAfter: { ...number, description: 'Try again after this many seconds' },
+    allow: { type: 'array', items: text, description: 'The methods that the path takes' },
     candidates: { type: 'array', items: text, description: 'Nodes you could name instead' },
   },
 } as const
