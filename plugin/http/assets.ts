@@ -64,7 +64,7 @@ export const assetHeaders = {
 
 /**
  * Adds the routes. `/ui` leads to `/ui/`, and so does the prefix itself, by relative addresses, which are right under any
- * prefix and behind any proxy.
+ * prefix and behind any proxy; but for the prefix without a slash behind one that renames its last part.
  */
 export async function registerAssets(scope: FastifyInstance, files: URL = besideThePlugin): Promise<void> {
   const assets = await readAssets(files)
