@@ -22,7 +22,7 @@ async function works(page: Page): Promise<void> {
   await dialog.getByLabel('Reason').fill('to see whether it can be done')
   await dialog.getByLabel('Type').fill(lease)
   await dialog.getByRole('button', { name: 'Release lease' }).click()
-  await reads(dialog.locator('h2'), /^Released$/)
+  await reads(dialog.locator('h2'), /^Released c1\/indexing$/)
   await dialog.getByRole('button', { name: 'Close' }).click()
   await page.getByRole('button', { name: 'By people' }).click()
   await reads(
