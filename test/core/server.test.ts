@@ -219,3 +219,9 @@ function circumstances(told: { identity?: string; ms?: number; leases: readonly 
     renounced: new Set(),
   }
 }
+
+t.test('the time by the database, counted on, has no fraction of a millisecond', async (t) => {
+  const server = new KnownServer(timing)
+  server.learn(facts({ nowMs: 5_000 }), { monoMs: 10.25, bootMs: 10 })
+  t.equal(server.nowMs({ monoMs: 12.5, bootMs: 10 }), 5_002)
+})

@@ -536,4 +536,44 @@ export const mutants: readonly Mutant[] = [
     find: '        this.#over = true;\n        this.#trust = undefined;\n        this.#heartbeatAlarm.clear();',
     replace: '        this.#over = true;\n        this.#trust = undefined;',
   },
+
+  // ---------------------------------------------------------------- schedules
+  {
+    name: 'a pass begins before its time is written',
+    file: 'core/firing',
+    find: 'if (!(await this.#take(this.#timetable.latest(dueMs, nowMs))))',
+    replace: 'void this.#take(this.#timetable.latest(dueMs, nowMs)); if (false)',
+    mix: 'network',
+    from: 35,
+  },
+  {
+    name: 'who has lost the lease writes its times',
+    file: 'core/changes',
+    find: 'if (lease?.holder !== node || lease.token !== token)',
+    replace: 'if (lease === undefined)',
+    test: 'core/schedule',
+  },
+  {
+    name: 'times that are skipped count by the clock as it is',
+    file: 'core/firing',
+    find: 'Math.max(this.#dealtWithMs ?? 0, this.#calendar.nowMs())',
+    replace: 'this.#calendar.nowMs()',
+    mix: 'brief',
+    from: 67,
+  },
+  {
+    name: 'a time has a fraction of a millisecond',
+    file: 'core/server',
+    find: 'Math.floor(this.#clockMs',
+    replace: '(this.#clockMs',
+    test: 'core/server',
+  },
+  {
+    name: 'a target that cools down stays the target when another comes to stand',
+    file: 'core/draft',
+    find: '(stands(lease.holder) ? current[0] : undefined)',
+    replace: 'current[0]',
+    mix: 'operators',
+    from: 127,
+  },
 ]

@@ -7,7 +7,7 @@
  * Each mutant lives in a copy of the compiled code under `build/mutants`, and is hunted in processes of its own.
  */
 import { fork, spawn } from 'node:child_process'
-import { cpSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { optionsOf } from '../support/command-line.js'
@@ -43,10 +43,13 @@ const testFiles: readonly TestFile[] = [
     'terms',
     'identity',
     'plan',
-    'found',
+    'regressions',
     'engine',
     'server',
     'operator',
+    'schedule',
+    'lifetimes',
+    'upkeep',
   ].map((name) => ({ file: `core/${name}.test.js` })),
   { file: 'stores/conformance.test.js', only: '/^sqlite$/' },
   { file: 'stores/sqlite.test.js' },
@@ -55,6 +58,11 @@ const testFiles: readonly TestFile[] = [
 const wanted = values.only.split('|')
 const hunted = mutants.filter(({ name }) => wanted.some((part) => name.includes(part)))
 for (const mutant of hunted) mutated(mutant, build)
+// A file that is not there would fail, and so find every mutant.
+for (const { file } of testFiles) statSync(join(build, 'test', file))
+for (const { name, test } of hunted)
+  if (test !== undefined && !testFiles.some(({ file }) => file === `${test}.test.js`))
+    throw new Error(`"${name}": the test ${test} is not among those that are run.`)
 const rows = new Map<Mutant, string>()
 let survivors = 0
 const waiting = [...hunted]

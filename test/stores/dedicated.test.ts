@@ -77,6 +77,7 @@ async function useConnection(t: Test) {
       destroy: () => undefined,
       isHarmless: () => false,
       isRefusal: () => false,
+      advice: () => undefined,
     },
     { setUp: async () => undefined, lost: () => undefined },
     limitMs,
