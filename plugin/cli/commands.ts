@@ -58,8 +58,8 @@ const ways: Readonly<Record<Exclude<Order['command'], 'check' | 'migrate'>, Obey
     const leaders = leases.flatMap(({ key, holder, token, acquiredAtMs }) => {
       if (holder === null) return []
       const sinceMs = acquiredAtMs === null ? null : Math.max(0, status.nowMs - acquiredAtMs)
-      const { name: node, cluster } = holder
-      return [[key, { node, cluster, token, sinceMs, silent: isSilent(holder) }]]
+      const { name: node, id, cluster } = holder
+      return [[key, { node, id, cluster, token, sinceMs, silent: isSilent(holder) }]]
     })
     return found(scene, Object.fromEntries(leaders), [leaseTable(scene, leases)])
   },

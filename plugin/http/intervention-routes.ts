@@ -79,7 +79,8 @@ async function released({ coordinator, source }: Dependencies, key: string, toke
   const waitMs = event === undefined ? 0 : blockWaitMs({ ...timing, ttlMs })
   const holder = event?.node ?? null
   const previousHolder = holder === null ? null : reference(snapshot, holder)
-  const acknowledged = settled && event?.detail?.immediate !== true
+  const immediate = event?.detail?.immediate === true
+  const acknowledged = settled && !immediate
   return {
     released: event !== undefined,
     previousHolder,
@@ -90,14 +91,21 @@ async function released({ coordinator, source }: Dependencies, key: string, toke
     sentence:
       event === undefined
         ? 'Nobody held it: there was nothing to release.'
-        : releaseSentence(previousHolder?.name ?? 'The holder', acknowledged, event.detail?.cooldownMs),
+        : releaseSentence(previousHolder?.name ?? 'The holder', { acknowledged, immediate }, event.detail),
   }
 }
 
-function releaseSentence(holder: string, acknowledged: boolean, cooldownMs: unknown): string {
+function releaseSentence(
+  holder: string,
+  { acknowledged, immediate }: { readonly acknowledged: boolean; readonly immediate: boolean },
+  detail: EventRow['detail'],
+): string {
+  const cooldownMs = detail?.cooldownMs
   const how = acknowledged
     ? `${holder} has stopped.`
-    : `${holder} has not confirmed that it has stopped. The lease can be claimed at the end of this wait at the latest.`
+    : immediate
+      ? `The lease can be claimed at once. ${holder} has not confirmed that it has stopped, and may be at work until the end of this wait.`
+      : `${holder} has not confirmed that it has stopped. The lease can be claimed at the end of this wait at the latest.`
   return typeof cooldownMs === 'number' && cooldownMs > 0
     ? `${how} For ${Math.ceil(cooldownMs / 1_000)} s it will not get the lease back while another node is available.`
     : how
@@ -124,7 +132,7 @@ async function endTerm(
   const by = instructionOf(request, guard, order.reason)
   const done = await coordinator.operator.transfer({ ...order, key, token, ...by })
   source.outdate()
-  if (done.kind !== 'asked') return refuseTransfer(dependencies, key, done)
+  if (done.kind !== 'asked') return refuseTransfer(dependencies, key, done, order.to)
   const snapshot = await source.current()
   const from = reference(snapshot, done.from)
   const to = done.to === null ? null : reference(snapshot, done.to)
@@ -137,6 +145,7 @@ function refuseTransfer(
   dependencies: Dependencies,
   key: string,
   done: Exclude<Transferred, { kind: 'asked' }>,
+  to: string | undefined,
 ): Promise<never> | never {
   if (done.kind === 'unknown') return found<never>(undefined, 'lease')
   if (done.kind === 'fenced') return refuseFenced()
@@ -144,8 +153,10 @@ function refuseTransfer(
   const { candidates } = done
   const detail =
     candidates.length === 0
-      ? 'Nobody else stands for the lease.'
-      : 'That node does not stand for the lease, or its place in the plan cannot be chosen.'
+      ? 'No other node is a candidate for the lease.'
+      : to === undefined
+        ? 'The plan would give the lease back to its holder. With a `cooldownMs` it goes to another node.'
+        : `"${to}" cannot have the lease: \`to\` must be the id of one of the candidates. Of a coordinated worker no node can be chosen.`
   throw new HttpProblem('conflict', detail, { candidates })
 }
 

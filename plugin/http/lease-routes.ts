@@ -61,7 +61,7 @@ export function leaseRoutes({ coordinator, source }: Dependencies): Route[] {
           ({ worker, holder }) => worker !== null && single.has(worker) && !isSilent(holder, snapshot),
         )
         const leaders = new Map(led.flatMap((lease) => leaderOf(lease, status.nowMs)))
-        const lasting = [...leaders].map(([key, { node, cluster, token }]) => [key, node, cluster, token])
+        const lasting = [...leaders].map(([key, { id, token }]) => [key, id, token])
         return sendTagged(request, reply, contentTag({ lasting }), Object.fromEntries(leaders))
       },
     },
@@ -135,6 +135,7 @@ function placeOf({ key, slot }: LeaseStatus): string {
 
 interface Leader {
   readonly node: string
+  readonly id: string
   readonly cluster: string
   readonly token: number
   readonly sinceMs: number | null
@@ -143,5 +144,5 @@ interface Leader {
 function leaderOf({ key, holder, token, acquiredAtMs }: LeaseStatus, nowMs: number): [string, Leader][] {
   if (holder === null) return []
   const sinceMs = acquiredAtMs === null ? null : Math.max(0, nowMs - acquiredAtMs)
-  return [[key, { node: holder.name, cluster: holder.cluster, token, sinceMs }]]
+  return [[key, { node: holder.name, id: holder.id, cluster: holder.cluster, token, sinceMs }]]
 }

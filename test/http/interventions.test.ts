@@ -115,11 +115,28 @@ t.test('released immediately, the next holder waits for nobody', (t) =>
     const { old, other, stuck, key, path } = await useStuckLease(t, url)
     const { token } = (await old.inject(path)).json()
     const reply = await post(other, `${path}/release`, { reason, immediate: true }, `"${token}"`)
-    t.match(reply.json(), { released: true, acknowledged: false })
+    t.match(reply.json(), {
+      released: true,
+      acknowledged: false,
+      sentence: /^The lease can be claimed at once\. n1 has not confirmed that it has stopped/,
+    })
     await eventually(() => other.coordination.isHeld(key))
     t.ok(stuck.isBusy)
     const { items } = (await other.inject(`${path}/history`)).json()
     t.match(items[1], { token, holder: { name: 'n1' }, ended: { how: 'revoked', reason, actor: 'mira' } })
+  }),
+)
+
+t.test('a release that waits is made immediate by another one with the same tag', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const { old, other, stuck, key, path } = await useStuckLease(t, url)
+    const { token } = (await old.inject(path)).json()
+    const release = async (body: object) =>
+      (await post(other, `${path}/release`, { reason, ...body }, `"${token}"`)).json()
+    t.match(await release({}), { sentence: /The lease can be claimed at the end of this wait at the latest/ })
+    t.match(await release({ immediate: true }), { sentence: /^The lease can be claimed at once/ })
+    await eventually(() => other.coordination.isHeld(key))
+    t.ok(stuck.isBusy)
   }),
 )
 
@@ -231,6 +248,10 @@ t.test('the holder steps down after its pass, or in favour of one node', (t) =>
 
     const refused = await transfer({ to: 'nobody', reason })
     t.equal(refused.statusCode, 409)
+    t.match(
+      refused.json().detail,
+      /^"nobody" cannot have the lease: `to` must be the id of one of the candidates/,
+    )
     t.strictSame(
       refused.json().candidates.sort(),
       [second, third].map((app) => app.coordination.nodeId).sort(),
@@ -271,7 +292,7 @@ t.test('stepping down needs somebody who follows', (t) =>
     const { token } = (await app.inject(path)).json()
     const reply = await post(app, `${path}/step-down`, { reason }, `"${token}"`)
     t.equal(reply.statusCode, 409)
-    t.match(reply.json(), { detail: 'Nobody else stands for the lease.', candidates: [] })
+    t.match(reply.json(), { detail: 'No other node is a candidate for the lease.', candidates: [] })
   }),
 )
 

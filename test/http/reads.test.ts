@@ -98,7 +98,8 @@ t.test('everything can be read', (t) =>
     await t.test('GET /leaders answers who leads with curl alone', async (t) => {
       const leaders = await read(app, '/leaders')
       t.strictSame(Object.keys(leaders), ['c1/indexing'])
-      t.match(leaders['c1/indexing'], { node: 'n1', cluster: 'c1', token: Number, sinceMs: Number })
+      const id = app.coordination.nodeId
+      t.match(leaders['c1/indexing'], { node: 'n1', id, cluster: 'c1', token: Number, sinceMs: Number })
     })
 
     await t.test('GET /leases/{key}/history and /explain', async (t) => {

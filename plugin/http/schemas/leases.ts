@@ -134,15 +134,26 @@ export const leadersSchema = {
       type: 'object',
       additionalProperties: {
         type: 'object',
-        required: ['node', 'cluster', 'token', 'sinceMs'],
+        required: ['node', 'id', 'cluster', 'token', 'sinceMs'],
         properties: {
           node: { ...text, description: 'Name of the node' },
+          id: { ...text, description: 'Of its session: names need not be unique' },
           cluster: text,
           token: number,
           sinceMs: { ...number, nullable: true, description: 'How long it has led' },
         },
       },
-      examples: [{ 'eu-1/indexing': { node: 'node-1', cluster: 'eu-1', token: 41, sinceMs: 7_800_000 } }],
+      examples: [
+        {
+          'eu-1/indexing': {
+            node: reference.name,
+            id: reference.id,
+            cluster: 'eu-1',
+            token: 41,
+            sinceMs: 7_800_000,
+          },
+        },
+      ],
     },
     304: notModified,
   }),
