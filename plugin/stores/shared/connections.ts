@@ -153,9 +153,8 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
 
   async #take(what: string, deadline: Deadline): Promise<Client> {
     const pending = this.#acquireReady(what, deadline)
-    const waited = 'it waited for a connection of the pool all that time'
     try {
-      return await deadline.hold(pending, () => tooSlow(what, deadline.limitMs, 'none', waited))
+      return await deadline.hold(pending, () => waitedTooLong(what, deadline))
     } catch (error) {
       pending.then((client) => this.#putBack(client), ignore)
       throw storeError(what, 'none', error)
@@ -214,7 +213,7 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
     })
     this.#waiting.add(proceed)
     try {
-      await deadline.hold(woken, () => tooSlow(what, deadline.limitMs, 'none'))
+      await deadline.hold(woken, () => waitedTooLong(what, deadline))
     } finally {
       this.#waiting.delete(proceed)
     }
@@ -282,6 +281,10 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
     this.#waiting.delete(first)
     first()
   }
+}
+
+function waitedTooLong(what: string, { limitMs }: Deadline): StoreError {
+  return tooSlow(what, limitMs, 'none', 'it waited for a connection of the pool all that time')
 }
 
 function closed(what: string): StoreError {
