@@ -13,7 +13,7 @@ import { systemClock } from './core/clock.js'
 import type { Coordinator } from './core/coordinator.js'
 import { CoordinationError, StoreError } from './core/errors.js'
 import { sleep, within } from './core/loop.js'
-import { backoffMs } from './core/timing.js'
+import { retryPauseMs } from './core/timing.js'
 import { routes } from './http/routes.js'
 import { openCoordinator } from './open.js'
 import { type PluginConfig, readPluginOptions, type WorkerCoordinationOptions } from './options.js'
@@ -105,8 +105,7 @@ async function startAtLast(
   coordinator: Coordinator,
   closing: AbortSignal,
 ): Promise<void> {
-  const { heartbeatMs } = coordinator.settings.timing
-  const pauses = { firstMs: heartbeatMs / 20, maxMs: heartbeatMs }
+  const { timing } = coordinator.settings
   for (let attempt = 1; !closing.aborted; attempt++) {
     try {
       return await coordinator.start()
@@ -117,7 +116,7 @@ async function startAtLast(
         'could not start: it is tried again until it works or the application closes',
       )
     }
-    await sleep(systemClock, backoffMs(attempt, pauses, systemClock.random()), closing)
+    await sleep(systemClock, retryPauseMs(timing, attempt, systemClock.random()), closing)
   }
 }
 

@@ -22,7 +22,7 @@ export interface Agenda {
 }
 
 /** Draws up agendas, and remembers since when it has seen what it must see for a while. */
-export class Planner {
+export class Agendas {
   readonly #holdings: Holdings
   readonly #timing: Timing
   readonly #firstSeen = new Map<string, Reading>()
@@ -33,7 +33,7 @@ export class Planner {
   }
 
   /** Compares a view that the handles have followed with what they do. */
-  compare(circumstances: Circumstances): Agenda {
+  draw(circumstances: Circumstances): Agenda {
     return new Comparison(this.#holdings, circumstances, this.#firstSeen, this.#timing).agenda()
   }
 }
@@ -129,7 +129,7 @@ class Comparison {
     const asked = new Set(this.#acquire.map((wish) => wish.key))
     for (const key of requests.keys) {
       if (asked.has(key) || this.#holdings.get(key) !== undefined || !this.#in.mayClaim) continue
-      if (requests.unasked(key) || this.#overdue(`asked:${key}`, this.#timing.ttlMs)) {
+      if (requests.unasked(key) || this.#isDueEvery(this.#timing.ttlMs, `asked:${key}`)) {
         this.#acquire.push({ key, wait: requests.wouldWait(key) })
       }
     }
@@ -155,7 +155,7 @@ class Comparison {
         continue
       const coolsForMs = Math.max(0, ...leases.map((lease) => this.#coolsForMs(lease)))
       const waitMs = Math.max(coolsForMs, this.#timing.ttlMs)
-      if (this.#overdue(`share:${worker.key}`, waitMs)) this.#replan.push(worker.key)
+      if (this.#isDueEvery(waitMs, `share:${worker.key}`)) this.#replan.push(worker.key)
     }
   }
 
@@ -212,21 +212,24 @@ class Comparison {
   /** Told apart by servers too: another one may have forgotten that the same block was lifted in between. */
   #hasStoodForBlockWait({ key, blockedToken }: LeaseRow): boolean {
     const { view, blockWaitMs } = this.#in
-    return this.#overdue(`block:${key}@${blockedToken} ${view.serverIdentity}`, blockWaitMs)
+    return this.#hasLasted(blockWaitMs, `block:${key}@${blockedToken} ${view.serverIdentity}`)
   }
 
   /** Whether this has been so for `waitMs` by this node's own clock; else it is looked at again then. */
-  #overdue(what: string, waitMs: number): boolean {
+  #hasLasted(waitMs: number, what: string): boolean {
     const since = this.#firstSeen.get(what) ?? this.#in.now
     this.#firstSeen.set(what, since)
     this.#stillSeen.add(what)
     const leftMs = waitMs - surelyElapsedMs(since, this.#in.now)
-    if (leftMs <= 0) {
-      this.#firstSeen.set(what, what.startsWith('block:') ? since : this.#in.now)
-      return true
-    }
-    this.#dueInMs = Math.min(this.#dueInMs ?? leftMs, leftMs)
-    return false
+    if (leftMs > 0) this.#dueInMs = Math.min(this.#dueInMs ?? leftMs, leftMs)
+    return leftMs <= 0
+  }
+
+  /** The same, once in each `everyMs`: the time begins anew. */
+  #isDueEvery(everyMs: number, what: string): boolean {
+    const isDue = this.#hasLasted(everyMs, what)
+    if (isDue) this.#firstSeen.set(what, this.#in.now)
+    return isDue
   }
 
   #workerOf(lease: LeaseRow): WorkerRow | undefined {

@@ -5,7 +5,7 @@
  * after another, none of them can see another half done, and what one of them checks is still true
  * when it writes. How these rules fit together is told in `README.md` beside this file.
  */
-import { barrierOpen, Draft, freshLease, vacated } from './draft.js'
+import { barrierOpen, Draft, freshLease, isOutdated, vacated } from './draft.js'
 import { CoordinationError, type EndReason, StoreError } from './errors.js'
 import { slotKey } from './names.js'
 import { freeIfAbandoned, type Held, isFree, isWaived, noteNodes, replan, sortOut } from './rules.js'
@@ -373,7 +373,7 @@ function release(draft: Draft, node: string, wish: Wishes['release'][number]): b
   if (lease === undefined || lease.fenced || lease.holder !== node || lease.token !== wish.token) return false
   draft.edit(lease.key, vacated)
   draft.coolDown(lease.key, node, wish.cooldownMs ?? 0)
-  if (lease.target === node && !isOutdated(draft, lease)) draft.assign(lease.key, null)
+  if (lease.target === node && !hasNewPlan(draft, lease)) draft.assign(lease.key, null)
   draft.record({ type: 'lease.released', subject: lease.key, node, token: lease.token, reason: wish.reason })
   return true
 }
@@ -382,9 +382,9 @@ function release(draft: Draft, node: string, wish: Wishes['release'][number]): b
  * A share of an older generation: its target is that of the new plan, which stands. Planned anew at each release,
  * a plan for many nodes would begin as many generations.
  */
-function isOutdated(draft: Draft, lease: LeaseRow): boolean {
+function hasNewPlan(draft: Draft, lease: LeaseRow): boolean {
   const worker = lease.worker === null ? undefined : draft.worker(lease.worker)
-  return worker?.kind === 'coordinated' && lease.generation < worker.generation
+  return worker?.kind === 'coordinated' && isOutdated(lease, worker)
 }
 
 function acknowledge(draft: Draft, node: string, block: Held): void {
@@ -415,7 +415,7 @@ function claim(draft: Draft, node: string, key: string, waived: readonly Held[])
   if (worker.kind === 'coordinated') {
     const fenced = draft
       .leasesOf(worker.key)
-      .some((each) => each.fenced && each.holder !== null && each.generation < worker.generation)
+      .some((each) => each.fenced && each.holder !== null && isOutdated(each, worker))
     if (fenced) return
     const open = barrierOpen(worker, draft.leasesOf(worker.key), draft.isGone, (each) =>
       isWaived(each, waived),

@@ -28,7 +28,7 @@ import { KnownServer } from './server.js'
 import { describe, type Status } from './status.js'
 import type { Retention, Scope, Store } from './store.js'
 import { Stragglers } from './stragglers.js'
-import { backoffMs, type Timing } from './timing.js'
+import { retryPauseMs, type Timing } from './timing.js'
 import { elapsedMs } from './trust.js'
 import type { Watchdog } from './watchdog.js'
 import {
@@ -349,11 +349,8 @@ export class Coordinator implements AsyncDisposable {
         this.#surroundings.outage.failed(error, 'a join')
         if (givesUp()) throw error
       }
-      const limits = {
-        firstMs: this.settings.timing.heartbeatMs / 20,
-        maxMs: this.settings.timing.heartbeatMs,
-      }
-      await sleep(this.#clock, backoffMs(attempt, limits, this.#clock.random()), this.#closing.signal)
+      const pauseMs = retryPauseMs(this.settings.timing, attempt, this.#clock.random())
+      await sleep(this.#clock, pauseMs, this.#closing.signal)
     }
   }
 

@@ -47,10 +47,15 @@ export function barrierOpen(
   isWaived: (lease: LeaseRow) => boolean = () => false,
 ): boolean {
   for (const lease of leases) {
-    const held = lease.holder !== null && !isGone(lease.holder) && lease.generation < worker.generation
-    if (held || (isBlocked(lease, isGone) && !isWaived(lease))) return false
+    const held = lease.holder !== null && !isGone(lease.holder)
+    if ((held && isOutdated(lease, worker)) || (isBlocked(lease, isGone) && !isWaived(lease))) return false
   }
   return true
+}
+
+/** It was claimed under an older generation of its worker than the one in force. */
+export function isOutdated(lease: LeaseRow, worker: WorkerRow | undefined): boolean {
+  return worker !== undefined && lease.generation < worker.generation
 }
 
 /** A revoked holder has neither acknowledged nor gone. */
@@ -60,7 +65,7 @@ export function isBlocked(lease: LeaseRow, isGone: (node: string) => boolean): b
 
 /** A watcher must keep an eye on it: it is to change hands, or a revoked holder has not acknowledged. */
 function isPending(lease: LeaseRow, worker: WorkerRow | undefined): boolean {
-  const outdated = lease.holder !== null && worker !== undefined && lease.generation < worker.generation
+  const outdated = lease.holder !== null && isOutdated(lease, worker)
   return lease.holder !== lease.target || lease.blockedNode !== null || outdated
 }
 
@@ -139,6 +144,11 @@ export class Draft {
     const edited = { ...lease, ...patch }
     this.#edited.set(key, edited)
     if (edited.worker !== lease.worker) this.#index(edited)
+  }
+
+  /** Writes a lease although nothing of it changes, so that what follows from other rows is written anew. */
+  #rewrite(key: string): void {
+    this.edit(key, {})
   }
 
   /** Names who is meant to hold a lease. */
@@ -325,7 +335,8 @@ export class Draft {
       const key = slotKey(worker.key, slot)
       if (this.lease(key) === undefined) this.add(freshLease(key, worker.key, slot))
       this.assign(key, shares[slot] ?? null)
-      if (this.lease(key)?.holder != null) this.edit(key, {})
+      // Held under the old generation it becomes pending, whether or not its target changes.
+      if (this.lease(key)?.holder != null) this.#rewrite(key)
     }
     this.concern(candidates.map((candidate) => candidate.id))
     this.record({

@@ -5,7 +5,7 @@
  * in the order in which they apply. What no row tells (a transaction that fences the lease, work that ignores
  * its signal, a node that hangs) is named as possible and not as known.
  */
-import { barrierOpen, isBlocked, maxCooldownMs } from './draft.js'
+import { barrierOpen, isBlocked, isOutdated, maxCooldownMs } from './draft.js'
 import { type ScheduleStatus, scheduleStatus } from './schedule.js'
 import type { NodeReference } from './status.js'
 import type { EventRow, LeaseRow, NodeRow, Snapshot, WorkerRow } from './store.js'
@@ -193,7 +193,7 @@ function whyHeld(scene: Scene, holder: string): ExplanationReason[] {
   const forMs = lease.acquiredAtMs === null ? null : snapshot.nowMs - lease.acquiredAtMs
   const since = forMs === null ? '' : ` for ${span(forMs)}`
   const what = `${nameOf(scene, holder)} has held it${since}, with token ${lease.token}.`
-  const outdated = worker !== undefined && lease.generation < worker.generation
+  const outdated = isOutdated(lease, worker)
   const moving = lease.target !== holder
   const silent = isSilent(scene, holder)
   return [

@@ -7,6 +7,7 @@
  */
 import type { Requests } from './acquire.js'
 import type { Reading } from './clock.js'
+import { isOutdated } from './draft.js'
 import type { EndReason } from './errors.js'
 import { Holding, type Keeper } from './lease.js'
 import type { LeaseRow, OwnView, ServerFacts, WorkerRow } from './store.js'
@@ -189,7 +190,7 @@ function reasonToEnd(lease: LeaseRow, { view, node, runners }: Circumstances): E
     const worker = workerNamed(view.workers, lease.worker)
     if (!runners.has(lease.worker) || worker === undefined) return 'stopped'
     if (worker.paused) return 'paused'
-    if (lease.generation < worker.generation) return view.state === 'draining' ? 'draining' : 'reassigned'
+    if (isOutdated(lease, worker)) return view.state === 'draining' ? 'draining' : 'reassigned'
   }
   // Also what it is still meant to hold, because it was fenced when the others' plan was made.
   if (view.state === 'draining') return 'draining'

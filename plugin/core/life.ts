@@ -6,7 +6,7 @@
  * difference into one change (`changes.ts`); again, until nothing is left to wish.
  */
 import type { Requests } from './acquire.js'
-import { type Agenda, isEmpty, Planner } from './agenda.js'
+import { type Agenda, Agendas, isEmpty } from './agenda.js'
 import {
   aheadOf,
   aheadOfLeave,
@@ -33,6 +33,7 @@ import { Neighbourhood } from './neighbourhood.js'
 import { drain } from './operations.js'
 import { inOrder, type Ordered, sayTokens, settleIdentity } from './order.js'
 import type { Outage } from './outage.js'
+import { type Registration, Registrations } from './registrations.js'
 import type { Held } from './rules.js'
 import type { KnownServer } from './server.js'
 import { Session } from './session.js'
@@ -47,7 +48,7 @@ import type {
   Session as SessionKey,
   Store,
 } from './store.js'
-import { backoffMs, type Timing } from './timing.js'
+import { retryPauseMs, type Timing } from './timing.js'
 import { elapsedMs } from './trust.js'
 import { attend, bury, buryEnded, type Findings } from './upkeep.js'
 import type { Watchdog } from './watchdog.js'
@@ -80,12 +81,6 @@ export interface Surroundings {
  */
 const undoneRetryMs = 250
 
-/** The workers this node stands for and goes on standing for, and one more. */
-interface Registration {
-  readonly added: Declaration | undefined
-  readonly kept: readonly Declaration[]
-}
-
 export class Life {
   readonly #in: Surroundings
   readonly #lost: () => void
@@ -96,7 +91,7 @@ export class Life {
   readonly #turnAlarm: Alarm
   /** Reads and changes pass one by one, so that none can overtake another and bring back what is old. */
   readonly #turnstile = new Turnstile()
-  readonly #planner: Planner
+  readonly #agendas: Agendas
   readonly #pollAlarm: Alarm
   /** Changes in which leases were asked for, with the server they were made under. */
   readonly #attempts = new Map<number, string>()
@@ -108,11 +103,7 @@ export class Life {
   #stopListening: () => void = () => undefined
   #view: OwnView | undefined
   #viewWanted = false
-  #registered: readonly Declaration[] = []
-  /** What other nodes contradict. It is not tried again in this life. */
-  readonly #refused = new Set<Declaration>()
-  /** Workers of which a user's transaction fences a lease that would have to be altered, and when that was found. */
-  readonly #hindered = new Map<Declaration, Reading>()
+  readonly #registrations: Registrations
   #claiming = true
   #resting = false
   #polls = false
@@ -152,7 +143,8 @@ export class Life {
     this.#turns = new Loop(() => this.#turn())
     this.#turnAlarm = new Alarm(clock, () => this.#turns.poke())
     this.#pollAlarm = new Alarm(clock, () => void this.#poll())
-    this.#planner = new Planner(surroundings.holdings, timing)
+    this.#agendas = new Agendas(surroundings.holdings, timing)
+    this.#registrations = new Registrations(surroundings.runners)
   }
 
   get id(): string {
@@ -175,7 +167,7 @@ export class Life {
 
   /** Whether other nodes contradict it, so that this node does not stand for it. */
   refuses(declaration: Declaration): boolean {
-    return this.#refused.has(declaration)
+    return this.#registrations.refuses(declaration)
   }
 
   /** Something has changed in this process: compare again. */
@@ -193,7 +185,7 @@ export class Life {
    */
   async join(howRefused: 'throw' | 'go-on'): Promise<boolean> {
     const { identity, labels, version, machine, timing, clock } = this.#in
-    this.#declaredAtJoin ??= this.#declarations()
+    this.#declaredAtJoin ??= this.#registrations.declared
     const declarations = this.#declaredAtJoin
     const node = {
       id: this.id,
@@ -221,7 +213,7 @@ export class Life {
     if (joined.kind !== 'done' || joined.result === 'buried' || joined.view === undefined) return false
     const { workers, otherSchedules } = joined.result
     this.#warnOf(otherSchedules)
-    this.#registered = declarations.filter(({ key }) => workers.includes(key))
+    this.#registrations.joined(declarations, workers)
     this.#session.joined(joined.view, this.#firstJoinSentAt)
     this.#stopListening = this.#in.store.listen(this.id, () => this.#newsArrived())
     this.#pollWhereNothingIsPushed()
@@ -244,8 +236,7 @@ export class Life {
   /** Gives everything back and goes, in one change. No turn begins any more. */
   async leave(): Promise<void> {
     this.#resting = true
-    const workers = this.#registered.map(({ key }) => key)
-    await this.#inTurn((change) => leave(change, this.id), aheadOfLeave(this.id, workers))
+    await this.#inTurn((change) => leave(change, this.id), aheadOfLeave(this.id, this.#registrations.keys))
   }
 
   /** Begins no turn until {@link goOn} or {@link leave}. */
@@ -264,11 +255,7 @@ export class Life {
     const done = (answer: Fired): void => {
       fired = answer
     }
-    await this.#turnstile.pass(async () => {
-      if (!this.#session.over)
-        await this.#own((change) => fire(change, this.id, held, firedAtMs), undefined, done)
-    })
-    this.#turns.poke()
+    await this.#inBetween((change) => fire(change, this.id, held, firedAtMs), done)
     return fired ?? (this.#session.over ? 'lost' : 'not-yet')
   }
 
@@ -315,15 +302,15 @@ export class Life {
     if (server.mustSayTokens) return this.#sayTokens()
     const waitedFor = server.identity
     if (graceLeftMs === 0) return this.#own((change) => settleIdentity(change, waitedFor))
-    const registration = this.#registrationWanted(clock.read())
+    const registration = this.#registrations.wanted(clock.read())
     if (registration !== undefined) return this.#register(registration)
     this.#answerTries(this.#view)
     const circumstances = this.#circumstances(this.#view)
     this.#in.holdings.follow(circumstances)
-    const agenda = this.#planner.compare(circumstances)
+    const agenda = this.#agendas.draw(circumstances)
     if (isEmpty(agenda.wishes)) {
       this.#lastUndone = ''
-      return earliest(agenda.dueInMs, graceLeftMs, this.#nextHinderedInMs(circumstances.now))
+      return earliest(agenda.dueInMs, graceLeftMs, this.#registrations.nextInMs(circumstances.now))
     }
     return this.#settle(agenda)
   }
@@ -542,30 +529,16 @@ export class Life {
     this.#lost()
   }
 
-  async #bury(beats: readonly Beat[], longestTtlMs: number): Promise<void> {
+  #bury(beats: readonly Beat[], longestTtlMs: number): Promise<void> {
     const by = this.#in.identity.node
-    await this.#turnstile.pass(async () => {
-      if (this.#session.over) return
-      await this.#own(
-        (change) => bury(change, beats, longestTtlMs, by),
-        undefined,
-        (buried) => this.#buried(buried, 'its heartbeat stood still for a ttl'),
-      )
-    })
-    this.#turns.poke()
+    const work = (change: Change): Promise<string[]> => bury(change, beats, longestTtlMs, by)
+    return this.#inBetween(work, (buried) => this.#buried(buried, 'its heartbeat stood still for a ttl'))
   }
 
-  async #buryEnded(ended: readonly Neighbour[], machine: string): Promise<void> {
+  #buryEnded(ended: readonly Neighbour[], machine: string): Promise<void> {
     const by = this.#in.identity.node
-    await this.#turnstile.pass(async () => {
-      if (this.#session.over) return
-      await this.#own(
-        (change) => buryEnded(change, ended, machine, by),
-        undefined,
-        (buried) => this.#buried(buried, 'its process has ended'),
-      )
-    })
-    this.#turns.poke()
+    const work = (change: Change): Promise<string[]> => buryEnded(change, ended, machine, by)
+    return this.#inBetween(work, (buried) => this.#buried(buried, 'its process has ended'))
   }
 
   #buried(nodes: readonly string[], why: string): void {
@@ -575,41 +548,20 @@ export class Life {
     }
   }
 
-  async #attend(findings: Findings): Promise<void> {
+  #attend(findings: Findings): Promise<void> {
+    return this.#inBetween((change) => attend(change, findings))
+  }
+
+  /** A change that no turn asks for, between two turns; a turn follows it. */
+  async #inBetween<T>(work: (change: Change) => Promise<T>, done?: (result: T) => void): Promise<void> {
     await this.#turnstile.pass(async () => {
-      if (!this.#session.over) await this.#own((change) => attend(change, findings))
+      if (!this.#session.over) await this.#own(work, undefined, done)
     })
     this.#turns.poke()
   }
 
-  #declarations(): Declaration[] {
-    return [...this.#in.runners.values()].map((runner) => runner.worker.declaration)
-  }
-
-  /** Workers that were registered or stopped since: one at a time, so that one that is refused stops no other. */
-  #registrationWanted(now: Reading): Registration | undefined {
-    const declared = new Set(this.#declarations())
-    const kept = this.#registered.filter((declaration) => declared.has(declaration))
-    for (const set of [this.#refused, this.#hindered] as const)
-      for (const declaration of set.keys()) if (!declared.has(declaration)) set.delete(declaration)
-    const known = new Set([...kept, ...this.#refused])
-    const added = [...declared].find((each) => !known.has(each) && this.#hinderedForMs(each, now) === 0)
-    if (added === undefined && kept.length === this.#registered.length) return undefined
-    return { added, kept }
-  }
-
-  /** How long until a worker that was hindered is to be tried again, in ms. */
-  #hinderedForMs(declaration: Declaration, now: Reading): number {
-    const foundAt = this.#hindered.get(declaration)
-    return foundAt === undefined ? 0 : Math.max(0, undoneRetryMs - elapsedMs(foundAt, now))
-  }
-
-  #nextHinderedInMs(now: Reading): number | undefined {
-    const left = [...this.#hindered.keys()].map((declaration) => this.#hinderedForMs(declaration, now))
-    return left.length === 0 ? undefined : Math.min(...left)
-  }
-
-  async #register({ added, kept }: Registration): Promise<0> {
+  async #register(registration: Registration): Promise<0> {
+    const { added, kept } = registration
     const wanted = added === undefined ? kept : [...kept, added]
     try {
       await this.#own(
@@ -617,15 +569,12 @@ export class Life {
         this.#session.nextOperation(),
         ({ workers, otherSchedules }) => {
           this.#warnOf(otherSchedules)
-          this.#registered = wanted.filter(({ key }) => workers.includes(key))
-          if (added === undefined) return
-          if (workers.includes(added.key)) this.#hindered.delete(added)
-          else this.#hindered.set(added, this.#in.clock.read())
+          this.#registrations.carriedOut(registration, workers, this.#in.clock.read())
         },
       )
     } catch (error) {
       if (error instanceof StoreError || added === undefined) throw error
-      this.#refused.add(added)
+      this.#registrations.refused(added)
       this.#in.log.error({ err: error, worker: added.key }, 'a worker was refused')
       this.#in.events.emit('worker.refused', { worker: added.key, error })
     }
@@ -646,8 +595,7 @@ export class Life {
     this.#failures += 1
     this.#failed(error, 'a turn')
     this.#in.requests.rejectTries(error)
-    const limits = { firstMs: this.#in.timing.heartbeatMs / 20, maxMs: this.#in.timing.heartbeatMs }
-    this.#turnAlarm.set(backoffMs(this.#failures, limits, this.#in.clock.random()))
+    this.#turnAlarm.set(retryPauseMs(this.#in.timing, this.#failures, this.#in.clock.random()))
   }
 
   #failed(error: unknown, what: string): void {

@@ -8,7 +8,7 @@
  * watcher is heard of, the others look at each other (`stand-in.ts`).
  */
 import type { Clock, Reading } from './clock.js'
-import { barrierOpen, isBlocked } from './draft.js'
+import { barrierOpen, isBlocked, isOutdated } from './draft.js'
 import { workerNamed } from './holdings.js'
 import { Alarm } from './loop.js'
 import { StandIn } from './stand-in.js'
@@ -231,8 +231,7 @@ function lateHolders(look: Look): Map<string, number> {
   for (const lease of look.leases) {
     if (lease.holder === null || look.gone.has(lease.holder)) continue
     const worker = workerNamed(look.workers, lease.worker)
-    const outdated = worker !== undefined && lease.generation < worker.generation
-    if (lease.target !== lease.holder || outdated) late.set(lease.key, lease.token)
+    if (lease.target !== lease.holder || isOutdated(lease, worker)) late.set(lease.key, lease.token)
   }
   return late
 }

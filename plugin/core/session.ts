@@ -8,7 +8,7 @@
 import type { Clock, Reading } from './clock.js'
 import { Alarm } from './loop.js'
 import type { HeartbeatAnswer, OwnView, Session as SessionKey, Store } from './store.js'
-import { backoffMs, heartbeatJitter, jittered, type Timing } from './timing.js'
+import { heartbeatJitter, heartbeatRetryPauseMs, jittered, type Timing } from './timing.js'
 import { later, openWindow, remainingMs, type TrustWindow } from './trust.js'
 
 /** What a session tells its owner. */
@@ -144,8 +144,7 @@ export class Session {
     this.#failures += 1
     this.#owner.heartbeatFailed(error)
     this.trusted()
-    const limits = { firstMs: this.#timing.heartbeatMs / 20, maxMs: this.#timing.heartbeatMs / 2 }
-    this.#heartbeatAlarm.set(backoffMs(this.#failures, limits, this.#clock.random()))
+    this.#heartbeatAlarm.set(heartbeatRetryPauseMs(this.#timing, this.#failures, this.#clock.random()))
   }
 
   #take(answer: HeartbeatAnswer, sentAt: Reading): void {

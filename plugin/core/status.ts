@@ -1,4 +1,5 @@
 /** What {@link Coordinator.status} answers: the whole namespace as of one instant, as plain JSON. */
+import { isOutdated } from './draft.js'
 import { type ScheduleStatus, scheduleStatus } from './schedule.js'
 import type { Kind, LeaseRow, NodeRow, NodeState, Scope, Snapshot, WorkerRow } from './store.js'
 
@@ -185,8 +186,7 @@ function stateOf(
   isGone: (id: string | null) => boolean,
 ): LeaseState {
   if (!isGone(lease.holder)) {
-    const outdated = worker !== undefined && lease.generation < worker.generation
-    return lease.holder !== lease.target || outdated ? 'moving' : 'held'
+    return lease.holder !== lease.target || isOutdated(lease, worker) ? 'moving' : 'held'
   }
   if (!isGone(lease.blockedNode)) return 'blocked'
   return lease.target === null ? 'free' : 'unclaimed'

@@ -114,6 +114,24 @@ export function backoffMs(
   return Math.round((ceilingMs * (1 + random)) / 2)
 }
 
+/** The pause before a join, a turn or a start that has failed is tried again: from a twentieth of a heartbeat interval up to a whole one. */
+export function retryPauseMs(
+  { heartbeatMs }: Pick<Timing, 'heartbeatMs'>,
+  attempt: number,
+  random: number,
+): number {
+  return backoffMs(attempt, { firstMs: heartbeatMs / 20, maxMs: heartbeatMs }, random)
+}
+
+/** The same for heartbeats, of which two tries must fit into what trust is left: up to half an interval. */
+export function heartbeatRetryPauseMs(
+  { heartbeatMs }: Pick<Timing, 'heartbeatMs'>,
+  attempt: number,
+  random: number,
+): number {
+  return backoffMs(attempt, { firstMs: heartbeatMs / 20, maxMs: heartbeatMs / 2 }, random)
+}
+
 /**
  * The least pause before the next look, however much is due by then: 1 ms, and more and more after `failures` in a row, up
  * to `everyMs`. What is due stays due while looks fail, and a database that is away must not be asked without pause.

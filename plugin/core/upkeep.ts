@@ -2,7 +2,7 @@
  * What the watchers and the first among them do for everybody: bury the dead, put right what has got stuck,
  * and clear away what is no longer used.
  */
-import { barrierOpen, Draft } from './draft.js'
+import { barrierOpen, Draft, isOutdated } from './draft.js'
 import { nextAfter } from './plan.js'
 import { freeIfAbandoned, type Held, isFree, replan, sortOut, takeAway } from './rules.js'
 import type { Beat, Change, LeaseRow, Neighbour, WorkerRow } from './store.js'
@@ -129,8 +129,7 @@ function revokeOverdue(draft: Draft, key: string, token: number): boolean {
   const lease = draft.lease(key)
   if (lease === undefined || lease.fenced || lease.holder === null || lease.token !== token) return false
   const worker = lease.worker === null ? undefined : draft.worker(lease.worker)
-  const handingOver =
-    lease.target !== lease.holder || (worker !== undefined && lease.generation < worker.generation)
+  const handingOver = lease.target !== lease.holder || isOutdated(lease, worker)
   if (!handingOver) return false
   takeAway(draft, lease, { immediate: false, cooldownMs: 0 })
   if (worker?.kind === 'coordinated') putAside(draft, worker, key, lease.holder)

@@ -1,7 +1,7 @@
 /** What a node makes of a database server that is another one than before. */
 import t from 'tap'
 import { Requests } from '../../plugin/core/acquire.js'
-import { Planner } from '../../plugin/core/agenda.js'
+import { Agendas } from '../../plugin/core/agenda.js'
 import { settle, type Wishes } from '../../plugin/core/changes.js'
 import type { Reading } from '../../plugin/core/clock.js'
 import { freshLease } from '../../plugin/core/draft.js'
@@ -156,9 +156,9 @@ t.test('a block waited for under another server is not passed', async (t) => {
 
 t.test('a block that was seen under one server must be seen as long under the next', async (t) => {
   const holdings = holdingNothing()
-  const planner = new Planner(holdings, timing)
+  const agendas = new Agendas(holdings, timing)
   const waived = (identity: string, ms: number): number =>
-    planner.compare(circumstances({ identity, ms, leases: [blockedLease] })).wishes.waived.length
+    agendas.draw(circumstances({ identity, ms, leases: [blockedLease] })).wishes.waived.length
   const waitMs = 1.05 * blockWaitMs(timing)
   t.equal(waived('one', 0), 0)
   t.equal(waived('two', waitMs), 0, 'the second server is seen for the first time')

@@ -350,14 +350,14 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'the barrier between generations stands open',
     file: 'core/draft',
-    find: 'if (held || (isBlocked(lease, isGone) && !isWaived(lease)))',
+    find: 'if ((held && isOutdated(lease, worker)) || (isBlocked(lease, isGone) && !isWaived(lease)))',
     replace: 'if (false)',
   },
   {
     name: 'the barrier does not mind blocks',
     file: 'core/draft',
-    find: 'if (held || (isBlocked(lease, isGone) && !isWaived(lease)))',
-    replace: 'if (held)',
+    find: 'if ((held && isOutdated(lease, worker)) || (isBlocked(lease, isGone) && !isWaived(lease)))',
+    replace: 'if (held && isOutdated(lease, worker))',
     test: 'core/regressions',
   },
   {
