@@ -9,11 +9,12 @@
  * has been dealt with stays dealt with; see {@link clockMistakeMs}.
  */
 import type { Fired } from './changes.js'
-import type { Clock } from './clock.js'
+import type { Clock, Reading } from './clock.js'
 import type { Holding } from './lease.js'
 import { sleep } from './loop.js'
 import { clockMistakeMs, type Timetable } from './schedule.js'
 import { backoffMs } from './timing.js'
+import { elapsedMs } from './trust.js'
 
 /** What firing needs of the world. */
 export interface Calendar {
@@ -35,7 +36,11 @@ export class Firing {
   readonly #calendar: Calendar
   readonly #clock: Clock
   readonly #firedAtMs: number | null
+  /** Up to then everything has been dealt with, and the row says so. */
   #dealtWithMs: number | undefined
+  /** Nobody could act on what came up to then, which is not made up for; and when that was, by this node's own clocks. */
+  #skippedToMs = Number.NEGATIVE_INFINITY
+  #skippedAt: Reading = { monoMs: 0, bootMs: 0 }
 
   /** @param firedAtMs what the row said when the term began. */
   constructor(
@@ -56,19 +61,24 @@ export class Firing {
   async next(): Promise<number | undefined> {
     this.#dealtWithMs ??= await this.#beginning()
     if (this.#dealtWithMs === undefined) return undefined
-    const dueMs = this.#timetable.next(this.#dealtWithMs)
-    const nowMs = await this.#until(dueMs)
-    if (dueMs === undefined || nowMs === undefined) return undefined
+    const due = await this.#nextDue(this.#dealtWithMs)
+    if (due === undefined) return undefined
     // One pass stands for all times that have come until now; the last of them is what people are shown.
-    if (!(await this.#take(this.#timetable.latest(dueMs, nowMs)))) return undefined
-    this.#dealtWithMs = nowMs
-    return dueMs
+    const latestMs = this.#timetable.latest(due.dueMs, due.nowMs)
+    if (!(await this.#take(latestMs))) return undefined
+    this.#dealtWithMs = latestMs
+    return due.dueMs
   }
 
   /** A pass has ended. Nobody could act on what came while it ran. */
   passed(): void {
-    if (this.#timetable.missed === 'skip')
-      this.#dealtWithMs = Math.max(this.#dealtWithMs ?? 0, this.#calendar.nowMs())
+    this.#skipTo(this.#calendar.nowMs())
+  }
+
+  #skipTo(nowMs: number): void {
+    if (this.#timetable.missed !== 'skip') return
+    this.#skippedToMs = nowMs
+    this.#skippedAt = this.#clock.read()
   }
 
   /** A schedule begins when it is first held: what came before that was nobody's. */
@@ -76,14 +86,19 @@ export class Firing {
     const nowMs = this.#calendar.nowMs()
     const known = this.#firedAtMs !== null && this.#firedAtMs <= nowMs + clockMistakeMs
     if (!known) return (await this.#take(nowMs)) ? nowMs : undefined
-    return this.#timetable.missed === 'skip' ? Math.max(this.#firedAtMs, nowMs) : this.#firedAtMs
+    this.#skipTo(nowMs)
+    return this.#firedAtMs
   }
 
-  /** Answers the time once it is due; undefined when the term has ended before. */
-  async #until(dueMs = Number.POSITIVE_INFINITY): Promise<number | undefined> {
+  /** Answers the time that is due next once it is; undefined when the term has ended before. */
+  async #nextDue(dealtWithMs: number): Promise<{ dueMs: number; nowMs: number } | undefined> {
     while (this.#holding.held) {
       const nowMs = this.#calendar.nowMs()
-      if (nowMs >= dueMs) return nowMs
+      // The database's clock was ahead then, and has gone back since: what comes by it from then on is not skipped.
+      if (nowMs < this.#skippedToMs)
+        this.#skippedToMs = nowMs - elapsedMs(this.#skippedAt, this.#clock.read())
+      const dueMs = this.#timetable.next(Math.max(dealtWithMs, this.#skippedToMs)) ?? Number.POSITIVE_INFINITY
+      if (nowMs >= dueMs) return { dueMs, nowMs }
       await sleep(this.#clock, Math.min(dueMs - nowMs, lookAgainMs), this.#holding.signal)
     }
     return undefined

@@ -330,3 +330,21 @@ t.test('times that are skipped are not begun again when the clock is set back du
     t.ok(fired.length > 5, 'and they go on')
   }
 })
+
+t.test('a clock that was ahead when a pass ended skips nothing once it has gone back', async (t) => {
+  const world = new World(t)
+  const fired: Fired[] = []
+  const a = await world.node('a')
+  const run = async (): Promise<void> => {
+    const ahead = fired.length === 2 ? 60 * 60_000 : 0
+    world.clockOffsetMs += ahead
+    await new Promise<void>((resolve) => a.clock.setTimer(10_000, resolve))
+    a.clock.setTimer(10_000, () => {
+      world.clockOffsetMs -= ahead
+    })
+  }
+  scheduled(a, { cron: everyMinute, missed: 'skip' }, fired, { run })
+  await world.start(a)
+  await world.advance(8 * 60_000, 500)
+  t.strictSame(dues(fired), minutes(14, 15, 16, 17, 18, 19, 20, 21))
+})

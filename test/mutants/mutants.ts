@@ -394,7 +394,7 @@ export const mutants: readonly Mutant[] = [
     file: 'core/holdings',
     find: 'if (circumstances.renounced.has(termOf(lease)))',
     replace: 'if (false)',
-    from: 7_001_924,
+    test: 'core/holdings',
   },
   {
     name: 'a node claims while its earlier work goes on',
@@ -541,8 +541,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a pass begins before its time is written',
     file: 'core/firing',
-    find: 'if (!(await this.#take(this.#timetable.latest(dueMs, nowMs))))',
-    replace: 'void this.#take(this.#timetable.latest(dueMs, nowMs)); if (false)',
+    find: 'if (!(await this.#take(latestMs)))',
+    replace: 'void this.#take(latestMs); if (false)',
     mix: 'network',
     from: 35,
   },
@@ -556,8 +556,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'times that are skipped count by the clock as it is',
     file: 'core/firing',
-    find: 'Math.max(this.#dealtWithMs ?? 0, this.#calendar.nowMs())',
-    replace: 'this.#calendar.nowMs()',
+    find: 'Math.max(dealtWithMs, this.#skippedToMs)',
+    replace: "(this.#timetable.missed === 'skip' ? this.#skippedToMs : dealtWithMs)",
     mix: 'brief',
     from: 67,
   },

@@ -50,6 +50,7 @@ const testFiles: readonly TestFile[] = [
     'schedule',
     'lifetimes',
     'upkeep',
+    'holdings',
   ].map((name) => ({ file: `core/${name}.test.js` })),
   { file: 'stores/conformance.test.js', only: '/^sqlite$/' },
   { file: 'stores/sqlite.test.js' },
