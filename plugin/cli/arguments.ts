@@ -131,7 +131,9 @@ function understood(typed: readonly string[]) {
   try {
     return parseArgs({ args: [...typed], options, allowPositionals: true, strict: true })
   } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error))
+    // Node goes on with advice for positional arguments that would be wrong here.
+    const [what = ''] = (error instanceof Error ? error.message : String(error)).split(/(?<=\.) /)
+    throw new UsageError(what)
   }
 }
 

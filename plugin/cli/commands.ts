@@ -185,14 +185,18 @@ function ofWorker(
   })
 }
 
-/** The keys that say the same behind the slash: what was typed may be the name alone, or of another scope. */
+/** The keys that say the same behind the slash: what was typed may be the name alone, or of another scope, or without a slot. */
 function ofSameName(key: string, things: readonly { readonly key: string }[]): string[] {
   const nameIn = (text: string): string => text.slice(text.indexOf('/') + 1)
-  return things.flatMap((thing) => (nameIn(thing.key) === nameIn(key) ? [thing.key] : []))
+  const keys = things.map((thing) => thing.key)
+  const same = keys.filter((each) => nameIn(each) === nameIn(key))
+  return same.length > 0 ? same : keys.filter((each) => nameIn(each).replace(/#.*/, '') === nameIn(key))
 }
 
 function hint(meant: readonly string[], examples: string): string {
-  if (meant.length > 0 && meant.length <= mostNamed) return `Did you mean ${meant.map(quoted).join(' or ')}?`
+  if (meant.length > mostNamed)
+    return `Did you mean one of ${meant.length}, such as ${quoted(meant[0] ?? '')}?`
+  if (meant.length > 0) return `Did you mean ${meant.map(quoted).join(' or ')}?`
   return `Keys are written like ${examples}; \`status\` lists those there are.`
 }
 
@@ -242,17 +246,24 @@ function nodeTable({ status: { leases, nowMs }, isSilent }: Scene, nodes: readon
   }
 }
 
-function leaseTable({ status: { nowMs }, isSilent }: Scene, leases: readonly LeaseStatus[]): Table {
+function leaseTable({ status: { nowMs, workers }, isSilent }: Scene, leases: readonly LeaseStatus[]): Table {
+  const paused = new Set(workers.flatMap((worker) => (worker.paused ? [worker.key] : [])))
+  const stateOf = ({ holder, worker, state }: LeaseStatus): string =>
+    holder === null && paused.has(worker ?? '') ? 'paused' : state
   const moods: Readonly<Record<string, Mood>> = { held: 'good', blocked: 'bad', unclaimed: 'bad' }
   return {
     head: ['LEASE', 'STATE', 'HOLDER', 'SINCE', 'TOKEN'],
-    rows: leases.map(({ key, state, holder, acquiredAtMs, token }): Cell[] => [
-      key,
-      isSilent(holder) ? silentCell : { text: state, mood: moods[state] ?? 'doubtful' },
-      holder?.name ?? '-',
-      holder === null || acquiredAtMs === null ? '-' : ago(nowMs - acquiredAtMs),
-      String(token),
-    ]),
+    rows: leases.map((lease): Cell[] => {
+      const { key, holder, acquiredAtMs, token } = lease
+      const state = stateOf(lease)
+      return [
+        key,
+        isSilent(holder) ? silentCell : { text: state, mood: moods[state] ?? 'doubtful' },
+        holder?.name ?? '-',
+        holder === null || acquiredAtMs === null ? '-' : ago(nowMs - acquiredAtMs),
+        String(token),
+      ]
+    }),
   }
 }
 

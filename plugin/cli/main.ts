@@ -79,7 +79,7 @@ async function answered(order: Order): Promise<Answer> {
   if (command !== 'migrate') refuseMissingFile(database)
   const identity = { node: 'command-line', cluster: 'command-line' }
   const migrate = command === 'migrate'
-  const coordinator = await createCoordinator({ database, namespace, identity, migrate, push: false })
+  const coordinator = await createCoordinator({ database, namespace, identity, migrate })
   try {
     return await obey(coordinator, { ...order, command })
   } finally {

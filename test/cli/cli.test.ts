@@ -171,7 +171,9 @@ t.test(
       partitions: 2,
       run: () => undefined,
     })
-    await eventually(() => coordinator.isHeld('feed'))
+    const many = { name: 'many', kind: 'partitioned', scope: 'cluster', partitions: 11 } as const
+    coordinator.worker({ ...many, run: () => undefined })
+    await eventually(() => coordinator.isHeld('feed') && coordinator.isHeld('many'))
     const why = ['--reason', 'a deploy']
     const cases: [string[], RegExp][] = [
       [
@@ -181,8 +183,10 @@ t.test(
       [['explain', 'c1/month-close'], /Did you mean "global\/month-close"\?/],
       [['release', 'month-close', '--token', '1', ...why], /Did you mean "global\/month-close"\?/],
       [['explain', 'feed~1'], /Did you mean "c1\/feed#1"\?/],
+      [['explain', 'feed'], /Did you mean "c1\/feed#0" or "c1\/feed#1"\?/],
+      [['explain', 'many'], /Did you mean one of 11, such as "c1\/many#0"\?/],
       [
-        ['explain', 'feed'],
+        ['explain', 'nothing'],
         /Keys are written like global\/month-close, .*; `status` lists those there are\.\n$/,
       ],
       [['pause', 'feed', ...why], /^There is no worker "feed"\. Did you mean "c1\/feed"\?\n$/],
@@ -215,6 +219,22 @@ t.test('a lease is released by its token and no other, and the audit trail says 
     const events = await coordinator.operator.events({ limit: 100, types: ['lease.revoked'] })
     t.match(events, [{ actor: userInfo().username, reason: 'it hangs', token: leader.token }])
     t.match(await release(), { code: 2, err: /Which term\? Say --token N/ })
+  }),
+)
+
+t.test('nodes hear of an order at once, and not with their next heartbeat', (t) =>
+  eachDatabase(t, async (t, database) => {
+    const timing = { ttlMs: 3_600_000, heartbeatMs: 1_200_000, pollMs: 250 }
+    const coordinator = await nodeAtWork(t, database, timing)
+    for (const [command, held] of [
+      ['pause', false],
+      ['resume', true],
+    ] as const) {
+      t.match(await cli(database.url, command, key, '--reason', 'a deploy'), { code: 0 }, command)
+      await eventually(() => coordinator.isHeld('month-close') === held)
+    }
+    const events = await coordinator.operator.events({ limit: 10, types: ['target.passed-over'] })
+    t.same(events, [])
   }),
 )
 
