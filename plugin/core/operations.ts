@@ -54,8 +54,11 @@ export async function revoke(change: Change, order: Revocation): Promise<Revoked
   const previousHolder = isBlockedByIt ? lease.blockedNode : lease.holder
   if (previousHolder === null || lease.token !== order.token) return { kind: 'stale', lease }
   if (lease.fenced) return { kind: 'fenced', lease }
-  if (isBlockedByIt) draft.edit(lease.key, { blockedNode: null, blockedToken: null })
-  else takeAway(draft, lease, { immediate: order.immediate, cooldownMs: order.cooldownMs })
+  if (isBlockedByIt) {
+    draft.edit(lease.key, { blockedNode: null, blockedToken: null })
+    draft.coolDown(lease.key, previousHolder, order.cooldownMs)
+    if (lease.target === previousHolder) draft.assign(lease.key, null)
+  } else takeAway(draft, lease, { immediate: order.immediate, cooldownMs: order.cooldownMs })
   draft.record({
     type: 'lease.revoked',
     subject: lease.key,

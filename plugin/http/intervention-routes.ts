@@ -72,7 +72,7 @@ async function release(dependencies: Dependencies, request: FastifyRequest) {
  * never released by force had nothing to release.
  */
 async function released({ coordinator, source }: Dependencies, key: string, token: number, settled: boolean) {
-  const event = await releaseOf(coordinator, key, token)
+  const [event, ...earlier] = await releasesOf(coordinator, key, token)
   const snapshot = await source.current()
   const { timing } = coordinator.settings
   const ttlMs = Math.max(timing.ttlMs, snapshot.meta.longestTtlMs)
@@ -85,7 +85,8 @@ async function released({ coordinator, source }: Dependencies, key: string, toke
     released: event !== undefined,
     previousHolder,
     previousToken: token,
-    safeAt: isoTime((event?.atMs ?? snapshot.nowMs) + waitMs),
+    // Its holder has been told to stop since the first of them.
+    safeAt: isoTime(((earlier.at(-1) ?? event)?.atMs ?? snapshot.nowMs) + waitMs),
     acknowledged,
     eventId: event === undefined ? null : eventId(event),
     sentence:
@@ -111,13 +112,14 @@ function releaseSentence(
     : how
 }
 
-async function releaseOf(
+/** The latest first: one that waits may be followed by one that is immediate. */
+async function releasesOf(
   { operator }: Dependencies['coordinator'],
   key: string,
   token: number,
-): Promise<EventRow | undefined> {
+): Promise<EventRow[]> {
   const events = await operator.events({ limit: 20, types: ['lease.revoked'], subject: key })
-  return events.find((event) => event.token === token)
+  return events.filter((event) => event.token === token)
 }
 
 async function endTerm(
@@ -132,7 +134,7 @@ async function endTerm(
   const by = instructionOf(request, guard, order.reason)
   const done = await coordinator.operator.transfer({ ...order, key, token, ...by })
   source.outdate()
-  if (done.kind !== 'asked') return refuseTransfer(dependencies, key, done, order.to)
+  if (done.kind !== 'asked') return refuseTransfer(dependencies, key, done, order)
   const snapshot = await source.current()
   const from = reference(snapshot, done.from)
   const to = done.to === null ? null : reference(snapshot, done.to)
@@ -145,7 +147,7 @@ function refuseTransfer(
   dependencies: Dependencies,
   key: string,
   done: Exclude<Transferred, { kind: 'asked' }>,
-  to: string | undefined,
+  { to, cooldownMs }: { readonly to?: string; readonly cooldownMs?: number },
 ): Promise<never> | never {
   if (done.kind === 'unknown') return found<never>(undefined, 'lease')
   if (done.kind === 'fenced') return refuseFenced()
@@ -155,7 +157,7 @@ function refuseTransfer(
     candidates.length === 0
       ? 'No other node is a candidate for the lease.'
       : to === undefined
-        ? 'The plan would give the lease back to its holder. With a `cooldownMs` it goes to another node.'
+        ? `The plan would give the lease back to its holder. ${cooldownMs === 0 ? 'With a `cooldownMs` it goes to another node.' : 'All other candidates cool down.'}`
         : `"${to}" cannot have the lease: \`to\` must be the id of one of the candidates. Of a coordinated worker no node can be chosen.`
   throw new HttpProblem('conflict', detail, { candidates })
 }

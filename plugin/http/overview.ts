@@ -80,7 +80,7 @@ export function problemsShown(problems: readonly Problem[], most?: number) {
 
 /** Of everything, whatever is asked for. What an older plan has left over counts for nothing, nor does who is silent. */
 function totalsOf({ leases, assignments }: Status, snapshot: Snapshot) {
-  const own = leases.filter((lease) => !isSlot(lease))
+  const own = leases.filter((lease) => !isSlot(lease) && !isUnwanted(lease))
   const slots = assignments.flatMap((assignment) => assignment.slots)
   return {
     leases: own.length,
@@ -88,6 +88,11 @@ function totalsOf({ leases, assignments }: Status, snapshot: Snapshot) {
     slots: slots.length,
     owned: slots.filter((slot) => ownership(slot, snapshot) === 'owned').length,
   }
+}
+
+/** A lease by name that nobody holds or waits for: nothing is wrong with it. */
+function isUnwanted({ worker, state }: LeaseStatus): boolean {
+  return worker === null && state === 'free'
 }
 
 /** Everything by its name, so that no list is searched for each item of another one. */
@@ -223,10 +228,12 @@ function leasesIn(scene: Scene, q: string | undefined, limit: number) {
   const found = status.leases.filter((lease) =>
     q === undefined ? !isSlot(lease) : mentions(q, lease.key, ...[lease.holder?.name ?? []].flat()),
   )
-  const rank = ({ key, state, worker, holder }: LeaseStatus): number => {
+  const rank = (lease: LeaseStatus): number => {
+    const { key, worker, holder } = lease
     const pulse = pulseOf(nodeRows.get(holder?.id ?? ''), snapshot.nowMs)
     const alarmed = Math.min(alarm(key), alarm(worker ?? key), pulses.indexOf(pulse))
-    return alarmed < 2 ? alarmed : 2 + leaseOrder.indexOf(state)
+    if (alarmed < 2) return alarmed
+    return 2 + (isUnwanted(lease) ? leaseOrder.length : leaseOrder.indexOf(lease.state))
   }
   const ranked = inOrder(found, rank, ({ key }) => key.replace(/\d+$/, (digits) => digits.padStart(9, '0')))
   const items = ranked

@@ -23,7 +23,7 @@ export class Paths {
     const [path = ''] = url.split('?')
     const found = [...this.#methods].filter(([pattern]) => fits(path.split('/'), pattern.split('/')))
     const allow = [...new Set(found.flatMap(([, methods]) => [...methods]))].sort()
-    if (allow.length > 0 && method !== 'OPTIONS')
+    if (allow.length > 0 && method !== 'OPTIONS' && !allow.includes(method))
       throw new HttpProblem('method-not-allowed', `This path takes only ${allow.join(', ')}.`, { allow })
     throw new HttpProblem(
       'not-found',
@@ -34,6 +34,7 @@ export class Paths {
 
 function fits(path: readonly string[], pattern: readonly string[]): boolean {
   return (
-    path.length === pattern.length && pattern.every((each, at) => each.startsWith(':') || each === path[at])
+    path.length === pattern.length &&
+    pattern.every((each, at) => (each.startsWith(':') ? path[at] !== '' : each === path[at]))
   )
 }

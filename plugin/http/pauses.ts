@@ -32,7 +32,11 @@ export class Pauses {
     const paused = snapshot.workers.filter((worker) => worker.paused)
     const of = paused.map(({ key, revision }) => `${key} ${revision}`).join()
     if (of !== '' && of !== this.#of) {
-      const events = await this.#operator.events({ types: ['worker.paused'], limit: mostPausings })
+      // For showing only: where it cannot be read, the rest is told all the same.
+      const events = await this.#operator
+        .events({ types: ['worker.paused'], limit: mostPausings })
+        .catch(() => undefined)
+      if (events === undefined) return
       this.#pausings = new Map(events.reverse().map((event) => [event.subject, event]))
     }
     this.#of = of

@@ -260,8 +260,13 @@ t.test('a release that waits for its holder can be made immediate', async (t) =>
   t.match(await operator.release({ key, token, ...by }), { kind: 'repeated' })
   await world.advance(1_000)
   t.same(holders(world, key), [], 'the work of the old holder goes on')
-  const lifted = await operator.release({ key, token, immediate: true, actor: 'ops', reason: 'it is dead' })
+  const cooldownMs = 600_000
+  const why = { actor: 'ops', reason: 'it is dead' }
+  const lifted = await operator.release({ key, token, immediate: true, cooldownMs, ...why })
   t.match(lifted, { kind: 'revoked', previousHolder: a.coordinator.nodeId, blocked: false })
+  const row = (await operator.snapshot()).leases.find((lease) => lease.key === key)
+  const leftMs = (row?.cooldownUntilMs ?? 0) - (row?.targetAtMs ?? 0)
+  t.ok(leftMs >= cooldownMs, 'and it cools down for as long as was asked for at last')
   await world.advance(1_000)
   t.equal(holders(world, key).length, 1)
   const events = (await operator.events({ limit: 100 })).filter(({ type }) => type === 'lease.revoked')

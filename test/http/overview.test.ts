@@ -40,6 +40,26 @@ t.test('a small namespace is there as a whole', (t) =>
   }),
 )
 
+t.test('a lease by name that nobody holds or waits for is no problem, and is not counted', async (t) => {
+  const app = await useApp(t, { workers: threeWorkers })
+  await eventually(() => app.coordination.isHeld('indexing'))
+  await (await app.coordination.tryAcquire('a-rebuild'))?.release()
+  const { leases, totals } = await eventually(async () => {
+    const body = (await app.inject('/coordination/overview')).json()
+    return body.leases.total === 2 && body.leases.items.some(isFree) && body
+  })
+  t.match(totals, { leases: 1, held: 1 })
+  t.strictSame(
+    leases.items.map(({ key }: { key: string }) => key),
+    ['c1/indexing', 'global/a-rebuild'],
+    'it comes last',
+  )
+
+  function isFree({ key, state }: { readonly key: string; readonly state: string }): boolean {
+    return key === 'global/a-rebuild' && state === 'free'
+  }
+})
+
 t.test('of a worker with a schedule it shows when it was fired last, and when it will be next', async (t) => {
   const schedule = { cron: '* * * * * *', timeZone: 'Europe/Vienna' } as const
   const report = { name: 'report', kind: 'single', scope: 'global', schedule, run: () => undefined } as const
