@@ -306,7 +306,8 @@ function laneView(state: State, lease: Lease): VNode {
   return h(
     'svg',
     { viewBox: '0 0 1000 16', preserveAspectRatio: 'none', role: 'img', 'aria-label': label },
-    h('path', { class: 'gap', d: `M${knownFrom} 8H1000` }),
+    // Without a worker, nobody need hold it.
+    h('path', { class: lease.worker ? 'gap' : 'gap idle', d: `M${knownFrom} 8H1000` }),
     ...spans.map(({ from, to, node }, at) =>
       h('rect', {
         class: node === selected ? 'sel' : at === now ? 'now' : 'past',

@@ -37,14 +37,12 @@ export interface Declaration {
   readonly schedule: string | null
 }
 
-/** A worker that other nodes which stand have registered with another schedule, as happens while a new version is deployed. */
+/** A worker that was registered last with another schedule, as happens while a new version is deployed, and for which others stand. */
 export interface OtherSchedule {
   readonly worker: string
-  /** See {@link WorkerRow.schedule}. */
-  readonly theirs: string | null
+  /** The schedule it was registered with last; see {@link WorkerRow.schedule}. */
+  readonly registered: string | null
   readonly ours: string | null
-  /** Names of those nodes. */
-  readonly nodes: readonly string[]
 }
 
 /** The workers that a node stands for now, and what it should know of them. */
@@ -286,12 +284,12 @@ async function refuseContradiction(
 async function otherSchedule(
   draft: Draft,
   node: string,
-  { key, schedule: theirs }: WorkerRow,
+  { key, schedule: registered }: WorkerRow,
   { schedule: ours }: Declaration,
 ): Promise<OtherSchedule[]> {
-  if (theirs === ours) return []
+  if (registered === ours) return []
   const others = await othersStandingFor(draft, node, key)
-  return others.length === 0 ? [] : [{ worker: key, theirs, ours, nodes: others.map(({ name }) => name) }]
+  return others.length === 0 ? [] : [{ worker: key, registered, ours }]
 }
 
 async function othersStandingFor(draft: Draft, node: string, worker: string): Promise<NodeRow[]> {

@@ -382,12 +382,14 @@ function countOf(scene: Scene, candidates: readonly Candidacy[]): ExplanationRea
   if (scene.worker === undefined || scene.worker.paused) return []
   const standing = candidates.filter(({ obstacles }) => !obstacles.includes('not-registered'))
   const draining = standing.filter(({ obstacles }) => obstacles.includes('draining')).length
+  const may = standing.length - draining
   const others = candidates.length - standing.length
   const notes = [
-    ...(draining > 0 ? [`${draining} more ${draining === 1 ? 'is' : 'are'} draining`] : []),
+    ...(draining > 0
+      ? [`${draining}${may > 0 ? ' more' : ''} ${draining === 1 ? 'is' : 'are'} draining`]
+      : []),
     ...(others > 0 ? [`${others} did not register its worker`] : []),
   ]
-  const may = standing.length - draining
   const rest = notes.length === 0 ? '' : `; ${notes.join(', ')}`
   return [reason('candidates', `${counted(may, 'node stands', 'nodes stand')} for it${rest}.`)]
 }

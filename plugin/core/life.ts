@@ -584,7 +584,10 @@ export class Life {
   /** Each leader acts by the schedule of its own version; which one that is, is chance until all are the same. */
   #warnOf(otherSchedules: readonly OtherSchedule[]): void {
     for (const other of otherSchedules)
-      this.#in.log.warn(other, 'a worker is registered here with another schedule than by other nodes')
+      this.#in.log.warn(
+        other,
+        'a worker is registered here with another schedule than it was registered with last',
+      )
   }
 
   /** What a failed change may have done is seen by reading. */

@@ -49,13 +49,14 @@ export class Outage {
     }
     this.#failures += 1
     this.#error = error
-    this.#isVital ||= vital.has(what)
+    const isWorse = vital.has(what) && !this.#isVital
+    this.#isVital ||= isWorse
     this.#latestAt = this.#clock.read()
-    if (this.#begunAt !== undefined) {
+    if (this.#begunAt !== undefined && !isWorse) {
       this.#log.debug({ err: error }, `${what} failed`)
       return
     }
-    this.#begunAt = this.#latestAt
+    this.#begunAt ??= this.#latestAt
     const begun = vital.has(what) ? `the database does not answer: ${what}` : what
     this.#log.warn({ err: error }, `${begun} failed, and is tried again`)
   }
@@ -64,6 +65,7 @@ export class Outage {
   answered(): void {
     if (this.#begunAt === undefined || this.#latestAt === undefined) return
     const now = this.#clock.read()
+    if (!this.#isVital) this.#error = undefined
     if (!this.#isVital && elapsedMs(this.#latestAt, now) < this.#quietMs) return
     const forMs = Math.round(elapsedMs(this.#begunAt, this.#isVital ? now : this.#latestAt))
     const over = this.#isVital ? 'the database answers again' : 'requests to the database succeed again'

@@ -1,11 +1,16 @@
 /**
- * What the log says of work that goes on although its signal has aborted. The lease may be somebody else's by then, so
- * whoever reads the log must hear of it, and when it is over.
+ * What the log says of work that goes on although its signal has aborted, and when that is over. Work that is told to stop in
+ * good order keeps its lease until it has: that is said for information. Where trust has ended, or the lease was taken
+ * away, somebody else may be at work as well: that is a warning.
  */
 import type { Clock, Reading, Timer } from './clock.js'
+import type { EndReason } from './errors.js'
 import type { Holding } from './lease.js'
 import type { Log } from './log.js'
 import { elapsedMs } from './trust.js'
+
+/** After these the lease may be somebody else's while the work goes on. */
+const takenAway: ReadonlySet<EndReason> = new Set(['trust-expired', 'lost', 'revoked'])
 
 export class Stragglers {
   readonly #clock: Clock
@@ -27,14 +32,13 @@ export class Stragglers {
     const timer = this.#clock.setTimer(this.#patienceMs, () => {
       this.#timers.delete(timer)
       isLate = true
-      this.#log.warn(this.#facts(holding, endedAt), 'work goes on although its signal has aborted')
+      this.#say(holding, endedAt, 'work goes on although its signal has aborted')
     })
     this.#timers.add(timer)
     void holding.whenSettled.then(() => {
       timer.cancel()
       this.#timers.delete(timer)
-      if (isLate)
-        this.#log.warn(this.#facts(holding, endedAt), 'work that went on after its signal has ended')
+      if (isLate) this.#say(holding, endedAt, 'work that went on after its signal has ended')
     })
   }
 
@@ -44,7 +48,9 @@ export class Stragglers {
     this.#timers.clear()
   }
 
-  #facts({ key, token, ended }: Holding, endedAt: Reading): object {
-    return { lease: key, token, reason: ended, forMs: Math.round(elapsedMs(endedAt, this.#clock.read())) }
+  #say({ key, token, ended }: Holding, endedAt: Reading, what: string): void {
+    const forMs = Math.round(elapsedMs(endedAt, this.#clock.read()))
+    const level = ended !== undefined && takenAway.has(ended) ? 'warn' : 'info'
+    this.#log[level]({ lease: key, token, reason: ended, forMs }, what)
   }
 }

@@ -99,7 +99,7 @@ const table: Readonly<Record<string, Case>> = {
     says: [
       /./,
       /nobody is meant to have it next\. Its node is draining/,
-      /^No node stands for it; 1 more is/,
+      /^No node stands for it; 1 is draining/,
     ],
     facts: { candidateCount: 0, candidates: [{ node: a, obstacles: ['draining'] }] },
   },
@@ -217,10 +217,7 @@ const table: Readonly<Record<string, Case>> = {
   'nobody stands for it': {
     nodes: [node('a', { workers: [] }), node('b', { state: 'draining' })],
     codes: ['no-candidates', 'candidates'],
-    says: [
-      /^No node may have it/,
-      /^No node stands for it; 1 more is draining, 1 did not register its worker\.$/,
-    ],
+    says: [/^No node may have it/, /^No node stands for it; 1 is draining, 1 did not register its worker\.$/],
     facts: {
       candidateCount: 0,
       candidates: [

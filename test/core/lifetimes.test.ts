@@ -62,7 +62,7 @@ t.test('a node whose worker others have with another schedule warns of it, and s
   const world = new World(t)
   const warnings: object[] = []
   const warn = (fields: object, message: string): void => {
-    if (message === 'a worker is registered here with another schedule than by other nodes')
+    if (message === 'a worker is registered here with another schedule than it was registered with last')
       warnings.push(fields)
   }
   const settings = { log: { ...silentLog, warn } }
@@ -80,7 +80,7 @@ t.test('a node whose worker others have with another schedule warns of it, and s
   await world.start(a, b, c)
   const written = (cron: string): string => JSON.stringify({ cron, timeZone: 'UTC', missed: 'once' })
   const ofB = { node: 'b', cluster: 'default', ours: written(four) }
-  const early = { ...ofB, worker: 'global/early', theirs: written(three), nodes: ['a'] }
+  const early = { ...ofB, worker: 'global/early', registered: written(three) }
   t.same(warnings, [early])
   c.coordinator.worker(report('early', four))
   c.coordinator.worker(report('late'))
@@ -88,7 +88,7 @@ t.test('a node whose worker others have with another schedule warns of it, and s
   t.same(warnings, [early], 'what is the same as that of the last to register is nothing to warn of')
   const late = b.coordinator.worker(report('late', four))
   await world.advance(2_000)
-  t.same(warnings.slice(1), [{ ...ofB, worker: 'global/late', theirs: null, nodes: ['c'] }])
+  t.same(warnings.slice(1), [{ ...ofB, worker: 'global/late', registered: null }])
   t.equal(late.state, 'standing')
 })
 
@@ -640,21 +640,65 @@ t.test(
 t.test('work that goes on after its signal is told, and told when it ends', async (t) => {
   const world = new World(t)
   const lines: string[] = []
-  const note = (fields: object, message: string) => {
-    lines.push(`${message}: ${'reason' in fields ? fields.reason : ''}`)
+  const note = (level: string) => (fields: object, message: string) => {
+    if (/goes on|went on/.test(message))
+      lines.push(`${level} ${'reason' in fields ? fields.reason : ''}: ${message}`)
   }
-  const log = { debug: () => undefined, info: () => undefined, warn: note, error: note }
+  const log = { debug: () => undefined, info: note('info'), warn: note('warn'), error: note('error') }
   const a = await world.node('a', { log })
-  const pass = deferred()
-  const worker = a.coordinator.worker(single('job', () => pass.promise))
-  await world.start(a)
+  const b = await world.node('b')
+  const passes = [deferred(), deferred()]
+  let begun = 0
+  const worker = a.coordinator.worker(single('job', () => passes[begun++]?.promise))
+  await world.start(a, b)
   await world.advance(500)
-  void worker.stop()
+  const token = (await b.coordinator.status()).leases[0]?.token ?? 0
+  await b.coordinator.operator.release({ key: 'global/job', token, actor: 'ops', reason: 'it hangs' })
   await world.advance(world.timing.marginMs - 100)
   t.same(lines, [], 'a moment it has')
   await world.advance(world.timing.ttlMs, 500)
-  t.same(lines, ['work goes on although its signal has aborted: stopped'])
-  pass.resolve()
-  await world.advance(100)
-  t.same(lines.slice(1), ['work that went on after its signal has ended: stopped'])
+  t.same(lines, ['warn revoked: work goes on although its signal has aborted'])
+  passes[0]?.resolve()
+  await world.advance(world.timing.ttlMs, 500)
+  t.same(lines.splice(0).slice(1), ['warn revoked: work that went on after its signal has ended'])
+  t.equal(begun, 2)
+  void worker.stop()
+  await world.advance(world.timing.ttlMs, 500)
+  passes[1]?.resolve()
+  await world.advance(500)
+  t.same(lines, [
+    'info stopped: work goes on although its signal has aborted',
+    'info stopped: work that went on after its signal has ended',
+  ])
+})
+
+t.test('an outage is told though something else has failed before', async (t) => {
+  const world = new World(t)
+  const lines: string[] = []
+  const broken = { on: false }
+  const outage = { on: false }
+  const note = (level: string) => (_fields: object, message: string) => {
+    lines.push(`${level}: ${message}`)
+  }
+  const log = { debug: () => undefined, info: note('info'), warn: note('warn'), error: note('error') }
+  const a = await world.node('a', {
+    log,
+    wrap: (store) => failing(failing(store, ['look'], broken), ['heartbeat', 'view', 'change'], outage),
+  })
+  await world.start(a, await world.node('b'))
+  lines.length = 0
+  broken.on = true
+  await world.advance(world.timing.heartbeatMs)
+  outage.on = true
+  await world.advance(world.timing.heartbeatMs * 2)
+  broken.on = outage.on = false
+  await world.advance(world.timing.heartbeatMs * 2)
+  t.same(
+    lines.filter((line) => /failed|database/.test(line)),
+    [
+      'warn: a look at the other nodes failed, and is tried again',
+      'warn: the database does not answer: a heartbeat failed, and is tried again',
+      'info: the database answers again',
+    ],
+  )
 })
