@@ -81,6 +81,10 @@ t.test('quick-start', async (t) => {
   await program.said(/I am the leader of this cluster/)
   const [, address] = /dashboard: (http:[^"]+)/.exec(await program.said(/dashboard:/)) ?? []
   t.match(await (await fetch(`${address}`)).text(), /<html/)
+  const { origin } = new URL(`${address}`)
+  const leaders = (await (await fetch(`${origin}/coordination/leaders`)).json()) as Leaders
+  const release = releaseOfReadme(origin, leaders['default/indexing']?.token ?? 0)
+  t.equal((await fetch(...release)).status, 200, 'as the README tells')
   t.equal(await program.stopped(), 0)
 })
 
@@ -111,8 +115,9 @@ async function releasedKilledAndStarted(t: Test, database: Database): Promise<vo
   })
 
   const { token } = before['global/month-close'] ?? { token: 0 }
-  const release = releaseOfReadme(`http://127.0.0.1:${port}`, token)
-  t.equal((await fetch(...release)).status, 200, 'as the README tells')
+  const [path, request] = releaseOfReadme(`http://127.0.0.1:${port}`, token)
+  const ofOther = path.replace('default:indexing', 'global:month-close')
+  t.equal((await fetch(ofOther, request)).status, 200, 'as the README tells of another one')
   await eventually(
     async () => (((await ask('node-1', '/leaders')) as Leaders)['global/month-close']?.token ?? 0) > token,
   )
