@@ -51,6 +51,11 @@ const mixedRegressions: Readonly<Record<string, { readonly mix: MixName; readonl
   'a turn that was under way when a node closed leaves no timer': { mix: 'brief', seed: 9000000 },
   'what is answered after the end of a life renews no trust': { mix: 'operators', seed: 200000345 },
   'a node with a short ttl does not take rarer heartbeats for silence': { mix: 'network', seed: 200001611 },
+  'a schedule goes on after a clock that was ahead': { mix: 'brief', seed: 7002609 },
+  'what was buried, forgotten and has joined again is not taken for buried': {
+    mix: 'brief',
+    seed: 1400002485,
+  },
 }
 
 const firstSeed = Number(process.env.SIMULATION_SEED ?? 1_000)

@@ -416,7 +416,9 @@ class World {
         { key, token },
         {
           marginMs: coordinator.settings.timing.marginMs,
-          buried: () => this.#database.wasBuried(id),
+          // Buried before its join was heard of, and forgotten, it may have joined once more under this id.
+          buried: () =>
+            this.#database.wasBuried(id) && !this.#database.nodes().some((node) => node.id === id),
         },
       )
       if (coordinator.state === 'closing')
