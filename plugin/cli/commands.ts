@@ -3,6 +3,7 @@ import type { Coordinator } from '../core/coordinator.js'
 import { explain } from '../core/explain.js'
 import {
   describe,
+  isSilent,
   type LeaseStatus,
   type NodeReference,
   type NodeStatus,
@@ -118,12 +119,9 @@ const ways: Readonly<Record<Exclude<Order['command'], 'check' | 'migrate'>, Obey
     }),
 }
 
-/** By the database's clock, and for showing only: a node is declared gone by nodes that have watched it themselves. */
 async function look({ operator, settings, state }: Coordinator): Promise<Scene> {
   const snapshot = await operator.snapshot()
-  const silent = snapshot.nodes.filter(
-    (node) => node.state !== 'gone' && snapshot.nowMs - node.heartbeatAtMs > node.ttlMs,
-  )
+  const silent = snapshot.nodes.filter((node) => isSilent(node, snapshot.nowMs))
   const ids = new Set(silent.map(({ id }) => id))
   return {
     snapshot,

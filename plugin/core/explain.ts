@@ -7,7 +7,7 @@
  */
 import { barrierOpen, isBlocked, isOutdated, maxCooldownMs } from './draft.js'
 import { type ScheduleStatus, scheduleStatus } from './schedule.js'
-import type { NodeReference } from './status.js'
+import { isSilent, type NodeReference } from './status.js'
 import type { EventRow, LeaseRow, NodeRow, Snapshot, WorkerRow } from './store.js'
 import { blockWaitMs, standstillMs, type Timing } from './timing.js'
 
@@ -195,7 +195,7 @@ function whyHeld(scene: Scene, holder: string): ExplanationReason[] {
   const what = `${nameOf(scene, holder)} has held it${since}, with token ${lease.token}.`
   const outdated = isOutdated(lease, worker)
   const moving = lease.target !== holder
-  const silent = isSilent(scene, holder)
+  const silent = isHolderSilent(scene, holder)
   return [
     ...(silent ? silence(scene, holder) : []),
     reason('held', moving || outdated || silent ? what : `${what} ${whyKept(scene)}`),
@@ -242,7 +242,7 @@ function silence(scene: Scene, holder: string): ExplanationReason[] {
   if (node === undefined) return []
   const agoMs = scene.snapshot.nowMs - node.heartbeatAtMs
   const stillMs = standstillMs({ ttlMs: longestTtlMs(scene) })
-  const stopped = isSilent(scene, holder)
+  const stopped = isHolderSilent(scene, holder)
     ? ' It cannot act on the lease any more: nobody works under it.'
     : ''
   return when(
@@ -254,10 +254,9 @@ function silence(scene: Scene, holder: string): ExplanationReason[] {
   )
 }
 
-/** Its trust has ended before that: it counts from the beginning of each heartbeat. */
-function isSilent({ nodes, snapshot }: Scene, holder: string): boolean {
+function isHolderSilent({ nodes, snapshot }: Scene, holder: string): boolean {
   const node = nodes.get(holder)
-  return node !== undefined && snapshot.nowMs - node.heartbeatAtMs > node.ttlMs
+  return node !== undefined && isSilent(node, snapshot.nowMs)
 }
 
 function abandoned(scene: Scene): ExplanationReason[] {

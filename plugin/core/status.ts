@@ -3,6 +3,15 @@ import { isOutdated } from './draft.js'
 import { type ScheduleStatus, scheduleStatus } from './schedule.js'
 import type { Kind, LeaseRow, NodeRow, NodeState, Scope, Snapshot, WorkerRow } from './store.js'
 
+/**
+ * Whether nothing has been heard of a node for longer than its ttl, by the database's clock. For showing only: it is declared gone
+ * by nodes that have watched it themselves. Its own trust has ended before that, since it counts from the beginning of
+ * each heartbeat.
+ */
+export function isSilent({ state, heartbeatAtMs, ttlMs }: NodeRow, nowMs: number): boolean {
+  return state !== 'gone' && nowMs - heartbeatAtMs > ttlMs
+}
+
 /** A node, gone ones included until they are pruned. */
 export interface NodeStatus {
   readonly id: string

@@ -1,5 +1,5 @@
 /** Whether nodes are heard of, by the database's clock in the snapshot itself. */
-import type { NodeReference } from '../core/status.js'
+import { isSilent as isSilentRow, type NodeReference } from '../core/status.js'
 import type { NodeRow, Snapshot } from '../core/store.js'
 import { rowsOf } from './rows.js'
 
@@ -8,9 +8,8 @@ export type Pulse = 'steady' | 'late' | 'silent'
 
 export function pulseOf(row: NodeRow | undefined, nowMs: number): Pulse {
   if (row === undefined || row.state === 'gone') return 'steady'
-  const silentMs = nowMs - row.heartbeatAtMs
-  if (silentMs > row.ttlMs) return 'silent'
-  return silentMs > (2 * row.ttlMs) / 3 ? 'late' : 'steady'
+  if (isSilentRow(row, nowMs)) return 'silent'
+  return nowMs - row.heartbeatAtMs > (2 * row.ttlMs) / 3 ? 'late' : 'steady'
 }
 
 /**

@@ -2,7 +2,7 @@
 import t from 'tap'
 import { type CoordinationError, StoreError } from '../../plugin/core/errors.js'
 import type { Lease } from '../../plugin/core/lease.js'
-import { silentLog } from '../../plugin/core/log.js'
+import { type Log, silentLog } from '../../plugin/core/log.js'
 import { deferred } from '../../plugin/core/loop.js'
 import type { Store } from '../../plugin/core/store.js'
 import type { PartitionedContext, WorkerDefinition } from '../../plugin/core/worker.js'
@@ -248,10 +248,7 @@ t.test('an outage is told when it begins and when it is over, whatever fails in 
   const world = new World(t)
   const lines: string[] = []
   const outage = { on: false }
-  const note = (level: string) => (_fields: object, message: string) => {
-    lines.push(`${level}: ${message}`)
-  }
-  const log = { debug: () => undefined, info: note('info'), warn: note('warn'), error: note('error') }
+  const log = writing(lines)
   const a = await world.node('a', {
     log,
     wrap: (store) => failing(store, ['change', 'view', 'heartbeat', 'look'], outage),
@@ -302,6 +299,14 @@ t.test('a time of a schedule that cannot be written down is told', async (t) => 
   await world.advance(10_000, 250)
   t.equal(ran, 2, 'and written down and acted upon when it can')
 })
+
+/** A log of which each line is kept as `level: message`. */
+function writing(lines: string[]): Log {
+  const note = (level: string) => (_fields: object, message: string) => {
+    lines.push(`${level}: ${message}`)
+  }
+  return { debug: () => undefined, info: note('info'), warn: note('warn'), error: note('error') }
+}
 
 /** A store some verbs of which fail while an outage is on. */
 function failing(store: Store, verbs: readonly (keyof Store)[], outage: { readonly on: boolean }): Store {
@@ -487,10 +492,7 @@ t.test(
     const world = new World(t)
     const lines: string[] = []
     const outage = { on: false }
-    const note = (level: string) => (_fields: object, message: string) => {
-      lines.push(`${level}: ${message}`)
-    }
-    const log = { debug: () => undefined, info: note('info'), warn: note('warn'), error: note('error') }
+    const log = writing(lines)
     const a = await world.node('a', { log, wrap: (store) => failing(store, ['look'], outage) })
     const b = await world.node('b')
     await world.start(a, b)
@@ -677,10 +679,7 @@ t.test('an outage is told though something else has failed before', async (t) =>
   const lines: string[] = []
   const broken = { on: false }
   const outage = { on: false }
-  const note = (level: string) => (_fields: object, message: string) => {
-    lines.push(`${level}: ${message}`)
-  }
-  const log = { debug: () => undefined, info: note('info'), warn: note('warn'), error: note('error') }
+  const log = writing(lines)
   const a = await world.node('a', {
     log,
     wrap: (store) => failing(failing(store, ['look'], broken), ['heartbeat', 'view', 'change'], outage),
