@@ -701,3 +701,66 @@ t.test('an outage is told though something else has failed before', async (t) =>
     ],
   )
 })
+
+/** The promises that are waited for go on by one step each time this resolves. */
+async function steps(count: number): Promise<void> {
+  for (let step = 0; step < count; step++) await Promise.resolve()
+}
+
+t.test('a session that is lost leaves no timer, at whatever step of a turn that is learnt', async (t) => {
+  for (let step = 0; step < 12; step++) {
+    const world = new World(t)
+    const view = { asked: deferred(), answer: deferred(), held: false }
+    const heartbeat = { answer: deferred(), held: false }
+    let wake = (): void => undefined
+    const a = await world.node('a', {
+      wrap: (store) =>
+        new Proxy(store, {
+          get(target, name) {
+            const verbs: Partial<Store> = {
+              listen: (node, poke) => {
+                wake = poke
+                return target.listen(node, poke)
+              },
+              view: async (node) => {
+                const answer = await target.view(node)
+                if (view.held) {
+                  view.asked.resolve()
+                  await view.answer.promise
+                }
+                return answer
+              },
+              heartbeat: async (node, beat) => {
+                if (!heartbeat.held) return target.heartbeat(node, beat)
+                await heartbeat.answer.promise
+                return undefined
+              },
+            }
+            const value: unknown = Reflect.get(verbs, name) ?? Reflect.get(target, name, target)
+            return typeof value === 'function' ? value.bind(target) : value
+          },
+        }),
+    })
+    a.coordinator.worker(single('job', () => undefined))
+    await world.start(a)
+    // What a turn waits for: the end of the time in which nothing is claimed on a new server.
+    world.identity = 'server-2'
+    await world.advance(world.timing.heartbeatMs * 2)
+    view.held = true
+    heartbeat.held = true
+    await world.advance(world.timing.heartbeatMs * 2)
+    wake()
+    await view.asked.promise
+    view.answer.resolve()
+    await steps(step)
+    heartbeat.answer.resolve()
+    await steps(100)
+    t.ok(a.history.includes('session.lost'), `lost at step ${step}`)
+    view.held = false
+    heartbeat.held = false
+    const closed = a.coordinator.close()
+    await steps(1_000)
+    await closed
+    t.equal(a.clock.dueInMs, undefined, `nothing is left to ring after step ${step}`)
+  }
+})

@@ -529,6 +529,7 @@ export const mutants: readonly Mutant[] = [
     file: 'core/life',
     find: 'if (dueInMs !== undefined && !this.#session.over)',
     replace: 'if (dueInMs !== undefined)',
+    test: 'core/lifetimes',
   },
   {
     name: 'a session that has ended leaves its timer',
