@@ -411,23 +411,28 @@ export class Coordinator implements AsyncDisposable {
   /**
    * No new claims, then signals, then settling, then one change that gives everything back. What settles at once
    * waits for that change: given back before it, it would go to a node that then had to wait for it too. Renewal
-   * goes on until the work has settled, because until then it may still need its leases.
+   * goes on until the work has settled, because until then it may still need its leases. What fails is tried again
+   * while trust lasts: without it the others need no word of this node to take over.
    */
   async #handOver(life: Life): Promise<void> {
+    const { drainTimeoutMs } = this.settings.timing
+    const beganAt = this.#clock.read()
+    const hasTime = (): boolean => life.trusted() && elapsedMs(beganAt, this.#clock.read()) < drainTimeoutMs
     life.claimNothing()
     life.rest()
     this.#holdings.endAll('closing')
     if (!(await within(this.#clock, 0, this.#whenSettled()))) {
       life.goOn()
-      const settled = within(this.#clock, this.settings.timing.drainTimeoutMs, this.#whenSettled())
+      const over = new AbortController()
+      const settled = within(this.#clock, drainTimeoutMs, this.#whenSettled()).finally(() => over.abort())
       // Work is given its time to end also while the database is away.
-      await life.drain().catch((error: unknown) => {
+      await this.#insist(() => life.drain(), hasTime, over.signal).catch((error: unknown) => {
         this.#log.warn({ err: error }, 'could not tell the others that this node hands over')
       })
       if (!(await settled)) this.#warnOfUnsettled()
     }
     try {
-      await life.leave()
+      await this.#insist(() => life.leave(), hasTime)
       this.#events.emit('node.left', { node: life.id })
       this.#log.info({ session: life.id }, 'left')
     } catch (error) {
@@ -438,6 +443,23 @@ export class Coordinator implements AsyncDisposable {
     }
     await life.stop()
     this.#holdings.abandon('closing')
+  }
+
+  /** Tries once, and again after requests that failed, for as long as that is of use. */
+  async #insist(
+    work: () => Promise<void>,
+    isOfUse: () => boolean,
+    over = new AbortController().signal,
+  ): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await work()
+      } catch (error) {
+        const pauseMs = retryPauseMs(this.settings.timing, attempt, this.#clock.random())
+        if (error instanceof StoreError) await sleep(this.#clock, pauseMs, over)
+        if (!(error instanceof StoreError) || over.aborted || !isOfUse()) throw error
+      }
+    }
   }
 
   /** Resolves once no work that is under way now goes on. */

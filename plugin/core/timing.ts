@@ -34,7 +34,10 @@ export interface Timing {
   readonly claimTimeoutMs: number
   /** How long an old holder may take to hand over before it is revoked. Default 30 000. */
   readonly handoverTimeoutMs: number
-  /** How long closing waits for passes to settle. Default 20 000. */
+  /**
+   * How long closing waits for passes to settle, and in that time tries again to give leases back when the database
+   * fails; no longer than its trust lasts. Default 20 000.
+   */
   readonly drainTimeoutMs: number
   /** How often news is polled where the database cannot push hints. Default 1 000, ttl/5 at most. */
   readonly pollMs: number

@@ -764,3 +764,47 @@ t.test('a session that is lost leaves no timer, at whatever step of a turn that 
     t.equal(a.clock.dueInMs, undefined, `nothing is left to ring after step ${step}`)
   }
 })
+
+t.test('a clean stop stays one though requests fail for some seconds', async (t) => {
+  for (const how of ['work that ends at once', 'work that takes its time'] as const) {
+    t.test(how, async (t) => {
+      const world = new World(t)
+      const outage = { on: false }
+      const a = await world.node('a', { wrap: (store) => failing(store, ['change'], outage) })
+      const pass = deferred()
+      const run = (): unknown => (how === 'work that ends at once' ? undefined : pass.promise)
+      a.coordinator.worker(single('job', run))
+      await world.start(a)
+      const b = await world.node('b')
+      b.coordinator.worker(single('job', () => undefined))
+      await world.start(b)
+      await world.advance(1_000)
+      t.ok(a.coordinator.isHeld('job'))
+      outage.on = true
+      const closed = watched(a.coordinator.close())
+      await world.advance(2_000)
+      pass.resolve()
+      await world.advance(2_000)
+      t.notOk(closed.over)
+      outage.on = false
+      await world.advance(2_500)
+      t.ok(closed.over)
+      t.ok(b.coordinator.isHeld('job'), 'long before a ttl has passed')
+      t.notOk(b.history.includes('node.gone'), 'nobody had to find out')
+    })
+  }
+})
+
+t.test('a stop does not outlast the trust of a node whose database is away', async (t) => {
+  const world = new World(t)
+  const outage = { on: false }
+  const away: readonly (keyof Store)[] = ['change', 'view', 'heartbeat']
+  const a = await world.node('a', { wrap: (store) => failing(store, away, outage) })
+  a.coordinator.worker(single('job', () => undefined))
+  await world.start(a)
+  await world.advance(1_000)
+  outage.on = true
+  const closed = watched(a.coordinator.close())
+  await world.advance(world.timing.ttlMs, 500)
+  t.ok(closed.over)
+})
