@@ -66,9 +66,11 @@ export class Requests {
     return this.#byKey.get(key)?.[0]
   }
 
+  /** One gets it; who only tries has the answer by that, also a call that came after the database was asked. */
   grant(request: Request, holding: Holding): void {
     this.#drop(request)
     request.answer.resolve(holding)
+    this.#decline(this.asking([request.key]))
   }
 
   /** Everybody who asks for one of these keys at this moment. */
@@ -122,17 +124,21 @@ export class Requests {
 
   /** Those who only try, while this node is given nothing. */
   declineTries(): void {
-    for (const request of [...this.#byKey.values()].flat()) {
-      if (request.wait) continue
-      this.#drop(request)
-      request.answer.resolve(undefined)
-    }
+    this.#decline([...this.#byKey.values()].flat())
   }
 
   /** A new session stands in no queue. */
   forgetAsked(): void {
     for (const request of [...this.#byKey.values()].flat()) request.asked = false
     this.#abandoned.clear()
+  }
+
+  #decline(requests: readonly Request[]): void {
+    for (const request of requests) {
+      if (request.wait) continue
+      this.#drop(request)
+      request.answer.resolve(undefined)
+    }
   }
 
   #isOpen(request: Request): boolean {

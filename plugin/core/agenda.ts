@@ -44,6 +44,34 @@ export function isEmpty(wishes: Wishes): boolean {
   return [release, acknowledge, claim, acquire, withdraw, replan].every((list) => list.length === 0)
 }
 
+/**
+ * How many wishes go into one change. A change that takes longer than its time limit does nothing, however often it is made; so
+ * after one that failed the next has half as many, and after one that succeeded twice as many again.
+ */
+export const wishesAtOnce = { least: 32, most: 512 }
+
+/**
+ * As many of these wishes as a change has time for, in the order in which others wait for them. Those that stay behind
+ * are wished again by the next comparison.
+ */
+export function portionOf(wishes: Wishes, most: number): Wishes {
+  let left = most
+  const some = <T>(list: readonly T[]): readonly T[] => {
+    const taken = list.slice(0, left)
+    left -= taken.length
+    return taken
+  }
+  return {
+    ...wishes,
+    acknowledge: some(wishes.acknowledge),
+    release: some(wishes.release),
+    withdraw: some(wishes.withdraw),
+    claim: some(wishes.claim),
+    acquire: some(wishes.acquire),
+    replan: some(wishes.replan),
+  }
+}
+
 /** One comparison under way: gathers wishes, and when to look again. */
 class Comparison {
   readonly #holdings: Holdings

@@ -8,6 +8,7 @@
 import { barrierOpen, Draft, freshLease, isOutdated, vacated } from './draft.js'
 import { CoordinationError, type EndReason, StoreError } from './errors.js'
 import { slotKey } from './names.js'
+import type { Instruction } from './operations.js'
 import { freeIfAbandoned, type Held, isFree, isWaived, noteNodes, replan, sortOut } from './rules.js'
 import { clockMistakeMs } from './schedule.js'
 import type {
@@ -76,11 +77,14 @@ export interface Wishes {
  * Joins a node, with the workers it stands for. Tried again after a lost answer it finds itself
  * joined already, or buried since: then this life is over, and the next needs another id. Answers the workers it stands
  * for now: all that are declared but those that a fence hinders.
+ *
+ * @param drained given for a process that was draining before it lost its last session: it still is.
  */
 export async function join(
   change: Change,
   node: Omit<NewNode, 'workers'>,
   declarations: readonly Declaration[],
+  drained: Instruction | undefined,
 ): Promise<Registered | 'buried'> {
   const [earlier] = await change.nodesById([node.id])
   if (earlier !== undefined)
@@ -89,6 +93,7 @@ export async function join(
   const { hindered, otherSchedules } = await declare(draft, node.id, declarations)
   const workers = declarations.map(({ key }) => key).filter((key) => !hindered.has(key))
   await change.addNode({ ...node, workers }, 1)
+  if (drained !== undefined) await change.updateNode(node.id, { state: 'draining' })
   draft.nodesChanged()
   await draft.plan(workers)
   draft.record({
@@ -97,6 +102,8 @@ export async function join(
     node: node.id,
     detail: { name: node.name, cluster: node.cluster },
   })
+  if (drained !== undefined)
+    draft.record({ type: 'node.draining', subject: node.id, node: node.id, ...drained })
   draft.concern([node.id, ...(await neighboursOf(draft, node))])
   await noteNodes(draft)
   await draft.write()

@@ -5,7 +5,9 @@
  * the application registered and what is still at work outlives them here. How everything fits
  * together is told in `README.md` beside this file.
  */
+
 import { nameOfWorker, type Request, Requests } from './acquire.js'
+import { wishesAtOnce } from './agenda.js'
 import { claimTime } from './changes.js'
 import type { Clock, Timer } from './clock.js'
 import { CoordinationError, StoreError } from './errors.js'
@@ -94,6 +96,8 @@ export class Coordinator implements AsyncDisposable {
   #around: AroundPass[] = []
   #state: CoordinatorState = 'idle'
   #life: Life | undefined
+  /** Whether an operator had drained this process when it lost its last session. */
+  #drained = false
   #starting: Promise<void> | undefined
   #rejoining: Promise<void> | undefined
   #closed: Promise<void> | undefined
@@ -341,7 +345,8 @@ export class Coordinator implements AsyncDisposable {
     let life = this.#newLife()
     for (let attempt = 1; !this.#closing.signal.aborted; attempt++) {
       try {
-        if (await life.join(patienceMs === undefined ? 'go-on' : 'throw')) return this.#joined(life)
+        if (await life.join(patienceMs === undefined ? 'go-on' : 'throw', this.#drained))
+          return this.#joined(life)
         life = this.#newLife()
       } catch (error) {
         this.#requests.rejectTries(error)
@@ -377,6 +382,7 @@ export class Coordinator implements AsyncDisposable {
 
   /** The session was lost: once the work has settled, or was given time to, the next life begins. */
   async #rejoin(): Promise<void> {
+    this.#drained = this.#life?.draining ?? this.#drained
     this.#life = undefined
     if (this.#closing.signal.aborted) return
     this.#answerTriesBetweenLives()
@@ -398,6 +404,7 @@ export class Coordinator implements AsyncDisposable {
     this.#state = 'closing'
     const life = this.#life
     if (life !== undefined) await this.#handOver(life)
+    else await this.#giveTimeToSettle()
     try {
       await this.#store.close()
     } finally {
@@ -417,19 +424,25 @@ export class Coordinator implements AsyncDisposable {
   async #handOver(life: Life): Promise<void> {
     const { drainTimeoutMs } = this.settings.timing
     const beganAt = this.#clock.read()
-    const hasTime = (): boolean => life.trusted() && elapsedMs(beganAt, this.#clock.read()) < drainTimeoutMs
+    const leftMs = (): number => Math.max(0, drainTimeoutMs - elapsedMs(beganAt, this.#clock.read()))
+    const hasTime = (): boolean => life.trusted() && leftMs() > 0
     life.claimNothing()
     life.rest()
     this.#holdings.endAll('closing')
-    if (!(await within(this.#clock, 0, this.#whenSettled()))) {
+    const held = this.#holdings.all()
+    const areMany = held.length > wishesAtOnce.most
+    if (areMany || !(await within(this.#clock, 0, this.#whenSettled()))) {
       life.goOn()
       const over = new AbortController()
-      const settled = within(this.#clock, drainTimeoutMs, this.#whenSettled()).finally(() => over.abort())
+      const settled = this.#giveTimeToSettle().finally(() => over.abort())
       // Work is given its time to end also while the database is away.
       await this.#insist(() => life.drain(), hasTime, over.signal).catch((error: unknown) => {
         this.#log.warn({ err: error }, 'could not tell the others that this node hands over')
       })
-      if (!(await settled)) this.#warnOfUnsettled()
+      await settled
+      // More than one change can give back go back in turns.
+      const givenBack = Promise.all(held.map((holding) => holding.whenForgotten))
+      if (areMany) await within(this.#clock, leftMs(), givenBack)
     }
     try {
       await this.#insist(() => life.leave(), hasTime)
@@ -467,13 +480,12 @@ export class Coordinator implements AsyncDisposable {
     await Promise.all(this.#holdings.all().map((holding) => holding.whenSettled))
   }
 
-  #warnOfUnsettled(): void {
-    const leases = this.#holdings
-      .all()
-      .filter((holding) => !holding.settled)
-      .map((holding) => holding.key)
+  /** Work that has been told to end is waited for, though not for ever. */
+  async #giveTimeToSettle(): Promise<void> {
+    if (await within(this.#clock, this.settings.timing.drainTimeoutMs, this.#whenSettled())) return
+    const unsettled = this.#holdings.all().filter((holding) => !holding.settled)
     this.#log.warn(
-      { leases },
+      { leases: unsettled.map((holding) => holding.key) },
       'work goes on although its signal has aborted; its leases are given back all the same',
     )
   }

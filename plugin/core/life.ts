@@ -6,7 +6,7 @@
  * difference into one change (`changes.ts`); again, until nothing is left to wish.
  */
 import type { Requests } from './acquire.js'
-import { type Agenda, Agendas, isEmpty } from './agenda.js'
+import { type Agenda, Agendas, isEmpty, portionOf, wishesAtOnce } from './agenda.js'
 import {
   aheadOf,
   aheadOfLeave,
@@ -107,6 +107,7 @@ export class Life {
   #claiming = true
   #resting = false
   #polls = false
+  #wishesAtOnce = wishesAtOnce.most
   #lastUndone = ''
   #lastTriedAt: Reading = { monoMs: 0, bootMs: 0 }
   #lastDone = 0
@@ -165,6 +166,11 @@ export class Life {
     return this.#view?.watchers[0] === this.id
   }
 
+  /** Whether this node is to hand everything over and take nothing. */
+  get draining(): boolean {
+    return this.#view?.state === 'draining'
+  }
+
   /** Whether other nodes contradict it, so that this node does not stand for it. */
   refuses(declaration: Declaration): boolean {
     return this.#registrations.refuses(declaration)
@@ -181,9 +187,10 @@ export class Life {
    *
    * @param howRefused a worker that others contradict makes the join fail, as it should while an application starts; or
    *   this node joins without any, and they are registered one at a time, so that one that is refused stops no other.
+   * @param drained this process was draining in the life before.
    * @returns false when this life cannot begin and another must be tried.
    */
-  async join(howRefused: 'throw' | 'go-on'): Promise<boolean> {
+  async join(howRefused: 'throw' | 'go-on', drained: boolean): Promise<boolean> {
     const { identity, labels, version, machine, timing, clock } = this.#in
     this.#declaredAtJoin ??= this.#registrations.declared
     const declarations = this.#declaredAtJoin
@@ -198,8 +205,9 @@ export class Life {
       ttlMs: timing.ttlMs,
     }
     this.#firstJoinSentAt ??= clock.read()
+    const by = { actor: identity.node, reason: 'this process was draining when it lost its last session' }
     const joined = await this.#change(this.#session.joinKey, (change) =>
-      join(change, node, declarations),
+      join(change, node, declarations, drained ? by : undefined),
     ).catch((error: unknown) => {
       if (error instanceof StoreError) throw error
       if (howRefused === 'throw' || declarations.length === 0) {
@@ -209,7 +217,7 @@ export class Life {
       this.#declaredAtJoin = []
       return undefined
     })
-    if (joined === undefined) return this.join(howRefused)
+    if (joined === undefined) return this.join(howRefused, drained)
     if (joined.kind !== 'done' || joined.result === 'buried' || joined.view === undefined) return false
     const { workers, otherSchedules } = joined.result
     this.#warnOf(otherSchedules)
@@ -353,7 +361,8 @@ export class Life {
     }
   }
 
-  async #settle({ wishes, dueInMs }: Agenda): Promise<number | undefined> {
+  async #settle({ wishes: all, dueInMs }: Agenda): Promise<number | undefined> {
+    const wishes = portionOf(all, this.#wishesAtOnce)
     const undone = JSON.stringify(wishes)
     const now = this.#in.clock.read()
     const leftMs = undone === this.#lastUndone ? undoneRetryMs - elapsedMs(this.#lastTriedAt, now) : 0
@@ -374,6 +383,7 @@ export class Life {
       },
       aheadOf(wishes),
     )
+    this.#wishesAtOnce = Math.min(wishesAtOnce.most, this.#wishesAtOnce * 2)
     return 0
   }
 
@@ -595,6 +605,7 @@ export class Life {
     if (this.#session.over) return
     this.#viewWanted = true
     this.#lastUndone = ''
+    this.#wishesAtOnce = Math.max(wishesAtOnce.least, this.#wishesAtOnce / 2)
     this.#failures += 1
     this.#failed(error, 'a turn')
     this.#in.requests.rejectTries(error)

@@ -7,7 +7,7 @@ import { deferred } from '../../plugin/core/loop.js'
 import type { Store } from '../../plugin/core/store.js'
 import type { PartitionedContext, WorkerDefinition } from '../../plugin/core/worker.js'
 import { rejectionOf } from '../../plugin/testing/conformance/world.js'
-import { World } from '../support/world.js'
+import { World, type WorldNode } from '../support/world.js'
 
 function partitioned(partitions: number, run: (context: PartitionedContext) => unknown): WorkerDefinition {
   return { name: 'parts', kind: 'partitioned', scope: 'global', partitions, run }
@@ -807,4 +807,124 @@ t.test('a stop does not outlast the trust of a node whose database is away', asy
   const closed = watched(a.coordinator.close())
   await world.advance(world.timing.ttlMs, 500)
   t.ok(closed.over)
+})
+
+t.test('who tries for a lease that this process is just getting is told that it is not free', async (t) => {
+  const world = new World(t)
+  const held = deferred()
+  const asked = deferred()
+  let holds = false
+  const a = await world.node('a', {
+    wrap: (store) =>
+      new Proxy(store, {
+        get(target, name) {
+          const value: unknown = Reflect.get(target, name, target)
+          if (typeof value !== 'function') return value
+          if (name !== 'change' || !holds) return value.bind(target)
+          return async (...given: unknown[]) => {
+            asked.resolve()
+            await held.promise
+            return value.apply(target, given)
+          }
+        },
+      }),
+  })
+  await world.start(a)
+  holds = true
+  const first = a.coordinator.tryAcquire('job')
+  await asked.promise
+  const second = watched(a.coordinator.tryAcquire('job').then((lease) => t.equal(lease, undefined)))
+  holds = false
+  held.resolve()
+  await world.advance(1_000)
+  t.ok(await first)
+  t.ok(second.over)
+})
+
+t.test('a process that was drained is drained also after it has lost its session', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  for (const { coordinator } of [a, b]) coordinator.worker(partitioned(4, () => undefined))
+  await world.start(a, b)
+  await world.advance(3_000)
+  const by = { actor: 'ops', reason: 'it is to be exchanged' }
+  t.equal(await b.coordinator.operator.drain(a.coordinator.nodeId ?? '', by), 'done')
+  await world.advance(3_000)
+  world.freeze(a)
+  await world.advance(world.timing.ttlMs * 2, 500)
+  world.thaw(a)
+  await world.advance(world.timing.ttlMs, 500)
+  t.ok(a.history.includes('session.lost'))
+  const { nodes } = await b.coordinator.status()
+  const present = nodes.filter(({ state }) => state !== 'gone').map(({ name, state }) => `${name} ${state}`)
+  t.same(present.sort(), ['a draining', 'b active'])
+  t.notOk(a.coordinator.isHeld('parts'))
+  t.equal(await b.coordinator.operator.undrain(a.coordinator.nodeId ?? '', by), 'done')
+  await world.advance(3_000)
+  t.ok(a.coordinator.isHeld('parts'), 'until that is called off')
+  world.freeze(a)
+  await world.advance(world.timing.ttlMs * 2, 500)
+  world.thaw(a)
+  await world.advance(world.timing.ttlMs, 500)
+  t.ok(a.coordinator.isHeld('parts'), 'for good')
+})
+
+t.test('closing between two sessions waits for work that has not settled', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  const pass = deferred()
+  a.coordinator.worker(single('job', () => pass.promise))
+  await world.start(a)
+  const b = await world.node('b')
+  await world.start(b)
+  world.freeze(a)
+  await world.advance(world.timing.ttlMs * 2, 500)
+  world.thaw(a)
+  await world.advance(world.timing.heartbeatMs, 500)
+  t.ok(a.history.includes('session.lost'))
+  const closed = watched(a.coordinator.close())
+  await world.advance(world.timing.drainTimeoutMs / 2, 500)
+  t.notOk(closed.over)
+  pass.resolve()
+  await world.advance(500)
+  t.ok(closed.over)
+})
+
+/** How many events of this type each change has written, in their order. */
+async function perChange(node: WorldNode, type: string): Promise<number[]> {
+  const counts = new Map<number, number>()
+  for (const { revision } of await node.store.events({ limit: 10_000, types: [type] }))
+    counts.set(revision, (counts.get(revision) ?? 0) + 1)
+  return [...counts].sort(([one], [other]) => one - other).map(([, count]) => count)
+}
+
+t.test('what is too much for one change is claimed and given back in several', async (t) => {
+  const world = new World(t)
+  const outage = { on: true }
+  const a = await world.node('a', { wrap: (store) => failing(store, ['change'], outage) })
+  const b = await world.node('b')
+  outage.on = false
+  await world.start(a, b)
+  outage.on = true
+  const names = Array.from({ length: 1_200 }, (_, index) => `job-${index}`)
+  let got = 0
+  const workUnder = (lease: Lease): void => {
+    got += 1
+    lease.signal.addEventListener('abort', () => void lease.release())
+  }
+  for (const name of names) void a.coordinator.acquire(name).then(workUnder)
+  await world.advance(3_000)
+  outage.on = false
+  await world.advanceUntil(() => got === names.length, 30_000)
+  const claimed = await perChange(a, 'lease.acquired')
+  t.ok((claimed[0] ?? 0) < 256, 'fewer after changes that failed')
+  t.equal(Math.max(...claimed), 512, 'more again after those that did not, and no more than that')
+  const closed = watched(a.coordinator.close())
+  await world.advanceUntil(() => closed.over, world.timing.drainTimeoutMs)
+  const released = await perChange(b, 'lease.released')
+  t.equal(
+    released.reduce((sum, count) => sum + count, 0),
+    names.length,
+  )
+  t.ok(Math.max(...released) <= 512)
 })

@@ -31,7 +31,7 @@ async function joinAll(store: Store, ids: readonly string[], more: { ttlMs?: num
   } as const
   for (const id of ids) {
     const { workers: _, ...node } = newNode(id, { ttlMs, ...more })
-    await commit(store, (change) => join(change, node, [declaration]))
+    await commit(store, (change) => join(change, node, [declaration], undefined))
   }
 }
 
