@@ -45,7 +45,7 @@ import type {
   Neighbour,
   OwnView,
   ServerFacts,
-  Session as SessionKey,
+  SessionKey,
   Store,
 } from './store.js'
 import { retryPauseMs, type Timing } from './timing.js'

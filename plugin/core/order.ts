@@ -1,7 +1,7 @@
 /**
  * How a change is entered: for a session that still stands, under the server that is on record.
  */
-import type { Ahead, Change, Changed, OwnView, Session, Store } from './store.js'
+import type { Ahead, Change, Changed, OwnView, SessionKey, Store } from './store.js'
 import { raisedFloor } from './token.js'
 
 /** What a change answers to the node that made it, over and above its result. */
@@ -29,7 +29,7 @@ export type Ordered<T> =
  */
 export async function inOrder<T>(
   store: Store,
-  session: Session | undefined,
+  session: SessionKey | undefined,
   highestSeen: number,
   work: (change: Change) => Promise<T>,
   ahead?: Ahead,

@@ -7,7 +7,7 @@
  */
 import type { Clock, Reading } from './clock.js'
 import { Alarm } from './loop.js'
-import type { HeartbeatAnswer, OwnView, Session as SessionKey, Store } from './store.js'
+import type { HeartbeatAnswer, OwnView, SessionKey, Store } from './store.js'
 import { heartbeatJitter, heartbeatRetryPauseMs, jittered, type Timing } from './timing.js'
 import { later, openWindow, remainingMs, type TrustWindow } from './trust.js'
 

@@ -338,7 +338,7 @@ export interface Change {
 }
 
 /** On whose behalf a change is made. */
-export interface Session {
+export interface SessionKey {
   readonly node: string
   /** Greater than that of every change this session has tried before. */
   readonly operation: number
@@ -440,7 +440,7 @@ export interface Store {
    * may be called again after a conflict, and must not wait for another verb of this store.
    */
   change<T>(
-    session: Session | undefined,
+    session: SessionKey | undefined,
     work: (change: Change) => Promise<T>,
     ahead?: Ahead,
   ): Promise<Changed<T>>

@@ -28,7 +28,7 @@ export type {
   OwnView,
   Retention,
   ServerFacts,
-  Session,
+  SessionKey,
   Snapshot,
   Store,
   WorkerRow,

@@ -14,7 +14,7 @@ import type {
   Neighbour,
   OwnView,
   Retention,
-  Session,
+  SessionKey,
   Snapshot,
   Store,
 } from '../core/store.js'
@@ -95,7 +95,7 @@ export class Link implements Store {
     return this.#through((store) => store.events(query))
   }
 
-  change<T>(session: Session | undefined, work: (change: Change) => Promise<T>): Promise<Changed<T>> {
+  change<T>(session: SessionKey | undefined, work: (change: Change) => Promise<T>): Promise<Changed<T>> {
     return this.#through((store) => store.change(session, work))
   }
 

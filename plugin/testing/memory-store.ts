@@ -29,7 +29,7 @@ import type {
   OwnView,
   Retention,
   ServerFacts,
-  Session,
+  SessionKey,
   Snapshot,
   Store,
   WorkerRow,
@@ -167,7 +167,10 @@ class MemoryStore implements Store {
     return this.#read((rows) => rows.eventsOf(query))
   }
 
-  async change<T>(session: Session | undefined, work: (change: Change) => Promise<T>): Promise<Changed<T>> {
+  async change<T>(
+    session: SessionKey | undefined,
+    work: (change: Change) => Promise<T>,
+  ): Promise<Changed<T>> {
     const deadline = new Deadline(this.#timeoutMs)
     const done = await this.#turn(deadline)
     const change = new MemoryChange(this.#space.rows.copy(), this.#facts(), session)
@@ -269,7 +272,7 @@ class MemoryChange implements Change {
   #position = 0
   #over: StoreError | undefined
 
-  constructor(rows: Rows, { nowMs, serverIdentity }: Facts, session: Session | undefined) {
+  constructor(rows: Rows, { nowMs, serverIdentity }: Facts, session: SessionKey | undefined) {
     this.rows = rows
     this.nowMs = nowMs
     this.serverIdentity = serverIdentity
@@ -409,7 +412,7 @@ class MemoryChange implements Change {
     this.wrote ||= nodes.size > 0
   }
 
-  #recordOperation({ node: id, operation }: Session): NodeRow | undefined {
+  #recordOperation({ node: id, operation }: SessionKey): NodeRow | undefined {
     const node = this.rows.living(id)
     if (node === undefined || node.operation >= operation) return undefined
     const session = { ...node, operation }

@@ -21,7 +21,7 @@ import type {
   NodeRow,
   OwnView,
   Retention,
-  Session,
+  SessionKey,
   Store,
   WorkerRow,
 } from '../../plugin/core/store.js'
@@ -197,7 +197,7 @@ export class SimulatedDatabase {
 
   /** Runs a change, and says which leases it touched if it was committed. */
   async change<T>(
-    session: Session | undefined,
+    session: SessionKey | undefined,
     work: (change: Change) => Promise<T>,
     heard: { committed(leases: readonly StoredLease[]): void; fenced(): void },
   ): Promise<Changed<T>> {

@@ -13,7 +13,7 @@ import type {
   Neighbour,
   OwnView,
   Retention,
-  Session,
+  SessionKey,
   Snapshot,
   Store,
 } from '../../plugin/core/store.js'
@@ -121,7 +121,7 @@ export class RemoteStore implements Store {
     return this.#ask('events', () => this.#database.store.events(query))
   }
 
-  change<T>(session: Session | undefined, work: (change: Change) => Promise<T>): Promise<Changed<T>> {
+  change<T>(session: SessionKey | undefined, work: (change: Change) => Promise<T>): Promise<Changed<T>> {
     return this.#ask('change', () =>
       this.#database.change(session, work, {
         committed: (leases) => this.#weather.committed(leases),

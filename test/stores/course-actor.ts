@@ -13,7 +13,7 @@ import type {
   LeaseRow,
   NodeRow,
   ServerFacts,
-  Session,
+  SessionKey,
   Store,
 } from '../../plugin/core/store.js'
 import { newLease } from '../../plugin/testing/conformance/world.js'
@@ -41,7 +41,7 @@ export class Tally {
 
 /** What is said relative to what is stored, worked out. */
 export interface Resolved {
-  readonly session: Session | undefined
+  readonly session: SessionKey | undefined
   /** The beats that burials name, by deed. */
   readonly beats: ReadonlyMap<Deed, number>
 }

@@ -16,7 +16,7 @@ import type {
   NodePatch,
   NodeRow,
   OwnView,
-  Session,
+  SessionKey,
   WorkerRow,
 } from '../../core/store.js'
 import { aChange, type Gathered, ServerChange, writesFenced } from '../shared/change.js'
@@ -38,7 +38,7 @@ export interface Setting {
 export async function beginChange(
   loan: Loan,
   setting: Setting,
-  session: Session | undefined,
+  session: SessionKey | undefined,
 ): Promise<MssqlChange> {
   const taken = (await take(loan, setting, session)) ?? (await takeFirst(loan, setting, session))
   return new MssqlChange(loan, setting, session, taken)
@@ -48,7 +48,7 @@ export async function beginChange(
 async function take(
   loan: Loan,
   setting: Setting,
-  session: Session | undefined,
+  session: SessionKey | undefined,
 ): Promise<TakenHere | undefined> {
   // Until it has ended well, the transaction and its connection go together.
   loan.spoiled = true
@@ -61,7 +61,7 @@ async function take(
 }
 
 /** The row is made by itself, with the number 0 that says the same as no row: whoever loses the race finds it. */
-async function takeFirst(loan: Loan, setting: Setting, session: Session | undefined): Promise<TakenHere> {
+async function takeFirst(loan: Loan, setting: Setting, session: SessionKey | undefined): Promise<TakenHere> {
   await ask(loan, setting, setting.queries.found()).catch((error: unknown) => {
     if (!isDuplicate(error)) throw error
   })
@@ -82,7 +82,7 @@ export class MssqlChange extends ServerChange<Loan> implements Change {
   /** Leases of which this change has found out whether they are fenced; those that are not it has locked. */
   readonly #fenced = new Map<string, boolean>()
 
-  constructor(loan: Loan, setting: Setting, asking: Session | undefined, taken: TakenHere) {
+  constructor(loan: Loan, setting: Setting, asking: SessionKey | undefined, taken: TakenHere) {
     super(loan, asking, taken)
     this.#setting = setting
     this.#noFences = taken.noFences

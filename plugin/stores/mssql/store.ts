@@ -17,7 +17,7 @@ import type {
   Neighbour,
   OwnView,
   Retention,
-  Session,
+  SessionKey,
   Snapshot,
   Store,
 } from '../../core/store.js'
@@ -100,7 +100,10 @@ export class MssqlStore implements Store {
     return this.#read('Reading events', this.#parts.queries.events(query))
   }
 
-  async change<T>(session: Session | undefined, work: (change: Change) => Promise<T>): Promise<Changed<T>> {
+  async change<T>(
+    session: SessionKey | undefined,
+    work: (change: Change) => Promise<T>,
+  ): Promise<Changed<T>> {
     const { connections, limits, namespace, queries, statements, hints } = this.#parts
     const way = {
       begin: (loan: Loan) => beginChange(loan, { namespace, queries, statements }, session),

@@ -17,7 +17,7 @@ import type {
   NodePatch,
   NodeRow,
   OwnView,
-  Session,
+  SessionKey,
   WorkerRow,
 } from '../../core/store.js'
 import {
@@ -49,7 +49,7 @@ export interface Setting {
 export async function beginChange(
   loan: Loan,
   setting: Setting,
-  session: Session | undefined,
+  session: SessionKey | undefined,
 ): Promise<MysqlChange> {
   const ask = <T>(send: () => Promise<T>): Promise<T> => loan.send(aChange, send)
   // Until it has ended well, the transaction and its connection go together.
@@ -63,7 +63,7 @@ export async function beginChange(
 }
 
 /** Answers whether the session is not gone and has made no change of this number or a later one. */
-async function stampSession({ queries }: Setting, { node, operation }: Session): Promise<boolean> {
+async function stampSession({ queries }: Setting, { node, operation }: SessionKey): Promise<boolean> {
   const [{ affectedRows }] = await queries.stampSession().execute({ node, operation })
   return affectedRows > 0
 }
@@ -73,7 +73,7 @@ export class MysqlChange extends ServerChange<Loan> implements Change {
   /** Keys of leases that are locked here, or of which it is known that there is no row to lock. */
   readonly #mine = new Set<string>()
 
-  constructor(loan: Loan, setting: Setting, asking: Session | undefined, taken: Taken) {
+  constructor(loan: Loan, setting: Setting, asking: SessionKey | undefined, taken: Taken) {
     super(loan, asking, taken)
     this.#setting = setting
   }

@@ -20,7 +20,7 @@ import {
   type OwnView,
   prunedAtOnce,
   type Retention,
-  type Session,
+  type SessionKey,
   type Snapshot,
   type Store,
 } from '../../core/store.js'
@@ -141,7 +141,10 @@ export class MysqlStore implements Store {
     )
   }
 
-  async change<T>(session: Session | undefined, work: (change: Change) => Promise<T>): Promise<Changed<T>> {
+  async change<T>(
+    session: SessionKey | undefined,
+    work: (change: Change) => Promise<T>,
+  ): Promise<Changed<T>> {
     const { connections, limits, terms, hints } = this.#parts
     const way = {
       begin: (loan: Loan) => beginChange(loan, { terms, queries: this.#on(loan.client) }, session),

@@ -19,7 +19,7 @@ import type {
   NodePatch,
   NodeRow,
   OwnView,
-  Session,
+  SessionKey,
   WorkerRow,
 } from '../../core/store.js'
 import { aChange, type Gathered, ServerChange, type Taken, writesFenced } from '../shared/change.js'
@@ -69,7 +69,7 @@ export function beginWithin({ statementMs, lockMs, silenceMs }: Limits): string 
 export async function beginChange(
   loan: Loan,
   setting: Setting,
-  session: Session | undefined,
+  session: SessionKey | undefined,
   ahead: Ahead | undefined,
 ): Promise<PostgresChange> {
   const literal = (text: string): SQL => sql.raw(loan.client.escapeLiteral(text))
@@ -105,7 +105,7 @@ function takeRevision({ namespace, identity }: Terms, literal: (text: string) =>
 function stampSession(
   { namespace }: Terms,
   literal: (text: string) => SQL,
-  { node, operation }: Session,
+  { node, operation }: SessionKey,
 ): string {
   return inlined(sql`
     update ${nodes} as n set operation = ${literal(String(operation))}::bigint
@@ -235,7 +235,7 @@ export class PostgresChange extends ServerChange<Loan> implements Change {
   readonly #setting: Setting
   readonly #reads: Reads
 
-  constructor(loan: Loan, setting: Setting, asking: Session | undefined, reads: Reads, taken: Taken) {
+  constructor(loan: Loan, setting: Setting, asking: SessionKey | undefined, reads: Reads, taken: Taken) {
     super(loan, asking, taken)
     this.#setting = setting
     this.#reads = reads

@@ -24,7 +24,7 @@ import {
   type OwnView,
   prunedAtOnce,
   type Retention,
-  type Session,
+  type SessionKey,
   type Snapshot,
   type Store,
 } from '../../core/store.js'
@@ -151,7 +151,7 @@ export class PostgresStore implements Store {
   }
 
   async change<T>(
-    session: Session | undefined,
+    session: SessionKey | undefined,
     work: (change: Change) => Promise<T>,
     ahead?: Ahead,
   ): Promise<Changed<T>> {

@@ -14,7 +14,7 @@ import type {
   NewEvent,
   NewNode,
   NodeRow,
-  Session,
+  SessionKey,
   WorkerRow,
 } from '../../core/store.js'
 import type { Loan } from './connections.js'
@@ -53,7 +53,7 @@ export abstract class ServerChange<Lent extends Loan<unknown>> {
   readonly meta: MetaRow
   readonly session: NodeRow | undefined
   protected readonly loan: Lent
-  readonly #asking: Session | undefined
+  readonly #asking: SessionKey | undefined
   #leases = new Map<string, LeaseRow>()
   #workers = new Map<string, WorkerRow>()
   #events: PlacedEvent[] = []
@@ -65,7 +65,7 @@ export abstract class ServerChange<Lent extends Loan<unknown>> {
   #over = false
   #committed: Promise<void> | undefined
 
-  constructor(loan: Lent, asking: Session | undefined, taken: Taken) {
+  constructor(loan: Lent, asking: SessionKey | undefined, taken: Taken) {
     this.meta = taken.meta
     this.revision = taken.meta.revision
     this.nowMs = taken.nowMs

@@ -13,7 +13,7 @@ import type {
   NodeRow,
   OwnView,
   ServerFacts,
-  Session,
+  SessionKey,
   WorkerRow,
 } from '../../core/store.js'
 import { storeError } from './failures.js'
@@ -37,7 +37,7 @@ export class SqliteChange implements Change {
   constructor(
     queries: Queries,
     facts: Pick<ServerFacts, 'nowMs' | 'serverIdentity'>,
-    session: Session | undefined,
+    session: SessionKey | undefined,
   ) {
     this.#queries = queries
     this.nowMs = facts.nowMs

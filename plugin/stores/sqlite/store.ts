@@ -14,7 +14,7 @@ import type {
   OwnView,
   Retention,
   ServerFacts,
-  Session,
+  SessionKey,
   Snapshot,
   Store,
 } from '../../core/store.js'
@@ -113,7 +113,7 @@ export class SqliteStore implements Store {
     return this.#read('read events', (queries) => queries.events(query))
   }
 
-  async change<T>(session: Session | undefined, work: Work<T>): Promise<Changed<T>> {
+  async change<T>(session: SessionKey | undefined, work: Work<T>): Promise<Changed<T>> {
     const thrown: unknown[] = []
     // Whatever the caller's work throws is not to be mistaken for an error of the database.
     const observed: Work<T> = async (change) => {
@@ -164,7 +164,7 @@ export class SqliteStore implements Store {
    * resolved, so nothing of the application runs in between. A synchronous write of its own to the same file would wait
    * there, with the whole process, for a transaction that only this process can end.
    */
-  async #change<T>(session: Session | undefined, work: Work<T>): Promise<Changed<T>> {
+  async #change<T>(session: SessionKey | undefined, work: Work<T>): Promise<Changed<T>> {
     const { writer, freshTurn } = this.#options
     const { result, commit, change } = await writer.run(
       'make a change',
