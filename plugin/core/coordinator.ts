@@ -176,7 +176,7 @@ export class Coordinator implements AsyncDisposable {
       nowMs: () => this.#surroundings.server.nowMs(this.#clock.read()),
       fire: async (holding: Holding, atMs: number) => (await this.#life?.fire(holding, atMs)) ?? 'lost',
       fireFailed: (holding: Holding, error: unknown) =>
-        this.#surroundings.outage.failed(error, `writing down a time of the schedule of ${holding.key}`),
+        this.#surroundings.outage.failed(error, 'firing', { lease: holding.key }),
     }
     const runner = new Runner(worker, this.#clock, this.#log, calendar, {
       failed: (holding, error, failures) =>
@@ -351,7 +351,7 @@ export class Coordinator implements AsyncDisposable {
       } catch (error) {
         this.#requests.rejectTries(error)
         if (patienceMs !== undefined && !(error instanceof StoreError)) throw error
-        this.#surroundings.outage.failed(error, 'a join')
+        this.#surroundings.outage.failed(error, 'join')
         if (givesUp()) throw error
       }
       const pauseMs = retryPauseMs(this.settings.timing, attempt, this.#clock.random())

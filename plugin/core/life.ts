@@ -32,7 +32,7 @@ import type { Machine } from './machine.js'
 import { Neighbourhood } from './neighbourhood.js'
 import { drain } from './operations.js'
 import { inOrder, type Ordered, sayTokens, settleIdentity } from './order.js'
-import type { Outage } from './outage.js'
+import type { Outage, RequestKind } from './outage.js'
 import { type Registration, Registrations } from './registrations.js'
 import type { Held } from './rules.js'
 import type { KnownServer } from './server.js'
@@ -132,14 +132,14 @@ export class Life {
       longestTtlMs: () => this.#in.server.longestTtlMs,
       bury: (beats, longestTtlMs) => this.#bury(beats, longestTtlMs),
       attend: (findings) => this.#attend(findings),
-      lookFailed: (error) => this.#failed(error, 'a look at the other nodes'),
+      lookFailed: (error) => this.#failed(error, 'look'),
     })
     const { machine } = surroundings
     this.#neighbourhood =
       machine &&
       new Neighbourhood(this.#session.id, { machine, store, clock }, timing.heartbeatMs, {
         bury: (ended) => this.#buryEnded(ended, machine.name),
-        lookFailed: (error) => this.#failed(error, 'a look at the neighbours'),
+        lookFailed: (error) => this.#failed(error, 'neighbours'),
       })
     this.#turns = new Loop(() => this.#turn())
     this.#turnAlarm = new Alarm(clock, () => this.#turns.poke())
@@ -492,7 +492,7 @@ export class Life {
 
   #heartbeatFailed(error: unknown): void {
     this.#in.events.emit('heartbeat.failed', { error })
-    this.#failed(error, 'a heartbeat')
+    this.#failed(error, 'heartbeat')
   }
 
   #newsArrived(): void {
@@ -509,7 +509,7 @@ export class Life {
       if (news === undefined) return this.#session.lost()
       if (news !== this.#view?.newsRevision) this.#newsArrived()
     } catch (error) {
-      this.#failed(error, 'a look for news')
+      this.#failed(error, 'news')
     }
     this.#polls = false
     if (!this.#session.over) this.#pollWhereNothingIsPushed()
@@ -607,13 +607,13 @@ export class Life {
     this.#lastUndone = ''
     this.#wishesAtOnce = Math.max(wishesAtOnce.least, this.#wishesAtOnce / 2)
     this.#failures += 1
-    this.#failed(error, 'a turn')
+    this.#failed(error, 'turn')
     this.#in.requests.rejectTries(error)
     this.#turnAlarm.set(retryPauseMs(this.#in.timing, this.#failures, this.#in.clock.random()))
   }
 
-  #failed(error: unknown, what: string): void {
-    this.#in.outage.failed(error, what)
+  #failed(error: unknown, request: RequestKind): void {
+    this.#in.outage.failed(error, request)
   }
 }
 

@@ -9,8 +9,19 @@ import type { Log } from './log.js'
 import type { Timing } from './timing.js'
 import { elapsedMs } from './trust.js'
 
-/** What each node asks for always: where these are answered, the database is there. */
-const vital: ReadonlySet<string> = new Set(['a heartbeat', 'a join'])
+/** What is asked of the database, in the words of the log. What is vital each node asks for always: where that is answered, the database is there. */
+const requests = {
+  heartbeat: { phrase: 'a heartbeat', isVital: true },
+  join: { phrase: 'a join', isVital: true },
+  turn: { phrase: 'a turn', isVital: false },
+  news: { phrase: 'a look for news', isVital: false },
+  look: { phrase: 'a look at the other nodes', isVital: false },
+  neighbours: { phrase: 'a look at the neighbours', isVital: false },
+  firing: { phrase: 'writing down a time of a schedule', isVital: false },
+} as const
+
+/** A request that is made again when it has failed. */
+export type RequestKind = keyof typeof requests
 
 export class Outage {
   readonly #clock: Clock
@@ -39,26 +50,28 @@ export class Outage {
   /**
    * A request has failed and is made again.
    *
-   * @param what what was asked for, as in "a heartbeat".
+   * @param about what else the log should know.
    */
-  failed(error: unknown, what: string): void {
+  failed(error: unknown, request: RequestKind, about: object = {}): void {
+    const { phrase, isVital } = requests[request]
+    const facts = { err: error, ...about }
     this.#events.emit('store.failed', { error })
     if (!(error instanceof StoreError)) {
-      this.#log.error({ err: error }, `${what} failed`)
+      this.#log.error(facts, `${phrase} failed`)
       return
     }
     this.#failures += 1
     this.#error = error
-    const isWorse = vital.has(what) && !this.#isVital
+    const isWorse = isVital && !this.#isVital
     this.#isVital ||= isWorse
     this.#latestAt = this.#clock.read()
     if (this.#begunAt !== undefined && !isWorse) {
-      this.#log.debug({ err: error }, `${what} failed`)
+      this.#log.debug(facts, `${phrase} failed`)
       return
     }
     this.#begunAt ??= this.#latestAt
-    const begun = vital.has(what) ? `the database does not answer: ${what}` : what
-    this.#log.warn({ err: error }, `${begun} failed, and is tried again`)
+    const begun = isVital ? `the database does not answer: ${phrase}` : phrase
+    this.#log.warn(facts, `${begun} failed, and is tried again`)
   }
 
   /** A heartbeat or a join was answered. */
