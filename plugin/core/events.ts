@@ -5,7 +5,7 @@
  * reported and does no harm to the others or to the engine.
  */
 import { EventEmitter } from 'node:events'
-import { CoordinationError, type EndReason } from './errors.js'
+import { CoordinationError, type EndReason, type StoreError } from './errors.js'
 import { shown } from './names.js'
 
 /** What the events about a lease have in common. */
@@ -54,7 +54,7 @@ export interface CoordinatorEvents {
   /** A heartbeat was not answered; it is tried again. A `store.failed` follows. */
   'heartbeat.failed': { readonly error: unknown }
   /** The database did not answer a heartbeat, a read or a change; it is tried again. */
-  'store.failed': { readonly error: unknown }
+  'store.failed': { readonly error: StoreError }
 }
 
 export type EventName = keyof CoordinatorEvents

@@ -55,11 +55,12 @@ export class Outage {
   failed(error: unknown, request: RequestKind, about: object = {}): void {
     const { phrase, isVital } = requests[request]
     const facts = { err: error, ...about }
-    this.#events.emit('store.failed', { error })
+    // A fault of ours, or of the application: the database has nothing to do with it.
     if (!(error instanceof StoreError)) {
       this.#log.error(facts, `${phrase} failed`)
       return
     }
+    this.#events.emit('store.failed', { error })
     this.#failures += 1
     this.#error = error
     const isWorse = isVital && !this.#isVital

@@ -7,7 +7,7 @@
  */
 import { Coordinator, type CoordinatorSettings } from '../../plugin/core/coordinator.js'
 import { StoreError } from '../../plugin/core/errors.js'
-import { silentLog } from '../../plugin/core/log.js'
+import { type Log, silentLog } from '../../plugin/core/log.js'
 import { Session } from '../../plugin/core/session.js'
 import { lookEveryMs, type Timing } from '../../plugin/core/timing.js'
 import { Application } from './application.js'
@@ -380,7 +380,7 @@ class World {
       site.timing.statementTimeoutMs,
       !this.#scene.polls,
     )
-    const coordinator = new Coordinator(this.#settingsOf(site), store, process, silentLog)
+    const coordinator = new Coordinator(this.#settingsOf(site), store, process, this.#logOf(label))
     const { heartbeatMs, pollMs } = site.timing
     const state = { closing: false, closed: false }
     const life = { process, store, coordinator, handles: [], calls, heartbeatMs, pollMs, ...state }
@@ -389,6 +389,18 @@ class World {
     for (const name of site.workers) this.#register(life, name)
     this.#tryToStart(life)
     this.#application.askForNames(life, Chance.of(this.#options.seed, `${label} names`))
+  }
+
+  /** What is tried again without being the database's fault is told only here. Passes may fail, and workers be refused. */
+  #logOf(label: string): Log {
+    return {
+      ...silentLog,
+      error: (fields, message) => {
+        if ('failures' in fields || 'worker' in fields) return
+        const error = 'err' in fields ? describe(fields.err) : ''
+        this.#history.violate('X2', `${label}: ${message}: ${error}`)
+      },
+    }
   }
 
   #startAgain(site: Site): void {
@@ -449,7 +461,6 @@ class World {
     coordinator.on('store.failed', ({ error }) => {
       this.#history.count('store failed')
       this.#history.note(() => `${process.label} hears: ${describe(error)}`)
-      if (!(error instanceof StoreError)) this.#history.violate('X2', `${process.label}: ${describe(error)}`)
     })
   }
 
