@@ -285,10 +285,10 @@ function problemsOfTiming(given: TimingOptions): string[] {
     Object.entries(timing).filter(([name, value]) => name === 'preset' || Number.isFinite(value)),
   )
   const problems = timingProblems({ ...resolveTiming(numbers), ...timing })
-  const aboutGiven = problems.filter((problem) =>
-    Object.keys(timing).some((name) => problem.startsWith(`${name}: `)),
+  const ofOneGiven = problems.filter(
+    ({ options }) => options.length === 1 && options.every((name) => name in timing),
   )
-  return aboutGiven.length > 0 ? aboutGiven : [...problems]
+  return (ofOneGiven.length > 0 ? ofOneGiven : problems).map(({ sentence }) => sentence)
 }
 
 /** The durations among the options, without those that are undefined. */

@@ -67,8 +67,16 @@ export function resolveTiming(given: Partial<Timing> & { preset?: Preset }): Tim
   })
 }
 
-/** Every violated rule as a sentence with its arithmetic; empty when all is well. */
-export function timingProblems(timing: Timing): readonly string[] {
+/** A violated rule. */
+export interface TimingProblem {
+  /** The durations it is about: one that is out of range, or several that do not go together. */
+  readonly options: readonly (keyof Timing)[]
+  /** With its arithmetic, for people. */
+  readonly sentence: string
+}
+
+/** Every violated rule; empty when all is well. */
+export function timingProblems(timing: Timing): readonly TimingProblem[] {
   return [...rangeProblems(timing), ...inequalityProblems(timing)]
 }
 
@@ -275,13 +283,12 @@ const ranges: Readonly<Record<keyof Timing, { readonly leastMs: number; readonly
   pollMs: { leastMs: 1, mostMs: hourMs },
 }
 
-function rangeProblems(timing: Timing): string[] {
+function rangeProblems(timing: Timing): TimingProblem[] {
   return entriesOf(ranges).flatMap(([name, { leastMs, mostMs }]) => {
     const ms = timing[name]
     if (Number.isInteger(ms) && ms >= leastMs && ms <= mostMs) return []
-    return [
-      `${name}: expected a whole number of milliseconds from ${leastMs} to ${mostMs}, got ${shown(ms)}.`,
-    ]
+    const expected = `a whole number of milliseconds from ${leastMs} to ${mostMs}`
+    return [{ options: [name], sentence: `${name}: expected ${expected}, got ${shown(ms)}.` }]
   })
 }
 
@@ -290,24 +297,28 @@ function entriesOf<Key extends string, Value>(record: Readonly<Record<Key, Value
   return Object.entries(record) as [Key, Value][]
 }
 
-function inequalityProblems(timing: Timing): string[] {
+function inequalityProblems(timing: Timing): TimingProblem[] {
   const { ttlMs, heartbeatMs, statementTimeoutMs, marginMs } = timing
   if (![ttlMs, heartbeatMs, statementTimeoutMs, marginMs].every(Number.isFinite)) return []
-  const problems: string[] = []
+  const problems: TimingProblem[] = []
 
   if (3 * heartbeatMs > ttlMs) {
-    problems.push(
-      `3 * heartbeatMs must be at most ttlMs, so that a node of which nothing has come for two thirds of a ttl has ` +
+    problems.push({
+      options: ['heartbeatMs', 'ttlMs'],
+      sentence:
+        `3 * heartbeatMs must be at most ttlMs, so that a node of which nothing has come for two thirds of a ttl has ` +
         `missed two heartbeats: 3 * ${heartbeatMs} = ${3 * heartbeatMs} is more than ${ttlMs}.`,
-    )
+    })
   }
 
   const roomMs = (ttlMs - heartbeatMs) / 2
   if (statementTimeoutMs >= roomMs) {
-    problems.push(
-      `statementTimeoutMs must be less than (ttlMs - heartbeatMs) / 2, so that two tries fit: ` +
+    problems.push({
+      options: ['statementTimeoutMs', 'ttlMs', 'heartbeatMs'],
+      sentence:
+        `statementTimeoutMs must be less than (ttlMs - heartbeatMs) / 2, so that two tries fit: ` +
         `${statementTimeoutMs} is not less than (${ttlMs} - ${heartbeatMs}) / 2 = ${roomMs}.`,
-    )
+    })
   }
 
   const gapMs = longestHeartbeatGapMs(timing)
@@ -315,10 +326,12 @@ function inequalityProblems(timing: Timing): string[] {
   const neededMs = gapMs + triesMs + marginMs
   const usableMs = Math.floor(ttlMs * (1 - clockRateError))
   if (neededMs > usableMs) {
-    problems.push(
-      `1.1 * heartbeatMs + 2 * statementTimeoutMs + marginMs must be at most 0.99 * ttlMs, so that one ` +
+    problems.push({
+      options: ['heartbeatMs', 'statementTimeoutMs', 'marginMs', 'ttlMs'],
+      sentence:
+        `1.1 * heartbeatMs + 2 * statementTimeoutMs + marginMs must be at most 0.99 * ttlMs, so that one ` +
         `slow heartbeat costs no lease: ${gapMs} + ${triesMs} + ${marginMs} = ${neededMs} is more than ${usableMs}.`,
-    )
+    })
   }
   return problems
 }

@@ -68,7 +68,10 @@ export class TestWorld implements AsyncDisposable {
     }
     this.#timing = resolveTiming(timing)
     const problems = timingProblems(this.#timing)
-    if (problems.length > 0) throw new CoordinationError('WCO_OPTIONS', problems.join('\n'))
+    if (problems.length > 0) {
+      const sentences = problems.map(({ sentence }) => sentence)
+      throw new CoordinationError('WCO_OPTIONS', sentences.join('\n'))
+    }
     this.#database = new MemoryDatabase({
       nowMs: () => Math.floor(this.#timeMs),
       identity: () => 'test-world',
