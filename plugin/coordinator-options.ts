@@ -9,7 +9,7 @@ import { type Identity, type IdentitySource, resolveIdentity } from './core/iden
 import type { Log } from './core/log.js'
 import { checkName, shown } from './core/names.js'
 import type { Retention } from './core/store.js'
-import { type Preset, resolveTiming, type Timing, timingProblems } from './core/timing.js'
+import { type Preset, presetProblem, resolveTiming, type Timing, timingProblems } from './core/timing.js'
 
 /** What `createCoordinator` takes. Only `database` is required. */
 export interface CoordinatorOptions extends TimingOptions {
@@ -83,7 +83,8 @@ export interface Option {
   /** What holds when it is left out; undefined when there is nothing, or the environment decides. */
   readonly default: unknown
   readonly unit: 'milliseconds' | 'events' | null
-  readonly check: Check
+  /** Undefined where it is checked together with others. */
+  readonly check: Check | undefined
   /** One sentence for people. */
   readonly about: string
 }
@@ -123,7 +124,9 @@ export const shared = {
     about: "The application's version; during a rolling deploy newer nodes are preferred.",
   },
   preset: {
-    ...oneOf('default', 'fast', 'relaxed'),
+    default: 'default',
+    unit: null,
+    check: presetProblem,
     about: 'A named set of durations.',
   },
   ttlMs: {
@@ -264,7 +267,7 @@ function problemsOfEach(given: object, table: Readonly<Record<string, Option>>):
     const option = Object.hasOwn(table, name) ? table[name] : undefined
     if (option === undefined) return unknownOption(name, Object.keys(table))
     if (value === undefined && name !== 'database') return []
-    return option.check(name, value) ?? []
+    return option.check?.(name, value) ?? []
   })
 }
 
@@ -280,7 +283,7 @@ function unknownOption(name: string, known: readonly string[]): string {
  */
 function problemsOfTiming(given: TimingOptions): string[] {
   const timing = timingGiven(given)
-  if (shared.preset.check('preset', given.preset ?? shared.preset.default) !== undefined) delete timing.preset
+  if (presetProblem('preset', given.preset ?? shared.preset.default) !== undefined) delete timing.preset
   const numbers = Object.fromEntries(
     Object.entries(timing).filter(([name, value]) => name === 'preset' || Number.isFinite(value)),
   )
@@ -316,10 +319,8 @@ async function identityOf(
 }
 
 function duration(byDefault: number): Omit<Option, 'default' | 'about'> & { default: number } {
-  return { default: byDefault, unit: 'milliseconds', check: checkedWithTheOthers }
+  return { default: byDefault, unit: 'milliseconds', check: undefined }
 }
-
-function checkedWithTheOthers(): undefined {}
 
 export function trueUnlessSaid(): Omit<Option, 'default' | 'about'> & { default: boolean } {
   return { ...oneOf(true, false), default: true }

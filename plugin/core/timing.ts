@@ -53,7 +53,7 @@ export type Preset = 'default' | 'fast' | 'relaxed'
  *
  * @throws CoordinationError `WCO_OPTIONS` when there is no such preset.
  */
-export function resolveTiming(given: Partial<Timing> & { preset?: Preset }): Timing {
+export function resolveTiming(given: Partial<Timing> & { preset?: string }): Timing {
   const base = baseFor(given)
   return Object.freeze({
     ttlMs: given.ttlMs ?? base.ttlMs,
@@ -242,15 +242,28 @@ const presets: Readonly<Record<Preset, Timing>> = {
   },
 }
 
-function baseFor({ preset, ttlMs }: { readonly preset?: Preset; readonly ttlMs?: number }): Timing {
+function baseFor({ preset, ttlMs }: { readonly preset?: string; readonly ttlMs?: number }): Timing {
   if (preset !== undefined) return presetNamed(preset)
   return ttlMs === undefined ? presets.default : inProportionTo(ttlMs)
 }
 
-function presetNamed(preset: Preset): Timing {
-  if (Object.hasOwn(presets, preset)) return presets[preset]
-  const known = Object.keys(presets).map(shown).join(', ')
-  throw new CoordinationError('WCO_OPTIONS', `preset: expected one of ${known}, got ${shown(preset)}.`)
+function presetNamed(preset: string): Timing {
+  if (isPreset(preset)) return presets[preset]
+  throw new CoordinationError('WCO_OPTIONS', noSuchPreset('preset', preset))
+}
+
+function isPreset(name: unknown): name is Preset {
+  return typeof name === 'string' && Object.hasOwn(presets, name)
+}
+
+/** What is wrong with the name of a preset, in a sentence that begins with `name`; undefined when there is such a preset. */
+export function presetProblem(name: string, preset: unknown): string | undefined {
+  return isPreset(preset) ? undefined : noSuchPreset(name, preset)
+}
+
+function noSuchPreset(name: string, preset: unknown): string {
+  const list = Object.keys(presets).map(shown)
+  return `${name}: expected ${list.slice(0, -1).join(', ')} or ${list.at(-1)}, got ${shown(preset)}.`
 }
 
 /** Rounded down throughout, so that rounding never breaks an inequality that the fractions keep. */

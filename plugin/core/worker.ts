@@ -261,8 +261,9 @@ export class Runner {
     { slot: partition, firedAtMs }: Pick<LeaseRow, 'slot' | 'firedAtMs'>,
   ): void {
     const log = withFields(this.#log, { lease: holding.key, token: holding.token })
+    const lease: HeldLease = holding
     const context = {
-      lease: holding as HeldLease,
+      lease,
       signal: holding.signal,
       log,
       stepDown: (cooldownMs?: number) => this.#stepDown(holding, cooldownMs),
@@ -275,7 +276,7 @@ export class Runner {
     }
     const { timetable, declaration } = this.worker
     const pass = (dueAtMs: number | null): Promise<void> =>
-      this.#owner.around({ lease: context.lease, worker: declaration.key, dueAtMs }, () => run(dueAtMs))
+      this.#owner.around({ lease, worker: declaration.key, dueAtMs }, () => run(dueAtMs))
     // Before the first pass begins, which may stop its own worker.
     this.#loops += 1
     this.#started.add(holding)

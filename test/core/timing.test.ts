@@ -78,7 +78,7 @@ t.test('a preset that does not exist is refused by name', async (t) => {
   for (const preset of ['quick', '', '__proto__', 'toString']) {
     const error = thrownBy(() => resolveTiming({ preset: preset as Preset }))
     t.type(error, CoordinationError)
-    t.match(error, { code: 'WCO_OPTIONS', message: 'expected one of "default", "fast", "relaxed", got ' })
+    t.match(error, { code: 'WCO_OPTIONS', message: 'preset: expected "default", "fast" or "relaxed", got ' })
     t.match(error, { message: `"${preset}"` })
   }
 })
