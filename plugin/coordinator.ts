@@ -34,6 +34,7 @@ export {
   FencedError,
   LeaseLostError,
   type Outcome,
+  PendingMigrationsError,
   StoreError,
 } from './core/errors.js'
 export type { CoordinatorEvents, EventName, Listener } from './core/events.js'

@@ -7,7 +7,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import { createCoordinator } from '../coordinator.js'
-import { CoordinationError, StoreError } from '../core/errors.js'
+import { CoordinationError, PendingMigrationsError, StoreError } from '../core/errors.js'
 import { resolveTiming } from '../core/timing.js'
 import { openStore } from '../stores/open.js'
 import { commands, type Order, parse, UsageError } from './arguments.js'
@@ -64,11 +64,10 @@ function refuseMissingFile(database: string): void {
 
 /** Who types commands has set no option, and need not run SQL by hand. */
 function withOwnRemedy(error: unknown): unknown {
-  const message =
-    error instanceof CoordinationError && error.code === 'WCO_SCHEMA_PENDING' ? error.message : ''
-  const [pending] = /^Migrations are pending \([^)]*\)/.exec(message) ?? []
-  if (pending === undefined) return error
-  return new CoordinationError('WCO_SCHEMA_PENDING', `${pending}. To run them: ${migrating}`, {
+  if (!(error instanceof PendingMigrationsError)) return error
+  const { pending } = error
+  const names = pending.map((name) => `"${name}"`).join(', ')
+  return new PendingMigrationsError(pending, `Migrations are pending (${names}). To run them: ${migrating}`, {
     cause: error,
   })
 }

@@ -63,6 +63,20 @@ export class StoreError extends CoordinationError {
   }
 }
 
+/** The tables are older than this version of the library needs, and what is missing has not been run. */
+export class PendingMigrationsError extends CoordinationError {
+  override readonly name = 'PendingMigrationsError'
+
+  constructor(
+    /** The names of the migrations that are pending, oldest first. */
+    readonly pending: readonly string[],
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super('WCO_SCHEMA_PENDING', message, options)
+  }
+}
+
 /** A fence found that its lease has been lost: the transaction must not commit. */
 export class FencedError extends CoordinationError {
   override readonly name = 'FencedError'

@@ -79,6 +79,7 @@ t.test('what is pending is an error that names it when it may not be run', async
   await eachDatabase(t, async (t, database) => {
     const error = await refusal(open(database.url, { migrate: false }))
     t.equal(error.code, 'WCO_SCHEMA_PENDING')
+    t.match(error, { name: 'PendingMigrationsError', pending: names(database.dialect) })
     for (const name of names(database.dialect)) t.match(error.message, name)
     t.match(error.message, `migrationSql('${database.dialect}')`)
     const made = await query(database, tablesIn[database.dialect])

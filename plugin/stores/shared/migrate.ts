@@ -13,7 +13,7 @@
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { readMigrationFiles } from 'drizzle-orm/migrator'
-import { CoordinationError } from '../../core/errors.js'
+import { CoordinationError, PendingMigrationsError } from '../../core/errors.js'
 import { shown } from '../../core/names.js'
 import { messageOf, rootOf } from './failures.js'
 
@@ -190,16 +190,16 @@ function pendingError(
   pending: readonly Migration[],
   applied: readonly string[],
   cause?: unknown,
-): CoordinationError {
-  const names = listed(pending.map(({ name }) => name))
+): PendingMigrationsError {
+  const names = pending.map(({ name }) => name)
   const why =
     cause === undefined
       ? 'are to be run by hand (migrate: false)'
       : `could not be run: ${messageOf(rootOf(cause))}`
   const call = `migrationSql('${dialect}'${applied.length === 0 ? '' : `, ${JSON.stringify(applied)}`})`
-  return new CoordinationError(
-    'WCO_SCHEMA_PENDING',
-    `Migrations are pending (${names}) that ${why}. ${call} from fastify-worker-coordination returns the SQL: ` +
+  return new PendingMigrationsError(
+    names,
+    `Migrations are pending (${listed(names)}) that ${why}. ${call} from fastify-worker-coordination returns the SQL: ` +
       'run it once as a user who may create tables.',
     cause === undefined ? undefined : { cause },
   )
