@@ -376,8 +376,11 @@ export interface Capabilities {
 
 /** How much history {@link Store.prune} leaves. */
 export interface Retention {
+  /** Events older than so many ms, by the database's clock, are deleted; one that is exactly as old is kept. */
   readonly eventsForMs: number
+  /** Of events only the newest so many are kept. */
   readonly events: number
+  /** Nodes that have been gone for longer than so many ms are deleted; one that has been gone for exactly so long is kept. */
   readonly goneNodesForMs: number
 }
 

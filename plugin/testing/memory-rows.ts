@@ -162,7 +162,7 @@ export class Rows {
   prune({ eventsForMs, events, goneNodesForMs }: Retention, nowMs: number): boolean {
     const surplus = this.events.length - events
     const oldEvents = this.events
-      .filter(({ atMs }, index) => index < surplus || atMs <= nowMs - eventsForMs)
+      .filter(({ atMs }, index) => index < surplus || atMs < nowMs - eventsForMs)
       .slice(0, prunedAtOnce)
     const deleted = new Set(oldEvents)
     this.events = this.events.filter((event) => !deleted.has(event))
@@ -170,7 +170,7 @@ export class Rows {
       [...this.leases.values()].flatMap(({ holder, target, blockedNode }) => [holder, target, blockedNode]),
     )
     const longGone = [...this.nodes.values()]
-      .filter(({ id, goneAtMs }) => goneAtMs !== null && goneAtMs <= nowMs - goneNodesForMs && !named.has(id))
+      .filter(({ id, goneAtMs }) => goneAtMs !== null && goneAtMs < nowMs - goneNodesForMs && !named.has(id))
       .slice(0, prunedAtOnce)
     for (const { id } of longGone) this.nodes.delete(id)
     return Math.max(oldEvents.length, longGone.length) === prunedAtOnce

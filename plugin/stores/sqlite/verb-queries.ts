@@ -9,7 +9,6 @@ import {
   inArray,
   isNotNull,
   lt,
-  lte,
   notInArray,
   or,
   type SQL,
@@ -303,7 +302,7 @@ function preparePrune(at: Place) {
   const oldEvents = db
     .select({ revision: events.revision, position: events.position })
     .from(events)
-    .where(and(ourEvents(at), or(lte(events.atMs, given('beforeMs')), sql`${place} <= (${newestBeyond})`)))
+    .where(and(ourEvents(at), or(lt(events.atMs, given('beforeMs')), sql`${place} <= (${newestBeyond})`)))
     .orderBy(asc(events.revision), asc(events.position))
     .limit(prunedAtOnce)
   const deleteEvents = db
@@ -313,7 +312,7 @@ function preparePrune(at: Place) {
   const goneNodes = db
     .select({ id: nodes.id })
     .from(nodes)
-    .where(and(isGone(at), lte(nodes.goneAtMs, given('beforeMs')), notInArray(nodes.id, namedByLeases(at))))
+    .where(and(isGone(at), lt(nodes.goneAtMs, given('beforeMs')), notInArray(nodes.id, namedByLeases(at))))
     .limit(prunedAtOnce)
   const deleteNodes = db
     .delete(nodes)

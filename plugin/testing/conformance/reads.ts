@@ -520,6 +520,31 @@ export const readCases: readonly ConformanceCase[] = [
     assert.equal(await left(), 0)
   }),
 
+  promise('what is exactly as old as it may be is kept, and pruned once it is older', async (world) => {
+    const store = await world.open()
+    for (const id of Array.from({ length: 20 }, (_, round) => `${round}`)) {
+      await join(store, [id])
+      await commit(store, async (change) => {
+        await change.bury(id)
+        await change.record([{ type: 'aged', subject: id }])
+      })
+      const { goneAtMs } = await nodeOf(store, id)
+      const sinceMs = found(goneAtMs ?? undefined)
+      const mostMs = (await store.snapshot()).nowMs - sinceMs + 2
+      let left = 2
+      while (left > 0) {
+        const before = await store.snapshot()
+        await store.prune({ eventsForMs: mostMs, events: 100, goneNodesForMs: mostMs })
+        const after = await store.snapshot()
+        const nodes = after.nodes.length
+        const events = (await store.events({ limit: 100 })).length
+        if (nodes + events < left) assert(after.nowMs - sinceMs > mostMs, 'nothing is pruned too early')
+        else assert(before.nowMs - sinceMs <= mostMs, 'nothing is kept for too long')
+        left = nodes + events
+      }
+    }
+  }),
+
   promise(
     'pruning leaves no events that are older than it is told',
     async (world) => {
