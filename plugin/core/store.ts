@@ -333,7 +333,10 @@ export interface Change {
   saveMeta(patch: Partial<Omit<MetaRow, 'revision'>>): Promise<void>
   /** Appends to the audit trail. */
   record(events: readonly NewEvent[]): Promise<void>
-  /** Stamps `newsRevision` of these nodes, gone ones left alone, and wakes them by a hint after the commit. */
+  /**
+   * Stamps `newsRevision` of these nodes, gone ones left alone, and wakes them by a hint after the commit; but for the one on whose
+   * behalf this change is made, which knows what it has done.
+   */
   tell(nodes: ReadonlySet<string>): Promise<void>
 }
 
@@ -455,8 +458,8 @@ export interface Store {
   prune(retention: Retention): Promise<boolean>
 
   /**
-   * Calls `wake` when there may be news for `node`. Hints may be lost, doubled or late. Answers a
-   * function that stops it.
+   * Calls `wake` when there may be news for `node`. Hints may be lost, doubled or late. A `wake` that throws keeps nobody else from
+   * being woken, and fails no change; what it throws is dropped. Answers a function that stops it.
    */
   listen(node: string, wake: () => void): () => void
 

@@ -35,6 +35,7 @@ import type {
   WorkerRow,
 } from '../core/store.js'
 import { Deadline } from '../stores/shared/deadline.js'
+import { wakeLater } from '../stores/shared/hints.js'
 import { Turns } from '../stores/shared/turns.js'
 import { Rows } from './memory-rows.js'
 
@@ -91,10 +92,11 @@ class Space {
     return () => void this.#listeners.delete(listener)
   }
 
-  /** Woken later and not here: who is woken may want to write, and it is still this change's turn. */
-  wake(nodes: ReadonlySet<string>): void {
+  /** Not the maker of the change itself. Later, as everywhere; here it would still be this change's turn. */
+  wake(nodes: ReadonlySet<string>, maker: string | undefined): void {
     for (const listener of this.#listeners) {
-      if (nodes.has(listener.node)) queueMicrotask(() => this.#listeners.has(listener) && listener.wake())
+      const { node, wake } = listener
+      if (nodes.has(node) && node !== maker) wakeLater(wake, () => this.#listeners.has(listener))
     }
   }
 }
@@ -180,7 +182,7 @@ class MemoryStore implements Store {
       change.assertWhole()
       if (!change.wrote) return { result, committed: false }
       this.#space.rows = change.rows
-      this.#space.wake(change.told)
+      this.#space.wake(change.told, session?.node)
       return { result, committed: true }
     } finally {
       change.end()

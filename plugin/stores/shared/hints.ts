@@ -32,7 +32,21 @@ export class Hints {
   told(nodes: Iterable<string>): void {
     for (const node of nodes) {
       const wakers = this.#wakers.get(node)
-      for (const waker of [...(wakers ?? [])]) if (wakers?.has(waker)) waker()
+      for (const waker of wakers ?? []) wakeLater(waker, () => wakers?.has(waker) === true)
     }
   }
+}
+
+/**
+ * Later and not at once, because it is mostly a change that tells: it has been committed, and whatever the waker does must not
+ * look like its failure. So what it throws is dropped.
+ */
+export function wakeLater(wake: () => void, isAwaited: () => boolean): void {
+  queueMicrotask(() => {
+    try {
+      if (isAwaited()) wake()
+    } catch {
+      // A hint that was lost: news comes all the same.
+    }
+  })
 }

@@ -36,9 +36,12 @@ export class Hints {
     return this.#here.nodes()
   }
 
-  /** A change made over this very database has had news for these nodes. */
-  told(nodes: Iterable<string>, revision: number): void {
-    for (const node of nodes) this.#notice(node, revision)
+  /** A change made over this very database, by `maker` if it was a node's, has had news for these nodes. */
+  told(nodes: Iterable<string>, revision: number, maker: string | undefined): void {
+    for (const node of nodes) {
+      if (node !== maker) this.#notice(node, revision)
+      else if (this.#here.isAwaited(node)) this.#seen.set(node, revision)
+    }
   }
 
   /** Somebody else has committed something, and this is the news of all nodes that listen. */
@@ -46,11 +49,10 @@ export class Hints {
     for (const node of this.nodes()) this.#notice(node, news.get(node))
   }
 
-  /** Woken later and not here: a waker that throws must not make a change fail that has been committed. */
   #notice(node: string, news: number | undefined): void {
     if (!this.#here.isAwaited(node) || (this.#seen.has(node) && this.#seen.get(node) === news)) return
     this.#seen.set(node, news)
-    queueMicrotask(() => this.#here.told([node]))
+    this.#here.told([node])
   }
 }
 

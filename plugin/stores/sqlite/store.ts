@@ -180,13 +180,13 @@ export class SqliteStore implements Store {
         }),
       freshTurn,
     )
-    if (commit && change.told.size > 0) this.#wake(change)
+    if (commit && change.told.size > 0) this.#wake(change, session?.node)
     return { result, committed: commit }
   }
 
-  #wake({ told, revision }: SqliteChange): void {
+  #wake({ told, revision }: SqliteChange, maker: string | undefined): void {
     const { hints, path } = this.#options
-    hints.told(told, revision)
+    hints.told(told, revision, maker)
     if (path !== undefined) announce(path)
   }
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import type { Store } from '../../core/store.js'
 import type { ConformanceCase, ConformanceHarness } from '../conformance.js'
-import { commit, eventually, fragileConnections, join, promise } from './world.js'
+import { commit, eventually, fragileConnections, join, metaOf, promise } from './world.js'
 
 export const hintCases: readonly ConformanceCase[] = [
   promise('a store says whether hints arrive by themselves', async (world) => {
@@ -103,6 +103,45 @@ export const hintCases: readonly ConformanceCase[] = [
     },
     (harness) => push(harness) ?? fragileConnections(harness),
   ),
+
+  promise('a waker that throws fails no change, and keeps nobody else from being woken', async (world) => {
+    const store = await world.open()
+    await join(store, ['a', 'b'])
+    store.listen('a', () => {
+      throw new Error('as no waker should')
+    })
+    const both = new Set(['a', 'b'])
+    const revision = await commit(store, (change) => change.tell(both))
+    assert.equal((await metaOf(store)).revision, revision)
+    const ear = listen(store, 'b')
+    if (world.harness.capabilities.push) await told(store, ear, both)
+    ear.stop()
+  }),
+
+  promise('a hint does not wake the node that makes the change', async (world) => {
+    const store = await world.open()
+    await join(store, ['a', 'b'])
+    let woken = 0
+    const stop = store.listen('a', () => {
+      woken += 1
+    })
+    const ear = listen(store, 'b')
+    if (world.harness.capabilities.push) await told(store, ear, new Set(['a', 'b']))
+    for (let operation = 2; ; operation += 1) {
+      const before = woken
+      const { result: revision } = await store.change({ node: 'a', operation }, async (change) => {
+        assert(change.session)
+        await change.tell(new Set(['a', 'b']))
+        return change.revision
+      })
+      await eventually(() => ear.newsRevision() >= revision, world.harness.capabilities.push ? 3_000 : 100)
+      if (woken === before) break
+      // It may be a hint that was late.
+      assert(operation < 10, 'a node is woken by its own changes')
+    }
+    stop()
+    ear.stop()
+  }),
 
   promise(
     'listening may begin before the node has joined, and end after the store has closed',
