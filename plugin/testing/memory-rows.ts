@@ -23,6 +23,7 @@ import {
   type Snapshot,
   type WorkerRow,
 } from '../core/store.js'
+import { byCodePoints } from '../stores/shared/code-points.js'
 
 /** What a read finds; the clock and the identity of the server are added by those who know them. */
 type Unstamped<T extends ServerFacts | Snapshot> = Omit<T, 'nowMs' | 'serverIdentity'>
@@ -53,7 +54,7 @@ export class Rows {
 
   /** Oldest first. */
   allLiving(): NodeRow[] {
-    return this.#oldestFirst().filter(({ state }) => state !== 'gone')
+    return this.oldestFirst().filter(({ state }) => state !== 'gone')
   }
 
   recorded(): Pick<ServerFacts, 'recordedIdentity' | 'identitySettled' | 'longestTtlMs'> {
@@ -114,7 +115,7 @@ export class Rows {
   snapshot(): Unstamped<Snapshot> {
     return {
       meta: this.meta,
-      nodes: this.#oldestFirst(),
+      nodes: this.oldestFirst(),
       workers: [...this.workers.values()].sort(byKey),
       leases: this.#leasesWhere(() => true),
     }
@@ -176,7 +177,8 @@ export class Rows {
     return Math.max(oldEvents.length, longGone.length) === prunedAtOnce
   }
 
-  #oldestFirst(): NodeRow[] {
+  /** All nodes, gone ones included. */
+  oldestFirst(): NodeRow[] {
     return [...this.nodes.values()].sort(
       (a, b) => a.joinedRevision - b.joinedRevision || byCodePoints(a.id, b.id),
     )
@@ -208,9 +210,4 @@ function isAfter(event: EventRow, place: Pick<EventRow, 'revision' | 'position'>
 
 function byKey(a: { readonly key: string }, b: { readonly key: string }): number {
   return byCodePoints(a.key, b.key)
-}
-
-/** The operators of JavaScript compare halves of characters; as UTF-8 texts are in the order of their code points. */
-function byCodePoints(a: string, b: string): number {
-  return Buffer.compare(Buffer.from(a), Buffer.from(b))
 }

@@ -34,6 +34,7 @@ import type {
   Store,
   WorkerRow,
 } from '../core/store.js'
+import { byCodePoints } from '../stores/shared/code-points.js'
 import { Deadline } from '../stores/shared/deadline.js'
 import { wakeLater } from '../stores/shared/hints.js'
 import { Turns } from '../stores/shared/turns.js'
@@ -75,7 +76,7 @@ export class MemoryDatabase {
 
   #namespaces(): string[] {
     const changed = [...this.#spaces].filter(([, { rows }]) => rows.meta.revision > 0)
-    return changed.map(([namespace]) => namespace).sort()
+    return changed.map(([namespace]) => namespace).sort(byCodePoints)
   }
 }
 
@@ -299,8 +300,10 @@ class MemoryChange implements Change {
   }
 
   async nodesById(ids: readonly string[]): Promise<NodeRow[]> {
-    const { nodes } = this.#open()
-    return [...new Set(ids)].flatMap((id) => nodes.get(id) ?? [])
+    const wanted = new Set(ids)
+    return this.#open()
+      .oldestFirst()
+      .filter(({ id }) => wanted.has(id))
   }
 
   async workers(keys: readonly string[]): Promise<WorkerRow[]> {

@@ -137,7 +137,9 @@ const rooms: readonly Room[] = [
     may: [
       'plugin/testing/',
       'plugin/core/',
+      'plugin/stores/shared/code-points.ts',
       'plugin/stores/shared/deadline.ts',
+      'plugin/stores/shared/hints.ts',
       'plugin/stores/shared/turns.ts',
       'node:',
     ],

@@ -10,6 +10,7 @@ import type {
   ServerFacts,
   WorkerRow,
 } from '../../core/store.js'
+import { byCodePoints } from '../shared/code-points.js'
 import type { Answer } from './connections.js'
 import { leases, nodes, workers } from './schema.js'
 
@@ -107,23 +108,9 @@ export function byAge(a: NodeRow, b: NodeRow): number {
 }
 
 export function byId(a: { readonly id: string }, b: { readonly id: string }): number {
-  return inOrder(a.id, b.id)
+  return byCodePoints(a.id, b.id)
 }
 
 export function byKey(a: { readonly key: string }, b: { readonly key: string }): number {
-  return inOrder(a.key, b.key)
-}
-
-/** The order of code points: units of surrogate pairs come last, and not where their numbers are. */
-function inOrder(a: string, b: string): number {
-  const end = Math.min(a.length, b.length)
-  for (let at = 0; at < end; at += 1) {
-    const [left, right] = [a.charCodeAt(at), b.charCodeAt(at)]
-    if (left !== right) return rank(left) - rank(right)
-  }
-  return a.length - b.length
-}
-
-function rank(unit: number): number {
-  return unit >= 0xd800 && unit <= 0xdfff ? unit + 0x10000 : unit
+  return byCodePoints(a.key, b.key)
 }

@@ -23,6 +23,7 @@ import type {
   WorkerRow,
 } from '../../core/store.js'
 import { aChange, type Gathered, ServerChange, type Taken, writesFenced } from '../shared/change.js'
+import { byCodePoints } from '../shared/code-points.js'
 import type { Limits } from '../shared/limits.js'
 import type { Statements } from '../shared/statements.js'
 import { leasesUnsaved } from './change-queries.js'
@@ -170,7 +171,7 @@ class Reads {
 
   /** Undefined where not all of them are known. */
   workers(keys: readonly string[]): WorkerRow[] | undefined {
-    const rows = [...new Set(keys)].sort().flatMap((key) => this.#workersByKey.get(key) ?? [])
+    const rows = [...new Set(keys)].sort(byCodePoints).flatMap((key) => this.#workersByKey.get(key) ?? [])
     return rows.length === new Set(keys).size ? rows : undefined
   }
 
@@ -179,7 +180,7 @@ class Reads {
     if (!ids.every((id) => this.#nodesById.has(id))) return undefined
     return [...new Set(ids)]
       .flatMap((id) => this.#nodesById.get(id) ?? [])
-      .sort((a, b) => a.joinedRevision - b.joinedRevision || (a.id < b.id ? -1 : 1))
+      .sort((a, b) => a.joinedRevision - b.joinedRevision || byCodePoints(a.id, b.id))
   }
 
   forget(): void {

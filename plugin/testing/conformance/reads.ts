@@ -106,15 +106,18 @@ export const readCases: readonly ConformanceCase[] = [
   promise(
     'namespaces are those in which anything was ever changed, by name, so many and no more',
     async (world) => {
-      const names = ['B', 'a', 'untouched'].map((name) => `${world.namespace}-${name}`)
-      const [B, a, untouched] = await Promise.all(names.map((namespace) => world.open({ namespace })))
-      assert(B && a && untouched)
-      for (const store of [a, B]) await commit(store, (change) => change.saveMeta({ tokenFloor: 1 }))
+      const names = ['B', 'a', '\uff5e', '😀', 'untouched'].map((name) => `${world.namespace}-${name}`)
+      const [B, a, tilde, smiley, untouched] = await Promise.all(
+        names.map((namespace) => world.open({ namespace })),
+      )
+      assert(B && a && tilde && smiley && untouched)
+      for (const store of [smiley, tilde, a, B])
+        await commit(store, (change) => change.saveMeta({ tokenFloor: 1 }))
       await untouched.snapshot()
       const known = await untouched.namespaces(1e6)
       assert.deepEqual(
         known.filter((name) => names.includes(name)),
-        names.slice(0, 2),
+        names.slice(0, 4),
       )
       assert.deepEqual(await a.namespaces(1), known.slice(0, 1))
     },

@@ -383,7 +383,7 @@ export const rowCases: readonly ConformanceCase[] = [
   ),
 
   promise(
-    'leases and nodes come in the order of their code points, whatever language the database speaks',
+    'leases, nodes and workers come in the order of their code points, whatever language the database speaks',
     async (world) => {
       const store = await world.open()
       const keys = [
@@ -403,14 +403,19 @@ export const rowCases: readonly ConformanceCase[] = [
         'z',
         '\u00e9',
         '\u00f6',
+        '\uff5e',
+        '😀',
       ]
       const shuffled = keys.map((_, index) => found(keys[(index * 7) % keys.length]))
       await join(store, shuffled)
-      await saveLeases(store, ...shuffled.map((key) => newLease(key)))
+      await commit(store, (change) => change.saveWorkers(shuffled.map((key) => newWorker(key))))
+      await saveLeases(store, ...shuffled.map((key) => newLease(key, { worker: key, holder: key })))
       await store.change(undefined, async (change) => {
         const ids = (await change.nodes()).map(({ id }) => id)
-        const found = (await change.leases({ keys })).map(({ key }) => key)
-        assert.deepEqual([ids, found], [keys, keys])
+        const leases = (await change.leases({ keys })).map(({ key }) => key)
+        const workers = (await change.workers(shuffled)).map(({ key }) => key)
+        const byId = (await change.nodesById(shuffled)).map(({ id }) => id)
+        assert.deepEqual([ids, leases, workers, byId], [keys, keys, keys, keys])
       })
     },
   ),
