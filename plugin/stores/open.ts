@@ -115,7 +115,7 @@ function has<N extends string>(value: unknown, name: N): value is Record<N, unkn
 function notADatabase(came: string): CoordinationError {
   return new CoordinationError(
     'WCO_OPTIONS',
-    'Option "database": expected a URL that begins with "postgres:", "postgresql:", "mysql:", "mariadb:", "mssql:" or ' +
+    'database: expected a URL that begins with "postgres:", "postgresql:", "mysql:", "mariadb:", "mssql:" or ' +
       '"sqlite:", a pg.Pool, a pool or connection of mysql2, a ConnectionPool of mssql, a better-sqlite3 Database, or ' +
       `a Drizzle database over one of these, got ${came}.`,
   )

@@ -503,8 +503,8 @@ export const rules: readonly Rule[] = [
   {
     rule: 'The connection string is told nowhere',
     file: 'stores/postgres/index',
-    find: 'cause, advice(cause)',
-    replace: 'createClient().password, advice(cause)',
+    find: 'cause, connectionAdvice(cause)',
+    replace: 'createClient().password, connectionAdvice(cause)',
     test: ['http/secrets', 'nor is it told when the database refuses'],
   },
   {

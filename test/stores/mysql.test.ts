@@ -557,6 +557,12 @@ function tests(): void {
       const refused = await rejectionOf(openMysqlStore(options(clerk.url)))
       t.match(refused, { code: 'WCO_SCHEMA_PENDING', message: /migrationSql\('mysql'\)/ })
       await (await opened(t, url)).close()
+      await admin.query(`grant insert on worker_coordination_migrations to ${clerk.user}`)
+      t.match(await rejectionOf(openMysqlStore(options(clerk.url))), {
+        code: 'WCO_STORE',
+        message:
+          /^Opening the store failed: .*denied .+\. Grant the user the rights that docs\/databases\/mysql\.md lists\.$/,
+      })
       await admin.query(`grant select on worker_coordination_migrations to ${clerk.user}`)
       const cut = await rejectionOf(join(await opened(t, clerk.url), ['a']))
       t.match(cut, {

@@ -84,7 +84,10 @@ t.test('anything else is refused, with what was expected and what came', async (
     const error = await rejectionOf(open(database))
     t.match(error, { code: 'WCO_OPTIONS' }, got)
     t.match(String(error), got)
-    t.match(String(error), 'expected a URL that begins with "postgres:", "postgresql:", "mysql:", "mariadb:"')
+    t.match(
+      String(error),
+      'database: expected a URL that begins with "postgres:", "postgresql:", "mysql:", "mariadb:"',
+    )
     t.notMatch(String(error), 'secret')
   }
 })
@@ -101,6 +104,30 @@ t.test(
       'database: expected the name of a database on the server, as in postgres://user:password@host:5432/name, got none.'
     for (const url of ['postgres://', 'postgres://127.0.0.1:1'])
       t.match(await rejectionOf(open(url)), { code: 'WCO_OPTIONS', message }, url)
+  },
+)
+
+t.test(
+  'a parameter that the URL of a server cannot have is named, and nothing else of the URL',
+  async (t) => {
+    const cases: [url: string, got: string][] = [
+      ['mysql://u:secret@h/d?pool=3', 'one with the parameter "pool"'],
+      ['mysql://u:secret@h/d?ssl=%7B', 'one whose parameter "ssl" is no JSON'],
+      ['mssql://u:secret@h/d?pool=3', 'one with the parameter "pool"'],
+      [
+        'mssql://u:secret@h/d?encrypt=secret',
+        'one whose parameter "encrypt" has a value that it cannot have',
+      ],
+      ['mssql://u:secret@h', 'one that cannot be read'],
+    ]
+    for (const [url, got] of cases) {
+      const error = await rejectionOf(open(url))
+      t.match(error, { code: 'WCO_OPTIONS' }, url)
+      t.match(String(error), /: database: expected a URL like m[ys]sql:/, url)
+      t.match(String(error), `, got ${got}.`)
+      t.notMatch(String(error), 'secret@', url)
+      t.notMatch(String(error), '=secret', url)
+    }
   },
 )
 

@@ -46,7 +46,10 @@ export function isConflict(error: unknown): boolean {
 /** A lock was not had in time. Most of the time that a change has is over by then: whoever wants it begins anew. */
 export function isLockTimeout(error: unknown): boolean {
   const number = errorNumber(error)
-  return number === waitedTooLong || (number === unnumbered && /lock timeout/.test(messageOf(rootOf(error))))
+  return (
+    number === waitedTooLong ||
+    (number === unnumbered && /lock timeout/.test(messageOf(driverErrorIn(error))))
+  )
 }
 
 /** There is a row of that key already. */
@@ -68,8 +71,8 @@ export function driverCode(error: unknown): string | undefined {
   return undefined
 }
 
-/** What the driver reported, below whatever has been wrapped around it. */
-export function rootOf(error: unknown): unknown {
+/** The first error with a code, which is the driver's, whatever has been wrapped around it or lies below it. */
+export function driverErrorIn(error: unknown): unknown {
   return chainOf(error).find((each) => property(each, 'code') !== undefined) ?? chainOf(error).at(-1)
 }
 

@@ -9,7 +9,7 @@ import { runMigrations } from '../shared/migrate.js'
 import { Statements } from '../shared/statements.js'
 import { examine, refuseOld } from './capabilities.js'
 import { Connections } from './connections.js'
-import { driverCode, rootOf } from './failures.js'
+import { driverCode, driverErrorIn, judgement } from './failures.js'
 import { migrationTarget } from './migrations.js'
 import { Queries, rehearsals } from './queries.js'
 import { MssqlStore } from './store.js'
@@ -70,7 +70,7 @@ export async function openMssqlStore(options: MssqlOptions): Promise<MssqlStore>
     })
   } catch (error) {
     await close()
-    throw storeError('Opening the store', 'none', error)
+    throw storeError('Opening the store', 'none', error, judgement.advice(error))
   }
 }
 
@@ -127,7 +127,8 @@ function readUrl(text: string): config {
   const url = URL.canParse(text) ? new URL(text) : undefined
   const database = decoded(url?.pathname.slice(1))
   const [user, password] = [decoded(url?.username), decoded(url?.password)]
-  if (!url?.hostname || !database || user === undefined || password === undefined) throw unreadable()
+  if (!url?.hostname || !database || user === undefined || password === undefined)
+    throw unreadable('one that cannot be read')
   return {
     server: url.hostname.replace(/^\[|\]$/g, ''),
     ...(url.port === '' ? {} : { port: Number(url.port) }),
@@ -140,7 +141,12 @@ function optionOf(name: string, value: string): unknown {
   if (name === 'encrypt' && Object.hasOwn(encrypted, value)) return encrypted[value]
   if (switches.includes(name) && (value === 'true' || value === 'false')) return value === 'true'
   if (texts.includes(name) && value !== '') return value
-  throw unreadable()
+  const isKnown = ['encrypt', ...switches, ...texts].includes(name)
+  throw unreadable(
+    isKnown
+      ? `one whose parameter ${JSON.stringify(name)} has a value that it cannot have`
+      : `one with the parameter ${JSON.stringify(name)}`,
+  )
 }
 
 function decoded(part: string | undefined): string | undefined {
@@ -151,11 +157,11 @@ function decoded(part: string | undefined): string | undefined {
   }
 }
 
-/** The URL holds the password, so nothing of it is repeated. */
-function unreadable(): CoordinationError {
+/** The URL holds the password, so nothing of it is repeated but the name of a parameter. */
+function unreadable(got: string): CoordinationError {
   return new CoordinationError(
     'WCO_OPTIONS',
-    'database: expected a URL like mssql://user:password@host:1433/name?encrypt=true, got one that cannot be read. ' +
+    `database: expected a URL like mssql://user:password@host:1433/name?encrypt=true, got ${got}. ` +
       'Special characters in the user or password must be percent-encoded; after the question mark may stand ' +
       `${['encrypt', ...switches, ...texts].join(', ')}.`,
   )
@@ -170,11 +176,11 @@ async function reach(settings: config, connections: Connections): Promise<void> 
 }
 
 function unreachable({ server, port = 1433, database = '' }: config, error: unknown): StoreError {
-  const cause = rootOf(error)
-  return unusable(`SQL Server database "${database}" at ${server}:${port}`, cause, advice(cause))
+  const cause = driverErrorIn(error)
+  return unusable(`SQL Server database "${database}" at ${server}:${port}`, cause, connectionAdvice(cause))
 }
 
-function advice(error: unknown): string {
+function connectionAdvice(error: unknown): string {
   if (driverCode(error) === 'ELOGIN') return 'Check the user, the password and the name of the database.'
   if (/certificate/i.test(messageOf(error)))
     return 'Give the server a certificate that this machine trusts, or add trustServerCertificate=true to the URL.'

@@ -11,7 +11,7 @@ import { property } from '../shared/property.js'
 import { Statements } from '../shared/statements.js'
 import { examine, type Server } from './capabilities.js'
 import { PooledConnections, wayOf } from './connections.js'
-import { errorNumber } from './failures.js'
+import { errorNumber, judgement } from './failures.js'
 import { migrationTarget } from './migrations.js'
 import { MysqlStore } from './store.js'
 
@@ -76,7 +76,7 @@ export async function openMysqlStore(options: MysqlOptions): Promise<MysqlStore>
     return await openOn(server, () => driver.createConnection(config), connections, limits, options)
   } catch (error) {
     await connections.close()
-    throw storeError('Opening the store', 'none', error)
+    throw storeError('Opening the store', 'none', error, judgement.advice(error))
   }
 }
 
@@ -114,7 +114,7 @@ function targetOf(database: string | MysqlClient): Target {
   if (target.database) return target
   throw new CoordinationError(
     'WCO_OPTIONS',
-    'Option "database": expected the name of a database on the server, as in mysql://user:password@host:3306/name, ' +
+    'database: expected the name of a database on the server, as in mysql://user:password@host:3306/name, ' +
       'got none.',
   )
 }
@@ -159,7 +159,7 @@ function sslOf(text: string): Exclude<ConnectionOptions['ssl'], undefined> {
 function unreadable(got: string): CoordinationError {
   return new CoordinationError(
     'WCO_OPTIONS',
-    `Option "database": expected a URL like mysql://user:password@host:3306/name, with "ssl" or "socketPath" as ` +
+    `database: expected a URL like mysql://user:password@host:3306/name, with "ssl" or "socketPath" as ` +
       `parameters at most, got ${got}. Special characters in the user or password must be percent-encoded.`,
   )
 }
@@ -195,10 +195,10 @@ function connectionSettings({ verbMs }: Limits) {
 
 function unreachable({ host, port, database }: Target, error: unknown): StoreError {
   const cause = rootOf(error)
-  return unusable(`MySQL database "${database}" at ${host}:${port}`, cause, advice(cause))
+  return unusable(`MySQL database "${database}" at ${host}:${port}`, cause, connectionAdvice(cause))
 }
 
-function advice(error: unknown): string {
+function connectionAdvice(error: unknown): string {
   const number = errorNumber(error)
   if (number === 1045 || number === 1698) return 'Check the user and the password.'
   if (number === 1044 || number === 1049)

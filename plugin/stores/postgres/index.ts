@@ -221,10 +221,10 @@ async function reach(source: Source, connections: PooledConnections, limits: Lim
 function unreachable({ createClient }: Source, error: unknown): StoreError {
   const { host, port, database } = createClient()
   const cause = rootOf(error)
-  return unusable(`PostgreSQL database "${database}" at ${host}:${port}`, cause, advice(cause))
+  return unusable(`PostgreSQL database "${database}" at ${host}:${port}`, cause, connectionAdvice(cause))
 }
 
-function advice(error: unknown): string {
+function connectionAdvice(error: unknown): string {
   const state = sqlState(error) ?? ''
   if (state.startsWith('28')) return 'Check the user and the password.'
   if (state === '3D000') return 'Create the database, or check its name.'

@@ -16,7 +16,7 @@ import type {
   SessionKey,
   WorkerRow,
 } from '../../core/store.js'
-import { storeError } from './failures.js'
+import { sqliteError } from './failures.js'
 import type { Queries } from './queries.js'
 
 /** One change. Taking the revision row and recording the operation are done by its making. */
@@ -150,7 +150,7 @@ export class SqliteChange implements Change {
     try {
       return statement()
     } catch (error) {
-      this.#over = storeError(doing, error, 'none')
+      this.#over = sqliteError(doing, 'none', error)
       throw this.#over
     }
   }

@@ -9,7 +9,7 @@
  */
 import type { Database } from 'better-sqlite3'
 import { StoreError } from '../../core/errors.js'
-import { isBusy, isUseless, storeError } from './failures.js'
+import { isBusy, isUseless, outcomeOf, sqliteError } from './failures.js'
 import type { Open, Source } from './source.js'
 
 /** Hands out the open database, one user at a time, and tries again while another process keeps it busy. */
@@ -45,7 +45,8 @@ export class Connection {
         return await work(await this.#source.current(deadlineMs), deadlineMs)
       } catch (error) {
         if (isUseless(error)) this.#source.discard()
-        if (!isBusy(error) || performance.now() >= deadlineMs) throw storeError(doing, error)
+        if (!isBusy(error) || performance.now() >= deadlineMs)
+          throw sqliteError(doing, outcomeOf(error), error)
       } finally {
         done()
       }

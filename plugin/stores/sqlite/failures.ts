@@ -8,9 +8,9 @@ import { messageOf, rootOf } from '../shared/failures.js'
  * The error a caller gets for whatever went wrong, unless it is one of ours already.
  *
  * @param doing completes the sentence "SQLite could not …".
- * @param outcome what has become of the request. Default: what the error says.
+ * @param outcome what has become of the request; see {@link outcomeOf}.
  */
-export function storeError(doing: string, error: unknown, outcome = outcomeOf(error)): CoordinationError {
+export function sqliteError(doing: string, outcome: Outcome, error: unknown): CoordinationError {
   if (error instanceof CoordinationError) return error
   const code = driverCode(error)
   const said = messageOf(rootOf(error))
@@ -42,7 +42,7 @@ function adviceOnPlace(path: string): string {
  * disk fails while a commit is being written, the commit may have reached it all the same, and come to light
  * when the file is next recovered.
  */
-function outcomeOf(error: unknown): Outcome {
+export function outcomeOf(error: unknown): Outcome {
   return driverCode(error)?.startsWith('SQLITE_IOERR') ? 'unknown' : 'none'
 }
 

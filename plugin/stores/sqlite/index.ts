@@ -127,7 +127,7 @@ function pathOf(database: Database): string {
   if (!database.memory) return database.name
   throw new CoordinationError(
     'WCO_OPTIONS',
-    'Option "database": expected a better-sqlite3 database over a file, but this one is in memory, where no other ' +
+    'database: expected a better-sqlite3 database over a file, but this one is in memory, where no other ' +
       'process can share it. For a trial in one process use "sqlite::memory:".',
   )
 }
