@@ -6,7 +6,7 @@ import type { Coordinator } from '../core/coordinator.js'
 import { CoordinationError } from '../core/errors.js'
 import type { NodeStatus, Status, WorkerStatus } from '../core/status.js'
 import { answerHttpProblem, HttpProblem } from './http-problems.js'
-import { SnapshotSource } from './snapshot.js'
+import { snapshotSourceOf } from './snapshot.js'
 
 /** How {@link leaderOnly} answers for others. */
 export interface LeaderOnlyOptions {
@@ -41,7 +41,7 @@ export function leaderOnly(
       'leaderOnly: expected a coordinator, the name of a worker and { redirect: true or false }.',
     )
   }
-  const source = new SnapshotSource(coordinator)
+  const source = snapshotSourceOf(coordinator)
   let isToldOf = false
   const tellOnce = (request: FastifyRequest, { workers, namespace }: Status): void => {
     if (isToldOf) return

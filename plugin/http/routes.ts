@@ -24,7 +24,7 @@ import { nodeRoutes } from './node-routes.js'
 import { asDocumented } from './openapi.js'
 import { Paths } from './paths.js'
 import type { Route } from './route.js'
-import { SnapshotSource } from './snapshot.js'
+import { snapshotSourceOf } from './snapshot.js'
 import { statusRoutes, streamBodies } from './status-routes.js'
 import { registerStream } from './stream.js'
 import { workerRoutes } from './worker-routes.js'
@@ -104,7 +104,7 @@ function dependenciesOf({
   allowedOrigins = [],
 }: RoutesOptions): Dependencies {
   const guard = new Guard({ authorize, access, allowedOrigins, limits: usualLimits })
-  return { coordinator, name, source: new SnapshotSource(coordinator), guard, limits: usualLimits }
+  return { coordinator, name, source: snapshotSourceOf(coordinator), guard, limits: usualLimits }
 }
 
 function add(

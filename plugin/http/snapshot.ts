@@ -32,6 +32,15 @@ const unchangedForMs = 1_000
 
 const mostAnswers = 100
 
+const sources = new WeakMap<Coordinator, SnapshotSource>()
+
+/** The one source of a coordinator, for the routes of this interface and all of an application's own that ask who leads. */
+export function snapshotSourceOf(coordinator: Coordinator): SnapshotSource {
+  const source = sources.get(coordinator) ?? new SnapshotSource(coordinator)
+  sources.set(coordinator, source)
+  return source
+}
+
 export class SnapshotSource {
   readonly #coordinator: Coordinator
   readonly #nowMs: () => number

@@ -44,6 +44,37 @@ t.test('elsewhere it is sent on to the address the leader has given itself', asy
   t.equal(answer.headers.location, 'https://n1.example/base/orders?express=1')
 })
 
+t.test('many routes for leaders read the database once for all who ask at the same time', async (t) => {
+  const gate = deferred()
+  let entered = 0
+  const { url } = await useSqlite(t)
+  const app = await useApp(t, {
+    url,
+    app: Fastify(),
+    options: { authorize: mira, autoStart: false },
+    after: (app) => {
+      for (const path of ['/orders', '/invoices', '/reports']) {
+        const count = async (): Promise<void> => void (entered += 1)
+        app.get(path, { preHandler: [count, leaderOnly(app.coordination, 'orders')] }, async () => ({}))
+      }
+    },
+  })
+  let readings = 0
+  const { operator } = app.coordination
+  const snapshot = operator.snapshot.bind(operator)
+  operator.snapshot = async () => {
+    readings += 1
+    await gate.promise
+    return snapshot()
+  }
+  const answers = ['/orders', '/invoices', '/reports'].map(async (path) => app.inject(path))
+  await eventually(() => entered === 3)
+  await new Promise((resolve) => setImmediate(resolve))
+  gate.resolve()
+  for (const { statusCode } of await Promise.all(answers)) t.equal(statusCode, 503)
+  t.equal(readings, 1)
+})
+
 t.test('a leader without a usable address is named instead', async (t) => {
   for (const labels of [{}, { url: 'javascript:alert(1)' }, { url: 'https://n1.example/?x=' }]) {
     const { other } = await useTwo(t, labels, true)
