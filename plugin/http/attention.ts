@@ -83,7 +83,7 @@ function ofNode(node: NodeRow, nowMs: number): Problem[] {
   const { id, name, state, heartbeatAtMs } = node
   if (state === 'gone') return []
   if (pulseOf(node, nowMs) === 'silent') {
-    const sentence = `No heartbeat of node "${name}" has come for ${seconds(nowMs - heartbeatAtMs)}.`
+    const sentence = `No heartbeat of node "${name}" has come since ${second(heartbeatAtMs)}.`
     return [{ code: 'node-silent', severity: 'error', subject: id, sentence }]
   }
   if (state !== 'draining') return []
@@ -101,11 +101,8 @@ function ofWorker({ key, paused, candidates }: Status['workers'][number], snapsh
   return [{ code: 'worker-without-candidates', severity: 'warning', subject: key, sentence }]
 }
 
-/** A time and no span: a sentence that changes every second would be sent again every time somebody looks. */
 function whoPaused(pause: EventRow | undefined): string {
-  if (pause === undefined) return ''
-  const at = new Date(pause.atMs).toISOString().slice(0, 16).replace('T', ' ')
-  return ` ${pause.actor} paused it at ${at} UTC: “${pause.reason}”.`
+  return pause === undefined ? '' : ` ${pause.actor} paused it at ${second(pause.atMs)}: “${pause.reason}”.`
 }
 
 function ofLeases(snapshot: Snapshot, { leases }: Status, timing: Timing): Problem[] {
@@ -125,22 +122,24 @@ function ofLease(
   timing: Timing,
   handoverMs: number,
 ): Problem[] {
-  const namedMs = nowMs - (targetAtMs ?? nowMs)
+  const namedAtMs = targetAtMs ?? nowMs
+  const namedMs = nowMs - namedAtMs
   if (state === 'blocked') {
     const sentence = `The lease "${key}" was taken from node "${blockedNode?.name}", which has not said that it has stopped.`
     return [{ code: 'lease-blocked', severity: 'warning', subject: key, sentence }]
   }
   if (state === 'unclaimed' && namedMs > timing.claimTimeoutMs + 2 * lookEveryMs(timing) + timing.pollMs) {
-    const sentence = `Node "${target?.name}" is meant to hold the lease "${key}" and has not claimed it for ${seconds(namedMs)}.`
+    const sentence = `Node "${target?.name}" has been meant to hold the lease "${key}" since ${second(namedAtMs)}, and has not claimed it.`
     return [{ code: 'lease-unclaimed', severity: 'error', subject: key, sentence }]
   }
   if (state === 'moving' && holder?.id !== target?.id && namedMs > handoverMs) {
-    const sentence = `Node "${holder?.name}" has been asked for the lease "${key}" for ${seconds(namedMs)} and does not hand it over.`
+    const sentence = `Node "${holder?.name}" was asked for the lease "${key}" at ${second(namedAtMs)}, and has not handed it over.`
     return [{ code: 'lease-moving', severity: 'warning', subject: key, sentence }]
   }
   return []
 }
 
-function seconds(ms: number): string {
-  return `${Math.round(ms / 1_000)} s`
+/** Times and no spans: a sentence that changes every second would be sent again every time somebody looks. */
+function second(atMs: number): string {
+  return `${new Date(atMs).toISOString().slice(0, 19).replace('T', ' ')} UTC`
 }

@@ -1,10 +1,11 @@
 /** From when on something is a problem that a person should see. */
 import t from 'tap'
-import type { Status } from '../../plugin/core/status.js'
+import type { CoordinatorSettings } from '../../plugin/core/coordinator.js'
+import { describe, type Status } from '../../plugin/core/status.js'
 import { beforeAnyChange, type NodeRow } from '../../plugin/core/store.js'
 import { resolveTiming } from '../../plugin/core/timing.js'
 import { problemsIn } from '../../plugin/http/attention.js'
-import { join, nodeOf } from '../../plugin/testing/conformance/world.js'
+import { join, newLease, nodeOf, saveLeases } from '../../plugin/testing/conformance/world.js'
 import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
 
 const own = { state: 'running', node: 'b', trusted: true, trustLeftMs: 1, held: [], unsettled: [] } as const
@@ -15,6 +16,25 @@ t.test('a node is silent once its heartbeat has stood still for longer than its 
   const node = await nodeOf(store, 'a')
   t.same(codesOf(node, 15_000), [])
   t.same(codesOf(node, 15_001), ['node-silent'])
+})
+
+t.test('a sentence stays the same while what it tells of does', async (t) => {
+  const store = new MemoryDatabase().open({ namespace: 'default', statementTimeoutMs: 30_000 })
+  await join(store, ['a', 'b'])
+  await saveLeases(store, newLease('unclaimed', { target: 'a', targetAtMs: 1 }))
+  await saveLeases(store, newLease('moving', { target: 'a', targetAtMs: 1, holder: 'b', token: 1 }))
+  const snapshot = await store.snapshot()
+  const told = (nowMs: number): string[] => {
+    const settings = { namespace: 'default', identity: { node: 'b', cluster: 'c1' } } as CoordinatorSettings
+    const status = describe({ ...snapshot, nowMs }, settings, 'b', 'running')
+    const problems = problemsIn({ ...snapshot, nowMs }, status, { ...own, statements: 0 }, resolveTiming({}))
+    return problems.map(({ sentence }) => sentence)
+  }
+  const anHourLaterMs = snapshot.nowMs + 3_600_000
+  const sentences = told(anHourLaterMs)
+  t.equal(sentences.length, 4, 'two nodes are silent, a lease is not claimed, and one not handed over')
+  t.match(sentences.join(), /^(?=.*since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\.)(?=.*1970-01-01 00:00:00 UTC)/)
+  t.same(told(anHourLaterMs + 1_000), sentences)
 })
 
 /** What there is to be said of a namespace with this node only, so long after its heartbeat. */

@@ -100,7 +100,7 @@ export const statusExample = {
       code: 'node-silent',
       severity: 'error',
       subject: '0b7f4d52-77d1-4c4c-8f43-1a1b3f2f9a02',
-      sentence: 'No heartbeat of node "node-2" has come for 16 s.',
+      sentence: 'No heartbeat of node "node-2" has come since 2026-03-01 03:09:44 UTC.',
     },
   ],
   capabilities: {
