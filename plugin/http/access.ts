@@ -60,17 +60,6 @@ export function allowLoopback(): Authorize {
   return ({ raw }) => !isProduction() && isDirectLoopback(raw) && { id: 'loopback', display: 'this machine' }
 }
 
-/**
- * The `config` of a route that does this. Routes without one are refused when they are added.
- *
- * An overloaded application (`@fastify/under-pressure`) turns requests away; not those of who came to help, nor of who asks how it is.
- */
-export function does(action: Action): { coordinationAction: Action; pressureHandler?: () => void } {
-  return action === 'read'
-    ? { coordinationAction: action }
-    : { coordinationAction: action, pressureHandler: () => undefined }
-}
-
 /** Whether it alters something. */
 export function alters(action: Action): boolean {
   return interventions.some((intervention) => intervention === action)

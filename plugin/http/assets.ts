@@ -10,9 +10,9 @@ import { readFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { does } from './access.js'
 import { sendTagged } from './etag.js'
 import { HttpProblem } from './http-problems.js'
+import { routeConfig, routeSchema } from './route.js'
 import { reads } from './schemas/common.js'
 
 /** The files there are, and what they are. */
@@ -75,7 +75,7 @@ export async function registerAssets(scope: FastifyInstance, files: URL = beside
     scope.route({
       method: 'GET',
       url,
-      config: { ...does('read'), ...quiet },
+      config: routeConfig('read', { uncounted: true }),
       logLevel: 'warn',
       schema,
       handler,
@@ -102,10 +102,10 @@ function redirect(reply: FastifyReply, to = 'ui/'): FastifyReply {
   return reply.headers(assetHeaders).redirect(to, 308)
 }
 
-/** A page asks for all its files at once: an application that counts requests need not count these. */
-const quiet = { rateLimit: false } as object
-
-const schema = { hide: true, response: reads({ 200: { description: 'A file of the dashboard' } }) } as object
+const schema = routeSchema({
+  hide: true,
+  response: reads({ 200: { description: 'A file of the dashboard' } }),
+})
 
 const besideThePlugin = new URL('../../dashboard/', import.meta.url)
 

@@ -5,10 +5,9 @@
  * Who restarts processes has no login. So the two routes that name nothing, and answer with one word, are open.
  */
 import type { FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
-import { does } from './access.js'
 import type { Dependencies } from './dependencies.js'
 import { keySegment, leaseKeyOf } from './keys.js'
-import { asDocumented } from './openapi.js'
+import { routeConfig, routeSchema } from './route.js'
 import { query, withHttpProblems } from './schemas/common.js'
 
 /** `/health`, `/health/ready` and `/health/leader/{key}`. */
@@ -70,20 +69,15 @@ function routeOf({ url, operationId, summary, words: [yes, no], open, holds }: P
   return {
     method: 'GET',
     url,
-    config: {
-      ...does('probe'),
-      coordinationOpen: open,
-      rateLimit: false,
-      swaggerTransform: asDocumented,
-    } as object,
+    config: routeConfig('probe', { open, uncounted: true }),
     logLevel: 'warn',
-    schema: {
+    schema: routeSchema({
       summary,
       tags: ['coordination'],
       operationId,
       querystring: query({}),
       response: withHttpProblems(replies, httpProblems),
-    } as object,
+    }),
     handler: async (request, reply) => {
       const good = holds(request)
       reply.header('cache-control', 'no-store').code(good ? 200 : 503)

@@ -13,14 +13,13 @@ import type { Coordinator } from '../core/coordinator.js'
 import { CoordinationError } from '../core/errors.js'
 import type { Status } from '../core/status.js'
 import type { Snapshot } from '../core/store.js'
-import { does } from './access.js'
 import type { Dependencies } from './dependencies.js'
 import { HttpProblem } from './http-problems.js'
 import { DatabaseClock, Leaderless, LoopDelay } from './metric-sources.js'
 import { type MetricName, type MetricRow, metricNames, metricTable, sampled } from './metric-table.js'
-import { asDocumented } from './openapi.js'
 import { ownership } from './presenters.js'
 import { isSilent } from './pulse.js'
+import { routeConfig, routeSchema } from './route.js'
 import { query, reads } from './schemas/common.js'
 
 /** A registry of prom-client's, as far as it matters here: its types are there only where it is installed. */
@@ -70,19 +69,14 @@ function metricsRoute(name: string): Omit<RouteOptions, 'handler'> {
     method: 'GET',
     url: '/metrics',
     logLevel: 'warn',
-    config: {
-      ...does('read'),
-      pressureHandler: () => undefined,
-      rateLimit: false,
-      swaggerTransform: asDocumented,
-    } as object,
-    schema: {
+    config: routeConfig('read', { uncounted: true, underPressure: true }),
+    schema: routeSchema({
       summary: 'Figures for Prometheus',
       tags: ['coordination'],
       operationId: `${name}Metrics`,
       querystring: query({}),
       response: reads({ 200: page }, 'not-installed'),
-    } as object,
+    }),
   }
 }
 

@@ -9,7 +9,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from
 import type { Coordinator } from '../core/coordinator.js'
 import { CoordinationError } from '../core/errors.js'
 import { shown } from '../core/names.js'
-import { type Access, type Authorize, actions, does } from './access.js'
+import { type Access, type Authorize, actions } from './access.js'
 import { registerAssets } from './assets.js'
 import { assignmentRoutes } from './assignment-routes.js'
 import { type Dependencies, usualLimits } from './dependencies.js'
@@ -21,9 +21,8 @@ import { interventionRoutes } from './intervention-routes.js'
 import { leaseRoutes } from './lease-routes.js'
 import { type MetricsRegistry, registerMetrics } from './metrics.js'
 import { nodeRoutes } from './node-routes.js'
-import { asDocumented } from './openapi.js'
 import { Paths } from './paths.js'
-import type { Route } from './route.js'
+import { document, type Route, routeConfig } from './route.js'
 import { snapshotSourceOf } from './snapshot.js'
 import { statusRoutes, streamBodies } from './status-routes.js'
 import { registerStream } from './stream.js'
@@ -113,7 +112,7 @@ function add(
   name: string,
 ): void {
   const described = { ...schema, operationId: `${name}${id}`, tags: ['coordination'] }
-  scope.route({ method, url, schema: described, config: does(action), handler })
+  scope.route({ method, url, schema: described, config: routeConfig(action), handler })
 }
 
 /** What all routes have in common, ours and those of our neighbours in this scope. */
@@ -121,8 +120,7 @@ function complete(route: RouteOptions, security: Security | undefined): void {
   const { coordinationAction: action } = route.config ?? {}
   if (action === undefined || !actions.includes(action))
     throw new Error(`The route ${route.url} names no action`)
-  if (security !== undefined) route.schema = { ...route.schema, ...{ security } }
-  route.config = { ...route.config, ...{ swaggerTransform: asDocumented } }
+  document(route, security)
 }
 
 /** Nothing here is for a cache, whatever the application says of its own, unless the route itself says otherwise. */

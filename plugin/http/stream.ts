@@ -14,9 +14,8 @@
  * nobody goes on watching for longer who may not any more.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
-import { does } from './access.js'
 import type { Dependencies } from './dependencies.js'
-import { asDocumented } from './openapi.js'
+import { routeConfig, routeSchema } from './route.js'
 import { query, reads } from './schemas/common.js'
 import { Feed, type FeedDependencies } from './stream-feed.js'
 import { Seats } from './stream-seats.js'
@@ -66,8 +65,8 @@ function streamRoute(name: string): Omit<RouteOptions, 'handler'> {
     method: 'GET',
     url: '/stream',
     exposeHeadRoute: false,
-    config: { ...does('read'), swaggerTransform: asDocumented } as object,
-    schema: {
+    config: routeConfig('read'),
+    schema: routeSchema({
       summary: 'What happens, as server-sent events',
       description:
         '`snapshot` (as GET /status), `event` (as in GET /events; its id is its place), `change` (a new revision, with ' +
@@ -86,7 +85,7 @@ function streamRoute(name: string): Omit<RouteOptions, 'handler'> {
         'too-many-requests',
         'unavailable',
       ),
-    } as object,
+    }),
   }
 }
 
