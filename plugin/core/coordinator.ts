@@ -24,7 +24,7 @@ import { deferred, sleep, within } from './loop.js'
 import type { Machine } from './machine.js'
 import { checkName, leaseKey } from './names.js'
 import { Operator } from './operator.js'
-import { inOrder } from './order.js'
+import { changeWithoutSession } from './order.js'
 import { Outage } from './outage.js'
 import { KnownServer } from './server.js'
 import { describe, type Status } from './status.js'
@@ -267,12 +267,8 @@ export class Coordinator implements AsyncDisposable {
     checkOptions('claimTime', options, ['scope'])
     const key = this.#leaseKey(name, checkScope('claimTime', options.scope))
     const atMs = checkTime('claimTime', at)
-    for (;;) {
-      const changed = await inOrder(this.#store, undefined, this.#holdings.highestToken, (change) =>
-        claimTime(change, key, atMs),
-      )
-      if (changed.kind === 'done') return changed.result
-    }
+    const highestToken = (): number => this.#holdings.highestToken
+    return changeWithoutSession(this.#store, highestToken, (change) => claimTime(change, key, atMs))
   }
 
   /**

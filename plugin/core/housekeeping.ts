@@ -7,7 +7,7 @@
 import type { Clock } from './clock.js'
 import type { Log } from './log.js'
 import { Alarm, sleep } from './loop.js'
-import { inOrder } from './order.js'
+import { changeWithoutSession } from './order.js'
 import { prunedAtOnce, type Retention, type Store } from './store.js'
 import { isUnusedName, pruneLeases } from './upkeep.js'
 
@@ -81,8 +81,10 @@ export class Housekeeping {
     const keys = unused.map(({ key }) => key)
     for (let at = 0; at < keys.length && this.#goesOn; at += prunedAtOnce) {
       const some = keys.slice(at, at + prunedAtOnce)
-      const highestSeen = this.#circumstances.highestToken()
-      await inOrder(this.#store, undefined, highestSeen, (change) => pruneLeases(change, some, unusedSinceMs))
+      const highestSeen = (): number => this.#circumstances.highestToken()
+      await changeWithoutSession(this.#store, highestSeen, (change) =>
+        pruneLeases(change, some, unusedSinceMs),
+      )
       await this.#pause()
     }
   }

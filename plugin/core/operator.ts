@@ -20,7 +20,7 @@ import {
   type Transferred,
   transfer,
 } from './operations.js'
-import { inOrder } from './order.js'
+import { changeWithoutSession } from './order.js'
 import type { Change, EventQuery, EventRow, Snapshot, Store } from './store.js'
 
 /** How a lease is taken away; see {@link Operator.release}. */
@@ -135,10 +135,7 @@ export class Operator {
     return this.#change((change) => rebalance(change, key, { ...by, dryRun, revision }))
   }
 
-  async #change<T>(work: (change: Change) => Promise<T>): Promise<T> {
-    for (;;) {
-      const changed = await inOrder(this.#store, undefined, this.#highestToken(), work)
-      if (changed.kind === 'done') return changed.result
-    }
+  #change<T>(work: (change: Change) => Promise<T>): Promise<T> {
+    return changeWithoutSession(this.#store, this.#highestToken, work)
   }
 }

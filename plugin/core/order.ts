@@ -1,6 +1,7 @@
 /**
  * How a change is entered: for a session that still stands, under the server that is on record.
  */
+import { StoreError } from './errors.js'
 import type { Ahead, Change, Changed, OwnView, SessionKey, Store } from './store.js'
 import { raisedFloor } from './token.js'
 
@@ -49,6 +50,32 @@ export async function inOrder<T>(
   }
   const changed: Changed<Ordered<T>> = await store.change(session, inside, ahead)
   return changed.result
+}
+
+/** So many times in a row a change that no session asks for may find another server than before. */
+const mostServers = 3
+
+/**
+ * Runs a change that no session asks for: of an operator, or for all nodes. Where the server is a new one it is made once more, now that
+ * this has been recorded.
+ *
+ * @throws StoreError when the server was a new one each time. Then its address leads to several servers in turn; each try would
+ *   record the other one, for ever, and raise the floor of the tokens by it.
+ */
+export async function changeWithoutSession<T>(
+  store: Store,
+  highestSeen: () => number,
+  work: (change: Change) => Promise<T>,
+): Promise<T> {
+  for (let attempt = 1; attempt <= mostServers; attempt++) {
+    const changed = await inOrder(store, undefined, highestSeen(), work)
+    if (changed.kind === 'done') return changed.result
+  }
+  throw new StoreError(
+    `Each of ${mostServers} tries has met another database server than the one before it. The address must lead to one server, ` +
+      'the one that takes writes.',
+    'none',
+  )
 }
 
 /**
