@@ -47,15 +47,14 @@ export class SqliteChange implements Change {
     this.session = session && queries.recordOperation(session.node, session.operation)
   }
 
-  /**
-   * Nothing may be asked of it any more: a statement that came late would run outside of the transaction.
-   *
-   * @throws StoreError when one of its statements has failed, whether or not anybody noticed.
-   */
+  /** @throws StoreError when one of its statements has failed, whether or not anybody noticed. */
+  assertWhole(): void {
+    if (this.#over !== undefined) throw this.#over
+  }
+
+  /** Nothing may be asked of it any more: a statement that came late would run outside of the transaction. */
   end(): void {
-    const failed = this.#over
     this.#over ??= new StoreError('This change has ended.', 'none')
-    if (failed) throw failed
   }
 
   async nodes(): Promise<NodeRow[]> {

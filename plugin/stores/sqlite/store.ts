@@ -173,6 +173,7 @@ export class SqliteStore implements Store {
           const change = new SqliteChange(this.#queriesOn(open), this.#factsOf(open), session)
           try {
             const result = await new Deadline(deadlineMs - performance.now()).hold(work(change), tooLate)
+            change.assertWhole()
             return { result, commit: change.wrote, change }
           } finally {
             change.end()
