@@ -2,6 +2,7 @@
 import { StoreError } from '../core/errors.js'
 import { type Deferred, deferred } from '../core/loop.js'
 import type {
+  Ahead,
   Beat,
   Capabilities,
   Change,
@@ -95,8 +96,12 @@ export class Link implements Store {
     return this.#through((store) => store.events(query))
   }
 
-  change<T>(session: SessionKey | undefined, work: (change: Change) => Promise<T>): Promise<Changed<T>> {
-    return this.#through((store) => store.change(session, work))
+  change<T>(
+    session: SessionKey | undefined,
+    work: (change: Change) => Promise<T>,
+    ahead?: Ahead,
+  ): Promise<Changed<T>> {
+    return this.#through((store) => store.change(session, work, ahead))
   }
 
   prune(retention: Retention): Promise<boolean> {
