@@ -113,6 +113,7 @@ export async function fence(
  */
 function holding(schema: string): string {
   const at = `[${schema.replaceAll(']', ']]')}].`
+  const token = 'cast(@token as bigint)'
   return `
     declare @got int
     if @@trancount = 0 select N'outside' as [place]
@@ -124,9 +125,9 @@ function holding(schema: string): string {
         exec @got = sp_getapplock @Resource = @lease, @LockMode = N'Shared', @LockOwner = N'Transaction'
       if @got >= 0 and (select transaction_isolation_level from sys.dm_exec_sessions where session_id = @@spid) > 2
         update ${at}coordination_leases set [revision] = [revision]
-        where namespace = @namespace and [key] = @key and [holder] = @node and [token] = cast(@token as bigint)
+        where namespace = @namespace and [key] = @key and [holder] = @node and [token] = ${token}
       if @got < 0 select N'busy' as [place]
-      else if ${claimed(at).replace('@token', 'cast(@token as bigint)')} select N'held' as [place]
+      else if ${claimed(at, token)} select N'held' as [place]
       else select N'lost' as [place]
     end`
 }

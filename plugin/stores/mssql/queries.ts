@@ -479,12 +479,12 @@ export interface TakenHere extends Taken {
 /** Milliseconds since 1970 when the statement begins. */
 const nowMs = "datediff_big(ms, cast('1970-01-01' as datetime2), sysutcdatetime())"
 
-/** Says in a condition that a lease is held as `@key`, `@node` and `@token` claim, its holder not being gone. */
-export function claimed(schema: string): string {
+/** Says in a condition that a lease is held as `@key`, `@node` and `token` claim, its holder not being gone. */
+export function claimed(schema: string, token = '@token'): string {
   return `exists (
     select 1 from ${schema}coordination_leases as l
     join ${schema}coordination_nodes as n on n.namespace = l.namespace and n.[id] = l.[holder]
-    where l.namespace = @namespace and l.[key] = @key and l.[holder] = @node and l.[token] = @token
+    where l.namespace = @namespace and l.[key] = @key and l.[holder] = @node and l.[token] = ${token}
       and n.[state] <> N'gone')`
 }
 
