@@ -89,7 +89,9 @@ async function startInTime(app: FastifyInstance, coordinator: Coordinator): Prom
   try {
     await inTime(app, 'join', coordinator.start(), () => latest)
   } catch (error) {
-    void coordinator.close()
+    coordinator.close().catch((cause: unknown) => {
+      app.log.warn({ err: cause }, 'the coordinator that could not start could not be closed, either')
+    })
     throw error
   } finally {
     coordinator.off('store.failed', note)

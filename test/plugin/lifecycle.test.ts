@@ -25,6 +25,23 @@ declare module 'fastify' {
 
 const identity = { node: 'n1', cluster: 'c1' }
 
+t.test('a start that failed is what is told, though closing after it fails as well', async (t) => {
+  const lines: string[] = []
+  const stream = { write: (line: string) => void lines.push(line) }
+  const app = Fastify({ logger: { level: 'warn', stream } })
+  const { url } = await useSqlite(t)
+  await app.register(workerCoordination, { database: url, identity })
+  const { coordination } = app
+  const close = coordination.close.bind(coordination)
+  coordination.start = () => Promise.reject(new Error('no start'))
+  coordination.close = () => Promise.reject(new Error('no end'))
+  await t.rejects(async () => app.ready(), { message: 'no start' })
+  await eventually(() => lines.some((line) => line.includes('no end')))
+  coordination.close = close
+  await app.close().catch(() => undefined)
+  await close()
+})
+
 t.test(
   'registering connects, migrates and decorates; ready starts; close hands over and leaves nothing',
   (t) =>
