@@ -35,7 +35,7 @@ declare module 'fastify' {
  *
  * @example await app.register(workerCoordination, { database: 'sqlite:coordination.db' })
  */
-export const workerCoordination = fp(coordinate, { name: 'fastify-worker-coordination', fastify: '5.x' })
+export const workerCoordination = fp(coordinate, { name: 'fastify-worker-coordination', fastify: '^5.3.0' })
 
 async function coordinate(app: FastifyInstance, options: WorkerCoordinationOptions): Promise<void> {
   const config = await readPluginOptions(options)

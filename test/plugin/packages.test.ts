@@ -3,12 +3,13 @@
  * missing.
  */
 import { execFile } from 'node:child_process'
-import { cp, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
+import workerCoordination from '../../plugin/index.js'
 import { installed, linkPackages } from '../support/packages.js'
 
 const program = `
@@ -34,6 +35,13 @@ await coordinator.start()
 console.log(coordinator.state)
 await coordinator.close()
 `
+
+t.test('the versions of Fastify that the plugin takes are those that the package asks for', async (t) => {
+  const text = await readFile(new URL('../../../package.json', import.meta.url), 'utf8')
+  const { peerDependencies }: { peerDependencies: { fastify: string } } = JSON.parse(text)
+  const meta: unknown = Reflect.get(workerCoordination, Symbol.for('plugin-meta'))
+  t.match(meta, { fastify: peerDependencies.fastify })
+})
 
 t.test('a missing driver is an error at registration that says what to install', async (t) => {
   const rows: [driver: string, database: string, install: RegExp][] = [
