@@ -34,7 +34,7 @@ export type ErrorCode =
   /** The coordinator's decorator is already taken in this Fastify instance. */
   | 'WCO_DECORATOR_TAKEN'
 
-/** The base of all errors this library throws. */
+/** The base of all errors this library throws, but for a `RangeError` where a fencing token would be no safe integer any more. */
 export class CoordinationError extends Error {
   override readonly name: string = 'CoordinationError'
 

@@ -3,8 +3,7 @@
  *
  * Two live processes may bear one name; sessions tell them apart. The cluster is not so harmless: it decides
  * with whom a node competes, so anything that was asked for and is not there is an error and
- * never a silent default. Of the engine only this file, `clock.ts`, `machine.ts`, and `watchdog.ts` with its thread look at the
- * process around them.
+ * never a silent default.
  */
 import { hostname } from 'node:os'
 import { CoordinationError } from './errors.js'

@@ -2,8 +2,7 @@
  * The machine this process runs on, as far as it can tell whether other processes there have ended.
  *
  * Silence proves nothing: a process may be stopped, starved or cut off, and go on. But that the kernel both run on
- * knows no such process any more does prove that it has ended. Of the engine only this file, `clock.ts`, `identity.ts`, and
- * `watchdog.ts` with its thread look at the process around them.
+ * knows no such process any more does prove that it has ended.
  */
 import { createHash } from 'node:crypto'
 import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync } from 'node:fs'
