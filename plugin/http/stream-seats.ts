@@ -1,6 +1,7 @@
 /** How many may watch the stream at a time. */
-import type { Limits } from './dependencies.js'
+
 import { HttpProblem } from './http-problems.js'
+import type { Limits } from './limits.js'
 
 export class Seats {
   readonly #limits: Pick<Limits, 'streams' | 'streamsPerActor'>

@@ -33,15 +33,15 @@ export type {
   Store,
   WorkerRow,
 } from '../core/store.js'
-export {
-  type ConformanceCase,
-  type ConformanceHarness,
-  type ConformanceUser,
-  type FragileStore,
-  type HarnessCapabilities,
-  type StoreOptions,
-  storeConformance,
-} from './conformance.js'
+export type {
+  ConformanceCase,
+  ConformanceHarness,
+  ConformanceUser,
+  FragileStore,
+  HarnessCapabilities,
+  StoreOptions,
+} from './conformance/harness.js'
+export { storeConformance } from './conformance.js'
 export { ManualClock } from './manual-clock.js'
 export { MemoryDatabase, type MemoryDatabaseOptions, type MemoryStoreOptions } from './memory-store.js'
 export { TestNode, type TestNodeOptions, TestWorld, type TestWorldOptions } from './test-world.js'

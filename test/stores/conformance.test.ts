@@ -6,12 +6,12 @@ import t, { type Test } from 'tap'
 import { openMysqlStore } from '../../plugin/stores/mysql/index.js'
 import { openPostgresStore } from '../../plugin/stores/postgres/index.js'
 import { openSqliteStore, openSqliteStoreOver } from '../../plugin/stores/sqlite/index.js'
-import {
-  type ConformanceHarness,
-  type FragileStore,
-  type StoreOptions,
-  storeConformance,
-} from '../../plugin/testing/conformance.js'
+import type {
+  ConformanceHarness,
+  FragileStore,
+  StoreOptions,
+} from '../../plugin/testing/conformance/harness.js'
+import { storeConformance } from '../../plugin/testing/conformance.js'
 import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
 import { useMysql, usePostgres, useSqlite, withoutMssql, withoutMysql } from '../support/databases.js'
 import { answersCommit, type TcpProxy, useProxy } from '../support/proxy.js'

@@ -2,7 +2,11 @@
 import type { Transaction } from 'mssql'
 import type { Test } from 'tap'
 import { openMssqlStore } from '../../plugin/stores/mssql/index.js'
-import type { ConformanceHarness, FragileStore, StoreOptions } from '../../plugin/testing/conformance.js'
+import type {
+  ConformanceHarness,
+  FragileStore,
+  StoreOptions,
+} from '../../plugin/testing/conformance/harness.js'
 import { useMssql, withMssql } from '../support/databases.js'
 import { type TcpProxy, useProxy } from '../support/proxy.js'
 

@@ -1,6 +1,6 @@
 /** What a heartbeat does to its own row, what it answers, and what it waits for. */
 import assert from 'node:assert/strict'
-import type { ConformanceCase } from '../conformance.js'
+import type { ConformanceCase } from './harness.js'
 import {
   atOnce,
   commit,

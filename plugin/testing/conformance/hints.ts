@@ -1,7 +1,7 @@
 /** That whoever is told something hears of it without asking, as long as nothing is wrong. */
 import assert from 'node:assert/strict'
 import type { Store } from '../../core/store.js'
-import type { ConformanceCase, ConformanceHarness } from '../conformance.js'
+import type { ConformanceCase, ConformanceHarness } from './harness.js'
 import { commit, eventually, fragileConnections, join, metaOf, promise } from './world.js'
 
 export const hintCases: readonly ConformanceCase[] = [

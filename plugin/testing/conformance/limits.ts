@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { StoreError } from '../../core/errors.js'
 import type { Store } from '../../core/store.js'
-import type { ConformanceCase } from '../conformance.js'
+import type { ConformanceCase } from './harness.js'
 import {
   atOnce,
   contents,

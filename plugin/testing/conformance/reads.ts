@@ -8,7 +8,7 @@ import {
   prunedAtOnce,
   type Store,
 } from '../../core/store.js'
-import type { ConformanceCase } from '../conformance.js'
+import type { ConformanceCase } from './harness.js'
 import {
   commit,
   compare,

@@ -1,7 +1,7 @@
 /** That what a session sent late, twice, or after its end changes nothing. */
 import assert from 'node:assert/strict'
 import type { Change, NodeRow, Store } from '../../core/store.js'
-import type { ConformanceCase } from '../conformance.js'
+import type { ConformanceCase } from './harness.js'
 import {
   atOnce,
   commit,

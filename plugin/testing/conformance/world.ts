@@ -20,7 +20,7 @@ import type {
   ConformanceUser,
   FragileStore,
   StoreOptions,
-} from '../conformance.js'
+} from './harness.js'
 
 /** States one promise. What it `needs` of the harness is a sentence to skip it by, where that is missing. */
 export function promise(
