@@ -2,6 +2,8 @@
 import { parseArgs } from 'node:util'
 import { actorLimits, checkText, reasonLimits } from '../core/audit.js'
 import { keyFrom } from '../core/names.js'
+import type { Instruction } from '../core/operations.js'
+import type { Preset } from '../core/timing.js'
 
 /** What every command takes. */
 const ofAll = ['database', 'namespace', 'json', 'help', 'version'] as const
@@ -33,22 +35,47 @@ export const commands = {
 export type Command = keyof typeof commands
 type Flag = keyof typeof options
 
-/** A command with all it needs. */
-export interface Order {
-  readonly command: Command
-  /** What the command is about: a lease, node or worker. */
-  readonly subject: string
-  readonly database: string
-  readonly namespace: string
-  /** Who alters something, and why; empty for a command that alters nothing. */
-  readonly actor: string
-  readonly reason: string
-  readonly token: number
-  readonly immediate: boolean
-  readonly cooldownMs: number | undefined
-  readonly preset: string
-  readonly json: boolean
+/** What each command needs besides what all of them take. */
+interface Needs {
+  status: unknown
+  leaders: unknown
+  explain: { readonly key: string }
+  release: {
+    readonly key: string
+    readonly token: number
+    readonly immediate: boolean
+    /** In ms; undefined for what the operator's default is. */
+    readonly cooldownMs: number | undefined
+    readonly by: Instruction
+  }
+  drain: OfNode
+  undrain: OfNode
+  pause: OfWorker
+  resume: OfWorker
+  migrate: unknown
+  check: { readonly preset: Preset }
 }
+
+interface OfNode {
+  /** Id or name of a node. */
+  readonly node: string
+  readonly by: Instruction
+}
+
+interface OfWorker {
+  readonly key: string
+  readonly by: Instruction
+}
+
+/** A command with all it needs, and nothing that it does not take. */
+export type Order<Name extends Command = Command> = {
+  [Each in Name]: {
+    readonly command: Each
+    readonly database: string
+    readonly namespace: string
+    readonly json: boolean
+  } & Needs[Each]
+}[Name]
 
 /** It cannot be understood: said on standard error, with exit code 2. */
 export class UsageError extends Error {
@@ -87,31 +114,64 @@ export function parse(
   const [command, ...operands] = positionals
   if (values.help || command === undefined) return 'help'
   if (!isCommand(command)) throw new UsageError(`There is no command "${command}".`)
-  const { operands: needed } = commands[command]
-  const mustSayWhy = takes(command, 'reason')
   refuseFlagsOfOthers(command, values)
+  const { operands: needed } = commands[command]
+  const [operand = ''] = operands
   if (operands.length !== needed.length)
     throw new UsageError(`Expected: ${[command, ...needed.map((each) => `<${each}>`)].join(' ')}`)
   const database = values.database ?? environment.DATABASE_URL
   if (database === undefined || database === '')
     throw new UsageError('Which database? Say --database URL, or set DATABASE_URL.')
-  if (mustSayWhy && values.reason === undefined)
+  const common = { database, namespace: values.namespace ?? 'default', json: values.json ?? false }
+  switch (command) {
+    case 'status':
+    case 'leaders':
+    case 'migrate':
+      return { ...common, command }
+    case 'explain':
+      return { ...common, command, key: keyFrom(operand) }
+    case 'release':
+      return { ...common, command, key: keyFrom(operand), by: said(values, user), ...released(values) }
+    case 'drain':
+    case 'undrain':
+      return { ...common, command, node: operand, by: said(values, user) }
+    case 'pause':
+    case 'resume':
+      return { ...common, command, key: keyFrom(operand), by: said(values, user) }
+    case 'check':
+      return { ...common, command, preset: presetIn(values) }
+  }
+}
+
+type Values = ReturnType<typeof understood>['values']
+
+/** Who asks, and why. */
+function said({ actor, reason }: Values, user: () => string): Instruction {
+  if (reason === undefined)
     throw new UsageError('Why? Say --reason "…" with 3 to 200 characters; it goes into the audit trail.')
-  if (command === 'release' && values.token === undefined)
+  return {
+    actor: checkText('--actor', actorLimits, actor ?? user()),
+    reason: checkText('--reason', reasonLimits, reason),
+  }
+}
+
+function released({ token, immediate = false, 'cooldown-ms': cooldownMs }: Values) {
+  if (token === undefined)
     throw new UsageError('Which term? Say --token N, as `leaders` shows it: a newer holder is not touched.')
   return {
-    command,
-    subject: needed[0] === 'node' ? (operands[0] ?? '') : keyFrom(operands[0] ?? ''),
-    database,
-    namespace: values.namespace ?? 'default',
-    actor: mustSayWhy ? checkText('--actor', actorLimits, values.actor ?? user()) : '',
-    reason: mustSayWhy ? checkText('--reason', reasonLimits, values.reason ?? '') : '',
-    token: values.token === undefined ? 0 : whole('token', values.token),
-    immediate: values.immediate ?? false,
-    cooldownMs: values['cooldown-ms'] === undefined ? undefined : whole('cooldown-ms', values['cooldown-ms']),
-    preset: values.preset ?? 'default',
-    json: values.json ?? false,
+    token: whole('token', token),
+    immediate,
+    cooldownMs: cooldownMs === undefined ? undefined : whole('cooldown-ms', cooldownMs),
   }
+}
+
+function presetIn({ preset = 'default' }: Values): Preset {
+  if (isPreset(preset)) return preset
+  throw new UsageError(`--preset: expected default, fast or relaxed, got "${preset}".`)
+}
+
+function isPreset(name: string): name is Preset {
+  return ['default', 'fast', 'relaxed'].includes(name)
 }
 
 /** A flag without effect would let somebody believe in one. */

@@ -10,10 +10,19 @@ import {
   type Status,
 } from '../core/status.js'
 import type { Snapshot } from '../core/store.js'
-import type { Order } from './arguments.js'
+import type { Command, Order } from './arguments.js'
 import { type Answer, type Cell, exitCodes, type Mood, type Table } from './output.js'
 
-type Obey = (scene: Scene, order: Order, coordinator: Coordinator) => Answer | Promise<Answer>
+/** Those for which the namespace is read first. */
+type Asking = Exclude<Command, 'check' | 'migrate'>
+
+type Ways = {
+  readonly [Name in Asking]: (
+    scene: Scene,
+    order: Order<Name>,
+    coordinator: Coordinator,
+  ) => Answer | Promise<Answer>
+}
 
 /** The namespace as it is when a command is given. */
 interface Scene {
@@ -26,7 +35,7 @@ interface Scene {
 /** Those that need nothing but a coordinator, which has not been started. */
 export async function obey(
   coordinator: Coordinator,
-  order: Order & { readonly command: Exclude<Order['command'], 'check'> },
+  order: Order<Exclude<Command, 'check'>>,
 ): Promise<Answer> {
   // Connecting has done it.
   if (order.command === 'migrate') return done({ migrated: true }, ['The tables are up to date.'])
@@ -34,10 +43,18 @@ export async function obey(
   const isUnused = scene.snapshot.meta.revision === 0
   const known = isUnused ? await coordinator.operator.namespaces() : []
   if (known.length > 0) return noNamespace(order.namespace, known)
+  return follow(scene, order, coordinator)
+}
+
+function follow<Name extends Asking>(
+  scene: Scene,
+  order: Order<Name>,
+  coordinator: Coordinator,
+): Answer | Promise<Answer> {
   return ways[order.command](scene, order, coordinator)
 }
 
-const ways: Readonly<Record<Exclude<Order['command'], 'check' | 'migrate'>, Obey>> = {
+const ways: Ways = {
   status: (scene) => {
     const { status, isSilent } = scene
     const nodes = status.nodes.map((node) => ({ ...node, silent: isSilent(node) }))
@@ -65,18 +82,18 @@ const ways: Readonly<Record<Exclude<Order['command'], 'check' | 'migrate'>, Obey
     return found(scene, Object.fromEntries(leaders), [leaseTable(scene, leases)])
   },
 
-  explain: (scene, { subject }, { settings: { timing } }) => {
-    const explanation = explain(scene.snapshot, subject, { timing, revokedAtMs: null })
-    if (explanation === undefined) return noLease(scene, subject)
+  explain: (scene, { key }, { settings: { timing } }) => {
+    const explanation = explain(scene.snapshot, key, { timing, revokedAtMs: null })
+    if (explanation === undefined) return noLease(scene, key)
     return done(
       explanation,
       explanation.reasons.map(({ sentence }) => sentence),
     )
   },
 
-  release: async (scene, { subject: key, token, actor, reason, immediate, cooldownMs }, { operator }) => {
+  release: async (scene, { key, token, immediate, cooldownMs, by }, { operator }) => {
     const cooldown = cooldownMs === undefined ? {} : { cooldownMs }
-    const answer = await operator.release({ key, token, actor, reason, immediate, ...cooldown })
+    const answer = await operator.release({ key, token, immediate, ...cooldown, ...by })
     if (answer.kind === 'unknown') return noLease(scene, key)
     if (answer.kind === 'fenced')
       return no(
@@ -94,26 +111,26 @@ const ways: Readonly<Record<Exclude<Order['command'], 'check' | 'migrate'>, Obey
     return done(answer, [`Released. ${next}`])
   },
 
-  drain: (scene, { subject, actor, reason }, { operator }) =>
-    toNode(scene, subject, (id) => operator.drain(id, { actor, reason }), {
+  drain: (scene, { node, by }, { operator }) =>
+    toNode(scene, node, (id) => operator.drain(id, by), {
       done: 'It hands over, and gets nothing new.',
       unchanged: 'It was draining already.',
     }),
 
-  undrain: (scene, { subject, actor, reason }, { operator }) =>
-    toNode(scene, subject, (id) => operator.undrain(id, { actor, reason }), {
+  undrain: (scene, { node, by }, { operator }) =>
+    toNode(scene, node, (id) => operator.undrain(id, by), {
       done: 'It takes part again.',
       unchanged: 'It was not draining.',
     }),
 
-  pause: async (scene, { subject, actor, reason }, { operator }) =>
-    ofWorker(scene, subject, await operator.pause(subject, { actor, reason }), {
+  pause: async (scene, { key, by }, { operator }) =>
+    ofWorker(scene, key, await operator.pause(key, by), {
       done: 'Nobody runs it until it is resumed.',
       unchanged: 'It was paused already.',
     }),
 
-  resume: async (scene, { subject, actor, reason }, { operator }) =>
-    ofWorker(scene, subject, await operator.resume(subject, { actor, reason }), {
+  resume: async (scene, { key, by }, { operator }) =>
+    ofWorker(scene, key, await operator.resume(key, by), {
       done: 'Its nodes run it again.',
       unchanged: 'It was not paused.',
     }),

@@ -73,20 +73,20 @@ function withOwnRemedy(error: unknown): unknown {
 }
 
 async function answered(order: Order): Promise<Answer> {
-  const { database, namespace, command } = order
-  if (command === 'check') return checked(order)
-  if (command !== 'migrate') refuseMissingFile(database)
+  if (order.command === 'check') return checked(order)
+  const { database, namespace } = order
+  const migrate = order.command === 'migrate'
+  if (!migrate) refuseMissingFile(database)
   const identity = { node: 'command-line', cluster: 'command-line' }
-  const migrate = command === 'migrate'
   const coordinator = await createCoordinator({ database, namespace, identity, migrate })
   try {
-    return await obey(coordinator, { ...order, command })
+    return await obey(coordinator, order)
   } finally {
     await coordinator.close()
   }
 }
 
-async function checked({ database, namespace, preset }: Order): Promise<Answer> {
+async function checked({ database, namespace, preset }: Order<'check'>): Promise<Answer> {
   const timing = resolveTiming({ preset })
   refuseMissingFile(database)
   const { statementTimeoutMs } = timing
