@@ -37,7 +37,7 @@ export {
   PendingMigrationsError,
   StoreError,
 } from './core/errors.js'
-export type { CoordinatorEvents, EventName, Listener } from './core/events.js'
+export type { AboutLease, CoordinatorEvents, EventName, Listener } from './core/events.js'
 export type { CoordinatorState, Health } from './core/health.js'
 export { type Identity, type IdentitySource, identityFromEnvironment } from './core/identity.js'
 export type { HeldLease, Lease } from './core/lease.js'
@@ -54,7 +54,19 @@ export type {
   Status,
   WorkerStatus,
 } from './core/status.js'
-export type { EventQuery, EventRow, Kind, NodeState, Retention, Scope, Snapshot } from './core/store.js'
+export type {
+  EventQuery,
+  EventRow,
+  Kind,
+  LeaseRow,
+  MetaRow,
+  NodeRow,
+  NodeState,
+  Retention,
+  Scope,
+  Snapshot,
+  WorkerRow,
+} from './core/store.js'
 export type { Preset, Timing } from './core/timing.js'
 export type {
   AroundPass,

@@ -36,6 +36,6 @@ function connected(config: CoordinatorConfig, store: Store, log: Log): Coordinat
   )
   const machine = watchProcesses ? thisMachine() : undefined
   const watchdog = config.watchdog ? startWatchdog(node, timing, log) : undefined
-  const settings = { namespace, identity, timing, labels, version, retention, machine, watchdog }
-  return new Coordinator(settings, store, systemClock, log)
+  const settings = { namespace, identity, timing, labels, version, retention }
+  return new Coordinator(settings, store, systemClock, log, { machine, watchdog })
 }

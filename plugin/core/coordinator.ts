@@ -43,21 +43,27 @@ import {
   type WorkerState,
 } from './worker.js'
 
-/** What a coordinator is made from. */
+/** What holds for a coordinator: its options, with what was left out filled in. */
 export interface CoordinatorSettings {
   readonly namespace: string
+  /** The names of this node and its cluster. */
   readonly identity: Identity
   readonly timing: Timing
   readonly labels: Readonly<Record<string, string>>
+  /** The application's version; null when it has not said it. */
   readonly version: string | null
   readonly retention: Retention
+}
+
+/** What a coordinator may have of the process it lives in. */
+export interface Equipment {
   /** To find nodes whose processes have ended; without it they are found by their silence alone. */
   readonly machine?: Machine | undefined
   /** To end this process when its event loop is blocked for longer than it may act. */
   readonly watchdog?: Watchdog | undefined
 }
 
-/** How {@link Coordinator.tryAcquire} asks for a lease. */
+/** How {@link Coordinator.tryAcquire} asks for a lease, and {@link Coordinator.claimTime} for a time. */
 export interface TryAcquireOptions {
   /** Where the name is unique: `global` (the default), or in each cluster by itself. */
   readonly scope?: Scope | undefined
@@ -77,7 +83,12 @@ export interface AcquireOptions extends TryAcquireOptions {
  */
 const startTtls = 2
 
+/**
+ * This process in a namespace: it runs the workers that are registered here, and holds leases by name. Made by `createCoordinator`,
+ * or by the Fastify plugin as `app.coordination`.
+ */
 export class Coordinator implements AsyncDisposable {
+  /** What holds for it, defaults included. */
   readonly settings: CoordinatorSettings
   /** What people may do to the namespace: release by force, drain, pause, and see what was done. */
   readonly operator: Operator
@@ -89,6 +100,7 @@ export class Coordinator implements AsyncDisposable {
   readonly #requests = new Requests()
   readonly #runners = new Map<string, Runner>()
   readonly #surroundings: Surroundings
+  readonly #watchdog: Watchdog | undefined
   readonly #housekeeping: Housekeeping
   readonly #stragglers: Stragglers
   readonly #closing = new AbortController()
@@ -102,9 +114,17 @@ export class Coordinator implements AsyncDisposable {
   #rejoining: Promise<void> | undefined
   #closed: Promise<void> | undefined
 
-  constructor(settings: CoordinatorSettings, store: Store, clock: Clock, log: Log) {
-    const { identity, timing, labels, version, machine, watchdog } = settings
+  /** @internal */
+  constructor(
+    settings: CoordinatorSettings,
+    store: Store,
+    clock: Clock,
+    log: Log,
+    { machine, watchdog }: Equipment = {},
+  ) {
+    const { identity, timing, labels, version } = settings
     this.settings = settings
+    this.#watchdog = watchdog
     this.#store = store
     this.#clock = clock
     this.#log = withFields(log, { node: identity.node, cluster: identity.cluster })
@@ -146,6 +166,7 @@ export class Coordinator implements AsyncDisposable {
     })
   }
 
+  /** How far it has come between its start and its close. */
   get state(): CoordinatorState {
     return this.#state
   }
@@ -280,12 +301,16 @@ export class Coordinator implements AsyncDisposable {
     return this.#holdings.all().some((holding) => means(holding) && holding.held)
   }
 
-  /** The state of this node, answered without asking the database. */
+  /** How this node itself is doing, answered without asking the database. */
   health(): Health {
     return healthOf(this.#state, this.#life, this.#holdings.all(), this.#store.statements)
   }
 
-  /** Everything in the namespace as of one instant. */
+  /**
+   * Everything in the namespace as of one instant.
+   *
+   * @throws {StoreError} `WCO_STORE` when the database does not answer.
+   */
   async status(): Promise<Status> {
     return describe(await this.#store.snapshot(), this.settings, this.nodeId, this.#state)
   }
@@ -303,16 +328,31 @@ export class Coordinator implements AsyncDisposable {
     }
   }
 
+  /**
+   * Calls the listener at each event of this name, synchronously. What it throws is logged, and does no harm.
+   *
+   * @throws {CoordinationError} `WCO_OPTIONS` when there is no such event, or the listener is no function.
+   */
   on<Name extends EventName>(name: Name, listener: Listener<Name>): this {
     this.#events.on(name, listener)
     return this
   }
 
+  /**
+   * As {@link on}, for the next event only.
+   *
+   * @throws {CoordinationError} as {@link on}.
+   */
   once<Name extends EventName>(name: Name, listener: Listener<Name>): this {
     this.#events.once(name, listener)
     return this
   }
 
+  /**
+   * Takes a listener away again. Harmless when it is not there.
+   *
+   * @throws {CoordinationError} as {@link on}.
+   */
   off<Name extends EventName>(name: Name, listener: Listener<Name>): this {
     this.#events.off(name, listener)
     return this
@@ -405,7 +445,7 @@ export class Coordinator implements AsyncDisposable {
       await this.#store.close()
     } finally {
       this.#stragglers.stop()
-      this.settings.watchdog?.stop()
+      this.#watchdog?.stop()
       this.#life = undefined
       this.#state = 'closed'
     }
@@ -554,14 +594,14 @@ export class Coordinator implements AsyncDisposable {
   }
 
   #acquired(holding: Holding): void {
-    this.settings.watchdog?.leaseBegan()
+    this.#watchdog?.leaseBegan()
     this.#log.info({ lease: holding.key, token: holding.token }, 'holds a lease')
     const { namedForMs, previousToken } = holding
     this.#events.emit('lease.acquired', { ...aboutLease(holding), namedForMs, previousToken })
   }
 
   #ended(holding: Holding): void {
-    this.settings.watchdog?.leaseEnded()
+    this.#watchdog?.leaseEnded()
     this.#stragglers.watch(holding)
     const { key, token, ended: reason = 'lost' } = holding
     this.#log.info({ lease: key, token, reason }, 'a lease has ended')

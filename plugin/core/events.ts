@@ -10,7 +10,9 @@ import { shown } from './names.js'
 
 /** What the events about a lease have in common. */
 export interface AboutLease {
+  /** Its full key, `global/month-close` or `eu-1/consumer#3`. */
   readonly key: string
+  /** The fencing token of the term. */
   readonly token: number
   /** Key of the worker it belongs to; null when it was acquired by name. */
   readonly worker: string | null

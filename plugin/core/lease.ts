@@ -36,8 +36,8 @@ export interface HeldLease {
    * the transaction ends nobody can take the lease over, so nothing stale is ever committed.
    *
    * Takes a Drizzle transaction or the driver's own client, connected to the coordinator's database.
-   * With the synchronous driver `better-sqlite3` it does its work before it returns.
    *
+   * @returns nothing with the synchronous driver `better-sqlite3`, where its work is done by then; a promise with all others.
    * @throws {FencedError} when the lease has been lost: roll back.
    * @throws {CoordinationError} `WCO_FENCE_TARGET` when there is no open transaction.
    */

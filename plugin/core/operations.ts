@@ -8,7 +8,9 @@ import type { Change, LeaseRow } from './store.js'
 
 /** Who asked for something, and why. Goes into the audit trail. */
 export interface Instruction {
+  /** 1 to 200 characters, without line breaks and other control characters. */
   readonly actor: string
+  /** 3 to 200 characters, not only spaces, without line breaks and other control characters. */
   readonly reason: string
 }
 
@@ -25,6 +27,7 @@ export interface Revocation extends Instruction {
 
 /** What became of a revocation. */
 export type Revoked =
+  /** There is no such lease. */
   | { readonly kind: 'unknown' }
   /** It is held with another token, or not held at all. */
   | { readonly kind: 'stale'; readonly lease: LeaseRow }
@@ -32,9 +35,13 @@ export type Revoked =
   | { readonly kind: 'fenced'; readonly lease: LeaseRow }
   | {
       readonly kind: 'revoked'
+      /** Session id of the node it was taken from. */
       readonly previousHolder: string
+      /** Number of the change that did it. */
       readonly revision: number
+      /** When, by the database's clock, in ms since 1970. */
       readonly nowMs: number
+      /** Whether the next holder has to wait for the old one to have stopped. */
       readonly blocked: boolean
     }
   /** This very revocation has already taken effect. */
@@ -87,6 +94,7 @@ export interface Transfer extends Instruction {
 
 /** What became of a {@link Transfer}. */
 export type Transferred =
+  /** There is no such lease. */
   | { readonly kind: 'unknown' }
   /** It is held with another token, or not held at all. */
   | { readonly kind: 'stale'; readonly lease: LeaseRow }
@@ -94,6 +102,7 @@ export type Transferred =
   | { readonly kind: 'fenced'; readonly lease: LeaseRow }
   /** The node that was named does not stand for it, or nobody does but its holder. */
   | { readonly kind: 'no-candidate'; readonly candidates: readonly string[] }
+  /** The holder, `from`, is to hand it over: session ids, and null where the plan has nobody yet. */
   | { readonly kind: 'asked'; readonly from: string; readonly to: string | null }
 
 /** The holder hears of it, ends its pass and gives the lease to whoever is meant to have it next. */
@@ -135,16 +144,21 @@ function successorTo(draft: Draft, key: string, others: readonly Candidate[]): s
 
 /** A partition or share that a plan gives to another node. */
 export interface Move {
+  /** Number of the partition or share, from 0. */
   readonly slot: number
+  /** Session id of the node that was meant to have it; null for nobody. */
   readonly from: string | null
+  /** Session id of the node that is; null for nobody. */
   readonly to: string | null
 }
 
 /** What became of a request to plan afresh. */
 export type Rebalanced =
+  /** There is no such worker. */
   | { readonly kind: 'unknown' }
   /** Another plan is in force than the one that was looked at. */
   | { readonly kind: 'stale'; readonly revision: number }
+  /** `moves` is empty when nothing is to move; `generation` is the number of the plan in force. */
   | { readonly kind: 'planned'; readonly moves: readonly Move[]; readonly generation: number }
 
 /** Plans the leases of a worker afresh. With `dryRun` it only answers what would move. */

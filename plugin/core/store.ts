@@ -149,17 +149,22 @@ export const beforeAnyChange: MetaRow = {
 
 /** One thing that happened: audit trail and timeline. Nothing depends on it. */
 export interface EventRow {
+  /** Number of the change in which it happened. */
   readonly revision: number
+  /** Its place among the events of that change, from 0. */
   readonly position: number
   readonly atMs: number
   /** A past participle: `lease.acquired`, `node.gone`. */
   readonly type: string
   /** What it happened to: the key of a lease or worker, or the id of a node. */
   readonly subject: string
+  /** Id of the node it happened on or to. */
   readonly node: string | null
   readonly token: number | null
+  /** Who asked for it; null when the engine itself decided. */
   readonly actor: string | null
   readonly reason: string | null
+  /** What else there is to say, by the type of the event. */
   readonly detail: Readonly<Record<string, unknown>> | null
 }
 
@@ -250,7 +255,9 @@ export interface LeaseFilter {
 
 /** How many leases a node holds or is meant to hold. */
 export interface Load {
+  /** Id of the node. */
   readonly node: string
+  /** How many leases. */
   readonly leases: number
 }
 
@@ -262,9 +269,13 @@ export type NewNode = Pick<
 
 /** Which events are asked for. */
 export interface EventQuery {
+  /** How many at most. */
   readonly limit: number
+  /** Only those after this place, oldest first. Default: all, newest first. */
   readonly after?: Pick<EventRow, 'revision' | 'position'>
+  /** Only those of these types, as they are called in full. Default: all. */
   readonly types?: readonly string[]
+  /** Only those about this: the key of a lease or worker, or the id of a node. Default: all. */
   readonly subject?: string
 }
 

@@ -24,6 +24,7 @@ import { query, reads } from './schemas/common.js'
 
 /** A registry of prom-client's, as far as it matters here: its types are there only where it is installed. */
 export interface MetricsRegistry {
+  /** `never`, so that the registry of any version of prom-client fits, whatever that calls the type of a metric. */
   registerMetric(metric: never): void
   removeSingleMetric(name: string): void
 }

@@ -6,6 +6,7 @@
  */
 export type { Clock, Reading, Timer } from '../core/clock.js'
 export type {
+  Ahead,
   Beat,
   Capabilities,
   Change,
@@ -44,4 +45,4 @@ export type {
 export { storeConformance } from './conformance.js'
 export { ManualClock } from './manual-clock.js'
 export { MemoryDatabase, type MemoryDatabaseOptions, type MemoryStoreOptions } from './memory-store.js'
-export { TestNode, type TestNodeOptions, TestWorld, type TestWorldOptions } from './test-world.js'
+export { type TestNode, type TestNodeOptions, TestWorld, type TestWorldOptions } from './test-world.js'

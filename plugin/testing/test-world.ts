@@ -182,7 +182,10 @@ export class TestNode {
   readonly coordinator: Coordinator
   readonly #body: Body
 
-  /** @param body made by the world. */
+  /**
+   * @internal
+   * @param body made by the world.
+   */
   constructor(name: string, coordinator: Coordinator, body: Body) {
     this.name = name
     this.coordinator = coordinator
