@@ -1,4 +1,5 @@
 /** The server: reading, watching and writing, and what time it is by the database's clock. */
+import type { Refusal } from './model.js'
 
 /** Where the interface is, seen from the page: relative, so that any prefix and any proxy in between will do. */
 const base = '../'
@@ -114,11 +115,6 @@ async function failureOf(response: Response, isOurs: boolean): Promise<ApiError>
           ? 'away'
           : 'refused'
   return new ApiError(failure, status, detail, 1_000 * (Number(response.headers.get('retry-after')) || 0))
-}
-
-interface Refusal {
-  readonly type: string
-  readonly detail: string
 }
 
 /**

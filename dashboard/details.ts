@@ -4,12 +4,14 @@ import { type Child, h, icon } from './dom.js'
 import {
   ago,
   dateOf,
+  type Explanation,
   grouped,
+  type History,
   keyInPath,
   type Lease,
+  type LeaseList,
   markOfLease,
   markOfNode,
-  type NodeRef,
   type Overview,
   ownership,
   span,
@@ -32,32 +34,6 @@ import {
   thingLink,
   when,
 } from './parts.js'
-
-interface Explanation {
-  readonly lease: Lease
-  readonly reasons: readonly { readonly code: string; readonly sentence: string }[]
-  readonly candidates: readonly { readonly node: NodeRef; readonly obstacles: readonly string[] }[]
-}
-
-interface History {
-  readonly items: readonly {
-    readonly holder: NodeRef | null
-    readonly holderId: string | null
-    readonly token: number
-    readonly from: string | null
-    readonly to: string | null
-    readonly ended: {
-      readonly how: string
-      readonly reason: string | null
-      readonly actor: string | null
-    } | null
-  }[]
-}
-
-interface LeaseList {
-  readonly items: readonly Lease[]
-  readonly total: number
-}
 
 /** Reads what a panel shows. */
 export async function readPanel({ kind, id }: Place, slots: number): Promise<Panel> {

@@ -1,7 +1,7 @@
 /** The one dialog: a question before something is done, and afterwards what has become of it. */
 import { ApiError, write } from './api.js'
 import { type Child, h, icon, type Props, patch } from './dom.js'
-import { span } from './model.js'
+import { type Answer, span } from './model.js'
 import { button, facts, type Order } from './parts.js'
 
 export interface Dialog {
@@ -24,14 +24,6 @@ interface Outcome {
   readonly failed?: boolean
   /** Counted down to, by the database's clock. */
   readonly safeAtMs?: number | undefined
-}
-
-/** What of an answer is shown. Where there is nothing to say it is empty. */
-interface Answer {
-  readonly sentence?: string
-  readonly released?: boolean
-  readonly acknowledged?: boolean
-  readonly safeAt?: string
 }
 
 /** What has been asked, and how far it has come. */

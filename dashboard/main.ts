@@ -3,7 +3,7 @@ import { ApiError, Clock, type Failure, overviewPath, patienceMs, read, watch } 
 import { panelView, readPanel } from './details.js'
 import { dialogIn } from './dialogs.js'
 import { type Child, h, patch } from './dom.js'
-import { eventFilters, type Happening, merged, type Overview } from './model.js'
+import { type EventPage, eventFilters, type Happening, merged, type Overview } from './model.js'
 import {
   type Acts,
   type Freshness,
@@ -262,11 +262,6 @@ function failed(error: unknown): void {
   trouble = known && known.status > 0 ? known.message : ''
   waitAtLeastMs = known?.retryAfterMs ?? 0
   if (failure === 'signed-out') stop()
-}
-
-interface EventPage {
-  readonly items: readonly Happening[]
-  readonly next: string | null
 }
 
 /** The latest at first, then what has come since. */

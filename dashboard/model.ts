@@ -11,7 +11,8 @@ export interface NodeRef {
 
 export type Pulse = 'steady' | 'late' | 'silent'
 
-export interface Lease {
+/** An item of `GET /leases`. */
+export interface LeaseItem {
   readonly key: string
   readonly worker: string | null
   readonly slot: number
@@ -23,6 +24,10 @@ export interface Lease {
   readonly blockedNode: NodeRef | null
   readonly waiting: number
   readonly cooldown: { readonly node: NodeRef | null; readonly until: string } | null
+}
+
+/** The same with all that can be said of it. */
+export interface Lease extends LeaseItem {
   readonly kind: string | null
   readonly paused: boolean
   readonly candidateCount: number
@@ -132,6 +137,52 @@ export interface Happening {
   readonly sentence: string
 }
 
+/** `GET /events`. */
+export interface EventPage {
+  readonly items: readonly Happening[]
+  readonly next: string | null
+}
+
+/** `GET /leases/{key}/explain`. */
+export interface Explanation {
+  readonly lease: Lease
+  readonly reasons: readonly { readonly code: string; readonly sentence: string }[]
+  readonly candidates: readonly { readonly node: NodeRef; readonly obstacles: readonly string[] }[]
+}
+
+/** `GET /leases/{key}/history`. */
+export interface History {
+  readonly items: readonly {
+    readonly holder: NodeRef | null
+    readonly holderId: string | null
+    readonly token: number
+    readonly from: string | null
+    readonly to: string | null
+    readonly ended: {
+      readonly how: string
+      readonly reason: string | null
+      readonly actor: string | null
+    } | null
+  }[]
+}
+
+/** `GET /leases`. */
+export type LeaseList = Rows<LeaseItem>
+
+/** What is shown of the answer to an intervention. Where there is nothing to say it is empty. */
+export interface Answer {
+  readonly sentence?: string
+  readonly released?: boolean
+  readonly acknowledged?: boolean
+  readonly safeAt?: string
+}
+
+/** Why something was refused. */
+export interface Refusal {
+  readonly type: string
+  readonly detail: string
+}
+
 /** How a state looks: never by colour alone. */
 export interface Mark {
   readonly icon: Icon
@@ -141,7 +192,14 @@ export interface Mark {
 
 export type Tone = 'calm' | 'bad' | 'warn' | 'move' | 'off' | 'lack'
 
-export function markOfLease({ key, state, paused, session, worker, candidateCount }: Lease): Mark {
+export function markOfLease({
+  key,
+  state,
+  paused,
+  session,
+  worker,
+  candidateCount,
+}: Pick<Lease, 'key' | 'state' | 'paused' | 'session' | 'worker' | 'candidateCount'>): Mark {
   if (state === 'held' || state === 'moving') {
     if (session?.pulse === 'silent') return mark('alert', 'holder silent', 'bad')
     if (session?.pulse === 'late') return mark('clock', 'heartbeat late', 'warn')

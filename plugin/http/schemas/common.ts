@@ -108,7 +108,7 @@ export function matching(what: string): object {
 }
 
 /** A page of such items. */
-export function pageOf(items: object, example: object): object {
+export function pageOf<const Items extends object>(items: Items, example: object) {
   return {
     description: 'A page',
     type: 'object',
@@ -120,27 +120,22 @@ export function pageOf(items: object, example: object): object {
       total: { ...number, description: 'How many there are in all' },
     },
     examples: [{ now: '2026-03-01T03:10:00.000Z', revision: 1207, items: [example], next: null, total: 1 }],
-  }
+  } as const
 }
 
 /** As one object, with the time it was read. */
-export function one(
+export function one<const Properties extends object, const Required extends readonly string[]>(
   description: string,
-  { properties, required = [] }: ObjectSchema,
+  { properties, required }: { readonly properties: Properties; readonly required: Required },
   example: object,
-): object {
+) {
   return {
     description,
     type: 'object',
     required: ['now', 'revision', ...required],
     properties: { ...asOf, ...properties },
     examples: [{ now: '2026-03-01T03:10:00.000Z', revision: 1207, ...example }],
-  }
-}
-
-export interface ObjectSchema {
-  readonly properties: object
-  readonly required?: readonly string[]
+  } as const
 }
 
 export const notModified = { description: 'You have it already', type: 'null' } as const

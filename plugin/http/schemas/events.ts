@@ -44,6 +44,22 @@ const subject = {
   description: 'Key of a lease or worker, or id of a node',
 } as const
 
+export const eventsReply = {
+  description: 'Events',
+  type: 'object',
+  required: ['now', 'revision', 'items', 'next'],
+  properties: {
+    ...asOf,
+    items: { type: 'array', items: event },
+    next: {
+      ...text,
+      nullable: true,
+      description: '`after` for the next request; null before the first event',
+    },
+  },
+  examples: [{ now: '2026-03-01T03:13:00.000Z', revision: 1210, items: [example], next: '1207-0' }],
+} as const
+
 export const listEventsSchema = {
   summary: 'The audit trail: the latest, newest first; or, with `after`, what came later, oldest first',
   querystring: query({
@@ -62,21 +78,7 @@ export const listEventsSchema = {
   }),
   response: reads(
     {
-      200: {
-        description: 'Events',
-        type: 'object',
-        required: ['now', 'revision', 'items', 'next'],
-        properties: {
-          ...asOf,
-          items: { type: 'array', items: event },
-          next: {
-            ...text,
-            nullable: true,
-            description: '`after` for the next request; null before the first event',
-          },
-        },
-        examples: [{ now: '2026-03-01T03:13:00.000Z', revision: 1210, items: [example], next: '1207-0' }],
-      },
+      200: eventsReply,
     },
     'cursor-expired',
   ),

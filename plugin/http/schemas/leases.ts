@@ -107,6 +107,8 @@ export const leaseDetailExample = {
 
 const headers = matching('token')
 
+export const leasesReply = pageOf(leaseItem, leaseExample)
+
 export const listLeasesSchema = {
   summary: 'Leases',
   querystring: query({
@@ -115,7 +117,7 @@ export const listLeasesSchema = {
     worker: key,
     ...pageQuery,
   }),
-  response: reads({ 200: pageOf(leaseItem, leaseExample), 304: notModified }),
+  response: reads({ 200: leasesReply, 304: notModified }),
 } as const
 
 export const getLeaseSchema = {
@@ -191,23 +193,20 @@ const termExample = {
   ended: { how: 'revoked', reason: 'stuck since 03:10', actor: 'mira' },
 }
 
+export const historyReply = {
+  description: 'Terms',
+  type: 'object',
+  required: ['now', 'revision', 'items'],
+  properties: { ...asOf, items: { type: 'array', items: term } },
+  examples: [{ now: '2026-03-01T03:11:00.000Z', revision: 1210, items: [termExample] }],
+} as const
+
 export const historySchema = {
   summary: 'The terms of a lease as far as the audit trail reaches back, newest first',
   querystring: query({
     limit: { ...pageQuery.limit, description: 'How many events to look through; default 100' },
   }),
-  response: reads(
-    {
-      200: {
-        description: 'Terms',
-        type: 'object',
-        required: ['now', 'revision', 'items'],
-        properties: { ...asOf, items: { type: 'array', items: term } },
-        examples: [{ now: '2026-03-01T03:11:00.000Z', revision: 1210, items: [termExample] }],
-      },
-    },
-    'not-found',
-  ),
+  response: reads({ 200: historyReply }, 'not-found'),
 } as const
 
 const nullableTime = { ...time, nullable: true } as const
@@ -257,8 +256,9 @@ export const explanation = {
       type: 'array',
       items: {
         type: 'object',
+        required: ['node', 'obstacles', 'coolingForMs'],
         properties: {
-          node: nodeReference,
+          node: { ...nodeReference, nullable: false },
           obstacles: { type: 'array', items: text },
           coolingForMs: nullableNumber,
         },
@@ -283,10 +283,12 @@ const explanationExample = {
   waiting: [],
 }
 
+export const explainReply = one('Why', explanation, explanationExample)
+
 export const explainSchema = {
   summary: 'Why a lease has this holder, or why it has none',
   querystring: query({}),
-  response: reads({ 200: one('Why', explanation, explanationExample) }, 'not-found'),
+  response: reads({ 200: explainReply }, 'not-found'),
 } as const
 
 const cooldownMs = {
@@ -294,6 +296,37 @@ const cooldownMs = {
   minimum: 0,
   maximum: maxCooldownMs,
   description: 'How long the old holder does not win again while others are available; default 60 000',
+} as const
+
+export const releaseReply = {
+  description: 'It has been taken away. Repeating the request gives the same answer',
+  type: 'object',
+  required: ['released', 'previousHolder', 'previousToken', 'safeAt', 'acknowledged', 'eventId', 'sentence'],
+  properties: {
+    released: { ...flag, description: 'False if nobody held it' },
+    previousHolder: { ...nodeReference, description: 'Null when it is not known any more' },
+    previousToken: number,
+    safeAt: {
+      ...time,
+      description: 'By then the old holder has certainly stopped, whether it acknowledges or not',
+    },
+    acknowledged: { ...flag, description: 'The old holder has stopped already' },
+    eventId: { ...text, nullable: true, description: 'Its place in the audit trail' },
+    sentence: { ...text, description: 'The same, for people' },
+  },
+  examples: [
+    {
+      released: true,
+      previousHolder: reference,
+      previousToken: 41,
+      safeAt: '2026-03-01T03:12:20.000Z',
+      acknowledged: false,
+      eventId: '1207-0',
+      sentence:
+        'node-1 has not confirmed that it has stopped. The lease can be claimed at the end of this wait at the latest. ' +
+        'For 60 s it will not get the lease back while another node is available.',
+    },
+  ],
 } as const
 
 export const releaseSchema = {
@@ -314,44 +347,7 @@ export const releaseSchema = {
   ),
   response: writes(
     {
-      200: {
-        description: 'It has been taken away. Repeating the request gives the same answer',
-        type: 'object',
-        required: [
-          'released',
-          'previousHolder',
-          'previousToken',
-          'safeAt',
-          'acknowledged',
-          'eventId',
-          'sentence',
-        ],
-        properties: {
-          released: { ...flag, description: 'False if nobody held it' },
-          previousHolder: { ...nodeReference, description: 'Null when it is not known any more' },
-          previousToken: number,
-          safeAt: {
-            ...time,
-            description: 'By then the old holder has certainly stopped, whether it acknowledges or not',
-          },
-          acknowledged: { ...flag, description: 'The old holder has stopped already' },
-          eventId: { ...text, nullable: true, description: 'Its place in the audit trail' },
-          sentence: { ...text, description: 'The same, for people' },
-        },
-        examples: [
-          {
-            released: true,
-            previousHolder: reference,
-            previousToken: 41,
-            safeAt: '2026-03-01T03:12:20.000Z',
-            acknowledged: false,
-            eventId: '1207-0',
-            sentence:
-              'node-1 has not confirmed that it has stopped. The lease can be claimed at the end of this wait at the latest. ' +
-              'For 60 s it will not get the lease back while another node is available.',
-          },
-        ],
-      },
+      200: releaseReply,
     },
     'not-found',
     'conflict',
@@ -360,7 +356,7 @@ export const releaseSchema = {
   ),
 } as const
 
-const transferReply = {
+export const transferReply = {
   202: {
     description: 'The holder has been asked',
     type: 'object',
@@ -382,7 +378,7 @@ const transferReply = {
       },
     ],
   },
-}
+} as const
 const transferProblems = ['not-found', 'conflict', 'token-mismatch', 'precondition-required'] as const
 
 export const stepDownSchema = {

@@ -4,12 +4,13 @@ import { nodeExample, nodeItem } from './nodes.js'
 import { problem, statusExample, statusProperties } from './status.js'
 import { pause } from './workers.js'
 
-const rows = (what: string, item: object): object => ({
-  type: 'object',
-  description: `${what}, cut to as many as were asked for; what needs a person comes first`,
-  required: ['items', 'total'],
-  properties: { items: { type: 'array', items: item }, total: number },
-})
+const rows = <const Item extends object>(what: string, item: Item) =>
+  ({
+    type: 'object',
+    description: `${what}, cut to as many as were asked for; what needs a person comes first`,
+    required: ['items', 'total'],
+    properties: { items: { type: 'array', items: item }, total: number },
+  }) as const
 
 const node = {
   type: 'object',
@@ -30,7 +31,7 @@ const node = {
       description: 'How many it would have if all candidates had the same number',
     },
   },
-}
+} as const
 
 const assignment = {
   type: 'object',
@@ -45,6 +46,10 @@ const assignment = {
     'owners',
     'least',
     'most',
+    'paused',
+    'pause',
+    'candidateCount',
+    'map',
   ],
   properties: {
     worker: text,
@@ -75,7 +80,7 @@ const assignment = {
       },
     },
   },
-}
+} as const
 
 const properties = {
   ...statusProperties,
@@ -130,7 +135,7 @@ const properties = {
   nodes: rows('Nodes', node),
   leases: rows('Leases but for shares and partitions, which are found with `q`', leaseDetail),
   assignments: rows('Assignments', assignment),
-}
+} as const
 
 const example = {
   ...statusExample,
@@ -189,6 +194,12 @@ const limit = (what: string) =>
     description: `At most so many ${what}; 12 unless said`,
   }) as const
 
+export const overviewReply = one(
+  'The namespace as of one instant',
+  { properties, required: Object.keys(properties) },
+  example,
+)
+
 export const overviewSchema = {
   summary: 'What a page can show of the namespace, however large it is',
   querystring: query({
@@ -208,7 +219,7 @@ export const overviewSchema = {
     },
   }),
   response: reads({
-    200: one('The namespace as of one instant', { properties, required: Object.keys(properties) }, example),
+    200: overviewReply,
     304: notModified,
   }),
 } as const

@@ -22,11 +22,16 @@ const durations = {
   },
 } as const
 
-const counted = (names: readonly string[]): object => ({
-  type: 'object',
-  required: names,
-  properties: Object.fromEntries(names.map((each) => [each, number])),
-})
+const counted = <const Name extends string>(names: readonly Name[]) =>
+  ({ type: 'object', required: names, properties: eachOf(names, number) }) as const
+
+/** The same schema under each of these names. */
+function eachOf<const Name extends string, Schema>(
+  names: readonly Name[],
+  schema: Schema,
+): Readonly<Record<Name, Schema>> {
+  return Object.fromEntries(names.map((name) => [name, schema])) as Record<Name, Schema>
+}
 
 export const problem = {
   type: 'object',
@@ -74,7 +79,7 @@ export const statusProperties = {
         properties: { id: text, display: text },
       },
       read: flag,
-      ...Object.fromEntries(interventions.map((action) => [action, flag])),
+      ...eachOf(interventions, flag),
     },
   },
   timing: { type: 'object', required: Object.keys(durations), properties: durations },
