@@ -12,13 +12,9 @@ interface Client {
 /** A server that can hang up and be away. */
 class Server {
   away = false
-  readonly triedAtMs: number[] = []
   readonly #clients: Client[] = []
-  #waiting: { readonly times: number; readonly open: () => void } | undefined
 
   connect(client: Client): Promise<unknown> {
-    this.triedAtMs.push(performance.now())
-    if (this.#waiting !== undefined && this.triedAtMs.length >= this.#waiting.times) this.#waiting.open()
     if (this.away) return Promise.reject(new Error('connection refused'))
     this.#clients.push(client)
     return Promise.resolve()
@@ -27,12 +23,35 @@ class Server {
   hangUp(): void {
     for (const { lost } of this.#clients.splice(0)) lost(undefined)
   }
+}
 
-  /** Until it has been tried so many times in all. */
-  tried(times: number): Promise<void> {
-    const { opened, open } = gate()
-    this.#waiting = { times, open }
-    return opened
+/** Timers that fire when they are asked for. */
+class Timers {
+  readonly #set = new Set<{ readonly ms: number; readonly fire: () => void }>()
+  #wanted: (() => void) | undefined
+
+  after(ms: number, fire: () => void): () => void {
+    const timer = { ms, fire }
+    this.#set.add(timer)
+    this.#wanted?.()
+    return () => void this.#set.delete(timer)
+  }
+
+  /** Fires the next one, once there is one, and answers after how long it was to fire. */
+  async next(): Promise<number> {
+    for (;;) {
+      const [timer] = this.#set
+      if (timer !== undefined) {
+        this.#set.delete(timer)
+        // No timer fires within the turn of the event loop in which it was set.
+        await new Promise(setImmediate)
+        timer.fire()
+        return timer.ms
+      }
+      await new Promise<void>((resolve) => {
+        this.#wanted = resolve
+      })
+    }
   }
 }
 
@@ -53,22 +72,36 @@ t.test(
   },
 )
 
-t.test('a connection that does not come back is tried after ever longer pauses', async (t) => {
-  const { server } = await useConnection(t)
-  server.away = true
-  server.hangUp()
-  const tries = 4
-  await server.tried(1 + tries)
-  const pausesMs = server.triedAtMs.slice(2).map((atMs, index) => atMs - (server.triedAtMs[index + 1] ?? 0))
-  // Timers are never early by more than a millisecond; how late they are depends on the machine.
-  for (const [index, pauseMs] of pausesMs.entries()) {
-    const leastMs = 50 * 2 ** (index + 1)
-    t.ok(pauseMs >= leastMs - 1, `${pauseMs} ms, at least ${leastMs}`)
+t.test('a connection that does not come back is tried after ever longer pauses, at most 10 s', async (t) => {
+  for (const [chance, pausesMs] of [
+    [0, [50, 100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000]],
+    [0.5, [75, 150, 300, 600, 1_200, 2_400, 4_800, 7_500, 7_500]],
+  ] as const) {
+    const { server, timers } = await useConnection(t, chance)
+    server.away = true
+    server.hangUp()
+    const begun: number[] = []
+    for (const _ of pausesMs) begun.push(await timers.next())
+    t.strictSame(begun, pausesMs)
   }
 })
 
-async function useConnection(t: Test) {
+t.test('a connection that is back begins with short pauses again', async (t) => {
+  const { server, timers, restored } = await useConnection(t)
+  server.away = true
+  server.hangUp()
+  t.strictSame([await timers.next(), await timers.next()], [50, 100])
+  server.away = false
+  t.equal(await timers.next(), 200)
+  await restored
+  server.hangUp()
+  t.equal(await timers.next(), 50)
+})
+
+async function useConnection(t: Test, chance = 0) {
   const server = new Server()
+  const timers = new Timers()
+  const back = gate()
   const connection = new DedicatedConnection<Client>(
     {
       create: (lost) => ({ lost }),
@@ -79,8 +112,9 @@ async function useConnection(t: Test) {
       isRefusal: () => false,
       advice: () => undefined,
     },
-    { setUp: async () => undefined, lost: () => undefined },
+    { setUp: async () => undefined, restored: () => back.open(), lost: () => undefined },
     limitMs,
+    { random: () => chance, after: (ms, fire) => timers.after(ms, fire) },
   )
   await connection.open()
   // What waits for a connection holds no process: this does, for as long as the test takes.
@@ -89,5 +123,5 @@ async function useConnection(t: Test) {
     clearInterval(awake)
     await connection.close()
   })
-  return { connection, server }
+  return { connection, server, timers, restored: back.opened }
 }

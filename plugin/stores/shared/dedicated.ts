@@ -29,23 +29,41 @@ export interface Dedication<Client> {
   lost(error: unknown): void
 }
 
+/** When what was lost is tried again. */
+export interface Pauses {
+  /** In [0, 1). */
+  random(): number
+  /** Calls back once after so long, and answers what calls that off. Holds no process. */
+  after(ms: number, fire: () => void): () => void
+}
+
+const systemPauses: Pauses = {
+  random: Math.random,
+  after(ms, fire) {
+    const timer = setTimeout(fire, ms).unref()
+    return () => clearTimeout(timer)
+  },
+}
+
 export class DedicatedConnection<Client> {
   readonly #way: Way<Client>
   readonly #wanted: Dedication<Client>
   readonly #limitMs: number
+  readonly #pauses: Pauses
   #client: Client | undefined
   #connecting: Promise<Client> | undefined
   #turn: Promise<void> = Promise.resolve()
   #interrupt: (lost: Error) => void = ignore
-  #retry: NodeJS.Timeout | undefined
+  #forgetRetry: () => void = ignore
   #failures = 0
   #wasUp = false
   #closed = false
 
-  constructor(way: Way<Client>, wanted: Dedication<Client>, limitMs: number) {
+  constructor(way: Way<Client>, wanted: Dedication<Client>, limitMs: number, pauses = systemPauses) {
     this.#way = way
     this.#wanted = wanted
     this.#limitMs = limitMs
+    this.#pauses = pauses
   }
 
   async open(): Promise<void> {
@@ -72,7 +90,7 @@ export class DedicatedConnection<Client> {
   /** Asks nothing any more, and ends once what has been asked is answered. */
   async close(): Promise<void> {
     this.#closed = true
-    clearTimeout(this.#retry)
+    this.#forgetRetry()
     await this.#turn
     await this.#connecting?.catch(ignore)
     const client = this.#client
@@ -116,7 +134,7 @@ export class DedicatedConnection<Client> {
   }
 
   #connect(): Promise<Client> {
-    clearTimeout(this.#retry)
+    this.#forgetRetry()
     this.#connecting ??= this.#attempt().finally(() => {
       this.#connecting = undefined
     })
@@ -159,11 +177,11 @@ export class DedicatedConnection<Client> {
 
   /** Until somebody needs it at once. */
   #connectLater(): void {
-    clearTimeout(this.#retry)
+    this.#forgetRetry()
     if (this.#closed) return
     const longestMs = Math.min(10_000, 100 * 2 ** this.#failures)
-    this.#retry = setTimeout(() => this.#connect().catch(ignore), longestMs * (0.5 + Math.random() / 2))
-    this.#retry.unref()
+    const pauseMs = longestMs * (0.5 + this.#pauses.random() / 2)
+    this.#forgetRetry = this.#pauses.after(pauseMs, () => this.#connect().catch(ignore))
   }
 
   /** Says goodbye to the server, but not for ever. */
