@@ -20,11 +20,12 @@ function untilAborted(name: string, more: object = {}): WorkerDefinition {
   } as WorkerDefinition
 }
 
-/** Keys of leases that a user's transaction holds at the moment. */
-const fences = new Set<string>()
+/** A store whose changes see these leases as fenced: by their keys, those that a user's transaction holds at the moment. */
+function fenced(fences: ReadonlySet<string>): (store: Store) => Store {
+  return (store) => fencedOver(store, fences)
+}
 
-/** A store whose changes see those leases as fenced. */
-function fenced(store: Store): Store {
+function fencedOver(store: Store, fences: ReadonlySet<string>): Store {
   return new Proxy(store, {
     get(target, name) {
       if (name === 'change')
@@ -54,19 +55,21 @@ async function generationOf(node: WorldNode): Promise<number> {
   return workers.find((worker) => worker.key === 'global/data')?.generation ?? -1
 }
 
-/** Lets the work end that has ignored its signal. */
-let release: () => void = () => undefined
+/** The nodes that share a worker. */
+class Team {
+  /** What each is at, by name. */
+  readonly running = new Map<string, string>()
+  /** Lets the work end that has ignored its signal. */
+  release: () => void = () => undefined
+}
 
-function coordinated(
-  running: Map<string, string>,
-  name: string,
-  isStubborn: () => boolean = () => false,
-): WorkerDefinition {
+function coordinated(team: Team, name: string, isStubborn: () => boolean = () => false): WorkerDefinition {
   return {
     name: 'data',
     kind: 'coordinated',
     scope: 'global',
     run: ({ signal, assignment }: CoordinatedContext) => {
+      const { running } = team
       running.set(name, `${assignment.index}/${assignment.count}g${assignment.generation}`)
       return new Promise<void>((resolve) => {
         signal.addEventListener(
@@ -74,7 +77,7 @@ function coordinated(
           () => {
             const stubborn = isStubborn()
             running.set(name, stubborn ? 'stubborn' : '-')
-            if (stubborn) release = resolve
+            if (stubborn) team.release = resolve
             else resolve()
           },
           { once: true },
@@ -83,14 +86,16 @@ function coordinated(
     },
   } as WorkerDefinition
 }
+
 t.test('a share whose node ignores its signal for ever is given to others', async (t) => {
   const world = new World(t)
-  const running = new Map<string, string>()
+  const team = new Team()
+  const { running } = team
   const nodes: WorldNode[] = []
   for (const name of ['a', 'b', 'c', 'd']) {
     const node = await world.node(name)
     nodes.push(node)
-    node.coordinator.worker(coordinated(running, name, () => name === 'a'))
+    node.coordinator.worker(coordinated(team, name, () => name === 'a'))
   }
   const [a, b, c, d] = nodes as [WorldNode, WorldNode, WorldNode, WorldNode]
   await world.start(a, b)
@@ -104,14 +109,15 @@ t.test('a share whose node ignores its signal for ever is given to others', asyn
     .map((n) => running.get(n.name)?.split('g')[0])
   const count = working[0]?.split('/')[1]
   t.equal(String(working.length), count, `all shares are worked on: ${working}`)
-  release()
+  team.release()
   await world.advance(60_000, 100)
 })
 
 t.test('a drained node hands over a lease that was fenced when it was drained', async (t) => {
   const world = new World(t)
-  const a = await world.node('a', { wrap: fenced })
-  const b = await world.node('b', { wrap: fenced })
+  const fences = new Set<string>()
+  const a = await world.node('a', { wrap: fenced(fences) })
+  const b = await world.node('b', { wrap: fenced(fences) })
   for (const n of [a, b]) n.coordinator.worker(untilAborted('w'))
   await world.start(a, b)
   await world.advance(1_000)
@@ -147,7 +153,8 @@ t.test('a cool-down from a clock that was far ahead is cut down once it has gone
 
 t.test('a pause reaches a holder whose lease was fenced when it was ordered', async (t) => {
   const world = new World(t)
-  const a = await world.node('a', { wrap: fenced })
+  const fences = new Set<string>()
+  const a = await world.node('a', { wrap: fenced(fences) })
   a.coordinator.worker(untilAborted('w'))
   await world.start(a)
   await world.advance(1_000)
@@ -162,12 +169,13 @@ t.test('a pause reaches a holder whose lease was fenced when it was ordered', as
 
 t.test('a fenced share of a dead node does not begin generation after generation', async (t) => {
   const world = new World(t)
-  const running = new Map<string, string>()
+  const fences = new Set<string>()
+  const team = new Team()
   const nodes: WorldNode[] = []
   for (const name of ['a', 'b', 'c']) {
-    const node = await world.node(name, { wrap: fenced })
+    const node = await world.node(name, { wrap: fenced(fences) })
     nodes.push(node)
-    node.coordinator.worker(coordinated(running, name))
+    node.coordinator.worker(coordinated(team, name))
   }
   await world.start(...nodes)
   await world.advance(5_000)
@@ -214,12 +222,12 @@ t.test('a single worker that becomes a coordinated one keeps its generations', a
   const closing = old.coordinator.close()
   await world.advanceUntil(() => old.coordinator.state === 'closed', 60_000)
   await closing
-  const running = new Map<string, string>()
+  const team = new Team()
   const nodes: WorldNode[] = []
   for (const name of ['a', 'b', 'c']) {
     const node = await world.node(name)
     nodes.push(node)
-    node.coordinator.worker(coordinated(running, name))
+    node.coordinator.worker(coordinated(team, name))
   }
   const [a, b, c] = nodes as [WorldNode, WorldNode, WorldNode]
   await world.start(a)
@@ -264,13 +272,14 @@ t.test('a worker registered while the first answer to a join was lost', async (t
 
 t.test('nobody works under a new generation while a share of the older one is blocked', async (t) => {
   const world = new World(t)
-  const running = new Map<string, string>()
+  const team = new Team()
+  const { running } = team
   let stubborn = false
   const nodes: WorldNode[] = []
   for (const name of ['a', 'b', 'c']) {
     const node = await world.node(name)
     nodes.push(node)
-    node.coordinator.worker(coordinated(running, name, () => stubborn && name === 'a'))
+    node.coordinator.worker(coordinated(team, name, () => stubborn && name === 'a'))
   }
   const [a, b, c] = nodes as [WorldNode, WorldNode, WorldNode]
   await world.start(a, b, c)
@@ -281,20 +290,21 @@ t.test('nobody works under a new generation while a share of the older one is bl
   await b.coordinator.operator.release({ key: share?.key ?? '', token: share?.token ?? 0, ...by })
   await world.advance(5_000)
   t.same([running.get('b'), running.get('c')], ['-', '-'], 'the others have stopped, and wait')
-  release()
+  team.release()
   await world.advance(30_000, 100)
   t.match(running.get('b'), /of|\//, 'and go on once it has acknowledged')
 })
 
 t.test('a node whose work on an earlier share goes on claims no other share of that worker', async (t) => {
   const world = new World(t)
-  const running = new Map<string, string>()
+  const team = new Team()
+  const { running } = team
   let stubborn = false
   const nodes: WorldNode[] = []
   for (const name of ['a', 'b', 'c']) {
     const node = await world.node(name)
     nodes.push(node)
-    node.coordinator.worker(coordinated(running, name, () => stubborn && name === 'a'))
+    node.coordinator.worker(coordinated(team, name, () => stubborn && name === 'a'))
   }
   const [a, b, c] = nodes as [WorldNode, WorldNode, WorldNode]
   await world.start(a, b)
@@ -312,7 +322,7 @@ t.test('a node whose work on an earlier share goes on claims no other share of t
   t.equal(others.length, 1, 'it is meant to have another share')
   t.equal(others[0]?.holder, null)
   t.equal(running.get('a'), 'stubborn', 'and has begun nothing')
-  release()
+  team.release()
   await world.advance(1_000)
   t.match(running.get('a'), '/3g')
 })
