@@ -11,6 +11,9 @@ const hourMs = 3_600_000
 const pauseMs = 100
 const retention = { eventsForMs: 1e12, events: 10, goneNodesForMs: 1_000 }
 
+/** By the clock of the database, which stands still. */
+const nowMs = 1_700_000_000_000
+
 t.test('what is more than one portion goes soon after, not an hour later', async (t) => {
   const { store, clock } = await houseWith(t, { events: 2 * prunedAtOnce + 15 })
   await clock.advance(hourMs / 2)
@@ -72,7 +75,6 @@ t.test('names that nobody uses go by portions, too', async (t) => {
 
 t.test('a name that is used after it was looked for is left alone', async (t) => {
   const { store, clock } = await houseWith(t)
-  const nowMs = Date.now()
   const unused = ['idle', 'claimed', 'acquired', 'awaited', 'blocked'].map((name) => newLease(`x/${name}`))
   await saveLeases(store, ...unused)
   const look = store.snapshot.bind(store)
@@ -104,7 +106,10 @@ interface House {
 
 /** One that begins in half an hour. */
 async function houseWith(t: Test, { events = 0, log = silentLog } = {}): Promise<House> {
-  const store = new MemoryDatabase().open({ namespace: 'default', statementTimeoutMs: 30_000 })
+  const store = new MemoryDatabase({ nowMs: () => nowMs }).open({
+    namespace: 'default',
+    statementTimeoutMs: 30_000,
+  })
   const clock = new ManualClock()
   const housekeeping = new Housekeeping(store, clock, log, retention, {
     isOurs: () => house.ours,

@@ -194,11 +194,13 @@ t.test('a node that is gone is not forgotten while a lease names it', async (t) 
 t.test(
   'a lease that is transferred to whoever comes next does not go to a node that cools down',
   async (t) => {
-    const store = new MemoryDatabase().open({ namespace: 'default', statementTimeoutMs: 30_000 })
+    const nowMs = 1_700_000_000_000
+    const database = new MemoryDatabase({ nowMs: () => nowMs })
+    const store = database.open({ namespace: 'default', statementTimeoutMs: 30_000 })
     const names = Array.from({ length: 10 }, (_, index) => `worker-${index}`)
     await join(store, ['a', 'b', 'c'], { workers: names })
     await commit(store, (change) => change.saveWorkers(names.map((name) => newWorker(name))))
-    const cooling = { cooldownNode: 'b', cooldownUntilMs: Date.now() + 3_600_000 }
+    const cooling = { cooldownNode: 'b', cooldownUntilMs: nowMs + 3_600_000 }
     for (const key of names) {
       await saveLeases(store, newLease(key, { worker: key, holder: 'a', target: 'a', token: 7, ...cooling }))
       const order = { key, token: 7, to: null, cooldownMs: 0, ...by }

@@ -35,7 +35,9 @@ async function joinAll(store: Store, ids: readonly string[], more: { ttlMs?: num
   }
 }
 
-function opened({ clock = { nowMs: Date.now() } } = {}): Store {
+const nowMs = 1_700_000_000_000
+
+function opened({ clock = { nowMs } } = {}): Store {
   return new MemoryDatabase({ nowMs: () => clock.nowMs }).open({
     namespace: 'default',
     statementTimeoutMs: 30_000,
@@ -96,7 +98,7 @@ t.test('a node of that id on another machine, or in another process, is left alo
 t.test('a cool-down that an operator asked for stays when another node is passed over', async (t) => {
   const store = opened()
   await joinAll(store, ['a', 'b', 'c'])
-  const asked = { cooldownNode: 'b', cooldownUntilMs: Date.now() + 3_600_000 }
+  const asked = { cooldownNode: 'b', cooldownUntilMs: nowMs + 3_600_000 }
   await edit(store, 'data#0', asked)
   const target = (await leaseOf(store, 'data#0')).target ?? ''
   await attending(store, [{ key: 'data#0', target }])
