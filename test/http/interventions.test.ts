@@ -211,7 +211,7 @@ t.test('who repeats a release after it was acknowledged is told so', (t) =>
 
 t.test('a transaction that fences a lease is not disturbed, and the answer says why', (t) =>
   eachDatabase(t, async (t, database) => {
-    if (database.dialect === 'sqlite') return void t.pass('a write of SQLite waits for the one before it')
+    if (database.dialect === 'sqlite') return void t.plan(0, 'a write of SQLite waits for the one before it')
     const app = await useApp(t, { url: database.url })
     const lease = await app.coordination.acquire('by-hand')
     const transaction = await useTransaction(t, database)

@@ -29,6 +29,25 @@ export async function eventually<T>(
   }
 }
 
+/**
+ * Reads again and again until what is read is as wanted, and answers what was read last, wanted or not: for an assertion, which
+ * then shows it. An error comes out once the patience has ended.
+ */
+export async function latest<T>(
+  read: () => T | Promise<T>,
+  isWanted: (value: T) => boolean,
+  { timeoutMs = 30_000, everyMs = 10 }: Omit<Patience, 'until'> = {},
+): Promise<T> {
+  const deadlineMs = performance.now() + timeoutMs
+  for (;;) {
+    const isLast = performance.now() > deadlineMs
+    const attempt = await tried(read)
+    if ('answer' in attempt && (isLast || isWanted(attempt.answer as T))) return attempt.answer as T
+    if (isLast) throw attempt.error
+    await delay(everyMs)
+  }
+}
+
 async function tried<T>(condition: () => T | Promise<T>): Promise<{ answer?: T; error?: unknown }> {
   try {
     return { answer: await condition() }
