@@ -52,6 +52,8 @@ export interface Look extends BrowserContextOptions {
   readonly before?: string
   /** What the browser may say of answers: it calls each one that is no success an error. */
   readonly expected?: RegExp
+  /** The page's clock can be moved by hand; it goes on by itself as well. */
+  readonly movable?: boolean
 }
 
 /** Opens a page, and answers once it shows something. */
@@ -63,7 +65,7 @@ export function inBrowser(name: string, body: (t: Test, visit: Visit) => Promise
   t.test(name, { skip: withoutChromium ?? false }, async (t) => {
     const complaints: string[] = []
     const browser = await useBrowser()
-    await body(t, async (address, { before, expected, ...options } = {}) => {
+    await body(t, async (address, { before, expected, movable, ...options } = {}) => {
       const context = await browser.newContext({ viewport: { width: 1_280, height: 900 }, ...options })
       t.teardown(() => context.close())
       if (before !== undefined) await context.addInitScript(before)
@@ -74,6 +76,7 @@ export function inBrowser(name: string, body: (t: Test, visit: Visit) => Promise
         const text = message.text()
         if (expected?.test(text) !== true) complaints.push(`${message.type()}: ${text}`)
       })
+      if (movable) await page.clock.install()
       await page.goto(address)
       return page
     })

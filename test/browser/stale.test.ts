@@ -65,7 +65,7 @@ function counting(page: Page): Locator {
 
 /** Lets some of the page's time pass, and has it drawn. */
 async function passing(page: Page, ms: number): Promise<void> {
-  await page.evaluate(`new Promise((resolve) => setTimeout(resolve, ${ms}))`)
+  await page.clock.runFor(ms)
   for (const _ of ['light', 'dark', 'system']) await page.locator('#bar button').last().click()
 }
 
@@ -87,7 +87,7 @@ inBrowser('the server goes, and comes back', async (t, visit) => {
   const first = await useTwo(t, url)
   const origin = await listening(first)
   const expected = failing('net::', 503)
-  const page = await visit(`${origin}/coordination/ui/`, { expected })
+  const page = await visit(`${origin}/coordination/ui/`, { movable: true, expected })
   await isLive(page)
   const doing = page.getByRole('button', { name: /^Release/ })
   t.ok((await doing.count()) > 0)
@@ -127,7 +127,10 @@ inBrowser('the server answers, its database does not', async (t, visit) => {
   const leader = await useApp(t, { url, options: { authorize: mira }, workers: threeWorkers })
   await eventually(() => leader.coordination.isHeld('indexing'))
   const app = await useApp(t, { url: through.href, node: 'viewer', options: { authorize: mira } })
-  const page = await visit(`${await listening(app)}/coordination/ui/`, { expected: failing(503) })
+  const page = await visit(`${await listening(app)}/coordination/ui/`, {
+    movable: true,
+    expected: failing(503),
+  })
   await isLive(page)
   proxy.refuse()
   await reads(
@@ -157,7 +160,10 @@ for (const [how, answer] of Object.entries({
           return reply.code(401).type('text/plain').send('Who are you?')
         }),
     })
-    const page = await visit(`${await listening(app)}/coordination/ui/`, { expected: failing(401, 403) })
+    const page = await visit(`${await listening(app)}/coordination/ui/`, {
+      movable: true,
+      expected: failing(401, 403),
+    })
     await isLive(page)
     isIn = false
     await reads(page.locator('.fresh'), /^Signed out$/)
@@ -185,7 +191,7 @@ const hideable = `
 
 inBrowser('a hidden tab asks nothing, and asks at once when it is looked at again', async (t, visit) => {
   const app = await useTwo(t, (await useSqlite(t)).url)
-  const page = await visit(`${await listening(app)}/coordination/ui/`, { before: hideable })
+  const page = await visit(`${await listening(app)}/coordination/ui/`, { movable: true, before: hideable })
   await isLive(page)
   await page.evaluate('hide(true)')
   await reads(page.locator('.fresh'), /^Asleep$/)
@@ -250,7 +256,7 @@ inBrowser('a server that refuses is not called one that does not answer', async 
 
 inBrowser('who pauses it, and who marks text in it, has it stand still', async (t, visit) => {
   const app = await useTwo(t, (await useSqlite(t)).url)
-  const page = await visit(`${await listening(app)}/coordination/ui/`)
+  const page = await visit(`${await listening(app)}/coordination/ui/`, { movable: true })
   await isLive(page)
   await page.getByRole('button', { name: 'Pause', exact: true }).click()
   await reads(page.locator('#stale'), /^Paused\. What you see is as of \d\d:\d\d:\d\d\. Resume$/)
