@@ -57,7 +57,7 @@ t.test('a campaign that is killed leaves nothing either', { skip }, async (t) =>
   await eventually(() => !isThere(name), { timeoutMs: 120_000 })
 })
 
-t.test('what is missing is named', async (t) => {
+t.test('a machine without what the links need is told what is missing', async (t) => {
   const { PATH } = process.env
   process.env.PATH = '/nowhere'
   const laid = await Links.lay(1, t).finally(() => {

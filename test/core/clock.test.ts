@@ -21,7 +21,7 @@ t.test(
   },
 )
 
-t.test('a reading is of both clocks', async (t) => {
+t.test('each reading holds the monotonic and the boot-time clock', async (t) => {
   const before = performance.now()
   const { monoMs, bootMs: sinceBoot } = systemClock.read()
   t.ok(before <= monoMs && monoMs <= performance.now())

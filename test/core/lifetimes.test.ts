@@ -447,7 +447,7 @@ t.test('a pass that fails again and again is tried after ever longer pauses, up 
   }
 })
 
-t.test('who only tries is answered in an outage, though this node trusts nothing any more', async (t) => {
+t.test('tryAcquire answers in an outage even when trust has lapsed', async (t) => {
   const world = new World(t)
   const outage = { on: false }
   const verbs = ['change', 'view', 'heartbeat', 'look'] as const
@@ -462,7 +462,7 @@ t.test('who only tries is answered in an outage, though this node trusts nothing
   t.ok(await a.coordinator.tryAcquire('critical'))
 })
 
-t.test('who only tries is answered while another server is waited out', async (t) => {
+t.test('tryAcquire answers while another server is waited out', async (t) => {
   const world = new World(t)
   const a = await world.node('a')
   await world.start(a)
@@ -473,7 +473,7 @@ t.test('who only tries is answered while another server is waited out', async (t
   t.ok(await a.coordinator.tryAcquire('critical'))
 })
 
-t.test('who only tries is answered while the work of a lost session settles', async (t) => {
+t.test('tryAcquire answers while the work of a lost session settles', async (t) => {
   const world = new World(t)
   const a = await world.node('a')
   const b = await world.node('b')

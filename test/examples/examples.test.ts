@@ -75,7 +75,7 @@ function run(
 const tried = new Set<string>()
 const node = (name: string, cluster = 'eu') => ({ NODE_NAME: name, CLUSTER_NAME: cluster })
 
-t.test('quick-start', async (t) => {
+t.test('the quick start runs as the README tells it', async (t) => {
   const database = await useSqlite(t)
   const program = run(t, 'quick-start', database)
   await program.said(/I am the leader of this cluster/)
@@ -240,7 +240,7 @@ t.test('behind-auth: viewers read, operators act, others neither', async (t) => 
   )
 })
 
-t.test('express: its own routes and ours', async (t) => {
+t.test('an Express application serves its own routes and those of the coordination', async (t) => {
   const program = run(t, 'express', await useSqlite(t))
   const origin = (await program.said(/listening at/)).split(' ').at(-1)
   await eventually(async () => (await (await fetch(`${origin}/`)).text()) === '{"leads":true}')
@@ -248,7 +248,7 @@ t.test('express: its own routes and ours', async (t) => {
   t.equal(await program.stopped(), 0)
 })
 
-t.test('without-fastify', async (t) => {
+t.test('a coordinator works in a program without Fastify', async (t) => {
   const program = run(t, 'without-fastify', await useSqlite(t))
   await program.said(/rebuilding under token \d+/)
   await program.said(/warming up/)

@@ -30,7 +30,7 @@ function manifests(): Map<string, Record<string, unknown>> {
   )
 }
 
-t.test('each is valid by the schema of its kind', async (t) => {
+t.test('each Kubernetes object is valid by the schema of its kind', async (t) => {
   const objects = manifests()
   t.strictSame([...objects.keys()].sort(), Object.keys(models).sort())
   for (const [kind, Model] of Object.entries(models)) {
@@ -44,7 +44,7 @@ t.test('each is valid by the schema of its kind', async (t) => {
   }
 })
 
-t.test('they go together, and with the package', async (t) => {
+t.test('the Kubernetes objects fit one another, and the time that passes are promised', async (t) => {
   const objects = manifests()
   const { spec } = new Deployment(objects.get('Deployment') as never)
   const labels = spec?.template.metadata?.labels
