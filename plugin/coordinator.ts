@@ -41,7 +41,7 @@ export type { AboutLease, CoordinatorEvents, EventName, Listener } from './core/
 export type { CoordinatorState, Health } from './core/health.js'
 export { type Identity, type IdentitySource, identityFromEnvironment } from './core/identity.js'
 export type { HeldLease, Lease } from './core/lease.js'
-export type { Log } from './core/log.js'
+export type { Log, LogMethod, PassLog } from './core/log.js'
 export type { Instruction, Move, Rebalanced, Revoked, Transferred } from './core/operations.js'
 export type { Operator, RebalanceOrder, ReleaseOrder, TransferOrder } from './core/operator.js'
 export type { Schedule, ScheduleStatus } from './core/schedule.js'

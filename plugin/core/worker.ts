@@ -13,7 +13,7 @@ import { hash32 } from './hash.js'
 import type { Identity } from './identity.js'
 import { checkCooldown } from './inputs.js'
 import type { HeldLease, Holding } from './lease.js'
-import { type Log, withFields } from './log.js'
+import { type Log, type PassLog, withFields } from './log.js'
 import { sleep } from './loop.js'
 import { checkName, leaseKey, shown } from './names.js'
 import { type Schedule, scheduleProblem, type Timetable, timetableOf, writtenSchedule } from './schedule.js'
@@ -27,8 +27,8 @@ export interface PassContext {
   readonly lease: HeldLease
   /** Aborts when authority ends; pass it on to everything that takes one. The same as `lease.signal`. */
   readonly signal: AbortSignal
-  /** The coordinator's log, with the lease and its token on every line. */
-  readonly log: Log
+  /** The coordinator's log, with the lease and its token on every line. It is called as pino is. */
+  readonly log: PassLog
   /**
    * Ends this node's term: the signal aborts, and once the pass has settled another node takes over.
    *

@@ -1,0 +1,87 @@
+/** The log that passes receive: called as pino is, with the fields of its lease on every line. */
+import Fastify from 'fastify'
+import t from 'tap'
+import { type Log, type PassLog, silentLog, withFields } from '../../plugin/core/log.js'
+import { deferred } from '../../plugin/core/loop.js'
+import { World } from '../support/world.js'
+
+const boom = new Error('boom')
+
+/** One call each, in the ways people know from pino. */
+const calls: Readonly<Record<string, (log: PassLog) => void>> = {
+  'fields and a text': (log) => log.info({ a: 1 }, 'text'),
+  'fields and a text with placeholders': (log) => log.info({ a: 1 }, 'x %s %d', 'y', 2),
+  'a text': (log) => log.info('hello world'),
+  'a text with placeholders': (log) => log.warn('x %s %s', 'y', 'z'),
+  'a placeholder for what is undefined': (log) => log.info('x %s %s', undefined, 'z'),
+  'a text with a percent sign': (log) => log.info('100 %'),
+  'an error': (log) => log.error(boom),
+  'an error and a text': (log) => log.error(boom, 'failed'),
+  'an error and a text with placeholders': (log) => log.error(boom, 'failed %s', 'twice'),
+  'an error that was caught': (log) => log.error(boom as unknown, 'failed'),
+  'an error among fields': (log) => log.error({ err: boom, a: 1 }),
+  'an error among fields, and a text': (log) => log.error({ err: boom }, 'failed'),
+  'nothing and a text': (log) => log.info(undefined, 'text'),
+  'null and a text': (log) => log.info(null, 'text'),
+}
+
+/** A logger of Fastify's, which is pino's, and what it has written. */
+function pino() {
+  const lines: Record<string, unknown>[] = []
+  const stream = { write: (line: string) => void lines.push(JSON.parse(line)) }
+  return { log: Fastify({ logger: { level: 'debug', stream } }).log, lines }
+}
+
+t.test("every call writes what pino's own child would have written", async (t) => {
+  for (const [name, call] of Object.entries(calls)) {
+    const { log, lines } = pino()
+    const fields = { lease: 'global/w', token: 7 }
+    call(withFields(withFields(log, { node: 'n1' }), fields))
+    call(log.child({ node: 'n1', ...fields }))
+    const [ours, theirs] = lines.map(({ time, ...line }) => line)
+    t.strictSame(ours, theirs, name)
+  }
+})
+
+t.test('a log that is not pino is given fields, a text, and what placeholders stand for', async (t) => {
+  const given: unknown[][] = []
+  const note = (...args: unknown[]) => void given.push(args)
+  const log: Log = { debug: note, info: note, warn: note, error: note }
+  const own = withFields(log, { lease: 'w' })
+  for (const call of Object.values(calls)) call(own)
+  own.debug({ a: 1 })
+  t.strictSame(given, [
+    [{ lease: 'w', a: 1 }, 'text'],
+    [{ lease: 'w', a: 1 }, 'x %s %d', 'y', 2],
+    [{ lease: 'w' }, 'hello world'],
+    [{ lease: 'w' }, 'x %s %s', 'y', 'z'],
+    [{ lease: 'w' }, 'x %s %s', undefined, 'z'],
+    [{ lease: 'w' }, '100 %'],
+    [{ lease: 'w', err: boom }, 'boom'],
+    [{ lease: 'w', err: boom }, 'failed'],
+    [{ lease: 'w', err: boom }, 'failed %s', 'twice'],
+    [{ lease: 'w', err: boom }, 'failed'],
+    [{ lease: 'w', err: boom, a: 1 }, 'boom'],
+    [{ lease: 'w', err: boom }, 'failed'],
+    [{ lease: 'w' }, 'text'],
+    [{ lease: 'w' }, 'text'],
+    [{ lease: 'w', a: 1 }, ''],
+  ])
+})
+
+t.test('a pass may log an error alone, and the line says which lease it was', async (t) => {
+  const told = deferred<readonly unknown[]>()
+  const error = (...args: unknown[]) => told.resolve(args)
+  const world = new World(t)
+  const a = await world.node('a', { log: { ...silentLog, error } })
+  a.coordinator.worker({
+    name: 'report',
+    kind: 'single',
+    scope: 'global',
+    everyMs: 60_000,
+    run: ({ log }) => log.error(boom),
+  })
+  await world.start(a)
+  await world.advance(1_000)
+  t.match(await told.promise, [{ node: 'a', lease: 'global/report', token: Number, err: boom }, 'boom'])
+})
