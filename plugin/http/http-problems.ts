@@ -92,7 +92,7 @@ export function answerHttpProblem(
   request: FastifyRequest,
   reply: FastifyReply,
 ): FastifyReply {
-  const { details, ...problem } = asHttpProblem(error)
+  const { details, ...problem } = asHttpProblem(error, reply)
   if (problem.status >= 500 && !(error instanceof HttpProblem))
     request.log.error({ err: error }, problem.detail)
   if (details.allow !== undefined) reply.header('allow', details.allow.join(', '))
@@ -108,13 +108,15 @@ export function typeOf(problem: HttpProblemName): string {
 
 type Answered = Omit<HttpProblemBody, 'instance'> & { readonly details: HttpProblemDetails }
 
-function asHttpProblem(error: unknown): Answered {
+function asHttpProblem(error: unknown, reply: FastifyReply): Answered {
   if (error instanceof HttpProblem) return named(error)
   if (error instanceof StoreError)
     return named(
       new HttpProblem('store-unavailable', 'The database did not answer. Try again.', { retryAfter: 1 }),
     )
-  if (isRefusal(error)) return refused(error)
+  const refusal = (error ?? {}) as Refusal
+  const status = statusOf(refusal, reply)
+  if (status !== undefined) return refused(status, refusal)
   return named(new HttpProblem('internal-error', 'The request failed; the log of the application says why.'))
 }
 
@@ -123,11 +125,12 @@ function named({ problem, status, detail, details }: HttpProblem): Answered {
 }
 
 /**
- * Fastify itself refuses requests by such errors, and so do the hooks of applications and their plugins: not all of
- * them are instances of `Error`.
+ * Fastify itself refuses requests by errors with a status, and so do the hooks of applications and their plugins. They may throw
+ * anything, a text too.
  */
 interface Refusal {
-  readonly statusCode: number
+  readonly statusCode?: unknown
+  readonly status?: unknown
   readonly message?: unknown
   readonly validation?: readonly Flaw[]
   readonly validationContext?: string
@@ -140,22 +143,22 @@ interface Flaw {
   readonly params: Readonly<Record<string, unknown>>
 }
 
-function isRefusal(error: unknown): error is Refusal {
-  const status: unknown =
-    typeof error === 'object' && error !== null && 'statusCode' in error ? error.statusCode : undefined
-  return typeof status === 'number' && status >= 400 && status < 600
+/** As Fastify's own error handler finds it: a status of the error comes before one that the reply has been given. */
+function statusOf({ statusCode, status }: Refusal, reply: FastifyReply): number | undefined {
+  return [statusCode, status, reply.statusCode].find(
+    (each): each is number => typeof each === 'number' && each >= 400 && each < 600,
+  )
 }
 
-function refused(refusal: Refusal): Answered {
-  const { statusCode: status, validation } = refusal
-  if (validation !== undefined) return named(invalid(validation, refusal.validationContext))
+function refused(status: number, { message, validation, validationContext }: Refusal): Answered {
+  if (validation !== undefined) return named(invalid(validation, validationContext))
   if (status === 413) return named(new HttpProblem('too-large', 'The body may have at most 4 096 bytes.'))
   if (status === 415)
     return named(
       new HttpProblem('unsupported-media-type', 'The body must be JSON: content-type: application/json.'),
     )
   const title = STATUS_CODES[status] ?? 'Refused'
-  const detail = typeof refusal.message === 'string' && status < 500 ? refusal.message : `${title}.`
+  const detail = typeof message === 'string' && status < 500 ? message : `${title}.`
   if (status === 400) return named(new HttpProblem('invalid-request', detail))
   return { type: 'about:blank', title, status, detail, details: {} }
 }

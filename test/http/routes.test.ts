@@ -117,6 +117,37 @@ t.test('what the application and its plugins refuse keeps its status', async (t)
   }
 })
 
+t.test('a refusal has the status that the application would give it on routes of its own', async (t) => {
+  const who = (of: object = {}) => Object.assign(new Error('Who are you?'), of)
+  const ways: Readonly<Record<string, readonly [expected: number, replied: number, thrown: unknown]>> = {
+    'the reply has one': [401, 401, who()],
+    'the error has one': [401, 200, who({ statusCode: 401 })],
+    'the error has one by its short name': [401, 200, who({ status: 401 })],
+    'both have one': [403, 401, who({ statusCode: 403 })],
+    'what is thrown is no error': [401, 401, 'Who are you?'],
+    'what the error has is no such status': [401, 401, who({ statusCode: 200, status: 'no' })],
+  }
+  for (const [name, [expected, replied, thrown]] of Object.entries(ways)) {
+    const lines: string[] = []
+    const stream = { write: (line: string) => void lines.push(line) }
+    const app = await useApp(t, {
+      app: Fastify({ logger: { level: 'error', stream } }),
+      before: (app) => {
+        app.addHook('onRequest', async (_request, reply) => {
+          reply.code(replied)
+          throw thrown
+        })
+        app.get('/theirs', async () => 'well')
+      },
+    })
+    t.equal((await app.inject('/theirs')).statusCode, expected, `${name}: theirs`)
+    const reply = await app.inject('/coordination/status')
+    t.equal(reply.statusCode, expected, `${name}: ours`)
+    t.match(reply.json(), { type: 'about:blank', status: expected }, name)
+    t.strictSame(lines, [], `${name}: no line in the log`)
+  }
+})
+
 t.test('http: false mounts nothing', async (t) => {
   const app = await useApp(t, { options: { http: false } })
   t.equal((await app.inject('/coordination/status')).statusCode, 404)
