@@ -22,7 +22,7 @@ import { Life, type Surroundings } from './life.js'
 import { type Log, withFields } from './log.js'
 import { deferred, sleep, within } from './loop.js'
 import type { Machine } from './machine.js'
-import { checkName, leaseKey } from './names.js'
+import { checkName, keysMeant, leaseKey } from './names.js'
 import { Operator } from './operator.js'
 import { changeWithoutSession } from './order.js'
 import { Outage } from './outage.js'
@@ -293,12 +293,21 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Whether this node holds a lease right now, of a worker or acquired, by its name or its full key.
-   * For a worker with several leases: any of them.
+   * Whether this node holds a lease right now, of a worker or acquired, by its full key (`global/month-close`) or its name.
+   * A name means every lease called so, in either scope; the key of a worker with several leases any of them.
    */
   isHeld(name: string): boolean {
     const means = (holding: Holding): boolean => [holding.name, holding.key, holding.worker].includes(name)
     return this.#holdings.all().some((holding) => means(holding) && holding.held)
+  }
+
+  /**
+   * The key of the single worker that this node stands for, by its key or its name: of two called the same the one of this
+   * node's cluster. Undefined when it stands for none.
+   */
+  keyOfSingle(name: string): string | undefined {
+    const isSingle = (key: string): boolean => this.#runners.get(key)?.worker.declaration.kind === 'single'
+    return keysMeant(name, this.settings.identity.cluster).find(isSingle)
   }
 
   /** How this node itself is doing, answered without asking the database. */

@@ -23,6 +23,11 @@ export function leaseKey(scope: Scope, cluster: string, name: string): string {
   return `${scope === 'global' ? globalPrefix : cluster}/${name}`
 }
 
+/** The keys that a worker may have whose key or name this is, for a node of that cluster; the one that is meant first. */
+export function keysMeant(name: string, cluster: string): readonly string[] {
+  return [name, leaseKey('cluster', cluster, name), leaseKey('global', cluster, name)]
+}
+
 /** The key of one share or partition of a worker: `global/consumer#12`. */
 export function slotKey(workerKey: string, slot: number): string {
   return `${workerKey}#${slot}`

@@ -4,6 +4,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Coordinator } from '../core/coordinator.js'
 import { CoordinationError } from '../core/errors.js'
+import { keysMeant } from '../core/names.js'
 import type { NodeStatus, Status, WorkerStatus } from '../core/status.js'
 import { answerHttpProblem, HttpProblem } from './http-problems.js'
 import { snapshotSourceOf } from './snapshot.js'
@@ -53,10 +54,11 @@ export function leaderOnly(
     )
   }
   return async (request, reply) => {
-    if (coordinator.isHeld(worker)) return
+    const own = coordinator.keyOfSingle(worker)
+    if (own !== undefined && coordinator.isHeld(own)) return
     try {
       const { status } = await source.status()
-      const meant = workerIn(status, worker)
+      const meant = workerIn(status, own ?? worker)
       if (meant === undefined) tellOnce(request, status)
       const leader = leaderOf(status, meant)
       // By the rows a node leads until its pass has settled. One whose term has ended must not be sent to itself.
@@ -76,10 +78,9 @@ const shownAtMost = 20
 
 /** Of several workers of that name the one of this node's cluster. */
 function workerIn({ self, workers }: Status, name: string): WorkerStatus | undefined {
-  return workers.find(
-    ({ key, name: each, cluster }) =>
-      key === name || (each === name && (cluster ?? self.cluster) === self.cluster),
-  )
+  const singles = new Map(workers.filter(({ kind }) => kind === 'single').map((each) => [each.key, each]))
+  const key = keysMeant(name, self.cluster).find((each) => singles.has(each))
+  return key === undefined ? undefined : singles.get(key)
 }
 
 function leaderOf({ nodes, leases }: Status, meant: WorkerStatus | undefined): NodeStatus | undefined {

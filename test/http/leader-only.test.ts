@@ -7,6 +7,8 @@ import { useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import { mira, untilAborted, useApp } from './application.js'
 
+type Workers = NonNullable<NonNullable<Parameters<typeof useApp>[1]>['workers']>
+
 /** Two applications on one database, with a route for leaders only. */
 async function useTwo(t: Test, labels: Readonly<Record<string, string>>, redirect: boolean) {
   const { url } = await useSqlite(t)
@@ -73,6 +75,45 @@ t.test('many routes for leaders read the database once for all who ask at the sa
   gate.resolve()
   for (const { statusCode } of await Promise.all(answers)) t.equal(statusCode, 503)
   t.equal(readings, 1)
+})
+
+t.test('another lease that is called the same lets no request through', async (t) => {
+  const { url } = await useSqlite(t)
+  const start = (node: string, workers: Workers) =>
+    useApp(t, {
+      url,
+      node,
+      app: Fastify(),
+      options: { authorize: mira },
+      workers,
+      after: (app) => {
+        app.post('/orders', { preHandler: leaderOnly(app.coordination, 'orders') }, async () => ({
+          by: node,
+        }))
+        const preHandler = leaderOnly(app.coordination, 'global/orders')
+        app.post('/global', { preHandler }, async () => ({ by: node }))
+      },
+    })
+  const single = { name: 'orders', kind: 'single', run: untilAborted } as const
+  const leader = await start('n1', [{ ...single, scope: 'global' }])
+  await eventually(() => leader.coordination.isHeld('global/orders'))
+
+  const other = await start('n2', [])
+  const lease = await other.coordination.acquire('orders', { scope: 'cluster' })
+  t.ok(other.coordination.isHeld('orders'), 'a name means every lease called so')
+  t.notOk(other.coordination.isHeld('global/orders'))
+  t.match((await other.inject(order)).json(), { status: 421, detail: '"orders" is led by the node "n1".' })
+  await lease.release()
+
+  const both = await start('n3', [{ ...single, scope: 'cluster' }])
+  await eventually(() => both.coordination.isHeld('c1/orders'))
+  t.strictSame((await both.inject(order)).json(), { by: 'n3' }, 'of two the one of its cluster is meant')
+  t.equal((await both.inject({ ...order, url: '/global' })).statusCode, 421, 'unless the other one is named')
+  t.match(
+    (await other.inject(order)).json(),
+    { status: 421, detail: '"orders" is led by the node "n3".' },
+    'and so for a node that stands for neither',
+  )
 })
 
 t.test('a leader without a usable address is named instead', async (t) => {
