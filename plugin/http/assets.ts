@@ -2,8 +2,8 @@
  * The dashboard: a handful of files, read once when the application starts and served from memory. Each has a route
  * of its own; nothing in a request ever becomes the name of a file.
  *
- * They lie beside the compiled plugin. Where that has been moved or bundled without them, the page says so and
- * everything else works.
+ * They lie beside the compiled plugin. Where that has been moved without them, the page says so and everything else
+ * works.
  */
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
@@ -66,8 +66,8 @@ export const assetHeaders = {
  * Adds the routes. `/ui` leads to `/ui/`, and so does the prefix itself, by relative addresses, which are right under any
  * prefix and behind any proxy; but for the prefix without a slash behind one that renames its last part.
  */
-export async function registerAssets(scope: FastifyInstance, files: URL = besideThePlugin): Promise<void> {
-  const assets = await readAssets(files)
+export async function registerAssets(scope: FastifyInstance, files = besideThePlugin()): Promise<void> {
+  const assets = files === undefined ? undefined : await readAssets(files)
   const route = (
     url: string,
     handler: (request: FastifyRequest, reply: FastifyReply) => FastifyReply,
@@ -107,7 +107,11 @@ const schema = routeSchema({
   response: reads({ 200: { description: 'A file of the dashboard' } }),
 })
 
-const besideThePlugin = new URL('../../dashboard/', import.meta.url)
+/** Undefined in a bundle of CommonJS, where no module knows its place. */
+function besideThePlugin(): URL | undefined {
+  const here: string | undefined = import.meta.url
+  return here === undefined ? undefined : new URL('../../dashboard/', here)
+}
 
 /** Undefined when they are not there. */
 async function readAssets(folder: URL): Promise<Record<AssetName, Asset> | undefined> {

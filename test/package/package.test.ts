@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join, relative, sep } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
+import { type BuildOptions, build } from 'esbuild'
 import { publint } from 'publint'
 import { formatMessage } from 'publint/utils'
 import t, { type Test } from 'tap'
@@ -168,6 +169,32 @@ t.test('installed into an empty project, its command line says what it can do', 
   const program = join(folder, 'node_modules/fastify-worker-coordination', manifest.bin)
   const { stdout } = await run(process.execPath, [program, '--help'], { cwd: folder, env })
   t.match(stdout, /^Usage: fastify-worker-coordination/)
+})
+
+t.test('a bundle leaves it out, and one that does not says so', async (t) => {
+  const folder = await useFolder(t)
+  await install(folder)
+  const program = `
+    import { createCoordinator } from 'fastify-worker-coordination'
+    const told = createCoordinator({ database: 'sqlite::memory:' }).then(
+      (coordinator) => coordinator.close().then(() => ({ well: true })),
+      ({ code, message }) => ({ code, message }),
+    )
+    told.then((answer) => { process.send(answer); process.disconnect() })
+  `
+  await writeFile(join(folder, 'main.mjs'), program)
+  const drivers = ['better-sqlite3', 'pg', 'mysql2', 'mssql', 'prom-client', '@opentelemetry/api']
+  const inside = { external: drivers, logLevel: 'silent' } as const
+  const bundled = async (format: 'esm' | 'cjs', options: BuildOptions): Promise<unknown> => {
+    const outfile = `bundle.${format === 'esm' ? 'mjs' : 'cjs'}`
+    const paths = { entryPoints: ['main.mjs'], outfile, absWorkingDir: folder }
+    await build({ ...paths, bundle: true, platform: 'node', format, ...options })
+    return answerOf(folder, outfile)
+  }
+  t.match(await bundled('esm', { packages: 'external' }), { well: true })
+  t.match(await bundled('cjs', { external: [...drivers, 'fastify-worker-coordination'] }), { well: true })
+  const refusal = { code: 'WCO_SCHEMA_PENDING', message: /leave this package out of the bundle/ }
+  t.match(await bundled('cjs', inside), refusal)
 })
 
 const waiting = `

@@ -137,9 +137,8 @@ function wrong(expected: string): CoordinationError {
 
 /** The migrations of this version of the library, oldest first. */
 export function shippedMigrations(dialect: Dialect): Migration[] {
-  // This file is compiled to build/plugin/stores/shared/.
-  const folder = fileURLToPath(new URL(`../../../../migrations/${dialect}`, import.meta.url))
-  if (!existsSync(folder)) {
+  const folder = folderOf(dialect)
+  if (folder === undefined || !existsSync(folder)) {
     throw new CoordinationError(
       'WCO_SCHEMA_PENDING',
       'The migrations of fastify-worker-coordination are not where the package keeps them. When bundling ' +
@@ -150,6 +149,13 @@ export function shippedMigrations(dialect: Dialect): Migration[] {
     name,
     statements: sql.map((statement) => statement.trim()).filter((statement) => statement !== ''),
   }))
+}
+
+/** Undefined in a bundle of CommonJS, where no module knows its place. */
+function folderOf(dialect: Dialect): string | undefined {
+  const here: string | undefined = import.meta.url
+  // This file is compiled to build/plugin/stores/shared/.
+  return here === undefined ? undefined : fileURLToPath(new URL(`../../../../migrations/${dialect}`, here))
 }
 
 async function applyPending(

@@ -110,7 +110,11 @@ function nextTurn(): Promise<void> {
 
 async function installedDriver(): Promise<Driver> {
   const { default: driver } = await loadDriver(driverPackage, () => import('better-sqlite3'))
-  const { version } = createRequire(import.meta.url)('better-sqlite3/package.json') as { version: string }
+  // A bundle of CommonJS does not know its place; it is told later what it lacks.
+  const here: string | undefined = import.meta.url
+  const { version } = createRequire(here ?? `${process.cwd()}/`)('better-sqlite3/package.json') as {
+    version: string
+  }
   refuseUnfit(version, process.versions.napi ?? '')
   return driver
 }
