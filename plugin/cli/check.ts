@@ -149,7 +149,8 @@ async function clock(store: Store, nowMs: () => number): Promise<Finding> {
   const { nowMs: databaseMs } = await store.snapshot()
   const offsetMs = Math.round(databaseMs - (beforeMs + nowMs()) / 2)
   const verdict = Math.abs(offsetMs) > 2_000 ? 'doubtful' : 'good'
-  const detail = `${offsetMs} ms ahead of this machine's; no lease depends on it, schedules and logs do`
+  const direction = offsetMs < 0 ? 'behind' : 'ahead of'
+  const detail = `${Math.abs(offsetMs)} ms ${direction} this machine's; no lease depends on it, schedules and logs do`
   return { what: "the database's clock", verdict, detail }
 }
 

@@ -4,6 +4,10 @@
  * Nothing here needs a session of this node, which may be the very one in trouble. Everything that alters
  * something names who asked and why, and that goes into the audit trail in the same transaction; without them, or where
  * something else of an order is wrong, it is refused with `WCO_OPTIONS`.
+ *
+ * None throws because things are otherwise than its caller believed. What concerns a node or a worker as a whole (drain, undrain,
+ * forget, pause, resume) answers a word, `'done'` when something has changed; what concerns leases (release, transfer,
+ * rebalance) answers an object, whose `kind` is that word.
  */
 import { checkCooldown, checkInstruction, checkKey, checkNode, checkOrder, checkToken } from './inputs.js'
 import {

@@ -15,7 +15,7 @@ export interface LeaderOnlyOptions {
    * Send requests on to the leader: with 307 to the same path below the `url` among its labels. Where it has none,
    * or nobody leads, and without this option, the answer is 421 or 503. Default `false`.
    */
-  readonly redirect?: boolean
+  readonly redirect?: boolean | undefined
 }
 
 /**
@@ -36,7 +36,7 @@ export function leaderOnly(
   options: LeaderOnlyOptions = {},
 ): (request: FastifyRequest, reply: FastifyReply) => Promise<void> {
   const { redirect = false } = options
-  if (typeof worker !== 'string' || typeof redirect !== 'boolean') {
+  if (!isCoordinator(coordinator) || typeof worker !== 'string' || typeof redirect !== 'boolean') {
     throw new CoordinationError(
       'WCO_OPTIONS',
       'leaderOnly: expected a coordinator, the name of a worker and { redirect: true or false }.',
@@ -71,6 +71,11 @@ export function leaderOnly(
       answerHttpProblem(error, request, reply)
     }
   }
+}
+
+/** Before the plugin's registration has been awaited there is no `app.coordination`. */
+function isCoordinator(given: unknown): boolean {
+  return typeof given === 'object' && given !== null && 'keyOfSingle' in given
 }
 
 /** So many workers are named in a line of the log. */

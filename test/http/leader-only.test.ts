@@ -159,6 +159,8 @@ t.test('while nobody leads it is unavailable', async (t) => {
   t.equal(answer.statusCode, 503)
   t.equal(answer.headers['retry-after'], '1')
   t.throws(() => leaderOnly(app.coordination, 7 as never), { code: 'WCO_OPTIONS' })
+  t.throws(() => leaderOnly(undefined as never, 'orders'), { code: 'WCO_OPTIONS' }, 'not registered yet')
+  t.doesNotThrow(() => leaderOnly(app.coordination, 'orders', { redirect: undefined }))
 })
 
 t.test(

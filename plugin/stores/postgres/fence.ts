@@ -2,6 +2,7 @@
 import { type SQL, sql } from 'drizzle-orm'
 import { PgDialect } from 'drizzle-orm/pg-core'
 import { FencedError } from '../../core/errors.js'
+import { shown } from '../../core/names.js'
 import type { Claim } from '../../core/store.js'
 import { clientInside, FenceTarget, type Place, type Refusal } from '../shared/fencing.js'
 import { property } from '../shared/property.js'
@@ -68,6 +69,8 @@ function rawClient(transaction: unknown): RawClient {
   if (isClient(transaction)) return transaction
   const inside = clientInside(transaction)
   if (isClient(inside)) return inside
+  if (typeof property(inside ?? transaction, 'query') !== 'function')
+    throw target.wrong(`It is ${shown(transaction)}.`)
   throw target.wrong('A pool is not a transaction: each of its statements may take another connection.')
 }
 
