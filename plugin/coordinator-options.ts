@@ -25,7 +25,7 @@ export interface CoordinatorOptions extends TimingOptions {
   identity?: IdentitySource | undefined
   /** Texts that are shown with this node, say its zone; at most 4 096 bytes of JSON. Default: none. */
   labels?: Readonly<Record<string, string>> | undefined
-  /** The application's version: during a rolling deploy newer nodes are preferred. Default: none. */
+  /** The application's version. Breaks ties when partitions are spread. Default: none. */
   version?: string | undefined
   /** Run pending migrations when opening; otherwise they must have been run by hand. Default `true`. */
   migrate?: boolean | undefined
@@ -121,7 +121,7 @@ export const shared = {
     default: null,
     unit: null,
     check: expecting('a printable text of 1 to 100 characters', isVersion),
-    about: "The application's version; during a rolling deploy newer nodes are preferred.",
+    about: "The application's version; breaks ties when partitions are spread.",
   },
   preset: {
     default: 'default',

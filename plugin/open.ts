@@ -29,9 +29,10 @@ function connected(config: CoordinatorConfig, store: Store, log: Log): Coordinat
   const { namespace, identity, timing, labels, version, retention, watchProcesses } = config
   const { node, cluster } = identity
   const { ttlMs } = timing
-  const { dialect } = store
+  const { dialect, capabilities } = store
+  const hints = capabilities.push ? 'pushed' : 'polled'
   log.info(
-    { node, cluster, dialect, namespace, ttlMs, ...timingFigures(timing) },
+    { node, cluster, dialect, namespace, ttlMs, hints, ...timingFigures(timing, capabilities.push) },
     'coordination is connected',
   )
   const machine = watchProcesses ? thisMachine() : undefined

@@ -38,7 +38,7 @@ export async function check(
     await clock(store, nowMs),
     hints(store, timing),
   ]
-  const figures = timingFigures(timing)
+  const figures = timingFigures(timing, store.capabilities.push)
   const isBad = findings.some(({ verdict }) => verdict === 'bad')
   const words: Readonly<Record<Mood, string>> = { good: 'ok', doubtful: 'mind', bad: 'FAILED' }
   return {

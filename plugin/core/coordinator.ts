@@ -263,8 +263,9 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Takes a lease by name if it is free. Answers undefined, which is not an error, when another node has it or is next, while this
-   * node drains or has yet to join again, and in the grace period after the database has become another server.
+   * Takes a lease by name if it is free. Answers undefined, which is not an error, when somebody has it (another caller in this
+   * process too) or another node is next, while this node drains or has yet to join again, and in the grace period after the
+   * database has become another server.
    *
    * @throws {CoordinationError} `WCO_STORE` when the database does not answer; else as {@link acquire}.
    */
@@ -277,8 +278,8 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Whether this caller is the one to act on a time: true for the first call with this name on any node, false for all later ones and
-   * for every earlier time. The database keeps it, so it holds across restarts. If the answer to the first call is lost, no call is
+   * Whether this caller is the one to act on a time: true for the first call with this name on any node, false for all later ones,
+   * for every earlier time, and for a time more than a day ahead of the database's clock. The database keeps it, so it holds across restarts. If the answer to the first call is lost, no call is
    * answered true.
    *
    * @throws {CoordinationError} `WCO_NAME` when the name is not usable or a worker's, `WCO_OPTIONS` for options that are

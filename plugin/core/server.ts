@@ -38,7 +38,11 @@ export class KnownServer {
     return this.#longestTtlMs
   }
 
-  /** How long this node must itself have seen a block before it may claim all the same. */
+  /**
+   * How long this node must itself have seen a block before it may claim all the same. The ttl is the longest of all, the
+   * statement timeout its own: the timeout only makes up for the change in which this node made the block itself. A block
+   * that another node made is seen once it is committed; from then on every heartbeat of the revoked holder brings the news.
+   */
   get blockWaitMs(): number {
     return blockWaitMs({ ...this.#timing, ttlMs: this.#longestTtlMs })
   }
@@ -94,7 +98,9 @@ export class KnownServer {
 
   /**
    * How long until this node has waited out the grace period; undefined when there is none. The longest ttl it
-   * has ever heard of counts, since the new server may have lost the row of that node.
+   * has ever heard of counts, since the new server may have lost the row of that node. The statement timeout is its own here too:
+   * every change records a new server before it does anything else, so none of another node is under way that could give trust
+   * afterwards.
    */
   graceLeftMs(now: Reading): number | undefined {
     if (this.#graceFrom === undefined) return undefined

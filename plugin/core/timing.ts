@@ -191,10 +191,14 @@ export interface TimingFigures {
   readonly takeoverAfterStopMs: number
 }
 
-/** The four figures for these durations; see {@link TimingFigures} for how each comes about. */
-export function timingFigures(timing: Timing): TimingFigures {
+/**
+ * The four figures for these durations; see {@link TimingFigures} for how each comes about.
+ *
+ * @param pushed the database pushes hints.
+ */
+export function timingFigures(timing: Timing, pushed = false): TimingFigures {
   const toleratedStallMs = trustMs(timing) - longestHeartbeatGapMs(timing)
-  const takeoverAfterStopMs = timing.pollMs + handlingMs
+  const takeoverAfterStopMs = (pushed ? 0 : timing.pollMs) + handlingMs
   return {
     toleratedOutageMs: toleratedStallMs - timing.statementTimeoutMs,
     toleratedStallMs,

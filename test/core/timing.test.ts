@@ -222,6 +222,11 @@ t.test('the figures for the log', async (t) => {
     takeoverAfterCrashMs: 15_150 + 1_500 + 1_000 + 500,
     takeoverAfterStopMs: 1_000 + 500,
   })
+  t.match(
+    timingFigures(resolveTiming({}), true),
+    { takeoverAfterCrashMs: 15_150 + 1_500 + 500, takeoverAfterStopMs: 500 },
+    'where hints are pushed nothing is polled',
+  )
   for (const preset of presets) {
     const { toleratedOutageMs } = timingFigures(resolveTiming({ preset }))
     t.ok(toleratedOutageMs > 0, `${preset} tolerates an outage`)

@@ -386,10 +386,11 @@ t.test('the log says at the beginning what the chosen durations mean', async (t)
     namespace: 'default',
     dialect: 'sqlite',
     ttlMs: 15_000,
-    toleratedOutageMs: Number,
-    toleratedStallMs: Number,
-    takeoverAfterCrashMs: Number,
-    takeoverAfterStopMs: Number,
+    hints: 'pushed',
+    toleratedOutageMs: 4_850,
+    toleratedStallMs: 7_850,
+    takeoverAfterCrashMs: 17_150,
+    takeoverAfterStopMs: 500,
   })
 })
 
