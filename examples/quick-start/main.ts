@@ -11,6 +11,7 @@ const app = Fastify({ logger: true })
 
 await app.register(workerCoordination, {
   database: process.env.DATABASE_URL ?? 'sqlite:coordination.db', // or postgres://, mysql://, mssql://
+  identity: { node: `node-${process.env.PORT ?? 3_000}` }, // default: the host name
   authorize: allowLoopback(), // for a trial: anybody on this machine may do everything
 })
 

@@ -279,8 +279,8 @@ export class Coordinator implements AsyncDisposable {
 
   /**
    * Whether this caller is the one to act on a time: true for the first call with this name on any node, false for all later ones,
-   * for every earlier time, and for a time more than a day ahead of the database's clock. The database keeps it, so it holds across restarts. If the answer to the first call is lost, no call is
-   * answered true.
+   * for every earlier time, and for a time more than a day ahead of the database's clock. The database keeps it, so it holds across
+   * restarts. If the answer to the first call is lost, no call is answered true.
    *
    * @throws {CoordinationError} `WCO_NAME` when the name is not usable or a worker's, `WCO_OPTIONS` for options that are
    *   wrong, `WCO_NOT_RUNNING`, `WCO_STORE`.
