@@ -159,6 +159,28 @@ t.test('the options of workers and leases that are documented are those there ar
   }
 })
 
+t.test('the codes of errors that are documented are those there are', async (t) => {
+  const [, union = ''] = /^export type ErrorCode =$(.*?)^$/ms.exec(read('plugin/core/errors.ts')) ?? []
+  const codes = [...union.matchAll(/'(WCO_[A-Z_]+)'/g)].map(([, code = '']) => code)
+  t.ok(codes.length > 10, 'the codes are found')
+  t.strictSame(rowsOf('docs/errors.md', 'code').map(nameIn).sort(), codes.sort())
+})
+
+t.test('the members and events that are documented are those there are', async (t) => {
+  const members = {
+    'coordinator member': 'Package.Coordinator',
+    'worker handle member': 'Package.WorkerHandle',
+    'lease member': 'Package.Lease',
+    'pass member': 'Package.SingleContext | Package.CoordinatedContext | Package.PartitionedContext',
+    'operator member': 'Package.Operator',
+    event: 'Package.CoordinatorEvents',
+  }
+  const checks = Object.entries(members).map(([header, type]) =>
+    keyCheck(header.replaceAll(' ', '-'), type, header, 'docs/api.md'),
+  )
+  t.equal(compilationOf(t, checks), '', 'nothing is missing or made up')
+})
+
 t.test('the durations and figures of the presets are those of the code', async (t) => {
   const documented = rowsOf('docs/configuration.md', '').map((row) => row.map(valueIn))
   const expected = presets.map((preset) => {
@@ -422,14 +444,15 @@ async function compilerPath(): Promise<string> {
 }
 
 /** Compiles only when the type has exactly the keys that the table names. */
-function keyCheck(name: string, type: string, header: string): Snippet {
-  const documented = rowsOf('docs/configuration.md', header)
+function keyCheck(name: string, type: string, header: string, file = 'docs/configuration.md'): Snippet {
+  const documented = rowsOf(file, header)
     .map((row) => `'${nameIn(row)}'`)
     .join(' | ')
   const source = `
     import type { FastifyInstance } from 'fastify'
+    import type * as Package from 'fastify-worker-coordination'
     type Coordination = FastifyInstance['coordination']
-    type KeysOf<T> = T extends unknown ? keyof T : never
+    type KeysOf<T> = T extends unknown ? Extract<keyof T, string> : never
     type Known = KeysOf<${type}>
     type Documented = ${documented}
     export const undocumented: Exclude<Known, Documented> extends never ? null : Exclude<Known, Documented> = null
