@@ -232,7 +232,7 @@ function assignmentPanel(state: State, acts: Acts, { bodies, id }: Panel): Child
       ['Kind', kind],
       [kind === 'partitioned' ? 'Partitions' : 'Shares', `${grouped(slots)}: ${ownership(assignment)}`],
       ['Plan', generation || '—'],
-      ['Nodes that stand for it', grouped(candidateCount)],
+      ['Candidates', grouped(candidateCount)],
     ]),
     slotTable(state, acts, parts, paused),
   ]

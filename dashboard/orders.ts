@@ -129,7 +129,7 @@ export function drain({ id, name, leadCount, slotCount }: CoordinationNode): Ord
 export function undrain({ id, name }: CoordinationNode): Order {
   return {
     title: `Let ${name} take work again?`,
-    notes: [note('It stands for its workers again.')],
+    notes: [note('It is a candidate for its workers again.')],
     submit: 'Take back the drain',
     method: 'DELETE',
     path: `nodes/${id}/drain`,
@@ -153,7 +153,7 @@ export function pauseOrResume(key: string, paused: boolean): Order {
   return paused
     ? {
         title: `Resume ${key}?`,
-        notes: [note('Nodes that stand for it begin at once.')],
+        notes: [note('Its candidates begin at once.')],
         submit: 'Resume',
         method: 'DELETE',
         path,

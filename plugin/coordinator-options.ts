@@ -32,7 +32,7 @@ export interface CoordinatorOptions extends TimingOptions {
   /** Use the database's own push for hints where it has one, instead of polling. Default `true`. */
   push?: boolean | undefined
   /**
-   * Bury a node of this machine as soon as its process has ended, instead of a ttl later. Works on Linux. Default
+   * Declare a node of this machine gone as soon as its process has ended, instead of a ttl later. Works on Linux. Default
    * `true`.
    */
   watchProcesses?: boolean | undefined
@@ -131,7 +131,7 @@ export const shared = {
   },
   ttlMs: {
     ...duration(usual.ttlMs),
-    about: 'A session whose heartbeat stands still this long is dead.',
+    about: 'A node without a new heartbeat for this long is declared gone.',
   },
   heartbeatMs: {
     ...duration(usual.heartbeatMs),

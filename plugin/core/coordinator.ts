@@ -497,7 +497,7 @@ export class Coordinator implements AsyncDisposable {
     } catch (error) {
       this.#log.warn(
         { err: error },
-        'could not give the leases back; they become free when this session is buried',
+        'could not give the leases back; they become free when this node is declared gone',
       )
     }
     await life.stop()

@@ -224,7 +224,7 @@ function handingOver(scene: Scene, holder: string): string {
   const { lease, worker, snapshot } = scene
   const why = scene.nodes.get(holder)?.state === 'draining' ? ' Its node is draining.' : ''
   const namedMs = lease.targetAtMs === null ? null : snapshot.nowMs - lease.targetAtMs
-  const since = namedMs === null ? '' : `, which was named ${span(namedMs)} ago`
+  const since = namedMs === null ? '' : `, which was chosen ${span(namedMs)} ago`
   const next =
     lease.target === null
       ? 'It is to give it up, and nobody is meant to have it next.'
@@ -249,7 +249,7 @@ function silence(scene: Scene, holder: string): ExplanationReason[] {
     agoMs > (2 * node.ttlMs) / 3,
     'silent',
     `The last heartbeat of ${nameOf(scene, holder)} came ${span(agoMs)} ago.${stopped} It is declared gone once a ` +
-      `watcher has itself seen that heartbeat stand still for ${span(stillMs)}, which takes a database that can be ` +
+      `watcher has itself seen no newer one for ${span(stillMs)}, which takes a database that can be ` +
       'written to.',
   )
 }
@@ -300,15 +300,15 @@ function whyUnclaimed(scene: Scene, target: string, hindered: boolean): Explanat
   const { claimTimeoutMs } = circumstances.timing
   const forMs = lease.targetAtMs === null ? 0 : snapshot.nowMs - lease.targetAtMs
   const who = nameOf(scene, target)
-  const named = `${who} is meant to have it, and was named ${span(forMs)} ago.`
-  if (hindered) return [reason('named', `${named} It claims the lease when nothing stands against that.`)]
+  const named = `${who} was chosen as the next holder ${span(forMs)} ago.`
+  if (hindered) return [reason('named', `${named} It claims the lease when nothing prevents that.`)]
   if (forMs <= claimTimeoutMs) return [reason('named', `${named} It is about to claim it.`)]
   return [
     reason(
       'unclaimed',
-      `${who} is meant to have it, was named ${span(forMs)} ago and has not claimed it. It may hang, or work of ` +
+      `${who} was chosen as the next holder ${span(forMs)} ago and has not claimed it. It may hang, or work of ` +
         'an earlier term may still go on there. After ' +
-        `${span(claimTimeoutMs)} a watcher passes it over, if another node stands.`,
+        `${span(claimTimeoutMs)} a watcher skips it, if there is another candidate.`,
     ),
     reason(
       'perhaps-fenced',
@@ -338,7 +338,7 @@ function whyUnplanned({ lease, worker }: Scene, candidates: readonly Candidacy[]
   return when(
     !candidates.some(({ obstacles }) => obstacles.length === 0 || obstacles.join() === 'cooling-down'),
     'no-candidates',
-    'No node may have it: none that is not draining stands for its worker.',
+    'No node can take it: no active node has registered its worker.',
   )
 }
 
@@ -367,7 +367,7 @@ function coolingDown(scene: Scene): ExplanationReason[] {
   return [...coolingIn(scene)].map(([id, forMs]) =>
     reason(
       'cooling-down',
-      `${nameOf(scene, id)} should not win it again for ${span(forMs)}, as long as another node stands.`,
+      `${nameOf(scene, id)} should not win it again for ${span(forMs)}, as long as there is another candidate.`,
     ),
   )
 }
@@ -387,10 +387,10 @@ function countOf(scene: Scene, candidates: readonly Candidacy[]): ExplanationRea
     ...(draining > 0
       ? [`${draining}${may > 0 ? ' more' : ''} ${draining === 1 ? 'is' : 'are'} draining`]
       : []),
-    ...(others > 0 ? [`${others} did not register its worker`] : []),
+    ...(others > 0 ? [`${counted(others, 'node has', 'nodes have')} not registered its worker`] : []),
   ]
   const rest = notes.length === 0 ? '' : `; ${notes.join(', ')}`
-  return [reason('candidates', `${counted(may, 'node stands', 'nodes stand')} for it${rest}.`)]
+  return [reason('candidates', `${counted(may, 'node is a candidate', 'nodes are candidates')}${rest}.`)]
 }
 
 /** Nodes that are not gone, those that may have the lease first, then those that nearly might. */

@@ -73,7 +73,7 @@ interface CommonOptions {
   readonly cooldownMs?: number | undefined
   /** How long a pass may take to stop when its lease goes elsewhere, in ms. Default the coordinator's. */
   readonly handoverTimeoutMs?: number | undefined
-  /** With `false` this node does not stand for the worker. Default true. */
+  /** With `false` this node is no candidate for the worker. Default true. */
   readonly enabled?: boolean | undefined
 }
 
@@ -112,13 +112,13 @@ export type WorkerDefinition = SingleWorker | CoordinatedWorker | PartitionedWor
 
 /** Where a worker stands on this node. */
 export type WorkerState =
-  /** Registered here; some other node may be at work. */
+  /** Registered here, so this node is a candidate; some other node may be at work. */
   | 'standing'
   /** At work here. */
   | 'working'
-  /** Other nodes have registered it differently, so this node does not stand for it; see the event `worker.refused`. */
+  /** Other nodes have registered it differently, so this node is no candidate; see the event `worker.refused`. */
   | 'refused'
-  /** This node does not stand for it. */
+  /** This node is no candidate. */
   | 'stopped'
 
 /** What {@link Coordinator.worker} answers. */
@@ -128,7 +128,7 @@ export interface WorkerHandle extends AsyncDisposable {
   readonly key: string
   readonly state: WorkerState
   /**
-   * This node no longer stands for it; resolves once its passes have settled and its leases are given back. A pass that stops
+   * This node is no candidate any more; resolves once its passes have settled and its leases are given back. A pass that stops
    * its own worker must not wait for that: it would wait for itself.
    */
   stop(): Promise<void>

@@ -97,7 +97,7 @@ function ofWorker({ key, paused, candidates }: Status['workers'][number], snapsh
     return [{ code: 'worker-paused', severity: 'info', subject: key, sentence }]
   }
   if (candidates.length > 0) return []
-  const sentence = `No active node stands for the worker "${key}".`
+  const sentence = `No active node is a candidate for the worker "${key}".`
   return [{ code: 'worker-without-candidates', severity: 'warning', subject: key, sentence }]
 }
 

@@ -106,7 +106,7 @@ export const metricTable = {
   coordination_sessions_lost_total: {
     type: 'counter',
     labels: [],
-    help: 'How often this node was buried while it was alive',
+    help: 'How often this node was declared gone while it was alive',
   },
   coordination_event_loop_delay_seconds: {
     type: 'gauge',

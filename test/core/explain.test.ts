@@ -54,7 +54,7 @@ const table: Readonly<Record<string, Case>> = {
     codes: ['held', 'candidates'],
     says: [
       /^a \(c1\) has held it for 3 min 4 s, with token 7\. .* a healthy holder is not moved\.$/,
-      /^2 nodes stand/,
+      /^2 nodes are candidates/,
     ],
     facts: {
       holder: { node: a, token: 7, acquiredAtMs: nowMs - 184_000, heartbeatAgoMs: 1_000 },
@@ -72,7 +72,7 @@ const table: Readonly<Record<string, Case>> = {
     lease: held,
     nodes: [node('a', { heartbeatAtMs: nowMs - 11_000 }), node('b')],
     codes: ['held', 'silent', 'candidates'],
-    says: [/has held/, /came 11 s ago\. It is declared gone .* stand still for 15\.1 s/],
+    says: [/has held/, /came 11 s ago\. It is declared gone .* seen no newer one for 15\.1 s/],
   },
   'a holder that cannot act any more, but is not yet declared gone': {
     lease: held,
@@ -88,7 +88,7 @@ const table: Readonly<Record<string, Case>> = {
     codes: ['held', 'handing-over', 'candidates'],
     says: [
       /^a \(c1\) has held it .*7\.$/,
-      /to hand over to b \(c1\), which was named 2\.5 s ago\..*than 30 s/,
+      /to hand over to b \(c1\), which was chosen 2\.5 s ago\..*than 30 s/,
     ],
     facts: { target: { node: b, unclaimedForMs: null } },
   },
@@ -99,7 +99,7 @@ const table: Readonly<Record<string, Case>> = {
     says: [
       /./,
       /nobody is meant to have it next\. Its node is draining/,
-      /^No node stands for it; 1 is draining/,
+      /^No node is a candidate; 1 is draining/,
     ],
     facts: { candidateCount: 0, candidates: [{ node: a, obstacles: ['draining'] }] },
   },
@@ -159,7 +159,10 @@ const table: Readonly<Record<string, Case>> = {
     lease: { ...held, target: 'b-1', targetAtMs: nowMs - 100 },
     nodes: [node('a', { state: 'gone' }), node('b')],
     codes: ['holder-gone', 'named', 'candidates'],
-    says: [/^a \(c1\) held it and is gone\..*fences it/, /named 100 ms ago\. It is about to claim it/],
+    says: [
+      /^a \(c1\) held it and is gone\..*fences it/,
+      /chosen as the next holder 100 ms ago\. It is about to claim it/,
+    ],
     facts: { holder: null, target: { node: b, unclaimedForMs: 100 } },
   },
   'a holder so long gone that only its id is left': {
@@ -171,7 +174,7 @@ const table: Readonly<Record<string, Case>> = {
   'a target that has not claimed in time': {
     lease: { target: 'b-1', targetAtMs: nowMs - 3_000 },
     codes: ['unclaimed', 'perhaps-fenced', 'candidates'],
-    says: [/^b \(c1\) is meant to have it, was named 3 s ago and has not claimed it\..*After 2 s/, /fences/],
+    says: [/^b \(c1\) was chosen as the next holder 3 s ago and has not claimed it\..*After 2 s/, /fences/],
     facts: { target: { node: b, unclaimedForMs: 3_000 } },
   },
   'a revoked holder that has not acknowledged, since a known time': {
@@ -205,7 +208,7 @@ const table: Readonly<Record<string, Case>> = {
     nodes: [node('a'), node('b'), node('c')],
     worker: shares,
     codes: ['barrier', 'named', 'candidates'],
-    says: [/^No share of plan 5 begins .*: a \(c1\), c \(c1\)\.$/, /when nothing stands against/],
+    says: [/^No share of plan 5 begins .*: a \(c1\), c \(c1\)\.$/, /when nothing prevents/],
     facts: { barrier: [a, { id: 'c-1', name: 'c', cluster: 'c1' }] },
   },
   'a server that was restarted': {
@@ -214,10 +217,13 @@ const table: Readonly<Record<string, Case>> = {
     codes: ['server-changed', 'named', 'candidates'],
     says: [/until 19\.6 s have passed/],
   },
-  'nobody stands for it': {
+  'nobody is a candidate': {
     nodes: [node('a', { workers: [] }), node('b', { state: 'draining' })],
     codes: ['no-candidates', 'candidates'],
-    says: [/^No node may have it/, /^No node stands for it; 1 is draining, 1 did not register its worker\.$/],
+    says: [
+      /^No node can take it/,
+      /^No node is a candidate; 1 is draining, 1 node has not registered its worker\.$/,
+    ],
     facts: {
       candidateCount: 0,
       candidates: [
@@ -286,7 +292,7 @@ t.test('however many nodes there are, so many are listed, and those that may hav
   t.equal(explanation?.candidateCount, 100)
   t.equal(explanation?.candidates.length, mostCandidates)
   t.ok(explanation?.candidates.every(({ obstacles }) => obstacles.length === 0))
-  t.match(explanation?.reasons.at(-1)?.sentence, /^100 nodes stand for it; 400 did not register/)
+  t.match(explanation?.reasons.at(-1)?.sentence, /^100 nodes are candidates; 400 nodes have not registered/)
 })
 
 t.test('a forced release, as the engine itself does it, is explained at each step', async (t) => {

@@ -6,7 +6,7 @@ import { leaseExample, leaseItem } from './leases.js'
 import { nodeExample, nodeItem } from './nodes.js'
 
 const durations = {
-  ttlMs: { ...number, description: 'A session whose heartbeat stands still this long is dead' },
+  ttlMs: { ...number, description: 'A node without a new heartbeat for this long is declared gone' },
   heartbeatMs: number,
   pollMs: number,
   claimTimeoutMs: number,
