@@ -86,7 +86,7 @@ export function dialogIn(element: HTMLDialogElement, nowMs: () => number, closed
         typed && entry('typed', ['Type ', h('b', h('bdi', typed)), ' to confirm'], { spellcheck: 'false' }),
         h(
           'footer',
-          button('Keep it as it is', close),
+          button('Cancel', close),
           h('button', { name: 'submit', class: danger ? 'danger' : 'main' }, busy ? 'One moment…' : submit),
         ),
       ),

@@ -17,7 +17,7 @@ export const httpProblemType = 'application/problem+json'
 export const httpProblems = {
   'invalid-request': { status: 400, title: 'The request is not as described' },
   forbidden: { status: 403, title: 'Not allowed' },
-  'authorization-not-configured': { status: 403, title: 'Not opened' },
+  'authorization-not-configured': { status: 403, title: 'Not configured' },
   'cross-site': { status: 403, title: 'Asked for by another site' },
   'host-not-allowed': { status: 403, title: 'Unknown host name' },
   'not-found': { status: 404, title: 'Not found' },

@@ -300,7 +300,7 @@ inBrowser('what becomes of one lease is not told in the dialog of another', asyn
   await drawn(page, 2)
   t.match(await textOf(dialog.locator('h2')), /^Release c1\/reports\?$/)
   t.equal(await dialog.getByLabel('Reason').inputValue(), 'another one')
-  await dialog.getByRole('button', { name: 'Keep it as it is' }).click()
+  await dialog.getByRole('button', { name: 'Cancel' }).click()
   await reads(dialog.locator('h2'), /^Released c1\/indexing$/)
   await dialog.getByRole('button', { name: 'Close' }).click()
   t.equal(await dialog.isVisible(), false)

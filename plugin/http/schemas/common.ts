@@ -138,7 +138,7 @@ export function one<const Properties extends object, const Required extends read
   } as const
 }
 
-export const notModified = { description: 'You have it already', type: 'null' } as const
+export const notModified = { description: 'Not modified', type: 'null' } as const
 export const noContent = { description: 'Done', type: 'null' } as const
 
 /** The replies of a route that reads: these, and how it can fail. */
