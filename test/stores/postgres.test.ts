@@ -616,7 +616,11 @@ t.test('a fence', async (t) => {
     for (const [what, target] of refused) {
       const error = await rejectionOf(store.fence(target, claim))
       t.match(error, { name: 'CoordinationError', code: 'WCO_FENCE_TARGET' }, what)
-      t.equal(/A pool is not/.test(String(error)), /a pool/.test(what), `${what}: whether a pool is spoken of`)
+      t.equal(
+        /A pool is not/.test(String(error)),
+        /a pool/.test(what),
+        `${what}: whether a pool is spoken of`,
+      )
     }
   })
 
