@@ -10,6 +10,7 @@ import {
   type Status,
 } from '../core/status.js'
 import type { Snapshot } from '../core/store.js'
+import { vacancyOf } from '../core/vacancy.js'
 import type { Command, Order } from './arguments.js'
 import { type Answer, type Cell, exitCodes, type Mood, type Table } from './output.js'
 
@@ -82,8 +83,10 @@ const ways: Ways = {
     return found(scene, Object.fromEntries(leaders), [leaseTable(scene, leases)])
   },
 
-  explain: (scene, { key }, { settings: { timing } }) => {
-    const explanation = explain(scene.snapshot, key, { timing, revokedAtMs: null })
+  explain: async (scene, { key }, { settings: { timing }, operator }) => {
+    const lease = scene.snapshot.leases.find((each) => each.key === key)
+    const vacancy = lease && (await vacancyOf(lease, (query) => operator.events(query)))
+    const explanation = explain(scene.snapshot, key, { timing, revokedAtMs: null, vacancy })
     if (explanation === undefined) return noLease(scene, key)
     return done(
       explanation,

@@ -10,6 +10,7 @@ import { type ScheduleStatus, scheduleStatus } from './schedule.js'
 import { isSilent, type NodeReference } from './status.js'
 import type { EventRow, LeaseRow, NodeRow, Snapshot, WorkerRow } from './store.js'
 import { blockWaitMs, standstillMs, type Timing } from './timing.js'
+import type { Vacancy } from './vacancy.js'
 
 /** Why something is so, for programs. Codes keep their meaning; sentences may be improved. */
 export type ExplanationCode =
@@ -118,6 +119,8 @@ export interface ExplanationCircumstances {
   readonly revokedAtMs: number | null
   /** Who paused its worker, from the audit trail; undefined when that is not known. */
   readonly pause?: Pick<EventRow, 'atMs' | 'actor' | 'reason'> | undefined
+  /** Since when nobody holds it, from the audit trail; undefined when that is not known. */
+  readonly vacancy?: Vacancy | undefined
 }
 
 /** How many nodes an explanation lists. */
@@ -300,7 +303,16 @@ function whyUnclaimed(scene: Scene, target: string, hindered: boolean): Explanat
   const { claimTimeoutMs } = circumstances.timing
   const forMs = lease.targetAtMs === null ? 0 : snapshot.nowMs - lease.targetAtMs
   const who = nameOf(scene, target)
+  const { sinceMs = null, passedOver = [] } = circumstances.vacancy ?? {}
+  const free = sinceMs === null ? '' : `Nobody has held it for ${span(snapshot.nowMs - sinceMs)}. `
   const named = `${who} was chosen as the next holder ${span(forMs)} ago.`
+  if (!hindered && passedOver.length > 0) {
+    const others = listed(passedOver.map((id) => nameOf(scene, id)))
+    const sentence =
+      `${free}Named in turn, and passed over because no claim came in time: ${others}. Now ${named} Work of an ` +
+      'earlier term may still go on there, its signal ignored: then only a restart of that process helps.'
+    return [reason('unclaimed', sentence), perhapsFenced]
+  }
   if (hindered) return [reason('named', `${named} It claims the lease when nothing prevents that.`)]
   if (forMs <= claimTimeoutMs) return [reason('named', `${named} It is about to claim it.`)]
   return [
@@ -310,13 +322,15 @@ function whyUnclaimed(scene: Scene, target: string, hindered: boolean): Explanat
         'an earlier term may still go on there. After ' +
         `${span(claimTimeoutMs)} a watcher skips it, if there is another candidate.`,
     ),
-    reason(
-      'perhaps-fenced',
-      'Or a transaction of the application fences the lease: nobody can take it before that has ended. No row ' +
-        'tells whether one does.',
-    ),
+    perhapsFenced,
   ]
 }
+
+const perhapsFenced = reason(
+  'perhaps-fenced',
+  'Or a transaction of the application fences the lease: nobody can take it before that has ended. No row ' +
+    'tells whether one does.',
+)
 
 function whyUnplanned({ lease, worker }: Scene, candidates: readonly Candidacy[]): ExplanationReason[] {
   if (worker === undefined) {

@@ -6,6 +6,7 @@ import { lookEveryMs, type Timing } from '../core/timing.js'
 import { pauseOf } from './pauses.js'
 import { pulseOf } from './pulse.js'
 import { rowsOf } from './rows.js'
+import { vacancyIn } from './vacancies.js'
 
 /** From the worst on. */
 export const severities = ['error', 'warning', 'info'] as const
@@ -18,7 +19,7 @@ export type ProblemCode =
   /** Nobody may run a worker. */
   | 'worker-without-candidates'
   | 'worker-paused'
-  /** Who is meant to hold a lease has not claimed it in time. */
+  /** Nobody holds a lease, though somebody is meant to or could: who was named has not claimed it in time. */
   | 'lease-unclaimed'
   /** A revoked holder has not acknowledged. */
   | 'lease-blocked'
@@ -111,15 +112,51 @@ function ofLeases(snapshot: Snapshot, { leases }: Status, timing: Timing): Probl
   return leases.flatMap((lease) => {
     const row = rows.get(lease.key)
     const handoverMs = patience.get(lease.worker ?? '') ?? timing.handoverTimeoutMs
-    return row === undefined ? [] : ofLease(lease, row, snapshot.nowMs, timing, handoverMs)
+    if (row === undefined) return []
+    return [...ofVacant(lease, row, snapshot, timing), ...ofLease(lease, row, snapshot.nowMs, handoverMs)]
   })
+}
+
+/**
+ * Judged by how long nobody has held it: nodes that pass a lease between themselves, none of which can claim it, are each
+ * named only a moment ago.
+ */
+function ofVacant(
+  { key, state, target }: LeaseStatus,
+  { targetAtMs }: LeaseRow,
+  snapshot: Snapshot,
+  timing: Timing,
+): Problem[] {
+  if (state !== 'unclaimed' && state !== 'free') return []
+  const { sinceMs = null, passedOver = [] } = vacancyIn(snapshot, key) ?? {}
+  const patienceMs = timing.claimTimeoutMs + 2 * lookEveryMs(timing) + timing.pollMs
+  const problem = (sentence: string): Problem[] => [
+    { code: 'lease-unclaimed', severity: 'error', subject: key, sentence },
+  ]
+  const since = sinceMs === null ? '' : ` It has been free since ${second(sinceMs)}.`
+  if (target === null) {
+    if (sinceMs === null || snapshot.nowMs - sinceMs <= patienceMs) return []
+    return problem(`Nobody holds the lease "${key}", or is meant to, though there are candidates.${since}`)
+  }
+  const { nodes } = rowsOf(snapshot)
+  const named = [...new Set([...passedOver, target.id])].map((id) => `"${nodes.get(id)?.name ?? id}"`)
+  if (named.length > 1) {
+    const names = named.sort().join(', ')
+    return problem(
+      `Nobody holds the lease "${key}": ${names} were named in turn and did not claim it.${since}`,
+    )
+  }
+  const namedAtMs = targetAtMs ?? snapshot.nowMs
+  if (snapshot.nowMs - namedAtMs <= patienceMs && passedOver.length === 0) return []
+  return problem(
+    `Node "${target.name}" has been meant to hold the lease "${key}" since ${second(namedAtMs)}, and has not claimed it.`,
+  )
 }
 
 function ofLease(
   { key, state, holder, target, blockedNode }: LeaseStatus,
   { targetAtMs }: LeaseRow,
   nowMs: number,
-  timing: Timing,
   handoverMs: number,
 ): Problem[] {
   const namedAtMs = targetAtMs ?? nowMs
@@ -127,10 +164,6 @@ function ofLease(
   if (state === 'blocked') {
     const sentence = `The lease "${key}" was taken from node "${blockedNode?.name}", which has not said that it has stopped.`
     return [{ code: 'lease-blocked', severity: 'warning', subject: key, sentence }]
-  }
-  if (state === 'unclaimed' && namedMs > timing.claimTimeoutMs + 2 * lookEveryMs(timing) + timing.pollMs) {
-    const sentence = `Node "${target?.name}" has been meant to hold the lease "${key}" since ${second(namedAtMs)}, and has not claimed it.`
-    return [{ code: 'lease-unclaimed', severity: 'error', subject: key, sentence }]
   }
   if (state === 'moving' && holder?.id !== target?.id && namedMs > handoverMs) {
     const sentence = `Node "${holder?.name}" was asked for the lease "${key}" at ${second(namedAtMs)}, and has not handed it over.`

@@ -19,6 +19,7 @@ import {
   leadersSchema,
   listLeasesSchema,
 } from './schemas/leases.js'
+import { vacancyIn } from './vacancies.js'
 
 export function leaseRoutes({ coordinator, source }: Dependencies): Route[] {
   const { operator } = coordinator
@@ -109,7 +110,8 @@ export function leaseRoutes({ coordinator, source }: Dependencies): Route[] {
         const [revoked] = await source.shared(['revoked', query], () => operator.events(query))
         const { timing } = coordinator.settings
         const pause = worker === undefined ? undefined : pauseOf(worker, snapshot)
-        const circumstances = { timing, revokedAtMs: revoked?.atMs ?? null, pause }
+        const vacancy = vacancyIn(snapshot, key)
+        const circumstances = { timing, revokedAtMs: revoked?.atMs ?? null, pause, vacancy }
         return {
           ...asOf(snapshot),
           ...explanationBody(found(explain(snapshot, key, circumstances), 'lease')),

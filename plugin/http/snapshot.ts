@@ -7,6 +7,7 @@ import type { Coordinator } from '../core/coordinator.js'
 import { describe, type Status } from '../core/status.js'
 import type { Snapshot } from '../core/store.js'
 import { Pauses } from './pauses.js'
+import { Vacancies } from './vacancies.js'
 
 /** What this node itself knows at once; who asks it is not told of less. */
 const ownNews = ['node.joined', 'lease.acquired', 'lease.ended', 'lease.released'] as const
@@ -46,6 +47,7 @@ export class SnapshotSource {
   readonly #nowMs: () => number
   readonly #described = new WeakMap<Snapshot, Status>()
   readonly #pauses: Pauses
+  readonly #vacancies: Vacancies
   #latest: { readonly snapshot: Snapshot; readonly atMs: number } | undefined
   #reading: Reading | undefined
   #besides: Besides = { revision: -1, atMs: 0, answers: new Map() }
@@ -55,6 +57,7 @@ export class SnapshotSource {
     this.#coordinator = coordinator
     this.#nowMs = nowMs
     this.#pauses = new Pauses(coordinator.operator)
+    this.#vacancies = new Vacancies(coordinator.operator)
     for (const event of ownNews) coordinator.on(event, () => this.outdate())
   }
 
@@ -116,7 +119,7 @@ export class SnapshotSource {
   #read(): Reading {
     const atMs = this.#nowMs()
     const answer = this.#coordinator.operator.snapshot().then(async (snapshot) => {
-      await this.#pauses.tell(snapshot)
+      await Promise.all([this.#pauses.tell(snapshot), this.#vacancies.tell(snapshot)])
       if (!reading.outdated) this.#latest = { snapshot, atMs }
       return snapshot
     })

@@ -1,12 +1,16 @@
 /** From when on something is a problem that a person should see. */
 import t from 'tap'
 import type { CoordinatorSettings } from '../../plugin/core/coordinator.js'
+import { explain } from '../../plugin/core/explain.js'
 import { describe, type Status } from '../../plugin/core/status.js'
-import { beforeAnyChange, type NodeRow } from '../../plugin/core/store.js'
+import { beforeAnyChange, type LeaseRow, type NodeRow } from '../../plugin/core/store.js'
 import { resolveTiming } from '../../plugin/core/timing.js'
+import { vacancyOf } from '../../plugin/core/vacancy.js'
 import { problemsIn } from '../../plugin/http/attention.js'
+import { SnapshotSource } from '../../plugin/http/snapshot.js'
 import { join, newLease, nodeOf, saveLeases } from '../../plugin/testing/conformance/world.js'
 import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
+import { World } from '../support/world.js'
 
 const own = { state: 'running', node: 'b', trusted: true, trustLeftMs: 1, held: [], unsettled: [] } as const
 
@@ -35,6 +39,49 @@ t.test('a sentence stays the same while what it tells of does', async (t) => {
   t.equal(sentences.length, 4, 'two nodes are silent, a lease is not claimed, and one not handed over')
   t.match(sentences.join(), /^(?=.*since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\.)(?=.*1970-01-01 00:00:00 UTC)/)
   t.same(told(anHourLaterMs + 1_000), sentences)
+})
+
+t.test('nodes that pass a lease between themselves and cannot claim it hide nothing', async (t) => {
+  const world = new World(t)
+  const [a, b, c] = [await world.node('a'), await world.node('b'), await world.node('c')]
+  const stuck: (() => void)[] = []
+  t.teardown(() => {
+    for (const settle of stuck) settle()
+  })
+  const run = (): Promise<void> => new Promise((resolve) => void stuck.push(resolve))
+  for (const { coordinator } of [a, b])
+    coordinator.worker({ name: 'stuck', kind: 'single', scope: 'global', run })
+  await world.start(a, b, c)
+  await world.advance(1_000)
+  const { operator } = c.coordinator
+  const seen = async () => {
+    const { snapshot, status } = await new SnapshotSource(c.coordinator).status()
+    return problemsIn(snapshot, status, c.coordinator.health(), world.timing)
+  }
+  t.same(await seen(), [])
+  for (const _ of [a, b]) {
+    const [lease] = (await operator.snapshot()).leases
+    const { token = 0, key = '' } = lease ?? {}
+    await operator.release({ key, token, actor: 'ops', reason: 'it hangs', immediate: true })
+    await world.advance(4_000)
+  }
+  await world.advance(60_000)
+  const named = new Set<string | undefined>()
+  for (let times = 0; times < 8; times++) {
+    await world.advance(1_000)
+    const [problem] = await seen()
+    named.add((await operator.snapshot()).leases[0]?.target ?? '')
+    t.match(problem, {
+      code: 'lease-unclaimed',
+      severity: 'error',
+      subject: 'global/stuck',
+      sentence: /"a", "b" were named in turn and did not claim it\. It is free since [-\d]+ [\d:]+ UTC\.$/,
+    })
+  }
+  const snapshot = await operator.snapshot()
+  const vacancy = await vacancyOf(snapshot.leases[0] as LeaseRow, (query) => operator.events(query))
+  const why = explain(snapshot, 'global/stuck', { timing: world.timing, revokedAtMs: null, vacancy })
+  t.match(why?.reasons[0], { code: 'unclaimed', sentence: /^Nobody has held it for 1 min .*Named in turn/ })
 })
 
 /** What there is to be said of a namespace with this node only, so long after its heartbeat. */
