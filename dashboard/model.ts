@@ -94,7 +94,8 @@ export interface Overview {
   readonly now: string
   readonly revision: number
   readonly namespace: string
-  readonly self: { readonly name: string; readonly cluster: string }
+  /** The node that answers. */
+  readonly self: { readonly id: string | null; readonly name: string; readonly cluster: string }
   readonly counts: {
     readonly nodes: Readonly<Record<'active' | 'draining' | 'gone', number>>
     readonly workers: Readonly<Record<'running' | 'paused', number>>

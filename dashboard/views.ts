@@ -97,6 +97,7 @@ export function barView(state: State, acts: Acts): Child[] {
     ),
     freshness === 'paused' ? choice('play', 'Resume', acts.pause) : choice('pause', 'Pause', acts.pause),
     h('span.space'),
+    overview && h('span.muted.self', 'answered by ', h('bdi', overview.self.name)),
     overview && h('span.muted.who', icon('person'), h('span', whoIs(overview))),
     choice('clock', utc ? 'UTC' : 'Local time', () => acts.set({ utc: !utc }), 'UTC or local time'),
     choice('theme', themeWord, () => acts.set({ theme: next }), 'Light or dark'),
@@ -203,18 +204,32 @@ export function attentionView(state: Loaded, acts: Acts): Child[] {
 }
 
 function problemRow(state: State, acts: Acts, problem: Problem): VNode {
-  const { subject, sentence, more } = problem
-  const quoted = `"${nameOf(state, subject)}"`
-  const [before = '', ...after] = sentence.split(quoted)
-  const text = after.length === 0 ? [sentence] : [before, thingLink(state, subject), after.join(quoted)]
-  const lease = state.overview?.leases.items.find((each) => each.key === subject)
+  const { code, subject, sentence, more } = problem
+  const self = state.overview?.self
+  const goesOn = code === 'work-unsettled'
+  const node = goesOn && self?.id ? self : undefined
+  const text = linked([sentence], `"${nameOf(state, subject)}"`, () => thingLink(state, subject))
+  const whole = node
+    ? linked(text, `"${node.name}"`, () => nodeLink(state, { id: node.id ?? '', name: node.name }))
+    : text
+  // What goes on after its lease has ended is not stopped by taking the lease from whoever has it now.
+  const lease = goesOn ? undefined : state.overview?.leases.items.find((each) => each.key === subject)
   return h(
     'li',
     { key: `${problem.code} ${subject}` },
     badge(markOfProblem(problem)),
-    h('span.sentence', ...text, more > 0 && h('span.muted', ` And ${grouped(more)} more like this.`)),
+    h('span.sentence', ...whole, more > 0 && h('span.muted', ` And ${grouped(more)} more like this.`)),
     lease && releaseButton(state, acts, lease, { class: 'bad' }),
   )
+}
+
+/** What is quoted becomes a link, where it comes first. */
+function linked(text: readonly Child[], quoted: string, link: () => Child): Child[] {
+  return text.flatMap((part) => {
+    if (typeof part !== 'string' || !part.includes(quoted)) return [part]
+    const [before = '', ...after] = part.split(quoted)
+    return [before, link(), after.join(quoted)]
+  })
 }
 
 function heading(title: string, note: Child, ...more: Child[]): VNode {

@@ -44,7 +44,7 @@ export interface Problem {
 /** The worst first; in each severity by subject. */
 export function problemsIn(snapshot: Snapshot, status: Status, own: Health, timing: Timing): Problem[] {
   const found = [
-    ...ofThisNode(own),
+    ...ofThisNode(own, snapshot, status),
     ...ofServer(snapshot),
     ...snapshot.nodes.flatMap((node) => ofNode(node, snapshot.nowMs)),
     ...status.workers.flatMap((worker) => ofWorker(worker, snapshot)),
@@ -54,24 +54,31 @@ export function problemsIn(snapshot: Snapshot, status: Status, own: Health, timi
   return found.sort((a, b) => rank(a) - rank(b) || (a.subject < b.subject ? -1 : 1))
 }
 
-function ofThisNode({ state, node, trusted, unsettled }: Health): Problem[] {
+/** Whoever reads it may not know which of the nodes has answered. */
+function ofThisNode(
+  { state, node, trusted, unsettled }: Health,
+  snapshot: Snapshot,
+  { self }: Status,
+): Problem[] {
+  const sentence =
+    `The database can be read, but node "${self.name}", which answers, cannot renew its session in it, and holds ` +
+    'nothing meanwhile. Perhaps the database takes no writes.'
   const untrusted: Problem[] =
     state === 'running' && !trusted
-      ? [{ code: 'trust-expired', severity: 'error', subject: node ?? 'this node', sentence: withoutTrust }]
+      ? [{ code: 'trust-expired', severity: 'error', subject: node ?? 'this node', sentence }]
       : []
+  const row = rowsOf(snapshot).nodes.get(node ?? '')
+  const since = row === undefined ? '' : `, which joined at ${timeOf(row.startedAtMs)}`
   return [
     ...untrusted,
     ...unsettled.map((key): Problem => {
-      const sentence = `The lease "${key}" has ended here, but the work under it ignores its signal and goes on.`
+      const sentence =
+        `The lease "${key}" has ended on node "${self.name}", but the work under it ignores its signal and goes on ` +
+        `there: restart that process${since}.`
       return { code: 'work-unsettled', severity: 'error', subject: key, sentence }
     }),
   ]
 }
-
-/** What is wrong here has been read from the database, so that one answers. */
-const withoutTrust =
-  'The database can be read, but the node that answers cannot renew its session in it, and holds nothing meanwhile. ' +
-  'Perhaps the database takes no writes.'
 
 function ofServer({ meta }: Snapshot): Problem[] {
   if (meta.identitySettled || meta.serverIdentity === '') return []

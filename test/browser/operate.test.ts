@@ -98,7 +98,7 @@ async function useStuckLease(t: Test, database: Database) {
 }
 
 async function aStuckLeaseIsFreed(t: Test, visit: Visit, database: Database): Promise<void> {
-  const { other, stuck } = await useStuckLease(t, database)
+  const { old, other, stuck } = await useStuckLease(t, database)
   const page = await visit(`${await listening(other)}/coordination/ui/`)
   const row = rowOf(page, 'leases', key)
   await reads(row.locator('td.leader'), /^n1$/)
@@ -132,6 +132,15 @@ async function aStuckLeaseIsFreed(t: Test, visit: Visit, database: Database): Pr
   await reads(row.locator('td.state'), /^stopping$/)
   await reads(row.locator('td.leader'), /^was n1$/)
   await reads(page.locator('#attention'), /stopping The lease global\/month-close was taken from node "n1"/)
+  await reads(page.locator('#bar .self'), /^answered by n2$/)
+  const there = await visit(`${await listening(old)}/coordination/ui/`)
+  const unsettled = there.locator('#attention li').filter({ hasText: 'work unsettled' })
+  await reads(
+    unsettled,
+    /month-close has ended on node n1, but the work under it .* restart that process, which joined at 2.* UTC\.$/,
+  )
+  t.equal(await unsettled.getByRole('button').count(), 0, 'what would be released is what has followed')
+  await reads(there.locator('#bar .self'), /^answered by n1$/)
   stuck.resolve()
   await reads(row.locator('td.leader'), /^n2$/)
   await reads(page.locator('h1'), /^All well$/)

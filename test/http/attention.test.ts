@@ -88,6 +88,6 @@ t.test('nodes that pass a lease between themselves and cannot claim it hide noth
 function codesOf(node: NodeRow, silentMs: number): string[] {
   const nowMs = node.heartbeatAtMs + silentMs
   const snapshot = { nowMs, meta: beforeAnyChange, nodes: [node], workers: [], leases: [] }
-  const status = { workers: [], leases: [] } as unknown as Status
+  const status = { self: { name: 'b' }, workers: [], leases: [] } as unknown as Status
   return problemsIn(snapshot, status, { ...own, statements: 0 }, resolveTiming({})).map(({ code }) => code)
 }
