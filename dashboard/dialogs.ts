@@ -24,6 +24,8 @@ interface Outcome {
   readonly failed?: boolean
   /** Counted down to, by the database's clock. */
   readonly safeAtMs?: number | undefined
+  /** What is to be said once that is over. */
+  readonly afterwards?: string | undefined
 }
 
 /** What has been asked, and how far it has come. */
@@ -157,13 +159,14 @@ function flawIn({ typed }: Order, given: Given): Flaw | undefined {
 
 /** What has become of it. */
 async function carriedOut(order: Order, { reason, to }: Given): Promise<Outcome> {
-  const { title, method, path, token, done, refused = 'Nothing was done.' } = order
+  const { title, method, path, token, done, afterwards, refused = 'Nothing was done.' } = order
   const body = reason === undefined ? undefined : { reason, to }
   return write<Answer>(method, path, body, token).then(
     ({ sentence, released = true, acknowledged, safeAt }) => ({
       title: released ? done : refused,
       lines: [released ? undefined : `You asked: ${title}`, sentence],
       safeAtMs: released && !acknowledged && safeAt ? Date.parse(safeAt) : undefined,
+      afterwards,
     }),
     (error: Error) => failed(title, refused, error),
   )
@@ -183,7 +186,11 @@ function failed(question: string, refused: string, error: Error): Outcome {
   return told('No answer', 'Whether it was done is not known: look before you try again.', why)
 }
 
-function ending({ title, lines, safeAtMs, failed }: Outcome, nowMs: number, close: () => void): Child {
+function ending(
+  { title, lines, safeAtMs, afterwards, failed }: Outcome,
+  nowMs: number,
+  close: () => void,
+): Child {
   const leftMs = (safeAtMs ?? 0) - nowMs
   return h(
     'div.end',
@@ -191,7 +198,9 @@ function ending({ title, lines, safeAtMs, failed }: Outcome, nowMs: number, clos
     h('h2', { id: 'dialog-title', class: failed ? 'bad' : 'calm' }, icon(failed ? 'alert' : 'check'), title),
     h('div', { role: 'status' }, ...lines.map((line) => line && h('p', line))),
     safeAtMs !== undefined &&
-      h('b', leftMs > 0 ? `Safe in ${span(leftMs + 999)}` : 'Safe: it has stopped by now.'),
+      (leftMs > 0
+        ? h('b', `The next holder may begin in ${span(leftMs + 999)}`)
+        : [h('b', 'The next holder may begin now.'), afterwards && h('p', afterwards)]),
     h('footer', button('Close', close, { name: 'close' })),
   )
 }

@@ -112,6 +112,8 @@ export interface Order {
   readonly token?: number
   /** What to say when it was done, above what the server says. */
   readonly done: string
+  /** What to say besides once nobody is waited for any more. */
+  readonly afterwards?: string
   /** What to say when it was not. */
   readonly refused?: string
 }

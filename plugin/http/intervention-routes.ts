@@ -105,7 +105,7 @@ function releaseSentence(
   const how = acknowledged
     ? `${holder} has stopped.`
     : immediate
-      ? `The lease can be claimed at once. ${holder} has not confirmed that it has stopped, and may be at work until the end of this wait.`
+      ? `The lease can be claimed at once. ${holder} has not confirmed that it has stopped, and may still be at work.`
       : `${holder} has not confirmed that it has stopped. The lease can be claimed at the end of this wait at the latest.`
   return typeof cooldownMs === 'number' && cooldownMs > 0
     ? `${how} For ${Math.ceil(cooldownMs / 1_000)} s it will not get the lease back while another node is available.`

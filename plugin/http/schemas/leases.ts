@@ -308,7 +308,8 @@ export const releaseReply = {
     previousToken: number,
     safeAt: {
       ...time,
-      description: 'By then the old holder has certainly stopped, whether it acknowledges or not',
+      description:
+        'By then the old holder has lost it, whether it acknowledges or not. Work that ignores its signal goes on even then',
     },
     acknowledged: { ...flag, description: 'The old holder has stopped already' },
     eventId: { ...text, nullable: true, description: 'Its place in the audit trail' },
