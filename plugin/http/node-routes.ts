@@ -29,17 +29,19 @@ export function nodeRoutes(dependencies: Dependencies): Route[] {
       id: 'ListNodes',
       schema: listNodesSchema,
       handler: async (request, reply) => {
-        const { state, cluster, q, ...page } = queryOf(request, listNodesSchema)
+        const { state, name, cluster, q, ...page } = queryOf(request, listNodesSchema)
         const { snapshot, status } = await source.status()
         const nodes = status.nodes.filter(
           (node) =>
             (state === undefined || node.state === state) &&
+            (name === undefined || node.name === name) &&
             (cluster === undefined || node.cluster === cluster) &&
             mentions(q, node.id, node.name, node.cluster),
         )
         const place = ({ cluster, name, id }: { cluster: string; name: string; id: string }): string =>
           `${cluster}/${name}/${id}`
-        const { items, ...rest } = pageOf(nodes, place, JSON.stringify(['nodes', state, cluster, q]), page)
+        const list = JSON.stringify(['nodes', state, name, cluster, q])
+        const { items, ...rest } = pageOf(nodes, place, list, page)
         const body = { ...asOf(snapshot), items: items.map(nodeBody), ...rest }
         return sendTagged(request, reply, contentTag(body), body)
       },

@@ -45,9 +45,15 @@ t.test('everything can be read', (t) =>
       t.match(body.items, [
         { ...self, state: 'active', startedAt: isoTime, heartbeatAt: isoTime, goneAt: null },
       ])
-      for (const query of ['state=active', 'cluster=c1', 'q=N1', 'state=active&cluster=c1&q=1'])
+      for (const query of [
+        'state=active',
+        'name=n1',
+        'cluster=c1',
+        'q=N1',
+        'state=active&name=n1&cluster=c1&q=1',
+      ])
         t.equal((await read(app, `/nodes?${query}`)).total, 1, query)
-      for (const query of ['state=gone', 'cluster=c2', 'q=n2'])
+      for (const query of ['state=gone', 'name=n', 'cluster=c2', 'q=n2'])
         t.equal((await read(app, `/nodes?${query}`)).total, 0, query)
       const one = await read(app, `/nodes/${id}`)
       t.match(one, { ...self, watcher: true, workers: ['c1/indexing', 'global/data', 'global/consumer'] })

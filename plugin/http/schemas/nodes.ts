@@ -68,6 +68,7 @@ export const listNodesSchema = {
   summary: 'Nodes, gone ones included',
   querystring: query({
     state: { type: 'string', enum: ['active', 'draining', 'gone'] },
+    name: { ...name, description: 'Exactly so; a gone node may have had the same name' },
     cluster: name,
     ...pageQuery,
   }),
