@@ -43,6 +43,8 @@ let overview: Overview | undefined
 let events: readonly Happening[] = []
 let horizonMs = 0
 let latestEvent: string | null | undefined
+/** As of when all of them were read: where that has failed, they are read again. */
+let eventsOfRevision: number | undefined
 let panel: Panel | undefined
 let failure: Failure | undefined
 let trouble = ''
@@ -238,9 +240,11 @@ async function lookOnce(): Promise<void> {
     const { body, fresh } = await read<Overview>(overviewPath(chosen.filter, rows))
     askedFor = chosen.filter
     if (fresh) clock.heard(body.now)
-    const news = latestEvent === undefined || body.revision !== overview?.revision
     overview = body
-    if (news) await readEvents()
+    if (body.revision !== eventsOfRevision) {
+      await readEvents()
+      eventsOfRevision = body.revision
+    }
     const at = place()
     if (at) panel = await readPanel(at, rows.slots)
     failure = undefined

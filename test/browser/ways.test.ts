@@ -2,7 +2,7 @@
 import type { Page } from 'playwright-core'
 import { listening, mira, threeWorkers, untilAborted, useApp } from '../http/application.js'
 import { eventually } from '../support/eventually.js'
-import { accessible, fitsSideways, inBrowser, reads, rowOf, textOf } from './browser.js'
+import { accessible, failing, fitsSideways, inBrowser, reads, rowOf, textOf } from './browser.js'
 
 inBrowser('a node alone, with nothing to do yet', async (t, visit) => {
   const app = await useApp(t)
@@ -232,4 +232,14 @@ inBrowser('light and dark can be chosen, and the choice is kept', async (t, visi
   t.equal(await ground(), dark)
   await page.locator('#bar button').last().click()
   t.equal(await ground(), light, 'as the system has it')
+})
+
+inBrowser('events that were refused once are read with the next look', async (t, visit) => {
+  const app = await useApp(t, { workers: threeWorkers })
+  await eventually(() => app.coordination.isHeld('indexing'))
+  const page = await visit(`${await listening(app)}/coordination/ui/`, { expected: failing(429) })
+  await reads(page.locator('h1'), /^All well$/)
+  await page.route('**/events?*', (route) => route.fulfill({ status: 429, json: {} }), { times: 2 })
+  await app.coordination.operator.pause('c1/indexing', { actor: 'mira', reason: 'a look' })
+  await reads(page.locator('#events .events'), /paused/)
 })
