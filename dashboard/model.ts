@@ -239,8 +239,9 @@ export function mark(icon: Icon, word: string, tone: Tone): Mark {
   return { icon, word, tone }
 }
 
-export function markOfAssignment({ unowned, moving, paused }: Assignment): Mark {
+export function markOfAssignment({ slots, unowned, moving, paused }: Assignment): Mark {
   if (paused) return mark('pause', 'paused', 'move')
+  if (slots === 0) return mark('none', 'nobody', 'bad')
   if (unowned > 0) return mark('none', `${grouped(unowned)} without owner`, 'bad')
   if (moving > 0) return mark('move', `${grouped(moving)} moving`, 'move')
   return mark('check', 'all owned', 'calm')

@@ -24,6 +24,13 @@ export class Leaderless {
     const longest = new Map([...byWorker.keys()].map((key) => [key, 0]))
     const before = this.#seenAtMs
     this.#seenAtMs = new Map()
+    // A coordinated worker that nobody stands for has no share that could be without an owner.
+    for (const { key, paused, slots } of byWorker.values()) {
+      if (paused || slots > 0) continue
+      const seenAtMs = before.get(key) ?? performance.now()
+      this.#seenAtMs.set(key, seenAtMs)
+      longest.set(key, performance.now() - seenAtMs)
+    }
     for (const { key, worker, slot, state, holder } of leases) {
       const its = byWorker.get(worker ?? '')
       if (its === undefined || its.paused || slot >= its.slots) continue

@@ -277,8 +277,8 @@ function assignmentsIn(scene: Scene, q: string | undefined, limit: number) {
     ...assignment,
     ...countsOf(assignment.slots, scene.snapshot),
   }))
-  const rank = ({ unowned, moving }: { unowned: number; moving: number }): number =>
-    unowned > 0 ? 0 : moving > 0 ? 1 : 2
+  const rank = ({ slots, unowned, moving }: (typeof counted)[number]): number =>
+    unowned > 0 || slots.length === 0 ? 0 : moving > 0 ? 1 : 2
   const ranked = inOrder(counted, rank, ({ worker }) => worker).slice(0, limit)
   let cells = 0
   const items = ranked.map(({ slots, ...assignment }) => {

@@ -97,6 +97,10 @@ t.test('an assignment says the worst of its parts', async (t) => {
   t.equal(markOfAssignment({ ...well, ...rest, moving: 2 }).word, '2 moving')
   t.equal(markOfAssignment({ ...well, ...rest, moving: 2, unowned: 1 }).word, '1 without owner')
   t.equal(markOfAssignment({ ...well, ...rest, unowned: 4, paused: true }).word, 'paused')
+  t.match(markOfAssignment({ ...well, ...rest, slots: 0, owned: 0, owners: 0 }), {
+    word: 'nobody',
+    tone: 'bad',
+  })
 })
 
 t.test('the verdict counts problems and warnings, and a death that is over is said to be over', async (t) => {

@@ -128,6 +128,16 @@ t.test('a worker that nobody runs is leaderless for as long, and not when it is 
   t.equal(await latest(leaderless, (seconds) => seconds === 0), 0, 'it is meant to be so')
 })
 
+t.test('a coordinated worker that nobody stands for any more is leaderless', async (t) => {
+  const room = await useMetrics(t, await useSqlite(t))
+  const { operator, nodeId } = room.coordinator
+  const leaderless = async (): Promise<number> =>
+    (await scrape(room)).values['coordination_leaderless_seconds{worker="global/data"}'] ?? -1
+  t.equal(await leaderless(), 0)
+  await operator.drain(nodeId ?? '', by)
+  await eventually(async () => (await leaderless()) > 0)
+})
+
 t.test('statements are counted, and those of a page are on it', async (t) => {
   const room = await useMetrics(t, await useSqlite(t))
   const sent = async (): Promise<number> => (await scrape(room)).values.coordination_statements_total ?? 0
