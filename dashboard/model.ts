@@ -288,9 +288,13 @@ export function verdictOf(
   return mark('check', paused > 0 ? `${word}, ${grouped(paused)} paused` : word, 'calm')
 }
 
-/** A node that has died, and what became of what it held. */
+/** Nodes that have died, and what became of what they held. */
 export interface News {
-  readonly name: string
+  /** The latest first. */
+  readonly names: readonly string[]
+  /** Whether nodes of all these names have joined since. */
+  readonly back: boolean
+  /** When the latest died. */
   readonly atMs: number
   readonly lost: number
   readonly moved: number
@@ -298,35 +302,48 @@ export interface News {
 
 const newsForMs = 300_000
 
-/** The latest death of these five minutes. @param events newest first. */
+/** The deaths of these five minutes. @param events newest first. */
 export function newsOf(events: readonly Happening[], nowMs: number): News | undefined {
-  const death = events.find((each) => each.type === 'node.gone')
-  if (!death || nowMs - Date.parse(death.at) > newsForMs) return undefined
-  const lost = events.filter((each) => each.type === 'lease.lost' && each.node === death.subject)
-  const moved = lost.filter((each) =>
-    events.some(
-      (later) =>
-        later.type === 'lease.acquired' && later.subject === each.subject && isAfter(later.id, each.id),
-    ),
+  const deaths = events.filter(
+    (each) => each.type === 'node.gone' && nowMs - Date.parse(each.at) <= newsForMs,
   )
+  const [latest] = deaths
+  if (!latest) return undefined
+  const dead = new Set<string | null>(deaths.map(({ subject }) => subject))
+  const lost = events.filter((each) => each.type === 'lease.lost' && dead.has(each.node))
+  const isTaken = ({ id, subject }: Happening): boolean =>
+    events.some(
+      (later) => later.type === 'lease.acquired' && later.subject === subject && isAfter(later.id, id),
+    )
+  const isBack = ({ id, nodeName }: Happening): boolean =>
+    nodeName !== null &&
+    events.some((each) => each.type === 'node.joined' && each.nodeName === nodeName && isAfter(each.id, id))
   return {
-    name: death.nodeName ?? death.subject,
-    atMs: Date.parse(death.at),
+    names: [...new Set(deaths.map(({ nodeName, subject }) => nodeName ?? subject))],
+    back: deaths.every(isBack),
+    atMs: Date.parse(latest.at),
     lost: lost.length,
-    moved: moved.length,
+    moved: lost.filter(isTaken).length,
   }
 }
 
 /** @param when it was, where that is to be told. */
-export function sentenceOfNews({ name, lost, moved }: News, when = ''): string {
+export function sentenceOfNews({ names, back, lost, moved }: News, when = ''): string {
   const held = counted(lost, 'lease')
+  const [name] = names
+  const alone = names.length === 1
+  const they = alone ? 'it' : 'they'
   const fate =
     lost === 0
-      ? 'it held nothing'
+      ? `${they} held nothing`
       : moved === lost
-        ? `all it held has moved (${held})`
-        : `${moved} of the ${held} it held have moved so far`
-  return `${name} died${when}: ${fate}.`
+        ? `all ${they} held has moved (${held})`
+        : `${moved} of the ${held} ${they} held have moved so far`
+  if (alone) return `${name} ${back ? `was declared gone${when}, and is back` : `died${when}`}: ${fate}.`
+  const some = names.slice(0, 5).join(', ')
+  const listed = names.length > 5 ? `${some} and ${grouped(names.length - 5)} more` : some
+  const what = back ? 'were declared gone, and are back' : 'died'
+  return `${counted(names.length, 'node')} ${what} (${listed})${when && `, the last${when}`}: ${fate}.`
 }
 
 /** Whether one place in the audit trail comes after another. */

@@ -112,7 +112,7 @@ t.test('the verdict counts problems and warnings, and a death that is over is sa
   t.equal(verdictOf(counts(0, 0, 2), undefined).word, 'All well, 2 paused')
   t.equal(verdictOf(counts(1, 2), undefined).word, '1 problem, 2 warnings')
   t.equal(verdictOf(counts(0, 1), undefined).tone, 'warn')
-  const news = { name: 'node-1', atMs: nowMs, lost: 1, moved: 1 }
+  const news = { names: ['node-1'], back: false, atMs: nowMs, lost: 1, moved: 1 }
   t.equal(verdictOf(counts(0, 0), news).word, 'All well again')
 })
 
@@ -127,14 +127,31 @@ t.test('the news tells how much of what a dead node held has moved', async (t) =
   const taken = event('10-0', 9, 'lease.acquired', { node: 'n2' })
   const planned = event('11-0', 9, 'target.passed-over', { node: 'n3', subject: 'global/month-close' })
   const some = newsOf(merged([death, ...lost, earlier], [taken, planned]), nowMs)
-  t.strictSame(some, { name: 'node-1', atMs: nowMs - 10_000, lost: 2, moved: 1 })
-  const news = { name: 'node-1', atMs: nowMs, lost: 2, moved: 1 }
+  t.strictSame(some, { names: ['node-1'], back: false, atMs: nowMs - 10_000, lost: 2, moved: 1 })
+  const news = { names: ['node-1'], back: false, atMs: nowMs, lost: 2, moved: 1 }
   t.equal(
     sentenceOfNews(news, ' 10 s ago'),
     'node-1 died 10 s ago: 1 of the 2 leases it held have moved so far.',
   )
   t.equal(sentenceOfNews({ ...news, moved: 2 }), 'node-1 died: all it held has moved (2 leases).')
   t.equal(sentenceOfNews({ ...news, lost: 0, moved: 0 }), 'node-1 died: it held nothing.')
+  const back = event('12-0', 2, 'node.joined', { subject: 'n8', node: 'n8', nodeName: 'node-1' })
+  t.match(
+    sentenceOfNews(newsOf([back, death], nowMs) ?? news),
+    'node-1 was declared gone, and is back: it held nothing.',
+  )
+  const second = event('11-5', 4, 'node.gone', { subject: 'n2', node: 'n2', nodeName: 'node-2' })
+  const both = newsOf([second, taken, ...lost, death], nowMs)
+  t.match(both, { names: ['node-2', 'node-1'], lost: 2, moved: 1 })
+  t.equal(
+    sentenceOfNews(both ?? news, ' 4 s ago'),
+    '2 nodes died (node-2, node-1), the last 4 s ago: 1 of the 2 leases they held have moved so far.',
+  )
+  const many = ['a', 'b', 'c', 'd', 'e', 'f', 'g']
+  t.equal(
+    sentenceOfNews({ ...news, names: many, moved: 2 }),
+    '7 nodes died (a, b, c, d, e and 2 more): all they held has moved (2 leases).',
+  )
   t.equal(newsOf([{ ...death, at: at(301) }], nowMs), undefined, 'five minutes later it is none any more')
 })
 
