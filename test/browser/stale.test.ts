@@ -107,6 +107,13 @@ inBrowser('the server goes, and comes back', async (t, visit) => {
   await reads(page.locator('#aloud'), /^Not updating$/)
   t.match(await page.title(), /^Not updating/)
   await accessible(t, page, 'the server is gone')
+  await page.setViewportSize({ width: 320, height: 256 })
+  await page.evaluate('scrollTo(0, document.body.scrollHeight)')
+  t.ok(
+    await page.evaluate(`document.querySelector('.head').getBoundingClientRect().bottom <= 0`),
+    'zoomed in',
+  )
+  await page.setViewportSize({ width: 1_280, height: 900 })
   t.ok((await tryNow(page)) > 0, 'the button asks at once')
 
   const again = await useApp(t, { url, node: 'viewer', options: { authorize: mira } })
