@@ -139,7 +139,11 @@ inBrowser('however long names are, what can be done can be reached', async (t, v
   const app = await useApp(t, {
     node,
     options: { authorize: mira, labels: { image: 'registry.example/'.repeat(12), zone: 'z'.repeat(200) } },
-    workers: [{ name, kind: 'single', scope: 'cluster', run: untilAborted }, ...threeWorkers],
+    workers: [
+      { name, kind: 'single', scope: 'cluster', run: untilAborted },
+      { name: `s${'_'.repeat(98)}z`, kind: 'partitioned', scope: 'global', partitions: 2, run: untilAborted },
+      ...threeWorkers,
+    ],
   })
   await eventually(() => app.coordination.isHeld(name))
   const page = await visit(`${await listening(app)}/coordination/ui/`)
@@ -147,6 +151,12 @@ inBrowser('however long names are, what can be done can be reached', async (t, v
   await reads(row.locator('td.state'), /^held$/)
   t.equal(await row.locator('td.leader a').getAttribute('title'), node, 'the whole name can be read')
   t.equal(await row.locator('th a').first().getAttribute('title'), `c1/${name}`)
+  const title = rowOf(page, 'assignments', `global/s${'_'.repeat(98)}z`).locator('h3')
+  await title.waitFor()
+  t.ok(
+    await title.evaluate((h3) => h3.scrollWidth <= h3.clientWidth),
+    'a name without hyphens stays beside its partitions',
+  )
   const reach = async (what: string): Promise<void> => {
     t.ok(await fitsSideways(page), `${what}: nothing lies to the side`)
     for (const button of await page.locator('#leases .act button, #events .tabs button').all()) {
