@@ -1,4 +1,5 @@
 /** What a person should see of a namespace. Pure, from one snapshot of the rows. */
+import { barrierOpen } from '../core/draft.js'
 import type { Health } from '../core/health.js'
 import type { LeaseStatus, Status } from '../core/status.js'
 import type { EventRow, LeaseRow, NodeRow, Snapshot } from '../core/store.js'
@@ -41,7 +42,7 @@ export interface Problem {
   readonly sentence: string
 }
 
-/** The worst first; in each severity by subject. */
+/** The worst first; in each severity what concerns everything, then by subject. */
 export function problemsIn(snapshot: Snapshot, status: Status, own: Health, timing: Timing): Problem[] {
   const found = [
     ...ofThisNode(own, snapshot, status),
@@ -50,7 +51,9 @@ export function problemsIn(snapshot: Snapshot, status: Status, own: Health, timi
     ...status.workers.flatMap((worker) => ofWorker(worker, snapshot)),
     ...ofLeases(snapshot, status, timing),
   ]
-  const rank = ({ severity }: Problem): number => severities.indexOf(severity)
+  // A cause comes before what follows from it.
+  const rank = ({ code, severity }: Problem): number =>
+    2 * severities.indexOf(severity) + (code === 'trust-expired' || code === 'server-changed' ? 0 : 1)
   return found.sort((a, b) => rank(a) - rank(b) || (a.subject < b.subject ? -1 : 1))
 }
 
@@ -129,12 +132,12 @@ function ofLeases(snapshot: Snapshot, { leases }: Status, timing: Timing): Probl
  * named only a moment ago.
  */
 function ofVacant(
-  { key, state, target }: LeaseStatus,
+  { key, worker, state, target }: LeaseStatus,
   { targetAtMs }: LeaseRow,
   snapshot: Snapshot,
   timing: Timing,
 ): Problem[] {
-  if (state !== 'unclaimed' && state !== 'free') return []
+  if ((state !== 'unclaimed' && state !== 'free') || !mayBeClaimed(worker, snapshot)) return []
   const { sinceMs = null, passedOver = [] } = vacancyIn(snapshot, key) ?? {}
   const patienceMs = timing.claimTimeoutMs + 2 * lookEveryMs(timing) + timing.pollMs
   const problem = (sentence: string): Problem[] => [
@@ -158,6 +161,16 @@ function ofVacant(
   return problem(
     `Node "${target.name}" has been meant to hold the lease "${key}" since ${second(namedAtMs)}, and has not claimed it.`,
   )
+}
+
+/** Nobody is to be blamed while a new server is waited out, or shares of an older plan are. */
+function mayBeClaimed(key: string | null, snapshot: Snapshot): boolean {
+  if (!snapshot.meta.identitySettled && snapshot.meta.serverIdentity !== '') return false
+  const worker = snapshot.workers.find((each) => each.key === key)
+  if (worker?.kind !== 'coordinated') return true
+  const { nodes, leasesOf } = rowsOf(snapshot)
+  const isGone = (id: string): boolean => (nodes.get(id)?.state ?? 'gone') === 'gone'
+  return barrierOpen(worker, leasesOf.get(worker.key) ?? [], isGone)
 }
 
 function ofLease(

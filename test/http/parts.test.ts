@@ -184,6 +184,12 @@ t.test('what a person should see is said in sentences, the worst first', async (
     await seen(withLeases(({ nowMs }) => ({ holder: null, target: other, targetAtMs: nowMs - 60_000 }))),
     ['error lease-unclaimed'],
   )
+  const unclaimed = withLeases(({ nowMs }) => ({ holder: null, target: other, targetAtMs: nowMs - 60_000 }))
+  t.strictSame(
+    await seen((snapshot) => unclaimed({ ...snapshot, meta: { ...snapshot.meta, identitySettled: false } })),
+    ['warning server-changed'],
+    'nobody is to be blamed while nobody may claim',
+  )
   t.strictSame(
     await seen(withLeases(({ nowMs }) => ({ holder: own, target: other, targetAtMs: nowMs - 20_000 }))),
     [],
