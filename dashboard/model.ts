@@ -103,6 +103,7 @@ export interface Overview {
   }
   readonly problems: readonly Problem[]
   readonly problemCounts: Readonly<Record<Problem['severity'], number>>
+  readonly problemCodes: readonly { readonly code: string; readonly count: number }[]
   readonly capabilities: Readonly<Record<Action | 'read', boolean>> & {
     readonly actor: { readonly id: string; readonly display?: string } | null
   }
@@ -276,14 +277,23 @@ function wordOf(name: string): string {
 export function verdictOf(
   {
     problemCounts,
+    problemCodes = [],
     counts,
-  }: Pick<Overview, 'problemCounts'> & { counts: Pick<Overview['counts'], 'workers'> },
+  }: Pick<Overview, 'problemCounts'> &
+    Partial<Pick<Overview, 'problemCodes'>> & { counts: Pick<Overview['counts'], 'workers'> },
   news: News | undefined,
 ): Mark {
   const { error, warning } = problemCounts
-  const { paused } = counts.workers
-  const parts = [error > 0 && counted(error, 'problem'), warning > 0 && counted(warning, 'warning')]
-  if (parts.some(Boolean)) return mark('alert', parts.filter(Boolean).join(', '), error > 0 ? 'bad' : 'warn')
+  const { paused, running } = counts.workers
+  const idle = problemCodes.find(({ code }) => code === 'worker-without-candidates')?.count ?? 0
+  const nothing = idle > 0 && idle >= running
+  const parts = [
+    nothing && 'Nothing runs',
+    error > 0 && counted(error, 'problem'),
+    warning > 0 && counted(warning, 'warning'),
+  ]
+  if (parts.some(Boolean))
+    return mark('alert', parts.filter(Boolean).join(', '), error > 0 || nothing ? 'bad' : 'warn')
   const word = news ? 'All well again' : 'All well'
   return mark('check', paused > 0 ? `${word}, ${grouped(paused)} paused` : word, 'calm')
 }

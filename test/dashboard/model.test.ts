@@ -112,6 +112,8 @@ t.test('the verdict counts problems and warnings, and a death that is over is sa
   t.equal(verdictOf(counts(0, 0, 2), undefined).word, 'All well, 2 paused')
   t.equal(verdictOf(counts(1, 2), undefined).word, '1 problem, 2 warnings')
   t.equal(verdictOf(counts(0, 1), undefined).tone, 'warn')
+  const idle = { ...counts(0, 1), problemCodes: [{ code: 'worker-without-candidates', count: 1 }] }
+  t.match(verdictOf(idle, undefined), { word: 'Nothing runs, 1 warning', tone: 'bad' })
   const news = { names: ['node-1'], back: false, atMs: nowMs, lost: 1, moved: 1 }
   t.equal(verdictOf(counts(0, 0), news).word, 'All well again')
 })
