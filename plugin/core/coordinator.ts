@@ -162,6 +162,7 @@ export class Coordinator implements AsyncDisposable {
     this.#stragglers = new Stragglers(timing.marginMs, clock, this.#log)
     this.#housekeeping = new Housekeeping(store, clock, this.#log, settings.retention, {
       isOurs: () => this.#life?.firstWatcher === true,
+      nowMs: () => this.#surroundings.server.nowMs(clock.read()),
       highestToken: () => this.#holdings.highestToken,
     })
   }

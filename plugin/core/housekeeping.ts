@@ -8,18 +8,23 @@ import type { Clock } from './clock.js'
 import type { Log } from './log.js'
 import { Alarm, sleep } from './loop.js'
 import { changeWithoutSession } from './order.js'
-import { prunedAtOnce, type Retention, type Store } from './store.js'
+import type { Retention, Store } from './store.js'
 import { isUnusedName, pruneLeases } from './upkeep.js'
 
 const everyMs = 3_600_000
 
-/** After each portion: short enough that ten thousand rows a second go, which is more than ever come. */
+/** After each portion: short enough that thousands of rows a second go, which is more than ever come. */
 const pauseMs = 100
+
+/** How many leases are looked at, and so deleted at most, at once: in a change, for which all others wait. */
+export const leasesAtOnce = 250
 
 /** Asked anew before each portion. */
 export interface HousekeepingCircumstances {
   /** Whether this node is the one to do it. */
   isOurs(): boolean
+  /** What time it is by the database's clock. */
+  nowMs(): number
   /** The greatest token this process has ever seen. */
   highestToken(): number
 }
@@ -73,20 +78,21 @@ export class Housekeeping {
     while (this.#goesOn && (await this.#store.prune(this.#retention))) await this.#pause()
   }
 
+  /** Reads all leases, but never at once: what cannot be read in time would never be cleared away. */
   async #pruneNames(): Promise<void> {
-    if (!this.#goesOn) return
-    const { leases, nowMs } = await this.#store.snapshot()
-    const unusedSinceMs = nowMs - this.#retention.goneNodesForMs
-    const unused = leases.filter((lease) => isUnusedName(lease, unusedSinceMs))
-    const keys = unused.map(({ key }) => key)
-    for (let at = 0; at < keys.length && this.#goesOn; at += prunedAtOnce) {
-      const some = keys.slice(at, at + prunedAtOnce)
-      const highestSeen = (): number => this.#circumstances.highestToken()
-      await changeWithoutSession(this.#store, highestSeen, (change) =>
-        pruneLeases(change, some, unusedSinceMs),
-      )
-      await this.#pause()
+    const unusedSinceMs = this.#circumstances.nowMs() - this.#retention.goneNodesForMs
+    for (let after: string | undefined = ''; after !== undefined && this.#goesOn; ) {
+      const leases = await this.#store.leasesAfter(after, leasesAtOnce)
+      const unused = leases.filter((lease) => isUnusedName(lease, unusedSinceMs)).map(({ key }) => key)
+      if (unused.length > 0) await this.#pruneThose(unused, unusedSinceMs)
+      after = leases.length < leasesAtOnce ? undefined : leases.at(-1)?.key
+      if (after !== undefined) await this.#pause()
     }
+  }
+
+  async #pruneThose(keys: readonly string[], unusedSinceMs: number): Promise<void> {
+    const highestSeen = (): number => this.#circumstances.highestToken()
+    await changeWithoutSession(this.#store, highestSeen, (change) => pruneLeases(change, keys, unusedSinceMs))
   }
 
   get #goesOn(): boolean {

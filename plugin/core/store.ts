@@ -445,6 +445,9 @@ export interface Store {
 
   snapshot(): Promise<Snapshot>
 
+  /** The first `most` leases whose keys come after this one, in an order that stays the same: however many there are, it ends in time. */
+  leasesAfter(after: string, most: number): Promise<LeaseRow[]>
+
   /** The first `most` namespaces in which anything was ever changed, this store's own or not, ordered by name. */
   namespaces(most: number): Promise<string[]>
 

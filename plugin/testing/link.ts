@@ -11,6 +11,7 @@ import type {
   EventQuery,
   EventRow,
   HeartbeatAnswer,
+  LeaseRow,
   Look,
   Neighbour,
   OwnView,
@@ -86,6 +87,10 @@ export class Link implements Store {
 
   snapshot(): Promise<Snapshot> {
     return this.#through((store) => store.snapshot())
+  }
+
+  leasesAfter(after: string, most: number): Promise<LeaseRow[]> {
+    return this.#through((store) => store.leasesAfter(after, most))
   }
 
   namespaces(most: number): Promise<string[]> {

@@ -121,6 +121,10 @@ export class Rows {
     }
   }
 
+  leasesAfter(after: string, most: number): LeaseRow[] {
+    return this.#leasesWhere(({ key }) => byCodePoints(key, after) > 0).slice(0, most)
+  }
+
   workersOf(keys: readonly string[]): WorkerRow[] {
     return [...new Set(keys)].flatMap((key) => this.workers.get(key) ?? []).sort(byKey)
   }

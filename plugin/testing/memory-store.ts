@@ -162,6 +162,10 @@ class MemoryStore implements Store {
     return this.#read((rows, { nowMs }) => ({ ...rows.snapshot(), nowMs }))
   }
 
+  leasesAfter(after: string, most: number): Promise<LeaseRow[]> {
+    return this.#read((rows) => rows.leasesAfter(after, most))
+  }
+
   namespaces(most: number): Promise<string[]> {
     return this.#read(() => this.#namespaces().slice(0, most))
   }

@@ -1,6 +1,6 @@
 /** Clearing away, on a store in memory and by a clock that is moved by hand. */
 import t, { type Test } from 'tap'
-import { Housekeeping } from '../../plugin/core/housekeeping.js'
+import { Housekeeping, leasesAtOnce } from '../../plugin/core/housekeeping.js'
 import { type Log, silentLog } from '../../plugin/core/log.js'
 import { prunedAtOnce, type Store } from '../../plugin/core/store.js'
 import { commit, newLease, saveLeases } from '../../plugin/testing/conformance/world.js'
@@ -66,20 +66,37 @@ t.test('a failure is told, and it is tried again in an hour', async (t) => {
 
 t.test('names that nobody uses go by portions, too', async (t) => {
   const { store, clock } = await houseWith(t)
-  await saveLeases(store, ...Array.from({ length: prunedAtOnce + 1 }, (_, index) => newLease(`x/${index}`)))
+  await saveLeases(store, ...Array.from({ length: leasesAtOnce + 1 }, (_, index) => newLease(`x/${index}`)))
   await clock.advance(hourMs / 2)
   t.equal(await leasesIn(store), 1)
   await clock.advance(pauseMs)
   t.equal(await leasesIn(store), 0)
 })
 
+t.test('names that nobody uses go also where there are more leases than can be read at once', async (t) => {
+  const { store, clock } = await houseWith(t)
+  const all = Array.from({ length: 2 * leasesAtOnce + 2 }, (_, index) =>
+    newLease(`x/${index}`, index % 2 === 0 ? {} : { holder: 'a' }),
+  )
+  await saveLeases(store, ...all)
+  const read = store.leasesAfter.bind(store)
+  store.snapshot = () => Promise.reject(new Error('Taking a snapshot did not end within 3000 ms'))
+  await clock.advance(hourMs / 2)
+  await clock.advance(pauseMs)
+  await clock.advance(pauseMs)
+  const left = await read('', 1e6)
+  t.equal(left.length, leasesAtOnce + 1, 'those that are held')
+  t.ok(left.every(({ holder }) => holder === 'a'))
+  t.equal(clock.dueInMs, hourMs, 'then there is an hour of rest')
+})
+
 t.test('a name that is used after it was looked for is left alone', async (t) => {
   const { store, clock } = await houseWith(t)
   const unused = ['idle', 'claimed', 'acquired', 'awaited', 'blocked'].map((name) => newLease(`x/${name}`))
   await saveLeases(store, ...unused)
-  const look = store.snapshot.bind(store)
-  store.snapshot = async () => {
-    const seen = await look()
+  const look = store.leasesAfter.bind(store)
+  store.leasesAfter = async (...asked) => {
+    const seen = await look(...asked)
     await saveLeases(
       store,
       newLease('x/claimed', { firedAtMs: nowMs }),
@@ -90,7 +107,7 @@ t.test('a name that is used after it was looked for is left alone', async (t) =>
     return seen
   }
   await clock.advance(hourMs / 2)
-  const { leases } = await look()
+  const { leases } = await store.snapshot()
   t.same(
     leases.map(({ key }) => key),
     ['x/acquired', 'x/awaited', 'x/blocked', 'x/claimed'],
@@ -113,6 +130,7 @@ async function houseWith(t: Test, { events = 0, log = silentLog } = {}): Promise
   const clock = new ManualClock()
   const housekeeping = new Housekeeping(store, clock, log, retention, {
     isOurs: () => house.ours,
+    nowMs: Date.now,
     highestToken: () => 0,
   })
   const house: House = { store, clock, housekeeping, ours: true }

@@ -9,6 +9,7 @@ import type {
   EventQuery,
   EventRow,
   HeartbeatAnswer,
+  LeaseRow,
   Look,
   Neighbour,
   OwnView,
@@ -111,6 +112,10 @@ export class RemoteStore implements Store {
 
   snapshot(): Promise<Snapshot> {
     return this.#ask('snapshot', () => this.#database.store.snapshot())
+  }
+
+  leasesAfter(after: string, most: number): Promise<LeaseRow[]> {
+    return this.#ask('leasesAfter', () => this.#database.store.leasesAfter(after, most))
   }
 
   namespaces(most: number): Promise<string[]> {

@@ -289,11 +289,11 @@ class World {
         )
       if ((calls.get('news') ?? 0) > polls)
         this.#history.violate('C1', `${process.label} polled ${calls.get('news')} times`)
-      // Once an hour one node clears away old rows, for which it asks everything at once and makes a change.
-      const expected = new Set(['heartbeat', 'look', 'beats', 'news', 'prune', 'snapshot'])
+      // Once an hour one node clears away old rows, for which it reads all leases by portions and makes a change.
+      const expected = new Set(['heartbeat', 'look', 'beats', 'news', 'prune', 'leasesAfter'])
       // Each time of a schedule is a change of whoever holds its lease.
       const times = this.#scene.schedule === undefined ? 0 : periodMs / timesEveryMs + 2
-      if (calls.has('snapshot') || (calls.get('change') ?? 0) <= times) expected.add('change')
+      if (calls.has('leasesAfter') || (calls.get('change') ?? 0) <= times) expected.add('change')
       if ((calls.get('view') ?? 0) <= times) expected.add('view')
       for (const [verb, count] of calls)
         if (!cooling && !expected.has(verb))

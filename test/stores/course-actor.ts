@@ -4,9 +4,9 @@
  * What the port leaves open is taken out here: the order of rows where none is promised, and what belongs to the database
  * itself, its clock and its identity, which are handed to whoever compares.
  */
+import { isDeepStrictEqual } from 'node:util'
 import { CoordinationError, FencedError, StoreError } from '../../plugin/core/errors.js'
 import type {
-  Beat,
   Change,
   Claim,
   EventRow,
@@ -82,7 +82,17 @@ export async function read(actor: Actor, read: Read): Promise<unknown> {
     case 'look':
       return lookedAt(actor)
     case 'beats':
-      return beatsAfter(store, read.after, read.most)
+      return followed(
+        (after, most) => store.beats(after, most),
+        ({ id }) => id,
+        read,
+      )
+    case 'leasesAfter':
+      return followed(
+        (after, most) => store.leasesAfter(after, most),
+        ({ key }) => key,
+        read,
+      )
     case 'neighbours':
       return store.neighbours(read.machine)
     case 'snapshot':
@@ -153,23 +163,20 @@ function viewFound({ heard, tally }: Actor, view: Awaited<ReturnType<Store['view
 }
 
 /**
- * The port leaves the order open, as long as it stays the same: which nodes there are is compared, and that those asked for are
- * the ones that follow in the store's own order. Where a node that is not there comes in it, is open as well.
+ * The port leaves the order open, as long as it stays the same: which rows there are is compared, and that those asked for are
+ * the ones that follow in the store's own order. Where a name that is not there comes in it, is open as well.
  */
-async function beatsAfter(store: Store, after: string, most: number): Promise<unknown> {
-  const all = await store.beats('', 1_000)
-  const some = await store.beats(after, most)
-  const place = all.findIndex(({ id }) => id === after)
-  const starts = place >= 0 ? [place + 1] : after === '' ? [0] : all.concat({ id: '', beat: 0 }).keys()
-  const follow = [...starts].some((start) => isSame(all.slice(start, start + most), some))
-  return { all: byText(all, ({ id }) => id), follow: follow ? 'in the order of all' : some }
-}
-
-function isSame(some: readonly Beat[], others: readonly Beat[]): boolean {
-  return (
-    JSON.stringify(some.map(({ id, beat }) => [id, beat])) ===
-    JSON.stringify(others.map(({ id, beat }) => [id, beat]))
-  )
+async function followed<T>(
+  ask: (after: string, most: number) => Promise<T[]>,
+  nameOf: (row: T) => string,
+  { after, most }: { readonly after: string; readonly most: number },
+): Promise<unknown> {
+  const all = await ask('', 1_000)
+  const some = await ask(after, most)
+  const place = all.findIndex((row) => nameOf(row) === after)
+  const starts = place >= 0 ? [place + 1] : after === '' ? [0] : [...all.keys(), all.length]
+  const follow = starts.some((start) => isDeepStrictEqual(all.slice(start, start + most), some))
+  return { all: byText(all, nameOf), follow: follow ? 'in the order of all' : some }
 }
 
 /** What a change did, deed by deed. */

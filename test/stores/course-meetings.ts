@@ -96,7 +96,7 @@ const kinds: Readonly<Record<string, readonly string[]>> = {
   workers: ['found', 'not found'],
 }
 
-const single = ['beats', 'look', 'neighbours', 'snapshot']
+const single = ['beats', 'leasesAfter', 'look', 'neighbours', 'snapshot']
 
 export const meetings: readonly string[] = [
   ...single,

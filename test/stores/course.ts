@@ -36,7 +36,7 @@ export type Relation = 'next' | 'far' | 'same' | 'older'
 export type Read =
   | { readonly verb: 'view' | 'news'; readonly node: string }
   | { readonly verb: 'look' | 'snapshot' }
-  | { readonly verb: 'beats'; readonly after: string; readonly most: number }
+  | { readonly verb: 'beats' | 'leasesAfter'; readonly after: string; readonly most: number }
   | { readonly verb: 'neighbours'; readonly machine: string }
   | { readonly verb: 'events'; readonly query: EventQuery }
 
@@ -394,7 +394,7 @@ const reads: fc.Arbitrary<Read> = oneOf<Read>(
   [
     1,
     fc.record({
-      verb: fc.constant('beats' as const),
+      verb: fc.constantFrom('beats' as const, 'leasesAfter' as const),
       after: fc.oneof(aNode, fc.constant('')),
       most: fc.nat(4),
     }),

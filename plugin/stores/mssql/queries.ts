@@ -209,6 +209,14 @@ export class Queries {
     })
   }
 
+  leasesAfter(after: string, most: number): Query<LeaseRow[]> {
+    const sql = `select top (@most) ${listOf(leases)} from coordination_leases
+      where namespace = @namespace and [key] > @after order by [key]`
+    return this.#query(sql, { after: storedKey(after), most }, ([rows = []]) =>
+      rowsOf<LeaseRow>(leases)(rows),
+    )
+  }
+
   events({ limit, after, types, subject }: EventQuery): Query<EventRow[]> {
     const way = after === undefined ? 'desc' : 'asc'
     const place = 'and ([revision] > @revision or ([revision] = @revision and [position] > @position))'

@@ -13,6 +13,7 @@ import type {
   EventQuery,
   EventRow,
   HeartbeatAnswer,
+  LeaseRow,
   Look,
   Neighbour,
   OwnView,
@@ -90,6 +91,10 @@ export class MssqlStore implements Store {
 
   async snapshot(): Promise<Snapshot> {
     return this.#read('Taking a snapshot', this.#parts.queries.snapshot())
+  }
+
+  async leasesAfter(after: string, most: number): Promise<LeaseRow[]> {
+    return this.#read('Reading some leases', this.#parts.queries.leasesAfter(after, most))
   }
 
   async namespaces(most: number): Promise<string[]> {

@@ -17,7 +17,7 @@ import { once } from '../shared/once.js'
 import type { Statements } from '../shared/statements.js'
 import { loads, stampSession, standingNodes, taken, takeRevision } from './change-queries.js'
 import { answering, type Terms } from './terms.js'
-import { beats, look, neighbours, news, pulse, snapshot, stamp, view } from './verb-queries.js'
+import { beats, leasesAfter, look, neighbours, news, pulse, snapshot, stamp, view } from './verb-queries.js'
 
 export type Queries = ReturnType<typeof queriesOn>
 
@@ -36,6 +36,7 @@ export function queriesOn(client: Connection, terms: Terms, logger: Statements) 
     beats: once(() => beats(kept, terms).prepare()),
     neighbours: once(() => neighbours(kept, terms).prepare()),
     snapshot: once(() => answering(kept, snapshot(terms)).prepare()),
+    leasesAfter: once(() => leasesAfter(kept, terms).prepare()),
     takeRevision: once(() => takeRevision(kept, terms).prepare()),
     stampSession: once(() => stampSession(kept, terms).prepare()),
     taken: once(() => answering(kept, taken(terms)).prepare()),

@@ -15,6 +15,7 @@ import {
   type EventQuery,
   type EventRow,
   type HeartbeatAnswer,
+  type LeaseRow,
   type Look,
   type Neighbour,
   type OwnView,
@@ -112,6 +113,10 @@ export class MysqlStore implements Store {
 
   async snapshot(): Promise<Snapshot> {
     return snapshotOf(await this.#read('Taking a snapshot', (on) => on.snapshot().execute()))
+  }
+
+  async leasesAfter(after: string, most: number): Promise<LeaseRow[]> {
+    return this.#read('Reading some leases', (on) => on.leasesAfter().execute({ after, most }))
   }
 
   async namespaces(most: number): Promise<string[]> {

@@ -2,6 +2,7 @@
 import { and, asc, eq, gt, isNotNull, lt, ne, type SQL, sql } from 'drizzle-orm'
 import type { MySqlTable } from 'drizzle-orm/mysql-core'
 import type { MySql2Database } from 'drizzle-orm/mysql2'
+import { columnsOf } from './rows.js'
 import { leases, meta, nodes, workers } from './schema.js'
 import { identity, isNode, keysWhere, node, nowMs, objectOf, type Terms } from './terms.js'
 
@@ -90,6 +91,15 @@ export function neighbours(db: MySql2Database, { namespace }: Terms) {
     .from(nodes)
     .where(and(standing, eq(nodes.machine, sql.placeholder('machine')), isNotNull(nodes.process)))
     .orderBy(asc(nodes.id))
+}
+
+export function leasesAfter(db: MySql2Database, { namespace }: Terms) {
+  return db
+    .select(columnsOf(leases))
+    .from(leases)
+    .where(and(eq(leases.namespace, namespace), gt(leases.key, sql.placeholder('after'))))
+    .orderBy(asc(leases.key))
+    .limit(sql.placeholder('most'))
 }
 
 export function snapshot({ namespace }: Terms): SQL {

@@ -24,7 +24,7 @@ import {
 } from './change-queries.js'
 import { recorded } from './rows.js'
 import type { Terms } from './terms.js'
-import { beats, heartbeat, look, neighbours, news, snapshot, view } from './verb-queries.js'
+import { beats, heartbeat, leasesAfter, look, neighbours, news, snapshot, view } from './verb-queries.js'
 
 export type Queries = ReturnType<typeof queriesOn>
 
@@ -43,6 +43,7 @@ export function queriesOn(db: NodePgDatabase, terms: Terms) {
     beats: once(() => beats(db, terms).prepare(name)),
     neighbours: once(() => neighbours(db, terms).prepare(name)),
     snapshot: once(() => snapshot(db, terms).prepare(name)),
+    leasesAfter: once(() => leasesAfter(db, terms).prepare(name)),
     nodes: once(() => standingNodes(db, terms).prepare(name)),
     nodesById: once(() => nodesById(db, terms).prepare(name)),
     workers: once(() => workersByKey(db, terms).prepare(name)),

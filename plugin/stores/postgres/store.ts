@@ -19,6 +19,7 @@ import {
   type EventQuery,
   type EventRow,
   type HeartbeatAnswer,
+  type LeaseRow,
   type Look,
   type Neighbour,
   type OwnView,
@@ -121,6 +122,10 @@ export class PostgresStore implements Store {
     const [row] = await this.#read('Taking a snapshot', (on) => on.snapshot().execute())
     const { nowMs = 0, meta = [], nodes = [], workers = [], leases = [] } = row ?? {}
     return { nowMs, meta: meta[0] ?? beforeAnyChange, nodes, workers, leases }
+  }
+
+  async leasesAfter(after: string, most: number): Promise<LeaseRow[]> {
+    return this.#read('Reading some leases', (on) => on.leasesAfter().execute({ after, most }))
   }
 
   async namespaces(most: number): Promise<string[]> {

@@ -138,6 +138,15 @@ export function neighbours(db: NodePgDatabase, { namespace }: Terms) {
     .orderBy(inOrder(nodes.id))
 }
 
+export function leasesAfter(db: NodePgDatabase, { namespace }: Terms) {
+  return db
+    .select(columnsOf(leases))
+    .from(leases)
+    .where(and(eq(leases.namespace, namespace), gt(leases.key, sql.placeholder('after'))))
+    .orderBy(asc(leases.key))
+    .limit(sql.placeholder('most'))
+}
+
 /** The leases in `found`, the named workers, and which holders and blocked nodes of those leases are gone. */
 function aboutFound({ namespace }: Terms, workerKeys: SQL) {
   const found = sql`(select coalesce(json_agg(to_json(f) order by f.key collate "C"), '[]') from found as f)`

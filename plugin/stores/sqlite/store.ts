@@ -9,6 +9,7 @@ import type {
   EventQuery,
   EventRow,
   HeartbeatAnswer,
+  LeaseRow,
   Look,
   Neighbour,
   OwnView,
@@ -103,6 +104,10 @@ export class SqliteStore implements Store {
 
   snapshot(): Promise<Snapshot> {
     return this.#read('read a snapshot', (queries, { nowMs }) => ({ ...queries.snapshot(), nowMs }))
+  }
+
+  leasesAfter(after: string, most: number): Promise<LeaseRow[]> {
+    return this.#read('read some leases', (queries) => queries.leasesAfter(after, most))
   }
 
   namespaces(most: number): Promise<string[]> {

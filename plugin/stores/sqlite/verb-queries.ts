@@ -71,6 +71,7 @@ export function prepareVerbs(at: Place) {
     beats: prepareBeats(at),
     neighbours: prepareNeighbours(at),
     snapshot: prepareSnapshot(at),
+    leasesAfter: prepareLeasesAfter(at),
     namespaces: prepareNamespaces(at),
     events: prepareEvents(at),
     prune: preparePrune(at),
@@ -266,6 +267,17 @@ function prepareSnapshot(at: Place) {
     }),
   )
   return (): Unstamped<Snapshot> => read()
+}
+
+function prepareLeasesAfter(at: Place) {
+  const statement = at.db
+    .select(leaseColumns)
+    .from(leases)
+    .where(and(ourLeases(at), gt(leases.key, given('after'))))
+    .orderBy(asc(leases.key))
+    .limit(given('most'))
+    .prepare()
+  return (after: string, most: number): LeaseRow[] => statement.all({ after, most })
 }
 
 function prepareEvents(at: Place) {

@@ -273,6 +273,7 @@ const verbs: Readonly<Record<string, (store: Store) => Promise<unknown>>> = {
   beats: (store) => store.beats('', 1),
   neighbours: (store) => store.neighbours('a machine'),
   snapshot: (store) => store.snapshot(),
+  leasesAfter: (store) => store.leasesAfter('', 1),
   namespaces: (store) => store.namespaces(1),
   events: (store) => store.events({ limit: 1 }),
   change: (store) => store.change(undefined, (change) => change.saveMeta({ tokenFloor: 1 })),

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import {
   type EventQuery,
   type EventRow,
+  type LeaseRow,
   type Look,
   type OwnView,
   prunedAtOnce,
@@ -51,6 +52,7 @@ export const readCases: readonly ConformanceCase[] = [
       () => store.beats('', 1),
       () => store.neighbours('here'),
       () => store.snapshot(),
+      () => store.leasesAfter('', 1),
       () => store.namespaces(1),
       () => store.events({ limit: 1 }),
       () => store.change(undefined, async () => undefined),
@@ -81,6 +83,30 @@ export const readCases: readonly ConformanceCase[] = [
       assert.deepEqual(await store.beats('e', 2), [])
     },
   ),
+
+  promise('all leases can be read by portions, each row once and whole', async (world) => {
+    const store = await world.open()
+    await seedViews(store)
+    const odd = ['B', 'a ', 'z%', 'é', '😀', '\uff5e'].map((key) => newLease(key, { waiters: ['a'] }))
+    await saveLeases(store, ...odd)
+    const other = await world.open({ namespace: `${world.namespace}-other` })
+    await saveLeases(other, newLease('m'))
+    const { leases } = await store.snapshot()
+    const read: LeaseRow[] = []
+    for (;;) {
+      const portion = await store.leasesAfter(read.at(-1)?.key ?? '', 2)
+      assert(portion.length <= 2)
+      read.push(...portion)
+      if (portion.length < 2) break
+    }
+    const inOrderOf = (all: readonly LeaseRow[]) =>
+      read.map(({ key }) => all.find((each) => each.key === key))
+    assert.equal(read.length, leases.length)
+    assert.deepEqual(read, inOrderOf(leases))
+    assert.deepEqual(await store.leasesAfter('', 100), read, 'the order stays the same')
+    assert.deepEqual(await store.leasesAfter(read[2]?.key ?? '', 3), read.slice(3, 6))
+    assert.deepEqual(await store.leasesAfter(read.at(-1)?.key ?? '', 3), [])
+  }),
 
   promise('neighbours are the nodes on one machine that are not gone, by id', async (world) => {
     const store = await world.open()
@@ -334,6 +360,7 @@ export const readCases: readonly ConformanceCase[] = [
     await store.news('a')
     await store.look()
     await store.snapshot()
+    await store.leasesAfter('', 1)
     await store.events({ limit: 1 })
     assert.deepEqual(await contents(store), before)
   }),
