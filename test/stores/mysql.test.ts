@@ -1,10 +1,12 @@
 /** What is special about the store on MySQL and MariaDB: its connections, its locks, its fences and its migrations. */
 import { randomBytes } from 'node:crypto'
+import { sql } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/mysql2'
 import { createConnection as createWithCallbacks } from 'mysql2'
 import { type Connection, createConnection, createPool, type Pool } from 'mysql2/promise'
 import t, { type Test } from 'tap'
 import { CoordinationError, FencedError } from '../../plugin/core/errors.js'
+import { loads } from '../../plugin/stores/mysql/change-queries.js'
 import { PooledConnections } from '../../plugin/stores/mysql/connections.js'
 import { type MysqlOptions, openMysqlStore } from '../../plugin/stores/mysql/index.js'
 import { migrationTarget } from '../../plugin/stores/mysql/migrations.js'
@@ -64,6 +66,29 @@ function tests(): void {
       8,
       'three to begin, one to look for fences, and one for each table and for the news',
     )
+  })
+
+  t.test('who counts what nodes hold reads none of the leases that nobody has', async (t) => {
+    const { url } = await useMysql(t)
+    const store = await opened(t, url)
+    await join(store, ['a', 'b'])
+    await saveLeases(store, ...Array.from({ length: 3_000 }, (_, index) => newLease(`unused-${index}`)))
+    await saveLeases(
+      store,
+      newLease('held', { holder: 'a' }),
+      newLease('moving', { holder: 'a', target: 'b' }),
+    )
+    const client = await connected(t, url)
+    await client.query('analyze table coordination_leases')
+    const statement = loads(drizzle({ client }), { namespace, collation: sql`utf8mb4_bin` }).toSQL()
+    const rowsRead = async (): Promise<number> => {
+      const [counts] = await client.query("show session status like 'Handler\\_read\\_%'")
+      return (counts as { Value: string }[]).reduce((sum, { Value }) => sum + Number(Value), 0)
+    }
+    const before = await rowsRead()
+    await client.query(statement.sql, statement.params)
+    const read = (await rowsRead()) - before
+    t.ok(read < 1_000, `${read} rows were read, to count them included`)
   })
 
   t.test('statements that are repeated are prepared on the server', async (t) => {

@@ -1,9 +1,11 @@
 /** What is special about the store on PostgreSQL: its connections, its plans, its locks and its hints. */
+import { sql } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/node-postgres'
 import pg, { type Client, type ClientBase, type Pool } from 'pg'
 import t, { type Test } from 'tap'
 import { FencedError, StoreError } from '../../plugin/core/errors.js'
 import type { Change } from '../../plugin/core/store.js'
+import { loads } from '../../plugin/stores/postgres/change-queries.js'
 import { channelOf, pushedNodes } from '../../plugin/stores/postgres/hints.js'
 import { openPostgresStore, type PostgresOptions } from '../../plugin/stores/postgres/index.js'
 import type { PostgresStore } from '../../plugin/stores/postgres/store.js'
@@ -125,6 +127,20 @@ t.test('a plan that was made for empty tables does not become a trap when they h
   await saveLeases(store, ...rows)
   // What compares each row with each takes minutes; a limit of 30 s would end it.
   await all()
+})
+
+t.test('who counts what nodes hold reads none of the leases that nobody has', async (t) => {
+  const { url } = await usePostgres(t)
+  const store = await opened(t, url)
+  await join(store, ['a', 'b'])
+  await saveLeases(store, ...Array.from({ length: 3_000 }, (_, index) => newLease(`unused-${index}`)))
+  await saveLeases(store, newLease('held', { holder: 'a' }), newLease('moving', { holder: 'a', target: 'b' }))
+  const client = await connected(t, url)
+  await client.query('analyze coordination_leases')
+  const statement = loads(drizzle({ client }), { namespace, identity: sql<string>`''`, named: true }).toSQL()
+  const { rows } = await client.query(`explain (analyze, format json) ${statement.sql}`, statement.params)
+  const read = rowsRead(rows[0]['QUERY PLAN'][0].Plan)
+  t.ok(read >= 2 && read <= 4, `${read} rows of leases were read`)
 })
 
 t.test('no statement is planned anew each time, in changes as little as in heartbeats', async (t) => {
@@ -1005,6 +1021,20 @@ async function queriesOf(
     pg.Client.prototype.query = query
   }
   return sent
+}
+
+interface PlanNode {
+  readonly 'Relation Name'?: string
+  readonly 'Actual Rows': number
+  readonly 'Rows Removed by Filter'?: number
+  readonly Plans?: readonly PlanNode[]
+}
+
+/** Rows of leases, those that were read in vain included. */
+function rowsRead(node: PlanNode): number {
+  const { 'Relation Name': table, 'Actual Rows': found, 'Rows Removed by Filter': inVain = 0 } = node
+  const below = (node.Plans ?? []).reduce((sum, each) => sum + rowsRead(each), 0)
+  return below + (table === 'coordination_leases' ? found + inVain : 0)
 }
 
 async function storeProcesses(client: Client): Promise<number[]> {

@@ -363,7 +363,10 @@ export class Queries {
     const sql = `
       select n.[id] as [id], count(l.[bearer]) as [leases] from coordination_nodes as n
       left join (
-        select isnull([target], [holder]) as [bearer] from coordination_leases where namespace = @namespace) as l
+        select [target] as [bearer] from coordination_leases where namespace = @namespace and [target] is not null
+        union all
+        select [holder] from coordination_leases
+        where namespace = @namespace and [holder] is not null and [target] is null) as l
         on l.[bearer] = n.[id]
       where n.namespace = @namespace and n.[state] <> N'gone' group by n.[id]`
     return this.#query(sql, {}, ([rows = []]) =>

@@ -80,11 +80,15 @@ export function standingNodes(db: MySql2Database, { namespace }: Terms) {
     .orderBy(asc(nodes.joinedRevision), asc(nodes.id))
 }
 
+/** What has a target or a holder is found by the indexes of these: names that were used once and are free may be far more. */
 export function loads(db: MySql2Database, { namespace }: Terms) {
   const counted = sql`(
     select id as node, 0 as leases from ${nodes} where namespace = ${namespace} and state <> 'gone'
     union all
-    select coalesce(target, holder), 1 from ${leases} where namespace = ${namespace}) as counted`
+    select target, 1 from ${leases} where namespace = ${namespace} and target is not null
+    union all
+    select holder, 1 from ${leases}
+    where namespace = ${namespace} and holder is not null and target is null) as counted`
   return (
     db
       .select({ node: sql<string>`counted.node`, leases: sql`sum(counted.leases)`.mapWith(Number) })
