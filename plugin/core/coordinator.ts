@@ -10,6 +10,7 @@ import { nameOfWorker, type Request, Requests } from './acquire.js'
 import { wishesAtOnce } from './agenda.js'
 import { claimTime } from './changes.js'
 import type { Clock, Timer } from './clock.js'
+import { presentContext } from './context.js'
 import { CoordinationError, StoreError } from './errors.js'
 import { type AboutLease, type EventName, Events, type Listener } from './events.js'
 import { type CoordinatorState, type Health, healthOf } from './health.js'
@@ -105,6 +106,8 @@ export class Coordinator implements AsyncDisposable {
   readonly #stragglers: Stragglers
   readonly #closing = new AbortController()
   readonly #whenClosing = deferred()
+  /** All that goes on by itself goes on in it, whoever's call it was that began it. */
+  readonly #inContext = presentContext()
   #around: AroundPass[] = []
   #state: CoordinatorState = 'idle'
   #life: Life | undefined
@@ -179,7 +182,7 @@ export class Coordinator implements AsyncDisposable {
 
   /**
    * Registers a worker on this node, before the start or after it. It runs once this node has joined
-   * and is meant to run it.
+   * and is meant to run it. Its passes run in the async context of this call.
    *
    * @throws {CoordinationError} `WCO_OPTIONS` or `WCO_NAME` with everything that is wrong with it,
    *   `WCO_WORKER_CONFLICT` when the name is taken in this process.
@@ -196,7 +199,8 @@ export class Coordinator implements AsyncDisposable {
     }
     const calendar = {
       nowMs: () => this.#surroundings.server.nowMs(this.#clock.read()),
-      fire: async (holding: Holding, atMs: number) => (await this.#life?.fire(holding, atMs)) ?? 'lost',
+      fire: async (holding: Holding, atMs: number) =>
+        (await this.#inContext(() => this.#life?.fire(holding, atMs))) ?? 'lost',
       fireFailed: (holding: Holding, error: unknown) =>
         this.#surroundings.outage.failed(error, 'firing', { lease: holding.key }),
     }
@@ -220,7 +224,7 @@ export class Coordinator implements AsyncDisposable {
   start(): Promise<void> {
     if (this.#closing.signal.aborted)
       return Promise.reject(notRunning('is closed and cannot be started again'))
-    this.#starting ??= this.#start()
+    this.#starting ??= this.#inContext(() => this.#start())
     return this.#starting
   }
 
@@ -230,7 +234,7 @@ export class Coordinator implements AsyncDisposable {
    * Harmless when repeated, before a start and during one.
    */
   close(): Promise<void> {
-    this.#closed ??= this.#close()
+    this.#closed ??= this.#inContext(() => this.#close())
     return this.#closed
   }
 
@@ -416,7 +420,7 @@ export class Coordinator implements AsyncDisposable {
 
   #newLife(): Life {
     this.#requests.forgetAsked()
-    return new Life(this.#surroundings, () => void this.#rejoin())
+    return new Life(this.#surroundings, () => void this.#inContext(() => this.#rejoin()))
   }
 
   #joined(life: Life): void {

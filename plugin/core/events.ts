@@ -1,10 +1,11 @@
 /**
  * What a coordinator tells the application about this node, as typed events.
  *
- * Names are past participles. Listeners run synchronously; one that throws, or answers a promise that rejects, is
- * reported and does no harm to the others or to the engine.
+ * Names are past participles. Listeners run synchronously, in the async context in which they were registered; one that throws,
+ * or answers a promise that rejects, is reported and does no harm to the others or to the engine.
  */
 import { EventEmitter } from 'node:events'
+import { presentContext } from './context.js'
 import { CoordinationError, type EndReason, type StoreError } from './errors.js'
 import { shown } from './names.js'
 
@@ -113,9 +114,10 @@ export class Events {
     const known = ofName.get(listener)
     if (known !== undefined) return known
     const report = (error: unknown): void => this.#report(error, name)
+    const inContext = presentContext()
     const guarded = (event: unknown): void => {
       try {
-        const answer: unknown = listener(event as CoordinatorEvents[Name])
+        const answer: unknown = inContext(() => listener(event as CoordinatorEvents[Name]))
         if (answer instanceof Promise) answer.catch(report)
       } catch (error) {
         report(error)

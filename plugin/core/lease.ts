@@ -5,6 +5,7 @@
  * handle has ended is one thing, that the work under it has stopped ("settled") another; only when
  * both are true is the lease given to somebody else.
  */
+import { presentContext } from './context.js'
 import { CoordinationError, type EndReason, FencedError, LeaseLostError } from './errors.js'
 import { deferred } from './loop.js'
 import type { Claim } from './store.js'
@@ -91,6 +92,8 @@ export class Holding implements Lease {
 
   readonly #keeper: Keeper
   readonly #controller = new AbortController()
+  /** Of whoever finds that it has ended nothing should reach the work under it. */
+  readonly #inContext = presentContext()
   readonly #settling = deferred()
   readonly #forgotten = deferred()
   #endReason: EndReason | undefined
@@ -160,7 +163,7 @@ export class Holding implements Lease {
   end(reason: EndReason): void {
     if (this.#endReason !== undefined) return
     this.#endReason = reason
-    this.#controller.abort(new LeaseLostError(this.key, this.token, reason))
+    this.#inContext(() => this.#controller.abort(new LeaseLostError(this.key, this.token, reason)))
     this.#keeper.ended(this)
     this.#keeper.changed()
   }

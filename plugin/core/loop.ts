@@ -2,6 +2,7 @@
  * How the engine waits and takes turns: one timer at a time, one turn at a time, nothing for ever.
  */
 import type { Clock, Timer } from './clock.js'
+import { presentContext } from './context.js'
 
 /** Runs pieces of work strictly one after another, in the order they were given. */
 export class Turnstile {
@@ -14,10 +15,11 @@ export class Turnstile {
   }
 }
 
-/** One timer that can be set again and again; setting it replaces what it was set to. */
+/** One timer that can be set again and again; setting it replaces what it was set to. It rings in the context in which it was made. */
 export class Alarm {
   readonly #clock: Clock
   readonly #ring: () => void
+  readonly #inContext = presentContext()
   #timer: Timer | undefined
 
   constructor(clock: Clock, ring: () => void) {
@@ -29,7 +31,7 @@ export class Alarm {
     this.#timer?.cancel()
     this.#timer = this.#clock.setTimer(delayMs, () => {
       this.#timer = undefined
-      this.#ring()
+      this.#inContext(this.#ring)
     })
   }
 
@@ -41,10 +43,11 @@ export class Alarm {
 
 /**
  * Takes a turn whenever it is poked, never two at once. Pokes during a turn are answered by one
- * more turn, so that none is missed and none piles up.
+ * more turn, so that none is missed and none piles up. Turns are taken in the context in which the loop was made, whoever pokes it.
  */
 export class Loop {
   readonly #turn: () => Promise<void>
+  readonly #inContext = presentContext()
   #poked = false
   #running: Promise<void> | undefined
   #stopped = false
@@ -55,7 +58,7 @@ export class Loop {
 
   poke(): void {
     this.#poked = true
-    if (!this.#stopped) this.#running ??= this.#run()
+    if (!this.#stopped) this.#running ??= this.#inContext(() => this.#run())
   }
 
   /** No further turn begins. Resolves once the present one has ended. */

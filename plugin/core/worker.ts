@@ -7,6 +7,7 @@
  */
 import type { Declaration } from './changes.js'
 import type { Clock, Reading } from './clock.js'
+import { presentContext } from './context.js'
 import { CoordinationError } from './errors.js'
 import { type Calendar, Firing } from './firing.js'
 import { hash32 } from './hash.js'
@@ -222,7 +223,7 @@ export interface RunnerOwner {
   failed(holding: Holding, error: unknown, failures: number): void
 }
 
-/** Runs the passes of one worker on this node, one loop for each lease that is held. */
+/** Runs the passes of one worker on this node, one loop for each lease that is held, in the context in which it was made. */
 export class Runner {
   readonly worker: Worker
   readonly #clock: Clock
@@ -234,6 +235,7 @@ export class Runner {
   /** Leases this node has stepped down from, and when. */
   readonly #steppedDownAt = new Map<string, Reading>()
   #loops = 0
+  readonly #inContext = presentContext()
   readonly #started = new WeakSet<Holding>()
 
   constructor(worker: Worker, clock: Clock, log: Log, calendar: Calendar, owner: RunnerOwner) {
@@ -280,7 +282,7 @@ export class Runner {
     // Before the first pass begins, which may stop its own worker.
     this.#loops += 1
     this.#started.add(holding)
-    const loop =
+    const loop = (): Promise<void> =>
       timetable === undefined
         ? this.#loop(holding, () => pass(null), log)
         : this.#fire(
@@ -289,7 +291,7 @@ export class Runner {
             pass,
             log,
           )
-    void loop.finally(() => {
+    void this.#inContext(loop).finally(() => {
       this.#loops -= 1
       holding.settle()
     })

@@ -1,11 +1,12 @@
 /** What outlives what: handles their session and their coordinator, workers their registration, a node its refused workers. */
+import { AsyncLocalStorage } from 'node:async_hooks'
 import t from 'tap'
 import { type CoordinationError, StoreError } from '../../plugin/core/errors.js'
 import type { Lease } from '../../plugin/core/lease.js'
 import { type Log, silentLog } from '../../plugin/core/log.js'
 import { deferred } from '../../plugin/core/loop.js'
 import type { Store } from '../../plugin/core/store.js'
-import type { PartitionedContext, WorkerDefinition } from '../../plugin/core/worker.js'
+import type { CoordinatedContext, PartitionedContext, WorkerDefinition } from '../../plugin/core/worker.js'
 import { rejectionOf } from '../../plugin/testing/conformance/world.js'
 import { World, type WorldNode } from '../support/world.js'
 
@@ -337,7 +338,7 @@ t.test('a worker may be stopped by its own pass, from its first line on', async 
     name: 'job',
     kind: 'single',
     scope: 'global',
-    run: ({ signal }) => {
+    run: ({ signal }: CoordinatedContext) => {
       signals.push(signal)
       stopped.push(watched(old.stop()))
       a.coordinator.worker(single('job', () => void ran++))
@@ -928,3 +929,64 @@ t.test('what is too much for one change is claimed and given back in several', a
   )
   t.ok(Math.max(...released) <= 512)
 })
+
+t.test(
+  'passes and listeners see the context in which they were registered, whoever pokes the engine',
+  async (t) => {
+    const context = new AsyncLocalStorage<string>()
+    const world = new World(t)
+    const [a, b] = await context.run('creation', async () => [await world.node('a'), await world.node('b')])
+    const seen = new Set<unknown>()
+    const note = (what: string) => (): void => void seen.add(`${what}: ${context.getStore()}`)
+    const pass = note('pass')
+    const untilAborted = note('aborted')
+    context.run('registration', () => {
+      for (const { coordinator } of [a, b]) {
+        coordinator.on('lease.acquired', note('acquired'))
+        coordinator.on('lease.ended', note('ended'))
+        coordinator.on('heartbeat.answered', note('heartbeat'))
+        coordinator.worker({ ...single('often', pass), everyMs: 100 } as WorkerDefinition)
+        coordinator.worker({ ...single('by-times', pass), schedule: '* * * * * *' } as WorkerDefinition)
+        coordinator.worker({
+          ...{ name: 'shares', kind: 'coordinated', scope: 'global' },
+          run: ({ signal }: CoordinatedContext) => {
+            pass()
+            signal.addEventListener('abort', untilAborted, { once: true })
+          },
+        })
+      }
+    })
+    await context.run('a start', () => world.start(a, b))
+    await context.run('a request', async () => {
+      const leases = a.coordinator.acquire('x')
+      await world.advance(500)
+      const release = (await leases).release()
+      void b.coordinator.tryAcquire('x').then((lease) => lease?.release())
+      await world.advance(500)
+      await release
+      const late = b.coordinator.worker(single('late', note('late')))
+      const { nodeId = '' } = a.coordinator
+      void b.coordinator.operator.drain(nodeId, { actor: 'ops', reason: 'a request' })
+      await world.advance(world.timing.ttlMs, 500)
+      void late.stop()
+      await world.advance(1_000)
+    })
+    await context.run('a close', async () => {
+      void a.coordinator.close()
+      await world.advance(world.timing.ttlMs, 500)
+      world.freeze(b)
+      await world.advance(world.timing.ttlMs * 2, 500)
+      world.thaw(b)
+      await world.advance(world.timing.ttlMs, 500)
+    })
+    t.ok(b.history.includes('trust.expired'))
+    t.same([...seen].sort(), [
+      'aborted: creation',
+      'acquired: registration',
+      'ended: registration',
+      'heartbeat: registration',
+      'late: a request',
+      'pass: registration',
+    ])
+  },
+)

@@ -33,6 +33,12 @@ const rooms: readonly Room[] = [
     may: ['plugin/core/', 'node:os', 'node:crypto', 'node:fs'],
   },
   {
+    // Whose request, trace or transaction it is can be asked of nothing else, and is no matter of time or chance.
+    name: 'the engine where it keeps async contexts apart',
+    holds: (file) => file === 'plugin/core/context.ts',
+    may: ['node:async_hooks'],
+  },
+  {
     name: 'the engine where it reads cron patterns',
     holds: (file) => file === 'plugin/core/schedule.ts',
     may: ['plugin/core/', 'croner'],
