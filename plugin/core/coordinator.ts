@@ -106,6 +106,7 @@ export class Coordinator implements AsyncDisposable {
   readonly #stragglers: Stragglers
   readonly #closing = new AbortController()
   readonly #whenClosing = deferred()
+  readonly #over = new AbortController()
   /** All that goes on by itself goes on in it, whoever's call it was that began it. */
   readonly #inContext = presentContext()
   #around: AroundPass[] = []
@@ -203,6 +204,8 @@ export class Coordinator implements AsyncDisposable {
         (await this.#inContext(() => this.#life?.fire(holding, atMs))) ?? 'lost',
       fireFailed: (holding: Holding, error: unknown) =>
         this.#surroundings.outage.failed(error, 'firing', { lease: holding.key }),
+        forgone: (holding: Holding, atMs: number) => this.#forgone(holding, atMs),
+        over: this.#over.signal,
     }
     const runner = new Runner(worker, this.#clock, this.#log, calendar, {
       failed: (holding, error, failures) =>
@@ -461,6 +464,7 @@ export class Coordinator implements AsyncDisposable {
     } finally {
       this.#stragglers.stop()
       this.#watchdog?.stop()
+      this.#over.abort()
       this.#life = undefined
       this.#state = 'closed'
     }
@@ -613,6 +617,13 @@ export class Coordinator implements AsyncDisposable {
     this.#log.info({ lease: holding.key, token: holding.token }, 'holds a lease')
     const { namedForMs, previousToken } = holding
     this.#events.emit('lease.acquired', { ...aboutLease(holding), namedForMs, previousToken })
+  }
+
+  #forgone({ key, token }: Holding, atMs: number): void {
+    this.#log.error(
+      { lease: key, token, due: new Date(atMs).toISOString() },
+      'a time of a schedule may be lost: the lease was taken away between writing it down and beginning its pass',
+    )
   }
 
   #ended(holding: Holding): void {

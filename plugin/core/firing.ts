@@ -3,13 +3,16 @@
  *
  * Before a pass begins, the time it is for is written into the row of the lease, in a change that still finds this
  * node's token there. So of all nodes that ever hold the lease one begins the pass for that time, whoever
- * dies when. The other side of it: a pass that was begun and did not end is not begun again for the same time.
+ * dies when. The other side of it: a pass that was begun and did not end is not begun again for the same time. Only where the term
+ * ends between the writing and the beginning does this node know that none was begun, and takes it back under the same token, before
+ * anybody else can have the lease.
  *
  * Time is the database's, as heard in its last answer and counted on by this node's own clock. If it is set back, what
  * has been dealt with stays dealt with; see {@link clockMistakeMs}.
  */
 import type { Fired } from './changes.js'
 import type { Clock, Reading } from './clock.js'
+import { StoreError } from './errors.js'
 import type { Holding } from './lease.js'
 import { sleep } from './loop.js'
 import { clockMistakeMs, type Timetable } from './schedule.js'
@@ -24,7 +27,19 @@ export interface Calendar {
   fire(holding: Holding, atMs: number): Promise<Fired>
   /** It is not known whether that was written; it is tried again. */
   fireFailed(holding: Holding, error: unknown): void
+  /** This time may be written as dealt with though no pass was begun for it, and that cannot be taken back any more. */
+  forgone(holding: Holding, atMs: number): void
+  /** Aborts when there is no sense in trying any further: this node has closed. */
+  readonly over: AbortSignal
 }
+
+/** What became of writing down a time. */
+type Taken =
+  /** It is written, and its pass may begin. */
+  | 'taken'
+  /** The term has ended; the row may say it, or says it. */
+  | 'perhaps'
+  | 'not-taken'
 
 /** The database's clock may be set while we wait for it, so it is looked at again at least this often. */
 const lookAgainMs = 60_000
@@ -65,7 +80,9 @@ export class Firing {
     if (due === undefined) return undefined
     // One pass stands for all times that have come until now; the last of them is what people are shown.
     const latestMs = this.#timetable.latest(due.dueMs, due.nowMs)
-    if (!(await this.#take(latestMs))) return undefined
+    const taken = await this.#take(latestMs)
+    if (taken === 'perhaps') await this.#takeBack(latestMs, this.#dealtWithMs)
+    if (taken !== 'taken') return undefined
     this.#dealtWithMs = latestMs
     return due.dueMs
   }
@@ -85,7 +102,7 @@ export class Firing {
   async #beginning(): Promise<number | undefined> {
     const nowMs = this.#calendar.nowMs()
     const known = this.#firedAtMs !== null && this.#firedAtMs <= nowMs + clockMistakeMs
-    if (!known) return (await this.#take(nowMs)) ? nowMs : undefined
+    if (!known) return (await this.#take(nowMs)) === 'taken' ? nowMs : undefined
     this.#skipTo(nowMs)
     return this.#firedAtMs
   }
@@ -105,16 +122,35 @@ export class Firing {
   }
 
   /** Tried until it is known: a try whose answer was lost may have been written, and is written again. */
-  async #take(atMs: number): Promise<boolean> {
+  async #take(atMs: number): Promise<Taken> {
+    let unanswered = false
     for (let attempt = 1; this.#holding.held; attempt++) {
       const fired = await this.#calendar.fire(this.#holding, atMs).catch((error: unknown) => {
+        unanswered ||= !(error instanceof StoreError && error.outcome === 'none')
         this.#calendar.fireFailed(this.#holding, error)
         return 'not-yet' as const
       })
-      if (fired !== 'not-yet') return fired === 'written' && this.#holding.held
+      if (fired === 'written') return this.#holding.held ? 'taken' : 'perhaps'
+      if (fired === 'lost') break
       const delayMs = backoffMs(attempt, { firstMs: 100, maxMs: 5_000 }, this.#clock.random())
       await sleep(this.#clock, delayMs, this.#holding.signal)
     }
-    return false
+    return unanswered ? 'perhaps' : 'not-taken'
+  }
+
+  /** Until this returns the term has not settled, so the row stays this node's, unless it is taken away by force. */
+  async #takeBack(atMs: number, beforeMs: number): Promise<void> {
+    const { over } = this.#calendar
+    for (let attempt = 1; !over.aborted; attempt++) {
+      const fired = await this.#calendar.fire(this.#holding, beforeMs).catch((error: unknown) => {
+        this.#calendar.fireFailed(this.#holding, error)
+        return 'not-yet' as const
+      })
+      if (fired === 'written') return
+      if (fired === 'lost') break
+      const delayMs = backoffMs(attempt, { firstMs: 100, maxMs: 1_000 }, this.#clock.random())
+      await sleep(this.#clock, delayMs, over)
+    }
+    this.#calendar.forgone(this.#holding, atMs)
   }
 }

@@ -2,9 +2,10 @@
 import t from 'tap'
 import { fire } from '../../plugin/core/changes.js'
 import { StoreError } from '../../plugin/core/errors.js'
+import { silentLog } from '../../plugin/core/log.js'
 import { readSchedule, type Schedule, timetableOf, writtenSchedule } from '../../plugin/core/schedule.js'
 import type { Store } from '../../plugin/core/store.js'
-import type { SingleContext, WorkerDefinition } from '../../plugin/core/worker.js'
+import type { SingleContext, WorkerDefinition, WorkerHandle } from '../../plugin/core/worker.js'
 import { leaseOf, newLease, saveLeases } from '../../plugin/testing/conformance/world.js'
 import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
 import { World, type WorldNode } from '../support/world.js'
@@ -21,9 +22,9 @@ function scheduled(
   schedule: string | Schedule,
   fired: Fired[],
   more: { run?: (context: SingleContext) => unknown; maxFailures?: number } = {},
-): void {
+): WorkerHandle {
   const { run = () => undefined, ...options } = more
-  node.coordinator.worker({
+  return node.coordinator.worker({
     ...options,
     name: 'month-close',
     kind: 'single',
@@ -313,6 +314,122 @@ t.test('a change whose answer is lost is written again, and its pass is begun on
   t.strictSame(dues(fired), minutes(14, 15))
   t.ok(losing <= 0, 'answers were lost')
 })
+
+/** A store whose changes are answered late while `pauseMs` is above 0, or with an error though they were carried out. */
+function late(node: () => WorldNode, answers: { pauseMs: number; lost: boolean }) {
+  return (store: Store): Store =>
+    new Proxy(store, {
+      get(target, property) {
+        const value: unknown = Reflect.get(target, property)
+        if (typeof value !== 'function') return value
+        if (property !== 'change') return value.bind(target)
+        return async (...given: unknown[]) => {
+          const answer: unknown = await value.apply(target, given)
+          const { pauseMs, lost } = answers
+          if (pauseMs > 0) await new Promise<void>((resolve) => node().clock.setTimer(pauseMs, resolve))
+          if (lost) throw new StoreError('The answer was lost.', 'unknown')
+          return answer
+        }
+      },
+    })
+}
+
+for (const how of ['closed', 'stopped', 'paused', 'handed over'] as const) {
+  t.test(
+    `a time that is written when its term ends, before its pass has begun, is taken back: ${how}`,
+    async (t) => {
+      const world = new World(t)
+      const fired: Fired[] = []
+      const errors: unknown[] = []
+      const answers = { pauseMs: 0, lost: false }
+      const log = { ...silentLog, error: (fields: object) => void errors.push(fields) }
+      const a: WorldNode = await world.node('a', { wrap: late(() => a, answers), log })
+      const worker = scheduled(a, everyMinute, fired)
+      await world.start(a)
+      const b = await world.node('b')
+      scheduled(b, everyMinute, fired)
+      await world.start(b)
+      const { operator } = b.coordinator
+      const { key = '', token = 0 } = (await operator.snapshot()).leases[0] ?? {}
+      const by = { actor: 'ops', reason: 'just then' }
+      answers.pauseMs = 500
+      await world.advanceUntil(
+        async () => (await operator.snapshot()).leases[0]?.firedAtMs === Date.UTC(2023, 10, 14, 22, 14),
+        60_000,
+      )
+      if (how === 'closed') void a.coordinator.close()
+      if (how === 'stopped') void worker.stop()
+      if (how === 'paused') await operator.pause(key, by)
+      if (how === 'handed over') await operator.transfer({ key, token, ...by })
+      await world.advance(10_000)
+      if (how === 'paused') await operator.resume(key, by)
+      await world.advance(60_000)
+      t.same(dues(fired), minutes(14, 15), 'made up for, once')
+      t.same(errors, [])
+    },
+  )
+}
+
+t.test(
+  'a time that was written before an outage in which its term ended is taken back after it',
+  async (t) => {
+    const world = new World(t)
+    const fired: Fired[] = []
+    const answers = { pauseMs: 0, lost: false }
+    const a: WorldNode = await world.node('a', { wrap: late(() => a, answers) })
+    scheduled(a, everyMinute, fired)
+    await world.start(a)
+    const { operator } = a.coordinator
+    await world.advance(39_000)
+    answers.lost = true
+    world.freeze(a)
+    await world.advance(1_000)
+    world.thaw(a)
+    await world.advance(100)
+    t.equal(
+      (await operator.snapshot()).leases[0]?.firedAtMs,
+      Date.UTC(2023, 10, 14, 22, 14),
+      'it was written',
+    )
+    t.same(fired, [])
+    a.clock.suspend(world.timing.ttlMs)
+    await world.advance(5_000)
+    t.ok(a.history.includes('trust.expired'))
+    t.same(fired, [])
+    answers.lost = false
+    await world.advance(10_000)
+    t.same(dues(fired), minutes(14))
+  },
+)
+
+t.test(
+  'a time that was written, and whose lease was taken away before its pass began, is told',
+  async (t) => {
+    const world = new World(t)
+    const fired: Fired[] = []
+    const errors: object[] = []
+    const answers = { pauseMs: 0, lost: false }
+    const log = { ...silentLog, error: (fields: object) => void errors.push(fields) }
+    const a: WorldNode = await world.node('a', { wrap: late(() => a, answers), log })
+    const b = await world.node('b')
+    scheduled(a, everyMinute, fired)
+    await world.start(a, b)
+    scheduled(b, everyMinute, fired)
+    await world.advance(1_000)
+    answers.lost = true
+    const { operator } = b.coordinator
+    const due = Date.UTC(2023, 10, 14, 22, 14)
+    await world.advanceUntil(async () => (await operator.snapshot()).leases[0]?.firedAtMs === due, 60_000)
+    const { key = '', token = 0 } = (await operator.snapshot()).leases[0] ?? {}
+    world.freeze(a)
+    await world.advance(world.timing.ttlMs * 2, 500)
+    answers.lost = false
+    world.thaw(a)
+    await world.advance(40_000, 500)
+    t.same(dues(fired), minutes(15))
+    t.match(errors, [{ lease: key, token, due: new Date(due).toISOString() }])
+  },
+)
 
 t.test('times that are skipped are not begun again when the clock is set back during a pass', async (t) => {
   for (const missed of ['once', 'skip'] as const) {

@@ -542,10 +542,24 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a pass begins before its time is written',
     file: 'core/firing',
-    find: 'if (!(await this.#take(latestMs)))',
-    replace: 'void this.#take(latestMs); if (false)',
+    find: 'const taken = await this.#take(latestMs);',
+    replace: "void this.#take(latestMs); const taken = 'taken';",
     mix: 'network',
     from: 35,
+  },
+  {
+    name: 'a time whose pass is begun is taken back',
+    file: 'core/firing',
+    find: "if (taken === 'perhaps')",
+    replace: "if (taken !== 'not-taken')",
+    test: 'core/schedule',
+  },
+  {
+    name: 'a time whose pass could not begin is not taken back',
+    file: 'core/firing',
+    find: "if (taken === 'perhaps')",
+    replace: 'if (false)',
+    test: 'core/schedule',
   },
   {
     name: 'who has lost the lease writes its times',

@@ -35,12 +35,15 @@ export class Times {
   }
 
   /** A change was committed that touched this lease. */
-  committed({ key, firedAtMs }: StoredLease, before: StoredLease | undefined): void {
+  committed({ key, token, firedAtMs }: StoredLease, before: StoredLease | undefined): void {
     if (firedAtMs !== null && !Number.isInteger(firedAtMs))
       this.#history.violate('T2', `a time of ${key} is no whole number: ${firedAtMs}`)
     const beforeMs = before?.firedAtMs ?? null
     if (beforeMs === null || (firedAtMs ?? 0) >= beforeMs) return
-    if (beforeMs <= this.#database.nowMs + clockMistakeMs)
+    const begun = [...(this.#begun.get(key) ?? [])].some((dueAtMs) => dueAtMs > (firedAtMs ?? 0))
+    // Who has written down a time, and has begun no pass for it, may take that back as long as its term lasts.
+    const isTakenBack = firedAtMs !== null && token === before?.token && !begun
+    if (!isTakenBack && beforeMs <= this.#database.nowMs + clockMistakeMs)
       this.#history.violate('T2', `${key} forgets the times up to ${shownTime(beforeMs)}`)
     this.#forgetAfter(key, firedAtMs ?? 0)
   }
