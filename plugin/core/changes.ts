@@ -198,9 +198,15 @@ export async function fire(
 
 /**
  * Whether this time is later than every one that was claimed under this name before; then it is claimed now. A time far
- * ahead of the database's clock comes from a clock that was wrong: it is refused, and forgotten where it stands.
+ * ahead of the database's clock comes from a clock that was wrong: it is refused, and forgotten where it stands. So is one that
+ * is older than `rememberedForMs`: that it was claimed before may have been cleared away.
  */
-export async function claimTime(change: Change, key: string, atMs: number): Promise<boolean> {
+export async function claimTime(
+  change: Change,
+  key: string,
+  atMs: number,
+  rememberedForMs: number,
+): Promise<boolean> {
   const draft = new Draft(change)
   await draft.load({ keys: [key] })
   const lease = draft.lease(key) ?? freshLease(key, null, 0)
@@ -209,7 +215,7 @@ export async function claimTime(change: Change, key: string, atMs: number): Prom
   if (lease.worker !== null) {
     throw new CoordinationError('WCO_NAME', `"${key}" is a worker's, so no times can be claimed under it.`)
   }
-  if (isMistaken(atMs)) return false
+  if (isMistaken(atMs) || atMs < change.nowMs - rememberedForMs) return false
   if (claimedMs !== null && claimedMs >= atMs && !isMistaken(claimedMs)) return false
   if (lease.fenced) throw new StoreError(`The lease "${key}" is fenced by a transaction.`, 'none')
   draft.add({ ...lease, firedAtMs: atMs })

@@ -33,6 +33,7 @@ import type { Retention, Scope, Store } from './store.js'
 import { Stragglers } from './stragglers.js'
 import { retryPauseMs, type Timing } from './timing.js'
 import { elapsedMs } from './trust.js'
+import { claimedForMs } from './upkeep.js'
 import type { Watchdog } from './watchdog.js'
 import {
   type AroundPass,
@@ -288,7 +289,8 @@ export class Coordinator implements AsyncDisposable {
   /**
    * Whether this caller is the one to act on a time: true for the first call with this name on any node, false for all later ones,
    * for every earlier time, and for a time more than a day ahead of the database's clock. The database keeps it, so it holds across
-   * restarts. If the answer to the first call is lost, no call is answered true.
+   * restarts. If the answer to the first call is lost, no call is answered true. Times older than a week and `keepGoneNodesForMs`
+   * are answered false: whether they were claimed is not known any more.
    *
    * @throws {CoordinationError} `WCO_NAME` when the name is not usable or a worker's, `WCO_OPTIONS` for options that are
    *   wrong, `WCO_NOT_RUNNING`, `WCO_STORE`.
@@ -298,7 +300,10 @@ export class Coordinator implements AsyncDisposable {
     const key = this.#leaseKey(name, checkScope('claimTime', options.scope))
     const atMs = checkTime('claimTime', at)
     const highestToken = (): number => this.#holdings.highestToken
-    return changeWithoutSession(this.#store, highestToken, (change) => claimTime(change, key, atMs))
+    const rememberedForMs = this.settings.retention.goneNodesForMs + claimedForMs
+    return changeWithoutSession(this.#store, highestToken, (change) =>
+      claimTime(change, key, atMs, rememberedForMs),
+    )
   }
 
   /**

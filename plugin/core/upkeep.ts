@@ -89,16 +89,20 @@ export async function attend(change: Change, findings: Findings): Promise<void> 
   await draft.write()
 }
 
+/** A time that was claimed is remembered for so much longer than a name that is not used. Older ones cannot be claimed. */
+export const claimedForMs = 7 * 24 * 3_600_000
+
 /**
- * Whether a name has not been used since then, neither as a lease nor to claim times under. A token is never less than the
- * time it was given at, so it tells since when at the most.
+ * Whether a name has not been used since then, neither as a lease nor, for {@link claimedForMs} longer, to claim times under. A
+ * token is never less than the time it was given at, so it tells since when at the most.
  */
 export function isUnusedName(lease: LeaseRow, sinceMs: number): boolean {
   const { worker, holder, target, blockedNode, waiters, token, firedAtMs } = lease
   return (
     [worker, holder, target, blockedNode].every((name) => name === null) &&
     waiters.length === 0 &&
-    Math.max(token, firedAtMs ?? 0) < sinceMs
+    token < sinceMs &&
+    (firedAtMs === null || firedAtMs + claimedForMs < sinceMs)
   )
 }
 

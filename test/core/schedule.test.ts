@@ -1,10 +1,11 @@
 /** Passes at times of day: each time once, whoever holds the lease, whatever the clocks do. */
 import t from 'tap'
-import { fire } from '../../plugin/core/changes.js'
+import { claimTime, fire } from '../../plugin/core/changes.js'
 import { StoreError } from '../../plugin/core/errors.js'
 import { silentLog } from '../../plugin/core/log.js'
 import { readSchedule, type Schedule, timetableOf, writtenSchedule } from '../../plugin/core/schedule.js'
 import type { Store } from '../../plugin/core/store.js'
+import { claimedForMs, pruneLeases } from '../../plugin/core/upkeep.js'
 import type { SingleContext, WorkerDefinition, WorkerHandle } from '../../plugin/core/worker.js'
 import { leaseOf, newLease, saveLeases } from '../../plugin/testing/conformance/world.js'
 import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
@@ -465,3 +466,32 @@ t.test('a clock that was ahead when a pass ended skips nothing once it has gone 
   await world.advance(8 * 60_000, 500)
   t.strictSame(dues(fired), minutes(14, 15, 16, 17, 18, 19, 20, 21))
 })
+
+t.test(
+  'a time that was claimed is not claimed again, however old, also when its name was cleared away',
+  async (t) => {
+    const dayMs = 86_400_000
+    let nowMs = Date.UTC(2030, 0, 1)
+    const database = new MemoryDatabase({ nowMs: () => nowMs, identity: () => 'server' })
+    const store = database.open({ namespace: 'default', statementTimeoutMs: 30_000 })
+    const claims = async (daysAgo: number): Promise<boolean> =>
+      (
+        await store.change(undefined, (change) =>
+          claimTime(change, 'task', Date.UTC(2030, 0, 1) - daysAgo * dayMs, dayMs + claimedForMs),
+        )
+      ).result
+    const clearAway = () => store.change(undefined, (change) => pruneLeases(change, ['task'], nowMs - dayMs))
+    t.equal(await claims(9), false, 'nobody knows any more')
+    t.equal(await claims(3), true)
+    await clearAway()
+    t.equal(await claims(3), false)
+    t.equal(await claims(0), true)
+    nowMs += 7 * dayMs
+    await clearAway()
+    t.equal(await claims(0), false)
+    nowMs += 2 * dayMs
+    await clearAway()
+    t.same((await store.snapshot()).leases, [], 'it is cleared away at last')
+    t.equal(await claims(0), false)
+  },
+)
