@@ -209,7 +209,9 @@ function unclaimedTargets(look: Look): Map<string, string> {
     if (lease.target === null || !free || lease.holder === lease.target) continue
     const standsInItsOwnWay = lease.target === lease.blockedNode && !isGone(lease.target)
     if (!standsInItsOwnWay && (isBlocked(lease, isGone) || waitsAtBarrier(lease, look, isGone))) continue
-    targets.set(lease.key, `${lease.target}@${lease.revision}`)
+    // Not the row as a whole: while others come and go in the queue it is written again and again.
+    const generation = workerNamed(look.workers, lease.worker)?.generation
+    targets.set(lease.key, `${lease.target}@${lease.targetAtMs} ${lease.token} ${generation}`)
   }
   return targets
 }

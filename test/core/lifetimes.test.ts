@@ -990,3 +990,35 @@ t.test(
     ])
   },
 )
+
+t.test('a node that hangs is passed over though others come and go in the queue meanwhile', async (t) => {
+  const world = new World(t)
+  const outage = { on: false }
+  const a = await world.node('a')
+  const b = await world.node('b', { wrap: (store) => failing(store, ['change'], outage) })
+  const [c, d] = [await world.node('c'), await world.node('d')]
+  await world.start(a, b, c, d)
+  const held = await a.coordinator.acquire('x')
+  void b.coordinator.acquire('x').catch(() => undefined)
+  await world.advance(1_000)
+  const next = watched(c.coordinator.acquire('x'))
+  await world.advance(1_000)
+  let asking = true
+  const askAgain = async (): Promise<void> => {
+    while (asking)
+      await d.coordinator.acquire('x', { timeoutMs: 1_000 }).then(
+        (lease) => lease.release(),
+        () => undefined,
+      )
+  }
+  const asked = askAgain()
+  await world.advance(2_000)
+  outage.on = true
+  void held.release()
+  await world.advance(20_000)
+  t.ok(next.over)
+  outage.on = false
+  asking = false
+  await world.advance(2_000)
+  await asked
+})
