@@ -120,6 +120,7 @@ export async function transfer(change: Change, order: Transfer): Promise<Transfe
   if (!named || candidates.length === 0) return { kind: 'no-candidate', candidates }
   draft.coolDown(lease.key, lease.holder, order.cooldownMs)
   if (lease.worker !== null && coordinated) await draft.plan([lease.worker])
+  else if (lease.worker === null && order.to === null) await assignByQueue(draft, lease.key)
   else draft.assign(lease.key, order.to ?? successorTo(draft, lease.key, others))
   const to = draft.lease(lease.key)?.target ?? null
   if (to === lease.holder) return { kind: 'no-candidate', candidates }
@@ -135,6 +136,13 @@ export async function transfer(change: Change, order: Transfer): Promise<Transfe
   })
   await draft.write()
   return { kind: 'asked', from: lease.holder, to }
+}
+
+/** By name it goes to whoever has waited longest, whoever ends the term. */
+async function assignByQueue(draft: Draft, key: string): Promise<void> {
+  draft.assign(key, null)
+  const lease = draft.lease(key)
+  if (lease !== undefined) await draft.planByName(lease)
 }
 
 function successorTo(draft: Draft, key: string, others: readonly Candidate[]): string | null {

@@ -287,3 +287,26 @@ t.test('a share whose holder would get it again is not transferred', async (t) =
   const events = await b.coordinator.operator.events({ limit: 100 })
   t.notOk(events.some(({ type }) => type === 'lease.transferred'))
 })
+
+t.test('a lease by name that is transferred goes to who has waited longest', async (t) => {
+  const world = new World(t)
+  const nodes = []
+  for (const name of ['a', 'b', 'c', 'd']) nodes.push(await world.node(name))
+  await world.start(...nodes)
+  const [a, ...others] = nodes as [WorldNode, ...WorldNode[]]
+  for (const name of ['one', 'two', 'three', 'four', 'five', 'six']) {
+    const held = await a.coordinator.acquire(name)
+    held.signal.addEventListener('abort', () => void held.release(), { once: true })
+    const served: string[] = []
+    for (const { coordinator, name: node } of others) {
+      void coordinator.acquire(name).then((lease) => {
+        served.push(node)
+        return lease.release()
+      })
+      await world.advance(500)
+    }
+    await a.coordinator.operator.transfer({ key: `global/${name}`, token: held.token, ...by })
+    await world.advance(5_000)
+    t.same(served, ['b', 'c', 'd'], name)
+  }
+})
