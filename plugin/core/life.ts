@@ -145,7 +145,7 @@ export class Life {
     this.#turnAlarm = new Alarm(clock, () => this.#turns.poke())
     this.#pollAlarm = new Alarm(clock, () => void this.#poll())
     this.#agendas = new Agendas(surroundings.holdings, timing)
-    this.#registrations = new Registrations(surroundings.runners)
+    this.#registrations = new Registrations(surroundings.runners, timing.ttlMs)
   }
 
   get id(): string {
@@ -584,7 +584,8 @@ export class Life {
       )
     } catch (error) {
       if (error instanceof StoreError || added === undefined) throw error
-      this.#registrations.refused(added)
+      const isNews = this.#registrations.refused(added, this.#in.clock.read())
+      if (!isNews) return 0
       this.#in.log.error({ err: error, worker: added.key }, 'a worker was refused')
       this.#in.events.emit('worker.refused', { worker: added.key, error })
     }

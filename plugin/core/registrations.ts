@@ -19,14 +19,20 @@ const hinderedRetryMs = 250
 export class Registrations {
   readonly #runners: ReadonlyMap<string, Runner>
   #registered: readonly Declaration[] = []
-  /** What other nodes contradict. It is not tried again in this life. */
-  readonly #refused = new Set<Declaration>()
+  /** What other nodes contradict, and when they did so last: they may be replaced, or go. */
+  readonly #refused = new Map<Declaration, Reading>()
   /** Workers of which a user's transaction fences a lease that would have to be altered, and when that was found. */
   readonly #hindered = new Map<Declaration, Reading>()
 
-  /** @param runners the workers this process stands for at any moment, by key. */
-  constructor(runners: ReadonlyMap<string, Runner>) {
+  readonly #refusedRetryMs: number
+
+  /**
+   * @param runners the workers this process stands for at any moment, by key.
+   * @param refusedRetryMs a worker that was refused is tried again after so long.
+   */
+  constructor(runners: ReadonlyMap<string, Runner>, refusedRetryMs: number) {
     this.#runners = runners
+    this.#refusedRetryMs = refusedRetryMs
   }
 
   /** What this process declares now. */
@@ -55,8 +61,8 @@ export class Registrations {
     const kept = this.#registered.filter((declaration) => declared.has(declaration))
     for (const set of [this.#refused, this.#hindered] as const)
       for (const declaration of set.keys()) if (!declared.has(declaration)) set.delete(declaration)
-    const known = new Set([...kept, ...this.#refused])
-    const added = [...declared].find((each) => !known.has(each) && this.#hinderedForMs(each, now) === 0)
+    const known = new Set(kept)
+    const added = [...declared].find((each) => !known.has(each) && this.#waitsForMs(each, now) === 0)
     if (added === undefined && kept.length === this.#registered.length) return undefined
     return { added, kept }
   }
@@ -66,23 +72,29 @@ export class Registrations {
     const wanted = added === undefined ? kept : [...kept, added]
     this.#registered = wanted.filter(({ key }) => keys.includes(key))
     if (added === undefined) return
+    this.#refused.delete(added)
     if (keys.includes(added.key)) this.#hindered.delete(added)
     else this.#hindered.set(added, now)
   }
 
-  /** Other nodes contradict it. */
-  refused(declaration: Declaration): void {
-    this.#refused.add(declaration)
+  /** Other nodes contradict it. Answers whether they did not before. */
+  refused(declaration: Declaration, now: Reading): boolean {
+    const isNews = !this.#refused.has(declaration)
+    this.#refused.set(declaration, now)
+    this.#hindered.delete(declaration)
+    return isNews
   }
 
-  /** How long until one that was hindered is to be tried again, in ms; undefined when there is none. */
+  /** How long until one that was hindered or refused is to be tried again, in ms; undefined when there is none. */
   nextInMs(now: Reading): number | undefined {
-    const left = [...this.#hindered.keys()].map((declaration) => this.#hinderedForMs(declaration, now))
+    const waiting = [...this.#hindered.keys(), ...this.#refused.keys()]
+    const left = waiting.map((declaration) => this.#waitsForMs(declaration, now))
     return left.length === 0 ? undefined : Math.min(...left)
   }
 
-  #hinderedForMs(declaration: Declaration, now: Reading): number {
-    const foundAt = this.#hindered.get(declaration)
-    return foundAt === undefined ? 0 : Math.max(0, hinderedRetryMs - elapsedMs(foundAt, now))
+  #waitsForMs(declaration: Declaration, now: Reading): number {
+    const [refusedAt, hinderedAt] = [this.#refused.get(declaration), this.#hindered.get(declaration)]
+    if (refusedAt !== undefined) return Math.max(0, this.#refusedRetryMs - elapsedMs(refusedAt, now))
+    return hinderedAt === undefined ? 0 : Math.max(0, hinderedRetryMs - elapsedMs(hinderedAt, now))
   }
 }

@@ -991,6 +991,26 @@ t.test(
   },
 )
 
+t.test('a worker that was refused is taken once nobody contradicts it any more', async (t) => {
+  const world = new World(t)
+  const errors: string[] = []
+  const error = (_fields: object, message: string): void => void errors.push(message)
+  const [a, b] = [await world.node('a'), await world.node('b', { log: { ...silentLog, error } })]
+  a.coordinator.worker(partitioned(4, () => undefined))
+  await world.start(a, b)
+  let ran = 0
+  let refused = 0
+  b.coordinator.on('worker.refused', () => void refused++)
+  const parts = b.coordinator.worker(partitioned(8, () => void ran++))
+  await world.advance(world.timing.ttlMs * 3, 500)
+  t.equal(parts.state, 'refused')
+  t.same([refused, errors], [1, ['a worker was refused']], 'which is told once')
+  void a.coordinator.close()
+  await world.advance(world.timing.ttlMs * 2, 500)
+  t.equal(parts.state, 'working')
+  t.ok(ran > 0)
+})
+
 t.test('a node that hangs is passed over though others come and go in the queue meanwhile', async (t) => {
   const world = new World(t)
   const outage = { on: false }
