@@ -558,6 +558,7 @@ export class Coordinator implements AsyncDisposable {
     for (const holding of own) holding.end('stopped')
     this.#life?.poke()
     await Promise.all(own.map((holding) => holding.whenForgotten))
+    await this.#life?.whenGivenBack(key)
   }
 
   #handle(runner: Runner): WorkerHandle {

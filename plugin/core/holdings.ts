@@ -154,6 +154,7 @@ export class Holdings {
       this.#owner,
     )
     this.#byKey.set(lease.key, holding)
+    runner?.take(holding)
     this.#owner.acquired(holding)
     if (runner !== undefined) this.#start(runner, holding, lease, circumstances)
     if (request !== undefined) circumstances.requests.grant(request, holding)
@@ -163,7 +164,8 @@ export class Holdings {
     const worker = workerNamed(view.workers, lease.worker)
     const coordinated = worker?.kind === 'coordinated'
     const assignment = coordinated ? makeAssignment(lease.slot, worker.slots, lease.generation) : undefined
-    if (worker !== undefined && assignment !== undefined) this.#owner.assigned(worker.key, assignment)
+    if (worker !== undefined && assignment !== undefined && holding.ended === undefined)
+      this.#owner.assigned(worker.key, assignment)
     runner.start(holding, assignment, lease)
   }
 }

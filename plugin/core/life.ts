@@ -27,7 +27,7 @@ import { type Circumstances, type Holdings, termOf } from './holdings.js'
 import type { Identity } from './identity.js'
 import type { Log } from './log.js'
 import { Lookout } from './lookout.js'
-import { Alarm, Loop, Turnstile } from './loop.js'
+import { Alarm, deferred, Loop, Turnstile } from './loop.js'
 import type { Machine } from './machine.js'
 import { Neighbourhood } from './neighbourhood.js'
 import { drain } from './operations.js'
@@ -104,6 +104,8 @@ export class Life {
   #view: OwnView | undefined
   #viewWanted = false
   readonly #registrations: Registrations
+  /** Settles with the next step, or when this life ends. */
+  #stepped = deferred()
   #claiming = true
   #resting = false
   #polls = false
@@ -247,6 +249,20 @@ export class Life {
     await this.#inTurn((change) => leave(change, this.id), aheadOfLeave(this.id, this.#registrations.keys))
   }
 
+  /** Resolves once nothing that this node has claimed for a worker is left without a handle; a claim may be under way. */
+  async whenGivenBack(worker: string): Promise<void> {
+    await this.#turnstile.pass(() => Promise.resolve())
+    while (!this.#session.over && this.#holdsUnhandled(worker)) await this.#stepped.promise
+  }
+
+  #holdsUnhandled(worker: string): boolean {
+    const leases = this.#view?.leases ?? []
+    return leases.some(
+      (lease) =>
+        lease.worker === worker && lease.holder === this.id && this.#in.holdings.get(lease.key) === undefined,
+    )
+  }
+
   /** Begins no turn until {@link goOn} or {@link leave}. */
   rest(): void {
     this.#resting = true
@@ -281,12 +297,19 @@ export class Life {
     this.#stopListening()
     this.#turnAlarm.clear()
     this.#pollAlarm.clear()
+    this.#tellStepped()
+  }
+
+  #tellStepped(): void {
+    this.#stepped.resolve()
+    this.#stepped = deferred()
   }
 
   async #turn(): Promise<void> {
     try {
       for (;;) {
         const dueInMs = await this.#turnstile.pass(() => this.#step())
+        this.#tellStepped()
         this.#failures = 0
         if (dueInMs === 0) continue
         // A turn that was under way when this life ended leaves nothing behind.

@@ -262,6 +262,11 @@ export class Runner {
     assignment: Assignment | undefined,
     { slot: partition, firedAtMs }: Pick<LeaseRow, 'slot' | 'firedAtMs'>,
   ): void {
+  /** It is this one that is going to work under a lease: told before anybody hears of it, who may stop this worker. */
+  take(holding: Holding): void {
+    this.#started.add(holding)
+  }
+
     const log = withFields(this.#log, { lease: holding.key, token: holding.token })
     const lease: HeldLease = holding
     const context = {
@@ -281,7 +286,7 @@ export class Runner {
       this.#owner.around({ lease, worker: declaration.key, dueAtMs }, () => run(dueAtMs))
     // Before the first pass begins, which may stop its own worker.
     this.#loops += 1
-    this.#started.add(holding)
+    this.take(holding)
     const loop = (): Promise<void> =>
       timetable === undefined
         ? this.#loop(holding, () => pass(null), log)

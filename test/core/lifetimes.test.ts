@@ -991,6 +991,89 @@ t.test(
   },
 )
 
+/** A store whose changes are carried out at once and answered late. */
+function slow(node: () => WorldNode, answers: { pauseMs: number }) {
+  return (store: Store): Store =>
+    new Proxy(store, {
+      get(target, property) {
+        const value: unknown = Reflect.get(target, property)
+        if (typeof value !== 'function') return value
+        if (property !== 'change') return value.bind(target)
+        return async (...given: unknown[]) => {
+          const answer: unknown = await value.apply(target, given)
+          const { pauseMs } = answers
+          if (pauseMs > 0) await new Promise<void>((resolve) => node().clock.setTimer(pauseMs, resolve))
+          return answer
+        }
+      },
+    })
+}
+
+t.test('a worker that is stopped by a listener of its own lease begins no pass', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  let ran = 0
+  const run = (): void => void ran++
+  const job = a.coordinator.worker(single('job', run))
+  const shares = a.coordinator.worker({ name: 'shares', kind: 'coordinated', scope: 'global', run })
+  const stopped: { over: boolean }[] = []
+  a.coordinator.on('lease.acquired', ({ worker }) => {
+    if (worker === 'global/job') stopped.push(watched(job.stop()))
+  })
+  a.coordinator.on('assignment.changed', () => void stopped.push(watched(shares.stop())))
+  await world.start(a)
+  await world.advance(5_000)
+  t.equal(ran, 0)
+  t.same(stopped, [{ over: true }, { over: true }])
+  t.same(
+    (await a.coordinator.status()).leases.map(({ holder }) => holder),
+    [null, null],
+  )
+})
+
+t.test(
+  'a worker that is stopped while a lease is claimed for it is stopped when that is given back',
+  async (t) => {
+    const world = new World(t)
+    const answers = { pauseMs: 0 }
+    const a: WorldNode = await world.node('a', { wrap: slow(() => a, answers) })
+    const b = await world.node('b')
+    await world.start(a, b)
+    answers.pauseMs = 500
+    let ran = 0
+    const job = a.coordinator.worker(single('job', () => void ran++))
+    const holders = async () => (await b.coordinator.operator.snapshot()).leases.map(({ holder }) => holder)
+    await world.advanceUntil(async () => (await holders()).some((holder) => holder !== null), 10_000)
+    let heldAtTheEnd: unknown
+    const stopped = watched(
+      job.stop().then(async () => {
+        heldAtTheEnd = await holders()
+      }),
+    )
+    await world.advanceUntil(() => stopped.over, 10_000)
+    t.same(heldAtTheEnd, [null])
+    t.equal(ran, 0)
+  },
+)
+
+t.test('a worker that is stopped while it claims is stopped when its session is lost, too', async (t) => {
+  const world = new World(t)
+  const answers = { pauseMs: 0 }
+  const a: WorldNode = await world.node('a', { wrap: slow(() => a, answers) })
+  const b = await world.node('b')
+  await world.start(a, b)
+  answers.pauseMs = 500
+  const job = a.coordinator.worker(single('job', () => undefined))
+  const holders = async () => (await b.coordinator.operator.snapshot()).leases.map(({ holder }) => holder)
+  await world.advanceUntil(async () => (await holders()).some((holder) => holder !== null), 10_000)
+  const stopped = watched(job.stop())
+  world.freeze(a)
+  await world.advance(world.timing.ttlMs * 2, 500)
+  world.thaw(a)
+  await world.advanceUntil(() => stopped.over, 10_000)
+  t.pass('it does not wait for a life that is over')
+})
+
 t.test('a worker that was refused is taken once nobody contradicts it any more', async (t) => {
   const world = new World(t)
   const errors: string[] = []
