@@ -190,7 +190,10 @@ function namedForMs({ worker, acquiredAtMs, targetAtMs }: LeaseRow): number | nu
 function reasonToEnd(lease: LeaseRow, { view, node, runners }: Circumstances): EndReason | undefined {
   if (lease.worker !== null) {
     const worker = workerNamed(view.workers, lease.worker)
-    if (!runners.has(lease.worker) || worker === undefined) return 'stopped'
+    const runner = runners.get(lease.worker)
+    if (runner === undefined || worker === undefined) return 'stopped'
+    // Claimed for the one before it, which was of another kind: under this lease it would work beside its own.
+    if (!runner.fits(worker)) return 'stopped'
     if (worker.paused) return 'paused'
     if (isOutdated(lease, worker)) return view.state === 'draining' ? 'draining' : 'reassigned'
   }

@@ -18,7 +18,7 @@ import { type Log, type PassLog, withFields } from './log.js'
 import { sleep } from './loop.js'
 import { checkName, leaseKey, shown } from './names.js'
 import { type Schedule, scheduleProblem, type Timetable, timetableOf, writtenSchedule } from './schedule.js'
-import type { LeaseRow, Scope } from './store.js'
+import type { LeaseRow, Scope, WorkerRow } from './store.js'
 import { backoffMs, type Timing } from './timing.js'
 import { elapsedMs } from './trust.js'
 
@@ -244,6 +244,12 @@ export class Runner {
     this.#log = log
     this.#calendar = calendar
     this.#owner = owner
+  }
+
+  /** Whether it is what others know as this worker, whose leases are numbered in the same way. */
+  fits({ kind, slots }: Pick<WorkerRow, 'kind' | 'slots'>): boolean {
+    const { declaration } = this.worker
+    return declaration.kind === kind && (declaration.partitions ?? slots) === slots
   }
 
   /** Whether any pass loop is under way, its lease ended or not. */

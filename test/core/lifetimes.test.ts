@@ -1074,6 +1074,37 @@ t.test('a worker that is stopped while it claims is stopped when its session is 
   t.pass('it does not wait for a life that is over')
 })
 
+t.test('a lease that was claimed for a worker of another kind is not worked under', async (t) => {
+  const world = new World(t)
+  const answers = { pauseMs: 0 }
+  const a: WorldNode = await world.node('a', { wrap: slow(() => a, answers) })
+  await world.start(a)
+  answers.pauseMs = 500
+  const old = a.coordinator.worker(single('parts', () => undefined))
+  const { operator } = a.coordinator
+  await world.advanceUntil(
+    async () => (await operator.snapshot()).leases.some(({ holder }) => holder !== null),
+    10_000,
+  )
+  void old.stop()
+  const keys = new Set<string>()
+  let [running, most] = [0, 0]
+  a.coordinator.worker(
+    partitioned(1, async ({ lease }) => {
+      keys.add(lease.key)
+      running += 1
+      most = Math.max(most, running)
+      await new Promise<void>((resolve) => a.clock.setTimer(5_000, resolve))
+      running -= 1
+    }),
+  )
+  await world.advance(10_000)
+  answers.pauseMs = 0
+  await world.advance(5_000)
+  t.same([...keys], ['global/parts#0'])
+  t.equal(most, 1)
+})
+
 t.test('a worker that was refused is taken once nobody contradicts it any more', async (t) => {
   const world = new World(t)
   const errors: string[] = []
