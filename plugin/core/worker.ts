@@ -232,8 +232,8 @@ export class Runner {
   readonly #owner: RunnerOwner
   /** Passes in a row that failed, by lease. */
   readonly #failures = new Map<string, number>()
-  /** Leases this node has stepped down from, and when. */
-  readonly #steppedDownAt = new Map<string, Reading>()
+  /** Leases this node has stepped down from, when, and how long it should leave them alone. */
+  readonly #steppedDown = new Map<string, { readonly at: Reading; readonly pauseMs: number }>()
   #loops = 0
   readonly #inContext = presentContext()
   readonly #started = new WeakSet<Holding>()
@@ -262,17 +262,17 @@ export class Runner {
     return this.#started.has(holding)
   }
 
+  /** It is this one that is going to work under a lease: told before anybody hears of it, who may stop this worker. */
+  take(holding: Holding): void {
+    this.#started.add(holding)
+  }
+
   /** Calls `run` again and again until the lease ends; the handle is settled when the last call has. */
   start(
     holding: Holding,
     assignment: Assignment | undefined,
     { slot: partition, firedAtMs }: Pick<LeaseRow, 'slot' | 'firedAtMs'>,
   ): void {
-  /** It is this one that is going to work under a lease: told before anybody hears of it, who may stop this worker. */
-  take(holding: Holding): void {
-    this.#started.add(holding)
-  }
-
     const log = withFields(this.#log, { lease: holding.key, token: holding.token })
     const lease: HeldLease = holding
     const context = {
@@ -345,8 +345,11 @@ export class Runner {
   /** Failures are counted across terms, so that a worker that always fails is called ever more rarely. */
   async #recover(holding: Holding, error: unknown, log: Log): Promise<void> {
     const failures = this.#noteFailure(holding, error, log)
-    const delayMs = backoffMs(failures, { firstMs: 1_000, maxMs: 60_000 }, this.#clock.random())
-    await sleep(this.#clock, delayMs, holding.signal)
+    await sleep(this.#clock, this.#pauseAfterMs(failures), holding.signal)
+  }
+
+  #pauseAfterMs(failures: number): number {
+    return backoffMs(failures, { firstMs: 1_000, maxMs: 60_000 }, this.#clock.random())
   }
 
   #noteFailure(holding: Holding, error: unknown, log: Log): number {
@@ -354,26 +357,29 @@ export class Runner {
     this.#failures.set(holding.key, failures)
     log.error({ err: error, failures }, 'pass failed')
     this.#owner.failed(holding, error, failures)
-    if (failures % this.worker.maxFailures === 0) this.#stepDown(holding)
+    if (failures % this.worker.maxFailures === 0)
+      this.#stepDown(holding, undefined, this.#pauseAfterMs(failures))
     return failures
   }
 
   /**
    * Where nobody else stands for it, a lease comes back at once to the node that stepped down. The pause between two passes is
-   * kept all the same, or a worker that steps down in every pass would claim and release as fast as the database can.
+   * kept all the same, and after failures the longer one, or a worker that steps down in every pass would claim and release as
+   * fast as the database can.
    */
   #pauseLeftMs({ key }: Holding): number {
-    const endedAt = this.#steppedDownAt.get(key)
-    this.#steppedDownAt.delete(key)
-    if (endedAt === undefined) return 0
-    return Math.max(0, this.worker.everyMs - elapsedMs(endedAt, this.#clock.read()))
+    const steppedDown = this.#steppedDown.get(key)
+    this.#steppedDown.delete(key)
+    if (steppedDown === undefined) return 0
+    return Math.max(0, steppedDown.pauseMs - elapsedMs(steppedDown.at, this.#clock.read()))
   }
 
-  #stepDown(holding: Holding, cooldownMs = this.worker.cooldownMs): void {
+  #stepDown(holding: Holding, cooldownMs = this.worker.cooldownMs, pauseMs = 0): void {
     checkCooldown('stepDown', cooldownMs)
     if (holding.ended !== undefined) return
     holding.cooldownMs = cooldownMs
-    this.#steppedDownAt.set(holding.key, this.#clock.read())
+    const leastMs = Math.max(this.worker.everyMs, pauseMs)
+    this.#steppedDown.set(holding.key, { at: this.#clock.read(), pauseMs: leastMs })
     holding.end('stepped-down')
   }
 }
