@@ -19,6 +19,11 @@ const program = 'npx fastify-worker-coordination'
 /** What makes and alters tables. */
 const migrating = `${program} migrate`
 
+// Whom the output is for has seen enough, `| head` for instance.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error
+})
+
 process.exitCode = await run(process.argv.slice(2))
 
 async function run(typed: readonly string[]): Promise<number> {

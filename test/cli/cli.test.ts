@@ -449,3 +449,15 @@ t.test('what cannot be understood is said, with how it is meant, and nothing is 
   t.match(await cli(undefined, '--help'), { code: 0, out: /Exit codes/ })
   t.match(await cli(undefined, '--version'), { code: 0, out: /^\d+\.\d+\.\d+/ })
 })
+
+t.test('who reads no further ends it quietly', async (t) => {
+  const child = spawn(process.execPath, [program, '--help'], { stdio: ['ignore', 'pipe', 'pipe'] })
+  child.stdout.destroy()
+  let said = ''
+  child.stderr.on('data', (chunk: Buffer) => {
+    said += chunk.toString()
+  })
+  const code = await new Promise((resolve) => child.once('close', resolve))
+  t.equal(said, '')
+  t.equal(code, 0)
+})
