@@ -205,8 +205,8 @@ export class Coordinator implements AsyncDisposable {
         (await this.#inContext(() => this.#life?.fire(holding, atMs))) ?? 'lost',
       fireFailed: (holding: Holding, error: unknown) =>
         this.#surroundings.outage.failed(error, 'firing', { lease: holding.key }),
-        forgone: (holding: Holding, atMs: number) => this.#forgone(holding, atMs),
-        over: this.#over.signal,
+      forgone: (holding: Holding, atMs: number) => this.#forgone(holding, atMs),
+      over: this.#over.signal,
     }
     const runner = new Runner(worker, this.#clock, this.#log, calendar, {
       failed: (holding, error, failures) =>

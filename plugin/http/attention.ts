@@ -71,7 +71,7 @@ function ofThisNode(
       ? [{ code: 'trust-expired', severity: 'error', subject: node ?? 'this node', sentence }]
       : []
   const row = rowsOf(snapshot).nodes.get(node ?? '')
-  const since = row === undefined ? '' : `, which joined at ${timeOf(row.startedAtMs)}`
+  const since = row === undefined ? '' : `, which joined at ${second(row.startedAtMs)}`
   return [
     ...untrusted,
     ...unsettled.map((key): Problem => {

@@ -130,7 +130,7 @@ async function houseWith(t: Test, { events = 0, log = silentLog } = {}): Promise
   const clock = new ManualClock()
   const housekeeping = new Housekeeping(store, clock, log, retention, {
     isOurs: () => house.ours,
-    nowMs: Date.now,
+    nowMs: () => nowMs,
     highestToken: () => 0,
   })
   const house: House = { store, clock, housekeeping, ours: true }

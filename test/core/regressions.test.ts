@@ -375,7 +375,7 @@ t.test('closing gives work its time to end, also while the database cannot be ch
   await world.advance(world.timing.ttlMs)
   t.notOk(closed, 'its pass goes on')
   settle()
-  await world.advance(1_000)
+  await world.advance(world.timing.drainTimeoutMs)
   await closing
 })
 

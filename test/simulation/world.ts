@@ -391,12 +391,15 @@ class World {
     this.#application.askForNames(life, Chance.of(this.#options.seed, `${label} names`))
   }
 
-  /** What is tried again without being the database's fault is told only here. Passes may fail, and workers be refused. */
+  /**
+   * What is tried again without being the database's fault is told only here. Passes may fail, workers be refused, and a time be
+   * lost with a lease that is taken away.
+   */
   #logOf(label: string): Log {
     return {
       ...silentLog,
       error: (fields, message) => {
-        if ('failures' in fields || 'worker' in fields) return
+        if (['failures', 'worker', 'due'].some((field) => field in fields)) return
         const error = 'err' in fields ? describe(fields.err) : ''
         this.#history.violate('X2', `${label}: ${message}: ${error}`)
       },
