@@ -442,3 +442,31 @@ t.test(
     t.equal(own.prepare('select count(*) from written').pluck().get(), 60)
   },
 )
+
+t.test('a database that takes no writes is said to take none, once and without statements', async (t) => {
+  const { url } = await usePostgres(t)
+  const lines: string[] = []
+  const note = (fields: object, message: string): void => {
+    const { err } = fields as { err?: unknown }
+    lines.push(`${message} ${err instanceof Error ? `${err.stack} ${err.cause}` : ''}`)
+  }
+  const nothing = (): void => undefined
+  const log = { debug: nothing, info: nothing, warn: note, error: note }
+  const coordinator = await useCoordinator(t, url, { log, watchProcesses: false })
+  const outside = new pg.Client(url)
+  await outside.connect()
+  t.teardown(() => outside.end())
+  const { rows } = await outside.query('select current_database() as name')
+  const database = `"${rows[0].name}"`
+  await outside.query(`alter database ${database} set default_transaction_read_only = on`)
+  await outside.query(
+    'select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()',
+  )
+  await times(coordinator, 'heartbeat.failed', 5)
+  const readOnly = lines.filter((line) => /read-only|takes no writes/.test(line))
+  t.equal(readOnly.length, 1, lines.join('\n'))
+  t.match(readOnly[0], /takes no writes there: .* must lead to the primary/)
+  t.notMatch(lines.join(), /update "/)
+  await outside.query(`set default_transaction_read_only = off`)
+  await outside.query(`alter database ${database} reset default_transaction_read_only`)
+})

@@ -23,6 +23,9 @@ const requests = {
 /** A request that is made again when it has failed. */
 export type RequestKind = keyof typeof requests
 
+/** Of an outage so many different reasons are told: a server that ends, cannot be reached, and then only reads. */
+const mostReasons = 3
+
 export class Outage {
   readonly #clock: Clock
   readonly #log: Log
@@ -34,6 +37,8 @@ export class Outage {
   #isVital = false
   #error: unknown
   #failures = 0
+  /** Why vital requests have failed, as far as it was told. */
+  readonly #reasons = new Set<string>()
 
   constructor({ heartbeatMs }: Pick<Timing, 'heartbeatMs'>, clock: Clock, log: Log, events: Events) {
     this.#clock = clock
@@ -66,7 +71,9 @@ export class Outage {
     const isWorse = isVital && !this.#isVital
     this.#isVital ||= isWorse
     this.#latestAt = this.#clock.read()
-    if (this.#begunAt !== undefined && !isWorse) {
+    const isAnotherReason = isVital && this.#reasons.size < mostReasons && !this.#reasons.has(error.message)
+    if (isAnotherReason) this.#reasons.add(error.message)
+    if (this.#begunAt !== undefined && !isWorse && !isAnotherReason) {
       this.#log.debug(facts, `${phrase} failed`)
       return
     }
@@ -88,5 +95,6 @@ export class Outage {
     this.#isVital = false
     this.#error = undefined
     this.#failures = 0
+    this.#reasons.clear()
   }
 }

@@ -357,8 +357,13 @@ export class Runner {
     this.#failures.set(holding.key, failures)
     log.error({ err: error, failures }, 'pass failed')
     this.#owner.failed(holding, error, failures)
-    if (failures % this.worker.maxFailures === 0)
+    if (failures % this.worker.maxFailures === 0) {
+      log.warn(
+        { failures },
+        'too many passes have failed in a row: this node steps down, so that another tries',
+      )
       this.#stepDown(holding, undefined, this.#pauseAfterMs(failures))
+    }
     return failures
   }
 

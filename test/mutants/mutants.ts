@@ -544,8 +544,7 @@ export const mutants: readonly Mutant[] = [
     file: 'core/firing',
     find: 'const taken = await this.#take(latestMs);',
     replace: "void this.#take(latestMs); const taken = 'taken';",
-    mix: 'network',
-    from: 35,
+    test: 'core/schedule',
   },
   {
     name: 'a time whose pass is begun is taken back',

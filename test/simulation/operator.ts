@@ -115,7 +115,7 @@ export class Operator {
     void this.#command(`drain ${id}`, (coordinator, by) =>
       drains ? coordinator.operator.drain(id, by) : coordinator.operator.undrain(id, by),
     ).then((done) => {
-      this.#takeLateOrdersBack()
+      this.takeLateOrdersBack()
       const draining = (): boolean =>
         this.#database.nodes().some((node) => node.id === id && node.state === 'draining')
       if (done && drains && draining())
@@ -131,7 +131,7 @@ export class Operator {
     void this.#command(`pause ${key}`, (coordinator, by) =>
       pauses ? coordinator.operator.pause(key, by) : coordinator.operator.resume(key, by),
     ).then((done) => {
-      this.#takeLateOrdersBack()
+      this.takeLateOrdersBack()
       const paused = (): boolean =>
         this.#database.workers().some((each) => each.key === key && each.paused === 1)
       if (done && pauses && paused())
@@ -167,8 +167,8 @@ export class Operator {
     return [`undrain ${drained.id}`, (coordinator, by) => coordinator.operator.undrain(drained.id, by)]
   }
 
-  /** An order that was on its way when the faults ended. */
-  #takeLateOrdersBack(): void {
+  /** An order that was on its way when the faults ended, or a process that was drained and has joined again only now. */
+  takeLateOrdersBack(): void {
     if (this.#scene.stage !== 'faults') this.takeOrdersBack()
   }
 

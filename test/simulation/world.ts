@@ -445,9 +445,10 @@ class World {
     coordinator.on('lease.released', ({ key, token }) =>
       this.#history.note(() => `${process.label} is done with ${key}@${token}`),
     )
-    coordinator.on('node.joined', ({ node }) =>
-      this.#history.note(() => `${process.label} has joined as ${node}`),
-    )
+    coordinator.on('node.joined', ({ node }) => {
+      this.#history.note(() => `${process.label} has joined as ${node}`)
+      this.#operator.takeLateOrdersBack()
+    })
     coordinator.on('node.gone', ({ node }) => {
       this.#history.count('buried')
       this.#history.note(() => `${process.label} buries ${node}`)

@@ -1,6 +1,6 @@
 /** What MySQL's errors mean for a request: whether it happened, and whether its connection is still good. */
 import type { Judgement } from '../shared/connections.js'
-import { grantRights, rootOf } from '../shared/failures.js'
+import { grantRights, rootOf, takesNoWrites } from '../shared/failures.js'
 
 /**
  * Errors after which nobody can say what became of the request, although the server sent them: it is stopping, has
@@ -28,7 +28,12 @@ export function isRefusal(error: unknown): boolean {
 
 /** The connection may serve the next request. */
 export function isHarmless(error: unknown): boolean {
-  return isRefusal(error) && !readOnly.has(errorNumber(error) ?? 0)
+  return isRefusal(error) && !isReadOnly(error)
+}
+
+/** The server only reads. Its connection is given up, so that the next one may lead to another server. */
+export function isReadOnly(error: unknown): boolean {
+  return readOnly.has(errorNumber(error) ?? 0)
 }
 
 /** Worth doing again from the start: the database undid it for the sake of another transaction. */
@@ -49,6 +54,7 @@ export function errorNumber(error: unknown): number | undefined {
 }
 
 function advice(error: unknown): string | undefined {
+  if (isReadOnly(error)) return takesNoWrites
   return notPermitted.has(errorNumber(error) ?? 0) ? grantRights('mysql') : undefined
 }
 

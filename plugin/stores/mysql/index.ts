@@ -11,7 +11,7 @@ import { property } from '../shared/property.js'
 import { Statements } from '../shared/statements.js'
 import { examine, type Server } from './capabilities.js'
 import { PooledConnections, wayOf } from './connections.js'
-import { errorNumber, judgement } from './failures.js'
+import { errorNumber, isReadOnly, judgement } from './failures.js'
 import { migrationTarget } from './migrations.js'
 import { MysqlStore } from './store.js'
 
@@ -94,7 +94,11 @@ async function openOn(
     wayOf(create),
     {
       setUp: (client) => client.promise().query(settings.forHeartbeats),
-      lost: (error) => onWarning('The connection for heartbeats was lost, and will be made anew.', error),
+      // That the server only reads is told by the heartbeat itself, once.
+      lost(error) {
+        if (!isReadOnly(error))
+          onWarning('The connection for heartbeats was lost, and will be made anew.', rootOf(error))
+      },
     },
     limits.verbMs,
   )

@@ -1,6 +1,6 @@
 /** What PostgreSQL's errors mean for a request: whether it happened, and whether its connection is still good. */
 import type { Judgement } from '../shared/connections.js'
-import { grantRights, rootOf } from '../shared/failures.js'
+import { grantRights, rootOf, takesNoWrites } from '../shared/failures.js'
 
 /**
  * Classes of errors after which nobody can say what became of the request, although the server sent
@@ -26,7 +26,12 @@ export function isRefusal(error: unknown): boolean {
 /** The connection may serve the next request. */
 export function isHarmless(error: unknown): boolean {
   const state = sqlState(error)
-  return isRefusal(error) && state !== undefined && !readOnly.has(state) && !state.startsWith('25P')
+  return isRefusal(error) && state !== undefined && !isReadOnly(error) && !state.startsWith('25P')
+}
+
+/** The server only reads. Its connection is given up, so that the next one may lead to another server. */
+export function isReadOnly(error: unknown): boolean {
+  return readOnly.has(sqlState(error) ?? '')
 }
 
 /** Worth doing again from the start: the database undid it for the sake of another transaction. */
@@ -43,6 +48,7 @@ export function sqlState(error: unknown): string | undefined {
 }
 
 function advice(error: unknown): string | undefined {
+  if (isReadOnly(error)) return takesNoWrites
   return sqlState(error) === notPermitted ? grantRights('postgres') : undefined
 }
 

@@ -9,7 +9,7 @@ import { runMigrations } from '../shared/migrate.js'
 import { Statements } from '../shared/statements.js'
 import { capabilitiesOf, examine, type Server } from './capabilities.js'
 import { PooledConnections, wayOf } from './connections.js'
-import { judgement, sqlState } from './failures.js'
+import { isReadOnly, judgement, sqlState } from './failures.js'
 import { Crowd, channelOf, Hints, pushedNodes } from './hints.js'
 import { migrationTarget } from './migrations.js'
 import { PostgresStore } from './store.js'
@@ -93,7 +93,11 @@ async function openOn(
     {
       setUp: (client) => setUpHeartbeats(client, server, limits, listening()),
       restored: () => hints.wakeAll(),
-      lost: (error) => onWarning('The connection for heartbeats was lost, and will be made anew.', error),
+      // That the server only reads is told by the heartbeat itself, once.
+      lost(error) {
+        if (!isReadOnly(error))
+          onWarning('The connection for heartbeats was lost, and will be made anew.', rootOf(error))
+      },
     },
     limits.verbMs,
   )

@@ -20,6 +20,10 @@ export function grantRights(page: string): string {
   return `Grant the user the rights that docs/databases/${page}.md lists.`
 }
 
+/** Said where the server only reads. */
+export const takesNoWrites =
+  'The database takes no writes there: it is a standby, or has been made read-only. The address must lead to the primary.'
+
 /** A time limit of our own passed without an answer; `why`, where more is known. */
 export function tooSlow(what: string, limitMs: number, outcome: Outcome, why?: string): StoreError {
   const late = `${what} did not end within ${limitMs} ms`
