@@ -434,7 +434,7 @@ t.test('what cannot be understood is said, with how it is meant, and nothing is 
       /takes no --reason; it is for release, drain, undrain, pause, resume\.\n/,
     ],
     [url, ['check', '--token', '1'], /^`check` takes no --token; /],
-    [url, ['check', '--preset', 'slow'], /^preset: expected "default", "fast" or "relaxed", got "slow"/],
+    [url, ['check', '--preset', 'slow'], /^--preset: expected default, fast or relaxed, got "slow"/],
     [undefined, ['status'], /Say --database URL, or set DATABASE_URL/],
     ['carrier-pigeon:', ['status'], /expected a URL that begins with/],
   ]
