@@ -52,7 +52,7 @@ export interface Look extends BrowserContextOptions {
   readonly before?: string
   /** What the browser may say of answers: it calls each one that is no success an error. */
   readonly expected?: RegExp
-  /** The page's clock can be moved by hand; it goes on by itself as well. */
+  /** The page's clock can be moved by hand; it goes on by itself as well. Measures, as {@link drawn} waits for, are not taken then. */
   readonly movable?: boolean
 }
 

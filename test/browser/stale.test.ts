@@ -261,7 +261,7 @@ inBrowser('a server that refuses is not called one that does not answer', async 
   await isLive(page)
 })
 
-inBrowser('who pauses it, and who marks text in it, has it stand still', async (t, visit) => {
+inBrowser('a page that is paused stands still, and asks nothing', async (t, visit) => {
   const app = await useTwo(t, (await useSqlite(t)).url)
   const page = await visit(`${await listening(app)}/coordination/ui/`, { movable: true })
   await isLive(page)
@@ -273,7 +273,12 @@ inBrowser('who pauses it, and who marks text in it, has it stand still', async (
   await accessible(t, page, 'paused')
   await page.locator('#stale').getByRole('button', { name: 'Resume' }).click()
   await isLive(page)
+})
 
+inBrowser('a page in which text is marked stands still', async (t, visit) => {
+  const app = await useTwo(t, (await useSqlite(t)).url)
+  const page = await visit(`${await listening(app)}/coordination/ui/`)
+  await isLive(page)
   await page.evaluate(`getSelection().selectAllChildren(document.querySelector('td.left'))`)
   await reads(page.locator('.fresh'), /^Held while you mark text$/)
   const marked = await page.evaluate<string>('getSelection().toString()')
