@@ -75,7 +75,8 @@ t.test('nodes that pass a lease between themselves and cannot claim it hide noth
       code: 'lease-unclaimed',
       severity: 'error',
       subject: 'global/stuck',
-      sentence: /"a", "b" were named in turn and did not claim it\. It has been free since [-\d]+ [\d:]+ UTC\.$/,
+      sentence:
+        /"a", "b" were named in turn and did not claim it\. It has been free since [-\d]+ [\d:]+ UTC\.$/,
     })
   }
   const snapshot = await operator.snapshot()
