@@ -20,10 +20,18 @@ export function nextToken(previous: number, floor: number, nowMs: number): numbe
   return safe(Math.max(previous + 1, floor + 1, Math.floor(nowMs)))
 }
 
+/** Eleven days: by less than this a database's clock is set back while nobody notices. */
+const leapMs = 1_000_000_000
+
+/** More claims of one lease than a failover loses. */
+const mostLostClaims = 10_000
+
 /**
- * The floor to record with a new server identity: that database may have forgotten claims it had
- * acknowledged. 10⁹ above everything known is eleven days of milliseconds: more than anybody loses
- * without noticing.
+ * The floor to record with a new server identity: that database may have forgotten claims it had acknowledged.
+ *
+ * It goes ahead of the time, not of the floor before: two servers that were recorded one after another then have floors as
+ * far apart as their times. If the record of one is itself forgotten, and nobody who saw its tokens is left, the next record
+ * still lies above it, as long as the clock has not been set back in between.
  *
  * @param floor the floor so far
  * @param highestToken the highest token of any lease in the database as it is now
@@ -37,7 +45,8 @@ export function raisedFloor(
   highestSeenHere: number,
   nowMs: number,
 ): number {
-  return safe(Math.max(floor, highestToken, highestSeenHere, Math.floor(nowMs)) + 1_000_000_000)
+  const known = Math.max(floor, highestToken, highestSeenHere)
+  return safe(Math.max(Math.floor(nowMs) + leapMs, known + mostLostClaims))
 }
 
 /** Beyond 2^53 a number plus one can be the same number. */

@@ -29,21 +29,34 @@ t.test('tokens strictly grow whatever the clock does', async (t) => {
   }
 })
 
-t.test(
-  'the floor goes 1 000 000 000 above everything known when the database has a new identity',
-  async (t) => {
-    const table: readonly [string, number, number, number, number, number][] = [
-      ['nothing is known but the time', 0, 0, 0, nowMs, nowMs + 1e9],
-      ['the floor is highest', nowMs + 2e9, nowMs, nowMs, nowMs, nowMs + 3e9],
-      ['a lease is highest', 0, nowMs + 5, nowMs, nowMs, nowMs + 5 + 1e9],
-      ['this node has seen a token the database has lost', 0, nowMs, nowMs + 7, nowMs - 1, nowMs + 7 + 1e9],
-      ['the clock has fractions', 0, 0, 0, nowMs + 0.5, nowMs + 1e9],
-    ]
-    for (const [name, floor, highest, seen, now, raised] of table) {
-      t.equal(raisedFloor(floor, highest, seen, now), raised, name)
-    }
-  },
-)
+t.test('the floor leaps ahead of the time, and goes above everything known', async (t) => {
+  const table: readonly [string, number, number, number, number, number][] = [
+    ['nothing is known but the time', 0, 0, 0, nowMs, nowMs + 1e9],
+    ['the floor is highest', nowMs + 2e9, nowMs, nowMs, nowMs, nowMs + 2e9 + 10_000],
+    ['the floor is of a moment ago', nowMs + 1e9 - 20_000, nowMs, nowMs, nowMs, nowMs + 1e9],
+    ['a lease is highest', 0, nowMs + 2e9, nowMs, nowMs, nowMs + 2e9 + 10_000],
+    ['this node has seen what the database has lost', 0, 5, nowMs + 2e9, nowMs, nowMs + 2e9 + 10_000],
+    ['the clock was set back a day', 0, nowMs, 0, nowMs - 86_400_000, nowMs - 86_400_000 + 1e9],
+    ['the clock stands at 1970', nowMs, 0, 0, 0, nowMs + 10_000],
+    ['the clock has fractions', 0, 0, 0, nowMs + 0.5, nowMs + 1e9],
+  ]
+  for (const [name, floor, highest, seen, now, raised] of table)
+    t.equal(raisedFloor(floor, highest, seen, now), raised, name)
+})
+
+t.test('however many records of servers are forgotten, the next one lies above their tokens', async (t) => {
+  const before = { floor: 0, token: nowMs }
+  let { floor, token } = before
+  let now = nowMs
+  for (let servers = 0; servers < 50; servers++) {
+    now += 5
+    floor = raisedFloor(floor, token, 0, now)
+    now += 10_000
+    for (let claims = 0; claims < 100; claims++) token = nextToken(token, floor, now)
+  }
+  const forgotten = raisedFloor(before.floor, before.token, 0, now)
+  t.ok(nextToken(before.token, forgotten, now + 10_000) > token)
+})
 
 t.test('a token that a lossy failover forgot is not given again', async (t) => {
   const lost = nextToken(100, 0, 104)
@@ -59,6 +72,7 @@ t.test('a token beyond the safe integers is refused', async (t) => {
   t.throws(() => nextToken(0, 0, Number.POSITIVE_INFINITY), RangeError)
   t.throws(() => nextToken(0, 0, Number.NaN), RangeError)
   t.throws(() => nextToken(nowMs + 0.5, 0, 0), RangeError)
-  t.throws(() => raisedFloor(most - 1e9 + 1, 0, 0, nowMs), RangeError)
+  t.throws(() => raisedFloor(most - 10_000 + 1, 0, 0, nowMs), RangeError)
+  t.throws(() => raisedFloor(0, 0, 0, most - 1e9 + 1), RangeError)
   t.throws(() => raisedFloor(0, 0, Number.NaN, nowMs), RangeError)
 })

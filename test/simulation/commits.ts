@@ -27,6 +27,7 @@ export class Commits {
   readonly #inForce = new Set<() => boolean>()
   /** When the database's clock was set last. */
   clockMovedAtMs = Number.NEGATIVE_INFINITY
+  #hasFailedOver = false
   #recorded = { identity: '', settled: true, sinceMs: 0 }
 
   constructor(scene: Scene) {
@@ -51,14 +52,25 @@ export class Commits {
       this.#times.committed(lease, before)
     }
     const isStanding = (id: string): boolean => this.#database.nodes().some((node) => node.id === id)
-    this.#history.committed(leases, isStanding, (lease, before) => {
+    const isTokenForgotten = (holder: string): boolean => this.#isTokenForgotten(holder)
+    this.#history.committed(leases, isStanding, isTokenForgotten, (lease, before) => {
       this.#checkCooldown(lease, before)
       this.#checkPermission(lease)
     })
   }
 
+  /**
+   * Whether nothing is left that could know of a token: a failover has lost its row and the floor, its holder is no more, and the
+   * clock was set back. That tokens grow is promised for as long as one of these is left.
+   */
+  #isTokenForgotten(holder: string): boolean {
+    const isLeft = this.#sites.some(({ life }) => life?.process.made(holder))
+    return this.#hasFailedOver && this.#database.isClockBehind && !isLeft
+  }
+
   /** The database has come back as it was some time ago. */
   failedOver(): void {
+    this.#hasFailedOver = true
     this.#recorded = { ...this.#database.record(), sinceMs: this.#scheduler.nowMs }
     this.#history.rolledBack(this.#database.leases())
     this.#times.rolledBack(this.#database.leases())

@@ -83,6 +83,7 @@ export class SimulatedDatabase {
   readonly #client: Database.Database
   readonly #trueMs: () => number
   #offsetMs = 0
+  #furthestMs = 0
   #lives = 1
   /** Whether requests are answered; `hang` takes them and says nothing. */
   away: 'no' | 'refuses' | 'hangs' = 'no'
@@ -139,6 +140,12 @@ export class SimulatedDatabase {
 
   jumpClock(byMs: number): void {
     this.#offsetMs += byMs
+    this.#furthestMs = Math.max(this.#furthestMs, this.#offsetMs)
+  }
+
+  /** Whether the clock was set back and not put right since. */
+  get isClockBehind(): boolean {
+    return this.#offsetMs < this.#furthestMs
   }
 
   /**

@@ -58,8 +58,11 @@ export class History {
   readonly #contested = new Set<string>()
   readonly #passes = new Map<string, Set<Pass>>()
   readonly #grants = new Map<string, Grant>()
-  readonly #highest = new Map<string, number>()
+  /** The greatest token of each lease, and who was given it. */
+  readonly #highest = new Map<string, { readonly token: number; readonly holder: string }>()
   readonly #handles = new Set<string>()
+  /** Terms whose token was given although a greater or equal one had been, which nothing was left to know of. */
+  readonly #forgotten = new Set<string>()
   readonly #written = new Map<string, { readonly token: number; readonly process: SimulatedProcess }>()
   /** The last term of each lease whose trust ran out. */
   readonly #lapses = new Map<string, { readonly term: Term; readonly token: number; readonly atMs: number }>()
@@ -110,6 +113,7 @@ export class History {
   committed(
     leases: readonly StoredLease[],
     isStanding: (node: string) => boolean,
+    isTokenForgotten: (holder: string) => boolean,
     granted: (lease: StoredLease, before?: StoredLease) => void,
   ): void {
     for (const lease of leases) {
@@ -117,7 +121,7 @@ export class History {
       this.#stored.set(lease.key, lease)
       if (before !== undefined) this.#checkGivenBack(before, lease, isStanding)
       if (lease.holder === null || (before?.holder === lease.holder && before.token === lease.token)) continue
-      this.#checkToken(lease)
+      this.#checkToken(lease, isTokenForgotten)
       this.#checkClaim(lease)
       this.#checkClean(lease)
       this.#checkMargin(lease)
@@ -138,7 +142,8 @@ export class History {
     this.count('terms')
     if (grant === undefined || grant.node !== session?.id)
       this.violate('S2', `${process.label} holds ${name}, which was granted to ${grant?.node ?? 'nobody'}`)
-    if (this.#handles.has(name)) this.violate('S2', `${name} is held for the second time`)
+    if (this.#handles.has(name) && !this.#forgotten.has(name))
+      this.violate('S2', `${name} is held for the second time`)
     this.#handles.add(name)
     const { worker = null, generation = 0 } = grant ?? {}
     const state = { ended: false, lapsed: false }
@@ -199,7 +204,7 @@ export class History {
       return
     }
     this.count('write accepted')
-    if (last?.token === token && last.process !== process)
+    if (last?.token === token && last.process !== process && !this.#forgotten.has(`${key}@${token}`))
       this.violate('S2', `${name} is accepted after one of ${last.process.label} with the same token`)
     this.#written.set(key, { token, process })
   }
@@ -284,13 +289,17 @@ export class History {
     this.#lapses.set(term.key, { term, token: term.token, atMs })
   }
 
-  #checkToken(lease: StoredLease): void {
-    const highest = this.#highest.get(lease.key) ?? 0
+  #checkToken(lease: StoredLease, isForgotten: (holder: string) => boolean): void {
+    const highest = this.#highest.get(lease.key) ?? { token: 0, holder: '' }
     const name = `${lease.key}@${lease.token}`
     this.note(() => `granted ${name} to ${lease.holder}`)
     this.count('grants')
-    if (lease.token <= highest) this.violate('S2', `${name} was granted to ${lease.holder} after ${highest}`)
-    this.#highest.set(lease.key, Math.max(highest, lease.token))
+    if (lease.token > highest.token)
+      this.#highest.set(lease.key, { token: lease.token, holder: lease.holder ?? '' })
+    else if (isForgotten(highest.holder)) {
+      this.count('token forgotten by all')
+      this.#forgotten.add(name)
+    } else this.violate('S2', `${name} was granted to ${lease.holder} after ${highest.token}`)
     const { worker, generation } = lease
     this.#grants.set(name, { node: lease.holder ?? '', worker, generation })
   }
