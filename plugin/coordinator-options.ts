@@ -9,7 +9,7 @@ import { type Identity, type IdentitySource, resolveIdentity } from './core/iden
 import type { Log } from './core/log.js'
 import { checkName, shown } from './core/names.js'
 import type { Retention } from './core/store.js'
-import { type Preset, presetProblem, resolveTiming, type Timing, timingProblems } from './core/timing.js'
+import { type Preset, presetProblem, resolveTiming, type Timing, timingProblems } from './core/time/timing.js'
 
 /** What `createCoordinator` takes. Only `database` is required. */
 export interface CoordinatorOptions extends TimingOptions {

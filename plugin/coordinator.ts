@@ -14,13 +14,7 @@ import { silentLog } from './core/log.js'
 import { openCoordinator } from './open.js'
 
 export type { CoordinatorOptions, TimingOptions } from './coordinator-options.js'
-export {
-  type ClassOptions,
-  GloballyCoordinatedWorker,
-  type SingleClassOptions,
-  SingleInstanceClusterWorker,
-  SingleInstanceGlobalWorker,
-} from './core/base-classes.js'
+export type { Instruction, Move, Rebalanced, Revoked, Transferred } from './core/changes/operations.js'
 export type {
   AcquireOptions,
   Coordinator,
@@ -38,13 +32,10 @@ export {
   StoreError,
 } from './core/errors.js'
 export type { AboutLease, CoordinatorEvents, EventName, Listener } from './core/events.js'
-export type { CoordinatorState, Health } from './core/health.js'
 export { type Identity, type IdentitySource, identityFromEnvironment } from './core/identity.js'
-export type { HeldLease, Lease } from './core/lease.js'
 export type { Log, LogMethod, PassLog } from './core/log.js'
-export type { Instruction, Move, Rebalanced, Revoked, Transferred } from './core/operations.js'
 export type { Operator, RebalanceOrder, ReleaseOrder, TransferOrder } from './core/operator.js'
-export type { Schedule, ScheduleStatus } from './core/schedule.js'
+export type { CoordinatorState, Health } from './core/reports/health.js'
 export type {
   AssignmentStatus,
   LeaseState,
@@ -53,7 +44,7 @@ export type {
   NodeStatus,
   Status,
   WorkerStatus,
-} from './core/status.js'
+} from './core/reports/status.js'
 export type {
   EventQuery,
   EventRow,
@@ -67,7 +58,16 @@ export type {
   Snapshot,
   WorkerRow,
 } from './core/store.js'
-export type { Preset, Timing } from './core/timing.js'
+export type { Preset, Timing } from './core/time/timing.js'
+export {
+  type ClassOptions,
+  GloballyCoordinatedWorker,
+  type SingleClassOptions,
+  SingleInstanceClusterWorker,
+  SingleInstanceGlobalWorker,
+} from './core/work/base-classes.js'
+export type { HeldLease, Lease } from './core/work/lease.js'
+export type { Schedule, ScheduleStatus } from './core/work/schedule.js'
 export type {
   AroundPass,
   Assignment,
@@ -82,7 +82,7 @@ export type {
   WorkerDefinition,
   WorkerHandle,
   WorkerState,
-} from './core/worker.js'
+} from './core/work/worker.js'
 export { type Dialect, migrationSql } from './stores/shared/migrate.js'
 
 /**

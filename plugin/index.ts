@@ -10,9 +10,9 @@
  * await app.register(workerCoordination, { database: 'sqlite:coordination.db' })
  */
 export * from './coordinator.js'
-export { type Access, type Action, type Actor, type Authorize, allowLoopback } from './http/access.js'
+export { type Access, type Action, type Actor, type Authorize, allowLoopback } from './http/guard/access.js'
 export { type LeaderOnlyOptions, leaderOnly } from './http/leader-only.js'
-export type { MetricsRegistry } from './http/metrics.js'
+export type { MetricsRegistry } from './http/metrics/metrics.js'
 export type { Security } from './http/routes.js'
 export type { AutoStart, MetricsOptions, RequestLogLevel, WorkerCoordinationOptions } from './options.js'
 export { workerCoordination as default } from './plugin.js'

@@ -1,13 +1,13 @@
 /** From checked options to a coordinator that is connected but not yet started. */
 
 import type { CoordinatorConfig } from './coordinator-options.js'
-import { systemClock } from './core/clock.js'
 import { Coordinator } from './core/coordinator.js'
 import { type Log, withFields } from './core/log.js'
-import { thisMachine } from './core/machine.js'
 import type { Store } from './core/store.js'
-import { timingFigures } from './core/timing.js'
-import { startWatchdog } from './core/watchdog.js'
+import { systemClock } from './core/time/clock.js'
+import { timingFigures } from './core/time/timing.js'
+import { thisMachine } from './core/watch/machine.js'
+import { startWatchdog } from './core/watch/watchdog.js'
 import { openStore } from './stores/open.js'
 
 /** Connects, migrates, and makes the coordinator, which from then on owns the connection. */

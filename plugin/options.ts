@@ -18,8 +18,8 @@ import {
   type Table,
   trueUnlessSaid,
 } from './coordinator-options.js'
-import type { Access, Authorize } from './http/access.js'
-import type { MetricsRegistry } from './http/metrics.js'
+import type { Access, Authorize } from './http/guard/access.js'
+import type { MetricsRegistry } from './http/metrics/metrics.js'
 import type { Security } from './http/routes.js'
 
 export * from './coordinator-options.js'

@@ -7,8 +7,8 @@ import t, { type Test } from 'tap'
 import { createCoordinator } from '../plugin/coordinator.js'
 import type { Coordinator } from '../plugin/core/coordinator.js'
 import type { EventName } from '../plugin/core/events.js'
-import type { Lease } from '../plugin/core/lease.js'
-import type { SingleContext } from '../plugin/core/worker.js'
+import type { Lease } from '../plugin/core/work/lease.js'
+import type { SingleContext } from '../plugin/core/work/worker.js'
 import type { CoordinatorOptions } from '../plugin/options.js'
 import {
   type Database,

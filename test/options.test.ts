@@ -1,7 +1,7 @@
 import t from 'tap'
 import { CoordinationError } from '../plugin/core/errors.js'
 import { silentLog } from '../plugin/core/log.js'
-import { resolveTiming } from '../plugin/core/timing.js'
+import { resolveTiming } from '../plugin/core/time/timing.js'
 import {
   type CoordinatorOptions,
   coordinatorOptions,

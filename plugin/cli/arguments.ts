@@ -1,9 +1,9 @@
 /** What was typed, as an order; or what is wrong with it. */
 import { parseArgs } from 'node:util'
 import { actorLimits, checkText, reasonLimits } from '../core/audit.js'
+import type { Instruction } from '../core/changes/operations.js'
 import { keyFrom } from '../core/names.js'
-import type { Instruction } from '../core/operations.js'
-import type { Preset } from '../core/timing.js'
+import type { Preset } from '../core/time/timing.js'
 
 /** What every command takes. */
 const ofAll = ['database', 'namespace', 'json', 'help', 'version'] as const

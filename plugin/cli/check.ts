@@ -4,10 +4,10 @@
  * Nothing is left behind: what is written is rolled back.
  */
 
-import { freshLease } from '../core/draft.js'
+import { freshLease } from '../core/changes/draft.js'
 import type { Store, WorkerRow } from '../core/store.js'
-import type { Timing } from '../core/timing.js'
-import { timingFigures } from '../core/timing.js'
+import type { Timing } from '../core/time/timing.js'
+import { timingFigures } from '../core/time/timing.js'
 import { type Answer, exitCodes, type Mood } from './output.js'
 
 interface Finding {

@@ -1,6 +1,6 @@
 /** What each command asks or does. */
 import type { Coordinator } from '../core/coordinator.js'
-import { explain } from '../core/explain.js'
+import { explain } from '../core/reports/explain.js'
 import {
   describe,
   isSilent,
@@ -8,9 +8,9 @@ import {
   type NodeReference,
   type NodeStatus,
   type Status,
-} from '../core/status.js'
+} from '../core/reports/status.js'
+import { vacancyOf } from '../core/reports/vacancy.js'
 import type { Snapshot } from '../core/store.js'
-import { vacancyOf } from '../core/vacancy.js'
 import type { Command, Order } from './arguments.js'
 import { type Answer, type Cell, exitCodes, type Mood, type Table } from './output.js'
 

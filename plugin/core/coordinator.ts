@@ -6,35 +6,35 @@
  * together is told in `README.md` beside this file.
  */
 
-import { nameOfWorker, type Request, Requests } from './acquire.js'
-import { wishesAtOnce } from './agenda.js'
-import { claimTime } from './changes.js'
-import type { Clock, Timer } from './clock.js'
-import { presentContext } from './context.js'
+import { claimTime } from './changes/changes.js'
+import { Housekeeping } from './changes/housekeeping.js'
+import { changeWithoutSession } from './changes/order.js'
+import { claimedForMs } from './changes/upkeep.js'
 import { CoordinationError, StoreError } from './errors.js'
 import { type AboutLease, type EventName, Events, type Listener } from './events.js'
-import { type CoordinatorState, type Health, healthOf } from './health.js'
-import { Holdings } from './holdings.js'
-import { Housekeeping } from './housekeeping.js'
 import type { Identity } from './identity.js'
 import { checkOptions, checkScope, checkSignal, checkTime, checkTimeout } from './inputs.js'
-import type { Holding, Lease } from './lease.js'
-import { Life, type Surroundings } from './life.js'
 import { type Log, withFields } from './log.js'
-import { deferred, sleep, within } from './loop.js'
-import type { Machine } from './machine.js'
 import { checkName, keysMeant, leaseKey } from './names.js'
 import { Operator } from './operator.js'
-import { changeWithoutSession } from './order.js'
 import { Outage } from './outage.js'
-import { KnownServer } from './server.js'
-import { describe, type Status } from './status.js'
+import { type CoordinatorState, type Health, healthOf } from './reports/health.js'
+import { describe, type Status } from './reports/status.js'
+import { wishesAtOnce } from './session/agenda.js'
+import { Holdings } from './session/holdings.js'
+import { Life, type Surroundings } from './session/life.js'
+import { KnownServer } from './session/server.js'
 import type { Retention, Scope, Store } from './store.js'
 import { Stragglers } from './stragglers.js'
-import { retryPauseMs, type Timing } from './timing.js'
-import { elapsedMs } from './trust.js'
-import { claimedForMs } from './upkeep.js'
-import type { Watchdog } from './watchdog.js'
+import type { Clock, Timer } from './time/clock.js'
+import { presentContext } from './time/context.js'
+import { deferred, sleep, within } from './time/loop.js'
+import { retryPauseMs, type Timing } from './time/timing.js'
+import { elapsedMs } from './time/trust.js'
+import type { Machine } from './watch/machine.js'
+import type { Watchdog } from './watch/watchdog.js'
+import { nameOfWorker, type Request, Requests } from './work/acquire.js'
+import type { Holding, Lease } from './work/lease.js'
 import {
   type AroundPass,
   type Pass,
@@ -43,7 +43,7 @@ import {
   type WorkerDefinition,
   type WorkerHandle,
   type WorkerState,
-} from './worker.js'
+} from './work/worker.js'
 
 /** What holds for a coordinator: its options, with what was left out filled in. */
 export interface CoordinatorSettings {

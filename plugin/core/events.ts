@@ -5,9 +5,9 @@
  * or answers a promise that rejects, is reported and does no harm to the others or to the engine.
  */
 import { EventEmitter } from 'node:events'
-import { presentContext } from './context.js'
 import { CoordinationError, type EndReason, type StoreError } from './errors.js'
 import { shown } from './names.js'
+import { presentContext } from './time/context.js'
 
 /** What the events about a lease have in common. */
 export interface AboutLease {

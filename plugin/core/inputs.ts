@@ -1,6 +1,6 @@
 /** What an application hands to a method, checked at the door: a typing error must not become another lease, nor a wait without end. */
 import { actorLimits, checkText, reasonLimits } from './audit.js'
-import { maxCooldownMs } from './draft.js'
+import { maxCooldownMs } from './changes/draft.js'
 import { CoordinationError } from './errors.js'
 import { shown } from './names.js'
 import type { Scope } from './store.js'

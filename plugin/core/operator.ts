@@ -9,7 +9,7 @@
  * forget, pause, resume) answers a word, `'done'` when something has changed; what concerns leases (release, transfer,
  * rebalance) answers an object, whose `kind` is that word.
  */
-import { checkCooldown, checkInstruction, checkKey, checkNode, checkOrder, checkToken } from './inputs.js'
+
 import {
   drain,
   forget,
@@ -21,8 +21,9 @@ import {
   revoke,
   type Transferred,
   transfer,
-} from './operations.js'
-import { changeWithoutSession } from './order.js'
+} from './changes/operations.js'
+import { changeWithoutSession } from './changes/order.js'
+import { checkCooldown, checkInstruction, checkKey, checkNode, checkOrder, checkToken } from './inputs.js'
 import type { Change, EventQuery, EventRow, Snapshot, Store } from './store.js'
 
 /** How a lease is taken away; see {@link Operator.release}. */

@@ -2,12 +2,13 @@
  * What the log says of a database that does not answer, or refuses: a line when that begins and one when it is over. In between each
  * node tries again some times a second, and a line for each try would bury all others.
  */
-import type { Clock, Reading } from './clock.js'
+
 import { StoreError } from './errors.js'
 import type { Events } from './events.js'
 import type { Log } from './log.js'
-import type { Timing } from './timing.js'
-import { elapsedMs } from './trust.js'
+import type { Clock, Reading } from './time/clock.js'
+import type { Timing } from './time/timing.js'
+import { elapsedMs } from './time/trust.js'
 
 /** What is asked of the database, in the words of the log. What is vital each node asks for always: where that is answered, the database is there. */
 const requests = {

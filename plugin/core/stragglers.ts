@@ -3,11 +3,12 @@
  * good order keeps its lease until it has: that is said for information. Where trust has ended, or the lease was taken
  * away, somebody else may be at work as well: that is a warning.
  */
-import type { Clock, Reading, Timer } from './clock.js'
+
 import type { EndReason } from './errors.js'
-import type { Holding } from './lease.js'
 import type { Log } from './log.js'
-import { elapsedMs } from './trust.js'
+import type { Clock, Reading, Timer } from './time/clock.js'
+import { elapsedMs } from './time/trust.js'
+import type { Holding } from './work/lease.js'
 
 /** After these the lease may be somebody else's while the work goes on. */
 const takenAway: ReadonlySet<EndReason> = new Set(['trust-expired', 'lost', 'revoked'])

@@ -1,8 +1,8 @@
 /** What the groups of routes are made of; `routes.ts` puts it together. */
 import type { Coordinator } from '../core/coordinator.js'
-import type { Guard } from './guard.js'
+import type { Guard } from './guard/guard.js'
 import type { Limits } from './limits.js'
-import type { SnapshotSource } from './snapshot.js'
+import type { SnapshotSource } from './snapshot/snapshot.js'
 
 export interface Dependencies {
   readonly coordinator: Coordinator

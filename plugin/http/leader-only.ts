@@ -5,9 +5,9 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Coordinator } from '../core/coordinator.js'
 import { CoordinationError } from '../core/errors.js'
 import { keysMeant } from '../core/names.js'
-import type { NodeStatus, Status, WorkerStatus } from '../core/status.js'
+import type { NodeStatus, Status, WorkerStatus } from '../core/reports/status.js'
 import { answerHttpProblem, HttpProblem } from './http-problems.js'
-import { snapshotSourceOf } from './snapshot.js'
+import { snapshotSourceOf } from './snapshot/snapshot.js'
 
 /** How {@link leaderOnly} answers for others. */
 export interface LeaderOnlyOptions {

@@ -7,7 +7,7 @@ import type {
   RouteOptions,
   RouteShorthandOptions,
 } from 'fastify'
-import type { Action } from './access.js'
+import type { Action } from './guard/access.js'
 import { HttpProblem } from './http-problems.js'
 import { asDocumented } from './openapi.js'
 import type { Typed } from './schemas/typed.js'

@@ -4,7 +4,7 @@
  *
  * @example import { TestWorld } from 'fastify-worker-coordination/testing'
  */
-export type { Clock, Reading, Timer } from '../core/clock.js'
+
 export type {
   Ahead,
   Beat,
@@ -34,6 +34,7 @@ export type {
   Store,
   WorkerRow,
 } from '../core/store.js'
+export type { Clock, Reading, Timer } from '../core/time/clock.js'
 export type {
   ConformanceCase,
   ConformanceHarness,

@@ -1,6 +1,5 @@
 /** The way from a node to its store, which can be cut, and held up while its process stands still. */
 import { StoreError } from '../core/errors.js'
-import { type Deferred, deferred } from '../core/loop.js'
 import type {
   Ahead,
   Beat,
@@ -20,6 +19,7 @@ import type {
   Snapshot,
   Store,
 } from '../core/store.js'
+import { type Deferred, deferred } from '../core/time/loop.js'
 
 export class Link implements Store {
   readonly #store: Store

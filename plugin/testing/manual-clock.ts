@@ -5,7 +5,7 @@
  * that each one set off come to rest, and only then goes on. So a test of a takeover takes
  * milliseconds and always sees the same order.
  */
-import type { Clock, Reading, Timer } from '../core/clock.js'
+import type { Clock, Reading, Timer } from '../core/time/clock.js'
 
 interface Entry {
   readonly atMs: number

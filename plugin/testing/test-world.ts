@@ -13,13 +13,14 @@
  * await world.advanceUntil(() => world.holderOf('indexing') !== undefined)
  * await world.close()
  */
-import type { Clock } from '../core/clock.js'
+
 import { Coordinator } from '../core/coordinator.js'
 import { CoordinationError } from '../core/errors.js'
 import { type Log, silentLog } from '../core/log.js'
 import { checkName } from '../core/names.js'
 import type { Snapshot, Store } from '../core/store.js'
-import { type Preset, resolveTiming, type Timing, timingProblems } from '../core/timing.js'
+import type { Clock } from '../core/time/clock.js'
+import { type Preset, resolveTiming, type Timing, timingProblems } from '../core/time/timing.js'
 import { Link } from './link.js'
 import { comeToRest, ManualClock } from './manual-clock.js'
 import { MemoryDatabase } from './memory-store.js'

@@ -2,7 +2,7 @@
 import type { FastifyInstance } from 'fastify'
 import type { Page } from 'playwright-core'
 import type { Test } from 'tap'
-import { deferred } from '../../plugin/core/loop.js'
+import { deferred } from '../../plugin/core/time/loop.js'
 import type { Authorize, WorkerDefinition } from '../../plugin/index.js'
 import { listening, mira, threeWorkers, untilAborted, useApp } from '../http/application.js'
 import type { WorkerOrder } from '../process/node.js'

@@ -3,9 +3,9 @@
  */
 import { randomUUID } from 'node:crypto'
 import BetterSqlite from 'better-sqlite3'
+import { inOrder } from '../../plugin/core/changes/order.js'
 import { silentLog } from '../../plugin/core/log.js'
 import { slotKey } from '../../plugin/core/names.js'
-import { inOrder } from '../../plugin/core/order.js'
 import type { Change, LeaseRow, NewEvent, NewNode, WorkerRow } from '../../plugin/core/store.js'
 import { openStore } from '../../plugin/stores/open.js'
 

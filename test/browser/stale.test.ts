@@ -2,7 +2,7 @@
 import type { FastifyInstance } from 'fastify'
 import type { Locator, Page } from 'playwright-core'
 import type { Test } from 'tap'
-import { deferred } from '../../plugin/core/loop.js'
+import { deferred } from '../../plugin/core/time/loop.js'
 import type { WorkerCoordinationOptions } from '../../plugin/index.js'
 import { listening, mira, threeWorkers, useApp } from '../http/application.js'
 import { usePostgres, useSqlite } from '../support/databases.js'

@@ -3,8 +3,8 @@ import {
   GloballyCoordinatedWorker,
   SingleInstanceClusterWorker,
   SingleInstanceGlobalWorker,
-} from '../../plugin/core/base-classes.js'
-import type { CoordinatedContext, PassContext } from '../../plugin/core/worker.js'
+} from '../../plugin/core/work/base-classes.js'
+import type { CoordinatedContext, PassContext } from '../../plugin/core/work/worker.js'
 import { World } from '../support/world.js'
 
 function untilAborted(signal: AbortSignal): Promise<void> {

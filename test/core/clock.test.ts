@@ -2,7 +2,7 @@
 import { platform, uptime } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { bootMs, systemClock } from '../../plugin/core/clock.js'
+import { bootMs, systemClock } from '../../plugin/core/time/clock.js'
 
 t.test(
   'the boot-time clock is the one of the system, and goes on',

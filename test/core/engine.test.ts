@@ -1,8 +1,8 @@
 import t from 'tap'
 import { StoreError } from '../../plugin/core/errors.js'
 import type { Store } from '../../plugin/core/store.js'
-import { resolveTiming } from '../../plugin/core/timing.js'
-import type { Assignment, PassContext, WorkerDefinition } from '../../plugin/core/worker.js'
+import { resolveTiming } from '../../plugin/core/time/timing.js'
+import type { Assignment, PassContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
 import { World, type WorldNode } from '../support/world.js'
 
 /** A worker whose passes last until their signal aborts. */

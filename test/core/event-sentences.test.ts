@@ -1,6 +1,6 @@
 /** What the audit trail says to people. */
 import t from 'tap'
-import { eventSentence, eventTypes } from '../../plugin/core/event-sentences.js'
+import { eventSentence, eventTypes } from '../../plugin/core/reports/event-sentences.js'
 import type { EventRow } from '../../plugin/core/store.js'
 
 const names: Readonly<Record<string, string>> = { a: 'node-1', b: 'node-2' }

@@ -6,7 +6,7 @@ import {
   type ExplanationCode,
   explain,
   mostCandidates,
-} from '../../plugin/core/explain.js'
+} from '../../plugin/core/reports/explain.js'
 import type { LeaseRow, NodeRow, Snapshot, WorkerRow } from '../../plugin/core/store.js'
 import { newLease } from '../../plugin/testing/conformance/world.js'
 import { World } from '../support/world.js'

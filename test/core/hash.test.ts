@@ -1,5 +1,5 @@
 import t from 'tap'
-import { hash32, rendezvousScore, scoreOfHashes } from '../../plugin/core/hash.js'
+import { hash32, rendezvousScore, scoreOfHashes } from '../../plugin/core/changes/hash.js'
 
 t.test('a text has the same hash in every release', async (t) => {
   const pinned: readonly [string, number][] = [

@@ -1,8 +1,8 @@
 /** What a node begins, and does not begin, under a row that names it. */
 import t from 'tap'
-import { Requests } from '../../plugin/core/acquire.js'
-import { type Circumstances, Holdings, termOf } from '../../plugin/core/holdings.js'
-import { blockWaitMs, resolveTiming } from '../../plugin/core/timing.js'
+import { type Circumstances, Holdings, termOf } from '../../plugin/core/session/holdings.js'
+import { blockWaitMs, resolveTiming } from '../../plugin/core/time/timing.js'
+import { Requests } from '../../plugin/core/work/acquire.js'
 import { newLease } from '../../plugin/testing/conformance/world.js'
 
 const timing = resolveTiming({})

@@ -1,6 +1,6 @@
 /** Clearing away, on a store in memory and by a clock that is moved by hand. */
 import t, { type Test } from 'tap'
-import { Housekeeping, leasesAtOnce } from '../../plugin/core/housekeeping.js'
+import { Housekeeping, leasesAtOnce } from '../../plugin/core/changes/housekeeping.js'
 import { type Log, silentLog } from '../../plugin/core/log.js'
 import { prunedAtOnce, type Store } from '../../plugin/core/store.js'
 import { commit, newLease, saveLeases } from '../../plugin/testing/conformance/world.js'

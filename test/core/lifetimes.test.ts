@@ -2,11 +2,15 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import t from 'tap'
 import { type CoordinationError, StoreError } from '../../plugin/core/errors.js'
-import type { Lease } from '../../plugin/core/lease.js'
 import { type Log, silentLog } from '../../plugin/core/log.js'
-import { deferred } from '../../plugin/core/loop.js'
 import type { Store } from '../../plugin/core/store.js'
-import type { CoordinatedContext, PartitionedContext, WorkerDefinition } from '../../plugin/core/worker.js'
+import { deferred } from '../../plugin/core/time/loop.js'
+import type { Lease } from '../../plugin/core/work/lease.js'
+import type {
+  CoordinatedContext,
+  PartitionedContext,
+  WorkerDefinition,
+} from '../../plugin/core/work/worker.js'
 import { rejectionOf } from '../../plugin/testing/conformance/world.js'
 import { World, type WorldNode } from '../support/world.js'
 

@@ -2,7 +2,7 @@
 import Fastify from 'fastify'
 import t from 'tap'
 import { type Log, type PassLog, silentLog, withFields } from '../../plugin/core/log.js'
-import { deferred } from '../../plugin/core/loop.js'
+import { deferred } from '../../plugin/core/time/loop.js'
 import { World } from '../support/world.js'
 
 const boom = new Error('boom')

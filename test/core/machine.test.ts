@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs'
 import { platform } from 'node:os'
 import { createInterface } from 'node:readline'
 import t, { type Test } from 'tap'
-import { type Machine, thisMachine } from '../../plugin/core/machine.js'
+import { type Machine, thisMachine } from '../../plugin/core/watch/machine.js'
 import { eventually } from '../support/eventually.js'
 
 const machine = thisMachine()
@@ -54,7 +54,7 @@ t.test(
       skip || (spawnSync('unshare', ['--time', 'true']).status !== 0 && 'no clocks can be set apart here'),
   },
   async (t) => {
-    const module = new URL('../../plugin/core/machine.js', import.meta.url)
+    const module = new URL('../../plugin/core/watch/machine.js', import.meta.url)
     const program = `import { thisMachine } from '${module}'; console.log(thisMachine().name)`
     const nameSeenBy = (...command: string[]): string => {
       const [first = '', ...rest] = [...command, process.execPath, '--input-type=module', '--eval', program]

@@ -1,7 +1,7 @@
 /** Looking at the processes beside this one, with a store in memory and a clock that is moved by hand. */
 import t, { type Test } from 'tap'
-import { Neighbourhood } from '../../plugin/core/neighbourhood.js'
-import { buryEnded } from '../../plugin/core/upkeep.js'
+import { buryEnded } from '../../plugin/core/changes/upkeep.js'
+import { Neighbourhood } from '../../plugin/core/watch/neighbourhood.js'
 import { join } from '../../plugin/testing/conformance/world.js'
 import { Link } from '../../plugin/testing/link.js'
 import { ManualClock } from '../../plugin/testing/manual-clock.js'

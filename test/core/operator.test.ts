@@ -1,6 +1,6 @@
 import t, { type Test } from 'tap'
-import { forget, transfer } from '../../plugin/core/operations.js'
-import type { WorkerDefinition } from '../../plugin/core/worker.js'
+import { forget, transfer } from '../../plugin/core/changes/operations.js'
+import type { WorkerDefinition } from '../../plugin/core/work/worker.js'
 import {
   commit,
   idsOf,

@@ -1,8 +1,8 @@
 /** Changes that no session asks for, while the server becomes another one. */
 import t from 'tap'
+import { changeWithoutSession, inOrder } from '../../plugin/core/changes/order.js'
 import { StoreError } from '../../plugin/core/errors.js'
 import { Operator } from '../../plugin/core/operator.js'
-import { changeWithoutSession, inOrder } from '../../plugin/core/order.js'
 import { commit, metaOf, newWorker, rejectionOf } from '../../plugin/testing/conformance/world.js'
 import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
 

@@ -1,10 +1,10 @@
 /** What counts as a failure of the database, and what does not. */
 import t from 'tap'
-import { systemClock } from '../../plugin/core/clock.js'
 import { StoreError } from '../../plugin/core/errors.js'
 import { Events } from '../../plugin/core/events.js'
 import { silentLog } from '../../plugin/core/log.js'
 import { Outage } from '../../plugin/core/outage.js'
+import { systemClock } from '../../plugin/core/time/clock.js'
 
 t.test('only what the database has failed at is told as its failure; the rest is for the log', async (t) => {
   const lines: string[] = []

@@ -1,12 +1,12 @@
 import t from 'tap'
-import { hash32, rendezvousScore } from '../../plugin/core/hash.js'
+import { hash32, rendezvousScore } from '../../plugin/core/changes/hash.js'
 import {
   type Candidate,
   chooseSuccessor,
   nextAfter,
   planPartitions,
   planShares,
-} from '../../plugin/core/plan.js'
+} from '../../plugin/core/changes/plan.js'
 
 type Slots = readonly (string | null)[]
 

@@ -1,9 +1,9 @@
 /** What the simulation and a second reading have found, each played out by itself. */
 import t from 'tap'
+import { inOrder } from '../../plugin/core/changes/order.js'
 import { StoreError } from '../../plugin/core/errors.js'
-import { inOrder } from '../../plugin/core/order.js'
 import type { Change, Store } from '../../plugin/core/store.js'
-import type { CoordinatedContext, WorkerDefinition } from '../../plugin/core/worker.js'
+import type { CoordinatedContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
 import { gate } from '../../plugin/testing/conformance/world.js'
 import { World, type WorldNode } from '../support/world.js'
 

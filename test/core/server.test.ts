@@ -1,16 +1,16 @@
 /** What a node makes of a database server that is another one than before. */
 import t from 'tap'
-import { Requests } from '../../plugin/core/acquire.js'
-import { Agendas } from '../../plugin/core/agenda.js'
-import { settle, type Wishes } from '../../plugin/core/changes.js'
-import type { Reading } from '../../plugin/core/clock.js'
-import { freshLease } from '../../plugin/core/draft.js'
-import { type Circumstances, Holdings, isRecognised } from '../../plugin/core/holdings.js'
-import { inOrder, settleIdentity } from '../../plugin/core/order.js'
-import { KnownServer } from '../../plugin/core/server.js'
+import { settle, type Wishes } from '../../plugin/core/changes/changes.js'
+import { freshLease } from '../../plugin/core/changes/draft.js'
+import { inOrder, settleIdentity } from '../../plugin/core/changes/order.js'
+import { Agendas } from '../../plugin/core/session/agenda.js'
+import { type Circumstances, Holdings, isRecognised } from '../../plugin/core/session/holdings.js'
+import { KnownServer } from '../../plugin/core/session/server.js'
 import type { LeaseRow, ServerFacts, Store } from '../../plugin/core/store.js'
-import { blockWaitMs, resolveTiming } from '../../plugin/core/timing.js'
-import type { Runner } from '../../plugin/core/worker.js'
+import type { Reading } from '../../plugin/core/time/clock.js'
+import { blockWaitMs, resolveTiming } from '../../plugin/core/time/timing.js'
+import { Requests } from '../../plugin/core/work/acquire.js'
+import type { Runner } from '../../plugin/core/work/worker.js'
 import {
   commit,
   join,

@@ -1,9 +1,9 @@
 /** From when trust counts: what a session makes of answers that are late, and of news that it has not read. */
 import t, { type Test } from 'tap'
 import { StoreError } from '../../plugin/core/errors.js'
-import { Session } from '../../plugin/core/session.js'
+import { Session } from '../../plugin/core/session/session.js'
 import type { Change, HeartbeatAnswer, OwnView, Store } from '../../plugin/core/store.js'
-import { resolveTiming, trustMs } from '../../plugin/core/timing.js'
+import { resolveTiming, trustMs } from '../../plugin/core/time/timing.js'
 import { ManualClock } from '../../plugin/testing/manual-clock.js'
 import { World } from '../support/world.js'
 

@@ -1,8 +1,8 @@
 /** Looking in place of silent watchers: at whom, and for how long. */
 import t, { type Test } from 'tap'
-import { StandIn } from '../../plugin/core/stand-in.js'
 import type { Store } from '../../plugin/core/store.js'
-import { resolveTiming } from '../../plugin/core/timing.js'
+import { resolveTiming } from '../../plugin/core/time/timing.js'
+import { StandIn } from '../../plugin/core/watch/stand-in.js'
 import { commit, join } from '../../plugin/testing/conformance/world.js'
 import { ManualClock } from '../../plugin/testing/manual-clock.js'
 import { MemoryDatabase } from '../../plugin/testing/memory-store.js'

@@ -1,6 +1,6 @@
 import t from 'tap'
+import { type Term, termEvents, termsOf } from '../../plugin/core/reports/terms.js'
 import type { EventRow } from '../../plugin/core/store.js'
-import { type Term, termEvents, termsOf } from '../../plugin/core/terms.js'
 import { World } from '../support/world.js'
 
 const key = 'global/month-close'

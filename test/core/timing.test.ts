@@ -12,7 +12,7 @@ import {
   timingFigures,
   timingProblems,
   trustMs,
-} from '../../plugin/core/timing.js'
+} from '../../plugin/core/time/timing.js'
 
 const presets: readonly Preset[] = ['default', 'fast', 'relaxed']
 

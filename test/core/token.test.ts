@@ -1,5 +1,5 @@
 import t from 'tap'
-import { nextToken, raisedFloor } from '../../plugin/core/token.js'
+import { nextToken, raisedFloor } from '../../plugin/core/changes/token.js'
 
 const nowMs = 1_790_000_000_000
 

@@ -1,6 +1,6 @@
 import t from 'tap'
-import type { Reading } from '../../plugin/core/clock.js'
-import { elapsedMs, later, openWindow, remainingMs, surelyElapsedMs } from '../../plugin/core/trust.js'
+import type { Reading } from '../../plugin/core/time/clock.js'
+import { elapsedMs, later, openWindow, remainingMs, surelyElapsedMs } from '../../plugin/core/time/trust.js'
 
 const timing = { ttlMs: 15_000, marginMs: 1_500 }
 const lengthMs = 13_350

@@ -1,8 +1,8 @@
 /** What watchers do for everybody, change by change: whom they bury, whom they pass over, and who watches next. */
 import t from 'tap'
-import { join } from '../../plugin/core/changes.js'
+import { join } from '../../plugin/core/changes/changes.js'
+import { attend, bury, buryEnded } from '../../plugin/core/changes/upkeep.js'
 import type { Beat, Change, LeaseRow, Store } from '../../plugin/core/store.js'
-import { attend, bury, buryEnded } from '../../plugin/core/upkeep.js'
 import {
   commit,
   join as joinRows,

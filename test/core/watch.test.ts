@@ -1,8 +1,8 @@
 import t from 'tap'
-import type { Reading } from '../../plugin/core/clock.js'
-import { lookEveryMs, resolveTiming, standstillMs } from '../../plugin/core/timing.js'
-import { openWindow, remainingMs } from '../../plugin/core/trust.js'
-import { Standstill } from '../../plugin/core/watch.js'
+import type { Reading } from '../../plugin/core/time/clock.js'
+import { lookEveryMs, resolveTiming, standstillMs } from '../../plugin/core/time/timing.js'
+import { openWindow, remainingMs } from '../../plugin/core/time/trust.js'
+import { Standstill } from '../../plugin/core/watch/watch.js'
 
 const options = { waitMs: 1_000, staleAfterMs: 500 }
 

@@ -14,9 +14,7 @@ import type {
   Overview,
   Refusal,
 } from '../../dashboard/model.js'
-import type { Actor, interventions } from '../../plugin/http/access.js'
-import type { leaseDetail, overviewOf, problemsShown } from '../../plugin/http/overview.js'
-import type { eventBody, explanationBody, leaseBody, termBody } from '../../plugin/http/presenters.js'
+import type { Actor, interventions } from '../../plugin/http/guard/access.js'
 import type { httpProblem } from '../../plugin/http/schemas/common.js'
 import type { event, eventsReply } from '../../plugin/http/schemas/events.js'
 import type {
@@ -30,6 +28,13 @@ import type {
   transferReply,
 } from '../../plugin/http/schemas/leases.js'
 import type { overviewReply } from '../../plugin/http/schemas/overview.js'
+import type { leaseDetail, overviewOf, problemsShown } from '../../plugin/http/snapshot/overview.js'
+import type {
+  eventBody,
+  explanationBody,
+  leaseBody,
+  termBody,
+} from '../../plugin/http/snapshot/presenters.js'
 
 /** What is sent by a schema. What may be null is sent as null; anything else that is not required may be missing. */
 type Sent<Schema> = Schema extends { readonly nullable: true } ? Value<Schema> | null : Value<Schema>

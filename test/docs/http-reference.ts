@@ -5,7 +5,7 @@
  * sure that this has been done.
  */
 import Fastify, { type RouteOptions } from 'fastify'
-import { actions } from '../../plugin/http/access.js'
+import { actions } from '../../plugin/http/guard/access.js'
 import { httpProblems, httpProblemType, typeOf } from '../../plugin/http/http-problems.js'
 import { documentedUrl } from '../../plugin/http/keys.js'
 import { assignment } from '../../plugin/http/schemas/assignments.js'

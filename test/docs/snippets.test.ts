@@ -12,8 +12,8 @@ import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { commands, flagNames, parse } from '../../plugin/cli/arguments.js'
 import { exitCodes } from '../../plugin/cli/output.js'
-import { resolveTiming, timingFigures } from '../../plugin/core/timing.js'
-import { parseWorker } from '../../plugin/core/worker.js'
+import { resolveTiming, timingFigures } from '../../plugin/core/time/timing.js'
+import { parseWorker } from '../../plugin/core/work/worker.js'
 import workerCoordination from '../../plugin/index.js'
 import { coordinatorOptions, type Option, pluginOptions } from '../../plugin/options.js'
 import { tokensOf } from '../support/source.js'
@@ -262,8 +262,8 @@ t.test('the map of the engine names each of its files, and no others', async (t)
   const mapped = rowsOf('plugin/core/README.md', 'file').flatMap(([files = '']) =>
     [...files.matchAll(/`([^`]+)`/g)].map(([, file]) => file),
   )
-  const files = readdirSync(join(root, 'plugin/core')).filter((file) => file.endsWith('.ts'))
-  t.strictSame(mapped.sort(), files.sort())
+  const files = readdirSync(join(root, 'plugin/core'), { recursive: true, encoding: 'utf8' })
+  t.strictSame(mapped.sort(), files.filter((file) => file.endsWith('.ts')).sort())
 })
 
 t.test('the commands that are documented are those there are, with their flags and exit codes', async (t) => {

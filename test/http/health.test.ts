@@ -1,8 +1,8 @@
 /** What balancers and supervisors ask, over real sockets: answered from memory, whatever the database does. */
 import t from 'tap'
 import { StoreError } from '../../plugin/core/errors.js'
-import { resolveTiming } from '../../plugin/core/timing.js'
-import { registerHealth } from '../../plugin/http/health.js'
+import { resolveTiming } from '../../plugin/core/time/timing.js'
+import { registerHealth } from '../../plugin/http/routes/health.js'
 import { type Database, eachDatabase, type Lifetime, useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import { type Room, untilAborted, useRoom } from './room.js'

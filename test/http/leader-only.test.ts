@@ -1,7 +1,7 @@
 /** Routes that only the leader answers. */
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import { deferred } from '../../plugin/core/loop.js'
+import { deferred } from '../../plugin/core/time/loop.js'
 import { leaderOnly } from '../../plugin/index.js'
 import { useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'

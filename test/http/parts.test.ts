@@ -1,11 +1,11 @@
 /** The smaller parts, by themselves. */
 import t from 'tap'
 import { StoreError } from '../../plugin/core/errors.js'
-import { deferred } from '../../plugin/core/loop.js'
 import type { Snapshot } from '../../plugin/core/store.js'
-import { problemsIn } from '../../plugin/http/attention.js'
-import { RateLimit } from '../../plugin/http/rate-limit.js'
-import { SnapshotSource } from '../../plugin/http/snapshot.js'
+import { deferred } from '../../plugin/core/time/loop.js'
+import { RateLimit } from '../../plugin/http/guard/rate-limit.js'
+import { problemsIn } from '../../plugin/http/snapshot/attention.js'
+import { SnapshotSource } from '../../plugin/http/snapshot/snapshot.js'
 import { World } from '../support/world.js'
 import { untilAborted } from './application.js'
 

@@ -2,7 +2,7 @@
 import { createServer, request } from 'node:http'
 import Fastify, { type RouteOptions } from 'fastify'
 import t from 'tap'
-import { actions, alters } from '../../plugin/http/access.js'
+import { actions, alters } from '../../plugin/http/guard/access.js'
 import { routes } from '../../plugin/http/routes.js'
 import workerCoordination from '../../plugin/index.js'
 import { useSqlite } from '../support/databases.js'

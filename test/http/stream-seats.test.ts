@@ -1,6 +1,6 @@
 /** Seats for viewers of the stream: so many for all, so many for each. */
 import t from 'tap'
-import { Seats } from '../../plugin/http/stream-seats.js'
+import { Seats } from '../../plugin/http/stream/seats.js'
 
 t.test('a seat that is given back twice makes room for one', async (t) => {
   const seats = new Seats({ streams: 2, streamsPerActor: 2 })

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
 import t from 'tap'
-import { usualPace, Viewer } from '../../plugin/http/stream-viewer.js'
+import { usualPace, Viewer } from '../../plugin/http/stream/viewer.js'
 
 t.test('a stream that ends is closed soon, also when its reader takes nothing', async (t) => {
   const server = createServer()

@@ -6,7 +6,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import { createConnection, type RowDataPacket } from 'mysql2/promise'
 import { Client } from 'pg'
 import t from 'tap'
-import { deferred } from '../../plugin/core/loop.js'
+import { deferred } from '../../plugin/core/time/loop.js'
 import workerCoordination, {
   CoordinationError,
   type Coordinator,

@@ -11,7 +11,7 @@ import mssql from 'mssql'
 import { createConnection } from 'mysql2/promise'
 import { Client } from 'pg'
 import { silentLog } from '../../plugin/core/log.js'
-import { deferred } from '../../plugin/core/loop.js'
+import { deferred } from '../../plugin/core/time/loop.js'
 import workerCoordination, {
   allowLoopback,
   type HeldLease,

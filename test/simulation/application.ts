@@ -1,7 +1,8 @@
 /** The application of each node in a simulated world: what its workers do, and which leases it asks for by name. */
-import type { HeldLease, Lease } from '../../plugin/core/lease.js'
-import type { Timing } from '../../plugin/core/timing.js'
-import type { PassContext, SingleContext, WorkerDefinition } from '../../plugin/core/worker.js'
+
+import type { Timing } from '../../plugin/core/time/timing.js'
+import type { HeldLease, Lease } from '../../plugin/core/work/lease.js'
+import type { PassContext, SingleContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
 import type { SimulatedDatabase } from './database.js'
 import type { Plan } from './faults.js'
 import type { History } from './history.js'

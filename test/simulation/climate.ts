@@ -1,5 +1,5 @@
 /** What becomes of each request in a simulated world, by the disturbances that are on where it comes from. */
-import type { Timing } from '../../plugin/core/timing.js'
+import type { Timing } from '../../plugin/core/time/timing.js'
 import type { Commits } from './commits.js'
 import type { Fault, Plan, TimedKind } from './faults.js'
 import type { History } from './history.js'

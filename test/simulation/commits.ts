@@ -1,5 +1,5 @@
 /** What a commit in a simulated world may do, by the rules that need to know who stands and what was ordered. */
-import { blockWaitMs, type Timing } from '../../plugin/core/timing.js'
+import { blockWaitMs, type Timing } from '../../plugin/core/time/timing.js'
 import type { SimulatedDatabase, StoredLease } from './database.js'
 import type { Plan } from './faults.js'
 import type { History, Term } from './history.js'

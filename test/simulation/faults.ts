@@ -5,7 +5,7 @@
  * are absent would never show if all were always there. The faults of a world are a list, so that a
  * failure can be cut down by leaving entries out.
  */
-import type { Timing } from '../../plugin/core/timing.js'
+import type { Timing } from '../../plugin/core/time/timing.js'
 import { Chance } from './scheduler.js'
 
 /** Kinds that hit at an instant, or last a while. */

@@ -4,8 +4,9 @@
  * The checker knows more than any node can: at each instant it sees which processes trust that they hold
  * which lease, by their own clocks, whether or not they are scheduled at that instant.
  */
-import type { HeldLease } from '../../plugin/core/lease.js'
-import type { Session } from '../../plugin/core/session.js'
+
+import type { Session } from '../../plugin/core/session/session.js'
+import type { HeldLease } from '../../plugin/core/work/lease.js'
 import type { StoredLease } from './database.js'
 import type { SimulatedProcess } from './process.js'
 

@@ -1,7 +1,7 @@
 /** The operator of a simulated world: gives orders, checks that they are obeyed, and in the end takes them back. */
 import type { Coordinator } from '../../plugin/core/coordinator.js'
 import { StoreError } from '../../plugin/core/errors.js'
-import { blockWaitMs, type Timing } from '../../plugin/core/timing.js'
+import { blockWaitMs, type Timing } from '../../plugin/core/time/timing.js'
 import type { Commits } from './commits.js'
 import type { SimulatedDatabase } from './database.js'
 import type { Fault, TimedKind } from './faults.js'

@@ -1,5 +1,5 @@
 /** A process in a simulated world: its clocks, and whether it is scheduled at all. */
-import type { Clock, Reading, Timer } from '../../plugin/core/clock.js'
+import type { Clock, Reading, Timer } from '../../plugin/core/time/clock.js'
 import type { Chance, Scheduler } from './scheduler.js'
 
 /** How a process stands still. */

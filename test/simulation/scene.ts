@@ -1,9 +1,9 @@
 /** What the parts of a simulated world share: what its seed has made of it, and who is there. */
 import type { Coordinator } from '../../plugin/core/coordinator.js'
 import { StoreError } from '../../plugin/core/errors.js'
-import type { Schedule } from '../../plugin/core/schedule.js'
-import { resolveTiming, type Timing } from '../../plugin/core/timing.js'
-import type { WorkerHandle } from '../../plugin/core/worker.js'
+import { resolveTiming, type Timing } from '../../plugin/core/time/timing.js'
+import type { Schedule } from '../../plugin/core/work/schedule.js'
+import type { WorkerHandle } from '../../plugin/core/work/worker.js'
 import type { SimulatedDatabase } from './database.js'
 import { type Fault, type Mix, type MixName, mixes, type Plan, planFaults } from './faults.js'
 import { History } from './history.js'

@@ -4,9 +4,9 @@
  * nobody buries them meanwhile.
  */
 import { randomUUID } from 'node:crypto'
+import { inOrder } from '../../plugin/core/changes/order.js'
 import { silentLog } from '../../plugin/core/log.js'
 import { slotKey } from '../../plugin/core/names.js'
-import { inOrder } from '../../plugin/core/order.js'
 import type { Change, LeaseRow, NewEvent, NewNode, WorkerRow } from '../../plugin/core/store.js'
 import { openStore } from '../../plugin/stores/open.js'
 import { newLease } from '../../plugin/testing/conformance/world.js'

@@ -9,7 +9,7 @@ import { Coordinator, type CoordinatorSettings } from '../../plugin/core/coordin
 import type { EventName } from '../../plugin/core/events.js'
 import { type Log, silentLog } from '../../plugin/core/log.js'
 import type { Store } from '../../plugin/core/store.js'
-import { resolveTiming, type Timing } from '../../plugin/core/timing.js'
+import { resolveTiming, type Timing } from '../../plugin/core/time/timing.js'
 import { openSqliteStoreOver } from '../../plugin/stores/sqlite/index.js'
 import { ManualClock } from '../../plugin/testing/manual-clock.js'
 

@@ -29,18 +29,19 @@ const coreForStores = ['errors', 'log', 'names', 'store'].map((name) => `plugin/
 const rooms: readonly Room[] = [
   {
     name: "the engine's door to the ambient world",
-    holds: (file) => ['clock', 'identity', 'machine'].some((name) => file === `plugin/core/${name}.ts`),
+    holds: (file) =>
+      ['time/clock', 'identity', 'watch/machine'].some((name) => file === `plugin/core/${name}.ts`),
     may: ['plugin/core/', 'node:os', 'node:crypto', 'node:fs'],
   },
   {
     // Whose request, trace or transaction it is can be asked of nothing else, and is no matter of time or chance.
     name: 'the engine where it keeps async contexts apart',
-    holds: (file) => file === 'plugin/core/context.ts',
+    holds: (file) => file === 'plugin/core/time/context.ts',
     may: ['node:async_hooks'],
   },
   {
     name: 'the engine where it reads cron patterns',
-    holds: (file) => file === 'plugin/core/schedule.ts',
+    holds: (file) => file === 'plugin/core/work/schedule.ts',
     may: ['plugin/core/', 'croner'],
   },
   {
@@ -204,7 +205,9 @@ t.test('every file imports only what its room may know', async (t) => {
 
 t.test('the engine takes time, chance and surroundings from its door alone', async (t) => {
   for (const file of sources('plugin/core')) {
-    const isDoor = ['clock.ts', 'identity.ts', 'machine.ts'].includes(relative('plugin/core', file))
+    const isDoor = ['time/clock.ts', 'identity.ts', 'watch/machine.ts'].includes(
+      relative('plugin/core', file),
+    )
     if (isDoor || isWatchdog(file)) continue
     t.strictSame(matchesIn(read(file), ambient), [], file)
   }
@@ -263,7 +266,7 @@ t.test('these checks see what they should', async (t) => {
       { target: 'thirteen', typeOnly: false },
     ],
   )
-  const [engine, dashboard] = ['plugin/core/plan.ts', 'dashboard/model.ts'].map((file) => ({
+  const [engine, dashboard] = ['plugin/core/changes/plan.ts', 'dashboard/model.ts'].map((file) => ({
     strangers(source: string): string[] {
       const room = rooms.find(({ holds }) => holds(file))
       return room === undefined ? ['no room'] : strangersIn(file, source, room)
@@ -312,7 +315,7 @@ t.test('what the engine must not use is seen wherever it is code, and nowhere el
 })
 
 function isWatchdog(file: string): boolean {
-  return /^plugin\/core\/watchdog(-thread)?\.ts$/.test(file)
+  return /^plugin\/core\/watch\/watchdog(-thread)?\.ts$/.test(file)
 }
 
 function topLevel(...names: readonly string[]): string[] {

@@ -1,4 +1,4 @@
-import { maxCooldownMs } from '../../core/draft.js'
+import { maxCooldownMs } from '../../core/changes/draft.js'
 import {
   asOf,
   body,

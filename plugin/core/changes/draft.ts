@@ -1,0 +1,454 @@
+/**
+ * The rows a change is about to alter, gathered first and written once.
+ *
+ * Every change follows the same course: load some leases, edit them, plan what became free, write.
+ * The draft remembers what was loaded, so that it can tell exactly which nodes the change concerns,
+ * keeps `pending` true to its meaning, and leaves alone the rows that a user's transaction fences.
+ */
+
+import { slotKey } from '../names.js'
+import type { Change, LeaseFilter, LeaseRow, LockedLease, NewEvent, NodeRow, WorkerRow } from '../store.js'
+import { type Candidate, chooseSuccessor, planPartitions, planShares } from './plan.js'
+
+/** The longest cool-down that can be asked for; a time further ahead comes from a clock that jumped. */
+export const maxCooldownMs = 24 * 3_600_000
+
+/** A lease nobody holds or is meant to hold. */
+export function freshLease(key: string, worker: string | null, slot: number): LockedLease {
+  return {
+    key,
+    worker,
+    slot,
+    generation: 0,
+    target: null,
+    targetAtMs: null,
+    ...vacated,
+    token: 0,
+    blockedNode: null,
+    blockedToken: null,
+    cooldownNode: null,
+    cooldownUntilMs: null,
+    firedAtMs: null,
+    waiters: [],
+    pending: false,
+    revision: 0,
+    fenced: false,
+  }
+}
+
+/** What a lease looks like once its holder is gone from it. */
+export const vacated = { holder: null, attempt: null, identity: null, acquiredAtMs: null } as const
+
+/** No holder works under an older generation, and none of them is still blocked. */
+export function barrierOpen(
+  worker: WorkerRow,
+  leases: Iterable<LeaseRow>,
+  isGone: (node: string) => boolean,
+  isWaived: (lease: LeaseRow) => boolean = () => false,
+): boolean {
+  for (const lease of leases) {
+    const held = lease.holder !== null && !isGone(lease.holder)
+    if ((held && isOutdated(lease, worker)) || (isBlocked(lease, isGone) && !isWaived(lease))) return false
+  }
+  return true
+}
+
+/** It was claimed under an older generation of its worker than the one in force. */
+export function isOutdated(lease: LeaseRow, worker: WorkerRow | undefined): boolean {
+  return worker !== undefined && lease.generation < worker.generation
+}
+
+/** A revoked holder has neither acknowledged nor gone. */
+export function isBlocked(lease: LeaseRow, isGone: (node: string) => boolean): boolean {
+  return lease.blockedNode !== null && !isGone(lease.blockedNode)
+}
+
+/** A watcher must keep an eye on it: it is to change hands, or a revoked holder has not acknowledged. */
+function isPending(lease: LeaseRow, worker: WorkerRow | undefined): boolean {
+  const outdated = lease.holder !== null && isOutdated(lease, worker)
+  return lease.holder !== lease.target || lease.blockedNode !== null || outdated
+}
+
+export class Draft {
+  readonly change: Change
+  readonly #loaded = new Map<string, LockedLease>()
+  readonly #loadedByWorker = new Set<string>()
+  readonly #edited = new Map<string, LockedLease>()
+  /** Every lease that is or was of a worker: a node may stand for thousands of workers. */
+  readonly #keysByWorker = new Map<string, Set<string>>()
+  readonly #workers = new Map<string, WorkerRow>()
+  readonly #editedWorkers = new Set<string>()
+  readonly #concerned = new Set<string>()
+  readonly #events: NewEvent[] = []
+  readonly #goneNodes = new Set<string>()
+  #standing: NodeRow[] | undefined
+  #activeByWorker: Map<string, NodeRow[]> | undefined
+  #loads: Map<string, number> | undefined
+
+  constructor(change: Change) {
+    this.change = change
+  }
+
+  /** Loads leases, the workers they belong to, and what is known of the nodes they name. */
+  async load(filter: LeaseFilter): Promise<void> {
+    const wanted = this.#notYetLoaded(filter)
+    if (wanted === undefined) return
+    const rows = await this.change.leases(wanted)
+    for (const worker of wanted.workers ?? []) this.#loadedByWorker.add(worker)
+    const fresh = rows.filter((row) => !this.#loaded.has(row.key))
+    for (const row of fresh) this.#loaded.set(row.key, row)
+    for (const row of fresh) this.#index(row)
+    await this.loadWorkers(fresh.flatMap((row) => row.worker ?? []))
+    await this.#learnWhoIsGone(fresh)
+    for (const row of fresh) this.#shortenCooldown(row)
+  }
+
+  async loadWorkers(keys: readonly string[]): Promise<void> {
+    const missing = [...new Set(keys)].filter((key) => !this.#workers.has(key))
+    if (missing.length === 0) return
+    for (const worker of await this.change.workers(missing)) this.#workers.set(worker.key, worker)
+  }
+
+  lease(key: string): LockedLease | undefined {
+    return this.#edited.get(key) ?? this.#loaded.get(key)
+  }
+
+  worker(key: string): WorkerRow | undefined {
+    return this.#workers.get(key)
+  }
+
+  isCoordinated(lease: LeaseRow): boolean {
+    return lease.worker !== null && this.#workers.get(lease.worker)?.kind === 'coordinated'
+  }
+
+  /** The leases of one worker by slot; complete only when they were loaded by worker. */
+  leasesOf(worker: string): LockedLease[] {
+    return [...(this.#keysByWorker.get(worker) ?? [])]
+      .map((key) => this.lease(key))
+      .filter((lease): lease is LockedLease => lease?.worker === worker)
+      .sort((a, b) => a.slot - b.slot)
+  }
+
+  /** All leases loaded so far that match. */
+  leasesWhere(matches: (lease: LockedLease) => boolean): LockedLease[] {
+    const keys = new Set([...this.#loaded.keys(), ...this.#edited.keys()])
+    return [...keys]
+      .map((key) => this.lease(key))
+      .filter((lease) => lease !== undefined && matches(lease)) as LockedLease[]
+  }
+
+  /** Alters a lease. A fenced one stays as it is: who waits for it comes again. */
+  edit(key: string, patch: Partial<LeaseRow>): void {
+    const lease = this.lease(key)
+    if (lease === undefined || lease.fenced) return
+    const edited = { ...lease, ...patch }
+    this.#edited.set(key, edited)
+    if (edited.worker !== lease.worker) this.#index(edited)
+  }
+
+  /** Writes a lease although nothing of it changes, so that what follows from other rows is written anew. */
+  #rewrite(key: string): void {
+    this.edit(key, {})
+  }
+
+  /** Names who is meant to hold a lease. */
+  assign(key: string, target: string | null): void {
+    const lease = this.lease(key)
+    if (lease === undefined || lease.fenced || lease.target === target) return
+    this.edit(key, { target, targetAtMs: target === null ? null : this.change.nowMs })
+    this.#countLoad(lease.target ?? lease.holder, -1)
+    this.#countLoad(target, 1)
+  }
+
+  add(lease: LockedLease): void {
+    this.#edited.set(lease.key, lease)
+    this.#index(lease)
+  }
+
+  putWorker(worker: WorkerRow): void {
+    this.#workers.set(worker.key, worker)
+    this.#editedWorkers.add(worker.key)
+  }
+
+  /** These nodes should hear of this change, whatever rows it touches. */
+  concern(nodes: Iterable<string | null>): void {
+    for (const node of nodes) if (node !== null) this.#concerned.add(node)
+  }
+
+  record(event: NewEvent): void {
+    this.#events.push(event)
+  }
+
+  /** Whether anything is to be written. */
+  get alters(): boolean {
+    return this.#edited.size + this.#editedWorkers.size + this.#events.length > 0
+  }
+
+  isGone = (node: string): boolean => this.#goneNodes.has(node)
+
+  /** A node that this very change declares gone. */
+  markGone(node: string): void {
+    this.#goneNodes.add(node)
+    this.nodesChanged()
+  }
+
+  /** The nodes must be read again: this change has added, removed or altered one. */
+  nodesChanged(): void {
+    this.#standing = undefined
+    this.#activeByWorker = undefined
+  }
+
+  /** All nodes that are not gone, oldest first. */
+  async standing(): Promise<readonly NodeRow[]> {
+    this.#standing ??= (await this.change.nodes()).filter((node) => !this.isGone(node.id))
+    return this.#standing
+  }
+
+  /** Who may hold the leases of a worker: active nodes that registered it. None while it is paused. */
+  async candidates(worker: WorkerRow): Promise<Candidate[]> {
+    if (worker.paused) return []
+    const nodes = await this.#activeFor(worker.key)
+    const loads = await this.#loadsByNode()
+    return nodes.map(({ id, version, joinedRevision }) => ({
+      id,
+      version,
+      joinedRevision,
+      load: loads.get(id) ?? 0,
+    }))
+  }
+
+  async #activeFor(worker: string): Promise<readonly NodeRow[]> {
+    const standing = await this.standing()
+    this.#activeByWorker ??= byWorker(standing.filter((node) => node.state === 'active'))
+    return this.#activeByWorker.get(worker) ?? []
+  }
+
+  /** Who may have a lease: the candidates of its worker, or those who wait for it by name. */
+  async standFor(lease: LeaseRow): Promise<Candidate[]> {
+    const worker = lease.worker === null ? undefined : this.worker(lease.worker)
+    if (worker !== undefined) return this.candidates(worker)
+    const waiting = new Set(lease.waiters)
+    const nodes = (await this.standing()).filter((node) => node.state === 'active' && waiting.has(node.id))
+    return nodes.map(({ id, version, joinedRevision }) => ({ id, version, joinedRevision, load: 0 }))
+  }
+
+  /** Keeps a node from winning a lease again for a while, as long as others stand. */
+  coolDown(key: string, node: string, forMs: number): void {
+    if (forMs <= 0) return
+    const cooldownUntilMs = this.change.nowMs + Math.ceil(forMs)
+    this.edit(key, { cooldownNode: node, cooldownUntilMs })
+  }
+
+  /**
+   * The nodes that cool down for a lease, and are passed over while there are other candidates. A row remembers one of them; the one
+   * it named before this change counts in this change as well. Otherwise a lease revoked from a second node would return to the first,
+   * which was revoked too. If those two are the only candidates, it does.
+   */
+  cooling(lease: LeaseRow, candidates: readonly Candidate[] = []): ReadonlySet<string> {
+    const latest = this.#coolingIn(lease)
+    const all = new Set([...latest, ...this.#coolingIn(this.#loaded.get(lease.key) ?? lease)])
+    return candidates.some(({ id }) => !all.has(id)) ? all : new Set(latest)
+  }
+
+  /** Decides anew who is meant to hold the leases of these workers. */
+  async plan(workerKeys: Iterable<string>): Promise<void> {
+    const keys = [...new Set(workerKeys)]
+    if (keys.length === 0) return
+    await this.loadWorkers(keys)
+    await this.load({ workers: keys })
+    for (const key of keys) {
+      const worker = this.#workers.get(key)
+      if (worker !== undefined) await this.#planWorker(worker)
+    }
+  }
+
+  /** Names the next node for a lease that was acquired by name: the first waiter that still stands. */
+  async planByName(lease: LockedLease): Promise<void> {
+    if (lease.holder !== null && lease.holder === lease.target) return
+    const alive = new Set(
+      (await this.standing()).filter((node) => node.state === 'active').map((node) => node.id),
+    )
+    if (lease.target !== null && alive.has(lease.target)) return
+    const [next = null, ...rest] = lease.waiters.filter((node) => alive.has(node))
+    this.edit(lease.key, { waiters: rest })
+    this.assign(lease.key, next)
+  }
+
+  /** Writes everything, and tells the nodes it concerns. Call it last. */
+  async write(): Promise<void> {
+    this.#tellWhenBarriersOpen()
+    const workers = [...this.#editedWorkers].flatMap((key) => this.#workers.get(key) ?? [])
+    if (workers.length > 0) await this.change.saveWorkers(workers)
+    const leases = [...this.#edited.values()].map((lease) => ({
+      ...lease,
+      pending: isPending(lease, lease.worker === null ? undefined : this.#workers.get(lease.worker)),
+    }))
+    if (leases.length > 0) await this.change.saveLeases(leases)
+    for (const lease of leases) {
+      const before = this.#loaded.get(lease.key)
+      this.concern([before?.holder ?? null, before?.target ?? null, before?.blockedNode ?? null])
+      this.concern([lease.holder, lease.target, lease.blockedNode])
+    }
+    if (this.#events.length > 0) await this.change.record(this.#events)
+    for (const node of this.#goneNodes) this.#concerned.delete(node)
+    if (this.#concerned.size > 0) await this.change.tell(this.#concerned)
+  }
+
+  async #planWorker(worker: WorkerRow): Promise<void> {
+    const candidates = await this.candidates(worker)
+    if (worker.kind === 'single') this.#planSingle(worker, candidates)
+    else if (worker.kind === 'coordinated') this.#planShares(worker, candidates)
+    else this.#planPartitions(worker, candidates)
+  }
+
+  /**
+   * A healthy holder is never moved, unless another has been named to follow it; a target that still stands is
+   * kept, unless it cools down and has not claimed yet when somebody else comes to stand.
+   */
+  #planSingle(worker: WorkerRow, candidates: readonly Candidate[]): void {
+    const lease = this.lease(worker.key)
+    if (lease === undefined) return
+    const cooling = this.cooling(lease, candidates)
+    const stands = (node: string | null): node is string =>
+      candidates.some((candidate) => candidate.id === node)
+    const current = [lease.target, lease.holder].filter(stands)
+    const kept = current.find((node) => !cooling.has(node)) ?? (stands(lease.holder) ? current[0] : undefined)
+    this.assign(lease.key, kept ?? chooseSuccessor(lease.key, candidates, cooling) ?? null)
+  }
+
+  /**
+   * When the set of nodes has changed, a new generation begins. A node that cools down from any of
+   * the shares stands aside while there are others.
+   */
+  #planShares(worker: WorkerRow, candidates: readonly Candidate[]): void {
+    const leases = this.leasesOf(worker.key)
+    const aside = new Set(leases.flatMap((lease) => [...this.cooling(lease, candidates)]))
+    const willing = candidates.filter((candidate) => !aside.has(candidate.id))
+    const current = leases.slice(0, worker.slots).map((lease) => lease.target)
+    const { shares, changed } = planShares(current, willing.length > 0 ? willing : candidates)
+    if (!changed && shares.length === worker.slots) return
+    // Begun all the same, the plan would differ from the rows again at once, and generation follow generation.
+    if (leases.some((lease) => lease.fenced && lease.target !== (shares[lease.slot] ?? null))) return
+    this.putWorker({ ...worker, generation: worker.generation + 1, slots: shares.length })
+    const slots = Math.max(shares.length, leases.length)
+    for (let slot = 0; slot < slots; slot++) {
+      const key = slotKey(worker.key, slot)
+      if (this.lease(key) === undefined) this.add(freshLease(key, worker.key, slot))
+      this.assign(key, shares[slot] ?? null)
+      // Held under the old generation it becomes pending, whether or not its target changes.
+      if (this.lease(key)?.holder != null) this.#rewrite(key)
+    }
+    this.concern(candidates.map((candidate) => candidate.id))
+    this.record({
+      type: 'assignment.changed',
+      subject: worker.key,
+      detail: { generation: worker.generation + 1, count: shares.length },
+    })
+  }
+
+  #planPartitions(worker: WorkerRow, candidates: readonly Candidate[]): void {
+    const leases = this.leasesOf(worker.key)
+    const inUse = leases.slice(0, worker.slots)
+    const planned = planPartitions(
+      inUse.map((lease) => lease.target ?? lease.holder),
+      candidates,
+    )
+    let moved = 0
+    for (const [slot, lease] of inUse.entries()) {
+      const target = this.#unlessCooling(lease, planned[slot] ?? null, candidates)
+      if (target !== lease.target) moved++
+      this.assign(lease.key, target)
+    }
+    for (const lease of leases.slice(worker.slots)) this.assign(lease.key, null)
+    if (moved > 0) this.record({ type: 'assignment.changed', subject: worker.key, detail: { moved } })
+  }
+
+  /** A partition does not come back to the node it was taken from while that one cools down. */
+  #unlessCooling(lease: LeaseRow, planned: string | null, candidates: readonly Candidate[]): string | null {
+    const aside = this.cooling(lease, candidates)
+    if (planned === null || planned === lease.holder || !aside.has(planned)) return planned
+    return chooseSuccessor(lease.key, candidates, aside) ?? planned
+  }
+
+  #notYetLoaded(filter: LeaseFilter): LeaseFilter | undefined {
+    const keys = filter.keys?.filter((key) => this.lease(key) === undefined) ?? []
+    const workers = filter.workers?.filter((worker) => !this.#isLoaded(worker)) ?? []
+    const nodes = filter.nodes ?? []
+    return keys.length + workers.length + nodes.length === 0
+      ? undefined
+      : { keys, workers: [...new Set(workers)], nodes }
+  }
+
+  /** All leases of a worker have been loaded: a single one has no other than that of its own name. */
+  #isLoaded(worker: string): boolean {
+    if (this.#loadedByWorker.has(worker)) return true
+    return this.#workers.get(worker)?.kind === 'single' && this.lease(worker) !== undefined
+  }
+
+  #index({ key, worker }: LeaseRow): void {
+    if (worker === null) return
+    const keys = this.#keysByWorker.get(worker)
+    if (keys === undefined) this.#keysByWorker.set(worker, new Set([key]))
+    else keys.add(key)
+  }
+
+  /** All who wait at a barrier hear of its opening at once; until then they need not be woken. */
+  #tellWhenBarriersOpen(): void {
+    const touched = new Set([...this.#edited.values()].flatMap((lease) => lease.worker ?? []))
+    for (const key of touched) {
+      const worker = this.#workers.get(key)
+      if (worker?.kind !== 'coordinated') continue
+      const leases = this.leasesOf(key)
+      const blocked = leases.some((lease) => isBlocked(lease, this.isGone))
+      if (blocked || barrierOpen(worker, leases, this.isGone))
+        this.concern(leases.map((lease) => lease.target))
+    }
+  }
+
+  async #learnWhoIsGone(leases: readonly LeaseRow[]): Promise<void> {
+    const named = new Set(
+      leases.flatMap((lease) => [lease.holder, lease.blockedNode]).filter((id) => id !== null),
+    )
+    const unknown = [...named].filter((id) => !this.#goneNodes.has(id))
+    if (unknown.length === 0) return
+    const known = new Map((await this.change.nodesById(unknown)).map((node) => [node.id, node.state]))
+    for (const id of unknown) if ((known.get(id) ?? 'gone') === 'gone') this.#goneNodes.add(id)
+  }
+
+  #coolingIn({ cooldownNode, cooldownUntilMs }: LeaseRow): string[] {
+    return cooldownNode !== null && (cooldownUntilMs ?? 0) > this.change.nowMs ? [cooldownNode] : []
+  }
+
+  /** The database's clock has jumped back when a cool-down lies further ahead than one can be asked for. */
+  #shortenCooldown(lease: LeaseRow): void {
+    const latest = this.change.nowMs + maxCooldownMs
+    if (lease.cooldownUntilMs === null || lease.cooldownUntilMs <= latest) return
+    this.edit(lease.key, { cooldownUntilMs: latest })
+    this.record({
+      type: 'cooldown.shortened',
+      subject: lease.key,
+      detail: { fromMs: lease.cooldownUntilMs, toMs: latest },
+    })
+  }
+
+  async #loadsByNode(): Promise<Map<string, number>> {
+    this.#loads ??= new Map((await this.change.loads()).map((load) => [load.node, load.leases]))
+    return this.#loads
+  }
+
+  #countLoad(node: string | null, by: number): void {
+    if (node !== null && this.#loads !== undefined) this.#loads.set(node, (this.#loads.get(node) ?? 0) + by)
+  }
+}
+
+function byWorker(nodes: readonly NodeRow[]): Map<string, NodeRow[]> {
+  const found = new Map<string, NodeRow[]>()
+  for (const node of nodes) {
+    for (const key of new Set(node.workers)) {
+      const those = found.get(key)
+      if (those === undefined) found.set(key, [node])
+      else those.push(node)
+    }
+  }
+  return found
+}

@@ -1,0 +1,106 @@
+/**
+ * Clearing away what nobody needs any more: old events, nodes long gone, names long unused.
+ *
+ * One node does it for all, the first watcher. Correctness never depends on it. It goes by portions with a pause after each,
+ * so that others get their turn however much there is.
+ */
+
+import type { Log } from '../log.js'
+import type { Retention, Store } from '../store.js'
+import type { Clock } from '../time/clock.js'
+import { Alarm, sleep } from '../time/loop.js'
+import { changeWithoutSession } from './order.js'
+import { isUnusedName, pruneLeases } from './upkeep.js'
+
+const everyMs = 3_600_000
+
+/** After each portion: short enough that thousands of rows a second go, which is more than ever come. */
+const pauseMs = 100
+
+/** How many leases are looked at, and so deleted at most, at once: in a change, for which all others wait. */
+export const leasesAtOnce = 250
+
+/** Asked anew before each portion. */
+export interface HousekeepingCircumstances {
+  /** Whether this node is the one to do it. */
+  isOurs(): boolean
+  /** What time it is by the database's clock. */
+  nowMs(): number
+  /** The greatest token this process has ever seen. */
+  highestToken(): number
+}
+
+export class Housekeeping {
+  readonly #store: Store
+  readonly #clock: Clock
+  readonly #retention: Retention
+  readonly #log: Log
+  readonly #circumstances: HousekeepingCircumstances
+  readonly #alarm: Alarm
+  readonly #stopping = new AbortController()
+
+  constructor(
+    store: Store,
+    clock: Clock,
+    log: Log,
+    retention: Retention,
+    circumstances: HousekeepingCircumstances,
+  ) {
+    this.#store = store
+    this.#clock = clock
+    this.#retention = retention
+    this.#log = log
+    this.#circumstances = circumstances
+    this.#alarm = new Alarm(clock, () => void this.#tick())
+  }
+
+  /** Begins within the hour; `part` of it, from 0 to 1, so that not all namespaces begin at once. */
+  start(part: number): void {
+    this.#alarm.set(everyMs * part)
+  }
+
+  /** Waits for nothing: of what is under way no further portion begins. */
+  stop(): void {
+    this.#alarm.clear()
+    this.#stopping.abort()
+  }
+
+  async #tick(): Promise<void> {
+    try {
+      await this.#prune()
+      await this.#pruneNames()
+    } catch (error) {
+      this.#log.warn({ err: error }, 'could not clear away old rows; it is tried again in an hour')
+    }
+    if (!this.#stopping.signal.aborted) this.#alarm.set(everyMs)
+  }
+
+  async #prune(): Promise<void> {
+    while (this.#goesOn && (await this.#store.prune(this.#retention))) await this.#pause()
+  }
+
+  /** Reads all leases, but never at once: what cannot be read in time would never be cleared away. */
+  async #pruneNames(): Promise<void> {
+    const unusedSinceMs = this.#circumstances.nowMs() - this.#retention.goneNodesForMs
+    for (let after: string | undefined = ''; after !== undefined && this.#goesOn; ) {
+      const leases = await this.#store.leasesAfter(after, leasesAtOnce)
+      const unused = leases.filter((lease) => isUnusedName(lease, unusedSinceMs)).map(({ key }) => key)
+      if (unused.length > 0) await this.#pruneThose(unused, unusedSinceMs)
+      after = leases.length < leasesAtOnce ? undefined : leases.at(-1)?.key
+      if (after !== undefined) await this.#pause()
+    }
+  }
+
+  async #pruneThose(keys: readonly string[], unusedSinceMs: number): Promise<void> {
+    const highestSeen = (): number => this.#circumstances.highestToken()
+    await changeWithoutSession(this.#store, highestSeen, (change) => pruneLeases(change, keys, unusedSinceMs))
+  }
+
+  get #goesOn(): boolean {
+    return !this.#stopping.signal.aborted && this.#circumstances.isOurs()
+  }
+
+  #pause(): Promise<void> {
+    return sleep(this.#clock, pauseMs, this.#stopping.signal)
+  }
+}

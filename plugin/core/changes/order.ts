@@ -1,0 +1,122 @@
+/**
+ * How a change is entered: for a session that still stands, under the server that is on record.
+ */
+import { StoreError } from '../errors.js'
+import type { Ahead, Change, Changed, OwnView, SessionKey, Store } from '../store.js'
+import { raisedFloor } from './token.js'
+
+/** What a change answers to the node that made it, over and above its result. */
+export type Ordered<T> =
+  /** The server is not the one that was recorded: this is recorded now, and nothing else was done. */
+  | { readonly kind: 'new-server' }
+  /** The session is gone, or has made a later change already. */
+  | { readonly kind: 'no-session' }
+  | {
+      readonly kind: 'done'
+      readonly result: T
+      readonly view: OwnView | undefined
+      /** Tokens up to here may have been given; the database may forget it. */
+      readonly tokenFloor: number
+    }
+
+/**
+ * Runs one change for a session.
+ *
+ * A new server identity is recorded before anything else may happen under it, by a change that does
+ * only that: acknowledged writes may be missing, so tokens leap ahead of all that may have been given.
+ *
+ * @param highestSeen the greatest token or floor this process has ever seen; the database may have lost it, and
+ *   with it the record of more than one server.
+ */
+export async function inOrder<T>(
+  store: Store,
+  session: SessionKey | undefined,
+  highestSeen: number,
+  work: (change: Change) => Promise<T>,
+  ahead?: Ahead,
+): Promise<Ordered<T>> {
+  const inside = async (change: Change): Promise<Ordered<T>> => {
+    if (change.meta.serverIdentity === '') {
+      await change.saveMeta({ serverIdentity: change.serverIdentity, identitySettled: true })
+    } else if (change.meta.serverIdentity !== change.serverIdentity) {
+      await recordIdentity(change, highestSeen)
+      return { kind: 'new-server' }
+    }
+    const joining = session !== undefined && session.operation === 1
+    if (session !== undefined && !joining && change.session === undefined) return { kind: 'no-session' }
+    const result = await work(change)
+    const view = session === undefined ? undefined : await change.view(session.node, true)
+    return { kind: 'done', result, view, tokenFloor: change.meta.tokenFloor }
+  }
+  const changed: Changed<Ordered<T>> = await store.change(session, inside, ahead)
+  return changed.result
+}
+
+/** So many times in a row a change that no session asks for may find another server than before. */
+const mostServers = 3
+
+/**
+ * Runs a change that no session asks for: of an operator, or for all nodes. Where the server is a new one it is made once more, now that
+ * this has been recorded.
+ *
+ * @throws StoreError when the server was a new one each time. Then its address leads to several servers in turn; each try would
+ *   record the other one, for ever, and raise the floor of the tokens by it.
+ */
+export async function changeWithoutSession<T>(
+  store: Store,
+  highestSeen: () => number,
+  work: (change: Change) => Promise<T>,
+): Promise<T> {
+  for (let attempt = 1; attempt <= mostServers; attempt++) {
+    const changed = await inOrder(store, undefined, highestSeen(), work)
+    if (changed.kind === 'done') return changed.result
+  }
+  throw new StoreError(
+    `Each of ${mostServers} tries has met another database server than the one before it. The address must lead to one server, ` +
+      'the one that takes writes.',
+    'none',
+  )
+}
+
+/**
+ * One node has waited out the grace period after a new server identity: the others need not any more. Only for the
+ * very server it waited for: by now there may be yet another one, and for that nobody has waited.
+ */
+export async function settleIdentity(change: Change, waitedFor: string): Promise<void> {
+  if (change.meta.identitySettled || change.serverIdentity !== waitedFor) return
+  await change.saveMeta({ identitySettled: true })
+  await tellEverybody(change)
+}
+
+/**
+ * A node that knew the server before says what it has seen, so that tokens leap above that too: of several failovers
+ * in a row the last may have forgotten how far they had leapt before. Answers the server it was said under.
+ */
+export async function sayTokens(change: Change, highestSeen: number): Promise<string> {
+  const { tokenFloor } = change.meta
+  const highestToken = await change.highestToken()
+  if (highestSeen > Math.max(tokenFloor, highestToken))
+    await change.saveMeta({ tokenFloor: raisedFloor(tokenFloor, highestToken, highestSeen, change.nowMs) })
+  return change.serverIdentity
+}
+
+async function recordIdentity(change: Change, highestSeen: number): Promise<void> {
+  const { tokenFloor, serverIdentity } = change.meta
+  await change.saveMeta({
+    serverIdentity: change.serverIdentity,
+    identitySettled: false,
+    tokenFloor: raisedFloor(tokenFloor, await change.highestToken(), highestSeen, change.nowMs),
+  })
+  await change.record([
+    {
+      type: 'server.changed',
+      subject: 'database',
+      detail: { from: serverIdentity, to: change.serverIdentity },
+    },
+  ])
+  await tellEverybody(change)
+}
+
+async function tellEverybody(change: Change): Promise<void> {
+  await change.tell(new Set((await change.nodes()).map((node) => node.id)))
+}

@@ -1,0 +1,185 @@
+/**
+ * What the watchers and the first among them do for everybody: bury the dead, put right what has got stuck,
+ * and clear away what is no longer used.
+ */
+
+import type { Beat, Change, LeaseRow, Neighbour, WorkerRow } from '../store.js'
+import { barrierOpen, Draft, isOutdated } from './draft.js'
+import { nextAfter } from './plan.js'
+import { freeIfAbandoned, type Held, isFree, replan, sortOut, takeAway } from './rules.js'
+
+/**
+ * Declares nodes gone whose beats have stood still, if they still do. Answers those it buried.
+ *
+ * @param longestTtlMs the ttl by which they were watched. If a node with a longer one has joined since, it may
+ *   be one of these, and nobody is buried.
+ */
+export async function bury(
+  change: Change,
+  beats: readonly Beat[],
+  longestTtlMs: number,
+  by: string,
+): Promise<string[]> {
+  if (change.meta.longestTtlMs > longestTtlMs) return []
+  const buried: string[] = []
+  for (const beat of beats) if (await change.bury(beat.id, beat.beat)) buried.push(beat.id)
+  await sortOutGone(change, buried, by, 'its heartbeat stood still for a ttl')
+  return buried
+}
+
+/**
+ * Declares nodes gone whose processes have ended, as a process on the same machine has seen. Answers those it
+ * buried. What such a process sent last may still be on its way, but as everything of a session that is gone it
+ * is refused.
+ */
+export async function buryEnded(
+  change: Change,
+  ended: readonly Neighbour[],
+  machine: string,
+  by: string,
+): Promise<string[]> {
+  const rows = await change.nodesById(ended.map(({ id }) => id))
+  const same = rows.filter(
+    (row) =>
+      row.machine === machine && ended.some(({ id, process }) => id === row.id && process === row.process),
+  )
+  const buried: string[] = []
+  for (const { id } of same) if (await change.bury(id)) buried.push(id)
+  await sortOutGone(change, buried, by, 'its process has ended')
+  return buried
+}
+
+async function sortOutGone(
+  change: Change,
+  buried: readonly string[],
+  by: string,
+  reason: string,
+): Promise<void> {
+  if (buried.length === 0) return
+  await sortOut(change, await change.nodesById(buried), (draft, id) => {
+    draft.record({ type: 'node.gone', subject: id, node: id, actor: by, reason })
+  })
+}
+
+/** What a watcher has seen go wrong with leases, to be put right if it is still so. */
+export interface Findings {
+  /** Targets that have not claimed in time. */
+  readonly unclaimed: readonly { readonly key: string; readonly target: string }[]
+  /** Holders that have not handed over in time. */
+  readonly overdue: readonly Held[]
+  /** Leases whose holder is gone. */
+  readonly abandoned: readonly string[]
+}
+
+/** Passes over targets that hang, revokes holders that do not hand over, frees what the dead still hold. */
+export async function attend(change: Change, findings: Findings): Promise<void> {
+  const draft = new Draft(change)
+  const keys = [...findings.unclaimed, ...findings.overdue]
+    .map((finding) => finding.key)
+    .concat(findings.abandoned)
+  await draft.load({ keys })
+  await draft.load({ workers: draft.leasesWhere(() => true).flatMap((lease) => lease.worker ?? []) })
+  for (const key of findings.abandoned) freeIfAbandoned(draft, key)
+  await replan(draft, findings.abandoned)
+  const revoked = findings.overdue.filter(({ key, token }) => revokeOverdue(draft, key, token))
+  await replan(
+    draft,
+    revoked.map(({ key }) => key),
+  )
+  for (const { key, target } of findings.unclaimed) await passOver(draft, key, target)
+  await draft.write()
+}
+
+/** A time that was claimed is remembered for so much longer than a name that is not used. Older ones cannot be claimed. */
+export const claimedForMs = 7 * 24 * 3_600_000
+
+/**
+ * Whether a name has not been used since then, neither as a lease nor, for {@link claimedForMs} longer, to claim times under. A
+ * token is never less than the time it was given at, so it tells since when at the most.
+ */
+export function isUnusedName(lease: LeaseRow, sinceMs: number): boolean {
+  const { worker, holder, target, blockedNode, waiters, token, firedAtMs } = lease
+  return (
+    [worker, holder, target, blockedNode].every((name) => name === null) &&
+    waiters.length === 0 &&
+    token < sinceMs &&
+    (firedAtMs === null || firedAtMs + claimedForMs < sinceMs)
+  )
+}
+
+/**
+ * Deletes leases acquired by name that have long been unused, if they still are: with a row goes the time it was last claimed
+ * for, and that must not be claimed once more. Tokens never go back: the floor rises above them.
+ */
+export async function pruneLeases(
+  change: Change,
+  keys: readonly string[],
+  unusedSinceMs: number,
+): Promise<void> {
+  const rows = (await change.leases({ keys })).filter(
+    (row) => isUnusedName(row, unusedSinceMs) && !row.fenced,
+  )
+  if (rows.length === 0) return
+  const tokenFloor = Math.max(change.meta.tokenFloor, ...rows.map((row) => row.token))
+  await change.saveMeta({ tokenFloor })
+  await change.deleteLeases(rows.map((row) => row.key))
+}
+
+/**
+ * Nobody waits for ever for work that ignores its signal: the holder is revoked as if by an operator. Of a
+ * coordinated worker it can take no share until that work has settled, so it stands aside. Answers
+ * whether it was revoked.
+ */
+function revokeOverdue(draft: Draft, key: string, token: number): boolean {
+  const lease = draft.lease(key)
+  if (lease === undefined || lease.fenced || lease.holder === null || lease.token !== token) return false
+  const worker = lease.worker === null ? undefined : draft.worker(lease.worker)
+  const handingOver = lease.target !== lease.holder || isOutdated(lease, worker)
+  if (!handingOver) return false
+  takeAway(draft, lease, { immediate: false, cooldownMs: 0 })
+  if (worker?.kind === 'coordinated') putAside(draft, worker, key, lease.holder)
+  draft.record({
+    type: 'lease.revoked',
+    subject: key,
+    node: lease.holder,
+    token,
+    reason: 'the holder did not hand over in time',
+  })
+  return true
+}
+
+/** Who cools down from any share stands aside from all; a cool-down that an operator asked for stays as it is. */
+function putAside(draft: Draft, worker: WorkerRow, key: string, node: string): void {
+  const others = draft.leasesOf(worker.key).map((lease) => lease.key)
+  const spare = [key, ...others].find((each) => {
+    const lease = draft.lease(each)
+    return lease !== undefined && !lease.fenced && draft.cooling(lease).size === 0
+  })
+  if (spare !== undefined) draft.coolDown(spare, node, passedOverForMs)
+}
+
+/** How long a target that was passed over stands aside, so that the next plan does not name it again at once. */
+const passedOverForMs = 30_000
+
+async function passOver(draft: Draft, key: string, target: string): Promise<void> {
+  const lease = draft.lease(key)
+  if (lease === undefined || lease.fenced || lease.target !== target || lease.holder === target) return
+  const standsInItsOwnWay = lease.blockedNode === target
+  if (!standsInItsOwnWay && !isFree(draft, lease, [])) return
+  const worker = lease.worker === null ? undefined : draft.worker(lease.worker)
+  if (worker === undefined) {
+    draft.assign(key, null)
+    await draft.planByName(draft.lease(key) ?? lease)
+  } else if (worker.kind === 'coordinated') {
+    if (!standsInItsOwnWay && !barrierOpen(worker, draft.leasesOf(worker.key), draft.isGone)) return
+    if ((await draft.candidates(worker)).length < 2) return
+    putAside(draft, worker, key, target)
+    await draft.plan([worker.key])
+  } else {
+    const candidates = await draft.candidates(worker)
+    const next = nextAfter(key, target, candidates, draft.cooling(lease, candidates))
+    draft.assign(key, next ?? null)
+  }
+  if (draft.lease(key)?.target !== target)
+    draft.record({ type: 'target.passed-over', subject: key, node: target })
+}

@@ -1,0 +1,73 @@
+/** What an event of the audit trail says, for people. Who asked for it and why stand beside it. Pure. */
+import type { EventRow } from '../store.js'
+
+/** What sentences are made of. */
+interface Words {
+  /** The node it happened on or to. */
+  readonly node: string
+  readonly token: number | null
+  /** The name of the node that found it out, or the id of a person. */
+  readonly actor: string | null
+  readonly detail: NonNullable<EventRow['detail']>
+  /** The node that is to have it next. */
+  readonly to: string | null
+}
+
+const sentences = new Map<string, (words: Words) => string>([
+  ['lease.acquired', ({ node, token }) => `${node} holds it, with token ${token}.`],
+  ['lease.released', ({ node }) => `${node} gave it back.`],
+  ['lease.revoked', ({ node }) => `It was taken away from ${node}.`],
+  ['lease.acknowledged', ({ node }) => `${node} has said that it stopped.`],
+  ['lease.lost', ({ node }) => `${node} held it and is gone.`],
+  ['lease.transferred', ({ node, to }) => `${node} was asked to hand over${to === null ? '' : ` to ${to}`}.`],
+  ['node.joined', ({ node }) => `${node} joined.`],
+  ['node.left', ({ node }) => `${node} left of its own accord.`],
+  ['node.gone', ({ node, actor }) => `${node} is gone${actor === null ? '' : `, as ${actor} found`}.`],
+  ['node.draining', ({ node }) => `${node} hands everything over.`],
+  ['node.resumed', ({ node }) => `${node} takes work again.`],
+  ['node.forgotten', ({ node }) => `${node} was removed from the list.`],
+  ['worker.paused', () => 'Nobody runs it any more.'],
+  ['worker.resumed', () => 'Nodes may run it again.'],
+  [
+    'worker.rebalanced',
+    ({ detail: { moves } }) => `It was planned afresh: ${counted(moves, 'lease')} to move.`,
+  ],
+  [
+    'assignment.changed',
+    ({ detail: { moved, generation, count } }) =>
+      moved === undefined
+        ? `Plan ${generation} has ${counted(count, 'share')}.`
+        : `There is a new plan: ${counted(moved, 'partition')} to move.`,
+  ],
+  ['target.passed-over', ({ node }) => `${node} did not claim it in time.`],
+  ['cooldown.shortened', () => 'Its cool-down lay too far ahead, as after a jump of the clock, and was cut.'],
+  ['server.changed', () => 'It is another server than before, or one that crashed.'],
+])
+
+/** All that the engine writes. */
+export const eventTypes: readonly string[] = [...sentences.keys()]
+
+/**
+ * One sentence, in which the subject is "it".
+ *
+ * @param nameOf null for a node that nobody knows any more: of that one the beginning of its id is told.
+ */
+export function eventSentence(
+  { type, node, token, actor, detail }: EventRow,
+  nameOf: (id: string) => string | null,
+): string {
+  const named = (id: string): string => nameOf(id) ?? id.slice(0, 8)
+  const to = detail?.to
+  const sentence = sentences.get(type) ?? (() => `${type}.`)
+  return sentence({
+    node: node === null ? 'A node' : named(node),
+    token,
+    actor: actor && named(actor),
+    detail: detail ?? {},
+    to: typeof to === 'string' ? named(to) : null,
+  })
+}
+
+function counted(count: unknown, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`
+}

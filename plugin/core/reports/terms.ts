@@ -1,0 +1,81 @@
+/**
+ * The terms of one lease, from the audit trail: who held it, when, and why each term ended. Pure.
+ *
+ * The audit trail can be pruned at any place, so each end of a term may be missing; what is not known is said to be
+ * unknown and is not made up.
+ */
+import type { EventRow } from '../store.js'
+
+/** The types of the events that terms are made of: ask for those whose subject is the lease. */
+export const termEvents = [
+  'lease.acquired',
+  'lease.released',
+  'lease.revoked',
+  'lease.lost',
+  'lease.transferred',
+] as const
+
+/** One holder's time with a lease. */
+export interface Term {
+  /** Session id; null when no event that is left names it. */
+  readonly holder: string | null
+  readonly token: number
+  /** By the database's clock; null when that event has been cleared away. */
+  readonly fromMs: number | null
+  /** By the database's clock; null while it lasts, or when its end has been cleared away. */
+  readonly toMs: number | null
+  /** Null while it lasts. */
+  readonly ended: TermEnd | null
+}
+
+/** How a term ended. */
+export interface TermEnd {
+  readonly how: /** Its holder gave it back. */
+    | 'released'
+    /** It was taken away: by an operator, or because its holder did not hand over in time. */
+    | 'revoked'
+    /** Its holder was gone. */
+    | 'lost'
+    /** A later term has begun, and no event says how this one ended. */
+    | 'unknown'
+  /** Why, as the audit trail has it. */
+  readonly reason: string | null
+  /** Who asked for it, where somebody did. */
+  readonly actor: string | null
+}
+
+/** Newest first. The events may come in any order, and may hold others than {@link termEvents}. */
+export function termsOf(events: readonly EventRow[]): Term[] {
+  const inOrder = [...events].sort((a, b) => a.revision - b.revision || a.position - b.position)
+  const byToken = new Map<number, EventRow[]>()
+  for (const event of inOrder) {
+    if (event.token === null || !termEvents.some((type) => type === event.type)) continue
+    byToken.set(event.token, [...(byToken.get(event.token) ?? []), event])
+  }
+  const tokens = [...byToken.keys()].sort((a, b) => b - a)
+  return tokens.map((token, at) => termFrom(token, byToken.get(token) ?? [], at === 0))
+}
+
+function termFrom(token: number, events: readonly EventRow[], latest: boolean): Term {
+  const began = events.find(({ type }) => type === 'lease.acquired')
+  const end = events.find(({ type }) => endings.has(type))
+  const holder = (began ?? end ?? events[0])?.node ?? null
+  const ended = end === undefined ? (latest ? null : unknownEnd) : endOf(end, events)
+  return { holder, token, fromMs: began?.atMs ?? null, toMs: end?.atMs ?? null, ended }
+}
+
+const unknownEnd: TermEnd = { how: 'unknown', reason: null, actor: null }
+
+const endings: ReadonlyMap<string, TermEnd['how']> = new Map([
+  ['lease.released', 'released'],
+  ['lease.revoked', 'revoked'],
+  ['lease.lost', 'lost'],
+])
+
+/** A holder that gives a lease back because it was asked to names the plan; who asked is in the request. */
+function endOf(end: EventRow, events: readonly EventRow[]): TermEnd {
+  const how = endings.get(end.type) ?? 'unknown'
+  const request = events.find(({ type }) => type === 'lease.transferred')
+  const { reason, actor } = request !== undefined && how === 'released' ? request : end
+  return { how, reason, actor }
+}

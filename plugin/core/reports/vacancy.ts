@@ -1,0 +1,28 @@
+/** Since when nobody holds a lease, and who was named in vain meanwhile, from the audit trail. Rows tell only who is named now. */
+import type { EventQuery, EventRow, LeaseRow } from '../store.js'
+
+export interface Vacancy {
+  /** When the last term ended; null when it is not known, or the lease was never held. */
+  readonly sinceMs: number | null
+  /** Ids of the nodes that were passed over since, the earliest first, each once. */
+  readonly passedOver: readonly string[]
+}
+
+const mostPasses = 50
+
+/** @param events how the audit trail is read; see {@link Operator.events}. */
+export async function vacancyOf(
+  { key, target }: Pick<LeaseRow, 'key' | 'target'>,
+  events: (query: EventQuery) => Promise<readonly EventRow[]>,
+): Promise<Vacancy> {
+  const types = ['lease.acquired', 'lease.released', 'lease.revoked', 'lease.lost']
+  const [last] = await events({ subject: key, types, limit: 1 })
+  const passes =
+    target === null ? [] : await events({ subject: key, types: ['target.passed-over'], limit: mostPasses })
+  const since = passes.filter(({ revision }) => revision > (last?.revision ?? 0)).reverse()
+  const passedOver = new Set(since.flatMap(({ node }) => node ?? []))
+  return {
+    sinceMs: last === undefined || last.type === 'lease.acquired' ? null : last.atMs,
+    passedOver: [...passedOver],
+  }
+}

@@ -1,0 +1,266 @@
+/**
+ * What this node wishes to change about its own leases.
+ *
+ * After the handles have followed a view (`holdings.ts`) the rest is a matter of comparing: give back
+ * what has ended and settled, acknowledge, claim what it is meant to have. The wishes of one comparison
+ * go into one change, however many there are.
+ */
+import type { Wishes } from '../changes/changes.js'
+import { barrierOpen, isBlocked } from '../changes/draft.js'
+import type { Held } from '../changes/rules.js'
+import type { LeaseRow, WorkerRow } from '../store.js'
+import type { Reading } from '../time/clock.js'
+import type { Timing } from '../time/timing.js'
+import { surelyElapsedMs } from '../time/trust.js'
+import { type Circumstances, type Holdings, isRecognised, workerNamed } from './holdings.js'
+
+/** What is to be done. */
+export interface Agenda {
+  readonly wishes: Wishes
+  /** When to compare again, if nothing else happens; undefined for never. */
+  readonly dueInMs: number | undefined
+}
+
+/** Draws up agendas, and remembers since when it has seen what it must see for a while. */
+export class Agendas {
+  readonly #holdings: Holdings
+  readonly #timing: Timing
+  readonly #firstSeen = new Map<string, Reading>()
+
+  constructor(holdings: Holdings, timing: Timing) {
+    this.#holdings = holdings
+    this.#timing = timing
+  }
+
+  /** Compares a view that the handles have followed with what they do. */
+  draw(circumstances: Circumstances): Agenda {
+    return new Comparison(this.#holdings, circumstances, this.#firstSeen, this.#timing).agenda()
+  }
+}
+
+/** Whether there is anything to wish for. */
+export function isEmpty(wishes: Wishes): boolean {
+  const { release, acknowledge, claim, acquire, withdraw, replan } = wishes
+  return [release, acknowledge, claim, acquire, withdraw, replan].every((list) => list.length === 0)
+}
+
+/**
+ * How many wishes go into one change. A change that takes longer than its time limit does nothing, however often it is made; so
+ * after one that failed the next has half as many, and after one that succeeded twice as many again.
+ */
+export const wishesAtOnce = { least: 32, most: 512 }
+
+/**
+ * As many of these wishes as a change has time for, in the order in which others wait for them. Those that stay behind
+ * are wished again by the next comparison.
+ */
+export function portionOf(wishes: Wishes, most: number): Wishes {
+  let left = most
+  const some = <T>(list: readonly T[]): readonly T[] => {
+    const taken = list.slice(0, left)
+    left -= taken.length
+    return taken
+  }
+  return {
+    ...wishes,
+    acknowledge: some(wishes.acknowledge),
+    release: some(wishes.release),
+    withdraw: some(wishes.withdraw),
+    claim: some(wishes.claim),
+    acquire: some(wishes.acquire),
+    replan: some(wishes.replan),
+  }
+}
+
+/** One comparison under way: gathers wishes, and when to look again. */
+class Comparison {
+  readonly #holdings: Holdings
+  readonly #in: Circumstances
+  readonly #timing: Timing
+  readonly #firstSeen: Map<string, Reading>
+  readonly #stillSeen = new Set<string>()
+  readonly #release: Wishes['release'][number][] = []
+  readonly #acknowledge: Held[] = []
+  readonly #claim: string[] = []
+  readonly #acquire: Wishes['acquire'][number][] = []
+  readonly #withdraw: string[] = []
+  readonly #replan: string[] = []
+  readonly #waived: Held[] = []
+  #dueInMs: number | undefined
+
+  constructor(
+    holdings: Holdings,
+    circumstances: Circumstances,
+    firstSeen: Map<string, Reading>,
+    timing: Timing,
+  ) {
+    this.#holdings = holdings
+    this.#in = circumstances
+    this.#firstSeen = firstSeen
+    this.#timing = timing
+  }
+
+  agenda(): Agenda {
+    // From the first sight of it, whether or not this node could claim yet.
+    for (const lease of this.#in.view.leases)
+      if (lease.blockedNode !== this.#in.node && isBlocked(lease, (id) => this.#in.view.gone.has(id)))
+        this.#hasStoodForBlockWait(lease)
+    for (const lease of this.#in.view.leases) {
+      if (lease.holder === this.#in.node) this.#compareHeld(lease)
+      else this.#compareUnheld(lease)
+    }
+    this.#compareRequests()
+    this.#compareShares()
+    for (const seen of [...this.#firstSeen.keys()])
+      if (!this.#stillSeen.has(seen)) this.#firstSeen.delete(seen)
+    const wishes = {
+      release: this.#release,
+      acknowledge: this.#acknowledge,
+      claim: this.#claim,
+      acquire: this.#acquire,
+      withdraw: this.#withdraw,
+      replan: this.#replan,
+      waived: this.#waived,
+      longestTtlMs: this.#in.longestTtlMs,
+      identity: this.#in.view.serverIdentity,
+    }
+    return { wishes, dueInMs: this.#dueInMs }
+  }
+
+  /** Gives back what has ended and settled, and what names this node though it does not recognise it. */
+  #compareHeld(lease: LeaseRow): void {
+    const { key, token } = lease
+    const holding = this.#holdings.get(key)
+    if (holding?.token === token) {
+      const done = holding.ended !== undefined && holding.settled
+      if (done) this.#release.push({ key, token, reason: holding.ended, cooldownMs: holding.cooldownMs })
+    } else {
+      this.#release.push({ key, token, reason: isRecognised(lease, this.#in) ? 'released' : 'lost' })
+    }
+  }
+
+  /** A row that does not name this node as its holder: acknowledge a block, or claim. */
+  #compareUnheld(lease: LeaseRow): void {
+    const { node, view } = this.#in
+    if (lease.blockedNode === node && lease.blockedToken !== null)
+      this.#acknowledgeWhenSettled(lease, lease.blockedToken)
+    if (lease.target !== node || !this.#in.mayClaim || this.#isDirty(lease)) return
+    const free = lease.holder === null || view.gone.has(lease.holder)
+    if (!free) return
+    if (lease.worker === null) this.#claimByName(lease)
+    else if (this.#in.runners.has(lease.worker)) this.#claimForWorker(lease)
+  }
+
+  /** Names that somebody here asks for and that no row speaks of yet. */
+  #compareRequests(): void {
+    const { requests } = this.#in
+    const asked = new Set(this.#acquire.map((wish) => wish.key))
+    for (const key of requests.keys) {
+      if (asked.has(key) || this.#holdings.get(key) !== undefined || !this.#in.mayClaim) continue
+      if (requests.unasked(key) || this.#isDueEvery(this.#timing.ttlMs, `asked:${key}`)) {
+        this.#acquire.push({ key, wait: requests.wouldWait(key) })
+      }
+    }
+    this.#withdraw.push(...requests.abandoned.filter((key) => !requests.has(key)))
+  }
+
+  /**
+   * A node that stands for a coordinated worker and has no share of it, say because it cooled down,
+   * asks for a new plan after a while; and so it does for a share that nobody is meant to have, because a
+   * fence stood in the way of the last plan.
+   */
+  #compareShares(): void {
+    const { view, node, runners, mayClaim } = this.#in
+    if (!mayClaim || view.state !== 'active') return
+    for (const worker of view.workers) {
+      if (worker.kind !== 'coordinated' || worker.paused || !runners.has(worker.key)) continue
+      // Work of an earlier term goes on: no share could be claimed.
+      if (this.#holdings.all().some((each) => each.worker === worker.key && each.ended !== undefined))
+        continue
+      const leases = view.leases.filter((lease) => lease.worker === worker.key)
+      const inUse = leases.filter((lease) => lease.slot < worker.slots)
+      if (inUse.every(({ target }) => target !== null) && inUse.some(({ target }) => target === node))
+        continue
+      const coolsForMs = Math.max(0, ...leases.map((lease) => this.#coolsForMs(lease)))
+      const waitMs = Math.max(coolsForMs, this.#timing.ttlMs)
+      if (this.#isDueEvery(waitMs, `share:${worker.key}`)) this.#replan.push(worker.key)
+    }
+  }
+
+  #coolsForMs(lease: LeaseRow): number {
+    const cools = lease.cooldownNode === this.#in.node && lease.cooldownUntilMs !== null
+    return cools ? (lease.cooldownUntilMs ?? 0) - this.#in.view.nowMs : 0
+  }
+
+  #acknowledgeWhenSettled(lease: LeaseRow, token: number): void {
+    const holding = this.#holdings.get(lease.key)
+    if (holding !== undefined && holding.token === token && !holding.settled) return
+    this.#acknowledge.push({ key: lease.key, token })
+  }
+
+  /** Work of an earlier term has not settled; for coordinated workers, of any share. */
+  #isDirty(lease: LeaseRow): boolean {
+    if (this.#holdings.get(lease.key) !== undefined) return true
+    const worker = this.#workerOf(lease)
+    if (worker?.kind !== 'coordinated') return false
+    return this.#holdings.all().some((holding) => holding.worker === worker.key)
+  }
+
+  #claimByName(lease: LeaseRow): void {
+    const { requests } = this.#in
+    if (!requests.has(lease.key)) this.#withdraw.push(lease.key)
+    else if (this.#mayPassBlocks([lease]))
+      this.#acquire.push({ key: lease.key, wait: requests.wouldWait(lease.key) })
+  }
+
+  #claimForWorker(lease: LeaseRow): void {
+    const { view } = this.#in
+    const worker = this.#workerOf(lease)
+    if (worker === undefined || worker.paused) return
+    if (worker.kind !== 'coordinated') {
+      if (this.#mayPassBlocks([lease])) this.#claim.push(lease.key)
+      return
+    }
+    const leases = view.leases.filter((each) => each.worker === worker.key)
+    const isGone = (node: string): boolean => view.gone.has(node)
+    const handedOver = barrierOpen(worker, leases, isGone, () => true)
+    if (handedOver && this.#mayPassBlocks(leases)) this.#claim.push(lease.key)
+  }
+
+  /** Whether every block among these leases has been seen, here, for as long as its holder could have trusted. */
+  #mayPassBlocks(leases: readonly LeaseRow[]): boolean {
+    const { view } = this.#in
+    const blocked = leases.filter((lease) => isBlocked(lease, (node) => view.gone.has(node)))
+    const passed = blocked.filter((lease) => this.#hasStoodForBlockWait(lease))
+    if (passed.length < blocked.length) return false
+    this.#waived.push(...passed.map((lease) => ({ key: lease.key, token: lease.blockedToken ?? 0 })))
+    return true
+  }
+
+  /** Told apart by servers too: another one may have forgotten that the same block was lifted in between. */
+  #hasStoodForBlockWait({ key, blockedToken }: LeaseRow): boolean {
+    const { view, blockWaitMs } = this.#in
+    return this.#hasLasted(blockWaitMs, `block:${key}@${blockedToken} ${view.serverIdentity}`)
+  }
+
+  /** Whether this has been so for `waitMs` by this node's own clock; else it is looked at again then. */
+  #hasLasted(waitMs: number, what: string): boolean {
+    const since = this.#firstSeen.get(what) ?? this.#in.now
+    this.#firstSeen.set(what, since)
+    this.#stillSeen.add(what)
+    const leftMs = waitMs - surelyElapsedMs(since, this.#in.now)
+    if (leftMs > 0) this.#dueInMs = Math.min(this.#dueInMs ?? leftMs, leftMs)
+    return leftMs <= 0
+  }
+
+  /** The same, once in each `everyMs`: the time begins anew. */
+  #isDueEvery(everyMs: number, what: string): boolean {
+    const isDue = this.#hasLasted(everyMs, what)
+    if (isDue) this.#firstSeen.set(what, this.#in.now)
+    return isDue
+  }
+
+  #workerOf(lease: LeaseRow): WorkerRow | undefined {
+    return workerNamed(this.#in.view.workers, lease.worker)
+  }
+}

@@ -1,0 +1,648 @@
+/**
+ * One life of this node in a namespace, from a join until it leaves or is found lost.
+ *
+ * The heartbeat runs by itself (`session.ts`). Everything else happens in turns, one at a time: read
+ * the news if there is any, compare it with what this process is doing (`holdings.ts`), and put the
+ * difference into one change (`changes.ts`); again, until nothing is left to wish.
+ */
+
+import {
+  aheadOf,
+  aheadOfLeave,
+  type Declaration,
+  type Fired,
+  fire,
+  join,
+  leave,
+  type OtherSchedule,
+  register,
+  settle,
+  type Wishes,
+} from '../changes/changes.js'
+import { drain } from '../changes/operations.js'
+import { inOrder, type Ordered, sayTokens, settleIdentity } from '../changes/order.js'
+import type { Held } from '../changes/rules.js'
+import { attend, bury, buryEnded, type Findings } from '../changes/upkeep.js'
+import { StoreError } from '../errors.js'
+import type { Events } from '../events.js'
+import type { Identity } from '../identity.js'
+import type { Log } from '../log.js'
+import type { Outage, RequestKind } from '../outage.js'
+import type {
+  Ahead,
+  Beat,
+  Change,
+  HeartbeatAnswer,
+  Neighbour,
+  OwnView,
+  ServerFacts,
+  SessionKey,
+  Store,
+} from '../store.js'
+import type { Clock, Reading } from '../time/clock.js'
+import { Alarm, deferred, Loop, Turnstile } from '../time/loop.js'
+import { retryPauseMs, type Timing } from '../time/timing.js'
+import { elapsedMs } from '../time/trust.js'
+import { Lookout } from '../watch/lookout.js'
+import type { Machine } from '../watch/machine.js'
+import { Neighbourhood } from '../watch/neighbourhood.js'
+import type { Watchdog } from '../watch/watchdog.js'
+import type { Requests } from '../work/acquire.js'
+import type { Runner } from '../work/worker.js'
+import { type Agenda, Agendas, isEmpty, portionOf, wishesAtOnce } from './agenda.js'
+import { type Circumstances, type Holdings, termOf } from './holdings.js'
+import { type Registration, Registrations } from './registrations.js'
+import type { KnownServer } from './server.js'
+import { Session } from './session.js'
+
+/** What outlives a life: the process and its work. */
+export interface Surroundings {
+  readonly identity: Identity
+  readonly timing: Timing
+  readonly labels: Readonly<Record<string, string>>
+  readonly version: string | null
+  /** Undefined where it cannot be told whether other processes have ended, or nobody wants to know. */
+  readonly machine: Machine | undefined
+  readonly watchdog: Watchdog | undefined
+  readonly store: Store
+  readonly clock: Clock
+  readonly log: Log
+  readonly events: Events
+  readonly outage: Outage
+  readonly server: KnownServer
+  readonly holdings: Holdings
+  readonly requests: Requests
+  /** The workers this node stands for, by key. */
+  readonly runners: ReadonlyMap<string, Runner>
+}
+
+/**
+ * A wish that a change left undone, say because a user's transaction fences the lease, is made again after so long;
+ * news that comes sooner does not make it sooner.
+ */
+const undoneRetryMs = 250
+
+export class Life {
+  readonly #in: Surroundings
+  readonly #lost: () => void
+  readonly #session: Session
+  readonly #lookout: Lookout
+  readonly #neighbourhood: Neighbourhood | undefined
+  readonly #turns: Loop
+  readonly #turnAlarm: Alarm
+  /** Reads and changes pass one by one, so that none can overtake another and bring back what is old. */
+  readonly #turnstile = new Turnstile()
+  readonly #agendas: Agendas
+  readonly #pollAlarm: Alarm
+  /** Changes in which leases were asked for, with the server they were made under. */
+  readonly #attempts = new Map<number, string>()
+  /** Terms that this node has asked to give back. */
+  readonly #renounced = new Set<string>()
+  #firstJoinSentAt: Reading | undefined
+  /** What the first try declared: it may be the one that was carried out. Whatever differs by now is registered later. */
+  #declaredAtJoin: Declaration[] | undefined
+  #stopListening: () => void = () => undefined
+  #view: OwnView | undefined
+  #viewWanted = false
+  readonly #registrations: Registrations
+  /** Settles with the next step, or when this life ends. */
+  #stepped = deferred()
+  #claiming = true
+  #resting = false
+  #polls = false
+  #wishesAtOnce = wishesAtOnce.most
+  #lastUndone = ''
+  #lastTriedAt: Reading = { monoMs: 0, bootMs: 0 }
+  #lastDone = 0
+  #failures = 0
+
+  /** @param lost called once when the session turns out to be gone. */
+  constructor(surroundings: Surroundings, lost: () => void) {
+    const { clock, store, timing } = surroundings
+    this.#in = surroundings
+    this.#lost = lost
+    this.#session = new Session(clock.uuid(), store, clock, timing, {
+      answered: (answer, sentAt, receivedAt) => this.#answered(answer, sentAt, receivedAt),
+      newsArrived: () => this.#newsArrived(),
+      heartbeatFailed: (error) => this.#heartbeatFailed(error),
+      trustExpired: () => this.#trustExpired(),
+      trustRenewed: () => this.#in.watchdog?.trustFor(this.#session.trustLeftMs),
+      trustBegan: () => this.#turns.poke(),
+      sessionLost: () => this.#sessionLost(),
+    })
+    this.#lookout = new Lookout(this.#session.id, store, clock, timing, {
+      mayClaim: () => this.#in.server.mayClaim,
+      longestTtlMs: () => this.#in.server.longestTtlMs,
+      bury: (beats, longestTtlMs) => this.#bury(beats, longestTtlMs),
+      attend: (findings) => this.#attend(findings),
+      lookFailed: (error) => this.#failed(error, 'look'),
+    })
+    const { machine } = surroundings
+    this.#neighbourhood =
+      machine &&
+      new Neighbourhood(this.#session.id, { machine, store, clock }, timing.heartbeatMs, {
+        bury: (ended) => this.#buryEnded(ended, machine.name),
+        lookFailed: (error) => this.#failed(error, 'neighbours'),
+      })
+    this.#turns = new Loop(() => this.#turn())
+    this.#turnAlarm = new Alarm(clock, () => this.#turns.poke())
+    this.#pollAlarm = new Alarm(clock, () => void this.#poll())
+    this.#agendas = new Agendas(surroundings.holdings, timing)
+    this.#registrations = new Registrations(surroundings.runners, timing.ttlMs)
+  }
+
+  get id(): string {
+    return this.#session.id
+  }
+
+  /** Whether this node may act on its leases at this very moment. */
+  trusted(): boolean {
+    return this.#session.trusted()
+  }
+
+  get trustLeftMs(): number {
+    return this.#session.trustLeftMs
+  }
+
+  /** Whether this node is the first of the two watchers. */
+  get firstWatcher(): boolean {
+    return this.#view?.watchers[0] === this.id
+  }
+
+  /** Whether this node is to hand everything over and take nothing. */
+  get draining(): boolean {
+    return this.#view?.state === 'draining'
+  }
+
+  /** Whether other nodes contradict it, so that this node does not stand for it. */
+  refuses(declaration: Declaration): boolean {
+    return this.#registrations.refuses(declaration)
+  }
+
+  /** Something has changed in this process: compare again. */
+  poke(): void {
+    this.#turns.poke()
+  }
+
+  /**
+   * Joins. May be tried again after a failure: trust then counts from the first try, because that one
+   * may be the one that was carried out. What the database does not let it stand for yet is registered later.
+   *
+   * @param howRefused a worker that others contradict makes the join fail, as it should while an application starts; or
+   *   this node joins without any, and they are registered one at a time, so that one that is refused stops no other.
+   * @param drained this process was draining in the life before.
+   * @returns false when this life cannot begin and another must be tried.
+   */
+  async join(howRefused: 'throw' | 'go-on', drained: boolean): Promise<boolean> {
+    const { identity, labels, version, machine, timing, clock } = this.#in
+    this.#declaredAtJoin ??= this.#registrations.declared
+    const declarations = this.#declaredAtJoin
+    const node = {
+      id: this.id,
+      name: identity.node,
+      cluster: identity.cluster,
+      labels,
+      version,
+      machine: machine?.name ?? null,
+      process: machine?.process ?? null,
+      ttlMs: timing.ttlMs,
+    }
+    this.#firstJoinSentAt ??= clock.read()
+    const by = { actor: identity.node, reason: 'this process was draining when it lost its last session' }
+    const joined = await this.#change(this.#session.joinKey, (change) =>
+      join(change, node, declarations, drained ? by : undefined),
+    ).catch((error: unknown) => {
+      if (error instanceof StoreError) throw error
+      if (howRefused === 'throw' || declarations.length === 0) {
+        this.#declaredAtJoin = undefined
+        throw error
+      }
+      this.#declaredAtJoin = []
+      return undefined
+    })
+    if (joined === undefined) return this.join(howRefused, drained)
+    if (joined.kind !== 'done' || joined.result === 'buried' || joined.view === undefined) return false
+    const { workers, otherSchedules } = joined.result
+    this.#warnOf(otherSchedules)
+    this.#registrations.joined(declarations, workers)
+    this.#session.joined(joined.view, this.#firstJoinSentAt)
+    this.#stopListening = this.#in.store.listen(this.id, () => this.#newsArrived())
+    this.#pollWhereNothingIsPushed()
+    this.#neighbourhood?.start()
+    this.#adopt(joined.view)
+    return true
+  }
+
+  /** From now on nothing new is claimed. */
+  claimNothing(): void {
+    this.#claiming = false
+  }
+
+  /** Tells the others that this node hands over, so that nothing is planned for it any more. */
+  async drain(): Promise<void> {
+    const by = { actor: this.#in.identity.node, reason: 'the node is closing' }
+    await this.#inTurn((change) => drain(change, this.id, true, by))
+  }
+
+  /** Gives everything back and goes, in one change. No turn begins any more. */
+  async leave(): Promise<void> {
+    this.#resting = true
+    await this.#inTurn((change) => leave(change, this.id), aheadOfLeave(this.id, this.#registrations.keys))
+  }
+
+  /** Resolves once nothing that this node has claimed for a worker is left without a handle; a claim may be under way. */
+  async whenGivenBack(worker: string): Promise<void> {
+    await this.#turnstile.pass(() => Promise.resolve())
+    while (!this.#session.over && this.#holdsUnhandled(worker)) await this.#stepped.promise
+  }
+
+  #holdsUnhandled(worker: string): boolean {
+    const leases = this.#view?.leases ?? []
+    return leases.some(
+      (lease) =>
+        lease.worker === worker && lease.holder === this.id && this.#in.holdings.get(lease.key) === undefined,
+    )
+  }
+
+  /** Begins no turn until {@link goOn} or {@link leave}. */
+  rest(): void {
+    this.#resting = true
+  }
+
+  goOn(): void {
+    this.#resting = false
+    this.#turns.poke()
+  }
+
+  /** See {@link fire}. Rejects when it is not known what became of it. */
+  async fire(held: Held, firedAtMs: number): Promise<Fired> {
+    let fired: Fired | undefined
+    const done = (answer: Fired): void => {
+      fired = answer
+    }
+    await this.#inBetween((change) => fire(change, this.id, held, firedAtMs), done)
+    return fired ?? (this.#session.over ? 'lost' : 'not-yet')
+  }
+
+  /** Ends heartbeats, turns and timers. Resolves once nothing of this life is under way. */
+  async stop(): Promise<void> {
+    this.#quieten()
+    await this.#turns.stop()
+    await this.#turnstile.pass(() => Promise.resolve())
+  }
+
+  #quieten(): void {
+    this.#session.stop()
+    this.#lookout.stop()
+    this.#neighbourhood?.stop()
+    this.#stopListening()
+    this.#turnAlarm.clear()
+    this.#pollAlarm.clear()
+    this.#tellStepped()
+  }
+
+  #tellStepped(): void {
+    this.#stepped.resolve()
+    this.#stepped = deferred()
+  }
+
+  async #turn(): Promise<void> {
+    try {
+      for (;;) {
+        const dueInMs = await this.#turnstile.pass(() => this.#step())
+        this.#tellStepped()
+        this.#failures = 0
+        if (dueInMs === 0) continue
+        // A turn that was under way when this life ended leaves nothing behind.
+        if (dueInMs !== undefined && !this.#session.over) this.#turnAlarm.set(dueInMs)
+        return
+      }
+    } catch (error) {
+      this.#turnFailed(error)
+    }
+  }
+
+  /** One step of a turn. Answers 0 when there is more to do, else when to look again; undefined for never. */
+  async #step(): Promise<number | undefined> {
+    if (this.#session.over || this.#resting) return undefined
+    if (this.#viewWanted || this.#view === undefined) await this.#read()
+    if (this.#session.over || this.#view === undefined) return undefined
+    const { server, clock } = this.#in
+    const graceLeftMs = server.graceLeftMs(clock.read())
+    // Every change records a new server before anything else; where another node was quicker, this one does nothing.
+    if (server.mustRecord) return this.#own(() => Promise.resolve())
+    if (server.mustSayTokens) return this.#sayTokens()
+    const waitedFor = server.identity
+    if (graceLeftMs === 0) return this.#own((change) => settleIdentity(change, waitedFor))
+    const registration = this.#registrations.wanted(clock.read())
+    if (registration !== undefined) return this.#register(registration)
+    this.#answerTries(this.#view)
+    const circumstances = this.#circumstances(this.#view)
+    this.#in.holdings.follow(circumstances)
+    const agenda = this.#agendas.draw(circumstances)
+    if (isEmpty(agenda.wishes)) {
+      this.#lastUndone = ''
+      return earliest(agenda.dueInMs, graceLeftMs, this.#registrations.nextInMs(circumstances.now))
+    }
+    return this.#settle(agenda)
+  }
+
+  /** Who only tries does not wait for what may last as long as an outage, or as long as a new server is waited out. */
+  #answerTries({ state }: OwnView): void {
+    const { server, requests, outage } = this.#in
+    if (state !== 'active' || !server.mayClaim) requests.declineTries()
+    else if (!this.trusted())
+      requests.rejectTries(
+        outage.error ?? new StoreError('This node could not renew its session in time.', 'none'),
+      )
+  }
+
+  #sayTokens(): Promise<0> {
+    const { server, holdings } = this.#in
+    return this.#own(
+      (change) => sayTokens(change, holdings.highestToken),
+      this.#session.nextOperation(),
+      (identity) => server.saidTokens(identity),
+    )
+  }
+
+  #circumstances(view: OwnView): Circumstances {
+    const { server, clock, runners, requests } = this.#in
+    const mayClaim = this.#claiming && server.mayClaim && view.state === 'active' && this.trusted()
+    const now = clock.read()
+    return {
+      node: this.id,
+      view,
+      now,
+      longestTtlMs: server.longestTtlMs,
+      blockWaitMs: server.blockWaitMs,
+      mayClaim,
+      closing: !this.#claiming,
+      runners,
+      requests,
+      attempts: this.#attempts,
+      renounced: this.#renounced,
+    }
+  }
+
+  async #settle({ wishes: all, dueInMs }: Agenda): Promise<number | undefined> {
+    const wishes = portionOf(all, this.#wishesAtOnce)
+    const undone = JSON.stringify(wishes)
+    const now = this.#in.clock.read()
+    const leftMs = undone === this.#lastUndone ? undoneRetryMs - elapsedMs(this.#lastTriedAt, now) : 0
+    if (leftMs > 0) return earliest(leftMs, dueInMs)
+    this.#lastUndone = undone
+    this.#lastTriedAt = now
+    const key = this.#session.nextOperation()
+    this.#noteAttempt(key.operation, wishes)
+    this.#noteRenounced(wishes)
+    const asking = this.#in.requests.asking(wishes.acquire.map((wish) => wish.key))
+    await this.#own(
+      (change) => settle(change, this.id, wishes),
+      key,
+      ({ refused }) => {
+        for (const name of refused) this.#in.requests.refuse(name)
+        this.#in.requests.withdrawn(wishes.withdraw)
+        this.#in.requests.answered(asking)
+      },
+      aheadOf(wishes),
+    )
+    this.#wishesAtOnce = Math.min(wishesAtOnce.most, this.#wishesAtOnce * 2)
+    return 0
+  }
+
+  /**
+   * A claim is recognised later by the number of the change that made it and the server it was made
+   * under. Once a later change has succeeded and its view was compared, an earlier one cannot be
+   * carried out any more.
+   */
+  #noteAttempt(operation: number, wishes: Wishes): void {
+    for (const earlier of this.#attempts.keys()) if (earlier < this.#lastDone) this.#attempts.delete(earlier)
+    if (wishes.claim.length + wishes.acquire.length > 0)
+      this.#attempts.set(operation, this.#in.server.identity)
+  }
+
+  /**
+   * A release that nobody has answered may still be carried out, as long as this node makes no other change. Until
+   * the row is gone, nothing may begin under its token, though trust has come back in the meantime.
+   */
+  #noteRenounced({ release }: Wishes): void {
+    const current = new Set(this.#view?.leases.map(termOf))
+    for (const term of this.#renounced) if (!current.has(term)) this.#renounced.delete(term)
+    for (const wish of release) this.#renounced.add(termOf(wish))
+  }
+
+  /** Runs a change of this session and takes in the view it brings. Answers 0: there may be more to do. */
+  async #own<T>(
+    work: (change: Change) => Promise<T>,
+    key: SessionKey = this.#session.nextOperation(),
+    done: (result: T) => void = () => undefined,
+    ahead?: Ahead,
+  ): Promise<0> {
+    const { credit } = this.#session
+    const changed = await this.#change(key, work, ahead)
+    // What it brings comes too late for a life that has ended meanwhile: nothing may begin, nor trust be renewed.
+    if (this.#session.over) return 0
+    if (changed.kind === 'no-session') this.#session.lost()
+    else if (changed.kind === 'new-server') this.#viewWanted = true
+    else if (changed.view === undefined) this.#session.lost()
+    else {
+      this.#lastDone = key.operation
+      this.#adopt(changed.view)
+      this.#in.holdings.follow(this.#circumstances(changed.view))
+      this.#session.caughtUp(changed.view, credit)
+      done(changed.result)
+    }
+    return 0
+  }
+
+  async #inTurn<T>(work: (change: Change) => Promise<T>, ahead?: Ahead): Promise<void> {
+    await this.#turnstile.pass(async () => {
+      let undone = true
+      while (undone && !this.#session.over) {
+        const changed = await this.#change(this.#session.nextOperation(), work, ahead)
+        undone = changed.kind === 'new-server'
+      }
+    })
+  }
+
+  async #change<T>(
+    key: SessionKey,
+    work: (change: Change) => Promise<T>,
+    ahead?: Ahead,
+  ): Promise<Ordered<T>> {
+    const { store, holdings } = this.#in
+    const changed = await inOrder(store, key, holdings.highestToken, work, ahead)
+    if (changed.kind === 'done') holdings.sawToken(changed.tokenFloor)
+    return changed
+  }
+
+  async #read(): Promise<void> {
+    const { credit } = this.#session
+    this.#viewWanted = false
+    const view = await this.#in.store.view(this.id)
+    if (this.#session.over) return
+    if (view === undefined) return this.#session.lost()
+    this.#adopt(view)
+    // What the view takes away ends before the trust it brings begins.
+    this.#in.holdings.follow(this.#circumstances(view))
+    this.#session.caughtUp(view, credit)
+  }
+
+  #adopt(view: OwnView): void {
+    this.#view = view
+    this.#learn(view, this.#in.clock.read())
+    this.#lookout.setWatchers(view.watchers)
+  }
+
+  #learn(facts: ServerFacts, receivedAt: Reading): void {
+    if (!this.#in.server.learn(facts, receivedAt)) return
+    this.#in.log.warn({ server: facts.serverIdentity }, 'the database server is another one than before')
+    this.#lookout.reset()
+    this.#viewWanted = true
+  }
+
+  #answered(answer: HeartbeatAnswer, sentAt: Reading, receivedAt: Reading): { mustReadAgain: boolean } {
+    const latencyMs = receivedAt.monoMs - sentAt.monoMs
+    this.#in.outage.answered()
+    this.#in.events.emit('heartbeat.answered', { latencyMs, databaseNowMs: answer.nowMs })
+    this.#learn(answer, receivedAt)
+    this.#pollWhereNothingIsPushed()
+    this.#lookout.sawWatchers(answer.watchers, sentAt, receivedAt)
+    if (this.#in.server.mustRecord) this.#turns.poke()
+    // The news alone would not tell: a server that was set back may have come to the same number again.
+    return { mustReadAgain: this.#view?.serverIdentity !== answer.serverIdentity }
+  }
+
+  #heartbeatFailed(error: unknown): void {
+    this.#in.events.emit('heartbeat.failed', { error })
+    this.#failed(error, 'heartbeat')
+  }
+
+  #newsArrived(): void {
+    this.#viewWanted = true
+    this.#neighbourhood?.noteNews()
+    this.#turns.poke()
+  }
+
+  /** Where hints do not come by themselves: one row is read, by its primary key. */
+  async #poll(): Promise<void> {
+    try {
+      const news = await this.#in.store.news(this.id)
+      if (this.#session.over) return
+      if (news === undefined) return this.#session.lost()
+      if (news !== this.#view?.newsRevision) this.#newsArrived()
+    } catch (error) {
+      this.#failed(error, 'news')
+    }
+    this.#polls = false
+    if (!this.#session.over) this.#pollWhereNothingIsPushed()
+  }
+
+  /** A store may begin to push, and cease to. */
+  #pollWhereNothingIsPushed(): void {
+    if (this.#polls || this.#in.store.capabilities.push) return
+    this.#polls = true
+    this.#pollAlarm.set(this.#in.timing.pollMs)
+  }
+
+  #trustExpired(): void {
+    this.#in.log.warn(
+      { session: this.id },
+      'the trust window ended without a good heartbeat: everything held has ended',
+    )
+    this.#in.events.emit('trust.expired', { node: this.id })
+    this.#in.holdings.endAll('trust-expired')
+  }
+
+  #sessionLost(): void {
+    this.#quieten()
+    this.#in.log.warn({ session: this.id }, 'the session was lost: everything held has ended')
+    this.#in.events.emit('session.lost', { node: this.id })
+    this.#in.holdings.abandon('lost')
+    this.#lost()
+  }
+
+  #bury(beats: readonly Beat[], longestTtlMs: number): Promise<void> {
+    const by = this.#in.identity.node
+    const work = (change: Change): Promise<string[]> => bury(change, beats, longestTtlMs, by)
+    return this.#inBetween(work, (buried) => this.#buried(buried, 'its heartbeat stood still for a ttl'))
+  }
+
+  #buryEnded(ended: readonly Neighbour[], machine: string): Promise<void> {
+    const by = this.#in.identity.node
+    const work = (change: Change): Promise<string[]> => buryEnded(change, ended, machine, by)
+    return this.#inBetween(work, (buried) => this.#buried(buried, 'its process has ended'))
+  }
+
+  #buried(nodes: readonly string[], why: string): void {
+    for (const node of nodes) {
+      this.#in.log.warn({ gone: node }, `another node is gone: ${why}`)
+      this.#in.events.emit('node.gone', { node })
+    }
+  }
+
+  #attend(findings: Findings): Promise<void> {
+    return this.#inBetween((change) => attend(change, findings))
+  }
+
+  /** A change that no turn asks for, between two turns; a turn follows it. */
+  async #inBetween<T>(work: (change: Change) => Promise<T>, done?: (result: T) => void): Promise<void> {
+    await this.#turnstile.pass(async () => {
+      if (!this.#session.over) await this.#own(work, undefined, done)
+    })
+    this.#turns.poke()
+  }
+
+  async #register(registration: Registration): Promise<0> {
+    const { added, kept } = registration
+    const wanted = added === undefined ? kept : [...kept, added]
+    try {
+      await this.#own(
+        (change) => register(change, this.id, wanted, added?.key),
+        this.#session.nextOperation(),
+        ({ workers, otherSchedules }) => {
+          this.#warnOf(otherSchedules)
+          this.#registrations.carriedOut(registration, workers, this.#in.clock.read())
+        },
+      )
+    } catch (error) {
+      if (error instanceof StoreError || added === undefined) throw error
+      const isNews = this.#registrations.refused(added, this.#in.clock.read())
+      if (!isNews) return 0
+      this.#in.log.error({ err: error, worker: added.key }, 'a worker was refused')
+      this.#in.events.emit('worker.refused', { worker: added.key, error })
+    }
+    return 0
+  }
+
+  /** Each leader acts by the schedule of its own version; which one that is, is chance until all are the same. */
+  #warnOf(otherSchedules: readonly OtherSchedule[]): void {
+    for (const other of otherSchedules)
+      this.#in.log.warn(
+        other,
+        'a worker is registered here with another schedule than it was registered with last',
+      )
+  }
+
+  /** What a failed change may have done is seen by reading. */
+  #turnFailed(error: unknown): void {
+    if (this.#session.over) return
+    this.#viewWanted = true
+    this.#lastUndone = ''
+    this.#wishesAtOnce = Math.max(wishesAtOnce.least, this.#wishesAtOnce / 2)
+    this.#failures += 1
+    this.#failed(error, 'turn')
+    this.#in.requests.rejectTries(error)
+    this.#turnAlarm.set(retryPauseMs(this.#in.timing, this.#failures, this.#in.clock.random()))
+  }
+
+  #failed(error: unknown, request: RequestKind): void {
+    this.#in.outage.failed(error, request)
+  }
+}
+
+function earliest(...dues: readonly (number | undefined)[]): number | undefined {
+  const due = Math.min(...dues.map((each) => each ?? Number.POSITIVE_INFINITY))
+  return Number.isFinite(due) ? Math.max(1, Math.ceil(due)) : undefined
+}

@@ -1,0 +1,202 @@
+/**
+ * One life of this node: its heartbeats, and how far it may trust them.
+ *
+ * A session begins with a join and ends when it is stopped or found lost; the next life is another
+ * object with another id. Heartbeats run on by themselves, in parallel to everything else, because
+ * nothing may delay the one statement on which all leases rest.
+ */
+
+import type { HeartbeatAnswer, OwnView, SessionKey, Store } from '../store.js'
+import type { Clock, Reading } from '../time/clock.js'
+import { Alarm } from '../time/loop.js'
+import { heartbeatJitter, heartbeatRetryPauseMs, jittered, type Timing } from '../time/timing.js'
+import { later, openWindow, remainingMs, type TrustWindow } from '../time/trust.js'
+
+/** What a session tells its owner. */
+export interface SessionOwner {
+  /** A heartbeat was answered. Called before the answer lengthens trust. */
+  answered(answer: HeartbeatAnswer, sentAt: Reading, receivedAt: Reading): { mustReadAgain: boolean }
+  /** There is news that must be read before trust is renewed. */
+  newsArrived(): void
+  /** A heartbeat failed; it is tried again. */
+  heartbeatFailed(error: unknown): void
+  trustExpired(): void
+  /** Trust reaches further than before. */
+  trustRenewed(): void
+  /** Trust begins, or begins again: what could not be claimed without it can be claimed now. */
+  trustBegan(): void
+  /** The session was buried or has vanished. Nothing more comes from it. */
+  sessionLost(): void
+}
+
+/** A heartbeat whose news had not been read when it was answered. */
+type Credit = Reading
+
+export class Session {
+  readonly id: string
+  readonly #store: Store
+  readonly #clock: Clock
+  readonly #timing: Timing
+  readonly #owner: SessionOwner
+  readonly #heartbeatAlarm: Alarm
+  readonly #trustAlarm: Alarm
+  #operation = 0
+  #beat = 0
+  #failures = 0
+  #seen = -1
+  #trust: TrustWindow | undefined
+  #credit: Credit | undefined
+  #over = false
+
+  constructor(id: string, store: Store, clock: Clock, timing: Timing, owner: SessionOwner) {
+    this.id = id
+    this.#store = store
+    this.#clock = clock
+    this.#timing = timing
+    this.#owner = owner
+    this.#heartbeatAlarm = new Alarm(clock, () => void this.#heartbeat())
+    this.#trustAlarm = new Alarm(clock, () => this.#checkTrust())
+  }
+
+  /** Whether it was stopped or lost. */
+  get over(): boolean {
+    return this.#over
+  }
+
+  /** The key for the next change of this session. A join is always number 1, however often it is tried. */
+  nextOperation(): SessionKey {
+    this.#operation += 1
+    return { node: this.id, operation: this.#operation }
+  }
+
+  get joinKey(): SessionKey {
+    this.#operation = 1
+    return { node: this.id, operation: 1 }
+  }
+
+  /** The join was answered; trust counts from the moment its first try was sent, and so does the time of the first heartbeat. */
+  joined(view: OwnView, firstSentAt: Reading): void {
+    this.#seen = view.newsRevision
+    this.#renew(firstSentAt)
+    this.#beatAgainAfter(firstSentAt)
+  }
+
+  /** Whether this node may act on its leases at this very moment. When it may not any more, says so at once. */
+  trusted(): boolean {
+    return this.#stillTrustedMs() > 0
+  }
+
+  /** How much trust is left in ms; 0 when there is none. */
+  get trustLeftMs(): number {
+    return this.#trust === undefined ? 0 : Math.max(0, remainingMs(this.#trust, this.#clock.read()))
+  }
+
+  /** To be taken before a view is asked for, and handed to {@link caughtUp} with it. */
+  get credit(): Credit | undefined {
+    return this.#credit
+  }
+
+  /** A view was read and acted upon: heartbeats that were answered before it was asked for count now. */
+  caughtUp(view: OwnView, credit: Credit | undefined): void {
+    this.#seen = view.newsRevision
+    if (credit !== undefined) this.#renew(credit)
+    if (this.#credit === credit) this.#credit = undefined
+  }
+
+  /** The store has answered that this session is gone. */
+  lost(): void {
+    if (this.#over) return
+    this.stop()
+    this.#owner.sessionLost()
+  }
+
+  /** Ends heartbeats and trust, quietly. */
+  stop(): void {
+    this.#over = true
+    this.#trust = undefined
+    this.#heartbeatAlarm.clear()
+    this.#trustAlarm.clear()
+  }
+
+  async #heartbeat(): Promise<void> {
+    this.#beat += 1
+    const sentAt = this.#clock.read()
+    let answer: HeartbeatAnswer | undefined
+    try {
+      answer = await this.#store.heartbeat(this.id, this.#beat)
+    } catch (error) {
+      return this.#tryAgain(error)
+    }
+    if (this.#over) return
+    if (answer === undefined) return this.lost()
+    this.#failures = 0
+    this.#take(answer, sentAt)
+    if (!this.#over) this.#beatAgainAfter(sentAt)
+  }
+
+  #beatAgainAfter(sentAt: Reading): void {
+    const pauseMs = jittered(this.#timing.heartbeatMs, heartbeatJitter, this.#clock.random())
+    const spentMs = this.#clock.read().monoMs - sentAt.monoMs
+    this.#heartbeatAlarm.set(Math.max(1, pauseMs - spentMs))
+  }
+
+  #tryAgain(error: unknown): void {
+    if (this.#over) return
+    this.#failures += 1
+    this.#owner.heartbeatFailed(error)
+    this.trusted()
+    this.#heartbeatAlarm.set(heartbeatRetryPauseMs(this.#timing, this.#failures, this.#clock.random()))
+  }
+
+  #take(answer: HeartbeatAnswer, sentAt: Reading): void {
+    const { mustReadAgain } = this.#owner.answered(answer, sentAt, this.#clock.read())
+    if (this.#over) return
+    if (!mustReadAgain && answer.newsRevision === this.#seen) {
+      this.#renew(sentAt)
+    } else {
+      this.#credit = sentAt
+      this.#owner.newsArrived()
+    }
+  }
+
+  /** For how much longer, in ms. When trust has run out, ends it. */
+  #stillTrustedMs(): number {
+    if (this.#trust === undefined) return 0
+    const leftMs = remainingMs(this.#trust, this.#clock.read())
+    if (leftMs > 0) return leftMs
+    this.#trust = undefined
+    this.#trustAlarm.clear()
+    this.#owner.trustExpired()
+    return 0
+  }
+
+  #checkTrust(): void {
+    const leftMs = this.#stillTrustedMs()
+    if (leftMs > 0) this.#watchTrust(leftMs)
+  }
+
+  /**
+   * Timers may fire early by the clock that counts, and while the machine is suspended they stand still with
+   * all that was left of the window. So it is looked at again several times within the margin, and
+   * work that slept through its end is told soon after it wakes.
+   */
+  #watchTrust(leftMs: number): void {
+    this.#trustAlarm.set(Math.min(Math.max(1, leftMs), this.#timing.marginMs / 4))
+  }
+
+  /**
+   * A window that is over must end what rests on it before a new one opens, also when the answer that
+   * opens it overtook the timer: what has lapsed never comes back.
+   */
+  #renew(sentAt: Reading): void {
+    this.trusted()
+    const window = later(this.#trust, openWindow(sentAt, this.#timing))
+    const leftMs = remainingMs(window, this.#clock.read())
+    if (leftMs <= 0) return
+    const began = this.#trust === undefined
+    this.#trust = window
+    this.#owner.trustRenewed()
+    if (began) this.#owner.trustBegan()
+    this.#watchTrust(leftMs)
+  }
+}

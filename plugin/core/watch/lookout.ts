@@ -1,0 +1,250 @@
+/**
+ * Looking for the dead.
+ *
+ * The two watchers look at all nodes every tenth of a ttl; every other node sees the watchers' beats
+ * in the answers to its own heartbeats. By the same rule for both, whoever has itself seen a beat
+ * stand still for long enough buries that node, and the change re-checks the beat. So it does not
+ * matter who dies, nor that all die but one, and a healthy cluster pays for two looks and no more. While neither
+ * watcher is heard of, the others look at each other (`stand-in.ts`).
+ */
+
+import { barrierOpen, isBlocked, isOutdated } from '../changes/draft.js'
+import type { Findings } from '../changes/upkeep.js'
+import { workerNamed } from '../session/holdings.js'
+import type { Beat, LeaseRow, Look, Store } from '../store.js'
+import type { Clock, Reading } from '../time/clock.js'
+import { Alarm } from '../time/loop.js'
+import { leastPauseMs, lookEveryMs, standstillMs, type Timing } from '../time/timing.js'
+import { StandIn } from './stand-in.js'
+import { Standstill } from './watch.js'
+
+/** What comes of a look. Both reject when the store does; the next look comes anyway. */
+export interface LookoutOwner {
+  /** Whether targets can claim at all; they cannot while a new server is being waited out. */
+  mayClaim(): boolean
+  /** The longest ttl among all nodes. */
+  longestTtlMs(): number
+  /** @param longestTtlMs the ttl by which they were watched. */
+  bury(beats: readonly Beat[], longestTtlMs: number): Promise<void>
+  attend(findings: Findings): Promise<void>
+  lookFailed(error: unknown): void
+}
+
+export class Lookout {
+  readonly #store: Store
+  readonly #clock: Clock
+  readonly #timing: Timing
+  readonly #owner: LookoutOwner
+  readonly #self: string
+  readonly #alarm: Alarm
+  readonly #nodes: Standstill<number>
+  readonly #watchers: Standstill<number>
+  readonly #unclaimed: Standstill<string>
+  readonly #overdue: Standstill<number>
+  readonly #standIn: StandIn
+  #handoverTimeouts: ReadonlyMap<string, number> = new Map()
+  #suspects: ReadonlySet<string> = new Set()
+  #onDuty = false
+  #alone = false
+  #looking = false
+  #failures = 0
+  #stopped = false
+
+  /** @param self the session on whose behalf it looks; a node never buries itself. */
+  constructor(self: string, store: Store, clock: Clock, timing: Timing, owner: LookoutOwner) {
+    this.#self = self
+    this.#store = store
+    this.#clock = clock
+    this.#timing = timing
+    this.#owner = owner
+    this.#alarm = new Alarm(clock, () => void this.#look())
+    const waitMs = standstillMs(timing)
+    const staleAfterMs = timing.ttlMs / 2
+    const waitMsFor = (): number => standstillMs({ ttlMs: owner.longestTtlMs() })
+    this.#nodes = new Standstill({ waitMs, waitMsFor, staleAfterMs })
+    this.#watchers = new Standstill({ waitMs, waitMsFor, staleAfterMs: staleAfterMs + timing.heartbeatMs })
+    this.#unclaimed = new Standstill({ waitMs: timing.claimTimeoutMs, staleAfterMs })
+    this.#overdue = new Standstill({
+      waitMs: timing.handoverTimeoutMs,
+      staleAfterMs,
+      waitMsFor: (key) => this.#handoverTimeouts.get(key) ?? timing.handoverTimeoutMs,
+    })
+    this.#standIn = new StandIn(self, store, clock, timing, {
+      longestTtlMs: () => owner.longestTtlMs(),
+      bury: (beats) =>
+        this.#bury(
+          beats,
+          beats.map(({ id }) => id),
+        ),
+      lookFailed: (error) => owner.lookFailed(error),
+    })
+  }
+
+  /** Who the two watchers are; one, where only one node is active. */
+  setWatchers(watchers: readonly string[]): void {
+    const onDuty = watchers.includes(this.#self)
+    const alone = onDuty && watchers.length === 1
+    if (this.#stopped || (onDuty === this.#onDuty && alone === this.#alone)) return
+    if (onDuty !== this.#onDuty) this.#forget()
+    this.#onDuty = onDuty
+    this.#alone = alone
+    if (onDuty) this.#alarm.set(0)
+    else this.#alarm.clear()
+  }
+
+  /** What a heartbeat's answer says of the watchers: everybody's way of watching those who watch. */
+  sawWatchers(beats: readonly Beat[], sentAt: Reading, receivedAt: Reading): void {
+    if (this.#stopped) return
+    this.#standIn.sawWatchers(this.#onDuty ? [] : beats, sentAt, receivedAt)
+    if (this.#onDuty) return
+    this.#suspects = new Set(beats.map((beat) => beat.id))
+    const still = this.#watchers.observe(this.#others(beats), sentAt, receivedAt)
+    if (still.length > 0) void this.#bury(beats, still)
+    const dueInMs = this.#watchers.dueInMs(receivedAt)
+    const nextHeartbeatMs = this.#timing.heartbeatMs
+    if (dueInMs !== undefined && dueInMs < nextHeartbeatMs) this.#alarm.set(dueInMs)
+    else this.#alarm.clear()
+  }
+
+  /** The server is another one, or this node was away: what was seen before counts no more. */
+  reset(): void {
+    this.#forget()
+    this.#standIn.reset()
+  }
+
+  stop(): void {
+    this.#stopped = true
+    this.#alarm.clear()
+    this.#standIn.stop()
+  }
+
+  #forget(): void {
+    for (const watch of [this.#nodes, this.#watchers, this.#unclaimed, this.#overdue]) watch.reset()
+  }
+
+  async #look(): Promise<void> {
+    if (this.#stopped || this.#looking) return
+    this.#looking = true
+    try {
+      const sentAt = this.#clock.read()
+      const look = await this.#store.look()
+      const receivedAt = this.#clock.read()
+      this.#failures = 0
+      if (this.#stopped) return
+      if (this.#onDuty) await this.#judge(look, sentAt, receivedAt)
+      else await this.#judgeWatchers(look, sentAt, receivedAt)
+    } catch (error) {
+      this.#failures += 1
+      this.#owner.lookFailed(error)
+    } finally {
+      this.#looking = false
+      if (this.#onDuty && !this.#stopped) this.#alarm.set(this.#nextLookInMs())
+    }
+  }
+
+  async #judge(look: Look, sentAt: Reading, receivedAt: Reading): Promise<void> {
+    const still = this.#nodes.observe(this.#others(look.nodes), sentAt, receivedAt)
+    this.#handoverTimeouts = handoverTimeouts(look)
+    const unclaimed = this.#unclaimed.observe(
+      this.#owner.mayClaim() ? unclaimedTargets(look) : new Map(),
+      sentAt,
+      receivedAt,
+    )
+    const overdue = this.#overdue.observe(lateHolders(look), sentAt, receivedAt)
+    const abandoned = look.leases.filter((lease) => lease.holder !== null && look.gone.has(lease.holder))
+    await this.#bury(look.nodes, still)
+    if (unclaimed.length + overdue.length + abandoned.length === 0) return
+    const byKey = new Map(look.leases.map((lease) => [lease.key, lease]))
+    await this.#owner.attend({
+      unclaimed: unclaimed.map((key) => ({ key, target: byKey.get(key)?.target ?? '' })),
+      overdue: overdue.map((key) => ({ key, token: byKey.get(key)?.token ?? 0 })),
+      abandoned: abandoned.map((lease) => lease.key),
+    })
+  }
+
+  /** The extra look of a node that is no watcher, at the very instant a watcher's time is up. */
+  async #judgeWatchers(look: Look, sentAt: Reading, receivedAt: Reading): Promise<void> {
+    const beats = look.nodes.filter((node) => this.#suspects.has(node.id))
+    const still = this.#watchers.observe(this.#others(beats), sentAt, receivedAt)
+    await this.#bury(beats, still)
+  }
+
+  async #bury(beats: readonly Beat[], ids: readonly string[]): Promise<void> {
+    if (ids.length === 0) return
+    const longestTtlMs = this.#owner.longestTtlMs()
+    try {
+      await this.#owner.bury(
+        beats.filter((beat) => ids.includes(beat.id)),
+        longestTtlMs,
+      )
+    } catch (error) {
+      this.#owner.lookFailed(error)
+    }
+  }
+
+  #others(beats: readonly Beat[]): Map<string, number> {
+    return new Map(beats.filter((beat) => beat.id !== this.#self).map((beat) => [beat.id, beat.beat]))
+  }
+
+  /**
+   * Every tenth of a ttl, and at the very instant something has stood still for as long as it may. Who is alone, and will
+   * hear of whoever comes, looks no more often than it beats.
+   */
+  #nextLookInMs(): number {
+    const now = this.#clock.read()
+    const nobodyElse = this.#alone && this.#nodes.size === 0
+    const leastOftenMs = Math.max(lookEveryMs(this.#timing), this.#timing.heartbeatMs)
+    const everyMs = nobodyElse ? leastOftenMs : lookEveryMs(this.#timing)
+    const due = [this.#nodes, this.#unclaimed, this.#overdue].flatMap((watch) => watch.dueInMs(now) ?? [])
+    const leastMs = leastPauseMs(this.#failures, everyMs, () => this.#clock.random())
+    return Math.max(leastMs, Math.min(everyMs, ...due))
+  }
+}
+
+/** Free leases whose targets could claim them, and have not; also those whose revoked holder is to have them again. */
+function unclaimedTargets(look: Look): Map<string, string> {
+  const isGone = (node: string): boolean => look.gone.has(node)
+  const targets = new Map<string, string>()
+  for (const lease of look.leases) {
+    const free = lease.holder === null || isGone(lease.holder)
+    if (lease.target === null || !free || lease.holder === lease.target) continue
+    const standsInItsOwnWay = lease.target === lease.blockedNode && !isGone(lease.target)
+    if (!standsInItsOwnWay && (isBlocked(lease, isGone) || waitsAtBarrier(lease, look, isGone))) continue
+    // Not the row as a whole: while others come and go in the queue it is written again and again.
+    const generation = workerNamed(look.workers, lease.worker)?.generation
+    targets.set(lease.key, `${lease.target}@${lease.targetAtMs} ${lease.token} ${generation}`)
+  }
+  return targets
+}
+
+/** All leases that hold a barrier shut are pending, so a look shows them all. */
+function waitsAtBarrier(lease: LeaseRow, look: Look, isGone: (node: string) => boolean): boolean {
+  const worker = workerNamed(look.workers, lease.worker)
+  if (worker?.kind !== 'coordinated') return false
+  return !barrierOpen(
+    worker,
+    look.leases.filter((each) => each.worker === worker.key),
+    isGone,
+  )
+}
+
+/** Holders that are to hand over, by the token they hold. */
+function lateHolders(look: Look): Map<string, number> {
+  const late = new Map<string, number>()
+  for (const lease of look.leases) {
+    if (lease.holder === null || look.gone.has(lease.holder)) continue
+    const worker = workerNamed(look.workers, lease.worker)
+    if (lease.target !== lease.holder || isOutdated(lease, worker)) late.set(lease.key, lease.token)
+  }
+  return late
+}
+
+function handoverTimeouts(look: Look): Map<string, number> {
+  const byWorker = new Map(look.workers.map((worker) => [worker.key, worker.handoverTimeoutMs]))
+  return new Map(
+    look.leases.flatMap((lease) => {
+      const timeoutMs = lease.worker === null ? undefined : byWorker.get(lease.worker)
+      return timeoutMs === undefined ? [] : [[lease.key, timeoutMs] as const]
+    }),
+  )
+}

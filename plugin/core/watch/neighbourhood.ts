@@ -1,0 +1,128 @@
+/**
+ * Looking at the processes beside this one.
+ *
+ * Who ends without a word is found by its silence, a ttl later (`lookout.ts`). On the machine it ran on that can be known
+ * at once: the kernel has no such process any more, so nobody need wait for what it might still do. Its
+ * neighbours stand in a ring, in the order of their ids, and each looks at the next one; whoever finds one that has
+ * ended looks at all. So it costs each of them little however many there are, and however many end together, the one
+ * before them finds them all. Should that one be frozen, the others get there too: each also looks at one more
+ * every time, going round.
+ */
+
+import type { Neighbour, Store } from '../store.js'
+import type { Clock, Reading } from '../time/clock.js'
+import { Alarm } from '../time/loop.js'
+import { leastPauseMs } from '../time/timing.js'
+import { elapsedMs } from '../time/trust.js'
+import type { Machine } from './machine.js'
+
+/** How often the next process, and one more, are looked at. */
+const lookEveryMs = 250
+
+/** What comes of it. Both may reject or fail; the next look comes anyway. */
+export interface NeighbourhoodOwner {
+  /** These have certainly ended. */
+  bury(ended: readonly Neighbour[]): Promise<void>
+  lookFailed(error: unknown): void
+}
+
+export class Neighbourhood {
+  readonly #self: string
+  readonly #machine: Machine
+  readonly #store: Store
+  readonly #clock: Clock
+  readonly #rereadMs: number
+  readonly #owner: NeighbourhoodOwner
+  readonly #alarm: Alarm
+  #neighbours: readonly Neighbour[] = []
+  #readAt: Reading | undefined
+  #newsSince = true
+  #looks = 0
+  #failures = 0
+  #stopped = false
+
+  /**
+   * @param self the session on whose behalf it looks.
+   * @param rereadMs who the neighbours are is read again when there was news, but not sooner than this.
+   */
+  constructor(
+    self: string,
+    { machine, store, clock }: { machine: Machine; store: Store; clock: Clock },
+    rereadMs: number,
+    owner: NeighbourhoodOwner,
+  ) {
+    this.#self = self
+    this.#machine = machine
+    this.#store = store
+    this.#clock = clock
+    this.#rereadMs = rereadMs
+    this.#owner = owner
+    this.#alarm = new Alarm(clock, () => void this.#look())
+  }
+
+  start(): void {
+    if (!this.#stopped) this.#alarm.set(0)
+  }
+
+  /** Somebody may have come. */
+  noteNews(): void {
+    this.#newsSince = true
+    // With neighbours it looks anyway.
+    if (this.#readAt !== undefined && this.#neighbours.length === 0) this.#setAlarm()
+  }
+
+  stop(): void {
+    this.#stopped = true
+    this.#alarm.clear()
+  }
+
+  async #look(): Promise<void> {
+    try {
+      if (this.#newsSince && this.#untilRereadMs() === 0) await this.#read()
+      const ended = this.#ended()
+      if (ended.length > 0 && !this.#stopped) await this.#owner.bury(ended)
+      this.#failures = 0
+    } catch (error) {
+      this.#failures += 1
+      this.#owner.lookFailed(error)
+    }
+    if (this.#neighbours.length > 0 || this.#newsSince) this.#setAlarm()
+  }
+
+  #setAlarm(): void {
+    if (this.#stopped) return
+    const dueInMs = this.#neighbours.length > 0 ? lookEveryMs : this.#untilRereadMs()
+    const leastMs = leastPauseMs(this.#failures, this.#rereadMs, () => this.#clock.random())
+    this.#alarm.set(Math.max(leastMs, dueInMs))
+  }
+
+  #untilRereadMs(): number {
+    if (this.#readAt === undefined) return 0
+    return Math.max(0, this.#rereadMs - elapsedMs(this.#readAt, this.#clock.read()))
+  }
+
+  async #read(): Promise<void> {
+    this.#newsSince = false
+    this.#readAt = this.#clock.read()
+    try {
+      const all = await this.#store.neighbours(this.#machine.name)
+      this.#neighbours = all.filter(({ id }) => id !== this.#self)
+    } catch (error) {
+      this.#newsSince = true
+      throw error
+    }
+  }
+
+  /** The first after this one, and one more; all of them only if one of these has ended. */
+  #ended(): Neighbour[] {
+    const hasEnded = ({ process }: Neighbour): boolean => this.#machine.hasEnded(process)
+    const next = this.#neighbours.find(({ id }) => id > this.#self) ?? this.#neighbours[0]
+    const another = this.#neighbours[this.#looks++ % this.#neighbours.length]
+    if (![...new Set([next, another])].some((each) => each !== undefined && hasEnded(each))) return []
+    const ended = this.#neighbours.filter(hasEnded)
+    // Whether burying succeeds or not, who is left is read again.
+    this.#newsSince = true
+    this.#readAt = undefined
+    return ended
+  }
+}

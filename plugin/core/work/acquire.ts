@@ -1,0 +1,153 @@
+/**
+ * Application code that waits for a lease by name.
+ *
+ * In the database a node stands in the queue of a lease at most once; this is the queue behind it
+ * inside the process.
+ */
+import { CoordinationError } from '../errors.js'
+import { type Deferred, deferred } from '../time/loop.js'
+import type { Holding, Lease } from './lease.js'
+
+/** One call of `acquire` or `tryAcquire`. */
+export interface Request {
+  readonly key: string
+  readonly name: string
+  /** Whether it queues when the lease is not free. */
+  readonly wait: boolean
+  readonly answer: Deferred<Lease | undefined>
+  /** The node has asked the database on behalf of it. */
+  asked: boolean
+}
+
+/** No lease can be acquired by the name of a worker. */
+export function nameOfWorker(key: string): CoordinationError {
+  return new CoordinationError(
+    'WCO_NAME',
+    `"${key}" is the name of a worker, so no lease can be acquired by it. Choose another name.`,
+  )
+}
+
+export class Requests {
+  readonly #byKey = new Map<string, Request[]>()
+  /** Keys that nobody here waits for any more, though this node may still stand in their queue. */
+  readonly #abandoned = new Set<string>()
+
+  add(key: string, name: string, wait: boolean): Request {
+    const request = { key, name, wait, answer: deferred<Lease | undefined>(), asked: false }
+    this.#byKey.set(key, [...(this.#byKey.get(key) ?? []), request])
+    this.#abandoned.delete(key)
+    return request
+  }
+
+  has(key: string): boolean {
+    return this.#byKey.has(key)
+  }
+
+  get keys(): string[] {
+    return [...this.#byKey.keys()]
+  }
+
+  get abandoned(): string[] {
+    return [...this.#abandoned]
+  }
+
+  /** Whether any of those who ask for a key would wait for it. */
+  wouldWait(key: string): boolean {
+    return (this.#byKey.get(key) ?? []).some((request) => request.wait)
+  }
+
+  /** Whether somebody asks for a key for whom the database was not asked yet. */
+  unasked(key: string): boolean {
+    return (this.#byKey.get(key) ?? []).some((request) => !request.asked)
+  }
+
+  /** The first in line; it gets the handle. */
+  first(key: string): Request | undefined {
+    return this.#byKey.get(key)?.[0]
+  }
+
+  /** One gets it; who only tries has the answer by that, also a call that came after the database was asked. */
+  grant(request: Request, holding: Holding): void {
+    this.#drop(request)
+    request.answer.resolve(holding)
+    this.#decline(this.asking([request.key]))
+  }
+
+  /** Everybody who asks for one of these keys at this moment. */
+  asking(keys: readonly string[]): Request[] {
+    return keys.flatMap((key) => this.#byKey.get(key) ?? [])
+  }
+
+  /**
+   * The database has been asked on behalf of these: who got nothing and would not wait has the answer.
+   * Where one of them got it, the node's one place in the queue is used up, and it must ask again.
+   */
+  answered(requests: readonly Request[]): void {
+    const granted = new Set(requests.filter((request) => !this.#isOpen(request)).map(({ key }) => key))
+    for (const request of requests) {
+      if (!this.#isOpen(request)) continue
+      request.asked = !granted.has(request.key)
+      if (request.wait) continue
+      this.#drop(request)
+      request.answer.resolve(undefined)
+    }
+  }
+
+  withdrawn(keys: readonly string[]): void {
+    for (const key of keys) this.#abandoned.delete(key)
+  }
+
+  /** Somebody gave up waiting. */
+  giveUp(request: Request, error: unknown): void {
+    if (!this.#isOpen(request)) return
+    this.#drop(request)
+    if (request.asked && request.wait && !this.has(request.key)) this.#abandoned.add(request.key)
+    request.answer.reject(error)
+  }
+
+  /** The name turned out to be that of a worker. */
+  refuse(key: string): void {
+    for (const request of [...(this.#byKey.get(key) ?? [])]) this.giveUp(request, nameOfWorker(key))
+    this.#abandoned.delete(key)
+  }
+
+  /** Nobody gets anything any more. */
+  rejectAll(error: unknown): void {
+    for (const request of [...this.#byKey.values()].flat()) this.giveUp(request, error)
+    this.#abandoned.clear()
+  }
+
+  /** Those who only try, when the database cannot be asked. */
+  rejectTries(error: unknown): void {
+    for (const request of [...this.#byKey.values()].flat()) if (!request.wait) this.giveUp(request, error)
+  }
+
+  /** Those who only try, while this node is given nothing. */
+  declineTries(): void {
+    this.#decline([...this.#byKey.values()].flat())
+  }
+
+  /** A new session stands in no queue. */
+  forgetAsked(): void {
+    for (const request of [...this.#byKey.values()].flat()) request.asked = false
+    this.#abandoned.clear()
+  }
+
+  #decline(requests: readonly Request[]): void {
+    for (const request of requests) {
+      if (request.wait) continue
+      this.#drop(request)
+      request.answer.resolve(undefined)
+    }
+  }
+
+  #isOpen(request: Request): boolean {
+    return this.#byKey.get(request.key)?.includes(request) ?? false
+  }
+
+  #drop(request: Request): void {
+    const left = (this.#byKey.get(request.key) ?? []).filter((each) => each !== request)
+    if (left.length > 0) this.#byKey.set(request.key, left)
+    else this.#byKey.delete(request.key)
+  }
+}

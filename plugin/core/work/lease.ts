@@ -1,0 +1,191 @@
+/**
+ * The handle by which application code holds a lease.
+ *
+ * A handle ends once and never comes back: a new term has a new handle and a greater token. That the
+ * handle has ended is one thing, that the work under it has stopped ("settled") another; only when
+ * both are true is the lease given to somebody else.
+ */
+
+import { CoordinationError, type EndReason, FencedError, LeaseLostError } from '../errors.js'
+import type { Claim } from '../store.js'
+import { presentContext } from '../time/context.js'
+import { deferred } from '../time/loop.js'
+
+/** A lease that is held, as a worker's pass sees it. */
+export interface HeldLease {
+  /** The name it was registered or acquired by. */
+  readonly name: string
+  /** Its full key, `global/month-close` or `eu-1/consumer#3`. */
+  readonly key: string
+  /**
+   * The fencing token: greater than that of every earlier holder. Hand it along to whatever the
+   * work changes, and let that refuse lower ones: a signal cannot reach a process that stands still.
+   */
+  readonly token: number
+  /** Session id of the node that holds it: this one. */
+  readonly holder: string
+  /** Aborts when authority ends, with a {@link LeaseLostError} as its reason. */
+  readonly signal: AbortSignal
+  /**
+   * Whether it is held right now. Compares clocks at each call, because a blocked event loop fires
+   * its timers late.
+   */
+  readonly held: boolean
+  /** @throws {LeaseLostError} when {@link held} is false. */
+  assertHeld(): void
+  /**
+   * Ties a transaction of the application to this lease: call it first inside the transaction. Until
+   * the transaction ends nobody can take the lease over, so nothing stale is ever committed.
+   *
+   * Takes a Drizzle transaction or the driver's own client, connected to the coordinator's database.
+   *
+   * @returns nothing with the synchronous driver `better-sqlite3`, where its work is done by then; a promise with all others.
+   * @throws {FencedError} when the lease has been lost: roll back.
+   * @throws {CoordinationError} `WCO_FENCE_TARGET` when there is no open transaction.
+   */
+  fence(transaction: object): Promise<void> | void
+}
+
+/** A lease acquired by name. Dispose of it (`await using`) or release it when the work is done. */
+export interface Lease extends HeldLease, AsyncDisposable {
+  /** Gives it back. Resolves once it is free or lost; harmless when repeated. */
+  release(): Promise<void>
+}
+
+/** What a handle needs from the session that keeps it. */
+export interface Keeper {
+  /** Whether the trust window is open at this very moment; when it is found over, everything held ends. */
+  trusted(): boolean
+  fence(transaction: object, claim: Claim): Promise<void> | void
+  /** A handle has ended, for whatever reason. */
+  ended(holding: Holding): void
+  /** Something about a handle has changed that the engine must act upon. */
+  changed(): void
+}
+
+/** The facts a handle is made from. */
+export interface Term {
+  readonly name: string
+  readonly key: string
+  /** Key of the worker it belongs to; null when it was acquired by name. */
+  readonly worker: string | null
+  readonly token: number
+  readonly generation: number
+  readonly holder: string
+  /** How long it had been meant to hold it when it got it, by the database's clock; null when it was not. */
+  readonly namedForMs: number | null
+  /** The token of the term before, where this node has seen it. */
+  readonly previousToken: number | null
+}
+
+/** One term of one lease on this node. */
+export class Holding implements Lease {
+  readonly name: string
+  readonly key: string
+  readonly worker: string | null
+  readonly token: number
+  readonly generation: number
+  readonly holder: string
+  readonly namedForMs: number | null
+  readonly previousToken: number | null
+  /** How long this node should not win it again, asked for by whoever ended the term. */
+  cooldownMs = 0
+
+  readonly #keeper: Keeper
+  readonly #controller = new AbortController()
+  /** Of whoever finds that it has ended nothing should reach the work under it. */
+  readonly #inContext = presentContext()
+  readonly #settling = deferred()
+  readonly #forgotten = deferred()
+  #endReason: EndReason | undefined
+  #settled = false
+
+  constructor(term: Term, keeper: Keeper) {
+    this.name = term.name
+    this.key = term.key
+    this.worker = term.worker
+    this.token = term.token
+    this.generation = term.generation
+    this.holder = term.holder
+    this.namedForMs = term.namedForMs
+    this.previousToken = term.previousToken
+    this.#keeper = keeper
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal
+  }
+
+  get held(): boolean {
+    return this.#endReason === undefined && this.#keeper.trusted()
+  }
+
+  /** Why it ended; undefined while it has not. */
+  get ended(): EndReason | undefined {
+    return this.#endReason
+  }
+
+  /** The work under it has stopped. */
+  get settled(): boolean {
+    return this.#settled
+  }
+
+  get whenSettled(): Promise<void> {
+    return this.#settling.promise
+  }
+
+  /** Resolves once the lease is not this node's any more and its work has settled. */
+  get whenForgotten(): Promise<void> {
+    return this.#forgotten.promise
+  }
+
+  assertHeld(): void {
+    if (!this.held) throw new LeaseLostError(this.key, this.token, this.#endReason ?? 'trust-expired')
+  }
+
+  fence(transaction: object): Promise<void> | void {
+    if (!this.held) throw new FencedError(this.key, this.token, 'this node does not hold it any more')
+    return this.#keeper.fence(transaction, { key: this.key, node: this.holder, token: this.token })
+  }
+
+  async release(): Promise<void> {
+    // Settled by its worker alone: released within a pass, it would be somebody else's while the pass goes on.
+    if (this.worker !== null) throw notReleasable(this.key)
+    this.end('released')
+    this.settle()
+    await this.#forgotten.promise
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.release()
+  }
+
+  /** Authority ends now. Only the first reason counts. */
+  end(reason: EndReason): void {
+    if (this.#endReason !== undefined) return
+    this.#endReason = reason
+    this.#inContext(() => this.#controller.abort(new LeaseLostError(this.key, this.token, reason)))
+    this.#keeper.ended(this)
+    this.#keeper.changed()
+  }
+
+  /** The work has stopped. */
+  settle(): void {
+    if (this.#settled) return
+    this.#settled = true
+    this.#settling.resolve()
+    this.#keeper.changed()
+  }
+
+  /** It is not this node's any more, and its work has stopped: the last thing that happens to a handle. */
+  forget(): void {
+    this.#forgotten.resolve()
+  }
+}
+
+function notReleasable(key: string): CoordinationError {
+  return new CoordinationError(
+    'WCO_OPTIONS',
+    `The lease "${key}" belongs to a worker, so it cannot be released in this way: call stepDown() of its pass, or stop() of the worker.`,
+  )
+}

@@ -1,0 +1,458 @@
+/**
+ * Workers: what the application defines, and the loop that runs it while authority lasts.
+ *
+ * All three kinds are one thing to the engine, a set of leases; they differ in who is meant to hold
+ * which. So there is one loop: as long as a lease is held, the worker's `run` is called, pass after
+ * pass, with a signal that aborts when authority ends.
+ */
+import type { Declaration } from '../changes/changes.js'
+import { hash32 } from '../changes/hash.js'
+import { CoordinationError } from '../errors.js'
+import type { Identity } from '../identity.js'
+import { checkCooldown } from '../inputs.js'
+import { type Log, type PassLog, withFields } from '../log.js'
+import { checkName, leaseKey, shown } from '../names.js'
+import type { LeaseRow, Scope, WorkerRow } from '../store.js'
+import type { Clock, Reading } from '../time/clock.js'
+import { presentContext } from '../time/context.js'
+import { sleep } from '../time/loop.js'
+import { backoffMs, type Timing } from '../time/timing.js'
+import { elapsedMs } from '../time/trust.js'
+import { type Calendar, Firing } from './firing.js'
+import type { HeldLease, Holding } from './lease.js'
+import { type Schedule, scheduleProblem, type Timetable, timetableOf, writtenSchedule } from './schedule.js'
+
+/** What every pass is given. */
+export interface PassContext {
+  /** The lease under which this pass runs. */
+  readonly lease: HeldLease
+  /** Aborts when authority ends; pass it on to everything that takes one. The same as `lease.signal`. */
+  readonly signal: AbortSignal
+  /** The coordinator's log, with the lease and its token on every line. It is called as pino is. */
+  readonly log: PassLog
+  /**
+   * Ends this node's term: the signal aborts, and once the pass has settled another node takes over.
+   *
+   * @param cooldownMs how long this node should not win again while others stand, in ms, up to a day; default the
+   *   worker's `cooldownMs`.
+   * @throws {CoordinationError} `WCO_OPTIONS` when it is no such number; the term goes on then.
+   */
+  stepDown(cooldownMs?: number): void
+}
+
+/** A node's share of a coordinated worker. It never changes: a new plan means a new pass. */
+export interface Assignment {
+  /** From 0 to `count` − 1; no other node has the same one in this generation. */
+  readonly index: number
+  /** How many nodes share the work. */
+  readonly count: number
+  /** Number of the plan. No pass of an older generation runs anywhere while this one does. */
+  readonly generation: number
+  /** Whether a key falls to this share. Stable across nodes, processes and versions. */
+  owns(key: string | number | bigint): boolean
+}
+
+export interface CoordinatedContext extends PassContext {
+  readonly assignment: Assignment
+}
+
+export interface PartitionedContext extends PassContext {
+  /** Which partition, from 0 to `partitions` − 1. One pass at a time runs for each. */
+  readonly partition: number
+}
+
+interface CommonOptions {
+  /** Up to 100 letters, digits, `.`, `_`, `-`. */
+  readonly name: string
+  /** Where uniqueness holds: `cluster` repeats the worker once per cluster. Always written out. */
+  readonly scope: Scope
+  /** Pause between the end of a pass and the next, in ms. Default 1 000. */
+  readonly everyMs?: number | undefined
+  /** Failed passes of one lease in a row after which this node steps down from it and cools down. Default 5. */
+  readonly maxFailures?: number | undefined
+  /** How long it cools down then, in ms. Default 30 000. */
+  readonly cooldownMs?: number | undefined
+  /** How long a pass may take to stop when its lease goes elsewhere, in ms. Default the coordinator's. */
+  readonly handoverTimeoutMs?: number | undefined
+  /** With `false` this node is no candidate for the worker. Default true. */
+  readonly enabled?: boolean | undefined
+}
+
+export interface SingleContext extends PassContext {
+  /** The time of the schedule this pass is for, in ms since 1970; null for a worker without one. */
+  readonly dueAtMs: number | null
+}
+
+/** One run per scope: a leader. */
+export interface SingleWorker extends CommonOptions {
+  readonly kind: 'single'
+  /**
+   * Passes at times of day instead of every so often: a cron pattern, in UTC unless a time zone is given. Each time is
+   * begun once, by whoever holds the lease then.
+   */
+  readonly schedule?: string | Schedule | undefined
+  run(context: SingleContext): unknown
+}
+
+/** One run per node, each with its index of how many. */
+export interface CoordinatedWorker extends CommonOptions {
+  readonly kind: 'coordinated'
+  run(context: CoordinatedContext): unknown
+}
+
+/** One run per partition, partitions spread evenly over the nodes. */
+export interface PartitionedWorker extends CommonOptions {
+  readonly kind: 'partitioned'
+  /** How many partitions there are, from 1 to 16 384. The same on every node. */
+  readonly partitions: number
+  run(context: PartitionedContext): unknown
+}
+
+/** A worker, as {@link Coordinator.worker} takes it. */
+export type WorkerDefinition = SingleWorker | CoordinatedWorker | PartitionedWorker
+
+/** Where a worker stands on this node. */
+export type WorkerState =
+  /** Registered here, so this node is a candidate; some other node may be at work. */
+  | 'standing'
+  /** At work here. */
+  | 'working'
+  /** Other nodes have registered it differently, so this node is no candidate; see the event `worker.refused`. */
+  | 'refused'
+  /** This node is no candidate. */
+  | 'stopped'
+
+/** What {@link Coordinator.worker} answers. */
+export interface WorkerHandle extends AsyncDisposable {
+  readonly name: string
+  /** `global/month-close`, or `eu-1/indexing`. */
+  readonly key: string
+  readonly state: WorkerState
+  /**
+   * This node is no candidate any more; resolves once its passes have settled and its leases are given back. A pass that stops
+   * its own worker must not wait for that: it would wait for itself.
+   */
+  stop(): Promise<void>
+}
+
+/** One call of `run`, as {@link Coordinator.aroundPasses} sees it. */
+export interface Pass {
+  readonly lease: HeldLease
+  /** Key of the worker. */
+  readonly worker: string
+  /** The time of the schedule it is for; null for a worker without one. */
+  readonly dueAtMs: number | null
+}
+
+/** Calls `run` once, and settles with it. */
+export type AroundPass = (pass: Pass, run: () => Promise<void>) => Promise<void>
+
+/** A definition that was checked, with its defaults filled in. */
+export interface Worker {
+  readonly declaration: Declaration
+  readonly definition: WorkerDefinition
+  readonly everyMs: number
+  readonly maxFailures: number
+  readonly cooldownMs: number
+  readonly enabled: boolean
+  /** When it has one, instead of `everyMs`. */
+  readonly timetable: Timetable | undefined
+}
+
+const knownOptions = new Set([
+  'name',
+  'kind',
+  'scope',
+  'run',
+  'partitions',
+  'everyMs',
+  'schedule',
+  'maxFailures',
+  'cooldownMs',
+  'handoverTimeoutMs',
+  'enabled',
+])
+
+/**
+ * Checks a definition as a whole and says everything that is wrong with it at once.
+ *
+ * @throws {CoordinationError} `WCO_OPTIONS`, or `WCO_NAME` for the name alone.
+ */
+export function parseWorker(definition: WorkerDefinition, identity: Identity, timing: Timing): Worker {
+  if (typeof definition !== 'object' || definition === null) {
+    throw new CoordinationError(
+      'WCO_OPTIONS',
+      `A worker must be an object with name, kind, scope and run, got ${shown(definition)}.`,
+    )
+  }
+  const name = checkName('worker', definition.name)
+  const problems = workerProblems(definition)
+  if (problems.length > 0) {
+    throw new CoordinationError(
+      'WCO_OPTIONS',
+      `The worker "${name}" cannot be registered: ${problems.join('; ')}.`,
+    )
+  }
+  const { kind, scope } = definition
+  const cluster = scope === 'cluster' ? identity.cluster : null
+  const schedule = kind === 'single' ? definition.schedule : undefined
+  const timetable = schedule === undefined ? undefined : timetableOf(schedule)
+  return {
+    definition,
+    declaration: {
+      key: leaseKey(scope, identity.cluster, name),
+      name,
+      kind,
+      scope,
+      cluster,
+      partitions: kind === 'partitioned' ? definition.partitions : null,
+      handoverTimeoutMs: definition.handoverTimeoutMs ?? timing.handoverTimeoutMs,
+      schedule: timetable === undefined ? null : writtenSchedule(timetable),
+    },
+    everyMs: definition.everyMs ?? 1_000,
+    maxFailures: definition.maxFailures ?? 5,
+    cooldownMs: definition.cooldownMs ?? 30_000,
+    enabled: definition.enabled ?? true,
+    timetable,
+  }
+}
+
+/** What a runner tells, and asks. */
+export interface RunnerOwner {
+  readonly around: AroundPass
+  failed(holding: Holding, error: unknown, failures: number): void
+}
+
+/** Runs the passes of one worker on this node, one loop for each lease that is held, in the context in which it was made. */
+export class Runner {
+  readonly worker: Worker
+  readonly #clock: Clock
+  readonly #log: Log
+  readonly #calendar: Calendar
+  readonly #owner: RunnerOwner
+  /** Passes in a row that failed, by lease. */
+  readonly #failures = new Map<string, number>()
+  /** Leases this node has stepped down from, when, and how long it should leave them alone. */
+  readonly #steppedDown = new Map<string, { readonly at: Reading; readonly pauseMs: number }>()
+  #loops = 0
+  readonly #inContext = presentContext()
+  readonly #started = new WeakSet<Holding>()
+
+  constructor(worker: Worker, clock: Clock, log: Log, calendar: Calendar, owner: RunnerOwner) {
+    this.worker = worker
+    this.#clock = clock
+    this.#log = log
+    this.#calendar = calendar
+    this.#owner = owner
+  }
+
+  /** Whether it is what others know as this worker, whose leases are numbered in the same way. */
+  fits({ kind, slots }: Pick<WorkerRow, 'kind' | 'slots'>): boolean {
+    const { declaration } = this.worker
+    return declaration.kind === kind && (declaration.partitions ?? slots) === slots
+  }
+
+  /** Whether any pass loop is under way, its lease ended or not. */
+  get busy(): boolean {
+    return this.#loops > 0
+  }
+
+  /** Whether it is this one, and none of the same key before it, that works or has worked under a lease. */
+  hasStarted(holding: Holding): boolean {
+    return this.#started.has(holding)
+  }
+
+  /** It is this one that is going to work under a lease: told before anybody hears of it, who may stop this worker. */
+  take(holding: Holding): void {
+    this.#started.add(holding)
+  }
+
+  /** Calls `run` again and again until the lease ends; the handle is settled when the last call has. */
+  start(
+    holding: Holding,
+    assignment: Assignment | undefined,
+    { slot: partition, firedAtMs }: Pick<LeaseRow, 'slot' | 'firedAtMs'>,
+  ): void {
+    const log = withFields(this.#log, { lease: holding.key, token: holding.token })
+    const lease: HeldLease = holding
+    const context = {
+      lease,
+      signal: holding.signal,
+      log,
+      stepDown: (cooldownMs?: number) => this.#stepDown(holding, cooldownMs),
+    }
+    const { definition } = this.worker
+    const run = async (dueAtMs: number | null): Promise<void> => {
+      if (definition.kind === 'partitioned') await definition.run({ ...context, partition })
+      else if (definition.kind === 'single') await definition.run({ ...context, dueAtMs })
+      else if (assignment !== undefined) await definition.run({ ...context, assignment })
+    }
+    const { timetable, declaration } = this.worker
+    const pass = (dueAtMs: number | null): Promise<void> =>
+      this.#owner.around({ lease, worker: declaration.key, dueAtMs }, () => run(dueAtMs))
+    // Before the first pass begins, which may stop its own worker.
+    this.#loops += 1
+    this.take(holding)
+    const loop = (): Promise<void> =>
+      timetable === undefined
+        ? this.#loop(holding, () => pass(null), log)
+        : this.#fire(
+            new Firing(holding, timetable, this.#calendar, this.#clock, firedAtMs),
+            holding,
+            pass,
+            log,
+          )
+    void this.#inContext(loop).finally(() => {
+      this.#loops -= 1
+      holding.settle()
+    })
+  }
+
+  async #loop(holding: Holding, pass: () => Promise<void>, log: Log): Promise<void> {
+    const pauseMs = this.#pauseLeftMs(holding)
+    if (pauseMs > 0) await sleep(this.#clock, pauseMs, holding.signal)
+    while (holding.held) {
+      try {
+        await pass()
+        this.#failures.delete(holding.key)
+        await sleep(this.#clock, this.worker.everyMs, holding.signal)
+      } catch (error) {
+        if (holding.signal.aborted) log.debug({ err: error }, 'pass ended by its signal')
+        else await this.#recover(holding, error, log)
+      }
+    }
+  }
+
+  /** A pass that fails is not tried again for the same time. */
+  async #fire(
+    firing: Firing,
+    holding: Holding,
+    pass: (dueAtMs: number) => Promise<void>,
+    log: Log,
+  ): Promise<void> {
+    for (let dueAtMs = await firing.next(); dueAtMs !== undefined; dueAtMs = await firing.next()) {
+      try {
+        await pass(dueAtMs)
+        this.#failures.delete(holding.key)
+      } catch (error) {
+        if (holding.signal.aborted) log.debug({ err: error }, 'pass ended by its signal')
+        else this.#noteFailure(holding, error, log)
+      }
+      firing.passed()
+    }
+  }
+
+  /** Failures are counted across terms, so that a worker that always fails is called ever more rarely. */
+  async #recover(holding: Holding, error: unknown, log: Log): Promise<void> {
+    const failures = this.#noteFailure(holding, error, log)
+    await sleep(this.#clock, this.#pauseAfterMs(failures), holding.signal)
+  }
+
+  #pauseAfterMs(failures: number): number {
+    return backoffMs(failures, { firstMs: 1_000, maxMs: 60_000 }, this.#clock.random())
+  }
+
+  #noteFailure(holding: Holding, error: unknown, log: Log): number {
+    const failures = (this.#failures.get(holding.key) ?? 0) + 1
+    this.#failures.set(holding.key, failures)
+    log.error({ err: error, failures }, 'pass failed')
+    this.#owner.failed(holding, error, failures)
+    if (failures % this.worker.maxFailures === 0) {
+      log.warn(
+        { failures },
+        'too many passes have failed in a row: this node steps down, so that another tries',
+      )
+      this.#stepDown(holding, undefined, this.#pauseAfterMs(failures))
+    }
+    return failures
+  }
+
+  /**
+   * Where nobody else stands for it, a lease comes back at once to the node that stepped down. The pause between two passes is
+   * kept all the same, and after failures the longer one, or a worker that steps down in every pass would claim and release as
+   * fast as the database can.
+   */
+  #pauseLeftMs({ key }: Holding): number {
+    const steppedDown = this.#steppedDown.get(key)
+    this.#steppedDown.delete(key)
+    if (steppedDown === undefined) return 0
+    return Math.max(0, steppedDown.pauseMs - elapsedMs(steppedDown.at, this.#clock.read()))
+  }
+
+  #stepDown(holding: Holding, cooldownMs = this.worker.cooldownMs, pauseMs = 0): void {
+    checkCooldown('stepDown', cooldownMs)
+    if (holding.ended !== undefined) return
+    holding.cooldownMs = cooldownMs
+    const leastMs = Math.max(this.worker.everyMs, pauseMs)
+    this.#steppedDown.set(holding.key, { at: this.#clock.read(), pauseMs: leastMs })
+    holding.end('stepped-down')
+  }
+}
+
+/** A share, with the rule by which keys fall to shares. */
+export function makeAssignment(index: number, count: number, generation: number): Assignment {
+  return Object.freeze({
+    index,
+    count,
+    generation,
+    owns: (key: string | number | bigint) => hash32(String(key)) % count === index,
+  })
+}
+
+function workerProblems(definition: WorkerDefinition): string[] {
+  const { kind, scope, run } = definition
+  const problems = isPlain(definition)
+    ? Object.keys(definition)
+        .filter((option) => !knownOptions.has(option))
+        .map((option) => `there is no option \`${option}\``)
+    : []
+  const check = (holds: boolean, expected: string, got: unknown): void => {
+    if (!holds) problems.push(`${expected}, got ${shown(got)}`)
+  }
+  check(
+    ['single', 'coordinated', 'partitioned'].includes(kind),
+    '`kind` must be "single", "coordinated" or "partitioned"',
+    kind,
+  )
+  check(scope === 'cluster' || scope === 'global', '`scope` must be "cluster" or "global"', scope)
+  check(typeof run === 'function', '`run` must be a function', run)
+  const partitions = 'partitions' in definition ? definition.partitions : undefined
+  if (kind === 'partitioned')
+    check(isCount(partitions, 1, 16_384), '`partitions` must be a whole number from 1 to 16384', partitions)
+  else check(partitions === undefined, '`partitions` is for partitioned workers alone', partitions)
+  const schedule = 'schedule' in definition ? definition.schedule : undefined
+  if (schedule !== undefined) {
+    const problem = scheduleProblem(schedule)
+    if (problem !== undefined) problems.push(problem)
+    check(kind === 'single', '`schedule` is for single workers alone', schedule)
+    check(definition.everyMs === undefined, '`everyMs` and `schedule` exclude each other', definition.everyMs)
+  }
+  for (const option of ['everyMs', 'cooldownMs', 'handoverTimeoutMs'] as const) {
+    const value = definition[option]
+    const least = option === 'handoverTimeoutMs' ? 1 : 0
+    check(
+      value === undefined || isCount(value, least, dayMs),
+      `\`${option}\` must be a whole number of milliseconds from ${least} to ${dayMs}`,
+      value,
+    )
+  }
+  const { maxFailures, enabled } = definition
+  check(
+    maxFailures === undefined || isCount(maxFailures, 1, 1_000_000),
+    '`maxFailures` must be a whole number of at least 1',
+    maxFailures,
+  )
+  check(enabled === undefined || typeof enabled === 'boolean', '`enabled` must be true or false', enabled)
+  return problems
+}
+
+/** An instance of a class may have whatever fields it likes. */
+function isPlain(definition: object): boolean {
+  return [Object.prototype, null].includes(Object.getPrototypeOf(definition))
+}
+
+const dayMs = 24 * 3_600_000
+
+function isCount(value: unknown, least: number, most: number): boolean {
+  return typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most
+}

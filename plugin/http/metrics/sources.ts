@@ -1,0 +1,89 @@
+/** Figures that nobody else keeps: since when nobody leads, how the database's clock strays, how late timers fire. */
+import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks'
+import type { Status } from '../../core/reports/status.js'
+import type { Snapshot } from '../../core/store.js'
+import { systemClock } from '../../core/time/clock.js'
+import { elapsedMs } from '../../core/time/trust.js'
+import { silentSinceMs } from '../snapshot/pulse.js'
+import { rowsOf } from '../snapshot/rows.js'
+
+/**
+ * Since when nobody holds what somebody should. The rows tell when a holder fell silent, or when the next one was named;
+ * should that be passed over, or nobody be found, this process remembers since when it has seen the lease without one.
+ */
+export class Leaderless {
+  #seenAtMs = new Map<string, number>()
+
+  /** By worker, in ms. A worker that no node has stood for of late, not even one that is gone, is in use no more. */
+  of({ workers, leases, nodes }: Status, snapshot: Snapshot): Map<string, number> {
+    const rows = rowsOf(snapshot).leases
+    const inUse = new Set(nodes.flatMap((node) => node.workers))
+    const byWorker = new Map(
+      workers.filter(({ key }) => inUse.has(key)).map((worker) => [worker.key, worker]),
+    )
+    const longest = new Map([...byWorker.keys()].map((key) => [key, 0]))
+    const before = this.#seenAtMs
+    this.#seenAtMs = new Map()
+    // A coordinated worker that nobody stands for has no share that could be without an owner.
+    for (const { key, paused, slots } of byWorker.values()) {
+      if (paused || slots > 0) continue
+      const seenAtMs = before.get(key) ?? performance.now()
+      this.#seenAtMs.set(key, seenAtMs)
+      longest.set(key, performance.now() - seenAtMs)
+    }
+    for (const { key, worker, slot, state, holder } of leases) {
+      const its = byWorker.get(worker ?? '')
+      if (its === undefined || its.paused || slot >= its.slots) continue
+      const silentAtMs = silentSinceMs(holder, snapshot)
+      if (silentAtMs === null && (state === 'held' || state === 'moving')) continue
+      const seenAtMs = before.get(key) ?? performance.now()
+      this.#seenAtMs.set(key, seenAtMs)
+      const sinceMs = silentAtMs ?? rows.get(key)?.targetAtMs ?? snapshot.nowMs
+      const forMs = Math.max(performance.now() - seenAtMs, snapshot.nowMs - sinceMs)
+      longest.set(its.key, Math.max(longest.get(its.key) ?? 0, forMs))
+    }
+    return longest
+  }
+}
+
+/** What heartbeats tell of the database's clock. Nothing in the engine rests on it, but people should know. */
+export class DatabaseClock {
+  #last:
+    | { readonly at: ReturnType<typeof systemClock.read>; readonly nowMs: number; readonly latencyMs: number }
+    | undefined
+
+  heard(nowMs: number, latencyMs: number): { offsetMs: number; jumped: boolean } {
+    const at = systemClock.read()
+    const last = this.#last
+    this.#last = { at, nowMs, latencyMs }
+    const offsetMs = nowMs - (Date.now() - latencyMs / 2)
+    if (last === undefined) return { offsetMs, jumped: false }
+    const strayedMs = Math.abs(nowMs - last.nowMs - elapsedMs(last.at, at))
+    return { offsetMs, jumped: strayedMs > 1_000 + latencyMs + last.latencyMs }
+  }
+}
+
+/** How late timers fire: what makes a node lose its leases though nothing else is wrong. */
+export class LoopDelay {
+  readonly #histogram: IntervalHistogram = monitorEventLoopDelay({ resolution: resolutionMs })
+
+  constructor() {
+    this.#histogram.enable()
+  }
+
+  /** Quantiles in ms since it was last asked. What is measured is the interval, so the timer's own length goes off. */
+  take(): [quantile: string, delayMs: number][] {
+    const quantiles = ['0.5', '0.99', '1'].map((quantile): [string, number] => {
+      const ns = this.#histogram.percentile(Number(quantile) * 100)
+      return [quantile, this.#histogram.count === 0 ? 0 : Math.max(0, ns / 1e6 - resolutionMs)]
+    })
+    this.#histogram.reset()
+    return quantiles
+  }
+
+  stop(): void {
+    this.#histogram.disable()
+  }
+}
+
+const resolutionMs = 10

@@ -1,0 +1,137 @@
+/** `GET /status`: how things are; `GET /overview`: the same, as one page can show it. */
+import type { FastifyRequest } from 'fastify'
+import type { Coordinator } from '../../core/coordinator.js'
+import type { Status } from '../../core/reports/status.js'
+import type { Snapshot } from '../../core/store.js'
+import { blockWaitMs } from '../../core/time/timing.js'
+import type { Dependencies } from '../dependencies.js'
+import { contentTag, sendTagged } from '../etag.js'
+import { interventions } from '../guard/access.js'
+import type { Guard } from '../guard/guard.js'
+import { queryOf, type Route } from '../route.js'
+import { overviewSchema } from '../schemas/overview.js'
+import { statusSchema } from '../schemas/status.js'
+import { problemsIn } from '../snapshot/attention.js'
+import { overviewOf, problemsShown } from '../snapshot/overview.js'
+import { asOf, assignmentBody, eventBody, leaseBody, nodeBody, nodeNames } from '../snapshot/presenters.js'
+import type { StreamBodies } from '../stream/feed.js'
+
+export function statusRoutes({ coordinator, source, guard }: Dependencies): Route[] {
+  return [
+    {
+      method: 'GET',
+      url: '/status',
+      action: 'read',
+      id: 'Status',
+      schema: statusSchema,
+      handler: async (request, reply) => {
+        const { snapshot, status } = await source.status()
+        const body = {
+          ...asOf(snapshot),
+          ...stateOf(coordinator, status, snapshot),
+          capabilities: await capabilitiesOf(request, guard),
+          ...firstOf(status, snapshot),
+        }
+        return sendTagged(request, reply, contentTag(body), body)
+      },
+    },
+    {
+      method: 'GET',
+      url: '/overview',
+      action: 'read',
+      id: 'Overview',
+      schema: overviewSchema,
+      handler: async (request, reply) => {
+        const query = queryOf(request, overviewSchema)
+        const { snapshot, status } = await source.status()
+        const state = stateOf(coordinator, status, snapshot)
+        const body = {
+          ...asOf(snapshot),
+          ...state,
+          ...problemsShown(state.problems, query.problems),
+          capabilities: await capabilitiesOf(request, guard),
+          ...overviewOf(snapshot, status, state.problems, query),
+        }
+        return sendTagged(request, reply, contentTag(body), body)
+      },
+    },
+  ]
+}
+
+/** What the stream sends, which is the same for everybody. */
+export function streamBodies({ coordinator }: Dependencies): StreamBodies {
+  return {
+    snapshot: (status, snapshot) => ({ ...asOf(snapshot), ...stateOf(coordinator, status, snapshot) }),
+    summary: (status, snapshot) => ({
+      revision: snapshot.meta.revision,
+      counts: countsOf(status),
+      problems: problemsOf(coordinator, status, snapshot).length,
+    }),
+    event: (row, snapshot) => eventBody(row, nodeNames(snapshot, [row])),
+    now: (snapshot) => asOf(snapshot).now,
+  }
+}
+
+function stateOf(coordinator: Coordinator, status: Status, snapshot: Snapshot) {
+  const { timing } = coordinator.settings
+  return {
+    namespace: status.namespace,
+    self: status.self,
+    counts: countsOf(status),
+    problems: problemsOf(coordinator, status, snapshot),
+    timing: { ...timing, ...waits(snapshot.meta.longestTtlMs, timing) },
+  }
+}
+
+function problemsOf(coordinator: Coordinator, status: Status, snapshot: Snapshot) {
+  return problemsIn(snapshot, status, coordinator.health(), coordinator.settings.timing)
+}
+
+function waits(
+  recordedMs: number,
+  timing: { readonly ttlMs: number; readonly statementTimeoutMs: number },
+): { longestTtlMs: number; blockWaitMs: number } {
+  const longestTtlMs = Math.max(recordedMs, timing.ttlMs)
+  return { longestTtlMs, blockWaitMs: blockWaitMs({ ...timing, ttlMs: longestTtlMs }) }
+}
+
+function countsOf({ nodes, workers, leases }: Status) {
+  const paused = workers.filter((worker) => worker.paused).length
+  return {
+    nodes: countedBy(['active', 'draining', 'gone'], nodes),
+    workers: { running: workers.length - paused, paused },
+    leases: countedBy(['held', 'moving', 'blocked', 'unclaimed', 'free'], leases),
+  }
+}
+
+function countedBy(
+  states: readonly string[],
+  items: readonly { readonly state: string }[],
+): Record<string, number> {
+  return Object.fromEntries(
+    states.map((state) => [state, items.filter((item) => item.state === state).length]),
+  )
+}
+
+/** Enough to see a small namespace at one look; the lists by themselves have the rest, page by page. */
+const shownAtMost = 100
+
+function firstOf(status: Status, snapshot: Snapshot) {
+  const goneLast = [...status.nodes].sort((a, b) => Number(a.state === 'gone') - Number(b.state === 'gone'))
+  return {
+    nodes: goneLast.slice(0, shownAtMost).map(nodeBody),
+    leases: status.leases.slice(0, shownAtMost).map((lease) => leaseBody(lease, snapshot)),
+    assignments: status.assignments.slice(0, shownAtMost).map((each) => assignmentBody(each, snapshot)),
+  }
+}
+
+/**
+ * So that a page need not offer what would be refused. `authorize` is asked once about each intervention, about all of
+ * them at once. Its answers are not kept for the next poll: they may hang on anything in a request, and who has lost a
+ * right is not to be shown it any more.
+ */
+async function capabilitiesOf(request: FastifyRequest, guard: Guard) {
+  const allowed = interventions.map(async (action) => [action, await guard.mightDo(request, action)])
+  const capabilities = Object.fromEntries(await Promise.all(allowed))
+  return { actor: guard.actorOf(request) ?? null, read: true, ...capabilities }
+}

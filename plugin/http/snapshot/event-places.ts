@@ -1,0 +1,21 @@
+/** Places in the audit trail, as clients name them: `1207-0`, the number of the change and the place within it. */
+import type { EventRow } from '../../core/store.js'
+
+export type EventPlace = Pick<EventRow, 'revision' | 'position'>
+
+/** The id of an event, which is also the place after which to go on. */
+export function eventId({ revision, position }: EventPlace): string {
+  return `${revision}-${position}`
+}
+
+/** Undefined for anything that {@link eventId} does not write. */
+export function eventPlace(id: string): EventPlace | undefined {
+  const [, revision, position] = /^(\d{1,15})-(\d{1,9})$/.exec(id) ?? []
+  if (revision === undefined || position === undefined) return undefined
+  const place = { revision: Number(revision), position: Number(position) }
+  return eventId(place) === id ? place : undefined
+}
+
+export function isBefore(a: EventPlace, b: EventPlace): boolean {
+  return a.revision < b.revision || (a.revision === b.revision && a.position < b.position)
+}

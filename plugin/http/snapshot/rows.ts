@@ -1,0 +1,32 @@
+/** The rows of a snapshot by what they are asked for by. They are put in order once, for all who ask about it. */
+import type { LeaseRow, NodeRow, Snapshot } from '../../core/store.js'
+
+export interface Rows {
+  readonly leases: ReadonlyMap<string, LeaseRow>
+  /** By the key of their worker. */
+  readonly leasesOf: ReadonlyMap<string, readonly LeaseRow[]>
+  readonly nodes: ReadonlyMap<string, NodeRow>
+}
+
+const known = new WeakMap<Snapshot, Rows>()
+
+export function rowsOf(snapshot: Snapshot): Rows {
+  const rows = known.get(snapshot) ?? ordered(snapshot)
+  known.set(snapshot, rows)
+  return rows
+}
+
+function ordered({ leases, nodes }: Snapshot): Rows {
+  const leasesOf = new Map<string, LeaseRow[]>()
+  for (const lease of leases) {
+    if (lease.worker === null) continue
+    const siblings = leasesOf.get(lease.worker)
+    if (siblings === undefined) leasesOf.set(lease.worker, [lease])
+    else siblings.push(lease)
+  }
+  return {
+    leases: new Map(leases.map((lease) => [lease.key, lease])),
+    leasesOf,
+    nodes: new Map(nodes.map((node) => [node.id, node])),
+  }
+}

@@ -1,0 +1,57 @@
+/** Since when nobody holds the leases that somebody should hold. */
+import type { Operator } from '../../core/operator.js'
+import { type Vacancy, vacancyOf } from '../../core/reports/vacancy.js'
+import type { LeaseRow, Snapshot } from '../../core/store.js'
+import { rowsOf } from './rows.js'
+
+const known = new WeakMap<Snapshot, ReadonlyMap<string, Vacancy>>()
+
+/** Undefined for a lease that is held or that nobody need hold, and when it cannot be told. */
+export function vacancyIn(snapshot: Snapshot, key: string): Vacancy | undefined {
+  return known.get(snapshot)?.get(key)
+}
+
+/** Each is read by itself. Where more are vacant, what is seen of these says enough. */
+const mostRead = 20
+
+export class Vacancies {
+  readonly #operator: Operator
+  #vacancies: ReadonlyMap<string, { readonly revision: number; readonly vacancy: Vacancy }> = new Map()
+
+  constructor(operator: Operator) {
+    this.#operator = operator
+  }
+
+  /** Has {@link vacancyIn} know. Of a lease that has not changed since it was read nothing is read again. */
+  async tell(snapshot: Snapshot): Promise<void> {
+    const before = this.#vacancies
+    const found = await Promise.all(
+      vacantIn(snapshot).map(async (lease) => {
+        const { key, revision } = lease
+        const last = before.get(key)
+        if (last?.revision === revision) return [key, last] as const
+        // For showing only: where it cannot be read, the rest is told all the same.
+        const vacancy = await vacancyOf(lease, (query) => this.#operator.events(query)).catch(() => undefined)
+        return vacancy === undefined ? undefined : ([key, { revision, vacancy }] as const)
+      }),
+    )
+    this.#vacancies = new Map(found.filter((each) => each !== undefined))
+    known.set(snapshot, new Map([...this.#vacancies].map(([key, { vacancy }]) => [key, vacancy])))
+  }
+}
+
+/** Somebody is named, or could be: somebody active stands for the worker. */
+function vacantIn(snapshot: Snapshot): LeaseRow[] {
+  const { nodes } = rowsOf(snapshot)
+  const isGone = (id: string): boolean => (nodes.get(id)?.state ?? 'gone') === 'gone'
+  const workers = new Map(snapshot.workers.map((worker) => [worker.key, worker]))
+  const stood = new Set(snapshot.nodes.flatMap((node) => (node.state === 'active' ? node.workers : [])))
+  const vacant = snapshot.leases.filter((lease) => {
+    const { holder, target } = lease
+    if (holder !== null && !isGone(holder)) return false
+    const worker = workers.get(lease.worker ?? '')
+    if (worker === undefined) return lease.worker === null && target !== null
+    return !worker.paused && lease.slot < worker.slots && stood.has(worker.key)
+  })
+  return vacant.slice(0, mostRead)
+}
