@@ -13,8 +13,11 @@ export interface TextLimits {
   readonly pattern: string
 }
 
-/** A line break could pretend to be a further entry, and half a character cannot be stored everywhere. */
-const plain = '\\u0000-\\u001f\\u007f-\\u009f\\ud800-\\udfff'
+/**
+ * A line break could pretend to be a further entry, a mark that turns the direction of writing could make an entry read
+ * differently from what it says (CVE-2021-42574), and half a character cannot be stored everywhere.
+ */
+const plain = '\\u0000-\\u001f\\u007f-\\u009f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff'
 const plainText = `^[^${plain}]*$`
 const moreThanSpaces = `^[^${plain}]*[^\\s${plain}][^${plain}]*$`
 

@@ -571,6 +571,20 @@ t.test('a body that is not as described changes nothing', async (t) => {
       400,
       /body\/reason: must say something, without line breaks/,
     ],
+    [
+      'a reason with a line separator',
+      json,
+      JSON.stringify({ reason: 'a\u2028b c' }),
+      400,
+      /body\/reason: must say something, without line breaks/,
+    ],
+    [
+      'a reason that turns the direction of writing',
+      json,
+      JSON.stringify({ reason: 'not \u202edesaeler\u202c' }),
+      400,
+      /body\/reason: must say something, without line breaks/,
+    ],
     ['a reason of spaces', json, '{"reason":"    "}', 400, /body\/reason: must say something/],
     [
       'half a character',
