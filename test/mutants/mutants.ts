@@ -279,6 +279,13 @@ export const mutants: readonly Mutant[] = [
     replace: 'Math.max(floor, highestToken)',
     test: 'core/token',
   },
+  {
+    name: 'the floor leaps from the floor before',
+    file: 'core/changes/token',
+    find: 'Math.max(Math.floor(nowMs) + leapMs, known + mostLostClaims)',
+    replace: 'Math.max(Math.floor(nowMs), known) + leapMs',
+    test: 'core/token',
+  },
   // ---------------------------------------------------------------- another server
   {
     name: 'survivors keep to themselves which tokens they have seen',
