@@ -1,9 +1,9 @@
 /**
- * What a node does about itself and its own leases: join, register, release, claim, leave.
+ * What a node does about itself and its own leases: it joins, registers workers, releases, claims and leaves.
  *
- * Each function runs inside one ordered {@link Change}. Since all changes of a namespace come one
- * after another, none of them can see another half done, and what one of them checks is still true
- * when it writes. How these rules fit together is told in `README.md` beside this file.
+ * Each function runs inside one ordered {@link Change}. All changes of a namespace run one after another. A function
+ * therefore never sees another change half done, and what it has checked is still true when it writes.
+ * `plugin/core/README.md` explains how these rules fit together.
  */
 
 import { CoordinationError, type EndReason, StoreError } from '../errors.js'
@@ -32,54 +32,60 @@ export interface Declaration {
   readonly kind: Kind
   readonly scope: Scope
   readonly cluster: string | null
-  /** Number of partitions; null for the other kinds, whose number of leases follows from the nodes. */
+  /** Number of partitions; null for the other kinds, which have one lease, or one for each candidate. */
   readonly partitions: number | null
   readonly handoverTimeoutMs: number
   /** See {@link WorkerRow.schedule}. */
   readonly schedule: string | null
 }
 
-/** A worker that was registered last with another schedule, as happens while a new version is deployed, and for which others stand. */
+/**
+ * A worker whose last registration has a different schedule, while other nodes are candidates for it. This is normal
+ * during a deployment that changes the schedule.
+ */
 export interface OtherSchedule {
   readonly worker: string
-  /** The schedule it was registered with last; see {@link WorkerRow.schedule}. */
+  /** The schedule of the last registration; see {@link WorkerRow.schedule}. */
   readonly registered: string | null
   readonly ours: string | null
 }
 
-/** The workers that a node stands for now, and what it should know of them. */
+/** The workers for which a node is now a candidate, and what the node should know about them. */
 export interface Registered {
   readonly workers: readonly string[]
   readonly otherSchedules: readonly OtherSchedule[]
 }
 
-/** What a node wants done about its own leases; everything goes into one change. */
+/** What a node wants done about its own leases. All of it goes into one change. */
 export interface Wishes {
   readonly release: readonly (Held & { readonly reason: EndReason; readonly cooldownMs?: number })[]
-  /** Blocks by which this node was revoked: it has stopped, the next may claim. */
+  /** Blocks on this node after a revocation. Its work has stopped, so the next node may claim. */
   readonly acknowledge: readonly Held[]
-  /** Leases of workers that name this node as their target. */
+  /** Leases of workers that name this node as target. */
   readonly claim: readonly string[]
-  /** Leases by name: claimed when free, else queued for when `wait` is set. */
+  /** Leases by name. A free one is claimed; for any other the node joins the queue when `wait` is set. */
   readonly acquire: readonly { readonly key: string; readonly wait: boolean }[]
-  /** Leases by name this node no longer waits for. */
+  /** Leases by name for which this node no longer waits. */
   readonly withdraw: readonly string[]
-  /** Coordinated workers this node stands for and has no share of, though nothing stands against it. */
+  /** Coordinated workers of which this node has no share, although it is a candidate and nothing prevents it. */
   readonly replan: readonly string[]
-  /** Blocks this node has itself seen stand for the whole block wait. */
+  /** Blocks that this node has itself observed for the whole block wait. */
   readonly waived: readonly Held[]
-  /** The longest ttl it reckoned with in waiting; a longer one that it did not know of makes the wait void. */
+  /** The longest ttl on which the wait was based. If a longer one has been recorded since, the wait is void. */
   readonly longestTtlMs: number
-  /** The server under which it waited: another one may have forgotten that a block was lifted in between. */
+  /**
+   * The server under which the node waited. Another server may have forgotten that a block was lifted in between.
+   */
   readonly identity: string
 }
 
 /**
- * Joins a node, with the workers it stands for. Tried again after a lost answer it finds itself
- * joined already, or buried since: then this life is over, and the next needs another id. Answers the workers it stands
- * for now: all that are declared but those that a fence hinders.
+ * Joins a node, with the workers for which it is a candidate. A join that is repeated after a lost answer finds that
+ * the node has joined already or has been buried since. If it was buried, this life is over and the next one needs a
+ * new id. Returns the workers for which the node is now a candidate: all that are declared, except those that a
+ * fence hinders.
  *
- * @param drained given for a process that was draining before it lost its last session: it still is.
+ * @param drained given for a process that was draining when it lost its last session: it is still draining.
  */
 export async function join(
   change: Change,
@@ -111,7 +117,7 @@ export async function join(
   return { workers, otherSchedules }
 }
 
-/** Nodes on the same machine look at each other's processes, so they must know of each other. */
+/** Nodes on the same machine look at each other's processes, so each must know of the others. */
 async function neighboursOf(draft: Draft, { id, machine }: Omit<NewNode, 'workers'>): Promise<string[]> {
   if (machine === null) return []
   const standing = await draft.standing()
@@ -119,8 +125,9 @@ async function neighboursOf(draft: Draft, { id, machine }: Omit<NewNode, 'worker
 }
 
 /**
- * Sets anew which workers a node stands for. `added` is declared also where the node stood for one of that key before, which
- * may have been another. Answers the workers it stands for now, without those that a fence hinders.
+ * Replaces the workers for which a node is a candidate. `added` is declared even if the node was already a candidate
+ * for a worker of that key, because that may have been a different one. Returns the workers for which the node is
+ * now a candidate, without those that a fence hinders.
  */
 export async function register(
   change: Change,
@@ -143,8 +150,8 @@ export async function register(
 }
 
 /**
- * Does what a node wishes about its own leases. What the rows no longer allow is left undone: the
- * view tells. Answers the names that cannot be acquired because they are the names of workers.
+ * Does what a node wishes about its own leases. Wishes that the rows no longer allow are skipped; the node learns of
+ * it from its view. Returns the names that cannot be acquired because they belong to workers.
  */
 export async function settle(change: Change, node: string, wishes: Wishes): Promise<{ refused: string[] }> {
   const draft = new Draft(change)
@@ -156,7 +163,7 @@ export async function settle(change: Change, node: string, wishes: Wishes): Prom
   const refused = wishes.acquire
     .filter(({ key }) => (draft.lease(key)?.worker ?? null) !== null)
     .map(({ key }) => key)
-  // Who asked may have got its connection only after a failover, and not know of it yet.
+  // The node may have connected only after a failover, and not know about it yet.
   if (change.session?.state === 'active' && change.meta.identitySettled) {
     const waited =
       change.meta.longestTtlMs <= wishes.longestTtlMs && change.serverIdentity === wishes.identity
@@ -166,21 +173,21 @@ export async function settle(change: Change, node: string, wishes: Wishes): Prom
       if (!refused.includes(wish.key)) await acquire(draft, node, wish, waived)
     }
   }
-  // Who only asks again whether it still stands in line has found that it does: nothing is written then.
+  // A node that only asks again whether it is still in the queue, and is, causes no write.
   if (draft.alters) draft.concern([node])
   await draft.write()
   return { refused }
 }
 
-/** What became of writing down a time of a schedule. */
+/** The outcome of recording a time of a schedule. */
 export type Fired =
   | 'written'
-  /** The lease is not held under this token any more. */
+  /** The lease is no longer held under this token. */
   | 'lost'
-  /** A user's transaction fences the lease, or the server is another one than before: it is to be tried again. */
+  /** A user's transaction fences the lease, or the server has changed: the caller should try again. */
   | 'not-yet'
 
-/** Writes that everything up to this time of a schedule has been dealt with. */
+/** Records that every time of a schedule up to `firedAtMs` has been dealt with. */
 export async function fire(
   change: Change,
   node: string,
@@ -198,9 +205,10 @@ export async function fire(
 }
 
 /**
- * Whether this time is later than every one that was claimed under this name before; then it is claimed now. A time far
- * ahead of the database's clock comes from a clock that was wrong: it is refused, and forgotten where it stands. So is one that
- * is older than `rememberedForMs`: that it was claimed before may have been cleared away.
+ * Claims a time if it is later than every time claimed under this name before, and returns whether it did. A time
+ * far ahead of the database's clock comes from a clock that was wrong: it is refused, and ignored where one is
+ * recorded. A time older than `rememberedForMs` is refused too, because the record of its claim may have been
+ * deleted.
  */
 export async function claimTime(
   change: Change,
@@ -224,7 +232,7 @@ export async function claimTime(
   return true
 }
 
-/** A node goes of its own accord: everything it holds is free at once. */
+/** Removes a node at its own request. Everything it holds is free at once. */
 export async function leave(change: Change, node: string): Promise<void> {
   if (change.session === undefined) return
   await sortOut(
@@ -236,14 +244,15 @@ export async function leave(change: Change, node: string): Promise<void> {
   await change.bury(node)
 }
 
-/** What {@link leave} is going to read. */
+/** The rows that {@link leave} is going to read. */
 export function aheadOfLeave(node: string, workers: readonly string[]): Ahead {
   return { leases: { nodes: [node], workers }, nodes: true }
 }
 
 /**
- * Writes what is declared of workers, and refuses what contradicts other nodes that stand for them. Answers those of which
- * nothing was written, because a user's transaction fences a lease that would have to be altered.
+ * Writes the declarations of workers, and throws when one contradicts other nodes that are candidates for that
+ * worker. Returns as `hindered` the workers of which nothing was written, because a user's transaction fences a
+ * lease that would have to change.
  */
 async function declare(
   draft: Draft,
@@ -294,7 +303,7 @@ async function refuseContradiction(
   )
 }
 
-/** Refused it cannot be: it differs for a while in every deployment that alters it. */
+/** A different schedule is reported, not refused: every deployment that changes it has both for a while. */
 async function otherSchedule(
   draft: Draft,
   node: string,
@@ -336,8 +345,8 @@ function sameWorker(a: WorkerRow, b: WorkerRow): boolean {
 }
 
 /**
- * Compares the leases a worker needs with the rows there are: `missing` have no row, `taken` have a row that belongs to another worker
- * or to none, `surplus` are rows it no longer needs.
+ * Compares the leases that a worker needs with the existing rows. `missing` leases have no row, `taken` rows belong
+ * to another worker or to none, and `surplus` rows are no longer needed.
  */
 function layout(
   draft: Draft,
@@ -361,7 +370,7 @@ function layout(
   }
 }
 
-/** What {@link settle} is going to read. What is released is planned anew, for which all nodes are asked. */
+/** The rows that {@link settle} is going to read. A released lease is planned anew, which needs all nodes. */
 export function aheadOf(wishes: Wishes): Ahead {
   return { leases: { keys: keysOf(wishes) }, nodes: wishes.release.length > 0 }
 }
@@ -391,8 +400,8 @@ function release(draft: Draft, node: string, wish: Wishes['release'][number]): b
 }
 
 /**
- * A share of an older generation: its target is that of the new plan, which stands. Planned anew at each release,
- * a plan for many nodes would begin as many generations.
+ * Whether the lease is a share of an older generation. Its target is then that of the new plan, which stays. If each
+ * release planned anew, a plan for many nodes would begin as many generations.
  */
 function hasNewPlan(draft: Draft, lease: LeaseRow): boolean {
   const worker = lease.worker === null ? undefined : draft.worker(lease.worker)
@@ -406,7 +415,7 @@ function acknowledge(draft: Draft, node: string, block: Held): void {
   draft.record({ type: 'lease.acknowledged', subject: lease.key, node, token: block.token })
 }
 
-/** Answers whether the lease is free for another now. */
+/** Ends the node's wait for a lease, and returns whether the lease is now free for another node. */
 function withdraw(draft: Draft, node: string, key: string): boolean {
   const lease = draft.lease(key)
   if (lease === undefined || lease.worker !== null) return false
@@ -417,7 +426,7 @@ function withdraw(draft: Draft, node: string, key: string): boolean {
   return true
 }
 
-/** A target claims its lease, if nothing stands against it. */
+/** Lets a target claim its lease if nothing prevents it. */
 function claim(draft: Draft, node: string, key: string, waived: readonly Held[]): void {
   freeIfAbandoned(draft, key)
   const lease = draft.lease(key)
@@ -437,7 +446,7 @@ function claim(draft: Draft, node: string, key: string, waived: readonly Held[])
   grant(draft, node, lease, worker.generation)
 }
 
-/** First come, first served: a free lease goes to whoever asks, unless somebody else is already meant to have it. */
+/** First come, first served: a free lease goes to the node that asks, unless another node is already its target. */
 async function acquire(
   draft: Draft,
   node: string,
@@ -455,12 +464,14 @@ async function acquire(
   const vacant = lease.holder === null || draft.isGone(lease.holder)
   if (mayHave && vacant) return draft.assign(lease.key, node)
   if (lease.waiters.includes(node)) return
-  // Nodes that are gone stand in no queue: over months of restarts it would only grow.
+  // Gone nodes leave the queue. Otherwise it would only grow, over months of restarts.
   const standing = new Set((await draft.standing()).map(({ id }) => id))
   draft.edit(lease.key, { waiters: [...lease.waiters.filter((waiter) => standing.has(waiter)), node] })
 }
 
-/** Where nobody is named, or somebody who cannot have it, those who wait come before who asks now. */
+/**
+ * If the lease has no target, or one that can no longer hold it, waiting nodes come before the node that asks now.
+ */
 async function planInPlaceOfAbsent(draft: Draft, node: string, key: string): Promise<void> {
   const lease = draft.lease(key)
   if (lease === undefined || lease.target === node) return

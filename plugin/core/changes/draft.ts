@@ -1,19 +1,19 @@
 /**
- * The rows a change is about to alter, gathered first and written once.
+ * The rows that a change is about to alter, gathered first and written once.
  *
- * Every change follows the same course: load some leases, edit them, plan what became free, write.
- * The draft remembers what was loaded, so that it can tell exactly which nodes the change concerns,
- * keeps `pending` true to its meaning, and leaves alone the rows that a user's transaction fences.
+ * Every change follows the same course: it loads some leases, edits them, plans those that became free, and writes.
+ * The draft remembers what was loaded, so it can tell exactly which nodes the change concerns. It also keeps
+ * `pending` correct, and leaves alone the rows that a user's transaction fences.
  */
 
 import { slotKey } from '../names.js'
 import type { Change, LeaseFilter, LeaseRow, LockedLease, NewEvent, NodeRow, WorkerRow } from '../store.js'
 import { type Candidate, chooseSuccessor, planPartitions, planShares } from './plan.js'
 
-/** The longest cool-down that can be asked for; a time further ahead comes from a clock that jumped. */
+/** The longest cool-down that can be requested, in ms. A time further ahead comes from a clock that jumped. */
 export const maxCooldownMs = 24 * 3_600_000
 
-/** A lease nobody holds or is meant to hold. */
+/** A lease with neither holder nor target. */
 export function freshLease(key: string, worker: string | null, slot: number): LockedLease {
   return {
     key,
@@ -36,10 +36,10 @@ export function freshLease(key: string, worker: string | null, slot: number): Lo
   }
 }
 
-/** What a lease looks like once its holder is gone from it. */
+/** The columns of a lease that has lost its holder. */
 export const vacated = { holder: null, attempt: null, identity: null, acquiredAtMs: null } as const
 
-/** No holder works under an older generation, and none of them is still blocked. */
+/** Whether no holder works under an older generation and no lease is blocked, apart from waived blocks. */
 export function barrierOpen(
   worker: WorkerRow,
   leases: Iterable<LeaseRow>,
@@ -53,17 +53,20 @@ export function barrierOpen(
   return true
 }
 
-/** It was claimed under an older generation of its worker than the one in force. */
+/** Whether a lease was claimed under an older generation of its worker than the one in force. */
 export function isOutdated(lease: LeaseRow, worker: WorkerRow | undefined): boolean {
   return worker !== undefined && lease.generation < worker.generation
 }
 
-/** A revoked holder has neither acknowledged nor gone. */
+/** Whether a revoked holder has neither acknowledged nor gone. */
 export function isBlocked(lease: LeaseRow, isGone: (node: string) => boolean): boolean {
   return lease.blockedNode !== null && !isGone(lease.blockedNode)
 }
 
-/** A watcher must keep an eye on it: it is to change hands, or a revoked holder has not acknowledged. */
+/**
+ * Whether watchers must keep an eye on a lease: it is about to change hands, or a revoked holder has not
+ * acknowledged.
+ */
 function isPending(lease: LeaseRow, worker: WorkerRow | undefined): boolean {
   const outdated = lease.holder !== null && isOutdated(lease, worker)
   return lease.holder !== lease.target || lease.blockedNode !== null || outdated
@@ -74,7 +77,7 @@ export class Draft {
   readonly #loaded = new Map<string, LockedLease>()
   readonly #loadedByWorker = new Set<string>()
   readonly #edited = new Map<string, LockedLease>()
-  /** Every lease that is or was of a worker: a node may stand for thousands of workers. */
+  /** The leases that belong, or belonged, to each worker: a node may be a candidate for thousands of workers. */
   readonly #keysByWorker = new Map<string, Set<string>>()
   readonly #workers = new Map<string, WorkerRow>()
   readonly #editedWorkers = new Set<string>()
@@ -89,7 +92,7 @@ export class Draft {
     this.change = change
   }
 
-  /** Loads leases, the workers they belong to, and what is known of the nodes they name. */
+  /** Loads leases, the workers they belong to, and which of the nodes they name are gone. */
   async load(filter: LeaseFilter): Promise<void> {
     const wanted = this.#notYetLoaded(filter)
     if (wanted === undefined) return
@@ -121,7 +124,7 @@ export class Draft {
     return lease.worker !== null && this.#workers.get(lease.worker)?.kind === 'coordinated'
   }
 
-  /** The leases of one worker by slot; complete only when they were loaded by worker. */
+  /** The leases of one worker, by slot. Complete only if they were loaded by worker. */
   leasesOf(worker: string): LockedLease[] {
     return [...(this.#keysByWorker.get(worker) ?? [])]
       .map((key) => this.lease(key))
@@ -129,7 +132,7 @@ export class Draft {
       .sort((a, b) => a.slot - b.slot)
   }
 
-  /** All leases loaded so far that match. */
+  /** All leases loaded or added so far that match. */
   leasesWhere(matches: (lease: LockedLease) => boolean): LockedLease[] {
     const keys = new Set([...this.#loaded.keys(), ...this.#edited.keys()])
     return [...keys]
@@ -137,7 +140,7 @@ export class Draft {
       .filter((lease) => lease !== undefined && matches(lease)) as LockedLease[]
   }
 
-  /** Alters a lease. A fenced one stays as it is: who waits for it comes again. */
+  /** Alters a lease. A fenced one stays as it is; a node that waits for it tries again later. */
   edit(key: string, patch: Partial<LeaseRow>): void {
     const lease = this.lease(key)
     if (lease === undefined || lease.fenced) return
@@ -146,12 +149,15 @@ export class Draft {
     if (edited.worker !== lease.worker) this.#index(edited)
   }
 
-  /** Writes a lease although nothing of it changes, so that what follows from other rows is written anew. */
+  /**
+   * Writes a lease although it does not change itself, so that `pending`, which follows from other rows, is computed
+   * anew.
+   */
   #rewrite(key: string): void {
     this.edit(key, {})
   }
 
-  /** Names who is meant to hold a lease. */
+  /** Sets the target of a lease. */
   assign(key: string, target: string | null): void {
     const lease = this.lease(key)
     if (lease === undefined || lease.fenced || lease.target === target) return
@@ -170,7 +176,7 @@ export class Draft {
     this.#editedWorkers.add(worker.key)
   }
 
-  /** These nodes should hear of this change, whatever rows it touches. */
+  /** Marks nodes that should hear of this change, whichever rows it touches. */
   concern(nodes: Iterable<string | null>): void {
     for (const node of nodes) if (node !== null) this.#concerned.add(node)
   }
@@ -179,20 +185,20 @@ export class Draft {
     this.#events.push(event)
   }
 
-  /** Whether anything is to be written. */
+  /** Whether there is anything to write. */
   get alters(): boolean {
     return this.#edited.size + this.#editedWorkers.size + this.#events.length > 0
   }
 
   isGone = (node: string): boolean => this.#goneNodes.has(node)
 
-  /** A node that this very change declares gone. */
+  /** Marks a node that this change itself declares gone. */
   markGone(node: string): void {
     this.#goneNodes.add(node)
     this.nodesChanged()
   }
 
-  /** The nodes must be read again: this change has added, removed or altered one. */
+  /** Must be called when this change has added, removed or altered a node: the nodes are then read again. */
   nodesChanged(): void {
     this.#standing = undefined
     this.#activeByWorker = undefined
@@ -204,7 +210,7 @@ export class Draft {
     return this.#standing
   }
 
-  /** Who may hold the leases of a worker: active nodes that registered it. None while it is paused. */
+  /** The nodes that may hold the leases of a worker: active ones that registered it. None while it is paused. */
   async candidates(worker: WorkerRow): Promise<Candidate[]> {
     if (worker.paused) return []
     const nodes = await this.#activeFor(worker.key)
@@ -223,7 +229,7 @@ export class Draft {
     return this.#activeByWorker.get(worker) ?? []
   }
 
-  /** Who may have a lease: the candidates of its worker, or those who wait for it by name. */
+  /** The nodes that may get a lease: the candidates for its worker, or those that wait for it by name. */
   async standFor(lease: LeaseRow): Promise<Candidate[]> {
     const worker = lease.worker === null ? undefined : this.worker(lease.worker)
     if (worker !== undefined) return this.candidates(worker)
@@ -232,7 +238,7 @@ export class Draft {
     return nodes.map(({ id, version, joinedRevision }) => ({ id, version, joinedRevision, load: 0 }))
   }
 
-  /** Keeps a node from winning a lease again for a while, as long as others stand. */
+  /** Keeps a node from winning a lease again for a while, as long as there are other candidates. */
   coolDown(key: string, node: string, forMs: number): void {
     if (forMs <= 0) return
     const cooldownUntilMs = this.change.nowMs + Math.ceil(forMs)
@@ -240,9 +246,10 @@ export class Draft {
   }
 
   /**
-   * The nodes that cool down for a lease, and are passed over while there are other candidates. A row remembers one of them; the one
-   * it named before this change counts in this change as well. Otherwise a lease revoked from a second node would return to the first,
-   * which was revoked too. If those two are the only candidates, it does.
+   * The nodes that cool down for a lease; they are passed over while there are other candidates. A row remembers
+   * only one of them, but the one it named before this change still counts in this change. Otherwise a lease revoked
+   * from a second node would return to the first, which was revoked too. If those two are the only candidates, it
+   * does return.
    */
   cooling(lease: LeaseRow, candidates: readonly Candidate[] = []): ReadonlySet<string> {
     const latest = this.#coolingIn(lease)
@@ -250,7 +257,7 @@ export class Draft {
     return candidates.some(({ id }) => !all.has(id)) ? all : new Set(latest)
   }
 
-  /** Decides anew who is meant to hold the leases of these workers. */
+  /** Chooses the targets of these workers' leases anew. */
   async plan(workerKeys: Iterable<string>): Promise<void> {
     const keys = [...new Set(workerKeys)]
     if (keys.length === 0) return
@@ -262,7 +269,7 @@ export class Draft {
     }
   }
 
-  /** Names the next node for a lease that was acquired by name: the first waiter that still stands. */
+  /** Chooses the next target of a lease acquired by name: the first waiter that is still active. */
   async planByName(lease: LockedLease): Promise<void> {
     if (lease.holder !== null && lease.holder === lease.target) return
     const alive = new Set(
@@ -274,7 +281,7 @@ export class Draft {
     this.assign(lease.key, next)
   }
 
-  /** Writes everything, and tells the nodes it concerns. Call it last. */
+  /** Writes everything, and tells the nodes it concerns. Must be called last. */
   async write(): Promise<void> {
     this.#tellWhenBarriersOpen()
     const workers = [...this.#editedWorkers].flatMap((key) => this.#workers.get(key) ?? [])
@@ -302,8 +309,8 @@ export class Draft {
   }
 
   /**
-   * A healthy holder is never moved, unless another has been named to follow it; a target that still stands is
-   * kept, unless it cools down and has not claimed yet when somebody else comes to stand.
+   * A healthy holder is never moved, unless another node has been named as target to follow it. A target that is
+   * still a candidate is kept, unless it cools down and has not claimed yet when another candidate appears.
    */
   #planSingle(worker: WorkerRow, candidates: readonly Candidate[]): void {
     const lease = this.lease(worker.key)
@@ -317,8 +324,8 @@ export class Draft {
   }
 
   /**
-   * When the set of nodes has changed, a new generation begins. A node that cools down from any of
-   * the shares stands aside while there are others.
+   * Begins a new generation when the set of nodes has changed. A node that cools down for any of the shares stands
+   * aside while there are others.
    */
   #planShares(worker: WorkerRow, candidates: readonly Candidate[]): void {
     const leases = this.leasesOf(worker.key)
@@ -327,7 +334,8 @@ export class Draft {
     const current = leases.slice(0, worker.slots).map((lease) => lease.target)
     const { shares, changed } = planShares(current, willing.length > 0 ? willing : candidates)
     if (!changed && shares.length === worker.slots) return
-    // Begun all the same, the plan would differ from the rows again at once, and generation follow generation.
+    // A fenced lease cannot get its new target. Plan and rows would differ again at once, and generation follow
+    // generation.
     if (leases.some((lease) => lease.fenced && lease.target !== (shares[lease.slot] ?? null))) return
     this.putWorker({ ...worker, generation: worker.generation + 1, slots: shares.length })
     const slots = Math.max(shares.length, leases.length)
@@ -335,7 +343,7 @@ export class Draft {
       const key = slotKey(worker.key, slot)
       if (this.lease(key) === undefined) this.add(freshLease(key, worker.key, slot))
       this.assign(key, shares[slot] ?? null)
-      // Held under the old generation it becomes pending, whether or not its target changes.
+      // A lease held under the old generation becomes pending, whether or not its target changes.
       if (this.lease(key)?.holder != null) this.#rewrite(key)
     }
     this.concern(candidates.map((candidate) => candidate.id))
@@ -363,7 +371,7 @@ export class Draft {
     if (moved > 0) this.record({ type: 'assignment.changed', subject: worker.key, detail: { moved } })
   }
 
-  /** A partition does not come back to the node it was taken from while that one cools down. */
+  /** Keeps a partition from returning to the node it was taken from while that node cools down. */
   #unlessCooling(lease: LeaseRow, planned: string | null, candidates: readonly Candidate[]): string | null {
     const aside = this.cooling(lease, candidates)
     if (planned === null || planned === lease.holder || !aside.has(planned)) return planned
@@ -379,7 +387,7 @@ export class Draft {
       : { keys, workers: [...new Set(workers)], nodes }
   }
 
-  /** All leases of a worker have been loaded: a single one has no other than that of its own name. */
+  /** Whether all leases of a worker have been loaded. A single worker has only the lease of its own name. */
   #isLoaded(worker: string): boolean {
     if (this.#loadedByWorker.has(worker)) return true
     return this.#workers.get(worker)?.kind === 'single' && this.lease(worker) !== undefined
@@ -392,7 +400,10 @@ export class Draft {
     else keys.add(key)
   }
 
-  /** All who wait at a barrier hear of its opening at once; until then they need not be woken. */
+  /**
+   * The nodes that wait at a barrier all hear at once that it has opened. They also hear of a block, because each
+   * must observe it to wait it out. Otherwise they need not be woken.
+   */
   #tellWhenBarriersOpen(): void {
     const touched = new Set([...this.#edited.values()].flatMap((lease) => lease.worker ?? []))
     for (const key of touched) {
@@ -419,7 +430,10 @@ export class Draft {
     return cooldownNode !== null && (cooldownUntilMs ?? 0) > this.change.nowMs ? [cooldownNode] : []
   }
 
-  /** The database's clock has jumped back when a cool-down lies further ahead than one can be asked for. */
+  /**
+   * Shortens a cool-down that is longer than can be requested: the database's clock has jumped back since it was
+   * set.
+   */
   #shortenCooldown(lease: LeaseRow): void {
     const latest = this.change.nowMs + maxCooldownMs
     if (lease.cooldownUntilMs === null || lease.cooldownUntilMs <= latest) return

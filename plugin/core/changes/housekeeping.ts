@@ -1,8 +1,8 @@
 /**
- * Clearing away what nobody needs any more: old events, nodes long gone, names long unused.
+ * Deletes what is no longer needed: old events, nodes long gone, names long unused.
  *
- * One node does it for all, the first watcher. Correctness never depends on it. It goes by portions with a pause after each,
- * so that others get their turn however much there is.
+ * One node, the first watcher, does it for all. Correctness never depends on it. It works in portions and pauses
+ * after each, so that others get their turn however much there is to delete.
  */
 
 import type { Log } from '../log.js'
@@ -14,17 +14,19 @@ import { isUnusedName, pruneLeases } from './upkeep.js'
 
 const everyMs = 3_600_000
 
-/** After each portion: short enough that thousands of rows a second go, which is more than ever come. */
+/** The pause after each portion. It is short enough for thousands of rows a second, more than ever accumulate. */
 const pauseMs = 100
 
-/** How many leases are looked at, and so deleted at most, at once: in a change, for which all others wait. */
+/**
+ * How many leases are read, and so at most deleted, at once. The deletion is a change, for which all others wait.
+ */
 export const leasesAtOnce = 250
 
 /** Asked anew before each portion. */
 export interface HousekeepingCircumstances {
-  /** Whether this node is the one to do it. */
+  /** Whether this node is the one that does the housekeeping. */
   isOurs(): boolean
-  /** What time it is by the database's clock. */
+  /** The time by the database's clock, in ms since 1970. */
   nowMs(): number
   /** The greatest token this process has ever seen. */
   highestToken(): number
@@ -54,12 +56,12 @@ export class Housekeeping {
     this.#alarm = new Alarm(clock, () => void this.#tick())
   }
 
-  /** Begins within the hour; `part` of it, from 0 to 1, so that not all namespaces begin at once. */
+  /** Starts the first round after `part` of an hour, from 0 to 1, so that not all namespaces start at once. */
   start(part: number): void {
     this.#alarm.set(everyMs * part)
   }
 
-  /** Waits for nothing: of what is under way no further portion begins. */
+  /** Prevents further portions from beginning. Does not wait for the one in progress. */
   stop(): void {
     this.#alarm.clear()
     this.#stopping.abort()
@@ -79,7 +81,10 @@ export class Housekeeping {
     while (this.#goesOn && (await this.#store.prune(this.#retention))) await this.#pause()
   }
 
-  /** Reads all leases, but never at once: what cannot be read in time would never be cleared away. */
+  /**
+   * Reads all leases, but in portions: one read of all might exceed its time limit, and then nothing would ever be
+   * deleted.
+   */
   async #pruneNames(): Promise<void> {
     const unusedSinceMs = this.#circumstances.nowMs() - this.#retention.goneNodesForMs
     for (let after: string | undefined = ''; after !== undefined && this.#goesOn; ) {

@@ -1,5 +1,5 @@
 /**
- * What an operator may ask for: each is one change, and leaves an event that says who asked and why.
+ * The operations an operator may ask for. Each is one change, and records an event that says who asked and why.
  */
 
 import type { Change, LeaseRow } from '../store.js'
@@ -7,7 +7,7 @@ import { Draft } from './draft.js'
 import { type Candidate, chooseSuccessor } from './plan.js'
 import { noteNodes, replan, takeAway } from './rules.js'
 
-/** Who asked for something, and why. Goes into the audit trail. */
+/** Who asked for an operation, and why. It goes into the audit trail. */
 export interface Instruction {
   /** 1 to 200 characters, without line breaks and other control characters. */
   readonly actor: string
@@ -18,19 +18,19 @@ export interface Instruction {
 /** How an operator takes a lease away. */
 export interface Revocation extends Instruction {
   readonly key: string
-  /** The token it is about: a newer holder is not touched. */
+  /** The token of the term to end: a newer holder is not affected. */
   readonly token: number
-  /** How long the old holder should not win again while others stand. */
+  /** How long the old holder should not win the lease again while there are other candidates, in ms. */
   readonly cooldownMs: number
-  /** Whether the next may claim without waiting for the old holder to have stopped. */
+  /** Whether the next holder may claim without waiting for the old one to stop. */
   readonly immediate: boolean
 }
 
-/** What became of a revocation. */
+/** The outcome of a revocation. */
 export type Revoked =
   /** There is no such lease. */
   | { readonly kind: 'unknown' }
-  /** It is held with another token, or not held at all. */
+  /** It is held under another token, or not held. */
   | { readonly kind: 'stale'; readonly lease: LeaseRow }
   /** A user's transaction fences it at the moment; nothing was done. */
   | { readonly kind: 'fenced'; readonly lease: LeaseRow }
@@ -38,19 +38,19 @@ export type Revoked =
       readonly kind: 'revoked'
       /** Session id of the node it was taken from. */
       readonly previousHolder: string
-      /** Number of the change that did it. */
+      /** Number of the change that revoked it. */
       readonly revision: number
-      /** When, by the database's clock, in ms since 1970. */
+      /** When it was revoked, by the database's clock, in ms since 1970. */
       readonly nowMs: number
-      /** Whether the next holder has to wait for the old one to have stopped. */
+      /** Whether the next holder must wait for the old one to stop. */
       readonly blocked: boolean
     }
-  /** This very revocation has already taken effect. */
+  /** This same revocation has already taken effect. */
   | { readonly kind: 'repeated'; readonly lease: LeaseRow }
 
 /**
- * Takes a lease from its holder; the next claims once that one has acknowledged, is gone, or cannot trust any more. What
- * was revoked before and still waits for that, an `immediate` revocation lets the next claim at once.
+ * Takes a lease from its holder. The next node claims once the old holder has acknowledged, is gone, or can no
+ * longer trust. If the lease was revoked before and that wait is still going on, an `immediate` revocation ends it.
  */
 export async function revoke(change: Change, order: Revocation): Promise<Revoked> {
   const draft = new Draft(change)
@@ -82,31 +82,36 @@ export async function revoke(change: Change, order: Revocation): Promise<Revoked
   return { kind: 'revoked', previousHolder, revision: change.revision, nowMs: change.nowMs, blocked }
 }
 
-/** Ends a term in good order, perhaps in favour of one node. */
+/** Ends a term in good order, optionally in favour of one node. */
 export interface Transfer extends Instruction {
   readonly key: string
-  /** The token it is about: a newer holder is not touched. */
+  /** The token of the term to end: a newer holder is not affected. */
   readonly token: number
-  /** Session id of the node that is to have it next; default: the plan chooses. */
+  /** Session id of the node that should hold it next; null to let the plan choose. */
   readonly to: string | null
-  /** How long the old holder should not win again while others stand, in ms. */
+  /** How long the old holder should not win the lease again while there are other candidates, in ms. */
   readonly cooldownMs: number
 }
 
-/** What became of a {@link Transfer}. */
+/** The outcome of a {@link Transfer}. */
 export type Transferred =
   /** There is no such lease. */
   | { readonly kind: 'unknown' }
-  /** It is held with another token, or not held at all. */
+  /** It is held under another token, or not held. */
   | { readonly kind: 'stale'; readonly lease: LeaseRow }
   /** A user's transaction fences it at the moment; nothing was done. */
   | { readonly kind: 'fenced'; readonly lease: LeaseRow }
-  /** The node that was named does not stand for it, or nobody does but its holder. */
+  /** The requested node is not a candidate or may not be chosen (shares), or only the holder is a candidate. */
   | { readonly kind: 'no-candidate'; readonly candidates: readonly string[] }
-  /** The holder, `from`, is to hand it over: session ids, and null where the plan has nobody yet. */
+  /**
+   * The holder, `from`, has been asked to hand it over to `to`: session ids; `to` is null while the plan has no node
+   * for it.
+   */
   | { readonly kind: 'asked'; readonly from: string; readonly to: string | null }
 
-/** The holder hears of it, ends its pass and gives the lease to whoever is meant to have it next. */
+/**
+ * Ends a term in good order: the holder hears of it, ends its pass and releases the lease, and the target claims.
+ */
 export async function transfer(change: Change, order: Transfer): Promise<Transferred> {
   const draft = new Draft(change)
   await draft.load({ keys: [order.key] })
@@ -139,7 +144,7 @@ export async function transfer(change: Change, order: Transfer): Promise<Transfe
   return { kind: 'asked', from: lease.holder, to }
 }
 
-/** By name it goes to whoever has waited longest, whoever ends the term. */
+/** However a term ends, a lease acquired by name goes to the node that has waited longest. */
 async function assignByQueue(draft: Draft, key: string): Promise<void> {
   draft.assign(key, null)
   const lease = draft.lease(key)
@@ -155,22 +160,22 @@ function successorTo(draft: Draft, key: string, others: readonly Candidate[]): s
 export interface Move {
   /** Number of the partition or share, from 0. */
   readonly slot: number
-  /** Session id of the node that was meant to have it; null for nobody. */
+  /** Session id of the old target; null for none. */
   readonly from: string | null
-  /** Session id of the node that is; null for nobody. */
+  /** Session id of the new target; null for none. */
   readonly to: string | null
 }
 
-/** What became of a request to plan afresh. */
+/** The outcome of a request to plan afresh. */
 export type Rebalanced =
   /** There is no such worker. */
   | { readonly kind: 'unknown' }
-  /** Another plan is in force than the one that was looked at. */
+  /** The plan in force is not the one that the operator looked at. */
   | { readonly kind: 'stale'; readonly revision: number }
-  /** `moves` is empty when nothing is to move; `generation` is the number of the plan in force. */
+  /** `moves` is empty when nothing needs to move; `generation` is the number of the plan in force. */
   | { readonly kind: 'planned'; readonly moves: readonly Move[]; readonly generation: number }
 
-/** Plans the leases of a worker afresh. With `dryRun` it only answers what would move. */
+/** Plans the leases of a worker afresh. With `dryRun` it only returns what would move. */
 export async function rebalance(
   change: Change,
   key: string,
@@ -217,7 +222,7 @@ function movesBetween(before: readonly LeaseRow[], after: readonly LeaseRow[]): 
     .map((lease) => ({ slot: lease.slot, from: from.get(lease.slot) ?? null, to: lease.target }))
 }
 
-/** Asks a node to hand over everything, or takes that back. */
+/** Asks a node to hand over everything, or withdraws that request. */
 export async function drain(
   change: Change,
   node: string,
@@ -233,7 +238,7 @@ export async function drain(
   await draft.load({ nodes: [node] })
   await draft.plan(row.workers)
   for (const lease of draft.leasesWhere((each) => each.worker === null && each.holder === node)) {
-    // Who was named in the meantime, a waiter that stood first, stays named.
+    // A target that was chosen in the meantime, such as the first waiter, is kept.
     if (!draining && lease.target !== null) continue
     draft.assign(lease.key, draining ? null : node)
     if (draining) await draft.planByName(draft.lease(lease.key) ?? lease)
@@ -245,7 +250,7 @@ export async function drain(
   return 'done'
 }
 
-/** Nobody runs a worker any more, or somebody may again. Survives restarts. */
+/** Pauses a worker, so that no node runs it, or resumes it. A pause survives restarts. */
 export async function pause(
   change: Change,
   key: string,

@@ -1,32 +1,32 @@
 /**
- * How a change is entered: for a session that still stands, under the server that is on record.
+ * How a change is entered: for a session that is still alive, under the server that is on record.
  */
 import { StoreError } from '../errors.js'
 import type { Ahead, Change, Changed, OwnView, SessionKey, Store } from '../store.js'
 import { raisedFloor } from './token.js'
 
-/** What a change answers to the node that made it, over and above its result. */
+/** What a change returns to the node that made it, in addition to its result. */
 export type Ordered<T> =
-  /** The server is not the one that was recorded: this is recorded now, and nothing else was done. */
+  /** The server is not the one on record. It has now been recorded, and nothing else was done. */
   | { readonly kind: 'new-server' }
-  /** The session is gone, or has made a later change already. */
+  /** The session is gone, or has already made a later change. */
   | { readonly kind: 'no-session' }
   | {
       readonly kind: 'done'
       readonly result: T
       readonly view: OwnView | undefined
-      /** Tokens up to here may have been given; the database may forget it. */
+      /** Tokens up to this one may have been given. The database may forget it. */
       readonly tokenFloor: number
     }
 
 /**
  * Runs one change for a session.
  *
- * A new server identity is recorded before anything else may happen under it, by a change that does
- * only that: acknowledged writes may be missing, so tokens leap ahead of all that may have been given.
+ * A new server identity is recorded before anything else happens under it, by a change that does only that.
+ * Acknowledged writes may be missing, so tokens leap ahead of all that may have been given.
  *
- * @param highestSeen the greatest token or floor this process has ever seen; the database may have lost it, and
- *   with it the record of more than one server.
+ * @param highestSeen the greatest token or floor this process has ever seen. The database may have lost it, and with
+ *   it the record of more than one server.
  */
 export async function inOrder<T>(
   store: Store,
@@ -52,15 +52,15 @@ export async function inOrder<T>(
   return changed.result
 }
 
-/** So many times in a row a change that no session asks for may find another server than before. */
+/** How many times in a row a change without a session may find a new server. */
 const mostServers = 3
 
 /**
- * Runs a change that no session asks for: of an operator, or for all nodes. Where the server is a new one it is made once more, now that
- * this has been recorded.
+ * Runs a change without a session: for an operator, or on behalf of all nodes. When it finds a new server, it is
+ * made again after that server has been recorded.
  *
- * @throws StoreError when the server was a new one each time. Then its address leads to several servers in turn; each try would
- *   record the other one, for ever, and raise the floor of the tokens by it.
+ * @throws StoreError when the server was a new one each time. The address then leads to several servers in turn.
+ *   Further attempts would go on recording each in turn, and raise the floor of the tokens each time.
  */
 export async function changeWithoutSession<T>(
   store: Store,
@@ -79,8 +79,9 @@ export async function changeWithoutSession<T>(
 }
 
 /**
- * One node has waited out the grace period after a new server identity: the others need not any more. Only for the
- * very server it waited for: by now there may be yet another one, and for that nobody has waited.
+ * Records that one node has waited out the grace period after a new server identity, so that the others need not.
+ * This applies only to the server for which the node waited: there may be yet another by now, for which no node has
+ * waited.
  */
 export async function settleIdentity(change: Change, waitedFor: string): Promise<void> {
   if (change.meta.identitySettled || change.serverIdentity !== waitedFor) return
@@ -89,8 +90,9 @@ export async function settleIdentity(change: Change, waitedFor: string): Promise
 }
 
 /**
- * A node that knew the server before says what it has seen, so that tokens leap above that too: of several failovers
- * in a row the last may have forgotten how far they had leapt before. Answers the server it was said under.
+ * Reports the greatest token that a node saw under earlier servers, so that tokens leap above it as well. After
+ * several failovers in a row, the last server may have forgotten how far tokens had leapt. Returns the identity of
+ * the server under which it was reported.
  */
 export async function sayTokens(change: Change, highestSeen: number): Promise<string> {
   const { tokenFloor } = change.meta

@@ -1,28 +1,28 @@
 /**
- * Who should hold what. Pure functions of rows a change has read.
+ * Decides which node should hold what. Pure functions of rows that a change has read.
  *
- * A plan is made inside the change that made it necessary, by whichever node made that change. So it must
- * not matter who plans, nor in which order the rows were read: every choice below ends in a total order
- * (rendezvous score, then id). And since every plan costs the nodes it concerns an interruption, each
- * function leaves alone what need not move; planning a plan again changes nothing.
+ * A plan is made inside the change that made it necessary, by the node that makes that change. The result must
+ * depend neither on the node that plans nor on the order in which the rows were read. Every choice below therefore
+ * ends in a total order (rendezvous score, then id). Every plan interrupts the nodes it concerns, so each function
+ * leaves alone what need not move; planning a plan again changes nothing.
  */
 import { hash32, rendezvousScore, scoreOfHashes } from './hash.js'
 
-/** A node that stands for a worker. Ids are unique among candidates. */
+/** A node that is a candidate for a worker. Ids are unique among candidates. */
 export interface Candidate {
   readonly id: string
-  /** The application's version, as it names itself; null when it names none. */
+  /** The application's version, as the application states it; null when it states none. */
   readonly version: string | null
   /** The change in which it joined: an age that needs no clock. */
   readonly joinedRevision: number
-  /** Leases it holds or is meant to hold, over all workers. */
+  /** Leases of which it is the target or the holder, over all workers. */
   readonly load: number
 }
 
 /**
- * The successor for one free exclusive right: the candidate with the fewest leases, so that leadership
- * spreads by itself; ties by rendezvous score. Nodes in `avoid` (cooling down, or just passed over) are
- * chosen only when nobody else stands. Undefined when there are no candidates.
+ * Returns the successor for one free exclusive right: the candidate with the fewest leases, so that leadership
+ * spreads by itself; ties are broken by rendezvous score. Nodes in `avoid` (cooling down, or just passed over) are
+ * chosen only when there are no other candidates. Undefined when there are no candidates.
  */
 export function chooseSuccessor(
   key: string,
@@ -39,12 +39,12 @@ export function chooseSuccessor(
 }
 
 /**
- * After `failed` did not claim in time: the next candidate behind it in rendezvous order, wrapping, so that
- * passing over one after another gives every candidate its turn. Load plays no part here: the least
- * loaded candidate may be the very one that hangs, and would be chosen again and again.
+ * Returns the next target after `failed` did not claim in time: the candidate behind it in rendezvous order,
+ * wrapping, so that passing over one after another gives every candidate its turn. Load plays no part here: the
+ * least loaded candidate may be the very one that hangs, and would be chosen again and again.
  *
- * `failed` need not be a candidate any more. Nodes in `avoid` are chosen only when nobody else but
- * `failed` stands, and `failed` itself only when it is the only candidate. Undefined when there are none.
+ * `failed` need not be a candidate any more. Nodes in `avoid` are chosen only when there are no others except
+ * `failed`, and `failed` itself only when it is the only candidate. Undefined when there are none.
  */
 export function nextAfter(
   key: string,
@@ -59,13 +59,12 @@ export function nextAfter(
 }
 
 /**
- * The shares of a coordinated worker: slot -> node, for one slot per candidate.
+ * Plans the shares of a coordinated worker: slot -> node, one slot per candidate.
  *
- * The rule with the fewest changed indices: survivors whose index is below the new count keep it; survivors
- * above it move down into the lowest holes, in order; newcomers, oldest first, fill what is left.
+ * The rule changes the fewest indices: survivors whose index is below the new count keep it; survivors above it move
+ * down into the lowest holes, in order; newcomers, oldest first, fill the rest.
  *
- * `changed` says whether this is another plan than `current`, its count included; then it needs a new
- * generation.
+ * `changed` says whether the plan differs from `current`, including its count; if so, it needs a new generation.
  */
 export function planShares(
   current: readonly (string | null)[],
@@ -78,17 +77,17 @@ export function planShares(
 }
 
 /**
- * Partitions: slot -> node, as many slots as `current` has; all null when there are no candidates.
+ * Plans partitions: slot -> node, as many slots as `current` has; all null when there are no candidates.
  *
- * Balanced to ±1 with the fewest moves: what can stay, stays. Where that leaves a choice
- *  - of which nodes have one partition more than the others: those that have one more already, then
- *    nodes of the newest version (that of the candidate that joined last), then those with fewer
- *    leases elsewhere. In a rolling deploy an old node will soon be gone, and whatever it is given now
- *    would have to move a second time;
- *  - of which partitions a node gives away, and to whom they go: rendezvous score.
+ * The plan is balanced to ±1 with the fewest moves: what can stay, stays. Where that leaves a choice
+ *  - of the nodes that have one partition more than the others: first those that already have one more, then nodes
+ *    of the newest version (that of the candidate that joined last), then those with fewer leases elsewhere. In a
+ *    rolling deployment an old node will soon be gone, and whatever it is given now would have to move a second
+ *    time;
+ *  - of the partitions a node gives away, and of the nodes that get them: rendezvous score.
  *
- * Only partitions that are loose are scored, and only against a few of the nodes that still want some. That is what
- * keeps a plan for thousands of partitions short: the change that makes it holds up all others.
+ * Only loose partitions are scored, and only against a few of the nodes that still want some. That keeps the
+ * planning of thousands of partitions short: the change that plans holds up all others.
  */
 export function planPartitions(
   current: readonly (string | null)[],
@@ -104,7 +103,7 @@ export function planPartitions(
   return plan
 }
 
-/** Those not to be avoided; everybody when that leaves nobody. */
+/** Returns the candidates that are not to be avoided; all of them when that leaves none. */
 function preferredOf(candidates: readonly Candidate[], avoid?: ReadonlySet<string>): readonly Candidate[] {
   const preferred = candidates.filter(({ id }) => !avoid?.has(id))
   return preferred.length > 0 ? preferred : candidates
@@ -119,7 +118,7 @@ function inRendezvousOrder(key: string, a: string, b: string): number {
   return rendezvousScore(key, b) - rendezvousScore(key, a) || byText(a, b)
 }
 
-/** By code units: `localeCompare` would let each machine's settings decide. Never asked about equal ids. */
+/** Compares by code units: `localeCompare` depends on each machine's settings. Never called with equal ids. */
 function byText(a: string, b: string): number {
   return a < b ? -1 : 1
 }
@@ -129,7 +128,7 @@ function byAge(a: Candidate, b: Candidate): number {
   return a.joinedRevision - b.joinedRevision || byText(a.id, b.id)
 }
 
-/** The new shares as far as survivors keep theirs; null is a hole. A node keeps one share at most. */
+/** Returns the new shares as far as survivors keep theirs; null is a hole. A node keeps at most one share. */
 function keptShares(
   current: readonly (string | null)[],
   candidates: readonly Candidate[],
@@ -142,8 +141,8 @@ function keptShares(
 }
 
 /**
- * Candidates without a share, as many as there are holes: those that had one, by its index, then newcomers
- * by age.
+ * Returns the candidates without a share, as many as there are holes: first those that had one, by its index, then
+ * newcomers by age.
  */
 function waitingForShare(
   current: readonly (string | null)[],
@@ -171,11 +170,11 @@ interface Seat {
   readonly load: number
   /** The partitions it has now. */
   readonly held: number[]
-  /** How many partitions it is to have. */
+  /** How many partitions it should have. */
   quota: number
 }
 
-/** In the order of ids, so that the order in which candidates were read cannot matter. */
+/** Returns the seats in the order of ids, so that the order in which candidates were read does not matter. */
 function seatsFor(current: readonly (string | null)[], candidates: readonly Candidate[]): Seat[] {
   const newest = [...candidates].sort(byAge).at(-1)?.version
   const seats = [...candidates]
@@ -194,9 +193,9 @@ function seatsFor(current: readonly (string | null)[], candidates: readonly Cand
 }
 
 /**
- * Everybody gets the whole part of the fair share; the remainder goes out as one more each. Giving it first to
- * nodes that are above the fair share already is what makes the moves fewest: each of them then gives
- * away one partition less.
+ * Gives each node the whole part of the fair share, and one more to as many nodes as the remainder says. Nodes
+ * already above the fair share come first, which makes the moves fewest: each of them then gives away one partition
+ * less.
  */
 function setQuotas(seats: readonly Seat[], partitions: number): void {
   const fairShare = Math.floor(partitions / seats.length)
@@ -226,7 +225,7 @@ function slotHash(slot: number): number {
   return hash32(String(slot))
 }
 
-/** A node that is to have more partitions than it has. */
+/** A node that should have more partitions than it has. */
 interface Wanting {
   readonly id: string
   readonly hash: number
@@ -248,12 +247,12 @@ function placeLoose(plan: (string | null)[], seats: readonly Seat[]): void {
   }
 }
 
-/** Among how many nodes a loose partition chooses. */
+/** The most nodes that are scored for a loose partition. */
 const choices = 32
 
 /**
- * The innermost loop, run for each loose partition: hence plain. Where there are many nodes it is a few of them that are
- * scored, which ones the partition itself decides. Ties go to the first.
+ * The innermost loop, run for each loose partition, and therefore plain. Where there are many nodes, only a few are
+ * scored; the partition itself decides which. Ties go to the first.
  */
 function bestFor(keyHash: number, wanting: readonly Wanting[]): Wanting | undefined {
   const first = wanting.length > choices ? keyHash % wanting.length : 0

@@ -1,6 +1,6 @@
 /**
- * Rules that several changes share: when a lease is free, what becomes of it when its holder is gone, and who
- * watches.
+ * Rules that several changes share: when a lease is free, what happens to it when its holder is gone, and which
+ * nodes are watchers.
  */
 
 import type { EndReason } from '../errors.js'
@@ -13,7 +13,10 @@ export interface Held {
   readonly token: number
 }
 
-/** Whether a lease can be claimed: it has no living holder, is not blocked on a revoked one, and is not fenced. */
+/**
+ * Whether a lease can be claimed: it has no living holder, no block on a revoked one that is not waived, and no
+ * fence.
+ */
 export function isFree(draft: Draft, lease: LockedLease, waived: readonly Held[]): boolean {
   const held = lease.holder !== null && !draft.isGone(lease.holder)
   return !held && !lease.fenced && (!isBlocked(lease, draft.isGone) || isWaived(lease, waived))
@@ -23,13 +26,13 @@ export function isWaived(lease: LeaseRow, waived: readonly Held[]): boolean {
   return waived.some((each) => each.key === lease.key && each.token === lease.blockedToken)
 }
 
-/** How a lease is said to have ended whose holder is gone. */
+/** How the end of a lease is recorded when its holder is gone. */
 interface Ending {
   readonly type: 'lease.lost' | 'lease.released'
   readonly reason?: EndReason
 }
 
-/** Clears from a lease every name of a node that is gone. */
+/** Removes every reference to a gone node from a lease. */
 export function freeIfAbandoned(draft: Draft, key: string, ending: Ending = { type: 'lease.lost' }): void {
   const lease = draft.lease(key)
   if (lease === undefined || lease.fenced) return
@@ -43,9 +46,9 @@ export function freeIfAbandoned(draft: Draft, key: string, ending: Ending = { ty
 }
 
 /**
- * Names who is next for leases that have become free, and plans further workers with them. Where somebody is named
- * already there is nothing to plan; but shares are planned as a whole, and one that was fenced may have missed
- * the last plan.
+ * Chooses the next targets of leases that have become free, and plans further workers with them. A lease that
+ * already has a target needs no planning. Shares are the exception: they are planned as a whole, and one that was
+ * fenced may have missed the last plan.
  */
 export async function replan(
   draft: Draft,
@@ -75,7 +78,7 @@ export function takeAway(
   if (lease.target === holder) draft.assign(lease.key, null)
 }
 
-/** Frees and plans again what nodes that are now gone, or go with this change, had or were meant to have. */
+/** Frees and plans anew what nodes that are gone, or go with this change, held or were meant to hold. */
 export async function sortOut(
   change: Change,
   rows: readonly NodeRow[],
@@ -101,12 +104,12 @@ export async function sortOut(
 }
 
 /**
- * Brings the revision row up to date about the nodes: two active ones look for the dead (draining ones
- * only when nobody else is there), and the longest ttl is what all of them wait by.
+ * Brings the revision row up to date about the nodes: the two watchers, which are active nodes (draining ones only
+ * when there are no others), and the longest ttl, by which all nodes wait.
  *
- * Who watches goes on watching. A place that is free goes to the node that makes this change, for that one is
- * certainly alive, and then to whoever was heard of last: were it the oldest, then of many that died
- * together two at a time would be named and found dead, a ttl each time.
+ * A watcher stays a watcher. A free place goes first to the node that makes this change, because that node is
+ * certainly alive, and then to the node heard from last. If it went to the oldest node and many had died together,
+ * dead nodes would be named two at a time, and each pair would take a ttl to be found dead.
  */
 export async function noteNodes(draft: Draft): Promise<void> {
   draft.nodesChanged()

@@ -1,15 +1,15 @@
 /**
- * Fencing tokens: each greater than any before, for one lease, for ever.
+ * Fencing tokens: each is greater than any before it, for one lease, for ever.
  *
- * A counter alone is not enough: after a failover that lost the last writes it gives the same number twice.
- * The database's clock alone is not enough: it can be set back. Both together, over a floor that is
- * raised whenever writes may have been lost, need all three to fail at once. All are milliseconds since
- * 1970 or a little more, and fit a JavaScript number for a quarter of a million years.
+ * A counter alone is not enough: after a failover that lost the last writes it gives the same number twice. The
+ * database's clock alone is not enough: it can be set back. The greater of the two is taken, above a floor that is
+ * raised whenever writes may have been lost, so a token repeats only when all three fail at once. All are
+ * milliseconds since 1970 or a little more, and fit a JavaScript number for a quarter of a million years.
  */
 
 /**
- * The token for a new claim: above the lease's previous one, above the namespace's floor, and not below
- * the time by the database's clock.
+ * Returns the token for a new claim: above the lease's previous one, above the namespace's floor, and not below the
+ * time by the database's clock.
  *
  * @param previous the lease's latest token; 0 before the first
  * @param floor every new token is greater than this
@@ -20,18 +20,19 @@ export function nextToken(previous: number, floor: number, nowMs: number): numbe
   return safe(Math.max(previous + 1, floor + 1, Math.floor(nowMs)))
 }
 
-/** Eleven days: by less than this a database's clock is set back while nobody notices. */
+/** Eleven days: more than a database's clock is set back without anybody noticing. */
 const leapMs = 1_000_000_000
 
 /** More claims of one lease than a failover loses. */
 const mostLostClaims = 10_000
 
 /**
- * The floor to record with a new server identity: that database may have forgotten claims it had acknowledged.
+ * Returns the floor to record with a new server identity: that database may have forgotten claims it had
+ * acknowledged.
  *
- * It goes ahead of the time, not of the floor before: two servers that were recorded one after another then have floors as
- * far apart as their times. If the record of one is itself forgotten, and nobody who saw its tokens is left, the next record
- * still lies above it, as long as the clock has not been set back in between.
+ * The floor lies ahead of the time, not of the previous floor. The floors of two servers recorded one after another
+ * are then as far apart as their times. If the record of one is itself forgotten, and no node that saw its tokens is
+ * left, the next record still lies above it, as long as the clock has not been set back in between.
  *
  * @param floor the floor so far
  * @param highestToken the highest token of any lease in the database as it is now

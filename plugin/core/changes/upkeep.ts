@@ -1,6 +1,6 @@
 /**
- * What the watchers and the first among them do for everybody: bury the dead, put right what has got stuck,
- * and clear away what is no longer used.
+ * What the watchers, and the first among them, do for all nodes: they bury the dead, put right what is stuck, and
+ * delete what is no longer used.
  */
 
 import type { Beat, Change, LeaseRow, Neighbour, WorkerRow } from '../store.js'
@@ -9,10 +9,10 @@ import { nextAfter } from './plan.js'
 import { freeIfAbandoned, type Held, isFree, replan, sortOut, takeAway } from './rules.js'
 
 /**
- * Declares nodes gone whose beats have stood still, if they still do. Answers those it buried.
+ * Declares nodes gone whose beats have stood still, if they still do. Returns the nodes it buried.
  *
- * @param longestTtlMs the ttl by which they were watched. If a node with a longer one has joined since, it may
- *   be one of these, and nobody is buried.
+ * @param longestTtlMs the ttl by which they were watched. If a node with a longer one has joined since, it may be
+ *   one of these, and none is buried.
  */
 export async function bury(
   change: Change,
@@ -28,9 +28,9 @@ export async function bury(
 }
 
 /**
- * Declares nodes gone whose processes have ended, as a process on the same machine has seen. Answers those it
- * buried. What such a process sent last may still be on its way, but as everything of a session that is gone it
- * is refused.
+ * Declares nodes gone whose processes have ended, as a process on the same machine has seen. Returns the nodes it
+ * buried. A request that such a process sent last may still be on its way, but it is refused, because its session is
+ * gone.
  */
 export async function buryEnded(
   change: Change,
@@ -61,7 +61,7 @@ async function sortOutGone(
   })
 }
 
-/** What a watcher has seen go wrong with leases, to be put right if it is still so. */
+/** What a watcher has found wrong with leases. Each finding is acted on only if it is still true. */
 export interface Findings {
   /** Targets that have not claimed in time. */
   readonly unclaimed: readonly { readonly key: string; readonly target: string }[]
@@ -71,7 +71,7 @@ export interface Findings {
   readonly abandoned: readonly string[]
 }
 
-/** Passes over targets that hang, revokes holders that do not hand over, frees what the dead still hold. */
+/** Passes over targets that hang, revokes holders that do not hand over, and frees what gone nodes still hold. */
 export async function attend(change: Change, findings: Findings): Promise<void> {
   const draft = new Draft(change)
   const keys = [...findings.unclaimed, ...findings.overdue]
@@ -90,12 +90,12 @@ export async function attend(change: Change, findings: Findings): Promise<void> 
   await draft.write()
 }
 
-/** A time that was claimed is remembered for so much longer than a name that is not used. Older ones cannot be claimed. */
+/** How much longer a claimed time is remembered than an unused name, in ms. Older times cannot be claimed. */
 export const claimedForMs = 7 * 24 * 3_600_000
 
 /**
- * Whether a name has not been used since then, neither as a lease nor, for {@link claimedForMs} longer, to claim times under. A
- * token is never less than the time it was given at, so it tells since when at the most.
+ * Whether a name has not been used since `sinceMs` as a lease, nor, for {@link claimedForMs} longer, to claim times.
+ * A token is never less than the time at which it was given, so the lease was not claimed later than its token says.
  */
 export function isUnusedName(lease: LeaseRow, sinceMs: number): boolean {
   const { worker, holder, target, blockedNode, waiters, token, firedAtMs } = lease
@@ -108,8 +108,9 @@ export function isUnusedName(lease: LeaseRow, sinceMs: number): boolean {
 }
 
 /**
- * Deletes leases acquired by name that have long been unused, if they still are: with a row goes the time it was last claimed
- * for, and that must not be claimed once more. Tokens never go back: the floor rises above them.
+ * Deletes leases acquired by name that have long been unused, if they still are. The row also holds the last time
+ * claimed under the name, which must not be claimed once more. Tokens never go back: the floor is raised to those
+ * deleted, and every new token is greater than the floor.
  */
 export async function pruneLeases(
   change: Change,
@@ -126,9 +127,9 @@ export async function pruneLeases(
 }
 
 /**
- * Nobody waits for ever for work that ignores its signal: the holder is revoked as if by an operator. Of a
- * coordinated worker it can take no share until that work has settled, so it stands aside. Answers
- * whether it was revoked.
+ * Revokes a holder that has not handed over, as an operator would, so that no node waits for ever for work that
+ * ignores its signal. Such a node can take no share of a coordinated worker until that work has settled, so it
+ * stands aside. Returns whether the lease was revoked.
  */
 function revokeOverdue(draft: Draft, key: string, token: number): boolean {
   const lease = draft.lease(key)
@@ -148,7 +149,9 @@ function revokeOverdue(draft: Draft, key: string, token: number): boolean {
   return true
 }
 
-/** Who cools down from any share stands aside from all; a cool-down that an operator asked for stays as it is. */
+/**
+ * Makes a node stand aside from all shares, by a cool-down on one. A cool-down that an operator asked for is kept.
+ */
 function putAside(draft: Draft, worker: WorkerRow, key: string, node: string): void {
   const others = draft.leasesOf(worker.key).map((lease) => lease.key)
   const spare = [key, ...others].find((each) => {
@@ -158,7 +161,7 @@ function putAside(draft: Draft, worker: WorkerRow, key: string, node: string): v
   if (spare !== undefined) draft.coolDown(spare, node, passedOverForMs)
 }
 
-/** How long a target that was passed over stands aside, so that the next plan does not name it again at once. */
+/** How long a target that was passed over stands aside, so that the next plan does not choose it again at once. */
 const passedOverForMs = 30_000
 
 async function passOver(draft: Draft, key: string, target: string): Promise<void> {
