@@ -1,8 +1,7 @@
 /**
- * Application code that waits for a lease by name.
+ * The queue of calls in this process that wait for a lease by name.
  *
- * In the database a node stands in the queue of a lease at most once; this is the queue behind it
- * inside the process.
+ * In the database a node is in the queue of a lease at most once. The calls behind that one place queue here.
  */
 import { CoordinationError } from '../errors.js'
 import { type Deferred, deferred } from '../time/loop.js'
@@ -15,11 +14,11 @@ export interface Request {
   /** Whether it queues when the lease is not free. */
   readonly wait: boolean
   readonly answer: Deferred<Lease | undefined>
-  /** The node has asked the database on behalf of it. */
+  /** Whether the node has asked the database on its behalf. */
   asked: boolean
 }
 
-/** No lease can be acquired by the name of a worker. */
+/** Returns the error for a call that would acquire a lease by the name of a worker. */
 export function nameOfWorker(key: string): CoordinationError {
   return new CoordinationError(
     'WCO_NAME',
@@ -29,7 +28,7 @@ export function nameOfWorker(key: string): CoordinationError {
 
 export class Requests {
   readonly #byKey = new Map<string, Request[]>()
-  /** Keys that nobody here waits for any more, though this node may still stand in their queue. */
+  /** Keys for which no call here waits any more, although this node may still be in their queue. */
   readonly #abandoned = new Set<string>()
 
   add(key: string, name: string, wait: boolean): Request {
@@ -51,36 +50,40 @@ export class Requests {
     return [...this.#abandoned]
   }
 
-  /** Whether any of those who ask for a key would wait for it. */
+  /** Whether any request for a key would wait for it. */
   wouldWait(key: string): boolean {
     return (this.#byKey.get(key) ?? []).some((request) => request.wait)
   }
 
-  /** Whether somebody asks for a key for whom the database was not asked yet. */
+  /** Whether there is a request for a key on whose behalf the database has not been asked yet. */
   unasked(key: string): boolean {
     return (this.#byKey.get(key) ?? []).some((request) => !request.asked)
   }
 
-  /** The first in line; it gets the handle. */
+  /** The first request in line; it gets the handle. */
   first(key: string): Request | undefined {
     return this.#byKey.get(key)?.[0]
   }
 
-  /** One gets it; who only tries has the answer by that, also a call that came after the database was asked. */
+  /**
+   * Gives the lease to one request. Those that only try are declined, even if they came after the database was
+   * asked.
+   */
   grant(request: Request, holding: Holding): void {
     this.#drop(request)
     request.answer.resolve(holding)
     this.#decline(this.asking([request.key]))
   }
 
-  /** Everybody who asks for one of these keys at this moment. */
+  /** All requests for any of these keys at this moment. */
   asking(keys: readonly string[]): Request[] {
     return keys.flatMap((key) => this.#byKey.get(key) ?? [])
   }
 
   /**
-   * The database has been asked on behalf of these: who got nothing and would not wait has the answer.
-   * Where one of them got it, the node's one place in the queue is used up, and it must ask again.
+   * Called when the database has been asked on behalf of these requests. A request that got nothing and would not
+   * wait is answered. If one of them got the lease, the node's one place in the queue is used up, and it must ask
+   * again.
    */
   answered(requests: readonly Request[]): void {
     const granted = new Set(requests.filter((request) => !this.#isOpen(request)).map(({ key }) => key))
@@ -97,7 +100,7 @@ export class Requests {
     for (const key of keys) this.#abandoned.delete(key)
   }
 
-  /** Somebody gave up waiting. */
+  /** Rejects a request whose caller waits no longer. */
   giveUp(request: Request, error: unknown): void {
     if (!this.#isOpen(request)) return
     this.#drop(request)
@@ -105,29 +108,29 @@ export class Requests {
     request.answer.reject(error)
   }
 
-  /** The name turned out to be that of a worker. */
+  /** Rejects all requests for a name that turned out to be that of a worker. */
   refuse(key: string): void {
     for (const request of [...(this.#byKey.get(key) ?? [])]) this.giveUp(request, nameOfWorker(key))
     this.#abandoned.delete(key)
   }
 
-  /** Nobody gets anything any more. */
+  /** Rejects all requests, because no lease can be acquired any more. */
   rejectAll(error: unknown): void {
     for (const request of [...this.#byKey.values()].flat()) this.giveUp(request, error)
     this.#abandoned.clear()
   }
 
-  /** Those who only try, when the database cannot be asked. */
+  /** Rejects the requests that only try, because the database cannot be asked. */
   rejectTries(error: unknown): void {
     for (const request of [...this.#byKey.values()].flat()) if (!request.wait) this.giveUp(request, error)
   }
 
-  /** Those who only try, while this node is given nothing. */
+  /** Declines the requests that only try, while this node is given nothing. */
   declineTries(): void {
     this.#decline([...this.#byKey.values()].flat())
   }
 
-  /** A new session stands in no queue. */
+  /** Must be called for a new session, which is in no queue. */
   forgetAsked(): void {
     for (const request of [...this.#byKey.values()].flat()) request.asked = false
     this.#abandoned.clear()

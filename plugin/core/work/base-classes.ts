@@ -1,8 +1,8 @@
 /**
- * The three workers as classes, for those who prefer them or come from .NET.
+ * Three workers as classes, for applications that prefer classes or come from .NET.
  *
- * Each *is* a worker definition: pass an instance to {@link Coordinator.worker}. There is nothing
- * they can do that a plain object cannot.
+ * Each *is* a worker definition: pass an instance to {@link Coordinator.worker}. A class can do nothing that a plain
+ * object cannot.
  */
 import type { Schedule } from './schedule.js'
 import type {
@@ -13,13 +13,13 @@ import type {
   SingleWorker,
 } from './worker.js'
 
-/** What the constructors take beside the name. */
+/** What the constructors take besides the name. */
 export type ClassOptions = Pick<
   SingleWorker,
   'everyMs' | 'maxFailures' | 'cooldownMs' | 'handoverTimeoutMs' | 'enabled'
 >
 
-/** What those of `single` workers take: these can have a schedule instead of `everyMs`. */
+/** What the constructors of `single` workers take: these can have a schedule instead of `everyMs`. */
 export type SingleClassOptions = ClassOptions & Pick<SingleWorker, 'schedule'>
 
 abstract class NamedWorker {
@@ -30,7 +30,10 @@ abstract class NamedWorker {
   declare readonly handoverTimeoutMs?: number
   declare readonly enabled?: boolean
 
-  /** @param name unique in its scope; defaults are those of every worker. */
+  /**
+   * @param name unique in its scope
+   * @param options the defaults are those of every worker
+   */
   constructor(name: string, options: ClassOptions = {}) {
     this.name = name
     Object.assign(this, options)
@@ -43,7 +46,10 @@ abstract class NamedSingleWorker extends NamedWorker implements SingleWorker {
   abstract readonly run: SingleWorker['run']
   declare readonly schedule?: string | Schedule
 
-  /** @param name unique in its scope; defaults are those of every worker. */
+  /**
+   * @param name unique in its scope
+   * @param options the defaults are those of every worker
+   */
   constructor(name: string, options: SingleClassOptions = {}) {
     super(name, options)
   }
@@ -53,7 +59,7 @@ abstract class NamedSingleWorker extends NamedWorker implements SingleWorker {
 export abstract class SingleInstanceClusterWorker extends NamedSingleWorker {
   readonly scope = 'cluster'
 
-  /** One pass while this node leads its cluster. Stop when `context.signal` aborts. */
+  /** Runs one pass while this node leads its cluster. Must stop when `context.signal` aborts. */
   abstract executeLeaderWork(context: SingleContext): unknown
 
   readonly run = (context: SingleContext): unknown => this.executeLeaderWork(context)
@@ -63,27 +69,27 @@ export abstract class SingleInstanceClusterWorker extends NamedSingleWorker {
 export abstract class SingleInstanceGlobalWorker extends NamedSingleWorker {
   readonly scope = 'global'
 
-  /** One pass while this node leads globally. Stop when `context.signal` aborts. */
+  /** Runs one pass while this node leads globally. Must stop when `context.signal` aborts. */
   abstract executeGlobalLeaderWork(context: SingleContext): unknown
 
   readonly run = (context: SingleContext): unknown => this.executeGlobalLeaderWork(context)
 }
 
-/** Runs on every node of every cluster; each has its index of how many. */
+/** Runs on every node of every cluster; each node has an index and knows the count. */
 export abstract class GloballyCoordinatedWorker extends NamedWorker implements CoordinatedWorker {
   readonly kind = 'coordinated'
   readonly scope = 'global'
   #assignment: Assignment | undefined
 
-  /** One pass while this node has its share. Stop when `context.signal` aborts. */
+  /** Runs one pass while this node has its share. Must stop when `context.signal` aborts. */
   abstract executeCoordinatedWork(context: CoordinatedContext): unknown
 
-  /** Index of this node's share, from 0; undefined while it has none: there is no default. */
+  /** Index of this node's share, from 0; undefined outside a pass, because there is no default. */
   get globalWorkerIndex(): number | undefined {
     return this.#assignment?.index
   }
 
-  /** How many nodes share the work; undefined while this node has no share. */
+  /** How many nodes share the work; undefined outside a pass. */
   get globalWorkerCount(): number | undefined {
     return this.#assignment?.count
   }

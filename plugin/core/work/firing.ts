@@ -1,14 +1,14 @@
 /**
- * Passes at the times of a schedule, each time once.
+ * Runs passes at the times of a schedule, each time once.
  *
- * Before a pass begins, the time it is for is written into the row of the lease, in a change that still finds this
- * node's token there. So of all nodes that ever hold the lease one begins the pass for that time, whoever
- * dies when. The other side of it: a pass that was begun and did not end is not begun again for the same time. Only where the term
- * ends between the writing and the beginning does this node know that none was begun, and takes it back under the same token, before
- * anybody else can have the lease.
+ * Before a pass begins, its time is written into the row of the lease, in a change that still finds this node's
+ * token there. Of all nodes that ever hold the lease, only one therefore begins the pass for that time, no matter
+ * which node dies when. The price is that a pass that began and did not end is not begun again for the same time.
+ * There is one exception: when the term ends between the write and the beginning of the pass, this node knows that
+ * none began. It then takes the time back under the same token, before another node can have the lease.
  *
- * Time is the database's, as heard in its last answer and counted on by this node's own clock. If it is set back, what
- * has been dealt with stays dealt with; see {@link clockMistakeMs}.
+ * The time is the database's, as received in its last answer and counted on by this node's own clock. If the
+ * database's clock is set back, what has been dealt with stays dealt with; see {@link clockMistakeMs}.
  */
 import type { Fired } from '../changes/changes.js'
 import { StoreError } from '../errors.js'
@@ -19,29 +19,31 @@ import { elapsedMs } from '../time/trust.js'
 import type { Holding } from './lease.js'
 import { clockMistakeMs, type Timetable } from './schedule.js'
 
-/** What firing needs of the world. */
+/** What firing needs from its surroundings. */
 export interface Calendar {
   /** The time by the database's clock, in whole ms since 1970. */
   nowMs(): number
-  /** Writes into the lease's row that everything up to this time has been dealt with. */
+  /** Records in the lease's row that everything up to this time has been dealt with. */
   fire(holding: Holding, atMs: number): Promise<Fired>
-  /** It is not known whether that was written; it is tried again. */
+  /** Reports that an attempt to record a time has failed; it is tried again. */
   fireFailed(holding: Holding, error: unknown): void
-  /** This time may be written as dealt with though no pass was begun for it, and that cannot be taken back any more. */
+  /**
+   * Reports that a time may be recorded as dealt with although no pass began for it, and that this cannot be undone.
+   */
   forgone(holding: Holding, atMs: number): void
-  /** Aborts when there is no sense in trying any further: this node has closed. */
+  /** Aborts when further attempts are pointless: this node has closed. */
   readonly over: AbortSignal
 }
 
-/** What became of writing down a time. */
+/** The outcome of recording a time. */
 type Taken =
-  /** It is written, and its pass may begin. */
+  /** It is recorded, and its pass may begin. */
   | 'taken'
-  /** The term has ended; the row may say it, or says it. */
+  /** The term has ended; the time is recorded, or may be. */
   | 'perhaps'
   | 'not-taken'
 
-/** The database's clock may be set while we wait for it, so it is looked at again at least this often. */
+/** The database's clock may be set while a node waits for it, so it is read again at least this often, in ms. */
 const lookAgainMs = 60_000
 
 /** The due times of one term of one lease, one after another. */
@@ -51,13 +53,16 @@ export class Firing {
   readonly #calendar: Calendar
   readonly #clock: Clock
   readonly #firedAtMs: number | null
-  /** Up to then everything has been dealt with, and the row says so. */
+  /** Everything up to this time has been dealt with, and the row says so. */
   #dealtWithMs: number | undefined
-  /** Nobody could act on what came up to then, which is not made up for; and when that was, by this node's own clocks. */
+  /**
+   * Times up to this one are not made up for, because no node could act on them. `#skippedAt` is when this was set,
+   * by this node's own clocks.
+   */
   #skippedToMs = Number.NEGATIVE_INFINITY
   #skippedAt: Reading = { monoMs: 0, bootMs: 0 }
 
-  /** @param firedAtMs what the row said when the term began. */
+  /** @param firedAtMs what the row said when the term began */
   constructor(
     holding: Holding,
     timetable: Timetable,
@@ -72,13 +77,13 @@ export class Firing {
     this.#firedAtMs = firedAtMs
   }
 
-  /** Waits for the next due time and takes it. Answers that time; undefined when the term has ended before. */
+  /** Waits for the next due time and takes it. Returns that time; undefined when the term ended first. */
   async next(): Promise<number | undefined> {
     this.#dealtWithMs ??= await this.#beginning()
     if (this.#dealtWithMs === undefined) return undefined
     const due = await this.#nextDue(this.#dealtWithMs)
     if (due === undefined) return undefined
-    // One pass stands for all times that have come until now; the last of them is what people are shown.
+    // One pass covers all times that have come until now. The last of them is recorded, and shown to people.
     const latestMs = this.#timetable.latest(due.dueMs, due.nowMs)
     const taken = await this.#take(latestMs)
     if (taken === 'perhaps') await this.#takeBack(latestMs, this.#dealtWithMs)
@@ -87,7 +92,7 @@ export class Firing {
     return due.dueMs
   }
 
-  /** A pass has ended. Nobody could act on what came while it ran. */
+  /** Must be called when a pass has ended. No node could act on the times that came while it ran. */
   passed(): void {
     this.#skipTo(this.#calendar.nowMs())
   }
@@ -98,7 +103,10 @@ export class Firing {
     this.#skippedAt = this.#clock.read()
   }
 
-  /** A schedule begins when it is first held: what came before that was nobody's. */
+  /**
+   * Returns the time up to which all has been dealt with when the term begins; undefined when the term has ended. A
+   * schedule begins when it is first held: earlier times had no holder.
+   */
   async #beginning(): Promise<number | undefined> {
     const nowMs = this.#calendar.nowMs()
     const known = this.#firedAtMs !== null && this.#firedAtMs <= nowMs + clockMistakeMs
@@ -107,11 +115,12 @@ export class Firing {
     return this.#firedAtMs
   }
 
-  /** Answers the time that is due next once it is; undefined when the term has ended before. */
+  /** Waits for the next due time. Returns it, and the time then; undefined when the term ended first. */
   async #nextDue(dealtWithMs: number): Promise<{ dueMs: number; nowMs: number } | undefined> {
     while (this.#holding.held) {
       const nowMs = this.#calendar.nowMs()
-      // The database's clock was ahead then, and has gone back since: what comes by it from then on is not skipped.
+      // The database's clock was ahead when the mark was set, and has gone back. What comes by it from then on is
+      // not skipped.
       if (nowMs < this.#skippedToMs)
         this.#skippedToMs = nowMs - elapsedMs(this.#skippedAt, this.#clock.read())
       const dueMs = this.#timetable.next(Math.max(dealtWithMs, this.#skippedToMs)) ?? Number.POSITIVE_INFINITY
@@ -121,7 +130,9 @@ export class Firing {
     return undefined
   }
 
-  /** Tried until it is known: a try whose answer was lost may have been written, and is written again. */
+  /**
+   * Tries until the outcome is known. An attempt whose answer was lost may have been recorded; it is recorded again.
+   */
   async #take(atMs: number): Promise<Taken> {
     let unanswered = false
     for (let attempt = 1; this.#holding.held; attempt++) {
@@ -138,7 +149,10 @@ export class Firing {
     return unanswered ? 'perhaps' : 'not-taken'
   }
 
-  /** Until this returns the term has not settled, so the row stays this node's, unless it is taken away by force. */
+  /**
+   * Takes a time back. Until this returns the term has not settled, so the row stays with this node unless it is
+   * revoked.
+   */
   async #takeBack(atMs: number, beforeMs: number): Promise<void> {
     const { over } = this.#calendar
     for (let attempt = 1; !over.aborted; attempt++) {

@@ -1,9 +1,9 @@
 /**
  * The handle by which application code holds a lease.
  *
- * A handle ends once and never comes back: a new term has a new handle and a greater token. That the
- * handle has ended is one thing, that the work under it has stopped ("settled") another; only when
- * both are true is the lease given to somebody else.
+ * A handle ends once and never comes back: a new term has a new handle and a greater token. That a handle has ended
+ * and that the work under it has stopped ("settled") are two things; only when both are true is the lease given to
+ * another node.
  */
 
 import { CoordinationError, type EndReason, FencedError, LeaseLostError } from '../errors.js'
@@ -13,13 +13,13 @@ import { deferred } from '../time/loop.js'
 
 /** A lease that is held, as a worker's pass sees it. */
 export interface HeldLease {
-  /** The name it was registered or acquired by. */
+  /** The name under which it was registered or acquired. */
   readonly name: string
   /** Its full key, `global/month-close` or `eu-1/consumer#3`. */
   readonly key: string
   /**
-   * The fencing token: greater than that of every earlier holder. Hand it along to whatever the
-   * work changes, and let that refuse lower ones: a signal cannot reach a process that stands still.
+   * The fencing token: greater than that of every earlier holder. Pass it along to every resource that the work
+   * changes, and let the resource refuse lower ones: a signal cannot reach a process that stands still.
    */
   readonly token: number
   /** Session id of the node that holds it: this one. */
@@ -27,43 +27,44 @@ export interface HeldLease {
   /** Aborts when authority ends, with a {@link LeaseLostError} as its reason. */
   readonly signal: AbortSignal
   /**
-   * Whether it is held right now. Compares clocks at each call, because a blocked event loop fires
-   * its timers late.
+   * Whether the lease is held right now. Compares clocks at each call, because a blocked event loop fires its timers
+   * late.
    */
   readonly held: boolean
   /** @throws {LeaseLostError} when {@link held} is false. */
   assertHeld(): void
   /**
-   * Ties a transaction of the application to this lease: call it first inside the transaction. Until
-   * the transaction ends nobody can take the lease over, so nothing stale is ever committed.
+   * Ties a transaction of the application to this lease. Call it first inside the transaction. Until the transaction
+   * ends, no node can take the lease over, so nothing stale is ever committed.
    *
    * Takes a Drizzle transaction or the driver's own client, connected to the coordinator's database.
    *
-   * @returns nothing with the synchronous driver `better-sqlite3`, where its work is done by then; a promise with all others.
+   * @returns nothing with the synchronous driver `better-sqlite3`, where the work is done on return; a promise with
+   *   all others.
    * @throws {FencedError} when the lease has been lost: roll back.
    * @throws {CoordinationError} `WCO_FENCE_TARGET` when there is no open transaction.
    */
   fence(transaction: object): Promise<void> | void
 }
 
-/** A lease acquired by name. Dispose of it (`await using`) or release it when the work is done. */
+/** A lease acquired by name. Release it or dispose of it (`await using`) when the work is done. */
 export interface Lease extends HeldLease, AsyncDisposable {
-  /** Gives it back. Resolves once it is free or lost; harmless when repeated. */
+  /** Gives the lease back. Resolves once it is free or lost; harmless when repeated. */
   release(): Promise<void>
 }
 
 /** What a handle needs from the session that keeps it. */
 export interface Keeper {
-  /** Whether the trust window is open at this very moment; when it is found over, everything held ends. */
+  /** Whether the trust window is open at this very moment. When it is found to be over, everything held ends. */
   trusted(): boolean
   fence(transaction: object, claim: Claim): Promise<void> | void
-  /** A handle has ended, for whatever reason. */
+  /** Called when a handle has ended, for whatever reason. */
   ended(holding: Holding): void
-  /** Something about a handle has changed that the engine must act upon. */
+  /** Called when something about a handle has changed that the engine must act upon. */
   changed(): void
 }
 
-/** The facts a handle is made from. */
+/** The facts from which a handle is made. */
 export interface Term {
   readonly name: string
   readonly key: string
@@ -72,9 +73,12 @@ export interface Term {
   readonly token: number
   readonly generation: number
   readonly holder: string
-  /** How long it had been meant to hold it when it got it, by the database's clock; null when it was not. */
+  /**
+   * How long this node had been the target when it claimed, in ms by the database's clock; null when it had not
+   * been.
+   */
   readonly namedForMs: number | null
-  /** The token of the term before, where this node has seen it. */
+  /** The token of the previous term; null when this node has not seen it. */
   readonly previousToken: number | null
 }
 
@@ -88,12 +92,15 @@ export class Holding implements Lease {
   readonly holder: string
   readonly namedForMs: number | null
   readonly previousToken: number | null
-  /** How long this node should not win it again, asked for by whoever ended the term. */
+  /** How long this node should not win the lease again, in ms, as requested when the term was ended. */
   cooldownMs = 0
 
   readonly #keeper: Keeper
   readonly #controller = new AbortController()
-  /** Of whoever finds that it has ended nothing should reach the work under it. */
+  /**
+   * The async context in which the handle was made. The work must not see that of the caller that finds the handle
+   * over.
+   */
   readonly #inContext = presentContext()
   readonly #settling = deferred()
   readonly #forgotten = deferred()
@@ -125,7 +132,7 @@ export class Holding implements Lease {
     return this.#endReason
   }
 
-  /** The work under it has stopped. */
+  /** Whether the work under it has stopped. */
   get settled(): boolean {
     return this.#settled
   }
@@ -134,7 +141,7 @@ export class Holding implements Lease {
     return this.#settling.promise
   }
 
-  /** Resolves once the lease is not this node's any more and its work has settled. */
+  /** Resolves once the lease no longer belongs to this node and its work has settled. */
   get whenForgotten(): Promise<void> {
     return this.#forgotten.promise
   }
@@ -149,7 +156,7 @@ export class Holding implements Lease {
   }
 
   async release(): Promise<void> {
-    // Settled by its worker alone: released within a pass, it would be somebody else's while the pass goes on.
+    // Only its worker may settle it: released within a pass, it would be another node's while the pass goes on.
     if (this.worker !== null) throw notReleasable(this.key)
     this.end('released')
     this.settle()
@@ -160,7 +167,7 @@ export class Holding implements Lease {
     await this.release()
   }
 
-  /** Authority ends now. Only the first reason counts. */
+  /** Ends the authority now. Only the first reason counts. */
   end(reason: EndReason): void {
     if (this.#endReason !== undefined) return
     this.#endReason = reason
@@ -169,7 +176,7 @@ export class Holding implements Lease {
     this.#keeper.changed()
   }
 
-  /** The work has stopped. */
+  /** Records that the work has stopped. */
   settle(): void {
     if (this.#settled) return
     this.#settled = true
@@ -177,7 +184,10 @@ export class Holding implements Lease {
     this.#keeper.changed()
   }
 
-  /** It is not this node's any more, and its work has stopped: the last thing that happens to a handle. */
+  /**
+   * Records that the lease no longer belongs to this node and its work has stopped. Nothing happens to a handle
+   * after that.
+   */
   forget(): void {
     this.#forgotten.resolve()
   }

@@ -1,40 +1,40 @@
 /**
  * Times of day, as cron patterns.
  *
- * When a schedule is due follows from nothing but the pattern, the time zone and an instant, so all nodes agree on it.
- * Which of its times have been dealt with stands in the lease; see `firing.ts`.
+ * When a schedule is due depends only on the pattern, the time zone and an instant, so all nodes agree on it. Which
+ * of its times have been dealt with is stored in the lease; see `firing.ts`.
  */
 import { Cron } from 'croner'
 import { shown } from '../names.js'
 
-/** A schedule, as a worker is given it. */
+/** A schedule, as given to a worker. */
 export interface Schedule {
-  /** Five fields, or six with seconds first: `0 3 1 * *` is three in the morning of each first of a month. */
+  /** Five fields, or six with seconds first: `0 3 1 * *` is 03:00 on the first of every month. */
   readonly cron: string
-  /** The zone whose clocks the pattern speaks of, like `Europe/Vienna`. Default `UTC`. */
+  /** The time zone of the pattern, such as `Europe/Vienna`. Default `UTC`. */
   readonly timeZone?: string
   /**
-   * What becomes of times that came while nobody could act on them, say between the death of one holder and the claim of
-   * the next, or while a pass still ran: `once` (the default) makes up for all of them by one pass, `skip` waits for
-   * the next time.
+   * What happens to times that came while no node could act on them, for example between the death of one holder and
+   * the claim of the next, or while a pass was still running. `once` (the default) makes up for all of them with one
+   * pass; `skip` waits for the next time.
    */
   readonly missed?: 'once' | 'skip'
 }
 
-/** A schedule that was checked. */
+/** A schedule that has been checked. */
 export interface Timetable {
   readonly cron: string
   readonly timeZone: string
   readonly missed: 'once' | 'skip'
   /** The first due time after this instant, in ms since 1970; undefined when there is none. */
   next(afterMs: number): number | undefined
-  /** The last due time up to this instant, and not before `dueMs`, which is one. */
+  /** The last due time up to `untilMs`, but not before `dueMs`, which must be a due time itself. */
   latest(dueMs: number, untilMs: number): number
 }
 
 const knownParts = new Set(['cron', 'timeZone', 'missed'])
 
-/** What is wrong with a schedule, as the middle of a sentence; undefined when nothing is. */
+/** Returns what is wrong with a schedule, as the middle of a sentence; undefined when nothing is. */
 export function scheduleProblem(given: unknown): string | undefined {
   const expected = '`schedule` must be a cron pattern like "0 3 * * *", or { cron, timeZone, missed }'
   if (typeof given !== 'string' && (typeof given !== 'object' || given === null))
@@ -49,7 +49,7 @@ export function scheduleProblem(given: unknown): string | undefined {
   if (typeof timeZone !== 'string' || !isTimeZone(timeZone))
     return `\`schedule.timeZone\` must be a time zone like "Europe/Vienna", got ${shown(timeZone)}`
   try {
-    // A date and not a pattern would be taken for a job that runs once.
+    // A date is not a pattern; it would be taken for a job that runs once.
     if (cron.trim().split(/\s+/).length < 5) return `${expected}, got ${shown(cron)} as the pattern`
     if (patternOf(cron, timeZone).nextRun() === null) return `\`schedule\` ${shown(cron)} never comes round`
     return undefined
@@ -58,7 +58,7 @@ export function scheduleProblem(given: unknown): string | undefined {
   }
 }
 
-/** A schedule that has no problem, ready to be asked. */
+/** Returns the timetable of a schedule that has no problem. */
 export function timetableOf(given: string | Schedule): Timetable {
   const {
     cron,
@@ -70,7 +70,7 @@ export function timetableOf(given: string | Schedule): Timetable {
   const latest = (dueMs: number, untilMs: number): number => {
     const [before = new Date(dueMs)] = pattern.previousRuns(1, new Date(untilMs))
     let latestMs = Math.max(dueMs, before.getTime())
-    // Going back and going forward need not agree on the hour that clocks go through twice.
+    // Searching back and searching forward may disagree on the hour that clocks go through twice.
     for (let nextMs = next(latestMs); nextMs !== undefined && nextMs <= untilMs; nextMs = next(latestMs))
       latestMs = nextMs
     return latestMs
@@ -78,32 +78,34 @@ export function timetableOf(given: string | Schedule): Timetable {
   return { cron, timeZone, missed, next, latest }
 }
 
-/** As it is kept with the worker for everybody to see. */
+/** Returns a schedule as it is stored with its worker, for all nodes to read. */
 export function writtenSchedule({ cron, timeZone, missed }: Timetable): string {
   return JSON.stringify({ cron, timeZone, missed })
 }
 
-/** The inverse of {@link writtenSchedule}; undefined for what a newer version may have written. */
+/** The inverse of {@link writtenSchedule}; undefined for a schedule that a newer version may have written. */
 export function readSchedule(written: string | null): Timetable | undefined {
   if (written === null) return undefined
   const parts: unknown = JSON.parse(written)
   return scheduleProblem(parts) === undefined ? timetableOf(parts as Schedule) : undefined
 }
 
-/** How a schedule stands, for people: its times are ms since 1970. */
+/** The state of a schedule, for people. Its times are ms since 1970. */
 export interface ScheduleStatus {
   readonly cron: string
   readonly timeZone: string
   readonly missed: 'once' | 'skip'
-  /** The time of the schedule for which a pass was begun last; null before the first. */
+  /** The time of the schedule for which a pass last began; null before the first. */
   readonly lastFireAtMs: number | null
-  /** The next one. It may have come already, while nobody could act on it. */
+  /** The next due time; null when there is none. It may already have come, while no node could act on it. */
   readonly nextFireAtMs: number | null
 }
 
 /**
- * @param written as it is kept with the worker.
- * @param firedAtMs what its lease says has been dealt with.
+ * Returns the state of a schedule; null when there is none, or when a newer version may have written it.
+ *
+ * @param written the schedule as stored with the worker
+ * @param firedAtMs the time up to which, according to its lease, all has been dealt with
  */
 export function scheduleStatus(
   written: string | null,
@@ -120,19 +122,22 @@ export function scheduleStatus(
     cron,
     timeZone,
     missed,
-    // A term may begin at any instant; what was fired is one of the schedule's own.
+    // The row may also hold the instant at which a term began; a pass began only for a time of the schedule.
     lastFireAtMs: firedAtMs !== null && timetable.next(firedAtMs - 1) === firedAtMs ? firedAtMs : null,
     nextFireAtMs: timetable.next(fromMs) ?? null,
   }
 }
 
 /**
- * When a lease's row says that times further ahead than this have been dealt with, the clock was wrong when that was
- * written, and it is forgotten. Below it, a clock that was set back is waited for.
+ * When a lease's row says that times further ahead than this (in ms) have been dealt with, the clock was wrong when
+ * that was written, and the row's time is ignored. If it is less far ahead, the clock was set back and is waited
+ * for.
  */
 export const clockMistakeMs = 24 * 3_600_000
 
-/** Reading a pattern costs far more than asking it, and whoever looks at workers looks at the same ones again. */
+/**
+ * Parsing a pattern costs far more than asking it, and a caller that looks at workers looks at the same ones again.
+ */
 const known = new Map<string, Timetable | undefined>()
 const mostKnown = 1_000
 
@@ -145,7 +150,7 @@ function knownTimetable(written: string | null): Timetable | undefined {
   return known.get(written)
 }
 
-/** Paused: it is asked, and never runs by itself. */
+/** Paused: the pattern is only asked, and must never run by itself. */
 function patternOf(cron: string, timezone: string): Cron {
   return new Cron(cron, { timezone, paused: true, mode: '5-or-6-parts' })
 }

@@ -1,9 +1,9 @@
 /**
  * Workers: what the application defines, and the loop that runs it while authority lasts.
  *
- * All three kinds are one thing to the engine, a set of leases; they differ in who is meant to hold
- * which. So there is one loop: as long as a lease is held, the worker's `run` is called, pass after
- * pass, with a signal that aborts when authority ends.
+ * To the engine all three kinds are one thing, a set of leases; they differ in which node is the target of which
+ * lease. So there is one loop: as long as a lease is held, it calls the worker's `run`, pass after pass, with a
+ * signal that aborts when authority ends.
  */
 import type { Declaration } from '../changes/changes.js'
 import { hash32 } from '../changes/hash.js'
@@ -26,29 +26,29 @@ import { type Schedule, scheduleProblem, type Timetable, timetableOf, writtenSch
 export interface PassContext {
   /** The lease under which this pass runs. */
   readonly lease: HeldLease
-  /** Aborts when authority ends; pass it on to everything that takes one. The same as `lease.signal`. */
+  /** Aborts when authority ends; pass it on to everything that takes a signal. The same as `lease.signal`. */
   readonly signal: AbortSignal
-  /** The coordinator's log, with the lease and its token on every line. It is called as pino is. */
+  /** The coordinator's log, with the lease and its token on every line. It is called like pino. */
   readonly log: PassLog
   /**
    * Ends this node's term: the signal aborts, and once the pass has settled another node takes over.
    *
-   * @param cooldownMs how long this node should not win again while others stand, in ms, up to a day; default the
-   *   worker's `cooldownMs`.
-   * @throws {CoordinationError} `WCO_OPTIONS` when it is no such number; the term goes on then.
+   * @param cooldownMs how long this node should not win the lease again while there are other candidates, in ms, up
+   *   to a day. Default: the worker's `cooldownMs`.
+   * @throws {CoordinationError} `WCO_OPTIONS` when it is not such a number; the term then goes on.
    */
   stepDown(cooldownMs?: number): void
 }
 
 /** A node's share of a coordinated worker. It never changes: a new plan means a new pass. */
 export interface Assignment {
-  /** From 0 to `count` − 1; no other node has the same one in this generation. */
+  /** From 0 to `count` − 1; no other node has the same index in this generation. */
   readonly index: number
   /** How many nodes share the work. */
   readonly count: number
   /** Number of the plan. No pass of an older generation runs anywhere while this one does. */
   readonly generation: number
-  /** Whether a key falls to this share. Stable across nodes, processes and versions. */
+  /** Whether a key belongs to this share. The answer is the same on all nodes, in all processes and versions. */
   owns(key: string | number | bigint): boolean
 }
 
@@ -57,53 +57,56 @@ export interface CoordinatedContext extends PassContext {
 }
 
 export interface PartitionedContext extends PassContext {
-  /** Which partition, from 0 to `partitions` − 1. One pass at a time runs for each. */
+  /** Number of the partition, from 0 to `partitions` − 1. One pass at a time runs for each. */
   readonly partition: number
 }
 
 interface CommonOptions {
   /** Up to 100 letters, digits, `.`, `_`, `-`. */
   readonly name: string
-  /** Where uniqueness holds: `cluster` repeats the worker once per cluster. Always written out. */
+  /**
+   * Where uniqueness holds: `cluster` repeats the worker once per cluster. Required, so that it is always written
+   * out.
+   */
   readonly scope: Scope
-  /** Pause between the end of a pass and the next, in ms. Default 1 000. */
+  /** Pause between the end of a pass and the start of the next, in ms. Default 1 000. */
   readonly everyMs?: number | undefined
   /** Failed passes of one lease in a row after which this node steps down from it and cools down. Default 5. */
   readonly maxFailures?: number | undefined
-  /** How long it cools down then, in ms. Default 30 000. */
+  /** How long this node cools down after it has stepped down, in ms. Default 30 000. */
   readonly cooldownMs?: number | undefined
-  /** How long a pass may take to stop when its lease goes elsewhere, in ms. Default the coordinator's. */
+  /** How long a pass may take to stop when its lease goes to another node, in ms. Default: the coordinator's. */
   readonly handoverTimeoutMs?: number | undefined
-  /** With `false` this node is no candidate for the worker. Default true. */
+  /** With `false` this node is not a candidate for the worker. Default true. */
   readonly enabled?: boolean | undefined
 }
 
 export interface SingleContext extends PassContext {
-  /** The time of the schedule this pass is for, in ms since 1970; null for a worker without one. */
+  /** The time of the schedule that this pass is for, in ms since 1970; null for a worker without a schedule. */
   readonly dueAtMs: number | null
 }
 
-/** One run per scope: a leader. */
+/** A worker that runs once per scope: a leader. */
 export interface SingleWorker extends CommonOptions {
   readonly kind: 'single'
   /**
-   * Passes at times of day instead of every so often: a cron pattern, in UTC unless a time zone is given. Each time is
-   * begun once, by whoever holds the lease then.
+   * Starts passes at times of day instead of at intervals: a cron pattern, in UTC unless a time zone is given. For
+   * each time one pass begins, on the node that then holds the lease.
    */
   readonly schedule?: string | Schedule | undefined
   run(context: SingleContext): unknown
 }
 
-/** One run per node, each with its index of how many. */
+/** A worker that runs once per node; each node has an index and knows the count. */
 export interface CoordinatedWorker extends CommonOptions {
   readonly kind: 'coordinated'
   run(context: CoordinatedContext): unknown
 }
 
-/** One run per partition, partitions spread evenly over the nodes. */
+/** A worker that runs once per partition; the partitions are spread evenly over the nodes. */
 export interface PartitionedWorker extends CommonOptions {
   readonly kind: 'partitioned'
-  /** How many partitions there are, from 1 to 16 384. The same on every node. */
+  /** How many partitions there are, from 1 to 16 384. Must be the same on every node. */
   readonly partitions: number
   run(context: PartitionedContext): unknown
 }
@@ -111,26 +114,26 @@ export interface PartitionedWorker extends CommonOptions {
 /** A worker, as {@link Coordinator.worker} takes it. */
 export type WorkerDefinition = SingleWorker | CoordinatedWorker | PartitionedWorker
 
-/** Where a worker stands on this node. */
+/** The state of a worker on this node. */
 export type WorkerState =
-  /** Registered here, so this node is a candidate; some other node may be at work. */
+  /** Registered here, so this node is a candidate. Another node may be at work. */
   | 'standing'
   /** At work here. */
   | 'working'
-  /** Other nodes have registered it differently, so this node is no candidate; see the event `worker.refused`. */
+  /** Other nodes have registered it differently, so this node is not a candidate; see the event `worker.refused`. */
   | 'refused'
-  /** This node is no candidate. */
+  /** This node is not a candidate. */
   | 'stopped'
 
-/** What {@link Coordinator.worker} answers. */
+/** What {@link Coordinator.worker} returns. */
 export interface WorkerHandle extends AsyncDisposable {
   readonly name: string
   /** `global/month-close`, or `eu-1/indexing`. */
   readonly key: string
   readonly state: WorkerState
   /**
-   * This node is no candidate any more; resolves once its passes have settled and its leases are given back. A pass that stops
-   * its own worker must not wait for that: it would wait for itself.
+   * Makes this node a candidate no more. Resolves once its passes have settled and its leases are given back. A pass
+   * that stops its own worker must not wait for that: it would wait for itself.
    */
   stop(): Promise<void>
 }
@@ -140,14 +143,14 @@ export interface Pass {
   readonly lease: HeldLease
   /** Key of the worker. */
   readonly worker: string
-  /** The time of the schedule it is for; null for a worker without one. */
+  /** The time of the schedule that it is for, in ms since 1970; null for a worker without a schedule. */
   readonly dueAtMs: number | null
 }
 
-/** Calls `run` once, and settles with it. */
+/** Wraps a pass: it must call `run` once, and settle with it. */
 export type AroundPass = (pass: Pass, run: () => Promise<void>) => Promise<void>
 
-/** A definition that was checked, with its defaults filled in. */
+/** A definition that has been checked, with its defaults filled in. */
 export interface Worker {
   readonly declaration: Declaration
   readonly definition: WorkerDefinition
@@ -155,7 +158,7 @@ export interface Worker {
   readonly maxFailures: number
   readonly cooldownMs: number
   readonly enabled: boolean
-  /** When it has one, instead of `everyMs`. */
+  /** The worker's schedule, which replaces `everyMs`; undefined when it has none. */
   readonly timetable: Timetable | undefined
 }
 
@@ -174,7 +177,7 @@ const knownOptions = new Set([
 ])
 
 /**
- * Checks a definition as a whole and says everything that is wrong with it at once.
+ * Checks a definition as a whole and reports everything that is wrong with it at once.
  *
  * @throws {CoordinationError} `WCO_OPTIONS`, or `WCO_NAME` for the name alone.
  */
@@ -217,22 +220,24 @@ export function parseWorker(definition: WorkerDefinition, identity: Identity, ti
   }
 }
 
-/** What a runner tells, and asks. */
+/** What a runner reports, and what it asks for. */
 export interface RunnerOwner {
   readonly around: AroundPass
   failed(holding: Holding, error: unknown, failures: number): void
 }
 
-/** Runs the passes of one worker on this node, one loop for each lease that is held, in the context in which it was made. */
+/**
+ * Runs the passes of one worker on this node, one loop for each lease held, in the async context of its creation.
+ */
 export class Runner {
   readonly worker: Worker
   readonly #clock: Clock
   readonly #log: Log
   readonly #calendar: Calendar
   readonly #owner: RunnerOwner
-  /** Passes in a row that failed, by lease. */
+  /** How many passes have failed in a row, by lease. */
   readonly #failures = new Map<string, number>()
-  /** Leases this node has stepped down from, when, and how long it should leave them alone. */
+  /** Leases from which this node has stepped down: when, and how long it should leave them alone. */
   readonly #steppedDown = new Map<string, { readonly at: Reading; readonly pauseMs: number }>()
   #loops = 0
   readonly #inContext = presentContext()
@@ -246,28 +251,31 @@ export class Runner {
     this.#owner = owner
   }
 
-  /** Whether it is what others know as this worker, whose leases are numbered in the same way. */
+  /** Whether this is the worker that other nodes know by its key: its leases are numbered in the same way. */
   fits({ kind, slots }: Pick<WorkerRow, 'kind' | 'slots'>): boolean {
     const { declaration } = this.worker
     return declaration.kind === kind && (declaration.partitions ?? slots) === slots
   }
 
-  /** Whether any pass loop is under way, its lease ended or not. */
+  /** Whether any pass loop is under way, even if its lease has ended. */
   get busy(): boolean {
     return this.#loops > 0
   }
 
-  /** Whether it is this one, and none of the same key before it, that works or has worked under a lease. */
+  /** Whether this runner, and not an earlier one of the same key, works or has worked under a lease. */
   hasStarted(holding: Holding): boolean {
     return this.#started.has(holding)
   }
 
-  /** It is this one that is going to work under a lease: told before anybody hears of it, who may stop this worker. */
+  /**
+   * Makes this runner the one that will work under a lease. Called before the application hears of the lease, since
+   * it may then stop this worker.
+   */
   take(holding: Holding): void {
     this.#started.add(holding)
   }
 
-  /** Calls `run` again and again until the lease ends; the handle is settled when the last call has. */
+  /** Calls `run` again and again until the lease ends. The handle settles when the last call has. */
   start(
     holding: Holding,
     assignment: Assignment | undefined,
@@ -290,7 +298,7 @@ export class Runner {
     const { timetable, declaration } = this.worker
     const pass = (dueAtMs: number | null): Promise<void> =>
       this.#owner.around({ lease, worker: declaration.key, dueAtMs }, () => run(dueAtMs))
-    // Before the first pass begins, which may stop its own worker.
+    // Before the first pass begins, because it may stop its own worker.
     this.#loops += 1
     this.take(holding)
     const loop = (): Promise<void> =>
@@ -323,7 +331,7 @@ export class Runner {
     }
   }
 
-  /** A pass that fails is not tried again for the same time. */
+  /** Runs one pass for each due time. A pass that fails is not tried again for the same time. */
   async #fire(
     firing: Firing,
     holding: Holding,
@@ -368,9 +376,9 @@ export class Runner {
   }
 
   /**
-   * Where nobody else stands for it, a lease comes back at once to the node that stepped down. The pause between two passes is
-   * kept all the same, and after failures the longer one, or a worker that steps down in every pass would claim and release as
-   * fast as the database can.
+   * How long this node must still leave a lease alone after it stepped down. Without other candidates, the lease
+   * comes back to it at once. It then still keeps the pause between two passes, or the longer one after failures.
+   * Otherwise a worker that steps down in every pass would claim and release as fast as the database can.
    */
   #pauseLeftMs({ key }: Holding): number {
     const steppedDown = this.#steppedDown.get(key)
@@ -389,7 +397,7 @@ export class Runner {
   }
 }
 
-/** A share, with the rule by which keys fall to shares. */
+/** Returns a share, with the rule by which keys belong to shares. */
 export function makeAssignment(index: number, count: number, generation: number): Assignment {
   return Object.freeze({
     index,
@@ -446,7 +454,7 @@ function workerProblems(definition: WorkerDefinition): string[] {
   return problems
 }
 
-/** An instance of a class may have whatever fields it likes. */
+/** Whether a definition is a plain object; an instance of a class may have any fields it likes. */
 function isPlain(definition: object): boolean {
   return [Object.prototype, null].includes(Object.getPrototypeOf(definition))
 }
