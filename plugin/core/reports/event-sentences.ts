@@ -1,15 +1,18 @@
-/** What an event of the audit trail says, for people. Who asked for it and why stand beside it. Pure. */
+/**
+ * Sentences for people about the events of the audit trail. Who asked for an event, and why, is shown beside them.
+ * Pure.
+ */
 import type { EventRow } from '../store.js'
 
-/** What sentences are made of. */
+/** The parts from which sentences are made. */
 interface Words {
   /** The node it happened on or to. */
   readonly node: string
   readonly token: number | null
-  /** The name of the node that found it out, or the id of a person. */
+  /** The name of the node that noticed it, or the id of a person. */
   readonly actor: string | null
   readonly detail: NonNullable<EventRow['detail']>
-  /** The node that is to have it next. */
+  /** The node that should hold it next. */
   readonly to: string | null
 }
 
@@ -44,13 +47,13 @@ const sentences = new Map<string, (words: Words) => string>([
   ['server.changed', () => 'It is another server than before, or one that crashed.'],
 ])
 
-/** All that the engine writes. */
+/** All types of events that the engine writes. */
 export const eventTypes: readonly string[] = [...sentences.keys()]
 
 /**
- * One sentence, in which the subject is "it".
+ * Returns one sentence about an event, in which its subject is "it".
  *
- * @param nameOf null for a node that nobody knows any more: of that one the beginning of its id is told.
+ * @param nameOf returns null for a node that is no longer known; the sentence then has the beginning of its id.
  */
 export function eventSentence(
   { type, node, token, actor, detail }: EventRow,

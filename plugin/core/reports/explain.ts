@@ -1,9 +1,9 @@
 /**
- * Why a lease has the holder it has, or why it has none: in sentences, and as facts.
+ * Explains why a lease has the holder it has, or why it has none: in sentences, and as facts.
  *
- * Pure, from one snapshot of the rows. It says what the rules of `changes.ts` and `plan.ts` say of these rows,
- * in the order in which they apply. What no row tells (a transaction that fences the lease, work that ignores
- * its signal, a node that hangs) is named as possible and not as known.
+ * Pure, from one snapshot of the rows. It states what the rules of `changes.ts` and `plan.ts` say about these rows,
+ * in the order in which they apply. What no row tells (a transaction that fences the lease, work that ignores its
+ * signal, a node that hangs) is stated as possible, not as known.
  */
 import { barrierOpen, isBlocked, isOutdated, maxCooldownMs } from '../changes/draft.js'
 import type { EventRow, LeaseRow, NodeRow, Snapshot, WorkerRow } from '../store.js'
@@ -14,9 +14,9 @@ import type { Vacancy } from './vacancy.js'
 
 /** Why something is so, for programs. Codes keep their meaning; sentences may be improved. */
 export type ExplanationCode =
-  /** Somebody holds it. */
+  /** A node holds it. */
   | 'held'
-  /** Its holder is to hand it over. */
+  /** Its holder should hand it over. */
   | 'handing-over'
   /** It is held under an older plan than the one in force. */
   | 'outdated'
@@ -28,36 +28,36 @@ export type ExplanationCode =
   | 'paused'
   /** A revoked holder has not acknowledged. */
   | 'blocked'
-  /** Shares of an older plan are still held, or blocked. */
+  /** Shares of an older plan are still held or blocked. */
   | 'barrier'
-  /** After a new server was recorded nobody claims for a while. */
+  /** A new server was recorded, after which no node claims for a while. */
   | 'server-changed'
-  /** Somebody is meant to have it, and was named a moment ago. */
+  /** A node is its target, and was named a moment ago or cannot claim yet. */
   | 'named'
-  /** Somebody is meant to have it, and has not claimed in time. */
+  /** A node is its target, and has not claimed in time. */
   | 'unclaimed'
-  /** Perhaps a transaction of the application fences it. */
+  /** A transaction of the application may fence it. */
   | 'perhaps-fenced'
-  /** Nobody may have it. */
+  /** No node may hold it. */
   | 'no-candidates'
   /** The plan in force has no use for it. */
   | 'not-planned'
-  /** It is acquired by name, and nobody asks for it. */
+  /** It is acquired by name, and no node asks for it. */
   | 'not-asked-for'
   /** Nodes wait for it. */
   | 'awaited'
   /** A node should not win it again for a while. */
   | 'cooling-down'
-  /** How many may have it, and why others may not. */
+  /** How many nodes may hold it, and why others may not. */
   | 'candidates'
 
-/** Why a node may not have a lease now. */
+/** Why a node may not hold a lease now. */
 export type Obstacle =
   /** It did not register the worker, or does not wait for the lease. */
   | 'not-registered'
   | 'draining'
   | 'paused'
-  /** It may, but only if nobody else stands. */
+  /** It may, but only if there are no other candidates. */
   | 'cooling-down'
 
 export interface ExplanationReason {
@@ -65,50 +65,50 @@ export interface ExplanationReason {
   readonly sentence: string
 }
 
-/** A node, and whether it may have the lease. */
+/** A node, and whether it may hold the lease. */
 export interface Candidacy {
   readonly node: NodeReference
-  /** Empty when nothing speaks against it. */
+  /** Empty when nothing prevents it. */
   readonly obstacles: readonly Obstacle[]
-  /** For how long it still cools down; null when it does not. */
+  /** For how long it still cools down, in ms; null when it does not. */
   readonly coolingForMs: number | null
 }
 
 export interface Explanation {
   readonly key: string
-  /** The most important first. */
+  /** The most important reason first. */
   readonly reasons: readonly ExplanationReason[]
   readonly holder: {
     readonly node: NodeReference
     readonly token: number
     readonly acquiredAtMs: number | null
-    /** How long ago its session was last renewed, by the database's clock. */
+    /** How long ago its session was last renewed, in ms by the database's clock. */
     readonly heartbeatAgoMs: number
   } | null
-  /** The node that is meant to have it. */
+  /** The node that is meant to hold it. */
   readonly target: {
     readonly node: NodeReference
     readonly namedAtMs: number | null
-    /** Since when it has not claimed; null when it holds the lease, or somebody else still does. */
+    /** How long it has not claimed, in ms; null when it holds the lease, or when another node still does. */
     readonly unclaimedForMs: number | null
   } | null
   readonly paused: boolean
-  /** When its worker acts; null for one without a schedule. */
+  /** The state of its worker's schedule; null when there is none. */
   readonly schedule: ScheduleStatus | null
-  /** A revoked holder that has not acknowledged, and when nobody need wait for it any more at the latest. */
+  /** A revoked holder that has not acknowledged, and the time from which no node needs to wait for it any more. */
   readonly block: {
     readonly node: NodeReference
     readonly token: number
-    /** Null when it is not known since when it stands. */
+    /** Null when it is not known since when the block stands. */
     readonly untilMs: number | null
   } | null
-  /** Nodes that hold shares of an older plan or are blocked on them, for which all new shares wait. */
+  /** Nodes that hold shares of an older plan or on which shares are blocked; all new shares wait for them. */
   readonly barrier: readonly NodeReference[]
-  /** How many nodes nothing speaks against. */
+  /** How many nodes have no obstacle. */
   readonly candidateCount: number
-  /** Those first, then the others; cut off at {@link mostCandidates}. */
+  /** Those nodes first, then the others; at most {@link mostCandidates}. */
   readonly candidates: readonly Candidacy[]
-  /** Nodes that wait for it by name, in the order of asking; cut off likewise. */
+  /** Nodes that wait for it by name, in the order in which they asked; at most {@link mostCandidates}. */
   readonly waiting: readonly NodeReference[]
 }
 
@@ -117,16 +117,16 @@ export interface ExplanationCircumstances {
   readonly timing: Pick<Timing, 'ttlMs' | 'statementTimeoutMs' | 'claimTimeoutMs'>
   /** When the present block began, from the audit trail; null when that is not known. */
   readonly revokedAtMs: number | null
-  /** Who paused its worker, from the audit trail; undefined when that is not known. */
+  /** The event by which its worker was paused, from the audit trail; undefined when that is not known. */
   readonly pause?: Pick<EventRow, 'atMs' | 'actor' | 'reason'> | undefined
-  /** Since when nobody holds it, from the audit trail; undefined when that is not known. */
+  /** Since when no node holds it, from the audit trail; undefined when that is not known. */
   readonly vacancy?: Vacancy | undefined
 }
 
-/** How many nodes an explanation lists. */
+/** How many nodes an explanation lists at most. */
 export const mostCandidates = 100
 
-/** Undefined when there is no such lease. */
+/** Explains one lease. Returns undefined when there is no such lease. */
 export function explain(
   snapshot: Snapshot,
   key: string,
@@ -151,7 +151,7 @@ export function explain(
   }
 }
 
-/** Everything the sentences are made from. */
+/** Everything from which the sentences are made. */
 interface Scene {
   readonly snapshot: Snapshot
   readonly lease: LeaseRow
@@ -222,7 +222,7 @@ function whyKept({ lease, worker }: Scene): string {
   return `It is to hold it: ${what} ${lease.slot} of ${worker.slots}${plan}.`
 }
 
-/** Leases by name have no plan whose patience is written down anywhere. */
+/** A lease acquired by name has no handover timeout on record. */
 function handingOver(scene: Scene, holder: string): string {
   const { lease, worker, snapshot } = scene
   const why = scene.nodes.get(holder)?.state === 'draining' ? ' Its node is draining.' : ''
@@ -239,7 +239,7 @@ function handingOver(scene: Scene, holder: string): string {
   return `${next}${why}${limit}`
 }
 
-/** A heartbeat is due every third of a ttl at least (`timing.ts` sees to it); two that are missing are no accident. */
+/** A heartbeat is due at least every third of a ttl (`timing.ts` sees to it); two missing ones are no accident. */
 function silence(scene: Scene, holder: string): ExplanationReason[] {
   const node = scene.nodes.get(holder)
   if (node === undefined) return []
@@ -297,7 +297,7 @@ function whyFree(scene: Scene, candidates: readonly Candidacy[]): ExplanationRea
   return [...obstacles, ...whyUnplanned(scene, candidates)]
 }
 
-/** A claim that nothing stands against takes milliseconds. */
+/** A claim that nothing prevents takes milliseconds. */
 function whyUnclaimed(scene: Scene, target: string, hindered: boolean): ExplanationReason[] {
   const { lease, snapshot, circumstances } = scene
   const { claimTimeoutMs } = circumstances.timing
@@ -407,7 +407,9 @@ function countOf(scene: Scene, candidates: readonly Candidacy[]): ExplanationRea
   return [reason('candidates', `${counted(may, 'node is a candidate', 'nodes are candidates')}${rest}.`)]
 }
 
-/** Nodes that are not gone, those that may have the lease first, then those that nearly might. */
+/**
+ * Returns the nodes that are not gone: first those that may hold the lease, then those with the fewest obstacles.
+ */
 function candidaciesIn(scene: Scene): Candidacy[] {
   const cooling = coolingIn(scene)
   return scene.snapshot.nodes
@@ -439,7 +441,10 @@ function isFit({ obstacles }: Candidacy): boolean {
   return obstacles.length === 0
 }
 
-/** For how long which nodes cool down. Shares are planned as a whole, so there any share's counts. */
+/**
+ * Returns how long each node still cools down, in ms. Shares are planned as a whole, so the cool-down of any share
+ * counts.
+ */
 function coolingIn({ snapshot, lease, worker, siblings }: Scene): Map<string, number> {
   const leases = worker?.kind === 'coordinated' ? siblings : [lease]
   const cooling = new Map<string, number>()
@@ -496,7 +501,7 @@ function referenceTo({ nodes }: Scene, id: string): NodeReference {
   return { id, name: node?.name ?? '', cluster: node?.cluster ?? '' }
 }
 
-/** Rows of nodes long gone are cleared away, and then only the id is left. */
+/** The rows of nodes long gone are deleted; then only the id is left. */
 function nameOf({ nodes }: Scene, id: string): string {
   const node = nodes.get(id)
   return node === undefined ? `${id} (gone)` : `${node.name} (${node.cluster})`
@@ -520,14 +525,14 @@ function counted(count: number, one: string, many: string): string {
   return count === 0 ? `No ${one}` : `${count} ${count === 1 ? one : many}`
 }
 
-/** As many names as fit into a sentence. */
+/** Lists at most five names, so that they fit into a sentence. */
 function listed(names: readonly string[]): string {
   const shownNames = names.slice(0, 5)
   const more = names.length - shownNames.length
   return [...shownNames, ...(more > 0 ? [`${more} more`] : [])].join(', ')
 }
 
-/** A duration for people: `350 ms`, `4.2 s`, `3 min 4 s`, `5 h 12 min`, `3 d 4 h`. */
+/** Formats a duration for people: `350 ms`, `4.2 s`, `3 min 4 s`, `5 h 12 min`, `3 d 4 h`. */
 function span(ms: number): string {
   const seconds = Math.max(0, ms) / 1_000
   if (seconds < 1) return `${Math.round(seconds * 1_000)} ms`

@@ -1,4 +1,6 @@
-/** How this node itself is doing, without asking the database. */
+/**
+ * How this node itself is doing, without asking the database.
+ */
 import type { Holding } from '../work/lease.js'
 
 export type CoordinatorState = 'idle' | 'starting' | 'running' | 'closing' | 'closed'
@@ -9,13 +11,13 @@ export interface Health {
   readonly node: string | null
   /** Whether it may act on its leases right now. */
   readonly trusted: boolean
-  /** For how long it may without another good heartbeat. */
+  /** For how long it may do so without another good heartbeat. */
   readonly trustLeftMs: number
   /** Keys of the leases it holds right now. */
   readonly held: readonly string[]
-  /** Keys of leases that have ended here while work under them goes on, its signal ignored. */
+  /** Keys of leases that have ended here while work under them goes on. */
   readonly unsettled: readonly string[]
-  /** How many statements it has sent to its database: a number that only grows. */
+  /** How many statements this node has sent to its database. The number only grows. */
   readonly statements: number
 }
 

@@ -1,18 +1,20 @@
-/** What {@link Coordinator.status} answers: the whole namespace as of one instant, as plain JSON. */
+/**
+ * What {@link Coordinator.status} returns: the whole namespace as of one instant, as plain JSON.
+ */
 import { isOutdated } from '../changes/draft.js'
 import type { Kind, LeaseRow, NodeRow, NodeState, Scope, Snapshot, WorkerRow } from '../store.js'
 import { type ScheduleStatus, scheduleStatus } from '../work/schedule.js'
 
 /**
- * Whether nothing has been heard of a node for longer than its ttl, by the database's clock. For showing only: it is declared gone
- * by nodes that have watched it themselves. Its own trust has ended before that, since it counts from the beginning of
- * each heartbeat.
+ * Whether nothing has been heard of a node for longer than its ttl, by the database's clock. For display only: a
+ * node is declared gone by nodes that have watched it themselves. Its own trust has ended before that, because it is
+ * counted from before each heartbeat was sent.
  */
 export function isSilent({ state, heartbeatAtMs, ttlMs }: NodeRow, nowMs: number): boolean {
   return state !== 'gone' && nowMs - heartbeatAtMs > ttlMs
 }
 
-/** A node, gone ones included until they are pruned. */
+/** A node. Gone ones are included until they are pruned. */
 export interface NodeStatus {
   readonly id: string
   readonly name: string
@@ -24,7 +26,7 @@ export interface NodeStatus {
   readonly startedAtMs: number
   readonly heartbeatAtMs: number
   readonly goneAtMs: number | null
-  /** Whether it is one of the two that look for the dead. */
+  /** Whether it is one of the two watchers. */
   readonly watcher: boolean
 }
 
@@ -38,9 +40,9 @@ export interface WorkerStatus {
   /** How many leases its plan has. */
   readonly slots: number
   readonly paused: boolean
-  /** Names of the active nodes that stand for it. */
+  /** Names of the active nodes that are candidates for it. */
   readonly candidates: readonly string[]
-  /** Null for a worker without one. */
+  /** Null for a worker without a schedule. */
   readonly schedule: ScheduleStatus | null
 }
 
@@ -54,13 +56,13 @@ export interface NodeReference {
 export type LeaseState =
   /** Its holder is alive and is meant to hold it. */
   | 'held'
-  /** Its holder is to hand it over. */
+  /** Its holder should hand it over. */
   | 'moving'
   /** A revoked holder has not acknowledged yet. */
   | 'blocked'
-  /** Somebody is meant to hold it, and nobody does. */
+  /** It has a target but no holder. */
   | 'unclaimed'
-  /** Nobody holds it or is meant to. */
+  /** It has neither a target nor a holder. */
   | 'free'
 
 export interface LeaseStatus {
@@ -107,7 +109,7 @@ export interface Status {
   readonly assignments: readonly AssignmentStatus[]
 }
 
-/** Puts a snapshot into the words of the interface. */
+/** Describes a snapshot in the terms of the public interface. */
 export function describe(
   snapshot: Snapshot,
   settings: {
@@ -144,7 +146,7 @@ function describeNode(node: NodeRow, watchers: readonly string[]): NodeStatus {
   return { id, name, cluster, state, workers, labels, version, startedAtMs, heartbeatAtMs, goneAtMs, watcher }
 }
 
-/** Names of the active nodes that stand for each worker. */
+/** Returns, for each worker, the names of the active nodes that are candidates for it. */
 function candidatesByWorker(nodes: readonly NodeRow[]): Map<string, string[]> {
   const names = new Map<string, string[]>()
   for (const { state, name, workers } of nodes) {

@@ -1,12 +1,12 @@
 /**
- * The terms of one lease, from the audit trail: who held it, when, and why each term ended. Pure.
+ * The terms of one lease, from the audit trail: which node held it, when, and why each term ended. Pure.
  *
- * The audit trail can be pruned at any place, so each end of a term may be missing; what is not known is said to be
- * unknown and is not made up.
+ * The audit trail can be pruned at any place, so either end of a term may be missing. What is not known is reported
+ * as unknown, never guessed.
  */
 import type { EventRow } from '../store.js'
 
-/** The types of the events that terms are made of: ask for those whose subject is the lease. */
+/** The types of the events from which terms are made. Query those whose subject is the lease. */
 export const termEvents = [
   'lease.acquired',
   'lease.released',
@@ -17,14 +17,14 @@ export const termEvents = [
 
 /** One holder's time with a lease. */
 export interface Term {
-  /** Session id; null when no event that is left names it. */
+  /** Session id; null when no remaining event names it. */
   readonly holder: string | null
   readonly token: number
-  /** By the database's clock; null when that event has been cleared away. */
+  /** By the database's clock; null when that event has been deleted. */
   readonly fromMs: number | null
-  /** By the database's clock; null while it lasts, or when its end has been cleared away. */
+  /** By the database's clock; null while the term lasts, or when the event of its end has been deleted. */
   readonly toMs: number | null
-  /** Null while it lasts. */
+  /** Null while the term lasts. */
   readonly ended: TermEnd | null
 }
 
@@ -38,13 +38,16 @@ export interface TermEnd {
     | 'lost'
     /** A later term has begun, and no event says how this one ended. */
     | 'unknown'
-  /** Why, as the audit trail has it. */
+  /** Why it ended, according to the audit trail. */
   readonly reason: string | null
-  /** Who asked for it, where somebody did. */
+  /** Who asked for it; null when nobody did. */
   readonly actor: string | null
 }
 
-/** Newest first. The events may come in any order, and may hold others than {@link termEvents}. */
+/**
+ * Returns the terms, newest first. The events may come in any order, and may be of other types than
+ * {@link termEvents} as well.
+ */
 export function termsOf(events: readonly EventRow[]): Term[] {
   const inOrder = [...events].sort((a, b) => a.revision - b.revision || a.position - b.position)
   const byToken = new Map<number, EventRow[]>()
@@ -72,7 +75,7 @@ const endings: ReadonlyMap<string, TermEnd['how']> = new Map([
   ['lease.lost', 'lost'],
 ])
 
-/** A holder that gives a lease back because it was asked to names the plan; who asked is in the request. */
+/** A holder that releases a lease on request gives the plan as its reason. Who asked, and why, is in the request. */
 function endOf(end: EventRow, events: readonly EventRow[]): TermEnd {
   const how = endings.get(end.type) ?? 'unknown'
   const request = events.find(({ type }) => type === 'lease.transferred')

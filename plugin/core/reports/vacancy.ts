@@ -1,16 +1,19 @@
-/** Since when nobody holds a lease, and who was named in vain meanwhile, from the audit trail. Rows tell only who is named now. */
+/**
+ * Since when no node holds a lease, and which nodes were passed over meanwhile, from the audit trail. Rows tell only
+ * the present target.
+ */
 import type { EventQuery, EventRow, LeaseRow } from '../store.js'
 
 export interface Vacancy {
   /** When the last term ended; null when it is not known, or the lease was never held. */
   readonly sinceMs: number | null
-  /** Ids of the nodes that were passed over since, the earliest first, each once. */
+  /** Ids of the nodes that have been passed over since then, the earliest first, each once. */
   readonly passedOver: readonly string[]
 }
 
 const mostPasses = 50
 
-/** @param events how the audit trail is read; see {@link Operator.events}. */
+/** @param events reads the audit trail; see {@link Operator.events}. */
 export async function vacancyOf(
   { key, target }: Pick<LeaseRow, 'key' | 'target'>,
   events: (query: EventQuery) => Promise<readonly EventRow[]>,
