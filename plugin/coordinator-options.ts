@@ -1,8 +1,8 @@
 /**
- * The options of a coordinator, with Fastify or without: one table, read once, checked together, frozen.
+ * The options of a coordinator, with or without Fastify: one table, read once, checked together, frozen.
  *
- * Whatever is wrong is said at once, in one error with a line for each problem. No wrong value is
- * silently replaced by a default, and nothing that may be a secret is repeated.
+ * All problems are reported at once, in one error with a line for each. No wrong value is silently replaced by a
+ * default, and nothing that may be a secret is repeated.
  */
 import { CoordinationError } from './core/errors.js'
 import { type Identity, type IdentitySource, resolveIdentity } from './core/identity.js'
@@ -11,34 +11,34 @@ import { checkName, shown } from './core/names.js'
 import type { Retention } from './core/store.js'
 import { type Preset, presetProblem, resolveTiming, type Timing, timingProblems } from './core/time/timing.js'
 
-/** What `createCoordinator` takes. Only `database` is required. */
+/** The options of `createCoordinator`. Only `database` is required. */
 export interface CoordinatorOptions extends TimingOptions {
   /**
-   * Where leases are kept: a URL (`postgres://…`, `mysql://…`, `mssql://…`, `sqlite:file.db`); or what the application
-   * has opened itself, and then closes itself: a `pg.Pool`, a pool or connection of mysql2, a `ConnectionPool` of
-   * mssql, a better-sqlite3 `Database`, or a Drizzle database over one of these.
+   * Where leases are kept: a URL (`postgres://…`, `mysql://…`, `mssql://…`, `sqlite:file.db`), or what the
+   * application has opened itself and then also closes itself: a `pg.Pool`, a pool or connection of mysql2, a
+   * `ConnectionPool` of mssql, a better-sqlite3 `Database`, or a Drizzle database over one of these.
    */
   database: string | object
   /** Keeps several applications in one database apart. Default `default`. */
   namespace?: string | undefined
-  /** The name of this node and of its cluster. Default: from the environment. */
+  /** The names of this node and of its cluster. Default: from the environment. */
   identity?: IdentitySource | undefined
-  /** Texts that are shown with this node, say its zone; at most 4 096 bytes of JSON. Default: none. */
+  /** Texts that are shown with this node, such as its zone; at most 4 096 bytes of JSON. Default: none. */
   labels?: Readonly<Record<string, string>> | undefined
   /** The application's version. Breaks ties when partitions are spread. Default: none. */
   version?: string | undefined
-  /** Run pending migrations when opening; otherwise they must have been run by hand. Default `true`. */
+  /** Whether to run pending migrations when opening; otherwise they must have been run by hand. Default `true`. */
   migrate?: boolean | undefined
-  /** Use the database's own push for hints where it has one, instead of polling. Default `true`. */
+  /** Whether to use the database's own push for hints where it has one, instead of polling. Default `true`. */
   push?: boolean | undefined
   /**
-   * Declare a node of this machine gone as soon as its process has ended, instead of a ttl later. Works on Linux. Default
-   * `true`.
+   * Whether to declare a node of this machine gone as soon as its process has ended, instead of a ttl later. Works
+   * on Linux. Default `true`.
    */
   watchProcesses?: boolean | undefined
   /**
-   * End this process (SIGKILL) when its event loop is blocked beyond the trust window while it holds leases. Needs a thread
-   * of its own. Default `false`.
+   * Whether to end this process (SIGKILL) when its event loop is blocked beyond the trust window while it holds
+   * leases. Needs a thread of its own. Default `false`.
    */
   watchdog?: boolean | undefined
   /** How long events are kept, in milliseconds. Default 30 days. */
@@ -47,17 +47,17 @@ export interface CoordinatorOptions extends TimingOptions {
   keepEvents?: number | undefined
   /** How long nodes that are gone stay listed, in milliseconds. Default 24 hours. */
   keepGoneNodesForMs?: number | undefined
-  /** Where the engine reports; pino and Fastify's `log` fit. Default: nowhere. */
+  /** The log of the engine; pino and Fastify's `log` fit. Default: none. */
   log?: Log | undefined
 }
 
-/** The durations of {@link Timing}, and a named set of them to begin with. */
+/** The durations of {@link Timing}, and a preset from which they start. */
 export interface TimingOptions extends Given<Timing> {
   /** `default`, `fast` (takeovers within seconds) or `relaxed` (few statements). */
   preset?: Preset | undefined
 }
 
-/** Each may be left out, or be undefined, which is the same. */
+/** Each value may be left out or be undefined, which is the same. */
 type Given<Values> = { [Name in keyof Values]?: Values[Name] | undefined }
 
 /** {@link CoordinatorOptions}, checked and complete. */
@@ -75,12 +75,15 @@ export interface CoordinatorConfig {
   readonly retention: Retention
 }
 
-/** What is wrong with a value: a sentence that begins with its name, or one for each entry that is wrong. */
+/**
+ * Returns what is wrong with a value: a sentence that begins with its name, or one for each wrong entry; undefined
+ * when nothing is.
+ */
 export type Check = (name: string, value: unknown) => string | readonly string[] | undefined
 
 /** A row of the table. */
 export interface Option {
-  /** What holds when it is left out; undefined when there is nothing, or the environment decides. */
+  /** The value when it is left out; undefined when there is none, or when the environment decides. */
   readonly default: unknown
   readonly unit: 'milliseconds' | 'events' | null
   /** Undefined where it is checked together with others. */
@@ -208,8 +211,8 @@ export type Table<Options> = { readonly [Name in keyof Required<Options>]: Optio
 /**
  * Checks the options of `createCoordinator` and fills in what is missing.
  *
- * @throws CoordinationError `WCO_OPTIONS` with a line for each problem; what the application's own identity
- *   function throws comes out unchanged.
+ * @throws CoordinationError `WCO_OPTIONS` with a line for each problem; an error thrown by the application's own
+ *   identity function is passed on unchanged.
  */
 export async function readCoordinatorOptions(
   given: CoordinatorOptions,
@@ -218,7 +221,7 @@ export async function readCoordinatorOptions(
   return Object.freeze({ ...config, log: given.log })
 }
 
-/** `given` is only said to have this type: not everybody compiles against it. */
+/** `given` may have any type at run time: not every caller is compiled against this one. */
 export async function read(
   given: Omit<CoordinatorOptions, 'log'>,
   table: Readonly<Record<string, Option>>,
@@ -252,8 +255,8 @@ function refuse(problems: readonly string[]): never {
 }
 
 /**
- * A URL given for another option by mistake may carry a password: of quoted URLs only the scheme is shown, unless it is whole and
- * there is nothing but a host in it.
+ * A URL given for another option by mistake may contain a password. Of a quoted URL only the scheme is shown, unless
+ * it is an http or https URL that is complete and names nothing but a host and its port.
  */
 function withoutSecrets(problem: string): string {
   return problem.replace(/"((?:[^"\\]|\\.)*?):\/\/(?:[^"\\]|\\.)*"…?/g, (url, scheme) =>
@@ -278,8 +281,8 @@ function unknownOption(name: string, known: readonly string[]): string {
 }
 
 /**
- * A duration that was not given follows from the others, so it is out of range only when one of those is,
- * and that one is named; and where a single duration is wrong, the arithmetic between them says nothing.
+ * A duration that was not given follows from the others. It is out of range only when one of those is, and then that
+ * one is named. Where a single duration is wrong, the arithmetic between them says nothing and is not reported.
  */
 function problemsOfTiming(given: TimingOptions): string[] {
   const timing = timingGiven(given)
@@ -294,7 +297,7 @@ function problemsOfTiming(given: TimingOptions): string[] {
   return (ofOneGiven.length > 0 ? ofOneGiven : problems).map(({ sentence }) => sentence)
 }
 
-/** The durations among the options, without those that are undefined. */
+/** Returns the durations among the options, without those that are undefined. */
 function timingGiven(given: TimingOptions): Partial<Timing> & { preset?: Preset } {
   const names = [...Object.keys(usual), 'preset']
   return Object.fromEntries(
@@ -302,7 +305,7 @@ function timingGiven(given: TimingOptions): Partial<Timing> & { preset?: Preset 
   )
 }
 
-/** An identity function belongs to the application: it is called only when everything else is well. */
+/** An identity function belongs to the application: it is called only when all other options are valid. */
 async function identityOf(
   source: IdentitySource | undefined,
   problems: string[],
@@ -326,7 +329,7 @@ export function trueUnlessSaid(): Omit<Option, 'default' | 'about'> & { default:
   return { ...oneOf(true, false), default: true }
 }
 
-/** The first is the default. */
+/** Returns the table entries of an option with these values, of which the first is the default. */
 export function oneOf<Value extends string | boolean>(
   ...values: readonly [Value, ...Value[]]
 ): Omit<Option, 'default' | 'about'> & { default: Value } {
@@ -357,7 +360,7 @@ export function expecting(
   return (name, value) => (accepts(value) ? undefined : `${name}: expected ${expected}, got ${shown(value)}.`)
 }
 
-/** A list, of which each entry is checked by itself and named where it is wrong. */
+/** Checks each entry of a list by itself, and names the wrong ones. */
 export function expectingList(expected: string, ofEntry: Check): Check {
   const isList = expecting(expected, Array.isArray)
   return (name, value) =>
@@ -366,7 +369,7 @@ export function expectingList(expected: string, ofEntry: Check): Check {
       : isList(name, value)
 }
 
-/** An object of these entries and no others, each of which may be left out. */
+/** Checks an object that has these entries and no others; each may be left out. */
 export function expectingObject(example: string, ofEntries: Readonly<Record<string, Check>>): Check {
   const isLike = expecting(`an object like ${example}`, isObject)
   const known = Object.keys(ofEntries)
@@ -434,7 +437,7 @@ function isVersion(value: unknown): boolean {
   return isPrintable(value) && within(value.length, 1, 100)
 }
 
-/** Databases refuse texts with NUL or half a character, so a node that has them could never join. */
+/** Databases refuse texts with NUL or a lone surrogate, so a node that has them could never join. */
 function isPrintable(value: unknown): value is string {
   return typeof value === 'string' && !/[\p{Cc}\p{Cs}]/u.test(value)
 }
@@ -447,7 +450,10 @@ function isLog(value: unknown): boolean {
   )
 }
 
-/** The known name that is most like the given one, unless none is. Case and the unit do not count. */
+/**
+ * Returns the known name that is most like the given one; undefined when none is like it. Case and a final `Ms` do
+ * not count.
+ */
 function nearest(name: string, known: readonly string[]): string | undefined {
   const ranked = known
     .map((candidate) => ({ candidate, distance: editDistance(gist(name), gist(candidate)) }))
@@ -466,7 +472,7 @@ function gist(name: string): string {
     .replace(/ms$/, '')
 }
 
-/** How many letters must be inserted, deleted or replaced to make one of the other. */
+/** Returns how many letters must be inserted, deleted or replaced to turn one text into the other. */
 function editDistance(from: string, to: string): number {
   let row = Array.from({ length: to.length + 1 }, (_, column) => column)
   for (const [index, letter] of Array.from(from).entries()) {

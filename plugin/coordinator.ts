@@ -86,12 +86,12 @@ export type {
 export { type Dialect, migrationSql } from './stores/shared/migrate.js'
 
 /**
- * Connects to the database, brings its tables up to date, and answers a coordinator that has not started:
- * register workers, then call its `start()`. Nothing is left open when this fails.
+ * Connects to the database, brings its tables up to date, and returns a coordinator that has not started: register
+ * workers, then call its `start()`. Nothing is left open when this fails.
  *
  * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_DRIVER_MISSING`, `WCO_STORE`, `WCO_SCHEMA_NEWER` or
- *   `WCO_SCHEMA_PENDING`, each with a sentence that says what to do; what the application's own identity
- *   function throws comes out unchanged.
+ *   `WCO_SCHEMA_PENDING`, each with a sentence that says what to do; an error thrown by the application's own
+ *   identity function is passed on unchanged.
  */
 export async function createCoordinator(options: CoordinatorOptions): Promise<Coordinator> {
   const { log = silentLog, ...config } = await readCoordinatorOptions(options)

@@ -1,6 +1,5 @@
 /**
- * Leader election, leases and work assignment for Fastify applications, kept in the database they already
- * have.
+ * Leader election, leases and work assignment for Fastify applications, kept in the database they already have.
  *
  * @example
  * import Fastify from 'fastify'

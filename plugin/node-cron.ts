@@ -1,5 +1,5 @@
 /**
- * Lets node-cron's distributed tasks fire once across all nodes, by the database that is there already.
+ * Makes node-cron's distributed tasks fire once across all nodes, by means of the database that is there already.
  *
  * @example
  * import cron from 'node-cron'
@@ -14,9 +14,9 @@ import { checkOptions, checkScope } from './core/inputs.js'
 import { shown } from './core/names.js'
 import type { Scope } from './core/store.js'
 
-/** What node-cron expects, as far as this package goes. */
+/** The part of node-cron's interface that this package implements. */
 export interface RunCoordinator {
-  /** @param key name of a task, a colon, and the time that is due. */
+  /** @param key name of a task, a colon, and the time that is due */
   shouldRun(key: string): Promise<boolean>
 }
 
@@ -26,12 +26,12 @@ export interface RunCoordinatorOptions {
 }
 
 /**
- * A run coordinator for `cron.setRunCoordinator` or the option `runCoordinator` of one task.
+ * Returns a run coordinator for `cron.setRunCoordinator`, or for the option `runCoordinator` of one task.
  *
- * Of all nodes that ask for one time of one task, one is told to run it, whoever dies, restarts or has a clock that is
- * late: what has been claimed stands in the database. When the database does not answer, node-cron skips that
- * time and says so. Tasks need a `name`, the same on all nodes, of letters, digits, `.`, `_` and `-`, that no lease and
- * no worker has.
+ * Of all nodes that ask for one time of one task, one is told to run it, even when nodes die, restart or have clocks
+ * that are late, because claimed times are stored in the database. When the database does not answer, node-cron
+ * skips that time and reports it. Tasks need a `name`, the same on all nodes, of letters, digits, `.`, `_` and `-`,
+ * that no lease and no worker has.
  */
 export function runCoordinator(
   coordinator: Coordinator,

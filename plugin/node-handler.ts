@@ -9,7 +9,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 
-/** As `node:http` calls it, and, with `next`, as Express and Connect do. */
+/** A handler as `node:http` calls it and, with `next`, as Express and Connect do. */
 export type NodeHandler = (
   incoming: IncomingMessage,
   outgoing: ServerResponse,
@@ -17,14 +17,14 @@ export type NodeHandler = (
 ) => void
 
 /**
- * Makes a handler of an application that does not listen itself, and makes that application ready: register
- * everything before. Requests wait until it is; if it fails to get there, each of them is answered with that error, by
- * `next(error)` or with 503. Paths that lead nowhere in it go to `next`, where there is one. A JSON body that an
- * earlier handler has read (`express.json()`) is not missed by the routes of this package. Where the server strips a
- * path, the application sees what is left.
+ * Returns a handler for an application that does not listen itself, and makes that application ready: register
+ * everything before. Requests wait until it is ready; if that fails, each of them is answered with the error, by
+ * `next(error)` or with 503. Paths without a route go to `next`, where there is one. The routes of this package also
+ * work when an earlier handler has read a JSON body (`express.json()`). Where the server strips part of a path, the
+ * application sees the rest.
  *
- * Closing is the application's business as ever: `await app.close()` hands everything over and ends streams,
- * and the outer server can be closed after it.
+ * Closing is up to the application, as usual: `await app.close()` hands everything over and ends streams, and the
+ * outer server can be closed after it.
  */
 export function toNodeHandler(app: FastifyInstance): NodeHandler {
   const passingOn = new WeakMap<IncomingMessage, () => void>()
@@ -39,7 +39,7 @@ export function toNodeHandler(app: FastifyInstance): NodeHandler {
         next?.()
       }
       if (next !== undefined) passingOn.set(incoming, passOn)
-      // Koa begins with 404, and Fastify would take that for what a route has chosen.
+      // Koa begins with 404, which Fastify would take for the choice of a route.
       outgoing.statusCode = 200
       app.routing(incoming, outgoing)
     }
@@ -48,7 +48,7 @@ export function toNodeHandler(app: FastifyInstance): NodeHandler {
   }
 }
 
-/** An application that has a handler of its own for such paths keeps it. */
+/** Passes paths without a route on to `next`. An application that has its own handler for them keeps it. */
 function passOnWhatLeadsNowhere(app: FastifyInstance, passingOn: WeakMap<IncomingMessage, () => void>): void {
   try {
     app.setNotFoundHandler((request, reply) => {

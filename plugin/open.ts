@@ -1,4 +1,6 @@
-/** From checked options to a coordinator that is connected but not yet started. */
+/**
+ * From checked options to a coordinator that is connected but not yet started.
+ */
 
 import type { CoordinatorConfig } from './coordinator-options.js'
 import { Coordinator } from './core/coordinator.js'
@@ -10,7 +12,7 @@ import { thisMachine } from './core/watch/machine.js'
 import { startWatchdog } from './core/watch/watchdog.js'
 import { openStore } from './stores/open.js'
 
-/** Connects, migrates, and makes the coordinator, which from then on owns the connection. */
+/** Connects, migrates, and creates the coordinator, which from then on owns the connection. */
 export async function openCoordinator(config: CoordinatorConfig, log: Log): Promise<Coordinator> {
   const { database, namespace, timing, migrate, push, identity } = config
   const { statementTimeoutMs } = timing
@@ -24,7 +26,7 @@ export async function openCoordinator(config: CoordinatorConfig, log: Log): Prom
   }
 }
 
-/** Says what the chosen durations mean in bad weather, while there is still time to choose others. */
+/** Logs what the chosen durations mean when something fails, while others can still be chosen. */
 function connected(config: CoordinatorConfig, store: Store, log: Log): Coordinator {
   const { namespace, identity, timing, labels, version, retention, watchProcesses } = config
   const { node, cluster } = identity

@@ -1,5 +1,5 @@
 /**
- * Spans and metrics of a coordinator, by the OpenTelemetry API that the application has set up.
+ * Spans and metrics of a coordinator, by means of the OpenTelemetry API that the application has set up.
  *
  * @example
  * import { instrument } from 'fastify-worker-coordination/opentelemetry'
@@ -32,10 +32,10 @@ export interface InstrumentOptions {
   readonly meterProvider?: MeterProvider
 }
 
-/** The name under which tracer and meter are known. */
+/** The name of the tracer and of the meter. */
 const scopeName = 'fastify-worker-coordination'
 
-/** Traces passes, claims and hand-overs, and measures them. Answers a function that ends it. */
+/** Traces and measures passes, claims and hand-overs. Returns a function that stops it. */
 export function instrument(
   coordinator: Coordinator,
   {
@@ -55,9 +55,9 @@ export function instrument(
 }
 
 /**
- * A term has a trace: its claim and its handing over. That trace's id follows from the lease and its token, so nodes can
- * refer to each other's terms without telling each other: each claim is linked to the term before, and each pass to
- * its own.
+ * A term has one trace, with a span for its claim and one for handing it over. The trace's id follows from the lease
+ * and its token, so nodes can refer to each other's terms without communicating: each claim is linked to the
+ * previous term, and each pass to its own term.
  */
 function traceTerms(coordinator: Coordinator, tracer: Tracer): () => void {
   const { namespace } = coordinator.settings
@@ -97,7 +97,8 @@ function traceTerms(coordinator: Coordinator, tracer: Tracer): () => void {
 }
 
 /**
- * A pass is a span with a trace of its own, active while `run` is called, so that what it does is within it.
+ * A pass is a span with a trace of its own. It is active while `run` is called, so that spans made by the work lie
+ * within it.
  */
 function tracePasses(coordinator: Coordinator, tracer: Tracer): () => void {
   const { namespace } = coordinator.settings
@@ -120,7 +121,7 @@ function tracePasses(coordinator: Coordinator, tracer: Tracer): () => void {
   })
 }
 
-/** What is counted and timed, without an attribute that takes ever new values. */
+/** Counts and measures. No attribute takes an unbounded number of values. */
 function measure(coordinator: Coordinator, meter: Meter): () => void {
   const claimSeconds = meter.createHistogram('coordination.claim.wait', {
     description: 'From being named for a lease to holding it',
@@ -195,7 +196,7 @@ function about({ settings }: Coordinator, { key, token, worker }: Term): Attribu
 
 type Term = Pick<CoordinatorEvents['lease.released'], 'key' | 'token' | 'worker'>
 
-/** Measures have no attribute that takes ever new values: no token, and no lease acquired by name. */
+/** No attribute of a measure takes an unbounded number of values: no token, and no lease acquired by name. */
 function workerOf({ worker }: Term): Attributes {
   return worker === null ? {} : { 'coordination.worker': worker }
 }
@@ -208,7 +209,7 @@ function markFailed(span: Span, error: unknown): void {
   })
 }
 
-/** The same on every node, and for no other term. */
+/** Returns a context that is the same on every node and differs for every term. */
 function termContext(namespace: string, key: string, token: number): SpanContext {
   const digest = createHash('sha256')
     .update(JSON.stringify([namespace, key, token]))

@@ -1,9 +1,9 @@
 /**
- * The options of the Fastify plugin: those of a coordinator, and what Fastify adds. What goes without Fastify is in
- * `coordinator-options.ts`, so that whoever does without it needs not even its types.
+ * The options of the Fastify plugin: those of a coordinator, and what Fastify adds. Options that do not need Fastify
+ * are in `coordinator-options.ts`, so that applications without Fastify do not even need its types.
  *
- * Whatever is wrong is said at once, in one error with a line for each problem. No wrong value is
- * silently replaced by a default, and nothing that may be a secret is repeated.
+ * All problems are reported at once, in one error with a line for each. No wrong value is silently replaced by a
+ * default, and nothing that may be a secret is repeated.
  */
 import {
   type CoordinatorConfig,
@@ -24,28 +24,29 @@ import type { Security } from './http/routes.js'
 
 export * from './coordinator-options.js'
 
-/** What the Fastify plugin takes. It reports to the application's own log. */
+/** The options of the Fastify plugin. It writes to the application's own log. */
 export interface WorkerCoordinationOptions extends Omit<CoordinatorOptions, 'log'> {
-  // `prefix` and `logLevel` are Fastify's own options of `register` as well, which does not take undefined for them: were it
-  // allowed here, no variable of this type could be given to `register` under `exactOptionalPropertyTypes`.
+  // `prefix` and `logLevel` are also Fastify's own options of `register`, which does not accept undefined for them.
+  // If undefined were allowed here, no variable of this type could be passed to `register` under
+  // `exactOptionalPropertyTypes`.
   /** Where the HTTP routes are mounted. Default `/coordination`. */
   prefix?: string
   /** The name of the decorator that holds the coordinator. Default `coordination`. */
   decorateAs?: string | undefined
   /** When workers start: once the application is ready, once it listens, or only by `start()`. Default `ready`. */
   autoStart?: AutoStart | undefined
-  /** Mount the HTTP routes. Default `true`. */
+  /** Whether to mount the HTTP routes. Default `true`. */
   http?: boolean | undefined
-  /** Who may do what over HTTP. Default: reading from the machine itself, outside production. */
+  /** Decides who may do what over HTTP. Default: only reading, from the machine itself, outside production. */
   authorize?: Authorize | undefined
   /** What is open over HTTP without asking `authorize`. Default: nothing. */
   access?: Access | undefined
   /**
-   * Further origins whose pages may write over HTTP, in browsers that send no `Sec-Fetch-Site`, say
-   * `http://intranet.example`. Default: only its own.
+   * Further origins whose pages may write over HTTP, in browsers that send no `Sec-Fetch-Site`, such as
+   * `http://intranet.example`. Default: only its own origin.
    */
   allowedOrigins?: readonly string[] | undefined
-  /** Security requirements of the routes in the OpenAPI document, say `[{ bearer: [] }]`. Default: none. */
+  /** Security requirements of the routes in the OpenAPI document, such as `[{ bearer: [] }]`. Default: none. */
   security?: Security | undefined
   /** A registry of the application's own for the metrics, besides the one behind `/metrics`. Default: none. */
   metrics?: MetricsOptions | undefined
@@ -55,14 +56,14 @@ export interface WorkerCoordinationOptions extends Omit<CoordinatorOptions, 'log
 
 /** See {@link WorkerCoordinationOptions.metrics}. */
 export interface MetricsOptions {
-  /** A `Registry` of prom-client's. */
+  /** A `Registry` of prom-client. */
   readonly registry?: MetricsRegistry | undefined
 }
 
 /** See {@link WorkerCoordinationOptions.autoStart}. */
 export type AutoStart = 'ready' | 'listen' | false
 
-/** The levels Fastify knows. */
+/** Fastify's log levels. */
 export type RequestLogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent'
 
 /** {@link WorkerCoordinationOptions}, checked and complete. */
@@ -159,8 +160,8 @@ export const pluginOptions = {
 /**
  * Checks the options of the plugin and fills in what is missing.
  *
- * @throws CoordinationError `WCO_OPTIONS` with a line for each problem; what the application's own identity
- *   function throws comes out unchanged.
+ * @throws CoordinationError `WCO_OPTIONS` with a line for each problem; an error thrown by the application's own
+ *   identity function is passed on unchanged.
  */
 export async function readPluginOptions(given: WorkerCoordinationOptions): Promise<PluginConfig> {
   const config = await read(given, pluginOptions)
@@ -194,12 +195,12 @@ function isRegistry(value: unknown): boolean {
   )
 }
 
-/** As it is compared: without a port, in lower case. */
+/** As hosts are compared: without a port, in lower case. */
 function isHostName(value: unknown): boolean {
   return typeof value === 'string' && /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/.test(value)
 }
 
-/** As browsers write them: in lower case, without a path. */
+/** As browsers write origins: in lower case, without a path. */
 function isOrigin(value: unknown): boolean {
   return typeof value === 'string' && /^https?:\/\/[a-z0-9[\]:.-]+$/.test(value)
 }

@@ -1,11 +1,11 @@
 /**
  * The Fastify shell: options → coordinator → decorator → hooks → routes.
  *
- * When what happens follows from Fastify's lifecycle. Workers start in `onReady`, because `onListen` never
- * comes where the application is mounted in another server. The handing over begins in `preClose`, because
- * `onClose` comes only once the last kept-alive connection has ended, which may take longer than a minute;
- * it is complete before `onClose` lets anything else be closed. Decorator and hooks are the application's;
- * the routes live in a scope of their own, so that nothing of theirs leaks into it.
+ * Fastify's lifecycle decides when each step happens. Workers start in `onReady`, because `onListen` never comes
+ * where the application is mounted in another server. Handing over begins in `preClose`, because `onClose` comes
+ * only once the last kept-alive connection has ended, which may take longer than a minute. It is complete before
+ * `onClose` lets anything else be closed. The decorator and hooks belong to the application; the routes live in a
+ * scope of their own, so that nothing of theirs leaks into the application.
  */
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
@@ -26,9 +26,8 @@ declare module 'fastify' {
 }
 
 /**
- * Connects to the database, brings its tables up to date, decorates the application with a
- * {@link Coordinator}, starts its workers when the application is ready, and hands everything over when it
- * closes.
+ * Connects to the database, brings its tables up to date, decorates the application with a {@link Coordinator},
+ * starts its workers when the application is ready, and hands everything over when it closes.
  *
  * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_DECORATOR_TAKEN`, `WCO_DRIVER_MISSING`, `WCO_STORE`,
  *   `WCO_SCHEMA_NEWER` or `WCO_SCHEMA_PENDING`, each with a sentence that says what to do.
@@ -62,7 +61,7 @@ function mount(app: FastifyInstance, coordinator: Coordinator, config: PluginCon
   })
 }
 
-/** An application that has started the coordinator itself by then, or closed it, is left alone. */
+/** Starts the coordinator as `autoStart` says, unless the application has started or closed it itself by then. */
 function startAsAsked(app: FastifyInstance, coordinator: Coordinator, { autoStart }: PluginConfig): void {
   const ifIdle = async (start: () => Promise<void>): Promise<void> => {
     if (coordinator.state === 'idle') await start()
@@ -79,7 +78,10 @@ function startAsAsked(app: FastifyInstance, coordinator: Coordinator, { autoStar
   )
 }
 
-/** An application that did not come up must not lead: a start that failed, or takes too long, is ended for good. */
+/**
+ * Starts the coordinator within the time limit. An application that did not come up must not lead, so a start that
+ * fails or takes too long is ended for good.
+ */
 async function startInTime(app: FastifyInstance, coordinator: Coordinator): Promise<void> {
   let latest: unknown
   const note = ({ error }: { readonly error: unknown }): void => {
@@ -99,8 +101,8 @@ async function startInTime(app: FastifyInstance, coordinator: Coordinator): Prom
 }
 
 /**
- * Nobody waits for the start of a server that listens already, so nobody would mend a start that failed: it is tried
- * again until it works or the application closes. Never rejects.
+ * Starts the coordinator of a server that listens already. Nothing waits for this start, so nothing could react to
+ * its failure: it is tried again until it works or the application closes. Never rejects.
  */
 async function startAtLast(
   app: FastifyInstance,
@@ -123,8 +125,8 @@ async function startAtLast(
 }
 
 /**
- * Where passes are slow to settle, `preClose` does not see the end of it: past its time limit Fastify would
- * report an error, though nothing is wrong. `onClose` has no limit.
+ * When passes are slow to settle, `preClose` returns before they have: past its time limit Fastify would report an
+ * error, although nothing is wrong. `onClose` has no limit.
  */
 function closeWith(app: FastifyInstance, coordinator: Coordinator): void {
   app.addHook('preClose', async () => {
@@ -133,7 +135,10 @@ function closeWith(app: FastifyInstance, coordinator: Coordinator): void {
   app.addHook('onClose', () => coordinator.close())
 }
 
-/** What opens too late is closed again: the application has given up on it. */
+/**
+ * Opens the coordinator within the time limit. One that opens later is closed again: the application has given up on
+ * it.
+ */
 async function openInTime(app: FastifyInstance, config: PluginConfig): Promise<Coordinator> {
   const opening = openCoordinator(config, app.log)
   try {
@@ -145,8 +150,8 @@ async function openInTime(app: FastifyInstance, config: PluginConfig): Promise<C
 }
 
 /**
- * Fastify waits for a plugin or hook for so long and then fails without knowing why. A little earlier the
- * reason can still be said.
+ * Fastify fails when a plugin or hook takes too long, without knowing why. This fails a little earlier, when the
+ * reason can still be given.
  */
 async function inTime<T>(
   app: FastifyInstance,
@@ -165,7 +170,7 @@ async function inTime<T>(
   )
 }
 
-/** So long a plugin or hook may take that Fastify does not give up on it. */
+/** How long a plugin or hook may take, in ms, without Fastify giving up on it. */
 function hookLimitMs(app: FastifyInstance): number {
   return 0.9 * pluginTimeoutMs(app)
 }
