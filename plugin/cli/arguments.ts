@@ -1,16 +1,18 @@
-/** What was typed, as an order; or what is wrong with it. */
+/**
+ * Turns what was typed into an order, or says what is wrong with it.
+ */
 import { parseArgs } from 'node:util'
 import { actorLimits, checkText, reasonLimits } from '../core/audit.js'
 import type { Instruction } from '../core/changes/operations.js'
 import { keyFrom } from '../core/names.js'
 import type { Preset } from '../core/time/timing.js'
 
-/** What every command takes. */
+/** The flags that every command takes. */
 const ofAll = ['database', 'namespace', 'json', 'help', 'version'] as const
-/** What those take that alter something. */
+/** The flags of commands that alter something. */
 const why = ['actor', 'reason'] as const
 
-/** Every command, with what it needs after its name, the flags of its own, and what it is for. */
+/** Every command, with its operands, its own flags, and what it is for. */
 export const commands = {
   status: { operands: [], flags: [], about: 'nodes, leases and what is wrong' },
   leaders: { operands: [], flags: [], about: 'who leads which single worker, and under which token' },
@@ -44,7 +46,7 @@ interface Needs {
     readonly key: string
     readonly token: number
     readonly immediate: boolean
-    /** In ms; undefined for what the operator's default is. */
+    /** In ms; undefined for the operator's default. */
     readonly cooldownMs: number | undefined
     readonly by: Instruction
   }
@@ -67,7 +69,7 @@ interface OfWorker {
   readonly by: Instruction
 }
 
-/** A command with all it needs, and nothing that it does not take. */
+/** A command with everything it needs, and nothing that it does not take. */
 export type Order<Name extends Command = Command> = {
   [Each in Name]: {
     readonly command: Each
@@ -77,7 +79,7 @@ export type Order<Name extends Command = Command> = {
   } & Needs[Each]
 }[Name]
 
-/** It cannot be understood: said on standard error, with exit code 2. */
+/** The command line cannot be understood. Reported on standard error, with exit code 2. */
 export class UsageError extends Error {
   override readonly name = 'UsageError'
 }
@@ -96,12 +98,14 @@ const options = {
   version: { type: 'boolean' },
 } as const
 
-/** What may follow a command, as `--name`. */
+/** The flags that may follow a command, as `--name`. */
 export const flagNames: readonly string[] = Object.keys(options)
 
 /**
- * @param environment for what is not said: `DATABASE_URL`.
- * @param user tells who is asking, where that matters and `--actor` does not say it.
+ * Parses a command line.
+ *
+ * @param environment replaces what is not typed: `DATABASE_URL`
+ * @param user returns who is asking; called where that matters and `--actor` is not given
  * @throws UsageError or CoordinationError `WCO_OPTIONS`
  */
 export function parse(
@@ -145,7 +149,7 @@ export function parse(
 
 type Values = ReturnType<typeof understood>['values']
 
-/** Who asks, and why. */
+/** Returns who asks, and why. */
 function said({ actor, reason }: Values, user: () => string): Instruction {
   if (reason === undefined)
     throw new UsageError('Why? Say --reason "…" with 3 to 200 characters; it goes into the audit trail.')
@@ -174,7 +178,7 @@ function isPreset(name: string): name is Preset {
   return ['default', 'fast', 'relaxed'].includes(name)
 }
 
-/** A flag without effect would let somebody believe in one. */
+/** Refuses the flags of other commands: a user would believe that they had an effect. */
 function refuseFlagsOfOthers(command: Command, values: object): void {
   for (const flag of Object.keys(values)) {
     if (takes(command, flag)) continue
@@ -191,7 +195,7 @@ function understood(typed: readonly string[]) {
   try {
     return parseArgs({ args: [...typed], options, allowPositionals: true, strict: true })
   } catch (error) {
-    // Node goes on with advice for positional arguments that would be wrong here.
+    // Node adds advice about positional arguments that would be wrong here.
     const [what = ''] = (error instanceof Error ? error.message : String(error)).split(/(?<=\.) /)
     throw new UsageError(what)
   }

@@ -1,5 +1,5 @@
 /**
- * Whether a database and a set of durations can hold the promises: tried, not assumed.
+ * Checks whether a database and a set of durations can hold the promises: by trying, not by assuming.
  *
  * Nothing is left behind: what is written is rolled back.
  */
@@ -16,12 +16,14 @@ interface Finding {
   readonly detail: string
 }
 
-/** How often the way to the database and back is timed. */
+/** How many round trips to the database are timed. */
 const roundTrips = 25
 
 /**
- * @param nowMs the wall clock of this machine.
- * @param warnings what was said while the store opened: a pooler in between, a slow journal.
+ * Runs all checks.
+ *
+ * @param nowMs the wall clock of this machine
+ * @param warnings what was logged while the store opened: a pooler in between, a slow journal
  */
 export async function check(
   store: Store,
@@ -64,7 +66,7 @@ export async function check(
 
 class RolledBack extends Error {}
 
-/** A change that adds, alters and deletes a row of each table, and is undone. A right that is missing is found here. */
+/** Writes to each table in a change that is rolled back. This finds missing rights. */
 async function writing(store: Store): Promise<Finding> {
   const what = 'writing in an ordered change'
   try {
@@ -109,7 +111,7 @@ const someWorker: WorkerRow = {
   ...{ handoverTimeoutMs: 30_000, schedule: null, revision: 0 },
 }
 
-/** Asks for what is a thousand years old to be deleted. */
+/** Requests the deletion of everything older than a thousand years. */
 async function clearing(store: Store): Promise<Finding> {
   const what = 'deleting what is old'
   const aThousandYearsMs = 1_000 * 365 * 86_400_000
@@ -121,7 +123,7 @@ async function clearing(store: Store): Promise<Finding> {
   }
 }
 
-/** What the database itself said is the cause. */
+/** Returns the message of an error, followed by what the database itself gave as the cause. */
 function sentenceOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   return error.cause instanceof Error ? `${error.message} ${sentenceOf(error.cause)}` : error.message
@@ -143,7 +145,7 @@ async function latency(store: Store, { statementTimeoutMs, heartbeatMs }: Timing
   return [{ what: `round trips, against a limit of ${statementTimeoutMs} ms`, verdict, detail }]
 }
 
-/** No promise rests on it; schedules and what people read do. */
+/** No promise depends on this clock; schedules and the times that people read do. */
 async function clock(store: Store, nowMs: () => number): Promise<Finding> {
   const beforeMs = nowMs()
   const { nowMs: databaseMs } = await store.snapshot()

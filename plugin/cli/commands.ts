@@ -1,4 +1,6 @@
-/** What each command asks or does. */
+/**
+ * What each command asks or does.
+ */
 import type { Coordinator } from '../core/coordinator.js'
 import { explain } from '../core/reports/explain.js'
 import {
@@ -14,7 +16,7 @@ import type { Snapshot } from '../core/store.js'
 import type { Command, Order } from './arguments.js'
 import { type Answer, type Cell, exitCodes, type Mood, type Table } from './output.js'
 
-/** Those for which the namespace is read first. */
+/** The commands for which the namespace is read first. */
 type Asking = Exclude<Command, 'check' | 'migrate'>
 
 type Ways = {
@@ -25,7 +27,7 @@ type Ways = {
   ) => Answer | Promise<Answer>
 }
 
-/** The namespace as it is when a command is given. */
+/** The namespace at the moment at which a command is given. */
 interface Scene {
   readonly snapshot: Snapshot
   readonly status: Status
@@ -33,12 +35,12 @@ interface Scene {
   readonly isSilent: (node: Pick<NodeReference, 'id'> | null) => boolean
 }
 
-/** Those that need nothing but a coordinator, which has not been started. */
+/** Carries out the commands that need only a coordinator, which has not been started. */
 export async function obey(
   coordinator: Coordinator,
   order: Order<Exclude<Command, 'check'>>,
 ): Promise<Answer> {
-  // Connecting has done it.
+  // Connecting has already run the migrations.
   if (order.command === 'migrate') return done({ migrated: true }, ['The tables are up to date.'])
   const scene = await look(coordinator)
   const isUnused = scene.snapshot.meta.revision === 0
@@ -73,7 +75,7 @@ const ways: Ways = {
     const { status, isSilent } = scene
     const singles = new Set(status.workers.flatMap(({ key, kind }) => (kind === 'single' ? [key] : [])))
     const leases = status.leases.filter(({ worker }) => worker !== null && singles.has(worker))
-    // What `GET /leaders` answers, and who of them is silent.
+    // The same as `GET /leaders`, and whether each of them is silent.
     const leaders = leases.flatMap(({ key, holder, token, acquiredAtMs }) => {
       if (holder === null) return []
       const sinceMs = acquiredAtMs === null ? null : Math.max(0, status.nowMs - acquiredAtMs)
@@ -150,7 +152,7 @@ async function look({ operator, settings, state }: Coordinator): Promise<Scene> 
   }
 }
 
-/** What has been seen, and below it what is wrong. */
+/** Returns what has been seen, and below it what is wrong. */
 function found({ status, isSilent }: Scene, json: unknown, text: Answer['text']): Answer {
   const standing = status.nodes.filter(isStanding)
   const silent = standing.filter(isSilent)
@@ -166,7 +168,10 @@ function found({ status, isSilent }: Scene, json: unknown, text: Answer['text'])
   return { json, text: [...text, '', ...sentences, ...alone], exitCode: exitCodes.no }
 }
 
-/** In a database in which no node has ever joined, any namespace will do: it may be the one of the first. */
+/**
+ * Refuses a namespace that does not exist. Where no namespace exists yet, any is accepted: it may be that of the
+ * first node.
+ */
 function noNamespace(namespace: string, known: readonly string[]): Answer {
   const more = known.length > mostNamed ? ` and ${known.length - mostNamed} more` : ''
   const there = `${known.slice(0, mostNamed).map(quoted).join(', ')}${more}`
@@ -175,7 +180,7 @@ function noNamespace(namespace: string, known: readonly string[]): Answer {
   })
 }
 
-/** So many names fit into a sentence. */
+/** How many names fit into a sentence. */
 const mostNamed = 10
 
 function noLease({ status }: Scene, key: string): Answer {
@@ -203,7 +208,10 @@ function ofWorker(
   })
 }
 
-/** The keys that say the same behind the slash: what was typed may be the name alone, or of another scope, or without a slot. */
+/**
+ * Returns the keys that are the same after the slash. The typed key may be the name alone, have another scope, or
+ * lack the slot.
+ */
 function ofSameName(key: string, things: readonly { readonly key: string }[]): string[] {
   const nameIn = (text: string): string => text.slice(text.indexOf('/') + 1)
   const keys = things.map((thing) => thing.key)
@@ -218,7 +226,7 @@ function hint(meant: readonly string[], examples: string): string {
   return `Keys are written like ${examples}; \`status\` lists those there are.`
 }
 
-/** A node may be named by its id or, where only one bears it, by its name. */
+/** Gives an order to a node, which is identified by its id or, where it is the only one, by its name. */
 async function toNode(
   scene: Scene,
   subject: string,
@@ -285,7 +293,7 @@ function leaseTable({ status: { nowMs, workers }, isSilent }: Scene, leases: rea
   }
 }
 
-/** In the largest unit of which there is one. */
+/** Formats a duration in the largest unit that it fills. */
 function ago(ms: number): string {
   const units: [string, number][] = [
     ['d', 86_400_000],

@@ -16,10 +16,10 @@ import { obey } from './commands.js'
 import { type Answer, exitCodes, render } from './output.js'
 
 const program = 'npx fastify-worker-coordination'
-/** What makes and alters tables. */
+/** The command that creates and alters tables. */
 const migrating = `${program} migrate`
 
-// Whom the output is for has seen enough, `| head` for instance.
+// The reader of the output may have seen enough, `| head` for instance.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error
 })
@@ -40,7 +40,7 @@ async function run(typed: readonly string[]): Promise<number> {
   }
 }
 
-/** Whoever asks, by name; by number where this machine knows no name for it, as in many containers. */
+/** Returns the user's name, or the number where this machine has no name for it, as in many containers. */
 function user(): string {
   try {
     return userInfo().username
@@ -60,14 +60,14 @@ async function answerTo(order: Order): Promise<Answer> {
   }
 }
 
-/** SQLite would make the file, and a mistyped path would look like an empty database. */
+/** SQLite would create the file, and a mistyped path would look like an empty database. */
 function refuseMissingFile(database: string): void {
   const [, path] = /^sqlite:(?:\/\/)?(.+)$/is.exec(database) ?? []
   if (path === undefined || path === ':memory:' || existsSync(path)) return
   throw new StoreError(`There is no file "${path}". To make it: ${migrating}`, 'none')
 }
 
-/** Who types commands has set no option, and need not run SQL by hand. */
+/** Replaces the remedy: an operator who types commands has set no option, and need not run SQL by hand. */
 function withOwnRemedy(error: unknown): unknown {
   if (!(error instanceof PendingMigrationsError)) return error
   const { pending } = error

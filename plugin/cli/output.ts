@@ -1,4 +1,6 @@
-/** How answers are written: tables for people, JSON for programs. */
+/**
+ * How answers are written: tables for people, JSON for programs.
+ */
 
 /** What a command has found out or done. */
 export interface Answer {
@@ -10,7 +12,7 @@ export interface Answer {
   readonly exitCode: number
 }
 
-/** Rows under a head; a cell may bear a mood. */
+/** Rows under a head; a cell may have a mood, which is shown as a colour. */
 export interface Table {
   readonly head: readonly string[]
   readonly rows: readonly (readonly Cell[])[]
@@ -24,15 +26,15 @@ export const exitCodes = {
   done: 0,
   /** The answer is no: nothing was done, a check has failed, or a node is silent. */
   no: 1,
-  /** It could not be understood. */
+  /** The command line could not be understood. */
   usage: 2,
-  /** The database did not answer, or not as one of ours. */
+  /** The database did not answer, or cannot be used. */
   unreachable: 3,
 } as const
 
 const colours: Readonly<Record<Mood, number>> = { good: 32, bad: 31, doubtful: 33 }
 
-/** @param coloured only where a person looks at a terminal. */
+/** @param how `coloured` only where a person looks at a terminal */
 export function render({ json, text }: Answer, how: { json: boolean; coloured: boolean }): string {
   if (how.json) return `${JSON.stringify(json, undefined, 2)}\n`
   const parts = text.map((part) => (typeof part === 'string' ? part : table(part, how.coloured)))
@@ -58,7 +60,7 @@ function shownCell(cell: Cell, width: number, coloured: boolean): string {
   return `\u001b[${colours[cell.mood]}m${padded}\u001b[0m`
 }
 
-/** Whatever a name contains, it moves no cursor and rings no bell. */
+/** Replaces control characters, so that no name can move the cursor or ring the bell. */
 function textOf(cell: Cell | undefined): string {
   const text = typeof cell === 'object' ? cell.text : (cell ?? '')
   return text.replaceAll(/\p{Cc}/gu, '\u{fffd}')
