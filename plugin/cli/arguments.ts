@@ -104,7 +104,7 @@ export const flagNames: readonly string[] = Object.keys(options)
 /**
  * Parses a command line.
  *
- * @param environment replaces what is not typed: `DATABASE_URL`
+ * @param environment supplies what is not typed: `DATABASE_URL`
  * @param user returns who is asking; called where that matters and `--actor` is not given
  * @throws UsageError or CoordinationError `WCO_OPTIONS`
  */

@@ -226,7 +226,7 @@ function hint(meant: readonly string[], examples: string): string {
   return `Keys are written like ${examples}; \`status\` lists those there are.`
 }
 
-/** Gives an order to a node, which is identified by its id or, where it is the only one, by its name. */
+/** Gives an order to a node, which is identified by its id or, where only one has it, by its name. */
 async function toNode(
   scene: Scene,
   subject: string,

@@ -82,8 +82,8 @@ export interface Wishes {
 /**
  * Joins a node, with the workers for which it is a candidate. A join that is repeated after a lost answer finds that
  * the node has joined already or has been buried since. If it was buried, this life is over and the next one needs a
- * new id. Returns the workers for which the node is now a candidate: all that are declared, except those that a
- * fence hinders.
+ * new id. Returns the workers for which the node is now a candidate: all that are declared, except those that could
+ * not be written because of a fence.
  *
  * @param drained given for a process that was draining when it lost its last session: it is still draining.
  */
@@ -127,7 +127,7 @@ async function neighboursOf(draft: Draft, { id, machine }: Omit<NewNode, 'worker
 /**
  * Replaces the workers for which a node is a candidate. `added` is declared even if the node was already a candidate
  * for a worker of that key, because that may have been a different one. Returns the workers for which the node is
- * now a candidate, without those that a fence hinders.
+ * now a candidate, without those that could not be written because of a fence.
  */
 export async function register(
   change: Change,

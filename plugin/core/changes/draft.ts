@@ -334,8 +334,8 @@ export class Draft {
     const current = leases.slice(0, worker.slots).map((lease) => lease.target)
     const { shares, changed } = planShares(current, willing.length > 0 ? willing : candidates)
     if (!changed && shares.length === worker.slots) return
-    // A fenced lease cannot get its new target. Plan and rows would differ again at once, and generation follow
-    // generation.
+    // A fenced lease cannot get its new target. If a generation began now, plan and rows would differ again at once,
+    // and generation would follow generation.
     if (leases.some((lease) => lease.fenced && lease.target !== (shares[lease.slot] ?? null))) return
     this.putWorker({ ...worker, generation: worker.generation + 1, slots: shares.length })
     const slots = Math.max(shares.length, leases.length)

@@ -101,7 +101,10 @@ export type Transferred =
   | { readonly kind: 'stale'; readonly lease: LeaseRow }
   /** A user's transaction fences it at the moment; nothing was done. */
   | { readonly kind: 'fenced'; readonly lease: LeaseRow }
-  /** The requested node is not a candidate or may not be chosen (shares), or only the holder is a candidate. */
+  /**
+   * The requested node is not a candidate, a share was requested for a certain node, or only the holder is a
+   * candidate.
+   */
   | { readonly kind: 'no-candidate'; readonly candidates: readonly string[] }
   /**
    * The holder, `from`, has been asked to hand it over to `to`: session ids; `to` is null while the plan has no node

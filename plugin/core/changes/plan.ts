@@ -15,7 +15,7 @@ export interface Candidate {
   readonly version: string | null
   /** The change in which it joined: an age that needs no clock. */
   readonly joinedRevision: number
-  /** Leases of which it is the target or the holder, over all workers. */
+  /** How many leases name it as target, or as holder if they have no target. */
   readonly load: number
 }
 

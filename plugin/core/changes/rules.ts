@@ -14,8 +14,8 @@ export interface Held {
 }
 
 /**
- * Whether a lease can be claimed: it has no living holder, no block on a revoked one that is not waived, and no
- * fence.
+ * Whether a lease can be claimed: it has no living holder, is not fenced, and is not blocked unless the block is
+ * waived.
  */
 export function isFree(draft: Draft, lease: LockedLease, waived: readonly Held[]): boolean {
   const held = lease.holder !== null && !draft.isGone(lease.holder)
@@ -32,7 +32,7 @@ interface Ending {
   readonly reason?: EndReason
 }
 
-/** Removes every reference to a gone node from a lease. */
+/** Clears the holder, the target and the block of a lease where they name a node that is gone. */
 export function freeIfAbandoned(draft: Draft, key: string, ending: Ending = { type: 'lease.lost' }): void {
   const lease = draft.lease(key)
   if (lease === undefined || lease.fenced) return

@@ -109,8 +109,8 @@ export function isUnusedName(lease: LeaseRow, sinceMs: number): boolean {
 
 /**
  * Deletes leases acquired by name that have long been unused, if they still are. The row also holds the last time
- * claimed under the name, which must not be claimed once more. Tokens never go back: the floor is raised to those
- * deleted, and every new token is greater than the floor.
+ * claimed under the name, which must not be claimed once more. Tokens never go back: the floor is raised to the
+ * tokens deleted, and every new token is greater than the floor.
  */
 export async function pruneLeases(
   change: Change,

@@ -99,7 +99,7 @@ export interface Explanation {
   readonly block: {
     readonly node: NodeReference
     readonly token: number
-    /** Null when it is not known since when the block stands. */
+    /** Null when it is not known when the block began. */
     readonly untilMs: number | null
   } | null
   /** Nodes that hold shares of an older plan or on which shares are blocked; all new shares wait for them. */

@@ -82,7 +82,7 @@ export class Requests {
 
   /**
    * Called when the database has been asked on behalf of these requests. A request that got nothing and would not
-   * wait is answered. If one of them got the lease, the node's one place in the queue is used up, and it must ask
+   * wait is declined. If one of them got the lease, the node's one place in the queue is used up, and it must ask
    * again.
    */
   answered(requests: readonly Request[]): void {

@@ -98,8 +98,8 @@ export class Holding implements Lease {
   readonly #keeper: Keeper
   readonly #controller = new AbortController()
   /**
-   * The async context in which the handle was made. The work must not see that of the caller that finds the handle
-   * over.
+   * The async context in which the handle was made. The signal aborts in it, so that the work never sees the context
+   * of the caller that ends the handle.
    */
   readonly #inContext = presentContext()
   readonly #settling = deferred()

@@ -132,7 +132,7 @@ export interface WorkerHandle extends AsyncDisposable {
   readonly key: string
   readonly state: WorkerState
   /**
-   * Makes this node a candidate no more. Resolves once its passes have settled and its leases are given back. A pass
+   * Ends the candidacy of this node. Resolves once its passes have settled and its leases are given back. A pass
    * that stops its own worker must not wait for that: it would wait for itself.
    */
   stop(): Promise<void>
