@@ -1,9 +1,9 @@
 /**
- * The dashboard: a handful of files, read once when the application starts and served from memory. Each has a route
- * of its own; nothing in a request ever becomes the name of a file.
+ * Serves the dashboard: a few files, read once when the application starts and served from memory. Each file has its
+ * own route, so no part of a request is ever used as a file name.
  *
- * They lie beside the compiled plugin. Where that has been moved without them, the page says so and everything else
- * works.
+ * The files lie beside the compiled plugin. When the plugin has been moved without them, the dashboard's routes say so
+ * and everything else works.
  */
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
@@ -15,7 +15,7 @@ import { HttpProblem } from './http-problems.js'
 import { routeConfig, routeSchema } from './route.js'
 import { reads } from './schemas/common.js'
 
-/** The files there are, and what they are. */
+/** The files of the dashboard and their media types. */
 export const assetTypes = {
   'index.html': 'text/html; charset=utf-8',
   'style.css': 'text/css; charset=utf-8',
@@ -25,7 +25,7 @@ export const assetTypes = {
 
 type AssetName = keyof typeof assetTypes
 
-/** As it is, and compressed for the many who take it so. */
+/** One file, plain and compressed with gzip. */
 interface Asset {
   readonly plain: Version
   readonly packed: Version
@@ -37,8 +37,8 @@ interface Version {
 }
 
 /**
- * What the page may do is what it needs and no more: run and look like these files, and talk to where it comes from.
- * An application's own headers, those of `@fastify/helmet` say, give way to these.
+ * Security headers: the page may run and use only these files and may talk only to its own origin. They override
+ * headers that the application sets, for example through `@fastify/helmet`.
  */
 export const assetHeaders = {
   'content-security-policy': [
@@ -63,8 +63,9 @@ export const assetHeaders = {
 } as const
 
 /**
- * Adds the routes. `/ui` leads to `/ui/`, and so does the prefix itself, by relative addresses, which are right under any
- * prefix and behind any proxy; but for the prefix without a slash behind one that renames its last part.
+ * Adds the routes. `/ui` and the prefix itself redirect to `/ui/`. The redirects are relative, so they are right under
+ * any prefix and behind any proxy, with one exception: the prefix without a trailing slash, behind a proxy that renames
+ * its last segment.
  */
 export async function registerAssets(scope: FastifyInstance, files = besideThePlugin()): Promise<void> {
   const assets = files === undefined ? undefined : await readAssets(files)
@@ -91,7 +92,7 @@ export async function registerAssets(scope: FastifyInstance, files = besideThePl
       if (takesPacked) reply.header('content-encoding', 'gzip')
       return sendTagged(request, reply, tag, content)
     })
-  // Where a slash at the end makes no difference to the application, there is this route already.
+  // An application that ignores trailing slashes has this route already.
   if (!scope.hasRoute({ method: 'GET', url: `${scope.prefix}/ui` }))
     route('/ui', (_request, reply) => redirect(reply))
   const folder = scope.prefix.slice(scope.prefix.lastIndexOf('/') + 1)
@@ -107,13 +108,13 @@ const schema = routeSchema({
   response: reads({ 200: { description: 'A file of the dashboard' } }),
 })
 
-/** Undefined in a bundle of CommonJS, where no module knows its place. */
+/** Returns undefined in a CommonJS bundle, where a module does not know its own location. */
 function besideThePlugin(): URL | undefined {
   const here: string | undefined = import.meta.url
   return here === undefined ? undefined : new URL('../../dashboard/', here)
 }
 
-/** Undefined when they are not there. */
+/** Returns undefined when a file is missing. */
 async function readAssets(folder: URL): Promise<Record<AssetName, Asset> | undefined> {
   const names = Object.keys(assetTypes) as AssetName[]
   try {

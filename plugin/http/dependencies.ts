@@ -1,4 +1,4 @@
-/** What the groups of routes are made of; `routes.ts` puts it together. */
+/** What every group of routes needs; `routes.ts` assembles it. */
 import type { Coordinator } from '../core/coordinator.js'
 import type { Guard } from './guard/guard.js'
 import type { Limits } from './limits.js'
@@ -6,7 +6,7 @@ import type { SnapshotSource } from './snapshot/snapshot.js'
 
 export interface Dependencies {
   readonly coordinator: Coordinator
-  /** Begins each operationId, so that two registrations in one application stay apart. */
+  /** Prefix of each operationId. It keeps two registrations in one application apart. */
   readonly name: string
   readonly source: SnapshotSource
   readonly guard: Guard

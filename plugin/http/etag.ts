@@ -1,17 +1,17 @@
-/** Tags of what is answered, and of what a request is about. */
+/** Entity tags: those of responses, and those that a request names in `If-Match`. */
 import { createHash } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { HttpProblem } from './http-problems.js'
 
-/** A tag of everything in an answer but the time of asking. */
+/** Returns a tag of the whole body except the time at which it was read. */
 export function contentTag(body: object): string {
   return `W/"${digestOf({ ...body, now: undefined })}"`
 }
 
 /**
- * The tag of a lease or an assignment: its token or plan revision, to be given back in `If-Match`, and after a dash what
- * else there is to tell of it, so that who asks whether anything is new is not told no. Changes of other things make
- * no other one.
+ * Returns the tag of a lease or an assignment: its token or plan revision, which `If-Match` must repeat, a dash, and a
+ * digest of the body. The digest lets conditional reads notice changes that keep the number. Changes to other things do
+ * not alter the tag.
  */
 export function matchTag(number: number, body: object): string {
   return `W/"${number}-${digestOf({ ...body, now: undefined, revision: undefined })}"`
@@ -21,7 +21,7 @@ function digestOf(content: object): string {
   return createHash('sha256').update(JSON.stringify(content)).digest('base64url').slice(0, 22)
 }
 
-/** Answers 304 to who has it already. */
+/** Sends the body, or 304 when the client already has it. */
 export function sendTagged(
   request: FastifyRequest,
   reply: FastifyReply,
@@ -34,9 +34,9 @@ export function sendTagged(
 }
 
 /**
- * The token or revision that a write is about.
+ * Returns the token or revision that a write names in `If-Match`.
  *
- * @throws HttpProblem 428 when it is missing, 400 when it is no such thing.
+ * @throws HttpProblem 428 when the header is missing, 400 when it is malformed.
  */
 export function matchOf(request: FastifyRequest, what: string): number {
   const { 'if-match': given } = request.headers

@@ -1,8 +1,8 @@
 /**
- * How errors are answered: `application/problem+json` (RFC 9457), with the id of the request, and
- * without a word from the database or its driver.
+ * Turns errors into `application/problem+json` responses (RFC 9457), with the id of the request and without any text
+ * from the database or its driver.
  *
- * Such an answer is an HTTP problem. A problem without that word is something wrong that a person should see: `attention.ts`.
+ * Such a response is an HTTP problem. A "problem" alone is a condition that an operator should see: `attention.ts`.
  */
 import { STATUS_CODES } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
@@ -10,10 +10,10 @@ import { reasonLimits } from '../core/audit.js'
 import { StoreError } from '../core/errors.js'
 import { shown } from '../core/names.js'
 
-/** The media type of every error. */
+/** The media type of every error response. */
 export const httpProblemType = 'application/problem+json'
 
-/** Every way in which a request can fail, by the last word of its `type`. They never change their meaning. */
+/** Every way in which a request can fail, by the last part of its `type`. A name never changes its meaning. */
 export const httpProblems = {
   'invalid-request': { status: 400, title: 'The request is not as described' },
   forbidden: { status: 403, title: 'Not allowed' },
@@ -38,35 +38,35 @@ export const httpProblems = {
 
 export type HttpProblemName = keyof typeof httpProblems
 
-/** What is sent, besides what the particular HTTP problem adds. */
+/** The fields of every HTTP problem. */
 export interface HttpProblemBody {
-  /** A URN that ends in the name of the HTTP problem; `about:blank` for what the application itself has refused. */
+  /** A URN that ends in the name of the HTTP problem; `about:blank` for a refusal by the application itself. */
   readonly type: string
   readonly title: string
   readonly status: number
-  /** One sentence for people. */
+  /** One sentence for people to read. */
   readonly detail: string
-  /** Id of the request, as in the application's log. */
+  /** Id of the request, as it appears in the application's log. */
   readonly instance: string
 }
 
-/** What an HTTP problem may say besides. */
+/** Additional fields that an HTTP problem may have. */
 export interface HttpProblemDetails {
-  /** What is wrong with the request, one by one; values are not repeated. */
+  /** The individual faults of the request. Values from the request are not repeated. */
   readonly errors?: readonly { readonly path: string; readonly message: string }[]
-  /** How it is now, where the request was about how it was. */
+  /** The current state, when the request referred to an older one. */
   readonly current?: object
-  /** The option that decides about it. */
+  /** The option of the plugin that decides about it. */
   readonly option?: string
-  /** In so many seconds it may go better. */
+  /** Number of seconds after which a retry may succeed. */
   readonly retryAfter?: number
-  /** The methods that the path takes. */
+  /** Methods that the path accepts. */
   readonly allow?: readonly string[]
-  /** Ids of the nodes that could be named instead. */
+  /** Ids of nodes that could be named instead. */
   readonly candidates?: readonly string[]
 }
 
-/** An answer that is no success; thrown in a hook or handler, sent by {@link answerHttpProblem}. */
+/** A response that reports a failure; thrown in a hook or handler, sent by {@link answerHttpProblem}. */
 export class HttpProblem extends Error {
   override readonly name = 'HttpProblem'
 
@@ -84,8 +84,8 @@ export class HttpProblem extends Error {
 }
 
 /**
- * The error handler of our routes. What only the application can mend goes to its log; not what is answered on purpose, again and
- * again: that something is not installed, or that nobody leads.
+ * The error handler of our routes. It logs unexpected failures (5xx), which only the application can fix. It does not
+ * log HTTP problems that are thrown on purpose and may repeat: that something is not installed, or that no node leads.
  */
 export function answerHttpProblem(
   error: unknown,
@@ -101,7 +101,7 @@ export function answerHttpProblem(
   return reply.code(problem.status).type(httpProblemType).header('cache-control', 'no-store').send(body)
 }
 
-/** The `type` of an HTTP problem. */
+/** Returns the `type` of an HTTP problem. */
 export function typeOf(problem: HttpProblemName): string {
   return `urn:fastify-worker-coordination:problem:${problem}`
 }
@@ -125,8 +125,8 @@ function named({ problem, status, detail, details }: HttpProblem): Answered {
 }
 
 /**
- * Fastify itself refuses requests by errors with a status, and so do the hooks of applications and their plugins. They may throw
- * anything, a text too.
+ * Errors with a status, as Fastify and the hooks of applications and their plugins throw them. They may throw anything,
+ * even a string.
  */
 interface Refusal {
   readonly statusCode?: unknown
@@ -136,14 +136,14 @@ interface Refusal {
   readonly validationContext?: string
 }
 
-/** As the validator names it. */
+/** One fault, as the validator reports it. */
 interface Flaw {
   readonly instancePath: string
   readonly message?: string
   readonly params: Readonly<Record<string, unknown>>
 }
 
-/** As Fastify's own error handler finds it: a status of the error comes before one that the reply has been given. */
+/** Returns the status as Fastify's own error handler does: the error's status takes precedence over the reply's. */
 function statusOf({ statusCode, status }: Refusal, reply: FastifyReply): number | undefined {
   return [statusCode, status, reply.statusCode].find(
     (each): each is number => typeof each === 'number' && each >= 400 && each < 600,
@@ -172,7 +172,7 @@ function invalid(validation: readonly Flaw[], context = 'request'): HttpProblem 
   return new HttpProblem('invalid-request', `${detail}.`, { errors })
 }
 
-/** The validator does not name what is too much. */
+/** Adds what the validator's own message omits: the superfluous field or the allowed values. */
 function messageOf({ message = 'is not as described', params }: Flaw): string {
   const { additionalProperty: name, allowedValues, pattern } = params
   if (pattern === reasonLimits.pattern)

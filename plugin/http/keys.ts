@@ -1,32 +1,33 @@
 /**
- * Keys in paths. They contain `/` and `#`, which proxies and clients decode at their pleasure, so in a path `:`
- * stands for `/` and `~` for `#`: `global:consumer~12`. Percent-encoded as one segment they are understood as well.
+ * Keys in paths. Keys contain `/` and `#`, which proxies and clients decode inconsistently. In a path, `:` therefore
+ * stands for `/` and `~` for `#`: `global:consumer~12`. A key that is percent-encoded as one segment is accepted as
+ * well.
  */
 import type { FastifyRequest } from 'fastify'
 import { keyFrom } from '../core/names.js'
 import { HttpProblem } from './http-problems.js'
 
 /**
- * A segment that is a key. Fastify's router takes no parameter of more than 100 characters, unless the application
- * allows for it; a key may have twice as many, so it is taken in three.
+ * A path segment that is a key. By default, Fastify's router limits a parameter to 100 characters. A key may have twice
+ * as many, so it is matched as three parameters.
  */
 export const keySegment = ':key(^.{1,100}):more(.{0,100}):rest(.{0,100})'
 
-/** What people read instead. */
+/** Returns the URL as the documentation shows it. */
 export function documentedUrl(url: string): string {
   return url.replace(keySegment, ':key')
 }
 
 /**
- * The key of the lease that a request is about.
+ * Returns the key of the lease that a request names.
  *
- * @throws HttpProblem 400 when nothing can be called that.
+ * @throws HttpProblem 400 when it is not a valid key.
  */
 export function leaseKeyOf(request: FastifyRequest): string {
   return parsed(segmentOf(request), leasePattern, 'global:month-close, eu-1:indexing or global:consumer~12')
 }
 
-/** As {@link leaseKeyOf}, for workers. */
+/** Like {@link leaseKeyOf}, for workers. */
 export function workerKeyOf(request: FastifyRequest): string {
   return parsed(segmentOf(request), workerPattern, 'global:month-close or eu-1:indexing')
 }

@@ -1,6 +1,4 @@
-/**
- * Routes that only the leader answers: a `preHandler` for the application's own routes.
- */
+/** A `preHandler` for the application's own routes that only the leader may serve. */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Coordinator } from '../core/coordinator.js'
 import { CoordinationError } from '../core/errors.js'
@@ -9,23 +7,24 @@ import type { NodeStatus, Status, WorkerStatus } from '../core/reports/status.js
 import { answerHttpProblem, HttpProblem } from './http-problems.js'
 import { snapshotSourceOf } from './snapshot/snapshot.js'
 
-/** How {@link leaderOnly} answers for others. */
+/** How {@link leaderOnly} responds on nodes that do not lead. */
 export interface LeaderOnlyOptions {
   /**
-   * Send requests on to the leader: with 307 to the same path below the `url` among its labels. Where it has none,
-   * or nobody leads, and without this option, the answer is 421 or 503. Default `false`.
+   * Redirect requests to the leader: 307 to the same path below the `url` in the leader's labels. Without this option,
+   * or when the leader has no such label, the response is 421; when no node leads, it is 503. Default `false`.
    */
   readonly redirect?: boolean | undefined
 }
 
 /**
- * Lets a request through where this node leads, which costs no question to the database.
+ * Returns a `preHandler` that lets a request through only on the node that leads, where it needs no database query.
  *
- * Elsewhere the answer is 421 with the leader's name, or 307; and 503 while nobody leads, or this node has ceased to and
- * its pass has not ended. Between the check and the end of the handler leadership may end: what must not be done by two
- * is for the worker itself, whose pass has the lease to fence with.
+ * On other nodes the response is 421 with the leader's name, or 307 with `redirect`. It is 503 while no node leads, and
+ * on a node whose term has ended while its pass goes on. Leadership may end between the check and the end of the
+ * handler. Work that two nodes must not do at once belongs in the worker itself, whose pass has the lease to fence
+ * with.
  *
- * @param worker name or key of a `single` worker that this node stands for.
+ * @param worker name or key of a `single` worker; this node need not be a candidate for it.
  * @throws {CoordinationError} `WCO_OPTIONS` when the options are not as described.
  *
  * @example app.post('/orders', { preHandler: leaderOnly(app.coordination, 'orders', { redirect: true }) }, …)
@@ -61,7 +60,8 @@ export function leaderOnly(
       const meant = workerIn(status, own ?? worker)
       if (meant === undefined) tellOnce(request, status)
       const leader = leaderOf(status, meant)
-      // By the rows a node leads until its pass has settled. One whose term has ended must not be sent to itself.
+      // By the rows, a node leads until its pass has settled. A node whose term has ended must not be redirected to
+      // itself.
       if (leader === undefined || leader.id === status.self.id)
         throw meant === undefined ? unknown(worker) : nobody(worker)
       const url = redirect ? addressOf(leader.labels.url, request.raw.url ?? '/') : undefined
@@ -73,15 +73,15 @@ export function leaderOnly(
   }
 }
 
-/** Before the plugin's registration has been awaited there is no `app.coordination`. */
+/** There is no `app.coordination` until the plugin's registration has been awaited. */
 function isCoordinator(given: unknown): boolean {
   return typeof given === 'object' && given !== null && 'keyOfSingle' in given
 }
 
-/** So many workers are named in a line of the log. */
+/** Maximum number of workers in one log line. */
 const shownAtMost = 20
 
-/** Of several workers of that name the one of this node's cluster. */
+/** Returns the worker of that name; of several, the one in this node's own cluster. */
 function workerIn({ self, workers }: Status, name: string): WorkerStatus | undefined {
   const singles = new Map(workers.filter(({ kind }) => kind === 'single').map((each) => [each.key, each]))
   const key = keysMeant(name, self.cluster).find((each) => singles.has(each))
@@ -93,7 +93,7 @@ function leaderOf({ nodes, leases }: Status, meant: WorkerStatus | undefined): N
   return nodes.find(({ id }) => id === holder?.id)
 }
 
-/** The label is what a node says of itself: only a web address will do. */
+/** Returns the address to redirect to. Nodes choose their own labels, so only a web address is accepted. */
 function addressOf(label: string | undefined, path: string): string | undefined {
   const isAddress = label !== undefined && /^https?:\/\/[^\s/?#]+(\/[^\s?#]*)?$/.test(label)
   return isAddress && path.startsWith('/') ? `${label.replace(/\/$/, '')}${path}` : undefined
@@ -107,7 +107,7 @@ function nobody(worker: string): HttpProblem {
   return new HttpProblem('unavailable', `Nobody leads "${worker}" at the moment.`, { retryAfter: 1 })
 }
 
-/** Another version of the application may bring it along, so it is for now only. */
+/** The status is temporary, because another version of the application may register the worker. */
 function unknown(worker: string): HttpProblem {
   return new HttpProblem('unavailable', `No node has registered a worker "${worker}".`, { retryAfter: 1 })
 }

@@ -1,9 +1,9 @@
-/** How much one process serves. */
+/** Limits on what one process serves. */
 export interface Limits {
-  /** Open streams altogether, and of one actor. */
+  /** Open streams in total, and per actor. */
   readonly streams: number
   readonly streamsPerActor: number
-  /** Interventions of one actor: so many at once, and so many a minute in the long run. */
+  /** Interventions per actor: how many in a burst, and how many a minute on average. */
   readonly writesAtOnce: number
   readonly writesPerMinute: number
 }

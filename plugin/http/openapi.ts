@@ -1,12 +1,12 @@
 /**
- * How the routes appear in the OpenAPI document of an application that has `@fastify/swagger`.
+ * Describes the routes in the OpenAPI document of an application that has `@fastify/swagger`.
  *
- * The schemas are JSON schemas as they stand. An application that writes its own in another language has them
- * transformed for its document, and its transformation would fail on ours; so our routes bring their own.
+ * The schemas are plain JSON schemas. An application that writes its schemas in another language transforms them for
+ * its document, and that transformation would fail on ours. Therefore our routes bring their own.
  */
 import { documentedUrl, keySegment } from './keys.js'
 
-/** What `@fastify/swagger` gives to the `swaggerTransform` of a route. */
+/** What `@fastify/swagger` passes to the `swaggerTransform` of a route. */
 interface Documented {
   readonly schema?: object | undefined
   readonly url: string
@@ -36,13 +36,13 @@ const keyParameters = {
   },
 } as const
 
-/** A body in which nothing may stand need not be sent, but a document that names one asks for it. */
+/** Drops a body without fields. It need not be sent, but a document that describes it would require it. */
 function withoutEmptyBody(schema: object): object {
   const { body, ...rest }: { body?: { readonly properties?: object } } = schema
   return Object.keys(body?.properties ?? {}).length === 0 ? rest : schema
 }
 
-/** Before 3.1 a schema has one `example`. */
+/** Before OpenAPI 3.1 a schema has one `example`. */
 function withOneExample<Value>(value: Value): Value
 function withOneExample(value: unknown): unknown {
   if (Array.isArray(value)) return value.map((each: unknown) => withOneExample(each))
@@ -52,7 +52,7 @@ function withOneExample(value: unknown): unknown {
   return Object.fromEntries(Array.isArray(examples) ? [...entries, ['example', examples[0]]] : entries)
 }
 
-/** Since 3.1 there is no `nullable` any more: null is a type like the others. */
+/** Since OpenAPI 3.1, `nullable` is gone and null is a type. */
 function withNullTypes<Value>(value: Value): Value
 function withNullTypes(value: unknown): unknown {
   if (Array.isArray(value)) return value.map((each: unknown) => withNullTypes(each))

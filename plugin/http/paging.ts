@@ -1,8 +1,8 @@
-/** Long lists, a page at a time. */
+/** Returns long lists one page at a time. */
 import { createHash } from 'node:crypto'
 import { HttpProblem } from './http-problems.js'
 
-/** What the lists have in common in their queries. */
+/** The query parameters that all lists share. */
 export interface PageQuery {
   readonly limit?: number
   readonly cursor?: string
@@ -10,21 +10,21 @@ export interface PageQuery {
 
 export interface Page<Item> {
   readonly items: readonly Item[]
-  /** What to give as `cursor` for the next page; null on the last one. */
+  /** Value of `cursor` for the next page; null on the last one. */
   readonly next: string | null
-  /** How many there are on all pages together. */
+  /** Number of items on all pages together. */
   readonly total: number
 }
 
-/** How many there are on a page unless it is said. */
+/** Number of items on a page by default. */
 export const usualLimit = 100
 
 /**
- * A page of the items in the order of their places. A cursor names the last place of its page, so what comes or goes
- * in between moves no item from one page to another.
+ * Returns a page of the items, ordered by their places. A cursor names the last place of its page, so items that are
+ * added or removed in between do not move others to a different page.
  *
- * @param list names the list and whatever narrows it down: a cursor is good for that list only.
- * @throws HttpProblem 400 when the cursor is not one of ours.
+ * @param list names the list and its filters; a cursor is valid for that list only.
+ * @throws HttpProblem 400 when the cursor was not issued for this list.
  */
 export function pageOf<Item>(
   items: readonly Item[],
@@ -59,7 +59,7 @@ function placeIn(cursor: string, list: string): string {
 
 const sealLength = 8
 
-/** Nothing secret: it finds cursors that were cut, made up, or come from another list. */
+/** A checksum, not a secret: it detects cursors that were truncated, invented, or issued for another list. */
 function seal(place: string, list: string): string {
   return createHash('sha256').update(`${list}\n${place}`).digest('base64url').slice(0, sealLength)
 }

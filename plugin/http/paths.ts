@@ -1,4 +1,7 @@
-/** What is answered below our prefix where there is no route: who has the path right is told the methods it takes. */
+/**
+ * Answers requests below our prefix that match no route. When the path exists, the response lists the methods it
+ * accepts.
+ */
 import type { FastifyRequest, RouteOptions } from 'fastify'
 import { HttpProblem } from './http-problems.js'
 import { documentedUrl } from './keys.js'
@@ -6,7 +9,7 @@ import { documentedUrl } from './keys.js'
 export class Paths {
   readonly #methods = new Map<string, Set<string>>()
 
-  /** An `onRoute` hook. */
+  /** An `onRoute` hook that records the route. */
   add = ({ url, method }: RouteOptions): void => {
     const path = documentedUrl(url)
     const methods = this.#methods.get(path) ?? new Set()
@@ -15,7 +18,8 @@ export class Paths {
   }
 
   /**
-   * The handler for what has no route. OPTIONS is as unknown as ever: no page of another site is to be told anything.
+   * The handler for requests without a route. OPTIONS gets 404 even on known paths, so that pages of other sites learn
+   * nothing.
    *
    * @throws HttpProblem 404, 405
    */

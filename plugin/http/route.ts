@@ -1,4 +1,4 @@
-/** What a route is, before it is one of Fastify's: its address, what it does, how it is described. */
+/** Defines a route before it is handed to Fastify: its address, its action, its schema and its handler. */
 import type {
   FastifyContextConfig,
   FastifyReply,
@@ -16,7 +16,7 @@ export interface Route {
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE'
   readonly url: string
   readonly action: Action
-  /** Follows the name of the registration in the operationId. */
+  /** Suffix of the operationId, after the name of the registration. */
   readonly id: string
   readonly schema: RouteSchema
   readonly handler: (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>
@@ -24,20 +24,21 @@ export interface Route {
 
 type RouteSchema = NonNullable<RouteShorthandOptions['schema']> & { readonly summary: string }
 
-/** How a route differs from most. */
+/** Exceptional properties of a route. */
 interface RouteTraits {
-  /** Anybody may, and nobody is asked. */
+  /** Open to every client; `authorize` is not called. */
   readonly open?: boolean
-  /** An application that counts requests (`@fastify/rate-limit`) need not count these. */
+  /** Exempt from the application's rate limits (`@fastify/rate-limit`). */
   readonly uncounted?: boolean
-  /** Served however busy the application is, although it alters nothing. */
+  /** Served even when the application is overloaded. Default: every action but `read`. */
   readonly underPressure?: boolean
 }
 
 /**
- * The `config` of a route that does this. Routes without one are refused when they are added.
+ * Returns the `config` of a route with this action. Routes without one are refused when they are added.
  *
- * An overloaded application (`@fastify/under-pressure`) turns requests away; not those of who came to help, nor of who asks how it is.
+ * An overloaded application (`@fastify/under-pressure`) turns requests away, but must not turn away interventions or
+ * probes.
  */
 export function routeConfig(action: Action, traits: RouteTraits = {}): FastifyContextConfig {
   const { open = false, uncounted = false, underPressure = action !== 'read' } = traits
@@ -51,26 +52,26 @@ export function routeConfig(action: Action, traits: RouteTraits = {}): FastifyCo
   }
 }
 
-/** A schema with what `@fastify/swagger` wants to know besides. */
+/** Returns a schema that also has the properties that `@fastify/swagger` reads. */
 export function routeSchema(schema: FastifySchema & Readonly<Record<string, unknown>>): FastifySchema {
   return ofOthers(schema)
 }
 
-/** Lets the route appear in the document of an application that has one. */
+/** Prepares the route for the OpenAPI document of an application that has one. */
 export function document(route: RouteOptions, security: unknown): void {
   route.schema = ofOthers({ ...route.schema, ...(security === undefined ? {} : { security }) })
   route.config = { ...route.config, ...ofOthers({ swaggerTransform: asDocumented }) }
 }
 
 /**
- * What plugins read that the application may have or not. Their types declare it where they are installed; it cannot be declared here
- * as well.
+ * Hides properties from the type checker that optional plugins read. Their own types declare them where they are
+ * installed, so they cannot be declared here as well.
  */
 function ofOthers(properties: object): object {
   return properties
 }
 
-/** The query of a request, which its route has checked against this schema. */
+/** Returns the query of a request, which its route has validated against this schema. */
 export function queryOf<Schema extends { readonly querystring: object }>(
   { query }: FastifyRequest,
   _schema: Schema,
@@ -78,7 +79,7 @@ export function queryOf<Schema extends { readonly querystring: object }>(
   return query as Typed<Schema['querystring']>
 }
 
-/** The body of a request, which its route has checked against this schema. */
+/** Returns the body of a request, which its route has validated against this schema. */
 export function bodyOf<Schema extends { readonly body: object }>(
   { body }: FastifyRequest,
   _schema: Schema,
@@ -86,7 +87,7 @@ export function bodyOf<Schema extends { readonly body: object }>(
   return body as Typed<Schema['body']>
 }
 
-/** Id of the node that a request is about. */
+/** Returns the id of the node that the request names. */
 export function nodeIdOf({ params }: FastifyRequest): string {
   return (params as { id: string }).id
 }
@@ -97,7 +98,7 @@ export function found<Value>(value: Value | undefined, what: string): Value {
   throw new HttpProblem('not-found', `There is no such ${what}.`)
 }
 
-/** Whether one of these texts contains what is looked for, whatever its case. */
+/** Returns whether one of the texts contains `q`, ignoring case. Without `q`, every text matches. */
 export function mentions(q: string | undefined, ...texts: readonly string[]): boolean {
   const wanted = q?.toLowerCase() ?? ''
   return texts.some((text) => text.toLowerCase().includes(wanted))

@@ -1,6 +1,6 @@
 /**
- * The HTTP routes, in a Fastify scope of their own: the application's compilers, parsers, hooks and error handler
- * stay as they are, and ours do not depend on what it has chosen.
+ * The HTTP routes, in a Fastify scope of their own. The application's compilers, parsers, hooks and error handler stay
+ * as they are, and the routes do not depend on the application's choices.
  */
 import { Readable } from 'node:stream'
 import ajvCompiler from '@fastify/ajv-compiler'
@@ -29,27 +29,27 @@ import { workerRoutes } from './routes/workers.js'
 import { snapshotSourceOf } from './snapshot/snapshot.js'
 import { registerStream } from './stream/stream.js'
 
-/** What the routes are made of. */
+/** The dependencies and settings of the routes. */
 export interface RoutesOptions {
   readonly coordinator: Coordinator
-  /** Begins each operationId, so that two registrations in one application stay apart. */
+  /** Prefix of each operationId. It keeps two registrations in one application apart. */
   readonly name: string
   readonly authorize?: Authorize | undefined
   readonly access?: Access | undefined
   readonly allowedOrigins?: readonly string[] | undefined
-  /** Security requirements for the OpenAPI document, by schemes that the application declares there. */
+  /** Security requirements for the OpenAPI document. They name schemes that the application declares there. */
   readonly security?: Security | undefined
-  /** The application's own registry, which then has the metrics as well. */
+  /** The application's own registry, to which the metrics are added as well. */
   readonly registry?: MetricsRegistry | undefined
 }
 
-/** As in OpenAPI: `[{ bearer: [] }]`. */
+/** Security requirements as in OpenAPI: `[{ bearer: [] }]`. */
 export type Security = readonly Readonly<Record<string, readonly string[]>>[]
 
 /**
- * To be registered with a `prefix`, and without `fastify-plugin`.
+ * The plugin with all routes, to be registered with a `prefix` and without `fastify-plugin`.
  *
- * @throws {CoordinationError} `WCO_OPTIONS` when there are routes under the prefix already.
+ * @throws {CoordinationError} `WCO_OPTIONS` when there are already routes under the prefix.
  */
 export async function routes(scope: FastifyInstance, options: RoutesOptions): Promise<void> {
   refuseTakenPrefix(scope)
@@ -72,7 +72,7 @@ export async function routes(scope: FastifyInstance, options: RoutesOptions): Pr
   await registerMetrics(scope, { ...dependencies, registry: options.registry })
 }
 
-/** One path stands for all of them: two registrations have the same. */
+/** Checks one path as a sample for all, because every registration has the same paths. */
 function refuseTakenPrefix(scope: FastifyInstance): void {
   const url = `${scope.prefix}/status`
   if (!scope.hasRoute({ method: 'GET', url })) return
@@ -83,7 +83,7 @@ function refuseTakenPrefix(scope: FastifyInstance): void {
   )
 }
 
-/** Everything there is but streams, health, metrics and the dashboard. */
+/** Returns all routes except the stream, health, metrics and the dashboard. */
 export function routeTable(dependencies: Dependencies): Route[] {
   return [
     ...statusRoutes(dependencies),
@@ -116,7 +116,7 @@ function add(
   scope.route({ method, url, schema: described, config: routeConfig(action), handler })
 }
 
-/** What all routes have in common, ours and those of our neighbours in this scope. */
+/** Completes every route of this scope, both those of the table and those that are registered separately. */
 function complete(route: RouteOptions, security: Security | undefined): void {
   const { coordinationAction: action } = route.config ?? {}
   if (action === undefined || !actions.includes(action))
@@ -124,14 +124,14 @@ function complete(route: RouteOptions, security: Security | undefined): void {
   document(route, security)
 }
 
-/** Nothing here is for a cache, whatever the application says of its own, unless the route itself says otherwise. */
+/** Forbids caching, whatever the application's own headers say, unless the route itself sets another value. */
 async function forNoCache(_request: FastifyRequest, reply: FastifyReply): Promise<void> {
   reply.header('cache-control', 'no-store')
 }
 
 /**
- * Nothing is dropped or filled in: what is not as described is refused. Nor is anything converted, but for queries,
- * in which there are only texts.
+ * Installs validators that drop and add nothing: a request that does not match its schema is refused. Values are
+ * converted only in queries, which contain only strings.
  */
 function useOwnCompilers(scope: FastifyInstance): void {
   const strict = { strict: true, allErrors: false, removeAdditional: false, useDefaults: false } as const
@@ -140,11 +140,11 @@ function useOwnCompilers(scope: FastifyInstance): void {
   scope.setValidatorCompiler((part) => (part.httpPart === 'querystring' ? compileQuery(part) : compile(part)))
   const compileSerializer = serializerCompiler()({}, {})
   scope.setSerializerCompiler((route) => compileSerializer({ ...route, httpStatus: route.httpStatus ?? '' }))
-  // One for all replies would come before the schemas. Null is what there is where nobody has set one.
+  // A reply serializer of the application would take precedence over the schemas. Null is Fastify's own value for none.
   scope.setReplySerializer(null as never)
 }
 
-/** What a form or a plain text says could have been sent by a page of another site without being asked about. */
+/** Accepts only JSON bodies. A page of another site can send a form or plain text without a preflight request. */
 function takeOnlyJson(scope: FastifyInstance): void {
   const parse = scope.getDefaultJsonParser('error', 'error')
   scope.removeAllContentTypeParsers()
@@ -161,8 +161,8 @@ function takeOnlyJson(scope: FastifyInstance): void {
 const bodyLimitBytes = 4_096
 
 /**
- * Where the application is mounted in another server, that one may have read and parsed the body already; then there
- * is nothing left to read, and Fastify would wait for it for ever.
+ * Restores a body that has already been read. Another server in which the application is mounted may have read and
+ * parsed the body; nothing would be left to read, and Fastify would wait for it forever.
  */
 async function restoreBody(request: FastifyRequest, _reply: unknown, payload: unknown): Promise<unknown> {
   const { raw } = request
@@ -173,7 +173,7 @@ async function restoreBody(request: FastifyRequest, _reply: unknown, payload: un
   return Object.assign(Readable.from([text], { objectMode: false }), { receivedEncodedLength })
 }
 
-/** Who sends nothing where nothing is needed has sent what is needed. */
+/** Treats a missing body as empty, so that it may be omitted where no field is required. */
 async function useEmptyBody(request: FastifyRequest): Promise<void> {
   if (request.body === undefined && request.method !== 'GET' && request.method !== 'HEAD') request.body = {}
 }

@@ -1,8 +1,9 @@
 /**
- * Lets a request through, or says why not. The same for every route, whether what it asks for exists or not.
+ * Lets a request through or refuses it with the reason. The rules are the same for every route, whether or not the
+ * requested thing exists.
  *
- * Without `authorize` only reading is possible, from this machine itself, and never in production: a proxy that
- * says nothing of itself makes all the world look like this machine, so that rule must open nothing that alters.
+ * Without `authorize`, only reading is possible, only from this machine, and never in production. A proxy that adds no
+ * headers makes every client look like this machine, so that rule must never allow a change.
  */
 import type { FastifyRequest } from 'fastify'
 import { actorLimits, isWithin } from '../../core/audit.js'
@@ -13,11 +14,11 @@ import { type Access, type Action, type Actor, type Authorize, alters } from './
 import { cannotBeRebound, hostsOf, isDirectLoopback, isProduction } from './loopback.js'
 import { RateLimit } from './rate-limit.js'
 
-/** What the application has said about access. */
+/** The application's settings for access. */
 export interface GuardOptions {
   readonly authorize: Authorize | undefined
   readonly access: Access
-  /** Further origins whose pages may write, in browsers that send no `Sec-Fetch-Site`. */
+  /** Additional origins whose pages may write, in browsers that do not send `Sec-Fetch-Site`. */
   readonly allowedOrigins: readonly string[]
   readonly limits: Limits
 }
@@ -35,8 +36,8 @@ export class Guard {
   }
 
   /**
-   * A `preParsing` hook: it runs after all of the application's own `onRequest` hooks, also those that were added
-   * after this plugin, and before a body is read.
+   * A `preParsing` hook. It runs after all `onRequest` hooks of the application, including those added after this
+   * plugin, and before a body is read.
    *
    * @throws HttpProblem 403, 429
    */
@@ -49,14 +50,14 @@ export class Guard {
     if (writes) this.#count(actor?.id ?? '')
   }
 
-  /** Who has been let through; undefined where reading is open and nobody was asked. */
+  /** Returns the author of an admitted request; undefined where `authorize` was not called. */
   actorOf(request: FastifyRequest): Actor | undefined {
     return this.#actors.get(request)
   }
 
   /**
-   * Whether who asks might do this as well. For showing only: it counts for nothing when they try. A page asks every
-   * other second, and nothing is denied by it, so the log hears of no answer.
+   * Returns whether the author of the request might also perform this action. For display only: it decides nothing when
+   * the action is attempted. The dashboard asks every other second, so denials and errors are not logged.
    */
   async mightDo(request: FastifyRequest, action: Action): Promise<boolean> {
     return (await this.#ask(request, action)) !== undefined
@@ -91,8 +92,8 @@ export class Guard {
   }
 
   /**
-   * An `authorize` that returns nothing denies, as one that returns `false` does. More often it has forgotten its `return`, which
-   * nobody would find out from a 403.
+   * Warns once about an `authorize` that returns undefined. That denies the request, as `false` does, but the usual
+   * cause is a forgotten `return`, which a 403 alone would not reveal.
    */
   #noticeNothing(request: FastifyRequest, action: Action): void {
     if (this.#hasNoticedNothing) return
@@ -103,7 +104,10 @@ export class Guard {
     )
   }
 
-  /** Reading that is open to whoever reaches this server must not be open to web pages from elsewhere. */
+  /**
+   * Refuses unknown host names where reading is public, so that foreign web pages cannot read through a visitor's
+   * browser.
+   */
   #refuseRebound(request: FastifyRequest): undefined {
     const { allowedHosts = [] } = this.#options.access
     const hosts = hostsOf(request.raw)
@@ -117,7 +121,9 @@ export class Guard {
     )
   }
 
-  /** A browser tells on whose behalf it writes. Who says nothing is no browser. */
+  /**
+   * Refuses writes from pages of other sites. Browsers state on whose behalf they write; other clients state nothing.
+   */
   #refuseCrossSite(request: FastifyRequest): void {
     const { 'sec-fetch-site': site, origin } = request.raw.headers
     const ours =
@@ -154,7 +160,9 @@ export class Guard {
   }
 }
 
-/** Nothing that alters, and only where it is safe to guess. */
+/**
+ * Decides without `authorize`: changes are refused, and reading needs a direct loopback connection outside production.
+ */
 function admitLoopback(request: FastifyRequest, action: Action): Actor {
   if (alters(action))
     throw new HttpProblem(
@@ -171,7 +179,7 @@ function admitLoopback(request: FastifyRequest, action: Action): Actor {
   )
 }
 
-/** Paths that lead nowhere are guarded as well, so that a stranger cannot tell which do. */
+/** Returns the action of the route. Unknown paths count as `read`, so that a stranger cannot tell which paths exist. */
 function actionOf(request: FastifyRequest): Action {
   return request.routeOptions.config.coordinationAction ?? 'read'
 }

@@ -1,9 +1,9 @@
-/** What is written into the audit trail about a request. */
+/** The author and reason of a request, as the audit trail records them. */
 import type { FastifyRequest } from 'fastify'
 import type { Instruction } from '../../core/changes/operations.js'
 import type { Guard } from './guard.js'
 
-/** The actor is whom `authorize` has named, and nobody else: nothing in a request can name another one. */
+/** Returns the instruction. The actor is always the one that `authorize` returned; a request cannot name another. */
 export function instructionOf(request: FastifyRequest, guard: Guard, reason: string): Instruction {
   const actor = guard.actorOf(request)
   if (actor === undefined) throw new Error('A write was let through without an actor')

@@ -1,18 +1,18 @@
 /**
- * Whether a request comes from this very machine.
+ * Tells whether a request comes from this machine.
  *
- * Nothing here asks Fastify for the client's address or host name: with `trustProxy` those come from headers,
- * which anybody can write.
+ * Nothing here uses Fastify's client address or host name. With `trustProxy` these come from headers, which any client
+ * can forge.
  */
 import type { IncomingMessage } from 'node:http'
 
-/** What is asked about a request. */
+/** The parts of a request that are examined. */
 export type Connection = Pick<IncomingMessage, 'socket' | 'headers'>
 
 /**
- * Whether nobody stands in between, as far as can be told: a reverse proxy that says nothing of itself looks
- * just like it. The `Host` counts because a web page from elsewhere can have its own name resolve to this
- * machine, and would then be read by the browser as its own.
+ * Returns whether the request comes directly from this machine, as far as can be determined: a reverse proxy that adds
+ * no headers looks the same. The `Host` is checked because a foreign web page can make its own name resolve to this
+ * machine; the browser would then treat the responses as that page's own.
  */
 export function isDirectLoopback({ socket, headers }: Connection): boolean {
   const hosts = hostsOf({ headers })
@@ -24,12 +24,14 @@ export function isDirectLoopback({ socket, headers }: Connection): boolean {
   )
 }
 
-/** What the request calls this server, with the port; HTTP/2 has a word of its own for it. */
+/** Returns the host names by which the request addresses this server, with ports. HTTP/2 uses `:authority` for it. */
 export function hostsOf({ headers }: Pick<Connection, 'headers'>): string[] {
   return [headers.host, headers[':authority']].flatMap((host) => host ?? []).map(String)
 }
 
-/** A name that cannot have been pointed here by somebody else: a numeric address, or this machine's own. */
+/**
+ * Returns whether the host is a numeric address or this machine's own name, which no third party can have pointed here.
+ */
 export function cannotBeRebound(host: string): boolean {
   return isLoopbackHost(host) || /^(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-f:.]+\])(:\d+)?$/i.test(host)
 }
@@ -46,7 +48,7 @@ function isLoopbackHost(host: string): boolean {
   return /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?$/i.test(host)
 }
 
-/** Any of the headers by which proxies, balancers and tunnels tell of the client behind them, or of themselves. */
+/** Returns whether a proxy, load balancer or tunnel uses this header to describe the client behind it, or itself. */
 function isForwarding(header: string): boolean {
   return forwarding.test(header)
 }

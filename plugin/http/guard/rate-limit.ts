@@ -1,18 +1,18 @@
-/** How often one actor may do something: a bucket that fills by the minute. */
+/** Limits how often each actor may do something: one bucket per actor, refilled over time. */
 export class RateLimit {
   readonly #atOnce: number
   readonly #perMs: number
   readonly #nowMs: () => number
   readonly #buckets = new Map<string, { left: number; atMs: number }>()
 
-  /** @param nowMs any clock that only goes forwards. */
+  /** @param nowMs a clock that never goes backwards, in milliseconds. */
   constructor(atOnce: number, perMinute: number, nowMs: () => number = () => performance.now()) {
     this.#atOnce = atOnce
     this.#perMs = perMinute / 60_000
     this.#nowMs = nowMs
   }
 
-  /** Takes one, and answers 0; or takes none, and answers in how many milliseconds there will be one. */
+  /** Takes one unit and returns 0, or takes none and returns the number of milliseconds until one is available. */
   take(actor: string): number {
     const left = this.#leftOf(actor)
     if (left < 1) return Math.ceil((1 - left) / this.#perMs)
@@ -28,7 +28,9 @@ export class RateLimit {
     return Math.min(this.#atOnce, bucket.left + (this.#nowMs() - bucket.atMs) * this.#perMs)
   }
 
-  /** Full buckets are as good as none. Should none be full, who has been away longest is forgotten. */
+  /**
+   * Drops full buckets, which are equivalent to none. When none is full, drops the bucket that has been idle longest.
+   */
   #forgetFull(): void {
     for (const actor of [...this.#buckets.keys()]) {
       if (this.#leftOf(actor) >= this.#atOnce) this.#buckets.delete(actor)
@@ -38,5 +40,7 @@ export class RateLimit {
   }
 }
 
-/** Actors come from the application's own login, so there are few; this bounds what a mistake there costs. */
+/**
+ * Actors come from the application's own login, so there are few of them. This bounds the damage of a mistake there.
+ */
 const mostActors = 1_000

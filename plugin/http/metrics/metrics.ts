@@ -1,11 +1,11 @@
 /**
- * `GET /metrics`: figures for Prometheus, through `prom-client` when that is installed.
+ * `GET /metrics`: metrics for Prometheus, provided by `prom-client` when that is installed.
  *
- * What this process does is counted as it happens; how the namespace is doing is read when somebody asks, in one
- * snapshot that is shared with whoever else asks at that moment. Nothing is read otherwise. While the database does
- * not answer, the figures that need it are left out, and the others are told all the same.
+ * What this process does is counted as it happens. The state of the namespace is read only when metrics are requested,
+ * from one snapshot that is shared with all other requests at that moment. While the database does not answer, the
+ * metrics that need it are left out and the others are still reported.
  *
- * What a metric is called and what it says stands in one table, `metric-table.ts`.
+ * The names and help texts of all metrics are in one table, `table.ts`.
  */
 import type { FastifyInstance, RouteOptions } from 'fastify'
 import type { Counter, Gauge, Histogram, Registry } from 'prom-client'
@@ -22,26 +22,29 @@ import { isSilent } from '../snapshot/pulse.js'
 import { DatabaseClock, Leaderless, LoopDelay } from './sources.js'
 import { type MetricName, type MetricRow, metricNames, metricTable, sampled } from './table.js'
 
-/** A registry of prom-client's, as far as it matters here: its types are there only where it is installed. */
+/** The part of a prom-client registry that is used here. The library's own types exist only where it is installed. */
 export interface MetricsRegistry {
-  /** `never`, so that the registry of any version of prom-client fits, whatever that calls the type of a metric. */
+  /** `never`, so that the registry of any version of prom-client fits, whatever its type of a metric is. */
   registerMetric(metric: never): void
   removeSingleMetric(name: string): void
 }
 
-/** What the metrics need. */
+/** The dependencies of the metrics. */
 export interface MetricsDependencies extends Pick<Dependencies, 'coordinator' | 'name' | 'source'> {
-  /** The application's own registry, which then has these metrics as well. Default: none. */
+  /** The application's own registry, to which the metrics are added as well. Default: none. */
   readonly registry?: MetricsRegistry | undefined
 }
 
-/** How leases that were acquired by name are labelled: there may be any number of names, but no worker called that. */
+/**
+ * The `worker` label of leases that were acquired by name. There may be any number of such names, and no worker can
+ * have this one.
+ */
 const byName = '(by name)'
 
 /**
- * Adds the route. Without prom-client it answers how to install it.
+ * Adds the route. Without prom-client, the route responds with how to install it.
  *
- * @throws {CoordinationError} `WCO_OPTIONS` when the registry has metrics of these names already.
+ * @throws {CoordinationError} `WCO_OPTIONS` when the registry already has metrics of these names.
  */
 export async function registerMetrics(scope: FastifyInstance, deps: MetricsDependencies): Promise<void> {
   const client = await installed()
@@ -83,7 +86,7 @@ function metricsRoute(name: string): Omit<RouteOptions, 'handler'> {
 
 type Client = typeof import('prom-client')
 
-/** Anything but its absence is an error that must be seen. */
+/** Returns undefined only when prom-client is not installed; any other error must be seen. */
 async function installed(): Promise<Client | undefined> {
   try {
     return await import('prom-client')
@@ -93,7 +96,6 @@ async function installed(): Promise<Client | undefined> {
   }
 }
 
-/** The figures of one coordinator. */
 class Metrics {
   readonly #in: MetricsDependencies
   readonly #own: Registry
@@ -131,13 +133,13 @@ class Metrics {
     return this.#own.metrics()
   }
 
-  /** Whoever makes the application again may use the registry again. */
+  /** Frees the registry for an application that is created again. */
   close(): void {
     this.#loop.stop()
     this.#unregister()
   }
 
-  /** Only what was made here: of the same name there may be a metric of the application's. */
+  /** Removes only metrics that were created here: the application may have a metric of the same name. */
   #unregister(): void {
     for (const name of this.#metrics.keys()) this.#in.registry?.removeSingleMetric(name)
   }
@@ -151,7 +153,7 @@ class Metrics {
     return new client.Histogram({ ...configuration, buckets: [...(buckets ?? [])] })
   }
 
-  /** All metrics of a page are collected at once, and one sample is for all of them. */
+  /** Takes one sample for all metrics of a page, which prom-client collects at the same time. */
   #sample(): Promise<void> {
     this.#sampling ??= this.#sampleOnce().finally(() => {
       this.#sampling = undefined
@@ -228,7 +230,10 @@ class Metrics {
       coordinator.on(event, () => this.#add(simple[event], 1))
   }
 
-  /** A metric without labels is set to 0 by `reset`: of a counter that would tell that it began anew. */
+  /**
+   * Clears the metric. For a metric without labels, `reset` alone sets it to 0, which for a counter would mean a
+   * restart.
+   */
   #leaveOut(name: MetricName): void {
     const metric = this.#metrics.get(name)
     metric?.reset()
@@ -256,7 +261,7 @@ type Labels = Readonly<Record<string, string>>
 const nodeStates = ['active', 'draining', 'silent', 'gone']
 const leaseStates = ['held', 'moving', 'silent', 'blocked', 'unclaimed', 'free']
 
-/** How many there are of each, those of which there are none included: a series that vanishes raises no alarm. */
+/** Returns the count of each state, including states without any: a series that vanishes raises no alarm. */
 function counted(states: readonly string[], found: readonly string[]): [string, number][] {
   return states.map((state) => [state, found.filter((each) => each === state).length])
 }

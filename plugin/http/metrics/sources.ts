@@ -1,4 +1,7 @@
-/** Figures that nobody else keeps: since when nobody leads, how the database's clock strays, how late timers fire. */
+/**
+ * Measurements kept nowhere else: since when a worker is leaderless, how the database's clock strays, how late timers
+ * fire.
+ */
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks'
 import type { Status } from '../../core/reports/status.js'
 import type { Snapshot } from '../../core/store.js'
@@ -8,13 +11,17 @@ import { silentSinceMs } from '../snapshot/pulse.js'
 import { rowsOf } from '../snapshot/rows.js'
 
 /**
- * Since when nobody holds what somebody should. The rows tell when a holder fell silent, or when the next one was named;
- * should that be passed over, or nobody be found, this process remembers since when it has seen the lease without one.
+ * Measures how long leases that some node should hold have had no holder. The rows tell when a holder fell silent or
+ * when the current target was named. Because a target may be passed over or missing, this process also remembers since
+ * when it has seen the lease without a holder.
  */
 export class Leaderless {
   #seenAtMs = new Map<string, number>()
 
-  /** By worker, in ms. A worker that no node has stood for of late, not even one that is gone, is in use no more. */
+  /**
+   * Returns the longest vacancy of each worker, in ms. A worker that no listed node names, not even one that is gone,
+   * is no longer in use and is left out.
+   */
   of({ workers, leases, nodes }: Status, snapshot: Snapshot): Map<string, number> {
     const rows = rowsOf(snapshot).leases
     const inUse = new Set(nodes.flatMap((node) => node.workers))
@@ -24,7 +31,7 @@ export class Leaderless {
     const longest = new Map([...byWorker.keys()].map((key) => [key, 0]))
     const before = this.#seenAtMs
     this.#seenAtMs = new Map()
-    // A coordinated worker that nobody stands for has no share that could be without an owner.
+    // A coordinated worker without candidates has no shares that could be vacant.
     for (const { key, paused, slots } of byWorker.values()) {
       if (paused || slots > 0) continue
       const seenAtMs = before.get(key) ?? performance.now()
@@ -46,7 +53,10 @@ export class Leaderless {
   }
 }
 
-/** What heartbeats tell of the database's clock. Nothing in the engine rests on it, but people should know. */
+/**
+ * Watches the database's clock through heartbeats. The engine does not depend on it, but operators should know of
+ * jumps.
+ */
 export class DatabaseClock {
   #last:
     | { readonly at: ReturnType<typeof systemClock.read>; readonly nowMs: number; readonly latencyMs: number }
@@ -63,7 +73,7 @@ export class DatabaseClock {
   }
 }
 
-/** How late timers fire: what makes a node lose its leases though nothing else is wrong. */
+/** Measures how late timers fire. Late timers can cost a node its leases when nothing else is wrong. */
 export class LoopDelay {
   readonly #histogram: IntervalHistogram = monitorEventLoopDelay({ resolution: resolutionMs })
 
@@ -71,7 +81,10 @@ export class LoopDelay {
     this.#histogram.enable()
   }
 
-  /** Quantiles in ms since it was last asked. What is measured is the interval, so the timer's own length goes off. */
+  /**
+   * Returns quantiles in ms since the previous call. The histogram records intervals, so the timer's own period is
+   * subtracted.
+   */
   take(): [quantile: string, delayMs: number][] {
     const quantiles = ['0.5', '0.99', '1'].map((quantile): [string, number] => {
       const ns = this.#histogram.percentile(Number(quantile) * 100)

@@ -1,4 +1,4 @@
-/** What each metric is called and what it says. The documentation has the same table. */
+/** The names, types, labels and help texts of all metrics. The documentation has the same table. */
 
 /** A row of {@link metricTable}. */
 export interface MetricRow {
@@ -8,7 +8,7 @@ export interface MetricRow {
   readonly buckets?: readonly number[]
 }
 
-/** Every metric there is. Durations are in seconds, as Prometheus has them. */
+/** Every metric. Durations are in seconds, as is customary for Prometheus. */
 export const metricTable = {
   coordination_leaderless_seconds: {
     type: 'gauge',
@@ -129,7 +129,7 @@ export type MetricName = keyof typeof metricTable
 
 export const metricNames = Object.keys(metricTable) as MetricName[]
 
-/** What is read when somebody asks; everything else is counted as it happens. */
+/** Metrics that are read when a page is requested. All others are counted as events happen. */
 export const sampled: ReadonlySet<MetricName> = new Set([
   'coordination_leaderless_seconds',
   'coordination_partitions',

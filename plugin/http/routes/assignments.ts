@@ -1,4 +1,4 @@
-/** Shares and partitions: seeing them, planning them afresh. */
+/** Routes for shares and partitions: listing them and planning them afresh. */
 import type { Rebalanced } from '../../core/changes/operations.js'
 import type { AssignmentStatus } from '../../core/reports/status.js'
 import type { Snapshot } from '../../core/store.js'

@@ -1,4 +1,4 @@
-/** The audit trail. */
+/** The route that lists the audit trail. */
 
 import { keyFrom, shown } from '../../core/names.js'
 import { eventTypes } from '../../core/reports/event-sentences.js'
@@ -47,7 +47,7 @@ export function eventRoutes({ coordinator, source }: Dependencies): Route[] {
     const place = after === undefined ? undefined : placeAfter(after)
     const types = type === undefined ? undefined : type.split(',').flatMap(typesFrom)
     const narrowed = types !== undefined || subject !== undefined
-    // Asked before the events themselves: whatever comes in between is among them, or after this place.
+    // Read before the events themselves: an event written in between is then among them or after this place.
     const lookedUntil = narrowed ? await newest() : undefined
     const events = await operator.events({
       limit,
@@ -62,9 +62,11 @@ export function eventRoutes({ coordinator, source }: Dependencies): Route[] {
   }
 
   /**
-   * A place is that of an event. Where that is there no more, it has been cleared away, or the database was restored
-   * from before it; and so may events after it that nobody would miss. Asked after the events themselves: what is
-   * cleared away in between must not go unnoticed.
+   * Refuses a place whose event no longer exists, because it has been cleared away or the database was restored from an
+   * earlier state. The client could then miss later events unnoticed. This is checked after the events have been read,
+   * so that a clearing in between is noticed.
+   *
+   * @throws HttpProblem 410
    */
   async function refuseForgotten(place: EventPlace): Promise<void> {
     const before = { revision: place.revision, position: place.position - 1 }
@@ -78,8 +80,8 @@ export function eventRoutes({ coordinator, source }: Dependencies): Route[] {
   }
 
   /**
-   * So that whoever looks for something that has not happened yet goes on from where everything has been looked at.
-   * A place that stays behind is cleared away one day with what it is a place in.
+   * Returns the place of the newest event. A client that filters continues from the place up to which everything has
+   * been examined. Otherwise its place would stay behind until its event is cleared away.
    */
   async function newest(): Promise<EventPlace | undefined> {
     const [event] = await operator.events({ limit: 1 })
@@ -87,10 +89,10 @@ export function eventRoutes({ coordinator, source }: Dependencies): Route[] {
   }
 }
 
-/** Before every event. */
+/** The place before all events. */
 const beginning = '0-0'
 
-/** `node.` is all that begins so. */
+/** Returns the event types that the text names; `node.` names all types with that prefix. */
 function typesFrom(type: string): string[] {
   const known = eventTypes.filter((each) => (type.endsWith('.') ? each.startsWith(type) : each === type))
   if (known.length > 0) return known

@@ -1,8 +1,9 @@
 /**
- * Health, for those who restart processes or send them requests: whether this process is alive, whether it takes part,
- * and whether it leads. Answered from memory alone: an outage of the database must not look like one of the process.
+ * Health probes for process supervisors and load balancers: whether this process is alive, whether it takes part, and
+ * whether it leads. They are answered from memory alone, because an outage of the database must not look like one of
+ * the process.
  *
- * Who restarts processes has no login. So the two routes that name nothing, and answer with one word, are open.
+ * Supervisors have no login. The two routes that name nothing and answer with one word are therefore open.
  */
 import type { FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
 import type { Dependencies } from '../dependencies.js'
@@ -10,7 +11,7 @@ import { keySegment, leaseKeyOf } from '../keys.js'
 import { routeConfig, routeSchema } from '../route.js'
 import { query, withHttpProblems } from '../schemas/common.js'
 
-/** `/health`, `/health/ready` and `/health/leader/{key}`. */
+/** Adds `/health`, `/health/ready` and `/health/leader/{key}`. */
 export function registerHealth(
   scope: FastifyInstance,
   deps: Pick<Dependencies, 'coordinator' | 'name'>,
@@ -55,14 +56,17 @@ interface Probe {
   readonly operationId: string
   readonly summary: string
   readonly words: readonly [yes: string, no: string]
-  /** Whether anybody may ask. */
+  /** Whether the route is open to every client. */
   readonly open: boolean
   readonly holds: (request: FastifyRequest) => boolean
 }
 
 const closed = ['forbidden', 'authorization-not-configured', 'host-not-allowed'] as const
 
-/** An overloaded application still says how it is, and balancers ask often. */
+/**
+ * Probes are served even by an overloaded application and are exempt from rate limits, because load balancers ask
+ * often.
+ */
 function routeOf({ url, operationId, summary, words: [yes, no], open, holds }: Probe): RouteOptions {
   const httpProblems = ['invalid-request', ...(open ? [] : closed), 'internal-error'] as const
   const replies = { 200: word('Yes', yes), 503: word('No', no) }

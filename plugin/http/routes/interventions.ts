@@ -1,4 +1,4 @@
-/** Leases: taking them away from their holders, by force or in good order. */
+/** Routes that take leases away from their holders, by force or in good order. */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Transferred } from '../../core/changes/operations.js'
 import type { EventRow } from '../../core/store.js'
@@ -68,8 +68,8 @@ async function release(dependencies: Dependencies, request: FastifyRequest) {
 }
 
 /**
- * The same answer each time, made from the event that the release has left. A lease that nobody holds and that was
- * never released by force had nothing to release.
+ * Builds the response from the event that the release has written, so that repeated requests get the same response.
+ * Without such an event the lease had no holder, and there was nothing to release.
  */
 async function released({ coordinator, source }: Dependencies, key: string, token: number, settled: boolean) {
   const [event, ...earlier] = await releasesOf(coordinator, key, token)
@@ -85,7 +85,7 @@ async function released({ coordinator, source }: Dependencies, key: string, toke
     released: event !== undefined,
     previousHolder,
     previousToken: token,
-    // Its holder has been told to stop since the first of them.
+    // The holder has been told to stop since the earliest release.
     safeAt: isoTime(((earlier.at(-1) ?? event)?.atMs ?? snapshot.nowMs) + waitMs),
     acknowledged,
     eventId: event === undefined ? null : eventId(event),
@@ -112,7 +112,7 @@ function releaseSentence(
     : how
 }
 
-/** The latest first: one that waits may be followed by one that is immediate. */
+/** The latest first: a release that waits may be followed by an immediate one. */
 async function releasesOf(
   { operator }: Dependencies['coordinator'],
   key: string,

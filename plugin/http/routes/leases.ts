@@ -1,4 +1,4 @@
-/** Leases: seeing them, and why they are where they are. */
+/** Routes that show leases and explain their state. */
 
 import { keyFrom } from '../../core/names.js'
 import { explain } from '../../core/reports/explain.js'
@@ -131,7 +131,7 @@ export function leaseIn({ leases }: Status, key: string): LeaseStatus {
   )
 }
 
-/** Shares and partitions in the order of their numbers. */
+/** Returns the place of a lease in the list; shares and partitions are ordered by number. */
 function placeOf({ key, slot }: LeaseStatus): string {
   return `${key.replace(/#\d+$/, '')}#${String(slot).padStart(9, '0')}`
 }

@@ -1,4 +1,4 @@
-/** Nodes: seeing them, asking them to hand over, forgetting them. */
+/** Routes for nodes: listing them, draining them, and forgetting those that are gone. */
 import type { FastifyRequest } from 'fastify'
 import type { Status } from '../../core/reports/status.js'
 import type { Snapshot } from '../../core/store.js'

@@ -1,4 +1,4 @@
-/** `GET /status`: how things are; `GET /overview`: the same, as one page can show it. */
+/** `GET /status` returns the state of the namespace; `GET /overview` returns what one page can show of it. */
 import type { FastifyRequest } from 'fastify'
 import type { Coordinator } from '../../core/coordinator.js'
 import type { Status } from '../../core/reports/status.js'
@@ -58,7 +58,7 @@ export function statusRoutes({ coordinator, source, guard }: Dependencies): Rout
   ]
 }
 
-/** What the stream sends, which is the same for everybody. */
+/** Returns the bodies that the stream sends. They are the same for every viewer. */
 export function streamBodies({ coordinator }: Dependencies): StreamBodies {
   return {
     snapshot: (status, snapshot) => ({ ...asOf(snapshot), ...stateOf(coordinator, status, snapshot) }),
@@ -113,7 +113,7 @@ function countedBy(
   )
 }
 
-/** Enough to see a small namespace at one look; the lists by themselves have the rest, page by page. */
+/** Enough to show a small namespace completely. The separate lists return the rest, page by page. */
 const shownAtMost = 100
 
 function firstOf(status: Status, snapshot: Snapshot) {
@@ -126,9 +126,9 @@ function firstOf(status: Status, snapshot: Snapshot) {
 }
 
 /**
- * So that a page need not offer what would be refused. `authorize` is asked once about each intervention, about all of
- * them at once. Its answers are not kept for the next poll: they may hang on anything in a request, and who has lost a
- * right is not to be shown it any more.
+ * Returns what the client may do, so that a page need not offer what would be refused. `authorize` is called for all
+ * interventions concurrently, once for each. Its results are not kept for the next poll: they may depend on anything in
+ * a request, and a client must not be shown a right that it has lost.
  */
 async function capabilitiesOf(request: FastifyRequest, guard: Guard) {
   const allowed = interventions.map(async (action) => [action, await guard.mightDo(request, action)])

@@ -1,4 +1,4 @@
-/** Workers: seeing them, pausing them. */
+/** Routes for workers: listing, pausing and resuming them. */
 import type { Dependencies } from '../dependencies.js'
 import { contentTag, sendTagged } from '../etag.js'
 import { instructionOf } from '../guard/instruction.js'

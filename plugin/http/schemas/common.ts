@@ -1,6 +1,6 @@
 /**
- * What the schemas are made of. They are the routes' documentation, and a guard as well: a field that is not named
- * is not sent, and one that is not known is refused.
+ * The building blocks of the schemas. The schemas document the routes and also guard them: a response field that is not
+ * named is not sent, and a request field that is not known is refused.
  */
 import { reasonLimits } from '../../core/audit.js'
 import { type HttpProblemName, httpProblems, httpProblemType, typeOf } from '../http-problems.js'
@@ -10,7 +10,7 @@ export const number = { type: 'integer' } as const
 export const flag = { type: 'boolean' } as const
 export const time = { type: 'string', format: 'date-time' } as const
 
-/** When, and after which change. */
+/** Time of the reading and latest change. */
 export const asOf = {
   now: { ...time, description: "By the database's clock" },
   revision: { ...number, description: 'Number of the latest change' },
@@ -23,24 +23,24 @@ export const nodeReference = {
   properties: { id: text, name: text, cluster: text },
 } as const
 
-/** How a session does. */
+/** Whether heartbeats arrive in time. */
 export const pulse = {
   type: 'string',
   enum: ['steady', 'late', 'silent'],
   description: 'late: two heartbeats are missing; silent: none has come for longer than the ttl',
 } as const
 
-/** What a name may consist of. */
+/** A name of a node, cluster or worker, or an id. */
 export const name = { type: 'string', pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$' } as const
 
-/** A key, as it is or as it is written in paths. */
+/** A key, in its own form or in the form used in paths. */
 export const key = {
   type: 'string',
   pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}[/:][A-Za-z0-9][A-Za-z0-9._-]{0,99}([#~][0-9]{1,9})?$',
   description: 'A key, written with "/" and "#" or with ":" and "~"',
 } as const
 
-/** Goes into the audit trail. */
+/** A reason, which is written to the audit trail. */
 export const reason = {
   type: 'string',
   ...reasonLimits,
@@ -48,7 +48,7 @@ export const reason = {
   examples: ['stuck since 03:10'],
 } as const
 
-/** What lists have in common in their queries. */
+/** The query parameters that all lists share. */
 export const pageQuery = {
   q: {
     type: 'string',
@@ -65,14 +65,14 @@ export const nodeParameters = {
   properties: { id: { ...name, description: 'Id of the node: of one life of one process' } },
 } as const
 
-/** The query of a route that knows these parameters and no others. */
+/** The schema of a query with these parameters and no others. */
 export function query<const Properties extends object>(
   properties: Properties,
 ): { readonly type: 'object'; readonly additionalProperties: false; readonly properties: Properties } {
   return { type: 'object', additionalProperties: false, properties }
 }
 
-/** A body with these fields and no others. */
+/** The schema of a body with these fields and no others. */
 export function body<
   const Properties extends object,
   const Required extends readonly (keyof Properties & string)[],
@@ -90,14 +90,14 @@ export function body<
   return { type: 'object', additionalProperties: false, required, properties, examples: [example] }
 }
 
-/** A body that may be left out. */
+/** The schema of a body that may be left out. */
 export function optionalBody<const Properties extends object>(
   properties: Properties,
 ): { readonly type: 'object'; readonly additionalProperties: false; readonly properties: Properties } {
   return { type: 'object', additionalProperties: false, properties }
 }
 
-/** A header is asked for by the handler itself, which can say better what is wrong with it. */
+/** The header is not required here, because the handler checks it with a clearer error message. */
 export function matching(what: string): object {
   return {
     type: 'object',
@@ -107,7 +107,7 @@ export function matching(what: string): object {
   }
 }
 
-/** A page of such items. */
+/** The schema of a page of such items. */
 export function pageOf<const Items extends object>(items: Items, example: object) {
   return {
     description: 'A page',
@@ -123,7 +123,7 @@ export function pageOf<const Items extends object>(items: Items, example: object
   } as const
 }
 
-/** As one object, with the time it was read. */
+/** Returns the schema of one object with the time of its reading. */
 export function one<const Properties extends object, const Required extends readonly string[]>(
   description: string,
   { properties, required }: { readonly properties: Properties; readonly required: Required },
@@ -141,7 +141,7 @@ export function one<const Properties extends object, const Required extends read
 export const notModified = { description: 'Not modified', type: 'null' } as const
 export const noContent = { description: 'Done', type: 'null' } as const
 
-/** The replies of a route that reads: these, and how it can fail. */
+/** Returns the replies of a route that reads: the given ones and its possible errors. */
 export function reads(replies: object, ...further: HttpProblemName[]): object {
   return withHttpProblems(replies, [
     'invalid-request',
@@ -154,7 +154,7 @@ export function reads(replies: object, ...further: HttpProblemName[]): object {
   ])
 }
 
-/** As {@link reads}, for a route that alters something. */
+/** Like {@link reads}, for a route that changes something. */
 export function writes(replies: object, ...further: HttpProblemName[]): object {
   const usual = ['too-large', 'unsupported-media-type', 'too-many-requests'] as const
   return withHttpProblems(replies, [
@@ -191,7 +191,7 @@ export const httpProblem = {
   },
 } as const
 
-/** The reply for each of these HTTP problems, by status. */
+/** Adds the replies for these HTTP problems, grouped by status. */
 export function withHttpProblems(replies: object, names: readonly HttpProblemName[]): object {
   const statuses = new Set(names.map((name) => httpProblems[name].status))
   const failures = [...statuses].map((status) => [
@@ -201,7 +201,7 @@ export function withHttpProblems(replies: object, names: readonly HttpProblemNam
   return { ...replies, ...Object.fromEntries(failures) }
 }
 
-/** Of one status. */
+/** Returns the reply for one status. */
 function httpProblemReply(names: readonly HttpProblemName[]): object {
   const description = names.map((name) => httpProblems[name].title).join('; or: ')
   const examples = names.map((name) => {

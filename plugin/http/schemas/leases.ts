@@ -56,7 +56,7 @@ export const leaseItem = {
   },
 } as const
 
-/** All that can be said of one lease by itself. */
+/** One lease with all details. */
 export const leaseDetail = {
   type: 'object',
   required: [...leaseItem.required, 'paused', 'candidateCount', 'schedule'],

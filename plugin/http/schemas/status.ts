@@ -25,7 +25,7 @@ const durations = {
 const counted = <const Name extends string>(names: readonly Name[]) =>
   ({ type: 'object', required: names, properties: eachOf(names, number) }) as const
 
-/** The same schema under each of these names. */
+/** Returns properties with these names that all have the same schema. */
 function eachOf<const Name extends string, Schema>(
   names: readonly Name[],
   schema: Schema,
@@ -44,7 +44,7 @@ export const problem = {
   },
 } as const
 
-/** What `/overview` has in common with it. */
+/** The properties that `/status` and `/overview` share. */
 export const statusProperties = {
   namespace: text,
   self: {

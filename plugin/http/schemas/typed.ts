@@ -1,4 +1,4 @@
-/** The type of what a schema lets through, for the few keywords that the schemas of requests use. */
+/** The type of the values that a schema accepts. It covers only the few keywords that the schemas of requests use. */
 export type Typed<Schema> = Schema extends { readonly enum: readonly (infer Value)[] }
   ? Value
   : Schema extends { readonly type: 'string' }

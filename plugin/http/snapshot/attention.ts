@@ -1,4 +1,7 @@
-/** What a person should see of a namespace. Pure, from one snapshot of the rows. */
+/**
+ * Finds the problems of a namespace that an operator should see. Pure: from one snapshot of the rows and this node's
+ * health.
+ */
 import { barrierOpen } from '../../core/changes/draft.js'
 import type { Health } from '../../core/reports/health.js'
 import type { LeaseStatus, Status } from '../../core/reports/status.js'
@@ -9,40 +12,40 @@ import { pulseOf } from './pulse.js'
 import { rowsOf } from './rows.js'
 import { vacancyIn } from './vacancies.js'
 
-/** From the worst on. */
+/** All severities, the worst first. */
 export const severities = ['error', 'warning', 'info'] as const
 
-/** Codes keep their meaning; sentences may be improved. */
+/** Codes of problems. A code keeps its meaning; sentences may be improved. */
 export type ProblemCode =
-  /** A node's heartbeat stands still for longer than its ttl. */
+  /** A node has not sent a heartbeat for longer than its ttl. */
   | 'node-silent'
   | 'node-draining'
-  /** Nobody may run a worker. */
+  /** No active node is a candidate for a worker. */
   | 'worker-without-candidates'
   | 'worker-paused'
-  /** Nobody holds a lease, though somebody is meant to or could: who was named has not claimed it in time. */
+  /** A lease is free although a node is its target or could be: the target has not claimed it in time. */
   | 'lease-unclaimed'
-  /** A revoked holder has not acknowledged. */
+  /** The holder of a revoked lease has not acknowledged. */
   | 'lease-blocked'
-  /** A holder does not hand over in time. */
+  /** A holder has not handed its lease over in time. */
   | 'lease-moving'
-  /** The database is another one than before, or came back from a crash: nobody claims for a while. */
+  /** The database is a different one or came back from a crash: no node claims for a while. */
   | 'server-changed'
   /** This node cannot renew its session. */
   | 'trust-expired'
-  /** Work goes on here whose lease has ended. */
+  /** Work goes on in this process although its lease has ended. */
   | 'work-unsettled'
 
-/** Something wrong that a person should see. */
+/** A condition that an operator should see. */
 export interface Problem {
   readonly code: ProblemCode
   readonly severity: (typeof severities)[number]
-  /** Key of a lease or worker, or id of a node. */
+  /** Key of a lease or worker, id of a node, or "database". */
   readonly subject: string
   readonly sentence: string
 }
 
-/** The worst first; in each severity what concerns everything, then by subject. */
+/** Returns all problems, the worst first; within a severity, those of the whole namespace first, then by subject. */
 export function problemsIn(snapshot: Snapshot, status: Status, own: Health, timing: Timing): Problem[] {
   const found = [
     ...ofThisNode(own, snapshot, status),
@@ -51,13 +54,13 @@ export function problemsIn(snapshot: Snapshot, status: Status, own: Health, timi
     ...status.workers.flatMap((worker) => ofWorker(worker, snapshot)),
     ...ofLeases(snapshot, status, timing),
   ]
-  // A cause comes before what follows from it.
+  // A cause comes before its consequences.
   const rank = ({ code, severity }: Problem): number =>
     2 * severities.indexOf(severity) + (code === 'trust-expired' || code === 'server-changed' ? 0 : 1)
   return found.sort((a, b) => rank(a) - rank(b) || (a.subject < b.subject ? -1 : 1))
 }
 
-/** Whoever reads it may not know which of the nodes has answered. */
+/** The sentences name this node, because the reader may not know which node has answered. */
 function ofThisNode(
   { state, node, trusted, unsettled }: Health,
   snapshot: Snapshot,
@@ -128,8 +131,8 @@ function ofLeases(snapshot: Snapshot, { leases }: Status, timing: Timing): Probl
 }
 
 /**
- * Judged by how long nobody has held it: nodes that pass a lease between themselves, none of which can claim it, are each
- * named only a moment ago.
+ * A lease is judged by how long it has had no holder. When no target can claim and they take turns, each became target
+ * only a moment ago.
  */
 function ofVacant(
   { key, worker, state, target }: LeaseStatus,
@@ -163,7 +166,9 @@ function ofVacant(
   )
 }
 
-/** Nobody is to be blamed while a new server is waited out, or shares of an older plan are. */
+/**
+ * Returns whether a claim is possible: no node claims while a new server is waited out, or before a barrier is open.
+ */
 function mayBeClaimed(key: string | null, snapshot: Snapshot): boolean {
   if (!snapshot.meta.identitySettled && snapshot.meta.serverIdentity !== '') return false
   const worker = snapshot.workers.find((each) => each.key === key)
@@ -192,7 +197,9 @@ function ofLease(
   return []
 }
 
-/** Times and no spans: a sentence that changes every second would be sent again every time somebody looks. */
+/**
+ * Sentences contain times rather than durations: one that changes every second would be sent again at every reading.
+ */
 function second(atMs: number): string {
   return `${new Date(atMs).toISOString().slice(0, 19).replace('T', ' ')} UTC`
 }

@@ -1,14 +1,14 @@
-/** Places in the audit trail, as clients name them: `1207-0`, the number of the change and the place within it. */
+/** Places in the audit trail as clients write them: `1207-0` is the number of the change and the position within it. */
 import type { EventRow } from '../../core/store.js'
 
 export type EventPlace = Pick<EventRow, 'revision' | 'position'>
 
-/** The id of an event, which is also the place after which to go on. */
+/** Returns the id of an event, which is also the place after which a client continues. */
 export function eventId({ revision, position }: EventPlace): string {
   return `${revision}-${position}`
 }
 
-/** Undefined for anything that {@link eventId} does not write. */
+/** Parses a place; returns undefined for anything that {@link eventId} does not write. */
 export function eventPlace(id: string): EventPlace | undefined {
   const [, revision, position] = /^(\d{1,15})-(\d{1,9})$/.exec(id) ?? []
   if (revision === undefined || position === undefined) return undefined

@@ -1,9 +1,9 @@
 /**
- * What one page can show of a namespace, however large it is. Pure, from one snapshot of the rows.
+ * Builds what one page can show of a namespace of any size. Pure: from one snapshot of the rows.
  *
- * Lists are cut to what a person can look at, and what needs one comes first. What there is of each node and of each
- * partition besides is a letter and a number, for a map: a page that asks every other second must not be sent a
- * megabyte of names for it.
+ * Lists are cut to what a person can take in, and items that need attention come first. Beyond that, each node and
+ * partition is sent as a letter and a number, for a map: a page that polls every other second must not be sent a
+ * megabyte of names.
  */
 import type { LeaseState, LeaseStatus, NodeReference, NodeStatus, Status } from '../../core/reports/status.js'
 import type { NodeRow, Snapshot } from '../../core/store.js'
@@ -13,28 +13,28 @@ import { leaseBody, nodeBody, ownership, pauseBody, scheduleBody } from './prese
 import { isSilent, type Pulse, pulseOf } from './pulse.js'
 import { rowsOf } from './rows.js'
 
-/** How much is asked for, and of what. */
+/** The filter and the sizes of the lists. */
 export interface OverviewQuery {
-  /** Only what mentions this. Leases are mentioned by their holder as well. */
+  /** Only items that contain this text. Leases also match by the name of their holder. */
   readonly q?: string | undefined
-  /** At most so many rows of each; {@link usualRows} unless said. */
+  /** Maximum number of rows of each list. Default of the first three: {@link usualRows}. */
   readonly nodes?: number | undefined
   readonly leases?: number | undefined
   readonly assignments?: number | undefined
   readonly problems?: number | undefined
 }
 
-/** One look's worth. */
+/** Default number of rows: one look's worth. */
 export const usualRows = 12
 
-/** Of each kind of problem. */
+/** Default number of problems shown of each code. */
 const mostAlike = 10
 
-/** How many nodes the map has, and how many partitions in all. */
+/** Maximum numbers of nodes and of partitions on the map. */
 const mostMapped = 4_096
 const mostCells = 8_192
 
-/** The lists of a page. */
+/** Returns the lists and totals of a page. */
 export function overviewOf(
   snapshot: Snapshot,
   status: Status,
@@ -53,9 +53,9 @@ export function overviewOf(
 }
 
 /**
- * Some of each kind, so that many of one do not hide the others, and how many there are.
+ * Returns some problems of each code, so that many of one do not hide the others, and their numbers.
  *
- * @param most so many or a few more in all; ten of each kind unless said.
+ * @param most shows about this many, or a few more; by default ten of each code.
  */
 export function problemsShown(problems: readonly Problem[], most?: number) {
   const codes = new Map<string, Problem[]>()
@@ -78,7 +78,7 @@ export function problemsShown(problems: readonly Problem[], most?: number) {
   }
 }
 
-/** Of everything, whatever is asked for. What an older plan has left over counts for nothing, nor does who is silent. */
+/** Returns totals, whatever the filter. Leases of an older plan do not count, nor do silent holders. */
 function totalsOf({ leases, assignments }: Status, snapshot: Snapshot) {
   const own = leases.filter((lease) => !isSlot(lease) && !isUnwanted(lease))
   const slots = assignments.flatMap((assignment) => assignment.slots)
@@ -90,27 +90,27 @@ function totalsOf({ leases, assignments }: Status, snapshot: Snapshot) {
   }
 }
 
-/** A lease by name that nobody holds or waits for: nothing is wrong with it. */
+/** A lease by name that no node holds or waits for is no problem. */
 function isUnwanted({ worker, state }: LeaseStatus): boolean {
   return worker === null && state === 'free'
 }
 
-/** Everything by its name, so that no list is searched for each item of another one. */
+/** The rows indexed by name, so that no list is searched for each item of another list. */
 interface Scene {
   readonly snapshot: Snapshot
   readonly status: Status
   readonly nodeRows: ReadonlyMap<string, NodeRow>
   readonly workers: ReadonlyMap<string, Status['workers'][number]>
-  /** Severity of what is wrong with something; the smaller the worse. */
+  /** Returns the severity of the worst problem of a subject; smaller is worse, 3 is none. */
   readonly alarm: (subject: string) => number
   readonly held: ReadonlyMap<string, Held>
-  /** Shares and partitions that a node of each worker would have if all had the same. */
+  /** Number of shares or partitions of each worker that every candidate would have if all had the same. */
   readonly fair: ReadonlyMap<string, number>
-  /** Where a node stands in the roster. */
+  /** Index of each node in the roster. */
   readonly places: ReadonlyMap<string, number>
 }
 
-/** What a node holds. */
+/** The leases that a node holds. */
 interface Held {
   readonly leads: string[]
   slots: number
@@ -151,7 +151,7 @@ function isSlot({ key }: LeaseStatus): boolean {
   return key.includes('#')
 }
 
-/** In an order that stays, so that a node keeps its place on the map; gone ones at the end. */
+/** Returns the nodes of the map in a stable order, so that each node keeps its place. Nodes that are gone come last. */
 function mapped({ nodes }: Status): NodeStatus[] {
   const isGone = ({ state }: NodeStatus): number => Number(state === 'gone')
   return [...nodes]
@@ -178,7 +178,7 @@ function letterOf({ state }: NodeStatus, pulse: Pulse): string {
   return state === 'draining' ? 'd' : 'a'
 }
 
-/** Of the nodes that are there, the most common first. */
+/** Returns the versions of all nodes but those that are gone, the most common first. */
 function versionsOf({ nodes }: Status) {
   const counts = new Map<string, number>()
   for (const { state, version } of nodes)
@@ -193,7 +193,7 @@ function nodesIn(scene: Scene, q: string | undefined, limit: number) {
   return { items: ranked.slice(0, limit).map((node) => nodeItem(node, scene)), total: found.length }
 }
 
-/** In trouble, gone but not sorted out, asked to leave, leading something, the others, long gone. */
+/** Ranks nodes: silent, late, with an error or warning, draining, leading something, all others, gone. */
 function rankOfNode({ id, state }: NodeStatus, { held, nodeRows, snapshot, alarm }: Scene): number {
   const holds = held.get(id)
   if (state === 'gone') return 9
@@ -242,12 +242,12 @@ function leasesIn(scene: Scene, q: string | undefined, limit: number) {
   return { items, total: found.length }
 }
 
-/** The worst first. */
+/** All pulses, the worst first. */
 const pulses: readonly Pulse[] = ['silent', 'late', 'steady']
 
 const leaseOrder: readonly LeaseState[] = ['unclaimed', 'blocked', 'free', 'moving', 'held']
 
-/** All that can be said of one lease by itself. */
+/** Returns one lease with all details. */
 export function leaseDetail(
   lease: LeaseStatus,
   snapshot: Snapshot,
@@ -298,7 +298,7 @@ function assignmentsIn(scene: Scene, q: string | undefined, limit: number) {
 
 type Slots = Status['assignments'][number]['slots']
 
-/** `least` and `most` are of the nodes that own any. */
+/** `least` and `most` cover only nodes that own any. */
 function countsOf(slots: Slots, snapshot: Snapshot) {
   const counts = { owned: 0, moving: 0, unowned: 0 }
   const byOwner = new Map<string, number>()
@@ -317,7 +317,7 @@ function least(numbers: readonly number[]): number {
   return numbers.reduce((a, b) => Math.min(a, b))
 }
 
-/** A letter for each slot, and where its owner stands in the roster. */
+/** Returns one letter for each slot, and the index of its owner in the roster. */
 function mapOf(slots: Slots, { places, snapshot }: Scene) {
   const place = (node: NodeReference | null): number => (node === null ? -1 : (places.get(node.id) ?? -1))
   return {
@@ -326,7 +326,7 @@ function mapOf(slots: Slots, { places, snapshot }: Scene) {
   }
 }
 
-/** Each item is ranked once: comparing is what sorting does most. */
+/** Ranks are computed once per item, because sorting compares far more often. */
 function inOrder<Item>(
   items: readonly Item[],
   rankOf: (item: Item) => number,

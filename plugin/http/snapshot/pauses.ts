@@ -1,4 +1,4 @@
-/** Who paused each worker that is paused, when and why, as far as the audit trail still tells. */
+/** Finds who paused each paused worker, when and why, as far as the audit trail still records it. */
 import type { Operator } from '../../core/operator.js'
 import type { WorkerStatus } from '../../core/reports/status.js'
 import type { EventRow, Snapshot } from '../../core/store.js'
@@ -7,7 +7,7 @@ type Pausings = ReadonlyMap<string, EventRow>
 
 const known = new WeakMap<Snapshot, Pausings>()
 
-/** Undefined when the worker is not paused, or when that has been cleared away. */
+/** Returns the event of the pause; undefined when the worker is not paused or the event was cleared away. */
 export function pauseOf(
   { key, paused }: Pick<WorkerStatus, 'key' | 'paused'>,
   snapshot: Snapshot,
@@ -15,7 +15,7 @@ export function pauseOf(
   return paused ? known.get(snapshot)?.get(key) : undefined
 }
 
-/** Who is not among so many was paused long ago. */
+/** A worker missing from this many pauses was paused long ago. */
 const mostPausings = 500
 
 export class Pauses {
@@ -27,12 +27,15 @@ export class Pauses {
     this.#operator = operator
   }
 
-  /** Has {@link pauseOf} know. Nothing is read unless a worker has been paused since, or altered while it was. */
+  /**
+   * Prepares {@link pauseOf} for this snapshot. It reads nothing unless the set of paused workers, or one of them, has
+   * changed.
+   */
   async tell(snapshot: Snapshot): Promise<void> {
     const paused = snapshot.workers.filter((worker) => worker.paused)
     const of = paused.map(({ key, revision }) => `${key} ${revision}`).join()
     if (of !== '' && of !== this.#of) {
-      // For showing only: where it cannot be read, the rest is told all the same.
+      // For display only: when it cannot be read, everything else is still reported.
       const events = await this.#operator
         .events({ types: ['worker.paused'], limit: mostPausings })
         .catch(() => undefined)

@@ -1,6 +1,6 @@
 /**
- * What the engine says, in the words of the HTTP interface: times are ISO 8601 in UTC. The schemas describe these
- * bodies field by field; what they do not name is not sent.
+ * Translates the engine's reports into the bodies of the HTTP interface: times become ISO 8601 in UTC. The schemas
+ * describe these bodies field by field; fields that they do not name are not sent.
  */
 
 import { slotKey } from '../../core/names.js'
@@ -21,7 +21,7 @@ import { pauseOf } from './pauses.js'
 import { isSilent } from './pulse.js'
 import { rowsOf } from './rows.js'
 
-/** When, and after which change. */
+/** Time of the reading and latest change. */
 export function asOf({ nowMs, meta }: Snapshot): { now: string; revision: number } {
   return { now: isoTime(nowMs), revision: meta.revision }
 }
@@ -75,14 +75,16 @@ export function assignmentBody({ worker, kind, generation, slots }: AssignmentSt
   }
 }
 
-/** The latest change to a worker or to any of its leases, as a plan is compared by. */
+/** Returns the number of the latest change to a worker or any of its leases, by which plans are compared. */
 function planRevision(snapshot: Snapshot, key: string): number {
   const worker = snapshot.workers.find((each) => each.key === key)
   const leases = rowsOf(snapshot).leasesOf.get(key) ?? []
   return leases.reduce((latest, { revision }) => Math.max(latest, revision), worker?.revision ?? 0)
 }
 
-/** A lease of an assignment, in the words for shares and partitions. Who is silent works on nothing. */
+/**
+ * Returns the state of a share or partition. A silent holder does not count as an owner, because it works on nothing.
+ */
 export function ownership(
   { state, holder }: Pick<LeaseStatus, 'state' | 'holder'>,
   snapshot: Snapshot,
@@ -120,7 +122,7 @@ export function eventBody(event: EventRow, nameOf: (id: string) => string | null
   return { id: eventId({ revision, position }), at: isoTime(atMs), ...rest, nodeName, sentence }
 }
 
-/** Nodes that are not listed any more are known by their names while these events tell how they came or went. */
+/** Maps ids of nodes to names. A node that is no longer listed keeps its name while one of these events mentions it. */
 export function nodeNames(snapshot: Snapshot, events: readonly EventRow[]): (id: string) => string | null {
   const { nodes } = rowsOf(snapshot)
   const told = new Map<string, string>()
@@ -129,7 +131,7 @@ export function nodeNames(snapshot: Snapshot, events: readonly EventRow[]): (id:
   return (id) => nodes.get(id)?.name ?? told.get(id) ?? null
 }
 
-/** Null when the node is not listed any more. */
+/** Returns null when the node is no longer listed. */
 export function reference(snapshot: Snapshot, id: string): NodeReference | null {
   const node = rowsOf(snapshot).nodes.get(id)
   return node === undefined ? null : { id, name: node.name, cluster: node.cluster }

@@ -1,9 +1,11 @@
-/** Whether nodes are heard of, by the database's clock in the snapshot itself. */
+/** Tells whether heartbeats of nodes arrive, by the database's clock in the snapshot itself. */
 import { isSilent as isSilentRow, type NodeReference } from '../../core/reports/status.js'
 import type { NodeRow, Snapshot } from '../../core/store.js'
 import { rowsOf } from './rows.js'
 
-/** Whether heartbeats come as they should: `late` after two missing ones, `silent` past the ttl. */
+/**
+ * Whether heartbeats arrive in time: `late` when two are missing, `silent` when none has come for longer than the ttl.
+ */
 export type Pulse = 'steady' | 'late' | 'silent'
 
 export function pulseOf(row: NodeRow | undefined, nowMs: number): Pulse {
@@ -13,9 +15,9 @@ export function pulseOf(row: NodeRow | undefined, nowMs: number): Pulse {
 }
 
 /**
- * Since when a node that a row names as holder is silent; null while it is heard of. From then on it cannot trust its
- * leases and has stopped, though the rows name it until a watcher has buried it. Where the database takes no writes
- * nobody is ever buried.
+ * Returns since when the holder is silent; null while its heartbeats arrive. From that moment it cannot trust its
+ * leases and has stopped, although the rows name it until a watcher buries it. While the database takes no writes, no
+ * node is buried.
  */
 export function silentSinceMs(holder: Pick<NodeReference, 'id'> | null, snapshot: Snapshot): number | null {
   const row = rowsOf(snapshot).nodes.get(holder?.id ?? '')

@@ -1,9 +1,9 @@
-/** The rows of a snapshot by what they are asked for by. They are put in order once, for all who ask about it. */
+/** Indexes the rows of a snapshot. Each snapshot is indexed once, for all its users. */
 import type { LeaseRow, NodeRow, Snapshot } from '../../core/store.js'
 
 export interface Rows {
   readonly leases: ReadonlyMap<string, LeaseRow>
-  /** By the key of their worker. */
+  /** Leases of each worker, by its key. */
   readonly leasesOf: ReadonlyMap<string, readonly LeaseRow[]>
   readonly nodes: ReadonlyMap<string, NodeRow>
 }

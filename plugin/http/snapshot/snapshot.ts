@@ -1,7 +1,7 @@
 /**
- * One reading of the database for all who ask at about the same time.
+ * Reads the database once for all requests that arrive at about the same time.
  *
- * A page that asks every other second, opened by a dozen people, must not cost a dozen readings of everything.
+ * A page that polls every other second and is open in a dozen browsers must not cost a dozen readings of everything.
  */
 import type { Coordinator } from '../../core/coordinator.js'
 import { describe, type Status } from '../../core/reports/status.js'
@@ -9,33 +9,35 @@ import type { Snapshot } from '../../core/store.js'
 import { Pauses } from './pauses.js'
 import { Vacancies } from './vacancies.js'
 
-/** What this node itself knows at once; who asks it is not told of less. */
+/** Events of which this node knows at once. A response must not show less than this node knows. */
 const ownNews = ['node.joined', 'lease.acquired', 'lease.ended', 'lease.released'] as const
 
-/** A reading that is under way. */
+/** A reading in progress. */
 interface Reading {
   readonly answer: Promise<Snapshot>
   outdated: boolean
 }
 
-/** How long an answer is good for others who ask. */
+/** How long a reading may be reused for other requests. */
 const freshForMs = 250
 
-/** What has been read besides, while this was the latest change. */
+/** Additional reads, valid while this revision is the latest. */
 interface Besides {
   readonly revision: number
   readonly atMs: number
   readonly answers: Map<string, Promise<unknown>>
 }
 
-/** Of the audit trail something may be cleared away without a change. */
+/** Events can be cleared away without a change of the revision. */
 const unchangedForMs = 1_000
 
 const mostAnswers = 100
 
 const sources = new WeakMap<Coordinator, SnapshotSource>()
 
-/** The one source of a coordinator, for the routes of this interface and all of an application's own that ask who leads. */
+/**
+ * Returns the one source of a coordinator, shared by the routes of this interface and all uses of {@link leaderOnly}.
+ */
 export function snapshotSourceOf(coordinator: Coordinator): SnapshotSource {
   const source = sources.get(coordinator) ?? new SnapshotSource(coordinator)
   sources.set(coordinator, source)
@@ -52,7 +54,7 @@ export class SnapshotSource {
   #reading: Reading | undefined
   #besides: Besides = { revision: -1, atMs: 0, answers: new Map() }
 
-  /** @param nowMs any clock that only goes forwards. */
+  /** @param nowMs a clock that never goes backwards, in milliseconds. */
   constructor(coordinator: Coordinator, nowMs: () => number = () => performance.now()) {
     this.#coordinator = coordinator
     this.#nowMs = nowMs
@@ -62,8 +64,8 @@ export class SnapshotSource {
   }
 
   /**
-   * Everything as of one instant, which is at most a moment ago, and never before the last {@link outdate} that came
-   * before this was asked. There are never two readings at a time.
+   * Returns everything as of one instant. The reading is at most {@link freshForMs} old, and never older than the last
+   * {@link outdate} before this call. Two readings never run at the same time.
    *
    * @throws StoreError
    */
@@ -77,7 +79,7 @@ export class SnapshotSource {
     return (this.#reading ?? this.#read()).answer
   }
 
-  /** The same in the words of the interface. */
+  /** Returns the same reading with its description. */
   async status(): Promise<{ readonly snapshot: Snapshot; readonly status: Status }> {
     const snapshot = await this.current()
     const known = this.#described.get(snapshot)
@@ -89,10 +91,10 @@ export class SnapshotSource {
   }
 
   /**
-   * What is read of the audit trail: once for all who ask the same, until something has been changed, and for a second
-   * at most. So it is never older than {@link current} would be.
+   * Reads from the audit trail once for all callers with the same question. The answer is reused until the revision
+   * changes, for a second at most, so it is never older than {@link current} would be.
    *
-   * @throws whatever `read` throws, which is asked again then.
+   * @throws whatever `read` throws; a failed read is not reused.
    */
   async shared<Answer>(question: readonly unknown[], read: () => Promise<Answer>): Promise<Answer> {
     const { revision } = (await this.current()).meta
@@ -110,7 +112,7 @@ export class SnapshotSource {
     return answer
   }
 
-  /** Something has been changed from here: who asks from now on sees it. */
+  /** Outdates the reading after a change, so that later callers see the change. */
   outdate(): void {
     this.#latest = undefined
     if (this.#reading !== undefined) this.#reading.outdated = true

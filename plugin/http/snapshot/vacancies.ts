@@ -1,4 +1,4 @@
-/** Since when nobody holds the leases that somebody should hold. */
+/** Finds since when leases that some node should hold have had no holder. */
 import type { Operator } from '../../core/operator.js'
 import { type Vacancy, vacancyOf } from '../../core/reports/vacancy.js'
 import type { LeaseRow, Snapshot } from '../../core/store.js'
@@ -6,12 +6,12 @@ import { rowsOf } from './rows.js'
 
 const known = new WeakMap<Snapshot, ReadonlyMap<string, Vacancy>>()
 
-/** Undefined for a lease that is held or that nobody need hold, and when it cannot be told. */
+/** Returns the vacancy of a lease; undefined when the lease is held, need not be held, or its vacancy is unknown. */
 export function vacancyIn(snapshot: Snapshot, key: string): Vacancy | undefined {
   return known.get(snapshot)?.get(key)
 }
 
-/** Each is read by itself. Where more are vacant, what is seen of these says enough. */
+/** Each lease needs a read of its own. When more are vacant, these are example enough. */
 const mostRead = 20
 
 export class Vacancies {
@@ -22,7 +22,7 @@ export class Vacancies {
     this.#operator = operator
   }
 
-  /** Has {@link vacancyIn} know. Of a lease that has not changed since it was read nothing is read again. */
+  /** Prepares {@link vacancyIn} for this snapshot. A lease that has not changed is not read again. */
   async tell(snapshot: Snapshot): Promise<void> {
     const before = this.#vacancies
     const found = await Promise.all(
@@ -30,7 +30,7 @@ export class Vacancies {
         const { key, revision } = lease
         const last = before.get(key)
         if (last?.revision === revision) return [key, last] as const
-        // For showing only: where it cannot be read, the rest is told all the same.
+        // For display only: when it cannot be read, everything else is still reported.
         const vacancy = await vacancyOf(lease, (query) => this.#operator.events(query)).catch(() => undefined)
         return vacancy === undefined ? undefined : ([key, { revision, vacancy }] as const)
       }),
@@ -40,7 +40,7 @@ export class Vacancies {
   }
 }
 
-/** Somebody is named, or could be: somebody active stands for the worker. */
+/** Returns vacant leases that have a target or could have one: an active node is a candidate for the worker. */
 function vacantIn(snapshot: Snapshot): LeaseRow[] {
   const { nodes } = rowsOf(snapshot)
   const isGone = (id: string): boolean => (nodes.get(id)?.state ?? 'gone') === 'gone'

@@ -1,4 +1,4 @@
-/** What is new, read once for everybody who watches. */
+/** Reads what is new once for all viewers of the stream. */
 import type { Status } from '../../core/reports/status.js'
 import type { EventRow, Snapshot } from '../../core/store.js'
 import type { Dependencies } from '../dependencies.js'
@@ -7,37 +7,37 @@ import { type EventPlace, eventId, eventPlace, isBefore } from '../snapshot/even
 import { comeAgain } from './seats.js'
 import type { StreamPace, Viewer } from './viewer.js'
 
-/** What the feed needs. */
+/** The dependencies of the feed. */
 export interface FeedDependencies extends Pick<Dependencies, 'coordinator' | 'source'> {
   readonly bodies: StreamBodies
 }
 
-/** What the events carry: the same as the routes that answer these things one by one. */
+/** Builds the data of the server-sent events: the same bodies that the corresponding routes return. */
 export interface StreamBodies {
   snapshot(status: Status, snapshot: Snapshot): object
   event(row: EventRow, snapshot: Snapshot): object
-  /** Without lists, and without the time of asking: a `change` is sent when any of this is another. */
+  /** Without lists, and without the time of reading: a `change` is sent whenever this differs from the last one. */
   summary(status: Status, snapshot: Snapshot): object
-  /** The time of asking. */
+  /** The time of the reading. */
   now(snapshot: Snapshot): string
 }
 
-/** More events than this at once are not told one by one: a `reset` is shorter. */
+/** Maximum number of events that are sent one by one. For more, a `reset` is shorter. */
 const mostEvents = 2_000
 
-/** What all viewers have been told so far. */
+/** What all viewers have been sent so far. */
 interface State {
   readonly snapshot: Snapshot
   readonly status: Status
-  /** The last event they were told of: none after it is older than the snapshot. */
+  /** Place of the last event that they were sent. No event after it is older than the snapshot. */
   readonly place: EventPlace
   readonly summary: string
 }
 
-/** Where nothing has been written yet, or everything has been cleared away. */
+/** The place when no event has been written yet or all have been cleared away. */
 const nowhere: EventPlace = { revision: 0, position: 0 }
 
-/** The one loop. */
+/** The one loop that reads. */
 export class Feed {
   readonly #in: FeedDependencies
   readonly #pace: Pick<StreamPace, 'everyMs'>
@@ -56,8 +56,8 @@ export class Feed {
   }
 
   /**
-   * What a viewer is to be told first. What happens from that moment on it is told as well: the viewer keeps it back
-   * until it is opened.
+   * Adds a viewer and returns the frames to send to it first. Later frames are sent to the viewer as well; it keeps
+   * them back until it is opened.
    *
    * @throws StoreError, HttpProblem 503
    */
@@ -88,7 +88,7 @@ export class Feed {
     for (const viewer of [...this.#viewers]) viewer.end()
   }
 
-  /** What was known when the last viewer left is old by the time the next one comes. */
+  /** Without a timer there are no viewers, and the state that was known when the last one left is outdated. */
   get #known(): State | undefined {
     return this.#timer === undefined ? undefined : this.#state
   }
@@ -102,7 +102,7 @@ export class Feed {
     this.#lookOnce().catch(() => undefined)
   }
 
-  /** Never two at a time: who wants one while one is under way gets that. */
+  /** Starts a reading or joins the one in progress; two readings never run at the same time. */
   #lookOnce(): Promise<State> {
     this.#look ??= this.#lookAgain().finally(() => {
       this.#look = undefined
@@ -123,7 +123,7 @@ export class Feed {
     }
   }
 
-  /** Reads what there is, and tells everybody what is new about it. */
+  /** Reads the current state and sends all viewers what is new. */
   async #next(before: State | undefined): Promise<State> {
     if (before === undefined) return this.#fresh()
     const { snapshot, status } = await this.#in.source.status()
@@ -139,14 +139,14 @@ export class Feed {
     return state
   }
 
-  /** The database was restored, or too much has happened to tell it all. */
+  /** Starts over: the database was restored, or there are too many events to send. */
   async #startOver(): Promise<State> {
     const state = await this.#fresh()
     this.#broadcast(this.#resetFrames(state))
     return state
   }
 
-  /** The place first: so no event that comes after the snapshot is passed over. */
+  /** Reads the place before the snapshot, so that no event after the snapshot is skipped. */
   async #fresh(): Promise<State> {
     const { coordinator, source } = this.#in
     const [latest] = await coordinator.operator.events({ limit: 1 })
@@ -157,7 +157,7 @@ export class Feed {
     return { ...current, place, summary: this.#summaryOf(current.status, current.snapshot) }
   }
 
-  /** Undefined when they are too many. */
+  /** Returns undefined when there are too many. */
   async #eventsAfter(after: EventPlace, untilRevision: number): Promise<EventRow[] | undefined> {
     const rows: EventRow[] = []
     for (let page = 500; page === 500; ) {
@@ -169,7 +169,7 @@ export class Feed {
     return rows.filter((row) => row.revision <= untilRevision)
   }
 
-  /** Undefined when the place is not known any more, or never was. */
+  /** Returns undefined when the place is no longer known or never was. */
   async #missed(place: EventPlace, until: EventPlace): Promise<EventRow[] | undefined> {
     if (eventId(place) === eventId(nowhere)) return undefined
     if (eventId(place) === eventId(until)) return []
@@ -205,7 +205,7 @@ export class Feed {
   }
 }
 
-/** Without an id the last one stays what it was. JSON has no line breaks of its own. */
+/** Without an id, the browser keeps the last one. JSON contains no raw line breaks. */
 function frame(event: string, data: object, place?: EventPlace): string {
   const id = place === undefined ? '' : `id: ${eventId(place)}\n`
   return `event: ${event}\n${id}data: ${JSON.stringify(data)}\n\n`

@@ -1,4 +1,4 @@
-/** How many may watch the stream at a time. */
+/** Limits how many viewers may watch the stream at the same time. */
 
 import { HttpProblem } from '../http-problems.js'
 import type { Limits } from '../limits.js'
@@ -13,10 +13,10 @@ export class Seats {
   }
 
   /**
-   * Answers a function that gives the seat back; harmless when repeated. Where nobody was asked for a name, all
-   * viewers together have the seats there are.
+   * Takes a seat and returns a function that gives it back; further calls of that function have no effect. Viewers
+   * without a name are limited only by the total.
    *
-   * @throws HttpProblem 429 for one who has too many, 503 when there are none left.
+   * @throws HttpProblem 429 when the actor has too many, 503 when no seat is left.
    */
   take(actor: string | undefined): () => void {
     const { streams, streamsPerActor } = this.#limits
@@ -45,5 +45,5 @@ export class Seats {
   }
 }
 
-/** For who is turned away. */
+/** For viewers that are turned away. */
 export const comeAgain = { retryAfter: 10 }

@@ -1,17 +1,18 @@
 /**
- * `GET /stream`: server-sent events, for pages that want to see things as they happen.
+ * `GET /stream`: server-sent events, for pages that show things as they happen.
  *
- * - `snapshot`: everything, as `GET /status` has it; the first thing a new viewer gets.
- * - `event`: something was written to the audit trail, as `GET /events` has it. Its id is its place there.
- * - `change`: there is a new revision, or something else about the whole has changed: only counts, no lists.
- * - `reset`: what was missed cannot be told; a `snapshot` follows.
+ * - `snapshot`: the state of the namespace as in `GET /status`, without its lists and capabilities; the first event
+ *   that a new viewer receives.
+ * - `event`: an entry of the audit trail, as in `GET /events`. Its id is its place there.
+ * - `change`: a new revision, or another change to the whole; it carries only counts, no lists.
+ * - `reset`: what the viewer has missed cannot be sent; a `snapshot` follows.
  *
- * One loop looks at the database about every second, while anybody watches, however many they are: what one viewer
- * costs beyond that is a connection, and, when it comes back after a break, one reading of what it has missed.
+ * One loop reads the database about once a second while there are viewers, regardless of their number. Each further
+ * viewer costs one connection and, when it returns after an interruption, one reading of what it has missed.
  *
- * A viewer that reads too slowly is disconnected, and comes again. So is each that was let in by name, after a
- * minute: then all that decides about access (the application's hooks, its sessions, `authorize`) is asked anew, and
- * nobody goes on watching for longer who may not any more.
+ * A viewer that reads too slowly is disconnected and reconnects. A viewer that was admitted by name is disconnected
+ * after at most a minute. Everything that decides about access (the application's hooks, its sessions, `authorize`) is
+ * then checked again, so that nobody watches for longer after losing access.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 import type { Dependencies } from '../dependencies.js'
@@ -21,15 +22,17 @@ import { Feed, type FeedDependencies } from './feed.js'
 import { Seats } from './seats.js'
 import { type StreamPace, usualPace, Viewer } from './viewer.js'
 
-/** What the stream needs. */
+/** The dependencies of the stream. */
 export interface StreamDependencies
   extends FeedDependencies,
     Pick<Dependencies, 'name' | 'guard' | 'limits'> {
-  /** Only tests are in more of a hurry. */
+  /** Overrides for tests, which are less patient. */
   readonly pace?: Partial<StreamPace>
 }
 
-/** Adds the route, and ends all streams before the application closes: an open one would keep it from closing. */
+/**
+ * Adds the route. It also ends all streams before the application closes: an open stream would keep it from closing.
+ */
 export function registerStream(scope: FastifyInstance, deps: StreamDependencies): void {
   const pace = { ...usualPace, ...deps.pace }
   const feed = new Feed(deps, pace, (error) =>
@@ -90,8 +93,9 @@ function streamRoute(name: string): Omit<RouteOptions, 'handler'> {
 }
 
 /**
- * Buffers in between are told to let everything through at once. The connection is used for nothing else, so that a
- * server that closes need not wait for it to go idle. What the application's own hooks have set is kept.
+ * Returns the headers of a stream. They tell intermediate buffers to pass everything on at once. The connection is used
+ * for nothing else, so a closing server need not wait for it to become idle. Headers set by the application's hooks are
+ * kept.
  */
 function streamHeaders(
   request: FastifyRequest,

@@ -1,19 +1,19 @@
-/** One open stream: what is written to it, and when it ends. */
+/** One open stream: writes to it and decides when it ends. */
 import type { ServerResponse } from 'node:http'
 
-/** How fast, and how patient. */
+/** Intervals and limits of a stream. */
 export interface StreamPace {
-  /** Between two looks at the database. */
+  /** Interval between two readings of the database. */
   readonly everyMs: number
-  /** A comment is sent after so long without anything else, so that nobody in between thinks the line dead. */
+  /** Silence after which a comment is sent, so that no intermediary considers the connection dead. */
   readonly heartbeatMs: number
-  /** A browser whose stream has ended comes again after so long. */
+  /** Delay after which a browser reconnects when its stream has ended. */
   readonly retryMs: number
-  /** Who was let in by name is asked for it again after so long, at the latest. */
+  /** Maximum time until a viewer that was admitted by name is checked again. */
   readonly lifeMs: number
-  /** Who has not taken what it was sent for so long is disconnected. */
+  /** A viewer that has not taken all its data for this long is disconnected. */
   readonly stuckMs: number
-  /** So is who leaves more than this unread. */
+  /** A viewer that leaves more than this unread is disconnected. */
   readonly unreadBytes: number
 }
 
@@ -30,22 +30,22 @@ export class Viewer {
   readonly #raw: ServerResponse
   readonly #pace: StreamPace
   readonly #endAtMs: number
-  /** What is kept back until it is opened. */
+  /** Frames that are kept back until the stream is opened. */
   #kept: string[] | undefined = []
   #sentAtMs = performance.now()
-  /** When everything it was sent had left this process. */
+  /** When all data sent to the viewer had last left this process. */
   #takenAtMs = performance.now()
 
-  /** Lives a little shorter by chance, so that those who came together do not come again together. */
+  /** Shortens the life by a random part, so that viewers that connected together do not reconnect together. */
   constructor(raw: ServerResponse, pace: StreamPace, lifeMs: number) {
     this.#raw = raw
     this.#pace = pace
     this.#endAtMs = performance.now() + lifeMs * (0.8 + 0.2 * Math.random())
-    // Who goes away in the middle of a write is no news: `close` says it.
+    // A viewer that disconnects during a write is not an error; `close` reports it.
     raw.on('error', () => undefined)
   }
 
-  /** Calls back once when the stream has ended, also when it already has. */
+  /** Calls back once when the stream has ended, or immediately if it already has. */
   whenGone(call: () => void): void {
     if (this.#raw.destroyed || this.#raw.closed) call()
     else this.#raw.once('close', call)
@@ -54,7 +54,7 @@ export class Viewer {
   open(headers: Record<string, number | string | string[]>, beginning: string): void {
     const kept = this.#kept ?? []
     this.#kept = undefined
-    // Long silence is what a stream is like: the application's limit for idle connections is not for it.
+    // A stream may be silent for long, so the application's limit for idle connections must not apply to it.
     this.#raw.socket?.setTimeout(0)
     this.#raw.writeHead(200, headers)
     this.#write([beginning, ...kept].join(''))
@@ -66,7 +66,7 @@ export class Viewer {
     else this.#write(frames)
   }
 
-  /** To be called about every second. */
+  /** Enforces the limits. Must be called about once a second. */
   attend(): void {
     if (this.#kept !== undefined) return
     const nowMs = performance.now()
@@ -76,7 +76,7 @@ export class Viewer {
     else if (nowMs - this.#sentAtMs >= this.#pace.heartbeatMs) this.#write(':\n\n')
   }
 
-  /** Nobody waits for long for one who does not take the last of it. */
+  /** Ends the stream. A viewer that does not take the rest within a second is cut off. */
   end(): void {
     if (this.#kept !== undefined) return void this.#raw.destroy()
     this.#raw.end()
