@@ -1,18 +1,18 @@
-/** The server: reading, watching and writing, and what time it is by the database's clock. */
+/** Talks to the server: reads, watches the stream, sends changes, and estimates the time by the database's clock. */
 import type { Refusal } from './model.js'
 
-/** Where the interface is, seen from the page: relative, so that any prefix and any proxy in between will do. */
+/** Address of the HTTP interface. It is relative to the page, so it works under any prefix and behind any proxy. */
 const base = '../'
 
-/** Why there is no answer. */
+/** Why a request failed. */
 export type Failure =
-  /** Nobody answered, or not in time, or not in our words. */
+  /** The server did not answer, not in time, or not in the expected form. */
   | 'away'
   /** The server answered that its database does not. */
   | 'database'
-  /** Who asks is not let in, or not any more. */
+  /** The user is not admitted, or no longer. */
   | 'signed-out'
-  /** Refused for a reason that the detail tells. */
+  /** The request was refused; the detail gives the reason. */
   | 'refused'
 
 export class ApiError extends Error {
@@ -20,7 +20,7 @@ export class ApiError extends Error {
     readonly failure: Failure,
     readonly status: number,
     detail: string,
-    /** It need not be asked again before. */
+    /** Minimum time before a retry. */
     readonly retryAfterMs = 0,
   ) {
     super(detail)
@@ -34,10 +34,13 @@ interface Memory {
   readonly body: unknown
 }
 
-/** The latest answer of each list that is asked for again and again. */
+/** The latest response to each path, for conditional requests. */
 const memories = new Map<string, Memory>()
 
-/** Reads; what has not changed is not sent again. `fresh` is false when the answer is the one from before. */
+/**
+ * Reads a path. The server does not send an unchanged response again; `fresh` is then false and the body is the earlier
+ * one.
+ */
 export async function read<Body>(path: string): Promise<{ body: Body; fresh: boolean }> {
   const memory = memories.get(path)
   const headers: Record<string, string> = { accept: 'application/json' }
@@ -51,7 +54,7 @@ export async function read<Body>(path: string): Promise<{ body: Body; fresh: boo
   return { body, fresh: true }
 }
 
-/** @param text what everything that is shown contains; nothing for all. */
+/** @param text the filter: what every listed item contains; empty for all. */
 export function overviewPath(
   text: string,
   {
@@ -65,7 +68,7 @@ export function overviewPath(
   return `overview?nodes=${nodes}&leases=${leases}&assignments=${assignments}&problems=${problems}${query}`
 }
 
-/** Alters something; `match` is the token or revision it is about. */
+/** Sends a change. `match` is the token or revision to which it applies. */
 export async function write<Body>(
   method: string,
   path: string,
@@ -103,7 +106,7 @@ async function failureOf(response: Response, isOurs: boolean): Promise<ApiError>
   const { status } = response
   const problem = isOurs ? ((await response.json().catch(() => ({}))) as Partial<Refusal>) : {}
   const detail = problem.detail ?? `The server answered ${status || 'with a redirect'}.`
-  // A page for signing in instead of an answer: whoever asks has been signed out by the application.
+  // A login page instead of an answer means that the application has signed the user out.
   const isElsewhere = response.type === 'opaqueredirect' || response.ok
   const why = problem.type?.split(':').at(-1)
   const failure =
@@ -118,8 +121,8 @@ async function failureOf(response: Response, isOurs: boolean): Promise<ApiError>
 }
 
 /**
- * Watches the stream until it ends, and calls back at each event. It only says that there is something new: what, is
- * read. Fetched rather than by `EventSource`, so that it is signed in as everything else is.
+ * Watches the stream until it ends and calls back when events arrive. They only signal that there is something new to
+ * read. This uses `fetch` rather than `EventSource`, so that it is authenticated like every other request.
  */
 export async function watch(signal: AbortSignal, called: () => void): Promise<void> {
   const response = await fetch(`${base}stream`, { cache: 'no-store', redirect: 'manual', signal })
@@ -135,17 +138,18 @@ export async function watch(signal: AbortSignal, called: () => void): Promise<vo
 }
 
 /**
- * The database's clock, which is not that of this machine. An answer was made at some moment before it came, and may
- * have been made for somebody else a little before it was asked for; so each bounds the difference of the clocks, and
- * the greatest of the lower bounds is the best guess. Where the bounds contradict each other, a clock has jumped.
+ * Estimates the database's clock, which differs from the clock of this machine. A response was created some time before
+ * it arrived, and possibly for another request a little before it was asked for. Each response therefore bounds the
+ * difference of the clocks, and the greatest lower bound is the best estimate. When the bounds contradict each other, a
+ * clock has jumped.
  */
 export class Clock {
   #offsets: number[] = []
   #heardAtMs = 0
   #dateMs = 0
-  /** By how much it has jumped lately, by the tick of the page at which that was noticed; 0 when it has not. */
+  /** The latest jump: its size, and the `performance.now()` at which it was noticed; 0 for none. */
   #jump = { byMs: 0, atMs: 0 }
-  /** By how much this browser's own clock is ahead. */
+  /** How far this browser's own clock is ahead, in ms. */
   aheadMs = 0
 
   heard(now: string): void {
@@ -153,7 +157,7 @@ export class Clock {
     const offsetMs = Date.parse(now) - tickMs
     const byMs = this.#offsets.length === 0 ? 0 : offsetMs - Math.max(...this.#offsets)
     if (Math.abs(byMs) > mostLateMs) {
-      // A machine that slept has missed time on this clock of the page, and not on its own.
+      // While the machine sleeps, the page's monotonic clock may stand still, but the wall clock runs on.
       const sleptMs = Date.now() - this.#dateMs - (tickMs - this.#heardAtMs)
       if (Math.abs(byMs - sleptMs) > mostLateMs) this.#jump = { byMs, atMs: tickMs }
       this.#offsets = []
@@ -164,7 +168,7 @@ export class Clock {
     this.aheadMs = Date.now() - this.nowMs()
   }
 
-  /** By how much it has jumped in the last quarter of an hour. */
+  /** How far the clock has jumped in the last 15 minutes, in ms. */
   get jumpMs(): number {
     return performance.now() - this.#jump.atMs < 900_000 ? this.#jump.byMs : 0
   }
@@ -174,5 +178,5 @@ export class Clock {
   }
 }
 
-/** Twice the patience: answers that are only late have not jumped. */
+/** Twice the request timeout, so that responses that are only late do not count as jumps. */
 const mostLateMs = 2 * patienceMs

@@ -1,4 +1,4 @@
-/** One thing in full beside the page, and what may be done about it. */
+/** The panel beside the page: one lease, node or assignment in full, and the actions on it. */
 import { ApiError, overviewPath, read } from './api.js'
 import { type Child, h, icon } from './dom.js'
 import {
@@ -35,7 +35,7 @@ import {
   when,
 } from './parts.js'
 
-/** Reads what a panel shows. */
+/** Reads the data of a panel. */
 export async function readPanel({ kind, id }: Place, slots: number): Promise<Panel> {
   const key = keyInPath(id)
   const about = overviewPath(id, { nodes: 1, leases: 1, assignments: 500, problems: 1 })
@@ -106,7 +106,7 @@ function leasePanel(state: State, acts: Acts, { bodies }: Panel): Child[] {
   ]
 }
 
-/** A next time that has passed is shown as it is: why nobody acts is told above. */
+/** A next fire time in the past is shown unchanged; the reasons above it explain why nothing runs. */
 function scheduleFacts(state: State, schedule: Lease['schedule']): Fact[] {
   if (!schedule) return []
   const shown = (at: string | null): string => (at ? dateOf(at, state.utc) : '—')

@@ -1,4 +1,4 @@
-/** The one dialog: a question before something is done, and afterwards what has become of it. */
+/** The one dialog: it asks for confirmation before an action and then shows the outcome. */
 import { ApiError, write } from './api.js'
 import { type Child, h, icon, type Props, patch } from './dom.js'
 import { type Answer, span } from './model.js'
@@ -6,9 +6,9 @@ import { button, facts, type Order } from './parts.js'
 
 export interface Dialog {
   isOpen(): boolean
-  /** @param order as it is to be asked now; it is made again with each {@link Dialog.draw}. */
+  /** @param order returns the question in its present form; called again at each {@link Dialog.draw}. */
   ask(order: () => Order): void
-  /** To be called every second: it may be counting. */
+  /** Must be called every second, because the dialog may show a countdown. */
   draw(): void
 }
 
@@ -20,27 +20,27 @@ interface Flaw {
 interface Outcome {
   readonly title: string
   readonly lines: readonly (string | undefined)[]
-  /** It was not done, or nobody knows. */
+  /** The action failed, or its result is unknown. */
   readonly failed?: boolean
-  /** Counted down to, by the database's clock. */
+  /** End of the countdown, by the database's clock. */
   readonly safeAtMs?: number | undefined
-  /** What is to be said once that is over. */
+  /** Text to show after the countdown. */
   readonly afterwards?: string | undefined
 }
 
-/** What has been asked, and how far it has come. */
+/** A question and its progress. */
 interface Asked {
-  /** As things are now. */
+  /** Returns the question in its present form. */
   readonly order: () => Order
   flaw?: Flaw | undefined
   busy: boolean
   outcome?: Outcome
 }
 
-/** @param closed called whenever it has been closed, however. */
+/** @param closed called each time the dialog has been closed, in whatever way. */
 export function dialogIn(element: HTMLDialogElement, nowMs: () => number, closed: () => void): Dialog {
   let asked: Asked | undefined
-  /** Closed before their outcome was known. */
+  /** Questions whose dialog was closed before the outcome was known. */
   const late: Asked[] = []
 
   const focus = (what: string): void => element.querySelector<HTMLElement>(what)?.focus()
@@ -115,7 +115,7 @@ export function dialogIn(element: HTMLDialogElement, nowMs: () => number, closed
     }
   }
 
-  /** Whoever has closed it in between is told all the same, once no other question is open. */
+  /** Shows the outcome of a question that was closed early, once no other question is open. */
   const tellLate = (): void => {
     const next = asked ? undefined : late.shift()
     if (next) show(next, '[name=close]')
@@ -139,7 +139,7 @@ export function dialogIn(element: HTMLDialogElement, nowMs: () => number, closed
   }
 }
 
-/** What has been filled in; what was not asked for is not there. */
+/** The submitted fields, without those that were not asked for. */
 interface Given {
   readonly reason?: string
   readonly typed?: string
@@ -157,7 +157,7 @@ function flawIn({ typed }: Order, given: Given): Flaw | undefined {
   return { field: 'typed', text: `The holder is healthy: type ${typed} to show that you mean it.` }
 }
 
-/** What has become of it. */
+/** Performs the action and returns its outcome. */
 async function carriedOut(order: Order, { reason, to }: Given): Promise<Outcome> {
   const { title, method, path, token, done, afterwards, refused = 'Nothing was done.' } = order
   const body = reason === undefined ? undefined : { reason, to }
@@ -172,7 +172,7 @@ async function carriedOut(order: Order, { reason, to }: Given): Promise<Outcome>
   )
 }
 
-/** What is known about what was not done, and no more. */
+/** States only what is known: without an answer, the action may have been performed. */
 function failed(question: string, refused: string, error: Error): Outcome {
   const failure = error instanceof ApiError ? error.failure : 'away'
   const told = (title: string, ...lines: string[]): Outcome => ({

@@ -1,18 +1,18 @@
 /**
- * Elements from descriptions: what is there already is altered, not made again, so that focus, selection and
- * scrolling stay where they are. Whatever comes from data becomes text nodes and attributes, never markup.
+ * Updates the page from descriptions of elements. Existing elements are changed rather than replaced, so that focus,
+ * selection and scroll position stay. All data becomes text nodes and attributes, never markup.
  */
 
 import { drawings, type Icon } from './icons.js'
 
-/** What an element is to be. */
+/** Description of an element. */
 export interface VNode {
   readonly tag: string
   readonly props: Props
   readonly children: readonly Child[]
 }
 
-/** A function is for many children that seldom change: beneath the same `stamp` it is not even called. */
+/** A function returns many children that seldom change; it is not called while the parent's `stamp` stays the same. */
 export type Child =
   | VNode
   | string
@@ -24,14 +24,14 @@ export type Child =
   | (() => readonly Child[])
 
 /**
- * `on…` are handlers; `--…` are variables for the style sheet; false and undefined are no attributes. A `key` is what an
- * element is found again by, a `stamp` says that its children are those of the time before.
+ * `on…` are event handlers and `--…` are CSS variables; false, null and undefined mean no attribute. `key` identifies
+ * an element between updates. An unchanged `stamp` means that the element's children have not changed.
  */
 export type Props = Readonly<
   Record<string, string | number | boolean | undefined | null | ((event: never) => void)>
 >
 
-/** `h('td.num', 'text')` or `h('td.num', { title: 'more' }, 'text')`. */
+/** Describes an element: `h('td.num', 'text')` or `h('td.num', { title: 'more' }, 'text')`. */
 export function h(tag: string, ...rest: readonly (Child | Props)[]): VNode {
   const [name = tag, ...classes] = tag.split('.')
   const [first] = rest
@@ -44,7 +44,7 @@ function isProps(value: Child | Props): value is Props {
   return value?.constructor === Object && !('children' in (value as object))
 }
 
-/** Makes the children of an element these. Children with a `key` are found again wherever they stood. */
+/** Replaces the children of an element. Children with a `key` are reused wherever they stood. */
 export function patch(parent: Element, children: readonly Child[]): void {
   const focused = document.activeElement
   patchChildren(parent, children)
@@ -92,7 +92,7 @@ function flat(children: readonly Child[], into: (VNode | string)[]): (VNode | st
   return into
 }
 
-/** The node that is to stand there: an old one if one fits. */
+/** Returns the node for this place: an existing one if it fits. */
 function fit(child: VNode | string, place: ChildNode | null, keyed: ReadonlyMap<unknown, ChildNode>): Node {
   if (typeof child === 'string') {
     if (!(place instanceof Text)) return document.createTextNode(child)

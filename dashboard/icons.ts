@@ -1,4 +1,4 @@
-/** Line drawings of 24 by 24, as SVG paths: the style sheet gives them their stroke. */
+/** Line drawings on a 24 by 24 grid, as SVG paths. The style sheet defines the stroke. */
 export const drawings = {
   alert: 'M12 4L3 20h18zM12 10v5M12 17v1',
   block: 'M6 11h12v9H6zM8 11V8a4 4 0 018 0v3',

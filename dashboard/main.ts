@@ -1,4 +1,4 @@
-/** Keeps the page up to date, and takes what people do to it. */
+/** Keeps the page up to date and handles user input. */
 import { ApiError, Clock, type Failure, overviewPath, patienceMs, read, watch } from './api.js'
 import { panelView, readPanel } from './details.js'
 import { dialogIn } from './dialogs.js'
@@ -25,15 +25,15 @@ import {
   verdictView,
 } from './views.js'
 
-/** Between two looks while all goes well; after failures ever longer. */
+/** Interval between readings, and its limit after repeated failures. */
 const lookEveryMs = 2_000
 const mostPatientMs = 30_000
-/** An answer is not shown as if it were of now for longer than this. */
+/** Maximum age at which a response counts as current. */
 const currentForMs = lookEveryMs + patienceMs / 2
-/** When things happen in a row. */
+/** Delay that turns a burst of events into one reading. */
 const breathMs = 300
 
-/** The panel lies beside the page; otherwise above all of it. */
+/** On a wide window the panel lies beside the page; on others it covers the page. */
 const wide = matchMedia('(min-width: 1200px)')
 
 const clock = new Clock()
@@ -43,20 +43,23 @@ let overview: Overview | undefined
 let events: readonly Happening[] = []
 let horizonMs = 0
 let latestEvent: string | null | undefined
-/** As of when all of them were read: where that has failed, they are read again. */
+/** Revision as of which all events were read. When a reading of the events fails, it is repeated. */
 let eventsOfRevision: number | undefined
 let panel: Panel | undefined
 let failure: Failure | undefined
 let trouble = ''
 let failures = 0
 let waitAtLeastMs = 0
-/** By this machine's own clock, which goes on while it sleeps; 0 when none has come since the page began to ask. */
+/**
+ * Time of the latest response by this machine's wall clock, which runs on during sleep; 0 when there has been none
+ * since polling started.
+ */
 let answeredAtMs = 0
 let paused = false
 let asOfMs = 0
-/** That of what is on the page, which may be held. */
+/** `asOfMs` of what the page shows, which may be held. */
 let shownAsOfMs = 0
-/** The filter that the overview was asked for with. */
+/** The filter of the overview that was read last. */
 let askedFor = ''
 let stoppedAtMs: number | undefined
 let drawn = false
@@ -98,7 +101,7 @@ const acts: Acts = {
     rows = { ...rows, [section]: shown < 50 ? 100 : Math.min(500, shown + 100) }
     draw()
     await look()
-    // The button goes when there is no more: who pressed it goes on with what it has brought.
+    // The button disappears when there are no more rows. The focus then moves to the first row that it has added.
     if (document.activeElement === document.body) rowsOf(section)[before]?.querySelector('a')?.focus()
   },
   pause() {
@@ -130,7 +133,7 @@ function freshness(): Freshness {
   return isMarkingText() ? 'held' : 'live'
 }
 
-/** Stands still while nothing comes from the database that it could be checked by. */
+/** Returns the time by the database's clock. It stands still while no response arrives to check it against. */
 function nowMs(): number {
   if (!overview) return Date.now()
   if (isCurrent(freshness())) stoppedAtMs = undefined
@@ -166,7 +169,7 @@ const sections = {
   events: eventsView,
 }
 
-/** Everything, as it is now. Beneath an open dialog and beneath marked text nothing moves. */
+/** Draws everything in its present state. The page stays as it is beneath an open dialog and while text is selected. */
 function draw(): void {
   const begunMs = performance.now()
   const isHeld = dialog.isOpen() || isMarkingText()
@@ -197,7 +200,7 @@ function drawPanel(now: State): void {
   const opened = now.place && aside.hidden
   aside.hidden = now.place === undefined
   document.body.classList.toggle('beside', now.place !== undefined)
-  // Where it covers the page nothing beneath it is to be reached, with Tab say.
+  // When the panel covers the page, nothing beneath it may be reached, for example with Tab.
   for (const each of document.querySelectorAll<HTMLElement>('.skip, .head, main'))
     each.inert = now.place !== undefined && !wide.matches
   patch(aside, panelView(now, acts, closePanel))
@@ -211,7 +214,7 @@ function announce(now: State): void {
   document.title = now.overview ? `${text.replace(/\..*$/, '')} – Coordination` : 'Coordination'
 }
 
-/** For whoever wonders how long the page takes: the first time with data is `draw`, the others are `update`. */
+/** For the browser's developer tools: `draw` is the first drawing with data, `update` every later one. */
 function measure(begunMs: number): void {
   if (!overview) return
   performance.measure(drawn ? 'update' : 'draw', { start: begunMs })
@@ -219,7 +222,7 @@ function measure(begunMs: number): void {
   if (performance.getEntriesByName('update').length > 300) performance.clearMeasures('update')
 }
 
-/** Never two at a time: who wants one while one is under way gets another one after it. */
+/** Two readings never run at the same time; a call during a reading causes another one after it. */
 async function look(): Promise<void> {
   if (looking) {
     lookAgain = true
@@ -268,7 +271,7 @@ function failed(error: unknown): void {
   if (failure === 'signed-out') stop()
 }
 
-/** The latest at first, then what has come since. */
+/** Reads the latest events at first, and later only those that are new. */
 async function readEvents(): Promise<void> {
   if (typeof latestEvent === 'string') {
     const { body } = await read<EventPage>(`events?after=${latestEvent}&limit=500`).catch(forgotten)
@@ -284,13 +287,13 @@ async function readEvents(): Promise<void> {
   horizonMs = body.items.length < 500 ? 0 : Date.parse(body.items.at(-1)?.at ?? '')
 }
 
-/** The place may have been cleared away, or a database restored from before it. */
+/** The event of the place may have been cleared away, or the database restored from an earlier state. */
 function forgotten(error: unknown): { body: undefined } {
   if (error instanceof ApiError && error.failure === 'refused') return { body: undefined }
   throw error
 }
 
-/** What is rare may lie further back than what is known of everything. */
+/** Rare events may be older than the latest events of all types. */
 async function lookForEvents(filter: State['eventFilter']): Promise<void> {
   if (filter === 'All') return
   const page = await read<EventPage>(`events?type=${eventFilters[filter]}&limit=100`).catch(() => undefined)
@@ -321,7 +324,7 @@ async function keepLooking(): Promise<void> {
   timer = setTimeout(keepLooking, waitMs * (0.9 + 0.2 * Math.random()))
 }
 
-/** Where there is no stream, looking every other second has to do. */
+/** Watches the stream. Without a stream, polling every other second has to suffice. */
 async function keepWatching(): Promise<void> {
   const own = new AbortController()
   stream = own
@@ -370,7 +373,7 @@ function isMarkingText(): boolean {
   )
 }
 
-/** Storage may be forbidden, or full: then a choice lasts as long as the page. */
+/** Storage may be forbidden or full; a setting then lasts only as long as the page. */
 function remembered(name: string): string | null {
   try {
     return localStorage.getItem(`coordination-${name}`)
@@ -398,7 +401,7 @@ function listen(): void {
   let typing: number | undefined
   filter.addEventListener('input', () => {
     clearTimeout(typing)
-    // No name has a question mark in it, nor what the server would refuse.
+    // No name contains a question mark, and the server would refuse the replaced characters.
     typing = setTimeout(() => acts.set({ filter: filter.value.replace(/[^ -~]/g, '?').trim() }), 150)
   })
   document.addEventListener('keydown', (event) => {

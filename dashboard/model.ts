@@ -1,5 +1,5 @@
 /**
- * What things mean and how they are called: pure, from what the server answers and the time by the database's clock.
+ * Meanings and names of what the page shows. Pure: from the server's responses and the time by the database's clock.
  */
 import type { Icon } from './icons.js'
 
@@ -26,7 +26,7 @@ export interface LeaseItem {
   readonly cooldown: { readonly node: NodeRef | null; readonly until: string } | null
 }
 
-/** The same with all that can be said of it. */
+/** A lease with everything that is known about it. */
 export interface Lease extends LeaseItem {
   readonly kind: string | null
   readonly paused: boolean
@@ -83,7 +83,7 @@ export interface Problem {
   readonly severity: 'error' | 'warning' | 'info'
   readonly subject: string
   readonly sentence: string
-  /** So many more of its kind are not listed. */
+  /** Number of further problems with this code that are not listed. */
   readonly more: number
 }
 
@@ -94,7 +94,7 @@ export interface Overview {
   readonly now: string
   readonly revision: number
   readonly namespace: string
-  /** The node that answers. */
+  /** The node that has answered. */
   readonly self: { readonly id: string | null; readonly name: string; readonly cluster: string }
   readonly counts: {
     readonly nodes: Readonly<Record<'active' | 'draining' | 'gone', number>>
@@ -171,7 +171,7 @@ export interface History {
 /** `GET /leases`. */
 export type LeaseList = Rows<LeaseItem>
 
-/** What is shown of the answer to an intervention. Where there is nothing to say it is empty. */
+/** The fields of the response to an intervention that are shown. It is empty when there is nothing to report. */
 export interface Answer {
   readonly sentence?: string
   readonly released?: boolean
@@ -179,7 +179,7 @@ export interface Answer {
   readonly safeAt?: string
 }
 
-/** Why something was refused. */
+/** A refusal, as an HTTP problem. */
 export interface Refusal {
   readonly type: string
   readonly detail: string
@@ -214,7 +214,7 @@ export function markOfLease({
   return mark('none', worker === key ? 'no leader' : 'no owner', candidateCount === 0 ? 'bad' : 'warn')
 }
 
-/** What a letter of a map stands for: nodes, then shares and partitions. */
+/** Meaning of the letters of a map: nodes, then shares and partitions. */
 const letters: Readonly<Record<string, Mark>> = {
   g: mark('close', 'gone', 'off'),
   s: mark('alert', 'silent', 'bad'),
@@ -273,7 +273,7 @@ function wordOf(name: string): string {
   return name.replaceAll('-', ' ')
 }
 
-/** The state of everything in a few words. What is paused is meant to be so, and not to be forgotten. */
+/** Sums up the namespace in a few words. Paused workers are intended, but must not be forgotten. */
 export function verdictOf(
   {
     problemCounts,
@@ -298,13 +298,13 @@ export function verdictOf(
   return mark('check', paused > 0 ? `${word}, ${grouped(paused)} paused` : word, 'calm')
 }
 
-/** Nodes that have died, and what became of what they held. */
+/** Nodes that have died recently, and what became of their leases. */
 export interface News {
   /** The latest first. */
   readonly names: readonly string[]
-  /** Whether nodes of all these names have joined since. */
+  /** Whether nodes of all these names have joined again. */
   readonly back: boolean
-  /** When the latest died. */
+  /** When the latest one died. */
   readonly atMs: number
   readonly lost: number
   readonly moved: number
@@ -312,7 +312,11 @@ export interface News {
 
 const newsForMs = 300_000
 
-/** The deaths of these five minutes. @param events newest first. */
+/**
+ * Returns the deaths of the last five minutes.
+ *
+ * @param events newest first.
+ */
 export function newsOf(events: readonly Happening[], nowMs: number): News | undefined {
   const deaths = events.filter(
     (each) => each.type === 'node.gone' && nowMs - Date.parse(each.at) <= newsForMs,
@@ -337,7 +341,7 @@ export function newsOf(events: readonly Happening[], nowMs: number): News | unde
   }
 }
 
-/** @param when it was, where that is to be told. */
+/** @param when time of the latest death as text, where it is to be mentioned. */
 export function sentenceOfNews({ names, back, lost, moved }: News, when = ''): string {
   const held = counted(lost, 'lease')
   const [name] = names
@@ -356,7 +360,7 @@ export function sentenceOfNews({ names, back, lost, moved }: News, when = ''): s
   return `${counted(names.length, 'node')} ${what} (${listed})${when && `, the last${when}`}: ${fate}.`
 }
 
-/** Whether one place in the audit trail comes after another. */
+/** Returns whether the first place in the audit trail comes after the second. */
 export function isAfter(a: string, b: string): boolean {
   const [revision = 0, position = 0] = a.split('-').map(Number)
   const [otherRevision = 0, otherPosition = 0] = b.split('-').map(Number)
@@ -365,13 +369,13 @@ export function isAfter(a: string, b: string): boolean {
 
 const mostKept = 1_000
 
-/** Events of two answers as one list, newest first, each once. */
+/** Merges the events of two responses into one list, newest first, without duplicates. */
 export function merged(a: readonly Happening[], b: readonly Happening[]): Happening[] {
   const byId = new Map([...a, ...b].map((event) => [event.id, event]))
   return [...byId.values()].sort((x, y) => (isAfter(x.id, y.id) ? -1 : 1)).slice(0, mostKept)
 }
 
-/** How an event looks, by its type or the end of that, which is also its word where there is none here. */
+/** Icon, tone and word of an event, by its type or the end of its type, which is also the default word. */
 const happenings: Readonly<Record<string, readonly [icon: Icon, tone?: Tone, word?: string]>> = {
   acquired: ['star'],
   released: ['free'],
@@ -398,7 +402,7 @@ export function markOfEvent({ type }: Happening): Mark {
   return mark(icon, word, tone)
 }
 
-/** What can be picked out of the events, by how their types begin. */
+/** The filters for events, by prefixes of their types. */
 export const eventFilters = {
   All: '',
   Leases: 'lease.',
@@ -414,17 +418,17 @@ export function passes(filter: EventFilter, event: Happening): boolean {
   return types.some((type) => event.type.startsWith(type)) && (filter !== 'By people' || event.actor !== null)
 }
 
-/** Whether it ends somebody's term. */
+/** Returns whether an event of this type ends a term. */
 export function isEnd(type: string): boolean {
   return /lost|released|revoked/.test(type)
 }
 
-/** Who asked for something. A node that finds another one gone is no such person. */
+/** Returns the person who asked for something. A node that declares another one gone is no person. */
 export function personIn({ actor, type }: Happening): string | null {
   return type === 'node.gone' ? null : actor
 }
 
-/** One holder's time on a lane of fifteen minutes, in parts of a thousand. */
+/** The time of one holder on a lane of 15 minutes, in thousandths of the lane. */
 export interface Span {
   readonly from: number
   readonly to: number
@@ -433,11 +437,11 @@ export interface Span {
 
 export const laneMs = 900_000
 
-/** Who has only just begun is seen as well. */
+/** Minimum width, so that a new holder is visible. */
 const narrowest = 2
 
 /**
- * Who held a lease, the present holder first, and from where on anything is known about it.
+ * Returns the holders of a lease, the present one first, and the place from which anything is known about it.
  *
  * @param events newest first, at least those of this lease.
  */
@@ -471,14 +475,14 @@ export function ownership(assignment: Assignment): string {
   return `${grouped(assignment.owned)} owned, ${grouped(assignment.moving)} moving, ${grouped(assignment.unowned)} without owner`
 }
 
-/** What is drawn of an assignment: so many slots in one cell that there are not too many cells. */
+/** One cell of an assignment's map. It covers several slots when there would otherwise be too many cells. */
 export interface Cell {
   readonly from: number
   readonly to: number
-  /** The worst of its slots: u(nowned), m(oving), o(wned). */
+  /** The worst state of its slots: u(nowned), m(oving), o(wned). */
   readonly state: string
   readonly owners: readonly number[]
-  /** Where another owner begins: a wider gap. */
+  /** Whether another owner begins here, which is drawn as a wider gap. */
   readonly gap: boolean
 }
 
@@ -497,7 +501,7 @@ export function cellsOf({ states, owners }: NonNullable<Assignment['map']>): Cel
   return cells
 }
 
-/** `350 ms`, `4 s`, `3 min`, `5 h 12 min`, `3 d 4 h`. */
+/** Formats a duration: `4 s`, `3 min`, `5 h 12 min`, `3 d 4 h`. */
 export function span(ms: number): string {
   const seconds = Math.floor(Math.max(0, ms) / 1_000)
   if (seconds < 60) return `${seconds} s`
@@ -511,7 +515,7 @@ export function ago(ms: number): string {
   return ms < 1_000 ? 'just now' : `${span(ms)} ago`
 }
 
-/** How long a holder's session lasts without another heartbeat: as text, and as a part of its whole. */
+/** Returns how long a holder's session lasts without another heartbeat, as text and as a fraction of its ttl. */
 export function timeLeft(
   { session }: Pick<Lease, 'session'>,
   nowMs: number,
@@ -530,17 +534,17 @@ export function counted(count: number, what: string): string {
   return `${grouped(count)} ${what}${count === 1 ? '' : 's'}`
 }
 
-/** As keys are written in addresses. */
+/** Returns a key in the form that it has in paths. */
 export function keyInPath(key: string): string {
   return encodeURIComponent(key.replace('/', ':').replace('#', '~'))
 }
 
-/** The time of day by the database's clock. */
+/** Formats the time of day. */
 export function timeOf(at: string | number, utc: boolean): string {
   return dateOf(at, utc).slice(11)
 }
 
-/** A day and a time. */
+/** Formats a date and a time. */
 export function dateOf(at: string | number, utc: boolean): string {
   const date = new Date(at)
   if (!utc) date.setMinutes(date.getMinutes() - date.getTimezoneOffset())

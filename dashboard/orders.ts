@@ -1,4 +1,4 @@
-/** What can be done about a lease, a node or a worker: what is asked beforehand, and what is sent. */
+/** The actions on a lease, a node or a worker: the question for each, and the request that it sends. */
 import { type Child, h, icon, type Props } from './dom.js'
 import {
   type Action,
@@ -12,7 +12,7 @@ import {
 } from './model.js'
 import { type Acts, button, type Fact, may, type Order, type State } from './parts.js'
 
-/** A button for it, where whoever looks may do it. */
+/** Returns a button for the action, if the user may perform it. */
 export function offer(
   state: State,
   acts: Acts,
@@ -38,7 +38,7 @@ function latest({ overview, panel }: State, lease: Lease): Lease {
   return overview?.leases.items.find(({ key }) => key === lease.key) ?? why?.lease ?? lease
 }
 
-/** Takes a lease from its holder. */
+/** Takes a lease away from its holder by force. */
 function release(state: State, asked: Lease): Order {
   const { nowMs, utc } = state
   const now = latest(state, asked)
@@ -94,7 +94,7 @@ function holderFacts({ holder, token }: Lease): Fact[] {
   ]
 }
 
-/** @param nodes to choose one from; without any the plan decides. */
+/** @param nodes the nodes to choose from; without them, the plan decides. */
 export function handOver(lease: Lease, nodes?: readonly NodeRef[]): Order {
   const { key, token, holder } = lease
   return {

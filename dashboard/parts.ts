@@ -1,4 +1,4 @@
-/** What all views are given, and the small things they are made of. */
+/** What all views receive, and the small elements from which they are built. */
 import { type Child, h, icon, type Props, type VNode } from './dom.js'
 import {
   type Action,
@@ -13,22 +13,22 @@ import {
   type Overview,
 } from './model.js'
 
-/** What a panel is about, as the hash of the address says. */
+/** The subject of the panel, from the fragment of the address. */
 export interface Place {
   readonly kind: 'lease' | 'node' | 'assignment'
   /** A key, or the id of a node. */
   readonly id: string
 }
 
-/** How current the page is. All countdowns stop where nothing comes that they could be checked by. */
+/** How current the page is. All countdowns stop while no response arrives to check them against. */
 export type Freshness =
   | 'loading'
   | 'live'
-  /** Somebody is marking text: nothing is redrawn beneath it. */
+  /** The user is selecting text, so nothing beneath is redrawn. */
   | 'held'
-  /** Nor beneath an open dialog. */
+  /** A dialog is open, so nothing beneath is redrawn. */
   | 'asking'
-  /** The latest answer is old, and the next one has not come yet. */
+  /** The latest response is old and the next one has not arrived yet. */
   | 'catching-up'
   | 'paused'
   | 'hidden'
@@ -37,24 +37,24 @@ export type Freshness =
   | 'signed-out'
   | 'refused'
 
-/** Whether answers come, though they may not be drawn. */
+/** Returns whether responses arrive, even if they are not drawn at the moment. */
 export function isCurrent(freshness: Freshness): boolean {
   return ['live', 'held', 'asking'].includes(freshness)
 }
 
-/** Everything a view is made from. */
+/** Everything from which views are built. */
 export interface State {
   readonly overview: Overview | undefined
   /** Newest first. */
   readonly events: readonly Happening[]
-  /** Before this there may be events that are not known here. */
+  /** Events before this time may be missing from the list. */
   readonly horizonMs: number
   readonly freshness: Freshness
-  /** Why, where the server has said something about it. */
+  /** What the server has said about the failure, if anything. */
   readonly trouble: string
-  /** By the database's clock; stands still while the page is not current. */
+  /** Time by the database's clock; stands still while the page is not current. */
   readonly nowMs: number
-  /** When the latest answer came, by the database's clock. */
+  /** Time of the latest response that the page shows, by the database's clock. */
   readonly asOfMs: number
   readonly clockJumpMs: number
   readonly clockAheadMs: number
@@ -67,54 +67,54 @@ export interface State {
   readonly theme: 'system' | 'light' | 'dark'
 }
 
-/** The same, once there is something to show. */
+/** The state once there is something to show. */
 export interface Loaded extends State {
   readonly overview: Overview
 }
 
 export type Section = 'leases' | 'nodes' | 'assignments' | 'events' | 'problems' | 'slots'
 
-/** What has been read for the panel. */
+/** The data of the panel. */
 export interface Panel extends Place {
-  /** In the order in which the kind of panel wants them. */
+  /** The responses, in the order in which this kind of panel expects them. */
   readonly bodies: readonly unknown[]
-  /** Set when there is no such thing, or it could not be read. */
+  /** Set when the subject does not exist or could not be read. */
   readonly missing?: string
 }
 
-/** What views can ask for. */
+/** The actions that views can trigger. */
 export interface Acts {
   set(change: Partial<Pick<State, 'filter' | 'eventFilter' | 'utc' | 'theme'>>): void
   more(section: Section): Promise<void>
   pause(): void
   retry(): void
-  /** @param order is made anew whenever it is drawn: what it tells may have changed since. */
+  /** @param order called at each drawing, because what it describes may have changed. */
   open(order: (state: State) => Order): void
 }
 
-/** A question to be answered before something is done, and what is sent then. */
+/** A question to confirm before an action, and the request to send then. */
 export interface Order {
   readonly title: string
   readonly facts?: readonly Fact[]
-  /** What the person should have understood. */
+  /** What the user should understand first. */
   readonly notes: readonly Child[]
-  /** To be typed, so that nothing healthy is ended by a slip. */
+  /** Text that the user must type, so that nothing healthy is ended by a slip. */
   readonly typed?: string | undefined
-  /** One of these is to be chosen. */
+  /** Nodes from which the user must choose one. */
   readonly nodes?: readonly NodeRef[] | undefined
   readonly submit: string
-  /** It ends something by force. */
+  /** The action ends something by force. */
   readonly danger?: boolean
-  /** What is withdrawn needs no reason. */
+  /** `DELETE` withdraws something and needs no reason. */
   readonly method: 'POST' | 'PUT' | 'DELETE'
   readonly path: string
-  /** The one it is about. */
+  /** Token to which the action applies. */
   readonly token?: number
-  /** What to say when it was done, above what the server says. */
+  /** Title when the action has been performed, shown above the server's sentence. */
   readonly done: string
-  /** What to say besides once nobody is waited for any more. */
+  /** Additional text after the countdown. */
   readonly afterwards?: string
-  /** What to say when it was not. */
+  /** Title when the action was not performed. */
   readonly refused?: string
 }
 
@@ -132,7 +132,7 @@ export function keyLink(kind: Place['kind'], key: string, props?: Props): VNode 
   return h('a', { href: addressOf({ kind, id: key }), title: key, ...props }, named(key))
 }
 
-/** What an event or a problem is about: a link where there is something to be seen. */
+/** Returns the subject of an event or a problem, as a link when there is a panel for it. */
 export function thingLink(
   state: State,
   subject: string,
@@ -146,13 +146,13 @@ export function thingLink(
   return subject === 'database' ? subject : nodeLink(state, { id: subject, name })
 }
 
-/** A key, whose scope matters less than the rest. */
+/** The scope of a key matters less than its name. */
 function named(key: string): VNode {
   const slash = key.indexOf('/') + 1
   return h('bdi', h('span.scope', key.slice(0, slash)), key.slice(slash))
 }
 
-/** The id of the node that is open; empty when none is. */
+/** Returns the id of the node whose panel is open; empty when none is. */
 export function selectedNode({ place }: State): string {
   return place?.kind === 'node' ? place.id : ''
 }
@@ -170,7 +170,7 @@ export function nodeLink(state: State, node: Pick<NodeRef, 'id' | 'name'> | null
   )
 }
 
-/** The name of a node where it is on the roster; everything else is called as it is. */
+/** Returns the name of a node on the roster; any other id unchanged. */
 export function nameOf({ overview }: Pick<State, 'overview'>, id: string): string {
   return overview?.roster.names[overview.roster.ids.indexOf(id)] ?? id
 }
@@ -217,7 +217,7 @@ export function may(state: State, action: Action): boolean {
   )
 }
 
-/** A bar of so much; the words beside it say the same. */
+/** A bar filled to this part; text beside it says the same. */
 export function bar(part: number, tone: string, tick?: number): VNode {
   const mark = (at: number, kind?: string): VNode =>
     h('i', { class: kind, '--at': `${Math.round(100 * Math.min(1, Math.max(0, at)))}%` })
@@ -230,10 +230,10 @@ export function bar(part: number, tone: string, tick?: number): VNode {
 }
 
 /**
- * Many things, each as a square. They are drawn anew only when the stamp is another.
+ * Draws many items as squares, anew only when the stamp changes.
  *
- * @param look class and title of one.
- * @param place what is opened when it is clicked.
+ * @param look returns class and title of an item.
+ * @param place returns what a click on an item opens.
  */
 export function squares<Item>(
   kind: string,

@@ -58,11 +58,11 @@ import {
   when,
 } from './parts.js'
 
-/** So many nodes have a row each and a column for each lease; more have a map. */
+/** Up to these numbers, the table of nodes has a column for each lease. With more nodes there is a map. */
 const gridNodes = 50
 const gridLeases = 12
 
-/** What it is called, how it looks, and what is to be said of it where that is not all. */
+/** Word and tone of each freshness, and the rest of the sentence where there is one. */
 const freshnessWords: Readonly<Record<Freshness, readonly [word: string, tone: string, more?: string]>> = {
   loading: ['Loading', 'off'],
   live: ['Live', 'live'],
@@ -77,7 +77,7 @@ const freshnessWords: Readonly<Record<Freshness, readonly [word: string, tone: s
   refused: ['Not updating', 'bad', '. The server refuses to answer'],
 }
 
-/** What each is called, and which one follows. */
+/** The label of each theme and the theme that follows it. */
 const themes = { system: ['Theme', 'light'], light: ['Light', 'dark'], dark: ['Dark', 'system'] } as const
 
 export function barView(state: State, acts: Acts): Child[] {
@@ -116,7 +116,7 @@ function whoIs(overview: Overview): Child[] {
   return [h('bdi', actor?.display ?? actor?.id ?? 'anybody'), `, may ${rights}`]
 }
 
-/** Says what is wrong with what is shown; nothing when it is current. */
+/** Returns notices about what is wrong with the data shown; none when it is current. */
 export function staleView(state: State, acts: Acts): Child[] {
   const { freshness, clockAheadMs, clockJumpMs } = state
   const [word, tone, more = ''] = freshnessWords[freshness]
@@ -143,7 +143,7 @@ export function staleView(state: State, acts: Acts): Child[] {
   ]
 }
 
-/** What is said aloud when it changes: the state of everything, without anything that counts. */
+/** Returns what screen readers announce when it changes: the state of the namespace, without anything that counts. */
 export function announcement(state: State): string {
   const { overview, freshness } = state
   if (!overview || freshness === 'loading') return ''
@@ -212,7 +212,7 @@ function problemRow(state: State, acts: Acts, problem: Problem): VNode {
   const whole = node
     ? linked(text, `"${node.name}"`, () => nodeLink(state, { id: node.id ?? '', name: node.name }))
     : text
-  // What goes on after its lease has ended is not stopped by taking the lease from whoever has it now.
+  // Releasing the lease of the present holder does not stop work that goes on after its own lease has ended.
   const lease = goesOn ? undefined : state.overview?.leases.items.find((each) => each.key === subject)
   return h(
     'li',
@@ -223,7 +223,7 @@ function problemRow(state: State, acts: Acts, problem: Problem): VNode {
   )
 }
 
-/** What is quoted becomes a link, where it comes first. */
+/** Turns quoted text into a link where it first occurs. */
 function linked(text: readonly Child[], quoted: string, link: () => Child): Child[] {
   return text.flatMap((part) => {
     if (typeof part !== 'string' || !part.includes(quoted)) return [part]
@@ -311,7 +311,7 @@ function sinceFree({ events, nowMs }: State, { key, cooldown }: Lease): string {
   return cooldown ? `cools down for ${span(Date.parse(cooldown.until) - nowMs)}` : '—'
 }
 
-/** Who held it, and when nobody did. Where nothing is known there is nothing drawn. */
+/** Draws terms and the gaps between them. Nothing is drawn where nothing is known. */
 function laneView(state: State, lease: Lease): VNode {
   const { spans, knownFrom } = laneOf(lease, state.events, state.nowMs)
   const selected = selectedNode(state)
@@ -321,7 +321,7 @@ function laneView(state: State, lease: Lease): VNode {
   return h(
     'svg',
     { viewBox: '0 0 1000 16', preserveAspectRatio: 'none', role: 'img', 'aria-label': label },
-    // Without a worker, nobody need hold it.
+    // A lease without a worker need not have a holder.
     h('path', { class: lease.worker ? 'gap' : 'gap idle', d: `M${knownFrom} 8H1000` }),
     ...spans.map(({ from, to, node }, at) =>
       h('rect', {
@@ -423,7 +423,7 @@ function leadsOf({ leads, leadCount }: CoordinationNode): Child[] {
   ]
 }
 
-/** A square for each node. The same is in the rows below, and in the filter. */
+/** One square for each node. The rows below and the filter show the same. */
 function rosterView(state: Loaded): Child {
   const { ids, names, states } = state.overview.roster
   const selected = selectedNode(state)
@@ -563,7 +563,7 @@ function eventRow(state: State, event: Happening): VNode {
     h('span.at', when(state, at)),
     badge(markOfEvent(event)),
     h('span.about', thingLink(state, subject, {}, nodeName ?? subject.slice(0, 8))),
-    // Who and why are told in the same breath.
+    // The author and the reason continue the sentence.
     h(
       'span.what',
       h('bdi', sentence.slice(0, -1)),
