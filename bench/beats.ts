@@ -1,6 +1,7 @@
 /**
- * Heartbeats of many simulated nodes: the statement of the real store, through the real store, over a few stores of one
- * connection for heartbeats each. A heartbeat is late when it has not been answered by the time the next one is due.
+ * Sends the heartbeats of many simulated nodes through the real store, and so with its real statement. A few stores
+ * share the load, each with one connection for heartbeats. A heartbeat is late when it has not been answered before the
+ * next one is due.
  */
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -17,7 +18,7 @@ export interface Beats {
 }
 
 export interface BeatsDone {
-  /** From when each was due until it was answered. */
+  /** From when each was due until it was answered; late ones are not included. */
   readonly tookMs: readonly number[]
 }
 
@@ -54,12 +55,12 @@ await Promise.all(
     }
   }),
 )
-// What is not on its way yet would be lost with the connection to whoever asked.
+// Waits until the message has been sent. A message still in this process would be lost with the channel.
 await new Promise((resolve) => process.send?.({ tookMs } satisfies BeatsDone, resolve))
 await Promise.all(stores.map((store) => store.close()))
 process.disconnect()
 
-/** Rows as joins leave them, all at once: ten thousand joins would take longer than what is measured. */
+/** Writes the rows that joins would leave, all at once. Ten thousand joins would take longer than the measurement. */
 async function writeSessions(): Promise<void> {
   const client = new Client({ connectionString: url })
   await client.connect()

@@ -1,5 +1,5 @@
 /**
- * Nodes in a process of their own, driven by a bench over its channel. Times are those of the monotonic clock, which all
+ * A process with nodes, which a bench drives over its channel. Times are read from the monotonic clock, which all
  * processes of a machine share.
  */
 import { Client } from 'pg'
@@ -56,7 +56,7 @@ function say(words: Says): void {
   if (process.connected) process.send?.(words)
 }
 
-/** Every journey to PostgreSQL, whoever makes it: all of them go through the driver's one method. */
+/** Counts all requests to PostgreSQL in this process. All of them go through one method of the driver. */
 function countRequests(): () => number {
   let count = 0
   const query = Client.prototype.query

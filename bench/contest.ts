@@ -1,11 +1,14 @@
-/** Running one contestant after another, each on a server of its own. */
+/** Runs contestants one after another, each on a server of its own. */
 import { type ContestantName, contestants, missing, versionsOf } from './adapters/index.js'
 import type { Crew } from './crew.js'
 import { type Lifetime, withLifetime } from './lifetime.js'
 import type { Report } from './report.js'
 import type { Server } from './servers.js'
 
-/** Has the work done on a server that nobody else uses; undefined, and a word in the report, where it cannot be. */
+/**
+ * Runs the work on a server that nothing else uses; returns undefined, with a note in the report, where that is
+ * impossible.
+ */
 export async function contest<T>(
   report: Report,
   name: ContestantName,
@@ -24,7 +27,7 @@ export async function contest<T>(
   })
 }
 
-/** What the server has been asked, counted by it where it can and else by its clients. */
+/** Returns the number of requests to the server. The server counts them if it can, otherwise its clients do. */
 export async function requestsOf(crew: Crew, server: Server): Promise<number> {
   return (await server.requests?.()) ?? (await crew.spent()).requests
 }

@@ -1,4 +1,4 @@
-/** Processes full of nodes, and who of them leads what. */
+/** The processes with nodes of one contestant, and which node leads which key. */
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
@@ -31,7 +31,7 @@ export class Crew {
     this.#failure.catch(() => undefined)
   }
 
-  /** How many keys have a leader. */
+  /** Number of keys that have had a leader. */
   get led(): number {
     return this.#leads.size
   }
@@ -40,7 +40,7 @@ export class Crew {
     return [...this.#processes].map(({ pid }) => pid ?? 0)
   }
 
-  /** Starts one process with its nodes, and waits until all of them stand. */
+  /** Starts one process with its nodes and waits until all of them are candidates. */
   async add(order: Order): Promise<ChildProcess> {
     const child = fork(program, [this.#name, JSON.stringify(order)])
     this.#processes.add(child)
@@ -59,7 +59,10 @@ export class Crew {
     return child
   }
 
-  /** Whoever leads a key gives it up. Answers how long it took from the call until the next one's work began, in ms. */
+  /**
+   * Makes the leader of a key give it up. Returns the time from that call until the work of the next leader begins, in
+   * ms.
+   */
   async handOver(key: string): Promise<number> {
     const before = await this.leader(key)
     const calledAtNs = answerOf(before.process, (says) =>
@@ -73,7 +76,7 @@ export class Crew {
     return tookMs
   }
 
-  /** Whoever leads a key gives it up, and stands for it again. Resolves once somebody leads it again. */
+  /** Makes the leader of a key give it up and become a candidate again. Resolves once the key has a leader again. */
   async takeAgain(key: string): Promise<void> {
     const before = await this.leader(key)
     const resigned = answerOf(before.process, (says) =>
@@ -86,8 +89,8 @@ export class Crew {
   }
 
   /**
-   * Ends processes with a signal, all at once. Answers for each key that one of them led how long it took until the next
-   * one led it, in ms.
+   * Ends processes with a signal, all at once. Returns for each key that one of them led the time until another process
+   * led it, in ms; infinity for all when one takes longer than `timeoutMs`.
    */
   async end(processes: Iterable<ChildProcess>, signal: NodeJS.Signals, timeoutMs: number): Promise<number[]> {
     const ended = new Set(processes)
@@ -125,7 +128,7 @@ export class Crew {
     await this.#until(() => this.#leads.size >= keys || undefined)
   }
 
-  /** Journeys to PostgreSQL, and CPU time, of all its processes so far. */
+  /** Returns the requests to PostgreSQL and the CPU time of all processes so far. */
   async spent(): Promise<{ requests: number; cpuMs: number }> {
     this.#reports += 1
     const number = this.#reports
@@ -143,7 +146,7 @@ export class Crew {
     }
   }
 
-  /** Ends everything, without ceremony. */
+  /** Kills all processes. */
   async close(): Promise<void> {
     const left = [...this.#processes].filter((each) => each.exitCode === null && each.signalCode === null)
     await Promise.all(

@@ -1,6 +1,7 @@
 /**
- * How long a key is without a leader when its leader gives it up: from the call to the first line of the next one's work.
- * The nodes are processes; each peer has a server of its own, and all are measured one after another in this run.
+ * Measures how long a key has no leader when its leader gives it up: from the call to the first line of the next
+ * leader's work. The nodes are processes. Each contestant has a server of its own, and all are measured one after
+ * another.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ContestantName } from './adapters/index.js'
@@ -21,7 +22,7 @@ const fast = [
   'Redis (redis-semaphore)',
   'PostgreSQL advisory locks',
 ] as const satisfies ContestantName[]
-/** They wait for their next try, so that a few trials say as much as many. */
+/** Their standbys wait for their next attempt, so a few trials are as informative as many. */
 const polled = ['Redis (redlock)', 'seed, cluster locks'] as const satisfies ContestantName[]
 const crowded = [
   'this project, PostgreSQL',
@@ -103,7 +104,7 @@ async function measure(
   }
 }
 
-/** Pauses between trials, so that each finds everybody asleep. */
+/** Runs one trial after a pause, so that every standby has gone back to waiting. */
 async function trial(crew: Crew): Promise<number> {
   await sleep(50 + Math.random() * 50)
   return crew.handOver(key)

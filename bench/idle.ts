@@ -1,4 +1,7 @@
-/** A process with a node in it, or with less: `idle.js [URL load|run [NODE]]`. It says when it is ready, and its memory when asked. */
+/**
+ * A process with a node in it, or with less: `idle.js [URL load|run [NODE]]`. It reports when it is ready, and its
+ * memory when asked.
+ */
 const [database, what, node = 'idle'] = process.argv.slice(2)
 if (database !== undefined) {
   const { createCoordinator } = await import('fastify-worker-coordination/coordinator')

@@ -1,4 +1,4 @@
-/** What a bench has set up, undone in reverse order when it ends, however it ends. */
+/** Undoes what a bench has set up, in reverse order, when the bench ends in any way. */
 export interface Lifetime {
   teardown(undo: () => unknown): void
 }

@@ -1,16 +1,17 @@
 /**
- * What the kernel knows of processes: their CPU time and memory, those of their children included.
+ * Reads from the kernel the CPU time and memory of processes, including their children.
  *
- * CPU time holds on a busy machine, where latencies and closed loops do not: so it is what ratios of cost are made of.
+ * CPU time is reliable on a busy machine, unlike latencies and closed loops. Ratios of cost are therefore computed from
+ * it.
  */
 import { readdirSync, readFileSync } from 'node:fs'
 
-/** CPU time of a process and of all its children, living and reaped, in ms. */
+/** Returns the CPU time of a process and all its children, running and reaped, in ms. */
 export function cpuMsOf(pid: number): number {
   return withChildren(pid).reduce((sum, each) => sum + ownCpuMs(each) + reapedCpuMs(each), 0)
 }
 
-/** Memory of a process and of its children, what several of them share counted once between them, in MB. */
+/** Returns the memory of a process and its children in MB. Memory that several of them share is counted once. */
 export function memoryMbOf(pid: number): number {
   const kilobytes = withChildren(pid).map((each) => {
     const found = /^Pss:\s+(\d+)/m.exec(read(`/proc/${each}/smaps_rollup`))
@@ -19,7 +20,7 @@ export function memoryMbOf(pid: number): number {
   return kilobytes.reduce((sum, each) => sum + each, 0) / 1_024
 }
 
-/** How busy all cores have been since the last call of the answered function, from 0 to 1. */
+/** Returns a function that returns how busy all cores have been since its last call, from 0 to 1. */
 export function busyness(): () => number {
   let before = cores()
   return () => {
@@ -42,7 +43,7 @@ function withChildren(pid: number): number[] {
   return found
 }
 
-/** In nanoseconds, thread by thread: `stat` counts in hundredths of a second. */
+/** The kernel reports it in nanoseconds for each thread; `stat` counts in hundredths of a second. */
 function ownCpuMs(pid: number): number {
   const folder = `/proc/${pid}/task`
   const threads = quietly(() => readdirSync(folder)) ?? []
@@ -52,13 +53,13 @@ function ownCpuMs(pid: number): number {
   }, 0)
 }
 
-/** Of children that have ended. */
+/** Returns the CPU time of children that have ended. */
 function reapedCpuMs(pid: number): number {
   const fields = statOf(pid)
   return (Number(fields[13] ?? 0) + Number(fields[14] ?? 0)) * 10
 }
 
-/** The fields of `stat` from the third on: the second, the name, may hold anything. */
+/** Returns the fields of `stat` from the third on. The second, the name, may contain anything. */
 function statOf(pid: number): string[] {
   const text = read(`/proc/${pid}/stat`)
   return text.slice(text.lastIndexOf(')') + 2).split(' ')
@@ -74,7 +75,7 @@ function read(path: string): string {
   return quietly(() => readFileSync(path, 'utf8')) ?? ''
 }
 
-/** Processes end while one looks at them. */
+/** A process may end while it is examined. */
 function quietly<T>(work: () => T): T | undefined {
   try {
     return work()

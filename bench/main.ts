@@ -1,17 +1,17 @@
 /**
- * Runs the benches, all of them or those that are named, one after another:
+ * Runs all benches, or those that are named, one after another:
  *
  *     npm run bench
  *     npm run bench -- hand-off scale
  *
- * Each is a program of its own, which prints tables and writes `build/bench/results/NAME.json`. One that takes far longer
- * than it should is ended, so that all of them end.
+ * Each bench is a separate program that prints tables and writes `build/bench/results/NAME.json`. A bench that takes
+ * far too long is stopped, so that the run always ends.
  */
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 
-/** With the minutes after which something must be wrong. */
+/** Each bench with the number of minutes after which it is stopped. */
 const benches = { 'steady-state': 6, 'hand-off': 3, takeover: 3, scale: 5, peers: 2 } as const
 
 const named = process.argv.slice(2)

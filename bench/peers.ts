@@ -1,6 +1,6 @@
 /**
- * What one lock costs, taken and given back without anybody in its way: one client, sixteen locks at a time, for a few
- * seconds with each peer. Rates depend on what else the machine does; CPU time for each hardly.
+ * Measures the cost of taking and releasing one lock without contention: one client with sixteen locks at a time, for a
+ * few seconds per contestant. Rates depend on the other load of the machine; CPU time per lock hardly does.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Order } from './adapters/adapter.js'

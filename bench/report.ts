@@ -1,4 +1,4 @@
-/** Figures of a series, tables of them, and the same as JSON. */
+/** Summarises series, prints tables, and writes both as JSON. */
 import { mkdir, writeFile } from 'node:fs/promises'
 import { cpus, loadavg, totalmem } from 'node:os'
 import { join } from 'node:path'
@@ -23,12 +23,12 @@ export function summarise(values: readonly number[]): Series {
   return { n: sorted.length, min: at(0), median: at(0.5), p90: at(0.9), p99: at(0.99), max: at(1) }
 }
 
-/** How many times as much as `of`, in words that fit a table. */
+/** Returns the ratio of `value` to `of` as text for a table; empty without a base. */
 export function times(value: number, of: number | undefined): string {
   return of === undefined || of === 0 ? '' : `× ${Number((value / of).toPrecision(2))}`
 }
 
-/** What one bench has found: tables as it goes, and a file at its end. */
+/** The results of one bench: tables while it runs, and a file at its end. */
 export class Report {
   readonly #name: string
   readonly #began = new Date()
@@ -46,13 +46,13 @@ export class Report {
     this.#versions.add(of)
   }
 
-  /** Something to know with the tables: a peer that was left out, a goal that was missed. */
+  /** Adds a remark to the tables, for example a contestant that was left out or a goal that was missed. */
   note(sentence: string): void {
     this.#notes.push(sentence)
     process.stdout.write(`${sentence}\n`)
   }
 
-  /** One row per name; numbers with as many digits as they deserve. */
+  /** Adds and prints a table with one row per name. Fractions are rounded to four digits. */
   table(title: string, rows: Readonly<Record<string, Row>>): void {
     this.#tables.push({ title, rows })
     process.stdout.write(`\n${title}\n`)
@@ -63,7 +63,7 @@ export class Report {
     console.table(Object.fromEntries(shown))
   }
 
-  /** Says on which machine, in which load and with which versions all this was, and writes it down. */
+  /** Prints the machine, its load and the versions used, and writes the report to its file. */
   async end(): Promise<void> {
     const [{ model = '' } = {}] = cpus()
     const setting = {

@@ -1,8 +1,8 @@
 /**
- * How cost grows: with nodes, leases, workers, partitions, viewers and listeners.
+ * Measures how cost grows with the number of nodes, leases, workers, partitions, viewers and listeners.
  *
- * Many nodes are simulated where their number is the point: their heartbeats are real statements of the real store, sent by
- * a few processes over shared connections, for what is measured is the database and not five gigabytes of Node.
+ * Where the number of nodes is the point, they are simulated. Their heartbeats are real statements of the real store,
+ * sent by a few processes over shared connections: the subject is the database, not five gigabytes of Node.
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
@@ -41,7 +41,7 @@ for (const [name, part] of Object.entries(parts)) {
 }
 await report.end()
 
-/** A plan is made while all other changes wait. */
+/** Measures planning. All other changes wait while a plan is made. */
 function plans(): void {
   const rows: Record<string, Row> = {}
   for (const [nodes, partitions] of [
@@ -98,7 +98,10 @@ function moves(before: readonly (string | null)[], after: readonly (string | nul
   return after.filter((id, slot) => id !== before[slot]).length
 }
 
-/** What has no standing node must move, and so must what a node holds beyond its share, if shares differ by one at most. */
+/**
+ * Returns the fewest moves of any balanced plan. A partition without a candidate as holder must move, and so must what
+ * a node holds beyond its share.
+ */
 function fewestMoves(before: readonly (string | null)[], standing: readonly Candidate[]): number {
   const held = new Map(standing.map(({ id }) => [id, 0]))
   for (const id of before) if (id !== null && held.has(id)) held.set(id, (held.get(id) ?? 0) + 1)
@@ -116,7 +119,7 @@ function fullest(plan: readonly (string | null)[]): number {
   return Math.max(...counts.values())
 }
 
-/** All in this process, on SQLite: what is measured is the engine's timers and loops. */
+/** Measures many workers in this process on SQLite, so that the cost is that of the engine's timers and loops. */
 async function manyWorkers(): Promise<void> {
   const rows: Record<string, Row> = {}
   for (const workers of [20, 1_000, 10_000]) {
@@ -124,7 +127,7 @@ async function manyWorkers(): Promise<void> {
       database: 'sqlite::memory:',
       identity: { node: 'a', cluster: 'bench' },
       watchProcesses: false,
-      // Joining with ten thousand workers is one change.
+      // A join with ten thousand workers is one change, which needs this preset's time limit.
       preset: 'relaxed',
     })
     let passes = 0
@@ -157,7 +160,7 @@ async function manyWorkers(): Promise<void> {
   report.table('Workers in one process', rows)
 }
 
-/** A process of its own with 20 workers that have nothing to do, beside one with nothing at all. */
+/** Measures a process with 20 workers that have nothing to do, and one with nothing in it for comparison. */
 async function idleNode(): Promise<void> {
   await withLifetime(async (lifetime) => {
     const server = await startPostgres(lifetime)
@@ -178,7 +181,7 @@ async function idleNode(): Promise<void> {
         await once(child, 'message')
         children.push(child)
       }
-      // V8 clears up after a start when the process has been at rest for some seconds.
+      // V8 cleans up after a start once the process has been idle for some seconds.
       await sleep(30_000)
       rows[what] = await costOf(children[0], windowMs)
       for (const child of children) await ended(child)
@@ -202,7 +205,7 @@ async function costOf(child: ChildProcess | undefined, windowMs: number): Promis
   }
 }
 
-/** Sessions that beat every 5 s, in two processes over twelve connections each. */
+/** Measures sessions that send a heartbeat every 5 s, from two processes with twelve connections each. */
 async function manyHeartbeats(): Promise<void> {
   await withLifetime(async (lifetime) => {
     const server = await startPostgres(lifetime)
@@ -238,7 +241,7 @@ async function manyHeartbeats(): Promise<void> {
   })
 }
 
-/** Real coordinators, in this process, all at once. */
+/** Measures real coordinators in this process that all start at once. */
 async function manyStarts(): Promise<void> {
   await withLifetime(async (lifetime) => {
     const server = await startPostgres(lifetime)
@@ -306,7 +309,7 @@ async function manyStarts(): Promise<void> {
   })
 }
 
-/** The plugin's own status over a namespace of 2 000 nodes. */
+/** Measures the plugin's own `GET /status` for a namespace of 2 000 nodes. */
 async function manyViewers(): Promise<void> {
   await withLifetime(async (lifetime) => {
     const server = await startPostgres(lifetime)
@@ -351,7 +354,7 @@ async function manyViewers(): Promise<void> {
   })
 }
 
-/** What a notification costs by the number of connections that listen, and what polling costs instead. */
+/** Measures the cost of a notification by the number of listening connections, and the cost of polling instead. */
 async function manyListeners(): Promise<void> {
   await withLifetime(async (lifetime) => {
     const server = await startPostgres(lifetime)

@@ -1,6 +1,7 @@
 /**
- * Servers of the bench's own, on loopback, in folders that go when they end: nobody else's load is measured with
- * theirs. Each syncs to its disk as it does by default; PostgreSQL included, which the tests allow not to.
+ * Starts servers for the benches alone, on loopback and in folders that are removed at their end, so that no other load
+ * is measured. Each syncs to disk as it does by default, even PostgreSQL, which the tests run without it; only Redis
+ * writes nothing to disk.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -22,13 +23,13 @@ export interface Server {
   readonly version: string
   cpuMs(): number
   memoryMb(): number
-  /** Requests it has answered since it started; undefined where only its clients can count them. */
+  /** Number of requests it has received since it started; undefined when only its clients can count them. */
   requests?(): Promise<number>
-  /** A place in it that nobody has used, where it has such places. */
+  /** Creates an unused database in it, where it supports that. */
   fresh?(): Promise<string>
 }
 
-/** Starts one, or says why there is none. */
+/** Starts a server, or returns the reason why there is none. */
 export type Start = (lifetime: Lifetime) => Promise<Server | string>
 
 export async function startPostgres(
@@ -63,7 +64,7 @@ export async function startPostgres(
   }
 }
 
-/** No server at all: what a file costs its users is measured in their processes. */
+/** SQLite has no server: the cost of a file arises in the processes that use it. */
 export async function startSqlite(lifetime: Lifetime): Promise<Server> {
   const { url } = await useSqlite(lifetime)
   const fresh = async (): Promise<string> => (await useSqlite(lifetime)).url
@@ -118,7 +119,7 @@ export const startRedis: Start = async (lifetime) => {
   }
 }
 
-/** From Debian's package, run in the foreground with a configuration of our own. */
+/** ZooKeeper from Debian's package, run in the foreground with a configuration of its own. */
 export const startZookeeper: Start = async (lifetime) => {
   const jar = '/usr/share/java/zookeeper.jar'
   const java = programNamed('java')
@@ -154,7 +155,7 @@ function figuresOf(pid: number): Pick<Server, 'cpuMs' | 'memoryMb'> {
   return { cpuMs: () => cpuMsOf(pid), memoryMb: () => memoryMbOf(pid) }
 }
 
-/** It ends with the bench; what it says is kept in case it ends before. */
+/** Starts a server that is killed when the bench ends. Its output is discarded. */
 function run(lifetime: Lifetime, program: string, options: readonly string[]): ChildProcess {
   const server = spawn(program, options, { stdio: ['ignore', 'ignore', 'ignore'] })
   lifetime.teardown(async () => {
@@ -176,7 +177,7 @@ function programNamed(name: string): string | undefined {
   return folders.map((folder) => join(folder, name)).find((path) => existsSync(path))
 }
 
-/** The version a program prints, for reports. */
+/** Returns the version that a program prints, for reports. */
 export function versionOf(program: string): string {
   return execFileSync(program, ['--version'], { encoding: 'utf8' }).split('\n')[0] ?? ''
 }

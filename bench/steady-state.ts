@@ -1,8 +1,8 @@
 /**
- * What a healthy cluster costs while nothing happens: requests and the CPU time of the server, with 50 nodes that stand for
- * 20 keys each, and with 50 nodes that hold 20 leases, or 1 000, each.
+ * Measures what a healthy cluster costs while nothing happens: the requests and the CPU time of the server. One part
+ * has 50 nodes that are candidates for the same 20 keys. The other has 50 nodes that hold 20 or 1 000 leases each.
  *
- * CPU time is that of the server's processes, as the kernel counts it, so that other load on the machine hardly matters.
+ * CPU time is that of the server's processes as the kernel counts it, so other load on the machine hardly matters.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Order } from './adapters/adapter.js'
@@ -81,7 +81,7 @@ async function measure(
   try {
     await crew.add({ url: server.url, nodes, ttlMs, ...order })
     await crew.untilLed(order.heldEach === undefined ? keys.length : order.heldEach * nodes.length)
-    // Whoever began last has had a heartbeat, and what the beginning has stirred up has settled.
+    // By now the node that started last has sent a heartbeat, and the effects of the start have settled.
     await sleep(ttlMs / 2)
     const clientBefore = (await crew.spent()).cpuMs
     const before = { requests: await requestsOf(crew, server), cpuMs: server.cpuMs() }

@@ -1,10 +1,10 @@
 /**
- * How long keys are without a leader when its process is killed, on each database and with each peer.
+ * Measures how long keys have no leader when its process ends, for the databases and the peers.
  *
- *     apart        only silence tells, as between machines: of 17 nodes that lead a key each, 16 are killed at once, the
- *                  two watchers among them
- *     one machine  the processes of one machine see each other end
- *     clean stop   SIGTERM: what ends is handed over
+ *     apart        only silence reveals the end, as between machines: of 17 nodes that lead one key each, 16 are
+ *                  killed at once, the two watchers among them
+ *     one machine  the processes of one machine notice each other's end
+ *     clean stop   SIGTERM: a process that ends hands its leases over
  */
 import type { ChildProcess } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -74,7 +74,7 @@ async function killAllButOne(name: ContestantName, url: string, round: number): 
       processes.push(await crew.add({ url, nodes: [`node-${node}`], keys, ttlMs, apart: true }))
     }
     await crew.untilLed(keys.length)
-    // At another moment between two heartbeats in each round.
+    // Each round kills at a different moment between two heartbeats.
     await sleep(ttlMs + (round * ttlMs) / 3 / rounds)
     return await crew.end(processes.slice(0, -1), 'SIGKILL', 10 * ttlMs)
   } finally {

@@ -1,25 +1,31 @@
-/** What all ways of having one leader have in common, so that one bench can drive them all. */
+/** The interface that all compared ways of electing a leader implement, so that the same benches can drive them. */
 import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
 
-/** One node, which stands for every key it is given. */
+/** One node, which is a candidate for every key it is given. */
 export interface Standing {
-  /** Gives up a key it leads: the work has ended, the next may begin. Until {@link stand} it does not stand for it again. */
+  /**
+   * Gives up a key that the node leads, so that the next may begin. The node is no candidate for it until {@link
+   * stand}.
+   */
   resign(key: string): Promise<void>
   stand(key: string): Promise<void> | void
-  /** Ends without giving anything back where it can; used when a bench is over. */
+  /** Ends the node, where possible without giving anything back; used when a bench is over. */
   close(): Promise<void>
 }
 
 export interface Order {
   readonly url: string
-  /** Names of nodes: each stands for every key. */
+  /** Names of the nodes; each is a candidate for every key. */
   readonly nodes: readonly string[]
   readonly keys: readonly string[]
   readonly ttlMs: number
-  /** Held topology: each node has these many leases to itself, and nobody competes. Undefined: all stand for all keys. */
+  /**
+   * Each node holds this many leases of its own, and no nodes compete. Undefined: all nodes are candidates for all
+   * keys.
+   */
   readonly heldEach?: number
-  /** As if each process had a machine to itself: only silence tells of its end. */
+  /** Behave as if each process had a machine to itself, so that only its silence reveals its end. */
   readonly apart?: boolean
 }
 
@@ -28,7 +34,7 @@ export type Stand = (order: Order, node: string, leads: (key: string) => void) =
 
 const peers = createRequire(fileURLToPath(new URL('../../../bench/peers/package.json', import.meta.url)))
 
-/** A package that only the benches know, or undefined where it has not been installed. */
+/** Returns a package that only the benches use, or undefined when it is not installed. */
 export function peerNamed<T>(name: string): T | undefined {
   try {
     return peers(name) as T
@@ -43,7 +49,7 @@ export function peerVersion(name: string): string {
   return `${name} ${version}`
 }
 
-/** As {@link peerNamed}, for those who have made sure before. */
+/** Like {@link peerNamed}, but throws when the package is not installed. */
 export function peer<T>(name: string): T {
   const found = peerNamed<T>(name)
   if (found === undefined) throw new Error(`${name} is not installed: npm install --prefix bench/peers`)
@@ -54,7 +60,6 @@ export function keysOf({ keys, heldEach }: Order, node: string): readonly string
   return heldEach === undefined ? keys : Array.from({ length: heldEach }, (_, index) => `${node}-${index}`)
 }
 
-/** A pause that does not keep the process alive. */
 export function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms))
 }

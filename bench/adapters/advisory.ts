@@ -1,6 +1,6 @@
 /**
- * PostgreSQL's advisory locks: a connection per key and node, blocked in the server until the lock is its. The floor
- * for a hand-over, at a price in connections; and no token, and no limit of time.
+ * PostgreSQL's advisory locks: one connection per key and node, blocked in the server until it gets the lock. This is
+ * the lower bound for a hand-over, paid for in connections. It has no token and no time limit.
  */
 import { Client } from 'pg'
 import { keysOf, type Stand } from './adapter.js'

@@ -1,4 +1,4 @@
-/** etcd by `etcd3`: its own election, one campaign per key. */
+/** etcd through `etcd3`: the library's own election, with one campaign per key. */
 import { keysOf, type Order, peer, type Stand } from './adapter.js'
 
 interface Campaign {
@@ -17,7 +17,7 @@ interface Etcd {
 
 export const etcd: Stand = async (order: Order, node, leads) => {
   const { Etcd3 } = peer<Etcd>('etcd3')
-  // Without its circuit breaker: when many leaders die at once it makes standbys give up for good.
+  // Disables the library's circuit breaker. When many leaders die at once, it makes standbys give up permanently.
   const never = {
     execute: async <T>(work: (context: { signal: AbortSignal }) => T): Promise<Awaited<T>> =>
       await work({ signal: new AbortController().signal }),

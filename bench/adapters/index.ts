@@ -1,4 +1,4 @@
-/** Everything that is compared: how it is stood for, where, and what it needs. */
+/** All contestants: their adapters, the servers they run on, and the packages they need. */
 import { type Start, startEtcd, startPostgres, startRedis, startSqlite, startZookeeper } from '../servers.js'
 import { peerNamed, peerVersion, type Stand } from './adapter.js'
 import { advisory } from './advisory.js'
@@ -11,13 +11,13 @@ import { zookeeper } from './zookeeper.js'
 export interface Contestant {
   readonly stand: Stand
   readonly server: Start
-  /** Packages that only the benches have. */
+  /** Packages that only the benches use. */
   readonly needs: readonly string[]
 }
 
 const ofPostgres = { server: startPostgres, needs: [] } as const
 
-/** By the names they have in reports. */
+/** Contestants by the names used in reports. */
 export const contestants = {
   'this project, PostgreSQL': { stand: ours, ...ofPostgres },
   'this project, PostgreSQL, by name': { stand: oursByName, ...ofPostgres },
@@ -39,7 +39,7 @@ export const contestants = {
 
 export type ContestantName = keyof typeof contestants
 
-/** What is missing for one; undefined when nothing is. */
+/** Returns which packages are missing; undefined when none is. */
 export function missing(needs: readonly string[]): string | undefined {
   const absent = needs.filter((name) => peerNamed(name) === undefined)
   if (absent.length === 0) return undefined

@@ -1,9 +1,9 @@
-/** This project: a single worker per key, or leases acquired by name, as locks are. */
+/** This project: one single worker per key, or leases acquired by name, as locks are. */
 import { createCoordinator, type PassContext } from 'fastify-worker-coordination/coordinator'
 import { eventually } from '../../test/support/eventually.js'
 import { keysOf, type Order, type Stand } from './adapter.js'
 
-/** What a key is led for is a pass that waits for its signal. */
+/** Runs one single worker per key. Its pass waits for its signal. */
 export const ours: Stand = async (order, node, leads) => {
   if (order.heldEach !== undefined) return oursByName(order, node, leads)
   const coordinator = await join(order, node)
@@ -48,7 +48,10 @@ export const oursByName: Stand = async (order, node, leads) => {
   }
 }
 
-/** On a machine that has much else to do it may take more tries than an application would give it. */
+/**
+ * Starts the coordinator, repeatedly if necessary: a busy machine may need more attempts than an application would
+ * make.
+ */
 function started(coordinator: { start(): Promise<void> }): Promise<boolean> {
   return eventually(() => coordinator.start().then(() => true))
 }

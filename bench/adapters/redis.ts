@@ -1,4 +1,4 @@
-/** Redis by `redlock` and by `redis-semaphore`, each with its own defaults for trying again. */
+/** Redis through `redlock` and through `redis-semaphore`, each with its own default intervals for retries. */
 import { keysOf, pause, peer, type Stand } from './adapter.js'
 
 interface Redis {

@@ -1,12 +1,13 @@
 /**
- * The statements of the .NET library that this project follows, at its own intervals, over a pool of ten connections a
- * node. A model of what it asks of its database, and no more: what it decides by the clocks of its nodes is left out.
+ * Issues the statements of the .NET library on which this project is modelled, at that library's own intervals, over a
+ * pool of ten connections per node. It models only what the library asks of its database. Decisions that the library
+ * makes by the clocks of its nodes are left out.
  *
  *     cluster lock   ttl 30 s; its holder selects and updates it every 10 s
  *     global lock    ttl 60 s; its holder updates it every 15 s
- *     both           who does not hold it begins, selects and commits every 5 s
- *     coordinated    each worker selects and updates its row every 2.5 s, each fifth time the stale ones are
- *                    deleted, and before each pass, one a second, all rows of its type are selected
+ *     both           a node that does not hold it begins, selects and commits every 5 s
+ *     coordinated    each worker selects and updates its row every 2.5 s; every fifth time, stale rows are deleted;
+ *                    before each pass, once a second, all rows of its type are selected
  */
 import { Pool, type PoolClient } from 'pg'
 import { keysOf, pause, type Stand } from './adapter.js'
@@ -87,7 +88,7 @@ function locks(kind: Kind): Stand {
   }
 }
 
-/** Each key is a type of which every node runs a worker; all of them are at work. */
+/** Each key is a type. Every node runs one worker of each type, and all of them work at once. */
 export const seedCoordinated: Stand = async (order, node, leads) => {
   const pool = await poolFor(order.url)
   let closed = false

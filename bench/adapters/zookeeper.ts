@@ -1,4 +1,4 @@
-/** ZooKeeper's recipe for leader election: ephemeral sequential nodes, each watching the one before it. */
+/** ZooKeeper's recipe for leader election: ephemeral sequential nodes, each of which watches its predecessor. */
 import { keysOf, peer, type Stand } from './adapter.js'
 
 type Answer<T> = (error: Error | null, answer: T) => void
