@@ -1,5 +1,5 @@
 /**
- * Who may do what: viewers read, operators do everything, others nothing.
+ * Access control: viewers may read, operators may also release, drain and pause, and everyone else may do nothing.
  *
  *     VIEWER_TOKEN=look OPERATOR_TOKEN=act npm run example behind-auth
  *     curl -H 'authorization: Bearer look' http://localhost:3000/coordination/leaders
@@ -13,13 +13,16 @@ const tokens = [
   { id: 'operator', token: process.env.OPERATOR_TOKEN, may: ['read', 'probe', 'release', 'drain', 'pause'] },
 ]
 
-/** Your own login stands here: a session, a JWT, an API gateway's header. What it answers is who acts, for the audit trail. */
+/**
+ * Put your own login here: a session, a JWT, or the header of an API gateway. The returned id names the actor in the
+ * audit trail.
+ */
 const authorize: Authorize = (request, action) => {
   const known = tokens.find(({ token }) => token !== undefined && bears(request, token))
   return known?.may.includes(action) ? { id: known.id } : false
 }
 
-/** Compared as digests, so that how long it takes tells nothing about the token. */
+/** Compares digests, so that the time taken reveals nothing about the token. */
 function bears({ headers }: FastifyRequest, token: string): boolean {
   const digest = (text: string): Buffer => createHash('sha256').update(text).digest()
   return timingSafeEqual(digest(headers.authorization ?? ''), digest(`Bearer ${token}`))

@@ -1,5 +1,5 @@
 /**
- * Every node works at once, each on its own share of the rows. Start it as several nodes, and stop one of them:
+ * All nodes work at the same time, each on its own share of the rows. Start it as several nodes, and stop one of them:
  *
  *     NODE_NAME=a npm run example coordinated
  *     NODE_NAME=b npm run example coordinated

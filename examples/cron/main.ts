@@ -1,5 +1,5 @@
 /**
- * A worker that acts at times of day, here every other second, each time once. Start it as several nodes:
+ * A worker with a schedule, here every other second. Each time is handled once, by one node. Start it as several nodes:
  *
  *     NODE_NAME=a npm run example cron
  *     NODE_NAME=b npm run example cron

@@ -17,7 +17,7 @@ coordination.coordination.worker({ name: 'indexing', kind: 'single', scope: 'clu
 
 const app = express()
 app.use(express.json())
-app.use(toNodeHandler(coordination)) // answers below /coordination, and passes on everything else
+app.use(toNodeHandler(coordination)) // handles paths below /coordination and passes on all others
 app.get('/', (_request, response) => {
   response.json({ leads: coordination.coordination.isHeld('indexing') })
 })
@@ -28,7 +28,7 @@ const server = app.listen(Number(process.env.PORT ?? 3_000), () => {
 })
 
 async function stop(): Promise<void> {
-  await coordination.close() // hands everything over, and ends the streams
+  await coordination.close() // hands everything over and ends the streams
   server.close()
 }
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void stop())

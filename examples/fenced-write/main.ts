@@ -1,5 +1,5 @@
 /**
- * A transaction that commits only while its lease is held, in the database where the leases are.
+ * A transaction that commits only while its lease is held. It runs in the database that stores the leases.
  *
  *     npm run example fenced-write
  */
@@ -10,7 +10,7 @@ const path = process.env.DATABASE_PATH ?? 'coordination.db'
 const db = new Database(path)
 db.exec('create table if not exists reports (writer text, token integer)')
 
-/** The fence is the first statement. If the lease has been lost, it throws, and nothing is written. */
+/** Writes a report. The fence is the first statement: if the lease has been lost, it throws and nothing is written. */
 function writeReport(lease: HeldLease, writer: string): void {
   db.transaction(() => {
     lease.fence(db)
@@ -34,7 +34,7 @@ const first = await a?.acquire('report')
 if (first === undefined) throw new Error('The lease "report" is held by another process.')
 writeReport(first, 'a')
 
-// An operator takes the lease away. Its holder has not noticed yet, and writes once more: too late.
+// An operator releases the lease by force. Its holder has not noticed yet and tries another write, which is refused.
 await b?.operator.release({
   key: first.key,
   token: first.token,

@@ -1,5 +1,5 @@
 /**
- * One leader across all clusters, which gives up its term after every third round. Start it as several nodes:
+ * One leader across all clusters, which steps down after every third round. Start it as several nodes:
  *
  *     NODE_NAME=a CLUSTER_NAME=eu npm run example leader-global
  *     NODE_NAME=b CLUSTER_NAME=us npm run example leader-global

@@ -1,5 +1,5 @@
 /**
- * One leader in each cluster. Start it as several nodes, in several terminals:
+ * One leader in each cluster. Start several nodes, each in its own terminal:
  *
  *     NODE_NAME=a CLUSTER_NAME=eu npm run example leader-per-cluster
  *     NODE_NAME=b CLUSTER_NAME=eu npm run example leader-per-cluster

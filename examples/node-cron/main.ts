@@ -1,5 +1,5 @@
 /**
- * node-cron in every process, and each time run by one of them. Start it as several nodes:
+ * node-cron runs in every process, and one process executes each run. Start it as several nodes:
  *
  *     NODE_NAME=a npm run example node-cron
  *     NODE_NAME=b npm run example node-cron

@@ -1,5 +1,6 @@
 /**
- * One node with one worker: what the README opens with. Start it in several terminals, and kill the one that leads.
+ * The program at the start of the README: one node with one worker. Start it in several terminals, and kill the one
+ * that leads.
  *
  *     PORT=3000 npm run example quick-start
  */

@@ -1,6 +1,6 @@
 /**
- * Log lines for people: a destination for Fastify's logger that prints each entry as one line of text. What the
- * coordinator says of each lease by itself is left out here, because every node sums it up in a line of its own.
+ * A destination for Fastify's logger that prints each entry as one readable line of text. It omits what the coordinator
+ * logs about individual leases, because every node summarises that in a line of its own.
  */
 export const readableLog = {
   write(entry: string): void {

@@ -1,6 +1,6 @@
 /**
- * Three nodes on one machine, to play with: `npm start`. Each is a process of its own; this one only starts
- * them, shows their logs, and stops them in the end. It takes no part in the coordination.
+ * Three nodes on one machine, for trying things out: `npm start`. Each node is a separate process. This process only
+ * starts them, prints their logs, and stops them at the end; it takes no part in the coordination.
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { createInterface } from 'node:readline'
@@ -45,14 +45,14 @@ function start(node: ExampleNode): void {
   })
 }
 
-/** Each node hands over its work and ends by itself. */
+/** Asks all nodes to stop. Each hands over its work and then ends by itself. */
 function stop(): void {
   stopping = true
   for (const child of running.values()) child.kill('SIGTERM')
   leaveWhenAllHave()
 }
 
-/** A signal that ends `npm start` does not reach the program it has started. */
+/** Stops when `npm start` has ended. A signal that ends it does not reach this program. */
 function stopWithParent(): void {
   const parent = process.ppid
   const watch = setInterval(() => {
@@ -63,7 +63,7 @@ function stopWithParent(): void {
   watch.unref()
 }
 
-/** Waiting for somebody to type is what keeps this process alive. */
+/** Ends this process once all nodes have ended. Only waiting for input keeps it alive. */
 function leaveWhenAllHave(): void {
   if (running.size === 0) process.stdin.destroy()
 }

@@ -15,9 +15,9 @@ const { node, cluster, port } = self
 
 const app = Fastify({
   logger: { level: 'info', stream: readableLog },
-  // Three nodes that start at once have patience with a database that is slow at first.
+  // Three nodes that start at once must tolerate a database that is slow at first.
   pluginTimeout: 60_000,
-  // No slow client may keep a request open, nor an idle one the closing server.
+  // A slow client must not keep a request open, nor an idle one the closing server.
   requestTimeout: 30_000,
   http: { headersTimeout: 10_000 },
   keepAliveTimeout: 5_000,
@@ -27,9 +27,9 @@ await app.register(workerCoordination, {
   database,
   identity: { node, cluster },
   preset,
-  // For a trial on one machine: whoever is on it may do everything.
+  // For a trial on one machine: every client on this machine may do everything.
   authorize: allowLoopback(),
-  // A dashboard that is open asks about once a second.
+  // An open dashboard sends about one request per second.
   logLevel: 'warn',
 })
 
@@ -49,7 +49,7 @@ app.coordination.worker({
   run: ({ signal }) => work('leads month-close everywhere', signal),
 })
 
-// Every node at once, each on its own share of the keys.
+// All nodes at the same time, each on its own share of the keys.
 app.coordination.worker({
   name: 'data-processor',
   kind: 'coordinated',
@@ -76,7 +76,7 @@ app.get('/', async () => ({
 const tasks = new Set<string>()
 let items = 0
 
-/** One pass: an item now and then, for as long as this node has the right to. */
+/** Runs one pass: processes an item now and then, for as long as this node holds the lease. */
 async function work(task: string, signal: AbortSignal): Promise<void> {
   tasks.add(task)
   announce.refresh()
@@ -93,7 +93,7 @@ async function work(task: string, signal: AbortSignal): Promise<void> {
   }
 }
 
-/** Says what this node does once several changes in a row are over. */
+/** Logs what this node does, once a series of changes is over. */
 const announce = setTimeout(() => app.log.info(`${node} ${summary()}`), 500)
 const report = setInterval(() => app.log.info(`${items} items done; ${node} ${summary()}`), 15_000)
 
@@ -111,9 +111,9 @@ app.addHook('onClose', async () => {
   clearInterval(report)
 })
 
-// Ending a process is the application's business: the plugin hands over when the application closes.
+// The application decides when its process ends. The plugin hands over when the application closes.
 for (const occasion of ['SIGINT', 'SIGTERM', 'disconnect']) process.on(occasion, () => void app.close())
-// Listening for the end of the supervisor is no reason to go on.
+// The channel to the supervisor must not keep this process alive.
 process.channel?.unref()
 
 try {

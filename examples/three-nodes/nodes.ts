@@ -1,6 +1,6 @@
 import type { Preset } from 'fastify-worker-coordination'
 
-/** The cast: three nodes in two clusters. */
+/** One of the example's three nodes, which form two clusters. */
 export interface ExampleNode {
   readonly number: number
   readonly node: string
@@ -16,16 +16,16 @@ export const exampleNodes: readonly ExampleNode[] = [
   { number: 3, node: 'node-3', cluster: 'us-1', port: firstPort + 2 },
 ]
 
-/** Every node has the dashboard; this is the first one's. */
+/** Address of the first node's dashboard. Every node has one. */
 export const dashboard = `http://localhost:${firstPort}/coordination/ui/`
 
-/** Where they meet. */
+/** The database that all nodes share. */
 export const database = process.env.DATABASE_URL ?? 'sqlite:coordination.db'
 
 /**
- * How fast they find out about each other; a database that is far or slow wants `default` or `relaxed`. What stands in for
- * SQL Server in trials, Babelfish, takes seconds over the first statements of each connection: three nodes at once get more
- * time from `default`.
+ * How fast the nodes learn about each other. A slow or distant database needs `default` or `relaxed`. Babelfish, which
+ * stands in for SQL Server in trials, takes seconds for the first statements of each connection, so `default` gives
+ * three nodes that start at once more time.
  */
 export const preset = presetOf(process.env.PRESET ?? (database.startsWith('mssql:') ? 'default' : 'fast'))
 

@@ -1,5 +1,5 @@
 /**
- * Leases by name, without a server and without workers: a critical section across processes.
+ * Leases acquired by name, without a server and without workers: a critical section across processes.
  *
  *     npm run example without-fastify
  */
