@@ -1,32 +1,32 @@
-/** From what the option `database` was given to an open store. */
+/** Opens the store that the option `database` describes: recognises the database, then loads its dialect. */
 import { CoordinationError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
 import type { Store } from '../core/store.js'
 
-/** How a store is opened, whatever its database. */
+/** The options for opening a store, on any database. */
 export interface OpenStoreOptions {
   /**
    * A URL (`postgres://…`, `mysql://…`, `mariadb://…`, `mssql://…`, `sqlite:path`, `sqlite::memory:`), a driver's
-   * client (a `pg.Pool`, a pool or connection of mysql2, a `ConnectionPool` of mssql, a better-sqlite3 `Database`), or a
-   * Drizzle database over one of these.
+   * client (a `pg.Pool`, a pool or connection of mysql2, a `ConnectionPool` of mssql, a better-sqlite3 `Database`),
+   * or a Drizzle database over one of these.
    */
   readonly database: string | object
   readonly namespace: string
-  /** How long a verb of the store may take, in milliseconds. */
+  /** Time limit of each verb of the store, in milliseconds. */
   readonly statementTimeoutMs: number
-  /** Whether pending migrations are run; otherwise they are an error. */
+  /** Whether pending migrations are run. If false, pending migrations are an error. */
   readonly migrate: boolean
-  /** Whether PostgreSQL is asked for hints, which takes a connection of its own. */
+  /** Whether PostgreSQL is asked to push hints, which takes a connection of its own. */
   readonly push: boolean
-  /** Told what works less well than it could. */
+  /** Receives warnings about anything that works less well than it could. */
   readonly log: Pick<Log, 'warn'>
 }
 
 /**
- * Opens the store for a database. Only the files and the driver of that database are loaded.
+ * Opens the store for a database. Loads only the files and the driver of that database.
  *
- * @throws CoordinationError `WCO_OPTIONS` when it is none we know, `WCO_DRIVER_MISSING`, `WCO_SCHEMA_NEWER`,
- * `WCO_SCHEMA_PENDING`; StoreError when the database cannot be reached.
+ * @throws CoordinationError `WCO_OPTIONS` when the database is of no supported kind, `WCO_DRIVER_MISSING`,
+ *   `WCO_SCHEMA_NEWER`, `WCO_SCHEMA_PENDING`; StoreError when the database cannot be reached.
  */
 export async function openStore(options: OpenStoreOptions): Promise<Store> {
   const { namespace, statementTimeoutMs, migrate, push, log } = options
@@ -56,7 +56,7 @@ type Place =
   | { readonly dialect: 'mssql'; readonly database: string | MssqlPool }
   | { readonly dialect: 'sqlite'; readonly database: string | SqliteDatabase }
 
-// Types only: no driver is loaded by this.
+// These are types only and load no driver.
 type PgPool = import('pg').Pool
 type MysqlClient = import('./mysql/index.js').MysqlClient
 type MssqlPool = import('mssql').ConnectionPool
@@ -90,18 +90,18 @@ function isSqliteDatabase(client: unknown): client is SqliteDatabase {
   )
 }
 
-/** A single connection will not do: heartbeats need one of their own. */
+/** Returns whether this is a pool. A single connection is not enough, because heartbeats need one of their own. */
 function isPgPool(client: unknown): client is PgPool {
   return has(client, 'connect') && has(client, 'query') && has(client, 'totalCount') && has(client, 'options')
 }
 
-/** Its options are what is needed, so a single connection will do as well as a pool. */
+/** Accepts a single connection as well as a pool, because only the options are needed. */
 function isMysqlClient(client: unknown): client is MysqlClient {
   const inner = has(client, 'pool') ? client.pool : has(client, 'connection') ? client.connection : client
   return has(client, 'query') && has(client, 'execute') && has(inner, 'config') && has(inner, 'promise')
 }
 
-/** Drizzle that has made its pool itself keeps it in a client of its own. */
+/** Also used for the pool that Drizzle creates itself and keeps inside a client of its own. */
 function isMssqlPool(client: unknown): client is MssqlPool {
   return (
     has(client, 'request') && has(client, 'transaction') && has(client, 'connect') && has(client, 'config')
@@ -121,7 +121,7 @@ function notADatabase(came: string): CoordinationError {
   )
 }
 
-/** Nothing of a URL but its scheme may be told: any other part of it may hold a password. */
+/** Describes a URL by its scheme only, because any other part of it may contain a password. */
 function describeUrl(url: string): string {
   const scheme = /^[a-z][a-z0-9+.-]*(?=:\/\/)/i.exec(url)?.[0]
   if (scheme !== undefined) return `a URL that begins with "${scheme}:"`

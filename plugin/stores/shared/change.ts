@@ -1,9 +1,9 @@
 /**
- * The inside of a change on a server, as far as it is the same on all of them.
+ * The part of a change that is the same on all database servers.
  *
- * What is written is gathered, and goes out before the next read or the commit. Until it commits a change keeps all
- * others waiting, and each statement is a journey to the database and back: so a typical one makes a handful of
- * them, whatever the number of rows.
+ * Writes are gathered and sent before the next read or before the commit. A change keeps all other changes waiting
+ * until it commits, and each statement is a round trip to the database. Gathering keeps a typical change to a handful
+ * of statements, regardless of the number of rows.
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import { type CoordinationError, StoreError } from '../../core/errors.js'
@@ -22,27 +22,27 @@ import { Deadline } from './deadline.js'
 import { storeError, tooSlow } from './failures.js'
 import type { Limits } from './limits.js'
 
-/** What a change is called in errors. */
+/** The name of a change in error messages. */
 export const aChange = 'A change'
 
-/** What a change finds when it has got its number. */
+/** What a change knows once it has its number. */
 export interface Taken {
   readonly nowMs: number
   readonly serverIdentity: string
   readonly meta: MetaRow
-  /** Undefined when it is gone, or has made a change of this number or a later one. */
+  /** Undefined when the session is gone, or has already made a change of this number or a later one. */
   readonly session: NodeRow | undefined
 }
 
-/** An event and its place among those of its change. */
+/** An event and its place among the events of its change. */
 export type PlacedEvent = NewEvent & { readonly position: number; readonly atMs: number }
 
-/** What has been gathered to be written. */
+/** The gathered writes. */
 export interface Gathered {
   readonly leases: readonly LeaseRow[]
   readonly workers: readonly WorkerRow[]
   readonly events: readonly PlacedEvent[]
-  /** The nodes that are to find news. */
+  /** The nodes whose `newsRevision` is stamped. */
   readonly told: readonly string[]
 }
 
@@ -75,17 +75,19 @@ export abstract class ServerChange<Lent extends Loan<unknown>> {
     this.#asking = asking
   }
 
-  /** What went wrong with the transaction: then it is dead, whatever `work` has made of the error. */
+  /**
+   * The error that broke the transaction. Once it is set, the transaction is dead, however `work` handled the error.
+   */
   get failure(): CoordinationError | undefined {
     return this.#failure
   }
 
-  /** The nodes a hint is for: those told, but for the one that makes this change and knows. */
+  /** The nodes to wake by a hint: those told, except the node that makes this change, which already knows. */
   get woken(): ReadonlySet<string> {
     return this.#woken
   }
 
-  /** Commits, unless nothing was written. Answers whether it did. */
+  /** Commits unless nothing was written. Returns whether it committed. */
   async finish(): Promise<boolean> {
     await this.flush()
     if (!this.#wrote) {
@@ -98,7 +100,7 @@ export abstract class ServerChange<Lent extends Loan<unknown>> {
     return true
   }
 
-  /** Rolls back. Where that fails, the connection ends and the server rolls back by itself. */
+  /** Rolls back. When that fails, the connection is closed and the server rolls back by itself. */
   async undo(): Promise<void> {
     this.#over = true
     if (this.#failure !== undefined) return
@@ -138,10 +140,10 @@ export abstract class ServerChange<Lent extends Loan<unknown>> {
 
   protected abstract commit(): Promise<void>
   protected abstract rollback(): Promise<unknown>
-  /** Writes what has been gathered, none of which is empty in all its parts. Rows bear the number of the change. */
+  /** Writes what was gathered; at least one of the lists is not empty. Rows carry the number of the change. */
   protected abstract writeGathered(gathered: Gathered): Promise<void>
 
-  /** The row of a node that has joined now. */
+  /** Returns the row of a node that joins now. */
   protected joined(
     { id, name, cluster, workers, labels, version, machine, process, ttlMs }: NewNode,
     operation: number,
@@ -154,18 +156,18 @@ export abstract class ServerChange<Lent extends Loan<unknown>> {
     }
   }
 
-  /** What becomes of the row of a node that is gone now. */
+  /** The columns to set on a node that is gone from now on. */
   protected get buried() {
     return { state: 'gone' as const, goneAtMs: this.nowMs, revision: this.revision }
   }
 
-  /** Reads, and sees what has been written before. */
+  /** Reads, after sending all gathered writes, so that the read sees them. */
   protected async read<T>(send: () => Promise<T>): Promise<T> {
     await this.flush()
     return this.ask(send)
   }
 
-  /** Writes, if `send` does not answer that it has written nothing. */
+  /** Writes. Returns false when `send` resolves to false, which means that it wrote nothing. */
   protected async write(send: () => Promise<unknown>): Promise<boolean> {
     await this.flush()
     const wrote = (await this.ask(send)) !== false
@@ -173,7 +175,7 @@ export abstract class ServerChange<Lent extends Loan<unknown>> {
     return wrote
   }
 
-  /** Sends what has been gathered. */
+  /** Sends the gathered writes. */
   protected async flush(): Promise<void> {
     this.#guard()
     const gathered = {
@@ -191,20 +193,26 @@ export abstract class ServerChange<Lent extends Loan<unknown>> {
     await this.writeGathered(gathered)
   }
 
-  /** Commits what has been written before anybody waits for it, {@link finish} does; and fails as what was asked before. */
+  /**
+   * Starts the commit before {@link finish} waits for it. Does nothing when nothing was written. If `before` fails,
+   * the commit fails with the same error.
+   */
   protected commitAhead(before: Promise<unknown>): void {
     if (!this.#wrote || this.#committed !== undefined) return
     this.#committed = this.#commit(before)
     this.#committed.catch(() => undefined)
   }
 
-  /** Any error inside a transaction ends it, and its connection: both are in a state nobody should build on. */
+  /**
+   * Sends a request. Any error inside a transaction ends the transaction and its connection, because the state of
+   * both is then unreliable.
+   */
   protected async ask<T>(send: () => Promise<T>): Promise<T> {
     this.#guard()
     try {
       return await this.loan.send(aChange, send)
     } catch (error) {
-      // Of several that were under way the others fail because the first one did.
+      // When several requests are in flight, the others fail because the first one did.
       this.#failure ??= error as CoordinationError
       throw this.#failure
     }
@@ -225,12 +233,15 @@ export abstract class ServerChange<Lent extends Loan<unknown>> {
     if (this.#over) throw new StoreError('This change has ended.', 'none')
     const { deadline, lost } = this.loan
     if (lost !== undefined) throw storeError(aChange, 'none', lost)
-    // After a stall the timer that ends this verb may be late; nothing is sent that nobody waits for.
+    // After a stall, the timer that ends this verb may be late. Nothing is sent once the caller has stopped waiting.
     if (deadline.remainingMs === 0) throw tooSlow(aChange, deadline.limitMs, 'none')
   }
 }
 
-/** A change was about to write rows of leases that a user's transaction holds: it should have read them first. */
+/**
+ * Returns the error for a change that tried to write leases held by a user's transaction. It should have read them
+ * first.
+ */
 export function writesFenced(): StoreError {
   return new StoreError('A change was to write leases that are fenced by a transaction.', 'none')
 }
@@ -238,7 +249,7 @@ export function writesFenced(): StoreError {
 /** How changes are made on a server. */
 export interface ChangeWay<Lent extends Loan<unknown>, C extends ServerChange<Lent>> {
   begin(loan: Lent): Promise<C>
-  /** The database undid it for the sake of another transaction, so that it is worth making again. */
+  /** Whether the database undid the change in favour of another transaction, so that it is worth trying again. */
   isConflict(failure: unknown): boolean
   committed(change: C): void
 }
@@ -247,7 +258,9 @@ interface Lending<Lent> {
   lend<T>(what: string, work: (loan: Lent) => Promise<T>, deadline: Deadline): Promise<T>
 }
 
-/** Makes a change, and again from the start when it was in the way of another transaction, for as long as there is time. */
+/**
+ * Makes a change. Restarts it from the beginning after a conflict with another transaction, as long as time remains.
+ */
 export async function makeChange<Lent extends Loan<unknown>, C extends ServerChange<Lent>, T>(
   connections: Lending<Lent>,
   { verbMs }: Limits,

@@ -1,6 +1,6 @@
 /**
- * Compares texts by their code points. The operators of JavaScript compare halves of characters; as UTF-8, texts are in the order of
- * their code points.
+ * Compares texts by their code points. The operators of JavaScript compare UTF-16 code units instead. The byte order
+ * of UTF-8 is the order of code points.
  */
 export function byCodePoints(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b))

@@ -1,13 +1,13 @@
 /**
- * Lending the connections of a driver's pool to verbs, one for as long as a verb takes.
+ * Lends the connections of a driver's pool to verbs, each for the duration of one verb.
  *
- * A verb that has had no answer in time is rejected here, for a network that swallows packets tells nobody. The
- * connection on which that happened is never used again: what was asked may still be on its way, and its answer must
- * not be taken for another one's.
+ * A verb that gets no answer in time is rejected here, because a network that drops packets reports nothing. Its
+ * connection is never used again: the request may still be in flight, and its answer must not be mistaken for the
+ * answer to another request.
  *
- * A connection is made ready before it is lent for the first time, and that is no part of any verb. The one that needed it
- * may be served sooner by another connection, which has been given back meanwhile, or have given up; it goes on all the
- * same, for a later one.
+ * A connection is prepared before it is lent for the first time. Preparation is not part of any verb. The verb that
+ * started it may be served sooner by another connection that was given back, or may time out; the preparation
+ * continues for a later verb.
  */
 import type { EventEmitter } from 'node:events'
 import { type Outcome, StoreError } from '../../core/errors.js'
@@ -15,21 +15,24 @@ import { Deadline } from './deadline.js'
 import { storeError, tooSlow } from './failures.js'
 import type { Limits } from './limits.js'
 
-/** What a driver's errors mean for a connection and for what was asked over it. */
+/** What a driver's errors mean for a connection and for the request sent over it. */
 export interface Judgement {
-  /** After this error the connection may serve the next request. */
+  /** Whether the connection can serve another request after this error. */
   isHarmless(error: unknown): boolean
-  /** The server itself said no, and so has undone what was asked for. */
+  /** Whether the server itself refused the request, and so has undone it. */
   isRefusal(error: unknown): boolean
-  /** What may be done about it, where it is not for the next try to mend. */
+  /** What an operator can do about the error, if trying again will not help. */
   advice(error: unknown): string | undefined
 }
 
-/** A pooled connection, for as long as one verb takes. */
+/** A pooled connection, for the duration of one verb. */
 export class Loan<Client> {
-  /** What is known should nothing more be heard: `unknown` from when something is sent that takes effect by itself. */
+  /**
+   * The outcome to assume if nothing more is heard. It becomes `unknown` when a request that takes effect by itself
+   * is sent.
+   */
   outcome: Outcome = 'none'
-  /** The connection must not serve anybody again. */
+  /** Whether the connection must not be used again. */
   spoiled = false
   /** Why the connection ended between two statements. */
   lost: Error | undefined
@@ -43,7 +46,10 @@ export class Loan<Client> {
     this.#judgement = judgement
   }
 
-  /** Sends one request of a verb; what goes wrong comes out as a `StoreError`, and spoils what it must. */
+  /**
+   * Sends one request of a verb. Rejects with a `StoreError`, and marks the connection as spoiled if the error
+   * requires it.
+   */
   async send<T>(what: string, request: () => Promise<T>): Promise<T> {
     try {
       return await request()
@@ -55,38 +61,39 @@ export class Loan<Client> {
   }
 }
 
-/** What making a connection ready is called in errors. */
+/** The name of the preparation of a connection in error messages. */
 export const settingUp = 'Setting up a connection'
 
-/** How connections are made ready, and which are. */
+/** How connections are prepared, and which of them are ready. */
 interface Preparation<Client extends object, Lent> {
   readonly make: (loan: Lent) => Promise<unknown>
   readonly made: WeakSet<Client>
 }
 
-/** What ends the wait of a verb for a connection before one is given back, well or badly. */
+/** Subscribes a waiting verb to events other than the return of a connection: success or failure of a preparation. */
 type Unless = (proceed: () => void, fail: (error: unknown) => void) => unknown
 
-/** How long it may take to make a connection ready, whoever waits for it, and whether one has to wait for another. */
+/** How long the preparation of a connection may take, and whether preparations run one at a time. */
 export interface Readiness {
   readonly readyMs: number
   /**
-   * One after another: where that costs the server much, many at once would all be late, be given up, and be begun again. A
-   * verb waits for the one that is under way, or for what is given back.
+   * Whether connections are prepared one at a time. Where preparation costs the server much, many at once would all
+   * be late, be given up, and be started again. A verb waits for the one in progress, or for a connection that is
+   * given back.
    */
   readonly oneByOne: boolean
 }
 
-/** The connections for changes and reads: a small pool, of a class for each driver. */
+/** The connections for changes and reads: a small pool, with one subclass per driver. */
 export abstract class LentConnections<Client extends EventEmitter, Lent extends Loan<Client>> {
   readonly limits: Limits
   readonly #readiness: Readiness
   readonly #underWay = new Set<Promise<unknown>>()
   readonly #preparing = new Map<Promise<unknown>, () => void>()
-  /** Verbs that wait for a fresh connection, or for another one. */
+  /** Verbs that wait for a fresh connection, or for another one to be given back. */
   readonly #waiting = new Set<() => void>()
   #preparation: Preparation<Client, Lent> | undefined
-  /** How often one has been given back. */
+  /** How often a connection has been given back. */
   #returns = 0
   #closed = false
 
@@ -109,14 +116,14 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
     return verb
   }
 
-  /** Lends one for as long as opening the store may take. */
+  /** Lends a connection with the time limit for opening the store. */
   async lendPatiently<T>(what: string, work: (loan: Lent) => Promise<T>): Promise<T> {
     return this.lend(what, work, new Deadline(this.limits.openMs))
   }
 
   /**
-   * Lends nothing any more, waits until all has been given back, ends what is being made ready for nobody, and says
-   * goodbye to the server, but not for ever.
+   * Stops lending, waits until all connections have been given back, abandons preparations that no verb waits for,
+   * and closes the connections. The wait for the server is limited.
    */
   async close(): Promise<void> {
     this.#closed = true
@@ -128,24 +135,25 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
     await new Deadline(this.limits.verbMs).hold(this.end(), late).catch(ignore)
   }
 
-  /** From now on each connection is made ready so before it is lent for the first time. */
+  /** Sets how each connection is prepared, from now on, before it is lent for the first time. */
   protected prepareBy(make: (loan: Lent) => Promise<unknown>): void {
     this.#preparation = { make, made: new WeakSet() }
   }
 
   /** Gets a connection from the driver's pool. */
   protected abstract acquire(): Promise<Client>
-  /** Puts one back that nobody has used. */
+  /** Puts back a connection that was not used. */
   protected abstract release(client: Client): void
   protected abstract loanOf(client: Client, deadline: Deadline): Lent
-  /** Takes a connection back, or ends it when it is spoiled. */
+  /** Takes a connection back, or closes it when it is spoiled. */
   protected abstract takeBack(loan: Lent): void
-  /** Ends all connections. */
+  /** Closes all connections. */
   protected abstract end(): Promise<unknown>
 
   /**
-   * How many the driver's pool could lend without delay. To be answered where some of those may not be ready: where one is
-   * made ready at a time, or where the pool connects for nobody.
+   * How many connections the driver's pool could lend without delay. A subclass must override this where some of
+   * those may not be ready: where connections are prepared one at a time, or where the pool opens connections without
+   * a request.
    */
   protected get idle(): number {
     return 0
@@ -168,12 +176,15 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
       const preparation = this.#preparation
       if (preparation === undefined || preparation.made.has(client)) return client
       const unless = this.#readying(client, preparation, deadline)
-      // What was given back in the meantime has woken nobody.
+      // A connection that was given back in the meantime has woken no verb.
       if (this.#returns === returns) await this.#someReady(unless, what, deadline)
     }
   }
 
-  /** The pool may lend one that is not ready before one that is: a verb must not wait while the latter lies idle. */
+  /**
+   * Prefers a ready connection. The pool may lend one that is not ready first, and a verb must not wait while a ready
+   * one is idle.
+   */
   async #acquireBest(): Promise<Client> {
     const passedOver: Client[] = []
     try {
@@ -187,7 +198,9 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
     }
   }
 
-  /** Begins to make a connection ready, unless it has to wait for another one, and says what a verb then waits for. */
+  /**
+   * Starts to prepare a connection, unless it must wait for another preparation. Returns what a verb then waits for.
+   */
   #readying(client: Client, preparation: Preparation<Client, Lent>, deadline: Deadline): Unless {
     const [other] = this.#readiness.oneByOne ? this.#preparing.keys() : []
     if (other !== undefined) {
@@ -201,9 +214,9 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
   }
 
   /**
-   * Ends when it is one's turn at a connection that has been put into the pool.
+   * Resolves when it is this verb's turn to take a connection from the pool.
    *
-   * @param unless may end it before that
+   * @param unless may end the wait earlier.
    */
   async #someReady(unless: Unless, what: string, deadline: Deadline): Promise<void> {
     let proceed: () => void = ignore
@@ -219,7 +232,7 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
     }
   }
 
-  /** Makes a connection ready, and puts it into the pool. */
+  /** Prepares a connection and puts it into the pool. */
   async #prepare(
     client: Client,
     deadline: Deadline,
@@ -230,7 +243,7 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
       const givenUp = new Promise<never>((_resolve, reject) => {
         giveUp = () => reject(closed(settingUp))
       })
-      // One that did not get ready is of no use to anybody.
+      // A connection that could not be prepared is unusable.
       loan.spoiled = true
       await Promise.race([make(loan), givenUp])
       loan.spoiled = loan.lost !== undefined
@@ -240,7 +253,7 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
     await ready.finally(() => this.#preparing.delete(ready))
   }
 
-  /** Has `work` use a connection, and takes it back. */
+  /** Lets `work` use a connection, then takes the connection back. */
   async #use<T>(
     client: Client,
     what: string,
@@ -260,7 +273,7 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
         return tooSlow(what, deadline.limitMs, loan.outcome)
       })
     } finally {
-      // The driver's pool listens again before our own listener is taken off, so that no error goes unheard.
+      // The driver's pool listens again before our own listener is removed, so that every error is heard.
       this.takeBack(loan)
       client.off('error', lose)
       client.off('end', lose)
@@ -268,7 +281,7 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
     }
   }
 
-  /** One that came too late. */
+  /** Puts back a connection that arrived after its verb had timed out. */
   #putBack(client: Client): void {
     this.release(client)
     this.#wakeFirst()

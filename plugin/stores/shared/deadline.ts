@@ -10,7 +10,7 @@ export class Deadline {
     return Math.max(0, this.#endsAtMs - performance.now())
   }
 
-  /** Settles as `work` does, or rejects with `late()` once the moment has come. */
+  /** Settles as `work` does, or rejects with `late()` once the deadline has passed. */
   async hold<T>(work: Promise<T>, late: () => Error): Promise<T> {
     let timer: NodeJS.Timeout | undefined
     const limit = new Promise<never>((_resolve, reject) => {

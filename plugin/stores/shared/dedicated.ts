@@ -1,8 +1,9 @@
 /**
- * The connection that heartbeats have to themselves. One request at a time.
+ * The connection that is reserved for heartbeats. It carries one request at a time.
  *
- * When it is lost it comes back by itself, after a pause that grows and differs from node to node, so that a
- * restarted server is not met by all of them at once. A heartbeat does not wait for that.
+ * A lost connection is reopened by itself after a pause. The pause grows with each failure and differs from node to
+ * node, so that the nodes do not all reconnect to a restarted server at once. A heartbeat does not wait for the
+ * pause.
  */
 import { StoreError } from '../../core/errors.js'
 import type { Judgement } from './connections.js'
@@ -11,29 +12,35 @@ import { storeError, tooSlow } from './failures.js'
 
 /** What the drivers differ in. */
 export interface Way<Client> extends Judgement {
-  /** A connection that is not yet open. `lost` is told when it fails or ends, with an error if there is one. */
+  /**
+   * Creates a connection that is not yet open. `lost` is called when the connection fails or ends, with the error if
+   * there is one.
+   */
   create(lost: (error: unknown) => void): Client
   connect(client: Client): Promise<unknown>
-  /** Says goodbye to the server. */
+  /** Closes the connection in an orderly way. */
   end(client: Client): Promise<unknown>
-  /** Ends it whatever its state, at once. */
+  /** Closes the connection at once, whatever its state. */
   destroy(client: Client): void
 }
 
-/** What its owner wants of it. */
+/** What the owner of the connection supplies. */
 export interface Dedication<Client> {
-  /** Makes a fresh connection ready for use. */
+  /** Prepares a fresh connection for use. */
   setUp(client: Client): Promise<unknown>
-  /** It is back after it was lost: what was to be heard meanwhile has not been. */
+  /** Called when a lost connection is back. Notifications sent in the meantime have been missed. */
   restored?(): void
   lost(error: unknown): void
 }
 
-/** When what was lost is tried again. */
+/** When to reconnect after a loss. */
 export interface Pauses {
   /** In [0, 1). */
   random(): number
-  /** Calls back once after so long, and answers what calls that off. Holds no process. */
+  /**
+   * Calls `fire` once after `ms` milliseconds. Returns a function that cancels the call. Must not keep the process
+   * alive.
+   */
   after(ms: number, fire: () => void): () => void
 }
 
@@ -70,7 +77,7 @@ export class DedicatedConnection<Client> {
     await this.#connect()
   }
 
-  /** Has `send` ask something that takes effect by itself, connecting anew first where that is needed. */
+  /** Sends a request that takes effect by itself, reconnecting first if needed. */
   async ask<T>(what: string, send: (client: Client) => Promise<T>): Promise<T> {
     if (this.#closed) throw new StoreError(`${what} failed: the store is closed.`, 'none')
     const deadline = new Deadline(this.#limitMs)
@@ -87,7 +94,7 @@ export class DedicatedConnection<Client> {
     }
   }
 
-  /** Asks nothing any more, and ends once what has been asked is answered. */
+  /** Accepts no more requests, and closes the connection once the pending ones have been answered. */
   async close(): Promise<void> {
     this.#closed = true
     this.#forgetRetry()
@@ -114,7 +121,7 @@ export class DedicatedConnection<Client> {
     }
   }
 
-  /** Not every driver tells those who wait for an answer when the connection ends: then it is told from here. */
+  /** Rejects when the connection is lost, because not every driver rejects its pending requests in that case. */
   #unlessLost<T>(answer: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       this.#interrupt = reject
@@ -124,7 +131,7 @@ export class DedicatedConnection<Client> {
 
   async #connected(what: string, deadline: Deadline): Promise<Client> {
     try {
-      // An attempt that began before this request may be hopeless by now; then one of its own follows.
+      // An attempt that began before this request may already be hopeless. If it fails, this request makes its own.
       const earlier = await this.#connecting?.catch(ignore)
       const late = (): Error => tooSlow(what, this.#limitMs, 'none')
       return earlier ?? this.#client ?? (await deadline.hold(this.#connect(), late))
@@ -175,7 +182,7 @@ export class DedicatedConnection<Client> {
     this.#connectLater()
   }
 
-  /** Until somebody needs it at once. */
+  /** Reconnects after a pause, unless a request needs the connection sooner. */
   #connectLater(): void {
     this.#forgetRetry()
     if (this.#closed) return
@@ -184,7 +191,7 @@ export class DedicatedConnection<Client> {
     this.#forgetRetry = this.#pauses.after(pauseMs, () => this.#connect().catch(ignore))
   }
 
-  /** Says goodbye to the server, but not for ever. */
+  /** Closes the connection in an orderly way, but waits only for a limited time. */
   async #farewell(client: Client): Promise<void> {
     const late = (): Error => new Error('The goodbye was not heard.')
     await new Deadline(this.#limitMs).hold(this.#way.end(client), late).catch(ignore)

@@ -1,10 +1,10 @@
-/** Loading a database's driver late, so that nobody needs the driver of a database they do not use. */
+/** Loads a database's driver on demand, so that an application needs only the driver of the database that it uses. */
 import { CoordinationError } from '../../core/errors.js'
 
 /**
- * Answers what `load` imports; when that cannot be loaded, says what to install.
+ * Returns what `load` imports, or throws an error that says what to install.
  *
- * @param install the package, with a version where the newest will not do: what follows `npm install`.
+ * @param install the package, with a version where the newest one does not work: what follows `npm install`.
  * @throws CoordinationError `WCO_DRIVER_MISSING`
  */
 export async function loadDriver<T>(install: string, load: () => Promise<T>): Promise<T> {
@@ -15,7 +15,7 @@ export async function loadDriver<T>(install: string, load: () => Promise<T>): Pr
   }
 }
 
-/** The error that says what to install. */
+/** Returns the error that says what to install. */
 export function driverMissing(install: string, cause: unknown): CoordinationError {
   const why = cause instanceof Error ? (cause.message.split('\n')[0] ?? '') : String(cause)
   return new CoordinationError(

@@ -1,7 +1,10 @@
-/** What becomes of a driver's errors, whichever database it is for. */
+/** Turns a driver's errors into errors of this library, for every database. */
 import { CoordinationError, type Outcome, StoreError } from '../../core/errors.js'
 
-/** Wraps whatever went wrong in a request, unless it is an error of ours already; `advice`, where something may be done about it. */
+/**
+ * Wraps an error of a request, unless it is already one of ours. `advice` says what can be done about it, if
+ * anything.
+ */
 export function storeError(
   what: string,
   outcome: Outcome,
@@ -15,40 +18,43 @@ export function storeError(
   return new StoreError(`${what} failed: ${said}`, outcome, { cause })
 }
 
-/** Said where the server refuses something for want of a right. */
+/** Advice for when the server denies a right. */
 export function grantRights(page: string): string {
   return `Grant the user the rights that docs/databases/${page}.md lists.`
 }
 
-/** Said where the server only reads. */
+/** Advice for when the server is read-only. */
 export const takesNoWrites =
   'The database takes no writes there: it is a standby, or has been made read-only. The address must lead to the primary.'
 
-/** A time limit of our own passed without an answer; `why`, where more is known. */
+/** The error for when one of our own time limits passed without an answer. `why` gives the reason, if known. */
 export function tooSlow(what: string, limitMs: number, outcome: Outcome, why?: string): StoreError {
   const late = `${what} did not end within ${limitMs} ms`
   return new StoreError(why === undefined ? `${late}.` : `${late}: ${why}.`, outcome)
 }
 
 /**
- * A database that cannot be used from the start, and what may be done about it. Never with the password, nor with an error that
- * might carry it.
+ * The error for a database that cannot be used from the start, with advice. It must contain neither the password nor
+ * an error that might carry it.
  *
- * @param what which one, as in `MySQL database "shop" at db:3306`.
+ * @param what names the database, as in `MySQL database "shop" at db:3306`.
  */
 export function unusable(what: string, cause: unknown, advice: string): StoreError {
   const why = messageOf(cause).replace(/\.$/, '')
   return new StoreError(`The ${what} cannot be used: ${why}. ${advice}`, 'none', { cause })
 }
 
-/** What the driver reported, below whatever has been wrapped around it. */
+/** Returns the error that the driver reported, below any wrappers. */
 export function rootOf(error: unknown): unknown {
   let root = error
   while (root instanceof Error && root.cause instanceof Error) root = root.cause
   return root
 }
 
-/** Node's error for a name with several addresses says nothing itself; those of the addresses do. */
+/**
+ * Returns the message of an error. Node's error for a name with several addresses has no message of its own, so those
+ * of the addresses are joined.
+ */
 export function messageOf(error: unknown): string {
   if (error instanceof AggregateError) return error.errors.map(messageOf).join('; ')
   return error instanceof Error ? error.message : String(error)

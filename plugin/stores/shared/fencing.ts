@@ -1,25 +1,25 @@
 /**
- * What the guards inside a user's transaction have in common. The statement that holds the lease is each database's own; it is
- * a plain one of the driver's, whatever the transaction is: an application's Drizzle may be another version than
- * ours, and cannot run what ours has built.
+ * The parts of a fence that all dialects share. The statement that holds the lease differs by database. It is sent as
+ * a plain statement of the driver, even in a Drizzle transaction: the application's Drizzle may be another version
+ * than ours, and cannot run a query that ours has built.
  */
 import { CoordinationError, FencedError } from '../../core/errors.js'
 import type { Claim } from '../../core/store.js'
 import { property } from './property.js'
 
-/** Where the leases of a store are. */
+/** Where a store keeps its leases. */
 export interface Place {
   readonly namespace: string
   readonly schema: string
 }
 
 /**
- * What an error of the holding statement may mean: the transaction is over; the tables are not in its database; it keeps to
- * an old snapshot, and what it was to hold has changed since.
+ * What an error of the holding statement can mean: the transaction has ended; the tables are not in its database; or
+ * it reads an old snapshot, and the row to hold has changed since.
  */
 export type Refusal = 'ended' | 'elsewhere' | 'outdated'
 
-/** What a transaction must be, in words, and what is said of everything else. */
+/** What a transaction must be, in words, and the errors for everything else. */
 export class FenceTarget {
   readonly #expected: string
 
@@ -36,7 +36,11 @@ export class FenceTarget {
     )
   }
 
-  /** @param stillTrue looks at the lease from outside, for when the transaction itself can tell no more. */
+  /**
+   * Returns the error to throw in place of `error`.
+   *
+   * @param stillTrue checks the claim from outside, for when the transaction itself can no longer tell.
+   */
   async explained(
     error: unknown,
     refusal: Refusal | undefined,
@@ -54,7 +58,7 @@ export class FenceTarget {
   }
 }
 
-/** What is to be found in a transaction of Drizzle's: the driver's connection, or its transaction. */
+/** Returns what a Drizzle transaction runs on: the driver's connection, or the driver's transaction. */
 export function clientInside(transaction: unknown): unknown {
   return property(property(transaction, 'session'), 'client')
 }

@@ -1,4 +1,4 @@
-/** How a migration minds those who run. */
+/** Lets a migration give way to nodes that are running. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Deadline } from './deadline.js'
 
@@ -7,11 +7,11 @@ interface Lending<Lent> {
 }
 
 /**
- * A migration takes whole tables, and whoever runs meanwhile stands behind it, also while it waits for its turn. So it gives
- * way before their heartbeats are given up, lets them through, and begins anew, for as long as there is time.
+ * Runs a migration, which locks whole tables. Running nodes queue behind it, even while it waits for its own lock. It
+ * therefore gives way before their heartbeats time out, lets them through, and starts again, as long as time remains.
  *
- * @param pauseMs for which the others are let through.
- * @param gaveWay whether that is what went wrong with a migration on this loan.
+ * @param pauseMs how long the others are let through, in milliseconds.
+ * @param gaveWay whether a migration on this loan failed because it gave way.
  */
 export async function migrateGivingWay<Lent, T>(
   connections: Lending<Lent>,

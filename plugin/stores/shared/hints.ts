@@ -1,15 +1,15 @@
 /**
- * Hints within a process. For databases that push nothing to a client this is all: other processes poll for news; those who
- * share a store need not wait for that.
+ * Hints within one process. For databases that push nothing to a client, these are the only hints: other processes
+ * poll for news, but nodes that share a store need not wait for a poll.
  */
 
-/** Those in this process who are waiting for hints. */
+/** The listeners for hints in this process. */
 export class Hints {
   readonly #wakers = new Map<string, Set<() => void>>()
 
-  /** Calls `wake` at each hint for `node`, until the answered function is called. */
+  /** Calls `wake` at each hint for `node`, until the returned function is called. */
   listen(node: string, wake: () => void): () => void {
-    // A function of its own, so that the same one may be given twice.
+    // Wrapped in a new function, so that the same `wake` can be registered twice.
     const waker = (): void => wake()
     const wakers = this.#wakers.get(node) ?? new Set()
     this.#wakers.set(node, wakers.add(waker))
@@ -19,7 +19,7 @@ export class Hints {
     }
   }
 
-  /** The nodes for which anybody waits. */
+  /** The nodes that have a listener. */
   nodes(): string[] {
     return [...this.#wakers.keys()]
   }
@@ -28,7 +28,7 @@ export class Hints {
     return this.#wakers.has(node)
   }
 
-  /** There is news for these nodes. */
+  /** Wakes the listeners of these nodes, because there is news for them. */
   told(nodes: Iterable<string>): void {
     for (const node of nodes) {
       const wakers = this.#wakers.get(node)
@@ -38,15 +38,15 @@ export class Hints {
 }
 
 /**
- * Later and not at once, because it is mostly a change that tells: it has been committed, and whatever the waker does must not
- * look like its failure. So what it throws is dropped.
+ * Calls `wake` in a microtask. The caller is usually a change that has just committed, and a failure of `wake` must
+ * not look like a failure of that change. An error that `wake` throws is therefore dropped.
  */
 export function wakeLater(wake: () => void, isAwaited: () => boolean): void {
   queueMicrotask(() => {
     try {
       if (isAwaited()) wake()
     } catch {
-      // A hint that was lost: news comes all the same.
+      // The hint is lost. The news still arrives with the next heartbeat.
     }
   })
 }

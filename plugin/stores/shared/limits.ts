@@ -1,24 +1,24 @@
-/** The time limits of a store whose server keeps some of them itself. */
+/** The time limits of a store whose server enforces some of them itself. */
 import { Deadline } from './deadline.js'
 
-/** How long things may take, in milliseconds. */
+/** Time limits in milliseconds. */
 export interface Limits {
-  /** A verb, from the call to its answer. Kept on this side. */
+  /** Limit of a verb, from the call to its answer. Enforced on this side. */
   readonly verbMs: number
-  /** A statement on the server. */
+  /** Limit of a statement on the server. */
   readonly statementMs: number
-  /** Waiting for a row, which leaves a change time for its work once it has got the row. */
+  /** Limit of a wait for a row. It leaves a change time to do its work once it has the row. */
   readonly lockMs: number
   /**
-   * Silence of a client inside a transaction. Shorter than the wait for a row, so that those who wait
-   * for a frozen process outlast it.
+   * How long a client may be silent inside a transaction. Shorter than the wait for a row, so that those who wait for
+   * a frozen process outlast it.
    */
   readonly silenceMs: number
-  /** Opening the store, on which no lease depends yet. Processes that have just begun are slow. */
+  /** Limit of opening the store. No lease depends on the store yet, and processes are slow while they start. */
   readonly openMs: number
 }
 
-/** Limits of which all but that of opening end within the statement timeout. */
+/** Returns limits that all end within the statement timeout, except the limit of opening. */
 export function limitsWithin(statementTimeoutMs: number): Limits {
   const part = (share: number): number => Math.max(1, Math.floor(statementTimeoutMs * share))
   return {
@@ -27,7 +27,10 @@ export function limitsWithin(statementTimeoutMs: number): Limits {
   }
 }
 
-/** Connects; and again, for as long as opening may take, whenever it was the limit of a verb that ended the attempt. */
+/**
+ * Connects. When an attempt failed only because the limit of a verb passed, tries again, for as long as opening may
+ * take.
+ */
 export async function connectPatiently<T>(connect: () => Promise<T>, { verbMs, openMs }: Limits): Promise<T> {
   const deadline = new Deadline(openMs)
   for (;;) {

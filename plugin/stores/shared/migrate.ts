@@ -1,14 +1,14 @@
 /**
  * Brings a database's schema up to date, safely for any number of processes that start at once.
  *
- * The files are drizzle-kit's; the runner is our own. Drizzle's holds no lock, so that two processes
- * starting on an empty database trip over each other, and on PostgreSQL it needs the right to create
- * schemas even when there is nothing to do. Here the journal is read first, with no lock and no right
- * beyond SELECT, and when every migration is in it nothing else happens: a process may run under
- * a role that cannot create anything, once the migrations have been run under one that can.
+ * The files are drizzle-kit's; the runner is our own. Drizzle's runner holds no lock, so two processes that start on
+ * an empty database collide, and on PostgreSQL it needs the right to create schemas even when there is nothing to do.
+ * Here the journal is read first, without a lock and with no right beyond SELECT. When it contains every migration,
+ * nothing else happens. A process can therefore run under a role that cannot create anything, once the migrations
+ * have been run under a role that can.
  *
- * What is pending is applied in one transaction under the database's own lock, after the journal has been
- * read again: whoever waited for the lock finds that the work is done.
+ * Pending migrations are applied in one transaction under the database's own lock, after the journal has been read
+ * again. A process that waited for the lock finds the work done.
  */
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -17,10 +17,10 @@ import { CoordinationError, PendingMigrationsError } from '../../core/errors.js'
 import { shown } from '../../core/names.js'
 import { messageOf, rootOf } from './failures.js'
 
-/** The databases there are migrations for; also the names of their folders. */
+/** The databases that have migrations. The names are also those of their folders. */
 export type Dialect = 'postgres' | 'sqlite' | 'mysql' | 'mssql'
 
-/** The table that says which migrations have been applied, one name per row in its column `name`. */
+/** The table that records which migrations have been applied, one per row, by name, in its column `name`. */
 export const journalTable = 'worker_coordination_migrations'
 
 const journals: Record<Dialect, string> = {
@@ -44,18 +44,18 @@ const journals: Record<Dialect, string> = {
 
 /** A database whose schema is to be brought up to date. */
 export interface MigrationTarget {
-  /** The names in the journal; undefined while there is no journal. Needs no right beyond SELECT. */
+  /** Returns the names in the journal, or undefined when there is no journal. Needs no right beyond SELECT. */
   appliedNames(): Promise<string[] | undefined>
   /**
-   * Runs `work` in one transaction under a lock that all processes migrating this database take.
-   * When `work` throws, everything is undone and its error comes out unchanged.
+   * Runs `work` in one transaction, under a lock that every process migrating this database takes. When `work`
+   * throws, everything is undone and its error comes out unchanged.
    */
   locked<T>(work: (session: MigrationSession) => Promise<T>): Promise<T>
 }
 
 /** The inside of {@link MigrationTarget.locked}. */
 export interface MigrationSession {
-  /** As {@link MigrationTarget.appliedNames}, as of now that the lock is held. */
+  /** As {@link MigrationTarget.appliedNames}, read while the lock is held. */
   appliedNames(): Promise<string[] | undefined>
   /** Runs one statement. */
   execute(sql: string): Promise<void>
@@ -65,17 +65,17 @@ export interface MigrationSession {
 
 /** One step of the schema's history. */
 export interface Migration {
-  /** `<yyyymmddhhmmss>_<what it changes>`: the order they are applied in. */
+  /** `<yyyymmddhhmmss>_<what it changes>`. Migrations are applied in the order of their names. */
   readonly name: string
   readonly statements: readonly string[]
 }
 
 /**
- * Applies what is pending, or makes sure that nothing is.
+ * Applies the pending migrations, or makes sure that there are none.
  *
- * @throws CoordinationError `WCO_SCHEMA_NEWER` when a migration has been applied that this version of the
- * library does not know; `WCO_SCHEMA_PENDING` when some are pending and `migrate` is false, or when they
- * cannot be run. Then nothing has been applied.
+ * @throws CoordinationError `WCO_SCHEMA_NEWER` when a migration has been applied that this version of the library
+ *   does not know; `WCO_SCHEMA_PENDING` when migrations are pending and `migrate` is false, or when they cannot be
+ *   run. In all these cases nothing has been applied.
  */
 export async function runMigrations(
   dialect: Dialect,
@@ -104,11 +104,11 @@ export async function applyMigrations(
 }
 
 /**
- * The SQL that creates the schema, to be run by hand where the application itself may not: one
- * transaction that also writes the journal, so that the library then starts with `migrate: false`.
+ * Returns the SQL that creates the schema, to be run by hand where the application itself has no right to do so. It
+ * is one transaction that also writes the journal, so that the library then starts with `migrate: false`.
  *
- * @param applied names already in the journal, to get only what is missing. Default: none.
- * @throws CoordinationError `WCO_OPTIONS` for another dialect, or names that are none.
+ * @param applied the names that are already in the journal, to get only what is missing. Default: none.
+ * @throws CoordinationError `WCO_OPTIONS` for an unknown dialect, or when `applied` is not a list of strings.
  */
 export function migrationSql(dialect: Dialect, applied: readonly string[] = []): string {
   if (!Object.hasOwn(journals, dialect))
@@ -124,7 +124,7 @@ export function migrationSql(dialect: Dialect, applied: readonly string[] = []):
       `INSERT INTO ${journalTable} (name) VALUES ('${name}')`,
     ]),
   ]
-  // SQL Server would go on after an error, and commit the rest.
+  // Without this, SQL Server would continue after an error and commit the rest.
   const begin = dialect === 'mssql' ? ['SET XACT_ABORT ON', 'BEGIN TRANSACTION'] : ['BEGIN']
   return [...begin, ...statements, 'COMMIT']
     .map((statement) => `${withoutSemicolon(statement)};\n`)
@@ -135,7 +135,7 @@ function wrong(expected: string): CoordinationError {
   return new CoordinationError('WCO_OPTIONS', `migrationSql: expected ${expected}.`)
 }
 
-/** The migrations of this version of the library, oldest first. */
+/** Returns the migrations of this version of the library, oldest first. */
 export function shippedMigrations(dialect: Dialect): Migration[] {
   const folder = folderOf(dialect)
   if (folder === undefined || !existsSync(folder)) {
@@ -151,7 +151,7 @@ export function shippedMigrations(dialect: Dialect): Migration[] {
   }))
 }
 
-/** Undefined in a bundle of CommonJS, where no module knows its place. */
+/** Returns undefined in a CommonJS bundle, where a module does not know its location. */
 function folderOf(dialect: Dialect): string | undefined {
   const here: string | undefined = import.meta.url
   // This file is compiled to build/plugin/stores/shared/.

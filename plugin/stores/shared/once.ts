@@ -1,6 +1,6 @@
-/** Statements that are made when they are first asked for, and then kept. */
+/** Keeps statements that are built when they are first needed. */
 
-/** Makes what it is given at the first call, and answers that from then on. */
+/** Returns a function that calls `make` at its first call, and returns that result from then on. */
 export function once<T>(make: () => T): () => T {
   let made: { readonly it: T } | undefined
   return () => {
@@ -9,7 +9,7 @@ export function once<T>(make: () => T): () => T {
   }
 }
 
-/** The same, one for each list of names. */
+/** As {@link once}, with one result per list of names. */
 export function onceFor<N extends string, T>(make: (names: readonly N[]) => T): (names: readonly N[]) => T {
   const made = new Map<string, T>()
   return (names) => {

@@ -1,6 +1,6 @@
 /**
- * Counts the statements of a store. Given to Drizzle as its logger it hears of each one that goes out; what a store
- * sends past Drizzle it adds itself.
+ * Counts the statements of a store. As Drizzle's logger it is called for each statement that Drizzle sends. The store
+ * adds the statements that it sends without Drizzle.
  */
 export class Statements {
   #count = 0

@@ -1,15 +1,15 @@
-/** One after the other, first come first. */
+/** Turns: one at a time, first come, first served. */
 import { StoreError } from '../../core/errors.js'
 
-/** Gives out turns, one at a time, in the order they were asked for. */
+/** Gives out turns, one at a time, in the order in which they were requested. */
 export class Turns {
   #taken = false
   readonly #waiting: Array<() => void> = []
 
   /**
-   * Answers, when it is the caller's turn, the function that ends it.
+   * Resolves, when it is the caller's turn, to the function that ends the turn.
    *
-   * @throws StoreError when that is not before `deadlineMs` by `performance.now()`.
+   * @throws StoreError when the turn does not come before `deadlineMs`, measured by `performance.now()`.
    */
   async take(deadlineMs: number): Promise<() => void> {
     if (this.#taken) await this.#wait(deadlineMs)
@@ -36,7 +36,7 @@ export class Turns {
     })
   }
 
-  /** The turn passes on at once: nobody who asks in between can slip in. */
+  /** Hands the turn over at once, so that no request made in between can overtake. */
   #pass(): void {
     const next = this.#waiting.shift()
     if (next === undefined) this.#taken = false
