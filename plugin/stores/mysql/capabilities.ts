@@ -1,6 +1,4 @@
-/**
- * What there is at the other end: found out once, when the store opens.
- */
+/** What the server at the other end can do. Determined once, when the store opens. */
 import { type SQL, sql } from 'drizzle-orm'
 import type { Connection } from 'mysql2/promise'
 import { StoreError } from '../../core/errors.js'
@@ -8,34 +6,34 @@ import type { Capabilities } from '../../core/store.js'
 import type { Limits } from '../shared/limits.js'
 import { wholeSeconds } from './connections.js'
 
-/** What a store must know of its server. */
+/** What a store must know about its server. */
 export interface Server {
-  /** The database in which the tables are. */
+  /** The database that contains the tables. */
   readonly schema: string
-  /** By how a text is compared with a column of ours. */
+  /** The collation for comparing a text with one of our columns. */
   readonly collation: SQL
-  /** What each connection is told before its first use. */
+  /** Returns the settings that each connection gets before its first use. */
   settings(limits: Limits): Settings
-  /** What works less well here than it could; undefined when nothing does. */
+  /** A warning about what works less well here than it could; undefined when there is nothing to warn of. */
   readonly warning: string | undefined
 }
 
-/** What connections are told, in one statement each. */
+/** The settings of connections, in one statement each. */
 export interface Settings {
   readonly forHeartbeats: string
-  /** Besides, how long a transaction may be silent. */
+  /** As `forHeartbeats`, with a limit on how long a transaction may be silent. */
   readonly forChanges: string
 }
 
-/** Neither server has anything like LISTEN: news is polled. */
+/** Neither server has anything like LISTEN, so news is polled. */
 export const capabilities: Capabilities = { push: false }
 
 type Variables = ReadonlyMap<string, string>
 
 /**
- * Asks a connection what is at its other end.
+ * Examines the server at the other end of a connection.
  *
- * @throws StoreError when it is too old, only reads, or writes its log in a way that our isolation level excludes.
+ * @throws StoreError when it is too old, read-only, or writes its log in a way that our isolation level excludes.
  */
 export async function examine(client: Connection): Promise<Server> {
   const variables = await variablesOf(client)
@@ -52,7 +50,7 @@ export async function examine(client: Connection): Promise<Server> {
   }
 }
 
-/** Names that this server does not know are missing from the answer, and no error. */
+/** Names that this server does not know are missing from the answer and cause no error. */
 async function variablesOf(client: Connection): Promise<Variables> {
   const names = ['version', 'read_only', 'innodb_read_only', 'log_bin', 'binlog_format']
   const [rows] = await client.query({
@@ -70,7 +68,7 @@ async function schemaOf(client: Connection): Promise<string> {
   return String(Array.isArray(row) ? row[0] : '')
 }
 
-/** SKIP LOCKED, JSON_TABLE and a collation that keeps trailing blanks. */
+/** Requires SKIP LOCKED, JSON_TABLE and a collation that keeps trailing blanks. */
 function refuseOld(version: string, isMariaDb: boolean): void {
   const [oldest, name] = isMariaDb ? ([10_006_000, 'MariaDB'] as const) : ([8_000_017, 'MySQL'] as const)
   const [, major = 0, minor = 0, patch = 0] = /(\d+)\.(\d+)\.(\d+)/.exec(version) ?? []
@@ -82,14 +80,14 @@ function refuseOld(version: string, isMariaDb: boolean): void {
   )
 }
 
-/** A user with all rights could write there nevertheless, and nobody else would ever see it. */
+/** A user with all rights could write to a read-only server nevertheless, and the primary would never see it. */
 function refuseReadOnly(variables: Variables): void {
   const isOn = (name: string): boolean => /^(on|1)$/i.test(variables.get(name) ?? '')
   if (!isOn('read_only') && !isOn('innodb_read_only')) return
   throw new StoreError('The database is a replica that only reads (read_only). Name the primary.', 'none')
 }
 
-/** InnoDB refuses every write at READ COMMITTED then. */
+/** With such a log, InnoDB refuses every write at READ COMMITTED. */
 function refuseStatementLog(variables: Variables): void {
   if (variables.get('log_bin') !== 'ON' || variables.get('binlog_format') !== 'STATEMENT') return
   throw new StoreError(
@@ -102,10 +100,10 @@ const manyWriters =
   'The server is part of a Galera cluster, in which locks hold on one server only: name the same server to all nodes.'
 
 /**
- * Every connection is told how we read and write, whatever the server's defaults are or the application has chosen.
+ * Returns the settings of every connection, which override the server's defaults and the application's choices.
  *
- * The identity is computed once per connection and kept in it: the connection ends with the server it leads to. If
- * a proxy puts another one in its place, the variable is empty there, which is noticed.
+ * The identity is computed once per connection and kept in it, because a connection ends with its server. If a proxy
+ * substitutes another connection, the variable is empty there, which is detected.
  */
 function common({ lockMs }: Limits, identity: string): readonly string[] {
   return [
@@ -134,8 +132,8 @@ function mariaDbSettings(limits: Limits, variables: Variables): Settings {
 }
 
 /**
- * MySQL limits reading statements only; for others there is the limit of what they wait for. It does not tell a
- * client that is silent within a transaction from one that has nothing to ask, and so ends both.
+ * MySQL limits only statements that read; other statements are bounded by the limits of their lock waits. It does not
+ * distinguish a client that is silent within a transaction from an idle one, and so ends both.
  */
 function mysqlSettings(limits: Limits): Settings {
   const settings = [
@@ -154,8 +152,8 @@ function together(settings: readonly string[], silence: string): Settings {
 }
 
 /**
- * Which server, and when it was started. Both the time and how long it has been up are counted from the beginning of the
- * statement, in seconds, so that their difference is the same whenever it is asked for.
+ * Computes the identity: which server it is, and when it was started. The time and the uptime are both counted from
+ * the beginning of the statement, in seconds, so their difference is the same whenever it is computed.
  */
 function identityOf(who: string, schema: string): string {
   const uptime = `(select variable_value from ${schema}.global_status where variable_name = 'Uptime')`

@@ -1,4 +1,4 @@
-/** The statements of a change that are not made anew each time. */
+/** The statements of a change that are not built anew each time. */
 import { and, asc, eq, inArray, lt, ne, type SQL, sql } from 'drizzle-orm'
 import type { MySql2Database } from 'drizzle-orm/mysql2'
 import { beforeAnyChange, type LeaseFilter } from '../../core/store.js'
@@ -6,7 +6,7 @@ import { columnsOf } from './rows.js'
 import { leases, meta, nodes } from './schema.js'
 import { identity, isNode, keysWhere, node, nowMs, objectOf, type Terms } from './terms.js'
 
-/** The leases that match a filter, each found by the index that fits. Empty lists match nothing. */
+/** Selects the leases that match a filter, each found by the index that fits. Empty lists match nothing. */
 export function leasesWanted(
   db: MySql2Database,
   { namespace }: Terms,
@@ -30,8 +30,8 @@ export function leasesWanted(
 }
 
 /**
- * Locks rows by their primary key, and no others on the way. With `skipLocked` it answers the keys of those it has got;
- * with `noWait` it fails when it does not get them all.
+ * Locks rows by their primary key, and no others on the way. With `skipLocked` it returns the keys of the rows that
+ * it locked. With `noWait` it fails when it cannot lock them all.
  */
 export function lockLeases(
   db: MySql2Database,
@@ -46,7 +46,10 @@ export function lockLeases(
     .for('update', how)
 }
 
-/** Waits for all earlier changes. The row is read in a statement of its own, whose time is not older than theirs. */
+/**
+ * Waits for all earlier changes. A separate statement reads the row, so the time that it returns is not older than
+ * the times of earlier changes.
+ */
 export function takeRevision(db: MySql2Database, { namespace }: Terms) {
   return db
     .insert(meta)
@@ -62,7 +65,7 @@ export function stampSession(db: MySql2Database, terms: Terms) {
     .where(and(isNode(terms), lt(nodes.operation, operation)))
 }
 
-/** The revision row, which this transaction holds, and that of the session it has stamped. */
+/** The revision row, which this transaction holds, and the row of the session that it has stamped. */
 export function taken({ namespace }: Terms): SQL {
   return sql`
     select 'facts' as part,
@@ -80,7 +83,10 @@ export function standingNodes(db: MySql2Database, { namespace }: Terms) {
     .orderBy(asc(nodes.joinedRevision), asc(nodes.id))
 }
 
-/** What has a target or a holder is found by the indexes of these: names that were used once and are free may be far more. */
+/**
+ * Finds leases with a target or a holder by the indexes of these columns. Leases that were used once and are free may
+ * be far more numerous.
+ */
 export function loads(db: MySql2Database, { namespace }: Terms) {
   const counted = sql`(
     select id as node, 0 as leases from ${nodes} where namespace = ${namespace} and state <> 'gone'
@@ -94,7 +100,7 @@ export function loads(db: MySql2Database, { namespace }: Terms) {
       .select({ node: sql<string>`counted.node`, leases: sql`sum(counted.leases)`.mapWith(Number) })
       .from(counted)
       .groupBy(sql`counted.node`)
-      // Every node that is not gone adds a nought.
+      // Only a node that is not gone contributes a 0.
       .having(sql`min(counted.leases) = 0`)
   )
 }

@@ -1,9 +1,9 @@
 /**
  * The inside of a change: one transaction that begins by taking the revision row.
  *
- * What is written is gathered, and goes out before the next read or the commit: one statement for each table, whatever the
- * number of rows. Until it commits a change keeps all others waiting, and each statement is a journey to the
- * database and back.
+ * Writes are gathered and sent before the next read or before the commit: one statement for each table, regardless of
+ * the number of rows. A change keeps all other changes waiting until it commits, and each statement is a round trip
+ * to the database.
  */
 import { and, eq, inArray, ne, type SQL, sql } from 'drizzle-orm'
 import type {
@@ -36,10 +36,10 @@ import { columnsOf, givenInstead, ownView, takenOf } from './rows.js'
 import { events, leases, meta, nodes, workers } from './schema.js'
 import type { Terms } from './terms.js'
 
-/** How many rows one statement inserts at most: the server takes only so much in one packet. */
+/** How many rows one statement inserts at most, because the server limits the size of a packet. */
 const rowsAtOnce = 1_000
 
-/** What a change must know beside its connection. */
+/** What a change must know besides its connection. */
 export interface Setting {
   readonly terms: Terms
   readonly queries: Queries
@@ -62,7 +62,7 @@ export async function beginChange(
   return new MysqlChange(loan, setting, session, taken)
 }
 
-/** Answers whether the session is not gone and has made no change of this number or a later one. */
+/** Returns whether the session is not gone and has not made a change of this number or a later one. */
 async function stampSession({ queries }: Setting, { node, operation }: SessionKey): Promise<boolean> {
   const [{ affectedRows }] = await queries.stampSession().execute({ node, operation })
   return affectedRows > 0
@@ -70,7 +70,7 @@ async function stampSession({ queries }: Setting, { node, operation }: SessionKe
 
 export class MysqlChange extends ServerChange<Loan> implements Change {
   readonly #setting: Setting
-  /** Keys of leases that are locked here, or of which it is known that there is no row to lock. */
+  /** Keys of leases that are locked here, or that are known to have no row to lock. */
   readonly #mine = new Set<string>()
 
   constructor(loan: Loan, setting: Setting, asking: SessionKey | undefined, taken: Taken) {
@@ -92,7 +92,7 @@ export class MysqlChange extends ServerChange<Loan> implements Change {
     return this.read(() => this.#queries.db.select(columnsOf(workers)).from(workers).where(mine))
   }
 
-  /** Only changes alter leases, so a row is still the same when it is locked after it has been read. */
+  /** Only changes alter leases, so a row that was read is still the same when it is locked afterwards. */
   async leases(filter: LeaseFilter): Promise<LockedLease[]> {
     const { keys = [], workers = [], nodes = [] } = filter
     if (keys.length + workers.length + nodes.length === 0) return this.read(async () => [])
@@ -150,7 +150,7 @@ export class MysqlChange extends ServerChange<Loan> implements Change {
     await this.write(() => this.#queries.db.delete(nodes).where(isGone))
   }
 
-  /** Waits for no fence: a fenced row stays. */
+  /** Does not wait for fences: a fenced row stays. */
   async deleteLeases(keys: readonly string[]): Promise<void> {
     if (keys.length === 0) return
     await this.flush()
@@ -193,7 +193,7 @@ export class MysqlChange extends ServerChange<Loan> implements Change {
     if (told.length > 0) await this.#tell(told)
   }
 
-  /** Locks those of these leases that no user's transaction holds, and answers their keys. */
+  /** Locks those of these leases that no user's transaction holds, and returns their keys. */
   async #lock(keys: readonly string[]): Promise<ReadonlySet<string>> {
     if (keys.length === 0) return new Set()
     const { queries, terms } = this.#setting
@@ -212,7 +212,7 @@ export class MysqlChange extends ServerChange<Loan> implements Change {
     )
   }
 
-  /** What was not read here before is not waited for either. */
+  /** Locks rows that were not read here before, without waiting for them. */
   async #claimRows(keys: readonly string[]): Promise<void> {
     if (keys.length === 0) return
     const { queries, terms } = this.#setting

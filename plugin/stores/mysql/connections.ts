@@ -1,15 +1,14 @@
 /**
- * Connections, and the time limits of what is asked over them.
+ * Connections, and the time limits of the requests sent over them.
  *
- * Three parties watch the time. The server ends a statement that runs or waits too long, and a connection whose
- * client has fallen silent within a transaction: a process that is frozen in the middle of a change would
- * otherwise hold up all others. This side rejects a verb that has had no answer at all, for a network that swallows
- * packets tells nobody. And a connection on which that happened is destroyed, never used again: what was asked may
- * still be on its way, and its answer must not be taken for another one's.
+ * Time is limited in three places. The server ends a statement that runs or waits too long, and a connection whose
+ * client has fallen silent within a transaction, because a process that freezes in the middle of a change would
+ * otherwise block all other changes. This side rejects a verb that gets no answer at all, because a network that
+ * drops packets reports nothing. And the connection on which that happened is destroyed and never used again: the
+ * request may still be in flight, and its answer must not be mistaken for the answer to another request.
  *
- * All connections are our own, also where the application has given us its pool. MySQL has no settings that end with
- * a transaction: what we need of a connection the application would find on it later, and what it has left
- * there we would.
+ * All connections are our own, even where the application has given us its pool. MySQL has no settings that end with
+ * a transaction, so the application would later find our settings on its connections, and we would find its settings.
  */
 import type { Connection, Pool, PoolConnection } from 'mysql2'
 import * as shared from '../shared/connections.js'
@@ -18,12 +17,15 @@ import type { Way } from '../shared/dedicated.js'
 import type { Limits } from '../shared/limits.js'
 import { judgement } from './failures.js'
 
-/** Some of the server's limits are counted in seconds, and 0 would mean none or at once. */
+/**
+ * Converts a limit to seconds, at least 1. Some of the server's limits are in seconds, where 0 would mean no limit or
+ * no wait.
+ */
 export function wholeSeconds(limitMs: number): number {
   return Math.max(1, Math.floor(limitMs / 1000))
 }
 
-/** A pooled connection, for as long as one verb takes. */
+/** A pooled connection, for the duration of one verb. */
 export type Loan = shared.Loan<PoolConnection>
 
 /** The connections for changes and reads: a small pool. */
@@ -37,17 +39,17 @@ export class PooledConnections extends shared.LentConnections<PoolConnection, Lo
     pool.on('connection', (connection) => {
       this.#open.add(connection)
       connection.once('end', () => this.#open.delete(connection))
-      // What breaks while nobody uses it the driver takes out of the pool by itself.
+      // The driver itself removes a connection that breaks while idle from the pool.
       connection.on('error', ignore)
     })
   }
 
-  /** From now on each connection is told this before it is lent for the first time. */
+  /** Sets the settings that each connection gets, from now on, before it is lent for the first time. */
   tell(settings: string): void {
     this.prepareBy((loan) => loan.send(shared.settingUp, () => loan.client.promise().query(settings)))
   }
 
-  /** The driver waits for a goodbye for ever. */
+  /** Destroys the connections that remain, because the driver waits without limit for an orderly end. */
   override async close(): Promise<void> {
     await super.close()
     for (const connection of [...this.#open]) destroy(connection)
@@ -81,7 +83,7 @@ export class PooledConnections extends shared.LentConnections<PoolConnection, Lo
   }
 }
 
-/** How heartbeats get their connection, from the one that begins to be made to its end. */
+/** How the connection for heartbeats is created, connected and ended. */
 export function wayOf(create: () => Connection): Way<Connection> {
   return {
     create(lost) {
@@ -100,7 +102,7 @@ export function wayOf(create: () => Connection): Way<Connection> {
   }
 }
 
-/** Ends a connection whatever its state. The driver itself would wait for the other side to agree. */
+/** Ends a connection, whatever its state. The driver itself would wait for the other side to agree. */
 function destroy(client: Connection): void {
   client.destroy()
   const stream: unknown = Reflect.get(client, 'stream')

@@ -1,52 +1,58 @@
-/** What MySQL's errors mean for a request: whether it happened, and whether its connection is still good. */
+/** What MySQL's errors mean: whether the request took effect, and whether its connection is still usable. */
 import type { Judgement } from '../shared/connections.js'
 import { grantRights, rootOf, takesNoWrites } from '../shared/failures.js'
 
 /**
- * Errors after which nobody can say what became of the request, although the server sent them: it is stopping, has
- * lost the connection or ended it, does not know itself, or failed while it was committing.
+ * Errors that leave the outcome of the request unknown, although the server sent them: it is stopping, has lost or
+ * ended the connection, reports an unknown error, or failed while it was committing.
  */
 const doubtful = new Set([1053, 1079, 1080, 1105, 1152, 1158, 1159, 1160, 1161, 1180, 1184, 1927, 3100, 4031])
 
-/** Two transactions stood in each other's way; the one that gets this was undone and may be tried again. */
+/** Two transactions were in conflict. The one that gets this error was undone and may be tried again. */
 const conflicts = new Set([1020, 1213])
 
-/** The server at the other end only reads: a replica, or a primary that was demoted. */
+/** The server is read-only: a replica, or a primary that was demoted. */
 const readOnly = new Set([1290, 1792, 1836])
 
-/** A row is locked and the statement was not to wait; MariaDB says the same when the waiting took too long. */
+/** A row is locked and the statement must not wait. MariaDB reports a wait that took too long in the same way. */
 const locked = new Set([1205, 3572])
 
 /** The user lacks a right: in the database, to a table, to a column. */
 const notPermitted = new Set([1044, 1142, 1143])
 
-/** The server itself said no, and so has undone what was asked for. */
+/** Returns whether the server itself refused the request, and so has undone it. */
 export function isRefusal(error: unknown): boolean {
   const number = errorNumber(error)
   return number !== undefined && !doubtful.has(number)
 }
 
-/** The connection may serve the next request. */
+/** Returns whether the connection can serve another request after this error. */
 export function isHarmless(error: unknown): boolean {
   return isRefusal(error) && !isReadOnly(error)
 }
 
-/** The server only reads. Its connection is given up, so that the next one may lead to another server. */
+/**
+ * Returns whether the server is read-only. Its connection is then given up, so that the next one may lead to another
+ * server.
+ */
 export function isReadOnly(error: unknown): boolean {
   return readOnly.has(errorNumber(error) ?? 0)
 }
 
-/** Worth doing again from the start: the database undid it for the sake of another transaction. */
+/**
+ * Returns whether the request is worth repeating from the start, because the database undid it in favour of another
+ * transaction.
+ */
 export function isConflict(error: unknown): boolean {
   return conflicts.has(errorNumber(error) ?? 0)
 }
 
-/** Somebody else has the row. */
+/** Returns whether another transaction holds the row. */
 export function isLocked(error: unknown): boolean {
   return locked.has(errorNumber(error) ?? 0)
 }
 
-/** The number of the server's error; undefined when it was not the server that spoke. */
+/** Returns the number of the server's error, or undefined when the error did not come from the server. */
 export function errorNumber(error: unknown): number | undefined {
   const root = rootOf(error)
   if (!(root instanceof Error) || !('sqlState' in root) || !('errno' in root)) return undefined
@@ -58,5 +64,5 @@ function advice(error: unknown): string | undefined {
   return notPermitted.has(errorNumber(error) ?? 0) ? grantRights('mysql') : undefined
 }
 
-/** For whoever asks the server. */
+/** How requests to this server judge errors. */
 export const judgement: Judgement = { isHarmless, isRefusal, advice }

@@ -1,4 +1,4 @@
-/** The guard inside a user's transaction. */
+/** The fence: the guard inside a user's transaction. */
 import type { ResultSetHeader } from 'mysql2'
 import { FencedError } from '../../core/errors.js'
 import type { Claim } from '../../core/store.js'
@@ -19,11 +19,11 @@ const target = new FenceTarget(
 )
 
 /**
- * Holds the row of a lease, if the claim is still true, until the transaction ends.
+ * Holds the row of a lease until the transaction ends, if the claim is still true.
  *
- * @param stillTrue looks at lease and node from outside. It does so before the row is locked: a row that is not
- * there would be locked as a gap, and changes that insert another next to it would wait. The node's row is looked
- * at from outside only: a transaction at `serializable` would lock it, and heartbeats would wait.
+ * @param stillTrue checks lease and node from outside. It does so before the row is locked: a missing row would be
+ *   locked as a gap, and changes that insert another row next to it would wait. The node's row is read only from
+ *   outside, because a transaction at `serializable` would lock it, and heartbeats would wait.
  */
 export async function fence(
   transaction: unknown,
@@ -42,8 +42,8 @@ export async function fence(
 }
 
 /**
- * MySQL has no function that would say so, but it does with the answer to anything that has no rows. Where statements are
- * not committed by themselves, the first one begins a transaction.
+ * MySQL has no function that tells this, but it sends the state with the answer to any statement without rows. With
+ * autocommit off, the first statement begins a transaction.
  */
 async function isInTransaction(client: RawClient): Promise<boolean> {
   const [answer] = await client.execute({ sql: 'do 0', rowsAsArray: false }, [])
@@ -54,12 +54,15 @@ async function isInTransaction(client: RawClient): Promise<boolean> {
 const inTransaction = 1
 const autocommit = 2
 
-/** Reads and locks what is there now, whatever the transaction has seen before. Others may share the lock. */
+/**
+ * Reads and locks the current row, regardless of what the transaction has seen before. Other transactions may share
+ * the lock.
+ */
 async function hold(client: RawClient, { key, node, token }: Claim, place: Place): Promise<boolean> {
   const at = `\`${place.schema.replaceAll('`', '``')}\`.coordination_leases`
   const sql = `select 1 from ${at} where namespace = ${text} and \`key\` = ${text} and holder = ${text}
     and token = cast(? as signed) lock in share mode`
-  // As bytes: the connection may speak a character set that does not have them all.
+  // Sent as bytes, because the connection may use a character set that lacks some of the characters.
   const values = [place.namespace, key, node].map((value) => Buffer.from(value))
   const [rows] = await client.execute({ sql, rowsAsArray: true }, [...values, String(token)])
   return Array.isArray(rows) && rows.length > 0
@@ -79,7 +82,10 @@ const noSuchDatabase = 1049
 /** With innodb_snapshot_isolation a transaction cannot hold a row that has changed since its snapshot. */
 const changedSince = 1020
 
-/** The client that a transaction runs on: what Drizzle keeps in its session, which can `execute` too, or itself. */
+/**
+ * Returns the client that a transaction runs on: the client in the session of a Drizzle transaction, which itself has
+ * `execute` too, or the transaction itself.
+ */
 function rawClient(transaction: unknown): RawClient {
   const client = clientInside(transaction) ?? transaction
   if (typeof property(client, 'getConnection') === 'function') {
@@ -90,7 +96,7 @@ function rawClient(transaction: unknown): RawClient {
   return asked
 }
 
-/** Connections exist with callbacks, which know how to become those with promises. */
+/** Returns the connection with promises. A connection with callbacks can be converted to one. */
 function promising(client: unknown): RawClient | undefined {
   if (typeof property(client, 'execute') !== 'function') return undefined
   const promise = property(client, 'promise')

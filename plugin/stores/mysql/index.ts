@@ -1,4 +1,4 @@
-/** Opening a store on MySQL or MariaDB: the driver, its connections, the schema. */
+/** Opens a store on MySQL or MariaDB: the driver, its connections, the schema. */
 import type { ConnectionOptions } from 'mysql2'
 import { CoordinationError, type StoreError } from '../../core/errors.js'
 import { DedicatedConnection } from '../shared/dedicated.js'
@@ -15,19 +15,19 @@ import { errorNumber, isReadOnly, judgement } from './failures.js'
 import { migrationTarget } from './migrations.js'
 import { MysqlStore } from './store.js'
 
-/** How a store on MySQL or MariaDB is opened. */
+/** The options for opening a store on MySQL or MariaDB. */
 export interface MysqlOptions {
   /**
-   * `mysql://user:password@host:port/name`, or a pool or connection of mysql2. Connections of our own are made with
-   * its options; it is never used itself, nor ended.
+   * `mysql://user:password@host:port/name`, or a pool or connection of mysql2. The store makes its own connections
+   * with the options of a given client. It never uses the client itself, and never ends it.
    */
   readonly database: string | MysqlClient
   readonly namespace: string
-  /** Within which each verb ends. */
+  /** Time limit of each verb, in milliseconds. */
   readonly statementTimeoutMs: number
-  /** Whether pending migrations are run; otherwise they are an error. */
+  /** Whether pending migrations are run. If false, pending migrations are an error. */
   readonly migrate: boolean
-  /** Told what works less well than it could, and what has broken and will be mended. */
+  /** Receives warnings: what works less well than it could, and what has broken and will be repaired. */
   onWarning(message: string, error?: unknown): void
 }
 
@@ -38,10 +38,10 @@ export type MysqlClient =
   | import('mysql2/promise').Pool
   | import('mysql2/promise').Connection
 
-/** Where and as whom to connect. */
+/** Where to connect, and as which user. */
 type Target = Pick<ConnectionOptions, (typeof targetOptions)[number]>
 
-/** What is taken over from a pool or connection of the application: what leads to the server, and nothing else. */
+/** The options taken from a pool or connection of the application: what leads to the server, and nothing else. */
 const targetOptions = [
   ...(['host', 'port', 'localAddress', 'socketPath', 'stream', 'database'] as const),
   ...(['user', 'password', 'password2', 'password3', 'passwordSha1'] as const),
@@ -51,15 +51,15 @@ const targetOptions = [
 /**
  * Connects, runs the migrations, finds out what the server can do, and opens the connection for heartbeats.
  *
- * @throws StoreError when the database cannot be reached, or is none that will do. CoordinationError `WCO_DRIVER_MISSING`
- * when `mysql2` is not installed, `WCO_OPTIONS` when the URL cannot be read, and those of `runMigrations`.
+ * @throws StoreError when the database cannot be reached or is not suitable; CoordinationError `WCO_DRIVER_MISSING`
+ *   when `mysql2` is not installed, `WCO_OPTIONS` when the URL cannot be read, and those of `runMigrations`.
  */
 export async function openMysqlStore(options: MysqlOptions): Promise<MysqlStore> {
   const { default: driver } = await loadDriver('mysql2', () => import('mysql2'))
   const limits = limitsWithin(options.statementTimeoutMs)
   const target = targetOf(options.database)
   const config = { ...target, ...connectionSettings(limits) }
-  // Idle connections do not stay long; a few are enough, since a node makes one change at a time.
+  // Idle connections do not stay long. A few are enough, since a node makes one change at a time.
   const pool = driver.createPool({ ...config, connectionLimit: 3, maxIdle: 2, idleTimeout: 10_000 })
   const connections = new PooledConnections(pool, limits)
   try {
@@ -94,7 +94,7 @@ async function openOn(
     wayOf(create),
     {
       setUp: (client) => client.promise().query(settings.forHeartbeats),
-      // That the server only reads is told by the heartbeat itself, once.
+      // The heartbeat itself reports, once, that the server is read-only.
       lost(error) {
         if (!isReadOnly(error))
           onWarning('The connection for heartbeats was lost, and will be made anew.', rootOf(error))
@@ -123,7 +123,7 @@ function targetOf(database: string | MysqlClient): Target {
   )
 }
 
-/** Read here and not by the driver, which would take options from it that are not for the URL to decide. */
+/** Parses the URL. The driver would also accept options from it that a URL must not decide. */
 function targetOfUrl(text: string): Target {
   const url = URL.canParse(text) ? new URL(text) : undefined
   if (url === undefined) throw unreadable('one that cannot be read')
@@ -149,7 +149,7 @@ function decoded(part: string): string {
   }
 }
 
-/** Options of `node:tls` as JSON, or the name of a profile of the driver, as `Amazon RDS`. */
+/** Accepts options of `node:tls` as JSON, or the name of a profile of the driver, such as `Amazon RDS`. */
 function sslOf(text: string): Exclude<ConnectionOptions['ssl'], undefined> {
   if (!text.startsWith('{')) return text === 'true' ? {} : text
   try {
@@ -159,7 +159,7 @@ function sslOf(text: string): Exclude<ConnectionOptions['ssl'], undefined> {
   }
 }
 
-/** Nothing of the URL itself may be told: any part of it may hold a password. */
+/** The message must not contain any part of the URL, because any part may hold a password. */
 function unreadable(got: string): CoordinationError {
   return new CoordinationError(
     'WCO_OPTIONS',
@@ -168,7 +168,7 @@ function unreadable(got: string): CoordinationError {
   )
 }
 
-/** Those with promises keep the one with callbacks; pools keep the options of their connections one step further in. */
+/** A client with promises contains one with callbacks. A pool keeps the options of its connections one level deeper. */
 function targetOfClient(client: MysqlClient): Target {
   const inner = property(client, 'pool') ?? property(client, 'connection') ?? client
   const config = property(inner, 'config')
@@ -179,9 +179,9 @@ function targetOfClient(client: MysqlClient): Target {
 }
 
 /**
- * Keepalive finds out that the other machine is gone while nothing is being asked. Counts of rows are of those
- * that were altered, not merely found: the driver's own setting is the other one. JSON stays a text, as it is on
- * MariaDB anyway. The name is what the server's lists of connections show.
+ * Keepalive detects the loss of the other machine while no request is pending. Row counts are of rows that were
+ * altered, not merely found, contrary to the driver's default. JSON stays a text, as it is on MariaDB anyway. The
+ * name is what the server's lists of connections show.
  */
 function connectionSettings({ verbMs }: Limits) {
   return {

@@ -1,9 +1,9 @@
 /**
- * How MySQL is migrated: statement by statement, under a lock of the server's own.
+ * Migrates MySQL: statement by statement, under a lock of the server's own.
  *
- * Neither MySQL nor MariaDB can undo the making of a table. So there is one statement in each migration, and what
- * has been done is noted right after it. A process that dies between the two leaves a statement that has been done and not noted:
- * whoever comes next is told that the thing exists, and notes it.
+ * Neither MySQL nor MariaDB can undo the creation of a table. Each migration is therefore a single statement, and is
+ * recorded right after it was run. A process that dies between the two leaves a statement that was run but not
+ * recorded. The next process is told that the object exists, and records the statement.
  */
 import { createHash } from 'node:crypto'
 import type { Connection } from 'mysql2/promise'
@@ -14,13 +14,13 @@ import { journalTable, type MigrationSession, type MigrationTarget } from '../sh
 import { type PooledConnections, wholeSeconds } from './connections.js'
 import { errorNumber } from './failures.js'
 
-/** Building an index on what is already there may take a while, and so may whoever was first. */
+/** Building an index on existing rows may take a while, and so may another process that migrates first. */
 const limitMs = 120_000
 
-/** For a row, or for a whole table. */
+/** A wait for a row, or for a whole table. */
 const waitedTooLong = 1205
 
-/** The database at the other end of these connections, as something to migrate. */
+/** Returns the database at the other end of these connections as a migration target. */
 export function migrationTarget(connections: PooledConnections): MigrationTarget {
   const what = 'Looking for pending migrations'
   return {
@@ -29,7 +29,10 @@ export function migrationTarget(connections: PooledConnections): MigrationTarget
   }
 }
 
-/** The lock is the connection's, and goes with it. What waits for a table gives way to those behind it. */
+/**
+ * The lock belongs to the connection, and ends with it. A wait for a table gives way to the requests that queue
+ * behind it.
+ */
 function locked<T>(
   connections: PooledConnections,
   work: (session: MigrationSession) => Promise<T>,
@@ -46,7 +49,7 @@ function locked<T>(
   return migrateGivingWay(connections, new Deadline(limitMs), lockMs, migrate, gaveWay)
 }
 
-/** Names of locks belong to the whole server and have 64 characters at most. */
+/** Names of locks belong to the whole server and have at most 64 characters. */
 async function takeLock(client: Connection): Promise<void> {
   const database = await scalar(client, 'select database()')
   const name = `coordination_${createHash('sha256').update(String(database)).digest('hex').slice(0, 32)}`
@@ -68,12 +71,12 @@ function sessionOf(client: Connection): MigrationSession {
   }
 }
 
-/** A table, a column or an index of that name. */
+/** Returns whether a table, a column or an index of that name exists already. */
 function isThereAlready(error: unknown): boolean {
   return [1050, 1060, 1061].includes(errorNumber(error) ?? 0)
 }
 
-/** Needs no right but to read. A table that is not there is an answer, not an error. */
+/** Returns the names in the journal. Needs only the right to read. A missing table is an answer, not an error. */
 async function appliedNames(client: Connection): Promise<string[] | undefined> {
   const there = await scalar(
     client,

@@ -1,14 +1,14 @@
 /**
- * The statements this store repeats, and how their answers become rows of the port.
+ * The statements that this store repeats, and how their answers become rows of the port.
  *
- * Each is made when a connection first needs it and then kept, prepared on the server too: building one costs several
- * times what running it costs. Statements with lists in them, as changes have, differ from one to the next and
- * are sent as text.
+ * Each is built when a connection first needs it and then kept, prepared on the server too, because building one
+ * costs several times what running it costs. Statements that contain lists, as those of changes do, differ from one
+ * to the next and are sent as text.
  *
- * What must be one consistent picture is one statement, which sees what was there when it began. Where rows of
- * several tables are wanted at once, each comes as a JSON object with the name of its part; the numbers in
- * them are exact, because none exceeds 2^53. They are not gathered into one JSON list: MariaDB cuts off what has
- * become too long.
+ * Whatever must be one consistent picture is one statement, which sees the state at its beginning. Where it needs
+ * rows of several tables, each row comes as a JSON object with the name of its part. The numbers in the JSON are
+ * exact, because none exceeds 2^53. The objects are not gathered into one JSON list, because MariaDB truncates a list
+ * that is too long.
  */
 import { drizzle } from 'drizzle-orm/mysql2'
 import type { Connection } from 'mysql2'

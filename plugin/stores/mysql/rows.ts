@@ -1,4 +1,4 @@
-/** How what MySQL answers becomes rows of the port. */
+/** Turns MySQL's answers into rows of the port. */
 import { getTableColumns, type SQL, sql } from 'drizzle-orm'
 import type { MySqlColumn, MySqlTable } from 'drizzle-orm/mysql-core'
 import { StoreError } from '../../core/errors.js'
@@ -18,25 +18,25 @@ import {
 import type { Taken } from '../shared/change.js'
 import { leases, meta, nodes, workers } from './schema.js'
 
-/** The columns of a table that are properties of the port's row. */
+/** Returns the columns of a table that are properties of the port's row. */
 export function columnsOf<T extends MySqlTable>(table: T): Omit<T['_']['columns'], 'namespace'> {
   const { namespace: _, ...columns } = getTableColumns(table)
   return columns
 }
 
-/** Sets every column to what could not be inserted. */
+/** Sets every column to the value of the row that could not be inserted. */
 export function givenInstead(table: MySqlTable): Record<string, SQL> {
   const columns = Object.entries(columnsOf(table))
   return Object.fromEntries(columns.map(([property, column]) => [property, sql`values(${column})`]))
 }
 
-/** One row of an answer that has rows of several kinds. */
+/** One row of an answer that contains rows of several kinds. */
 interface Part {
   readonly part: string
   readonly body: Readonly<Record<string, unknown>>
 }
 
-/** What was asked beside the rows. Without a session row there was nothing to stamp. */
+/** Without a session row there was nothing to stamp. */
 export function heartbeatAnswer(answer: readonly Part[]): HeartbeatAnswer | undefined {
   const [own] = partOf<OwnFacts>(answer, 'own')
   if (own === undefined) return undefined
@@ -70,7 +70,7 @@ export function snapshotOf(answer: readonly Part[]): Snapshot {
   }
 }
 
-/** What a change finds when it has taken the revision row. */
+/** Returns what a change knows once it has taken the revision row. */
 export function takenOf(answer: readonly Part[]): Taken {
   const [facts] = partOf<Pick<OwnFacts, 'nowMs' | 'serverIdentity'>>(answer, 'facts')
   const [row] = rowsOf<MetaRow>(meta, answer, 'meta')
@@ -92,7 +92,10 @@ interface OwnFacts {
   readonly longestTtlMs: number | null
 }
 
-/** What the revision row says, or would if it were there, and the server. */
+/**
+ * Returns the facts about the server and the values of the revision row, or their defaults when there is no such row
+ * yet.
+ */
 function factsOf({ nowMs, serverIdentity, ...recorded }: OwnFacts): ServerFacts {
   return {
     nowMs,
@@ -103,7 +106,7 @@ function factsOf({ nowMs, serverIdentity, ...recorded }: OwnFacts): ServerFacts 
   }
 }
 
-/** Kept in the connection; a proxy that puts another one in its place does not know of it. */
+/** Returns the identity kept in the connection. A connection that a proxy has substituted does not have one. */
 function known(identity: string | null): string {
   if (identity !== null) return identity
   throw new StoreError('The connection is not the one that was set up: something has replaced it.', 'unknown')
@@ -125,7 +128,7 @@ function partOf<Body>(answer: readonly Part[], wanted: string): Body[] {
   return answer.filter(({ part }) => part === wanted).map(({ body }) => body as Body)
 }
 
-/** Lists and objects come as the texts they are stored as, and truth as 0 and 1. */
+/** Decodes rows: lists and objects arrive as the texts they are stored as, and booleans as 0 and 1. */
 function rowsOf<Row>(table: MySqlTable, answer: readonly Part[], part: string): Row[] {
   const columns = Object.entries(columnsOf(table))
   return partOf<Record<string, unknown>>(answer, part).map(

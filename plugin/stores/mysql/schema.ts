@@ -1,11 +1,11 @@
 /**
- * The tables on MySQL and MariaDB. `drizzle-kit` turns them into `migrations/mysql`; a check fails when
- * the two have drifted.
+ * The tables on MySQL and MariaDB. `drizzle-kit` turns them into `migrations/mysql`; a check fails when the two
+ * differ.
  *
  * Property names are those of the rows in `core/store.ts`, so that a row read is a row of the port.
  *
- * How texts are compared is not said here but in the migrations, by hand: as they are, byte by byte and trailing
- * blanks included. The collation that does so has one name on MySQL and another on MariaDB.
+ * How texts are compared is declared not here but in the migrations, by hand: byte by byte, including trailing
+ * blanks. The collation that does so has one name on MySQL and another on MariaDB.
  */
 import {
   bigint,
@@ -21,7 +21,7 @@ import {
 
 const int8 = (name: string) => bigint(name, { mode: 'number' })
 
-/** A name or key: an index takes no text without a limit, and at most 768 characters in all its columns. */
+/** A name or key. An index takes no text without a limit, and at most 768 characters in all its columns together. */
 const name = (column: string) => varchar(column, { length: 255 })
 
 /** Shorter, so that a namespace and a name fit into one index. */
@@ -111,7 +111,7 @@ export const leases = mysqlTable(
   },
   (table) => [
     primaryKey({ columns: [table.namespace, table.key] }),
-    // The column that tells most comes first: a planner that knows no figures yet takes whichever index fits.
+    // The most selective column comes first, because a planner without statistics takes any index that fits.
     index('coordination_leases_worker').on(table.worker, table.namespace),
     index('coordination_leases_holder').on(table.holder, table.namespace),
     index('coordination_leases_target').on(table.target, table.namespace),
@@ -139,7 +139,7 @@ export const events = mysqlTable(
   (table) => [primaryKey({ columns: [table.namespace, table.revision, table.position] })],
 )
 
-/** One row per namespace; updating it is what orders all changes. */
+/** One row per namespace. Its update orders all changes. */
 export const meta = mysqlTable(
   'coordination_meta',
   {

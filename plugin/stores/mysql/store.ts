@@ -1,9 +1,9 @@
 /**
- * The port on MySQL and MariaDB.
+ * The store on MySQL and MariaDB.
  *
- * Heartbeats have a connection to themselves, so that nothing can get in their way; changes and reads share a
- * few others. How the statements read is in `queries.ts`, how a change runs in `change.ts`, and who watches the
- * time in `connections.ts`.
+ * Heartbeats have a connection of their own, so that nothing can delay them; changes and reads share a few others.
+ * The statements are in `queries.ts`, the course of a change is in `change.ts`, and the time limits are in
+ * `connections.ts`.
  */
 import { and, asc, desc, eq, gt, gte, inArray, lt, ne, or, type SQL, sql } from 'drizzle-orm'
 import type { Connection } from 'mysql2'
@@ -41,18 +41,18 @@ import { columnsOf, heartbeatAnswer, lookOf, ownView, snapshotOf } from './rows.
 import { events, leases, meta, nodes } from './schema.js'
 import { nowMs, type Terms } from './terms.js'
 
-/** What a store is put together from. */
+/** What a store is assembled from. */
 export interface Parts {
   readonly terms: Terms
   readonly limits: Limits
-  /** The database in which the tables are. */
+  /** The database that contains the tables. */
   readonly schema: string
   readonly hints: Hints
-  /** What has been sent. */
+  /** Counts the statements sent. */
   readonly statements: Statements
   readonly heartbeats: DedicatedConnection<Connection>
   readonly connections: PooledConnections
-  /** Ends what was opened for this store. */
+  /** Ends everything that was opened for this store. */
   close(): Promise<void>
 }
 
@@ -74,8 +74,9 @@ export class MysqlStore implements Store {
   }
 
   /**
-   * Two statements, since an update here answers no rows. Only the first one counts: what the second finds is as new
-   * or newer, and when its answer is lost nobody knows of the stamp, as when one statement's is.
+   * Sends two statements, since an update on MySQL returns no rows. Only the first one counts: what the second one
+   * reads is as new or newer. When the second answer is lost, the outcome of the stamp is unknown, as it is when the
+   * answer to a single statement is lost.
    */
   async heartbeat(node: string, beat: number): Promise<HeartbeatAnswer | undefined> {
     return this.#parts.heartbeats.ask(aHeartbeat, async (client) => {
@@ -201,7 +202,7 @@ export class MysqlStore implements Store {
     })
   }
 
-  /** Events that are older than they may be, or come after as many as there may be. */
+  /** Events that are too old, or beyond the number to keep. */
   #pruneEvents(eventsForMs: number, kept: number): SQL {
     const mine = eq(events.namespace, this.#namespace)
     const newestSurplus = sql`
@@ -217,7 +218,7 @@ export class MysqlStore implements Store {
         and surplus.revision = doomed.revision and surplus.position = doomed.position`
   }
 
-  /** Gone for long, and no lease names it. */
+  /** Nodes that have been gone for long enough and that no lease names. */
   #isForgotten(goneNodesForMs: number): SQL | undefined {
     const named = sql`exists (
       select 1 from ${leases} as l where l.namespace = ${this.#namespace}

@@ -8,11 +8,11 @@ import { leases, nodes } from './schema.js'
 /** What the statements of one store have in common. */
 export interface Terms {
   readonly namespace: string
-  /** By how a text is compared with a column of ours. */
+  /** The collation for comparing a text with one of our columns. */
   readonly collation: SQL
 }
 
-/** Milliseconds since 1970 when the statement began, whatever time zone the server lives in. */
+/** Milliseconds since 1970 when the statement began, regardless of the server's time zone. */
 export const nowMs = sql`timestampdiff(microsecond, '1970-01-01', utc_timestamp(3)) div 1000`.mapWith(Number)
 
 export const node: Placeholder = sql.placeholder('node')
@@ -21,10 +21,10 @@ export function isNode({ namespace }: Terms): SQL | undefined {
   return and(eq(nodes.namespace, namespace), eq(nodes.id, node), ne(nodes.state, 'gone'))
 }
 
-/** Which life of the server this is: see `capabilities.ts`. */
+/** The identity of the server: see `capabilities.ts`. */
 export const identity = sql`@coordination_identity`
 
-/** Parts in the order of their places and, where these are equal, of the code points of their names. */
+/** Orders the parts by their places and, where these are equal, by the code points of their names. */
 export function answering(db: MySql2Database, parts: SQL) {
   return db
     .select({ part: sql<string>`part`, body: sql`body`.mapWith(parsed) })
@@ -36,7 +36,7 @@ export function keysWhere(namespace: string, condition: SQL): SQL {
   return sql`select ${leases.key} as found from ${leases} where ${and(eq(leases.namespace, namespace), condition)}`
 }
 
-/** A row of a table as a JSON object, under the names of the port. */
+/** Returns a row of a table as a JSON object, with the port's property names. */
 export function objectOf(table: MySqlTable, as: string): SQL {
   const pairs = Object.entries(columnsOf(table)).map(
     ([property, { name }]) => sql`${sql.raw(`'${property}'`)}, ${sql.identifier(as)}.${sql.identifier(name)}`,

@@ -1,4 +1,4 @@
-/** The statements of the verbs that are no part of a change. */
+/** The statements of the verbs that are not part of a change. */
 import { and, asc, eq, gt, isNotNull, lt, ne, type SQL, sql } from 'drizzle-orm'
 import type { MySqlTable } from 'drizzle-orm/mysql-core'
 import type { MySql2Database } from 'drizzle-orm/mysql2'
@@ -6,7 +6,7 @@ import { columnsOf } from './rows.js'
 import { leases, meta, nodes, workers } from './schema.js'
 import { identity, isNode, keysWhere, node, nowMs, objectOf, type Terms } from './terms.js'
 
-/** The first half of a heartbeat. Its answer tells whether there was something to stamp, and no more. */
+/** The first half of a heartbeat. Its answer tells only whether there was something to stamp. */
 export function stamp(db: MySql2Database, terms: Terms) {
   const beat = sql.placeholder('beat')
   return db
@@ -15,7 +15,7 @@ export function stamp(db: MySql2Database, terms: Terms) {
     .where(and(isNode(terms), lt(nodes.beat, beat)))
 }
 
-/** The second half: what the row says now, and the beats of the other watchers. */
+/** The second half: the present values of the row, and the beats of the other watchers. */
 export function pulse(terms: Terms): SQL {
   const { namespace, collation } = terms
   const watchers = sql`
@@ -114,7 +114,7 @@ export function snapshot({ namespace }: Terms): SQL {
     union all ${rows('lease', leases, sql`0`, sql`t.\`key\``)}`
 }
 
-/** The session's own row with what is said beside it of the server. */
+/** The session's own row, with the facts about the server. */
 function ownPart({ namespace }: Terms): SQL {
   return sql`
     select 'own' as part, json_object(
@@ -125,7 +125,7 @@ function ownPart({ namespace }: Terms): SQL {
     where n.namespace = ${namespace} and n.id = ${node} and n.state <> 'gone'`
 }
 
-/** The rows of leases whose keys are given, each looked up by its primary key. */
+/** The leases with the given keys, each looked up by its primary key. */
 function leasesIn(keys: SQL, { namespace }: Terms): SQL {
   return sql`
     select l.* from ${keys} as wanted

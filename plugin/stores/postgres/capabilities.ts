@@ -1,35 +1,33 @@
-/**
- * What there is at the other end: found out once, when the store opens.
- */
+/** What the server at the other end can do. Determined once, when the store opens. */
 import { type SQL, sql } from 'drizzle-orm'
 import type { ClientBase } from 'pg'
 import { CoordinationError, StoreError } from '../../core/errors.js'
 import type { Capabilities } from '../../core/store.js'
 import { notPermitted, sqlState } from './failures.js'
 
-/** What a store must know of its server. */
+/** What a store must know about its server. */
 export interface Server {
-  /** Where the tables are found. */
+  /** The schema that contains the tables. */
   readonly schema: string
-  /** By which settings they are found: another connection may have others. */
+  /** The search path by which the tables were found. Another connection may have a different one. */
   readonly searchPath: string
-  /** Says which life of the server this is. */
+  /** Computes the identity of the server. */
   readonly identity: SQL<string>
   /**
-   * A pooler lends its own connections to the server out by the transaction, or may. Then nothing that
-   * belongs to a connection can be relied upon: names of statements, settings, listening.
+   * Whether a pooler lends its connections to the server per transaction, or may do so. Then nothing that belongs to
+   * a connection can be relied upon: statement names, settings, listening.
    */
   readonly pooled: boolean
-  /** Notifications are heard. */
+  /** Whether notifications are received. */
   readonly listens: boolean
 }
 
-/** Hints are pushed where they are wanted and heard. */
+/** Hints are pushed when they are wanted and can be received. */
 export function capabilitiesOf({ listens }: Server, wanted: { readonly push: boolean }): Capabilities {
   return { push: wanted.push && listens }
 }
 
-/** Asks a connection what is at its other end. */
+/** Examines the server at the other end of a connection. */
 export async function examine(client: ClientBase): Promise<Server> {
   const { rows } = await client.query<{ schema: string; path: string; process: number; standby: boolean }>(`
     select n.nspname as schema, current_setting('search_path') as path,
@@ -61,33 +59,40 @@ async function connectionTraits(
   return { pooled, listens }
 }
 
-/** Changes when the server is started again, also after a crash of all of it. */
+/** Changes when the server is restarted, including the restart after a crash of the whole server. */
 const started = sql<string>`(extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint::text`
 
 /**
- * Changes when a standby is promoted, at once: what the old primary had acknowledged may be missing. It is
- * the first part of the name of the log file being written.
+ * Changes as soon as a standby is promoted: writes that the old primary had acknowledged may be missing. It is the
+ * first part of the name of the log file that is being written.
  */
 const timeline = sql<string>`substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)`
 
 /**
- * Changes pass over the rows that fences hold. Not every server that speaks the protocol can. It is explained, not done: a
- * database that only reads refuses it for that, which is no answer.
+ * Returns whether the server knows SKIP LOCKED, by which changes pass over rows that fences hold. Not every server
+ * that speaks the protocol does. The statement is explained and not executed, because a read-only database would
+ * refuse to execute it for being read-only, which answers a different question.
  */
 function passesOver(client: ClientBase): Promise<boolean> {
   const statement = 'explain select from coordination_leases where false for update skip locked'
   return succeeds(client, statement, unknownToServer)
 }
 
-/** Some hosted servers let nobody look at the log, or do not know LISTEN. */
+/**
+ * Returns whether a statement is known and allowed. Some hosted servers deny access to the log, or do not know
+ * LISTEN.
+ */
 function permits(client: ClientBase, statement: string): Promise<boolean> {
   return succeeds(client, statement, [notPermitted, ...unknownToServer])
 }
 
-/** No such function, not known, not supported. */
+/** No such function, unknown syntax, not supported. */
 const unknownToServer = ['42883', '42601', '0A000']
 
-/** False when it fails for one of these reasons. Whatever else goes wrong may be different the next time. */
+/**
+ * Returns false when the statement fails for one of these reasons. Any other error is thrown, since it may not occur
+ * the next time.
+ */
 async function succeeds(client: ClientBase, statement: string, reasons: readonly string[]): Promise<boolean> {
   try {
     await client.query(statement)
@@ -98,7 +103,7 @@ async function succeeds(client: ClientBase, statement: string, reasons: readonly
   }
 }
 
-/** The server process that took the connection; a pooler makes one up. */
+/** Returns the server process that announced itself on this connection. A pooler makes one up. */
 function greetedBy(client: ClientBase): unknown {
   return 'processID' in client ? client.processID : undefined
 }

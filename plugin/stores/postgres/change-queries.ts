@@ -1,4 +1,4 @@
-/** The statements of a change: what it reads, and all that it writes. */
+/** The statements of a change: all its reads and all its writes. */
 import { and, asc, eq, getTableColumns, ne, or, type SQL, sql } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { PgTable } from 'drizzle-orm/pg-core'
@@ -7,7 +7,7 @@ import { columnsOf, inOrder, rowsOf } from './rows.js'
 import { events, leases, nodes, workers } from './schema.js'
 import { namedWorkers, nothing, type Terms } from './terms.js'
 
-/** What a change has to write at its end. */
+/** Which kinds of rows a change has to write. */
 export interface WriteParts {
   readonly leases: boolean
   readonly workers: boolean
@@ -55,7 +55,7 @@ export function lockedLeases(db: NodePgDatabase, { namespace }: Terms) {
   const locked = db
     .$with('locked')
     .as(db.select({ key: leases.key }).from(leases).where(wanted).for('update', { skipLocked: true }))
-  // Not a join: where the planner expects one row, it would compare each with each.
+  // This is not a join, because a planner that expects one row would compare each row with each.
   const isFenced = sql<boolean>`${leases.key} not in (select key from locked)`.as('fenced')
   const found = db.$with('found').as(
     db
@@ -79,7 +79,10 @@ export function lockedLeases(db: NodePgDatabase, { namespace }: Terms) {
     .from(nothing)
 }
 
-/** What has a target or a holder is found by the indexes of these: names that were used once and are free may be far more. */
+/**
+ * Finds leases with a target or a holder by the indexes of these columns. Leases that were used once and are free may
+ * be far more numerous.
+ */
 export function loads(db: NodePgDatabase, { namespace }: Terms) {
   const counted = sql`(
     select id as node, 0 as leases from ${nodes} where namespace = ${namespace} and state <> 'gone'
@@ -93,17 +96,17 @@ export function loads(db: NodePgDatabase, { namespace }: Terms) {
       .select({ node: sql<string>`counted.node`, leases: sql`sum(counted.leases)`.mapWith(Number) })
       .from(counted)
       .groupBy(sql`counted.node`)
-      // Every node that is not gone adds a nought.
+      // Only a node that is not gone contributes a 0.
       .having(sql`min(counted.leases) = 0`)
   )
 }
 
 /**
- * All that a change has gathered, in one statement: to a database that is not next door, each further one
- * costs more than all of this.
+ * Writes everything that a change has gathered, in one statement: to a remote database, each further statement costs
+ * more than all of this.
  */
 export function write(db: NodePgDatabase, terms: Terms, parts: WriteParts) {
-  // What is sent behind it must fail with it, a commit too.
+  // It must fail as an error, so that whatever is sent behind it fails too, even a commit.
   const allSaved = sql`1 / ((select count(*) from saved_leases) = json_array_length(${sql.placeholder('leases')}::json))::integer`
   const notified = sql`pg_notify(${sql.placeholder('channel')}, ${sql.placeholder('payload')})`
   return db
@@ -122,12 +125,12 @@ export function write(db: NodePgDatabase, terms: Terms, parts: WriteParts) {
     .from(nothing)
 }
 
-/** How a write fails that could not save all leases: as a division by zero. */
+/** The error of a write that could not save all leases: a division by zero. */
 export const leasesUnsaved = '22012'
 
 const revision = sql`${sql.placeholder('revision')}::bigint`
 
-/** Rows that come as one JSON parameter, so that the text is the same whatever their number. */
+/** Rows passed as one JSON parameter, so that the text of the statement is the same for any number of rows. */
 function recordset(parameter: string, table: PgTable): SQL {
   const columns = Object.entries(columnsOf(table)).map(
     ([property, column]) => sql`${sql.identifier(property)} ${sql.raw(column.getSQLType())}`,
@@ -143,7 +146,7 @@ function presentLeases(db: NodePgDatabase, terms: Terms) {
   return db.$with('present_leases').as(db.select({ key: leases.key }).from(leases).where(isGiven(terms)))
 }
 
-/** Those of them that no user's transaction holds. */
+/** The given leases that no user's transaction holds. */
 function freeLeases(db: NodePgDatabase, terms: Terms) {
   return db
     .$with('free_leases')
@@ -177,7 +180,7 @@ function saveWorkers(db: NodePgDatabase, terms: Terms) {
   )
 }
 
-/** Selects all columns from rows that were given, with the namespace and this change's revision. */
+/** Selects all columns from the given rows, with the namespace and this change's revision. */
 function stamped(table: PgTable, { namespace }: Terms): SQL {
   const values = Object.keys(getTableColumns(table)).map((property) => {
     if (property === 'namespace') return sql`${namespace}::text`
@@ -186,7 +189,7 @@ function stamped(table: PgTable, { namespace }: Terms): SQL {
   return sql`select ${sql.join(values, sql`, `)}`
 }
 
-/** Sets every column to what could not be inserted. */
+/** Sets every column to the value of the row that could not be inserted. */
 function excluded(table: PgTable): Record<string, SQL> {
   const columns = Object.entries(columnsOf(table))
   return Object.fromEntries(

@@ -1,9 +1,9 @@
 /**
  * The inside of a change: one transaction that begins by taking the revision row.
  *
- * What has been gathered goes out in one statement, whatever the number of rows, and what is known to be read next comes
- * along with what is read now. Where the driver can send a statement before the one before it has been answered, the
- * beginning and the first read are one journey, and so are a write, the last read and the commit.
+ * Gathered writes go out in one statement, regardless of the number of rows, and rows known to be needed next are
+ * read together with the current ones. Where the driver can send a statement before the previous one has been
+ * answered, the beginning and the first read are one round trip, and so are a write, the last read and the commit.
  */
 import { and, eq, ne, type SQL, sql } from 'drizzle-orm'
 import { PgDialect } from 'drizzle-orm/pg-core'
@@ -36,26 +36,26 @@ import { leases, meta, nodes } from './schema.js'
 import type { Terms } from './terms.js'
 import { committing } from './verb-queries.js'
 
-/** What a change must know beside its connection. */
+/** What a change must know besides its connection. */
 export interface Setting {
   readonly terms: Terms
   readonly limits: Limits
   readonly queries: Queries
   readonly statements: Statements
-  /** Where hints go; undefined when none are sent. */
+  /** The channel for hints; undefined when none are sent. */
   readonly channel: string | undefined
-  /** Several statements may be on their way at once. They are carried out in the order in which they were sent. */
+  /** Whether several statements may be in flight at once. They are executed in the order in which they were sent. */
   readonly overlaps: boolean
-  /** Its connection has been told once and for all what {@link beginWithin} says each time. */
+  /** Whether the connection already has the settings that {@link beginWithin} makes for one transaction. */
   readonly bounded: boolean
 }
 
 const beginning = 'begin isolation level read committed'
 
 /**
- * Opens a transaction whose every statement, and every silence of ours, the server itself bounds, and that is
- * committed as heartbeats are. Nor is anything compiled: that takes longer than any of our statements, and guesses
- * that are wide of the mark bring it about.
+ * Begins a transaction in which the server itself limits every statement and every silence of the client, and which
+ * commits as heartbeats do. JIT compilation is off: it takes longer than any of our statements, and it is triggered
+ * by row estimates that are far off.
  */
 export function beginWithin({ statementMs, lockMs, silenceMs }: Limits): string {
   return `${beginning};
@@ -66,7 +66,7 @@ export function beginWithin({ statementMs, lockMs, silenceMs }: Limits): string 
     select ${inlined(committing)}`
 }
 
-/** Begins a change: one journey takes the revision row, stamps the session, and brings what is wanted ahead. */
+/** Begins a change: one round trip takes the revision row, stamps the session, and reads what is wanted ahead. */
 export async function beginChange(
   loan: Loan,
   setting: Setting,
@@ -91,8 +91,8 @@ export async function beginChange(
 }
 
 /**
- * Waits for all earlier changes. RETURNING is evaluated once the row has been got, so that the time it
- * tells is not older than theirs.
+ * Waits for all earlier changes. RETURNING is evaluated once the row has been locked, so the time that it returns is
+ * not older than the times of earlier changes.
  */
 function takeRevision({ namespace, identity }: Terms, literal: (text: string) => SQL): string {
   return inlined(sql`
@@ -115,14 +115,14 @@ function stampSession(
     returning to_json(n) as session`)
 }
 
-/** Several statements in one journey cannot have parameters. */
+/** Several statements in one round trip cannot have parameters. */
 function inlined(statement: SQL): string {
   return new PgDialect().sqlToQuery(statement).sql
 }
 
 /**
- * What a change has read without having been asked for it yet. It may be answered from here until the change writes:
- * nobody else alters these rows meanwhile, but for the heartbeats of nodes.
+ * Rows that a change has read ahead of being asked for them. Later reads may be served from here until the change
+ * writes, because nothing else alters these rows meanwhile, except the heartbeats of nodes.
  */
 class Reads {
   readonly #queries: Queries
@@ -141,7 +141,7 @@ class Reads {
     if (nodes) this.fetchNodes()
   }
 
-  /** Loads are all but always asked for after the nodes. */
+  /** Loads are nearly always asked for after the nodes. */
   fetchNodes(): void {
     this.#nodes ??= handled(this.#queries.nodes().execute())
     this.#loads ??= handled(this.#queries.loads().execute())
@@ -169,13 +169,13 @@ class Reads {
     return this.#loads
   }
 
-  /** Undefined where not all of them are known. */
+  /** Returns undefined when not all of them are known. */
   workers(keys: readonly string[]): WorkerRow[] | undefined {
     const rows = [...new Set(keys)].sort(byCodePoints).flatMap((key) => this.#workersByKey.get(key) ?? [])
     return rows.length === new Set(keys).size ? rows : undefined
   }
 
-  /** Undefined where it is not known of all of them whether they are there. */
+  /** Returns undefined unless it is known, for each of them, whether the row exists. */
   nodesById(ids: readonly string[]): NodeRow[] | undefined {
     if (!ids.every((id) => this.#nodesById.has(id))) return undefined
     return [...new Set(ids)]
@@ -202,14 +202,17 @@ function filled({ keys = [], workers = [], nodes = [] }: LeaseFilter): Required<
   return { keys, workers, nodes }
 }
 
-/** Sends now, and fails as what was sent before. */
+/** Sends at once, but rejects with the error of `before` if that fails. */
 async function behind<T>(before: Promise<unknown>, send: () => Promise<T>): Promise<T> {
   const answer = handled(send())
   await before
   return answer
 }
 
-/** Nobody may come to wait for it: what went wrong is seen where the next statement fails too. */
+/**
+ * Marks a rejection as handled, because the promise may never be awaited. The error surfaces when the next statement
+ * fails too.
+ */
 function handled<T>(answer: Promise<T>): Promise<T> {
   answer.catch(() => undefined)
   return answer
@@ -310,7 +313,7 @@ export class PostgresChange extends ServerChange<Loan> implements Change {
     await this.write(() => this.#queries.db.delete(nodes).where(isGone))
   }
 
-  /** Waits for no fence: a fenced row stays. */
+  /** Does not wait for fences: a fenced row stays. */
   async deleteLeases(keys: readonly string[]): Promise<void> {
     if (keys.length === 0) return
     const mine = and(
@@ -342,8 +345,8 @@ export class PostgresChange extends ServerChange<Loan> implements Change {
   }
 
   /**
-   * What has been gathered is sent before, and need not be answered before; neither need a commit that comes after wait.
-   * When one of them fails, so do those behind it: what counts is what went wrong with the first.
+   * Sends the gathered writes first without waiting for their answer; a commit that follows does not wait either.
+   * When one of these requests fails, those behind it fail too, and the error of the first one counts.
    */
   protected override async read<T>(send: () => Promise<T>, last = false): Promise<T> {
     if (!this.#setting.overlaps) return super.read(send)
@@ -361,7 +364,7 @@ export class PostgresChange extends ServerChange<Loan> implements Change {
 
   protected async commit(): Promise<void> {
     const { command } = await this.loan.client.query('commit')
-    // The server says so when it has rolled a failed transaction back instead.
+    // The server says ROLLBACK when it has undone a failed transaction instead.
     if (command !== 'COMMIT') throw new StoreError('A change was undone by the database.', 'none')
   }
 
@@ -399,8 +402,8 @@ export class PostgresChange extends ServerChange<Loan> implements Change {
 }
 
 /**
- * Rows as one JSON text. PostgreSQL stores neither NUL nor half a surrogate pair; free text, as in the reason for
- * a revocation, may hold them, and must not fail the change it belongs to.
+ * Returns rows as one JSON text. PostgreSQL stores neither NUL nor half a surrogate pair. Free text, such as the
+ * reason for a revocation, may contain them, and must not make its change fail.
  */
 function storable(rows: readonly object[]): string {
   return JSON.stringify(rows).replace(/\\(?:u(?:0000|d[89a-f][0-9a-f]{2})|.)/g, (found) =>

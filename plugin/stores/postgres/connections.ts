@@ -1,14 +1,14 @@
 /**
- * Connections, and the time limits of what is asked over them.
+ * Connections, and the time limits of the requests sent over them.
  *
- * Three parties watch the time. The server ends a statement that runs or waits too long, and a transaction
- * whose client has fallen silent: a process that is frozen in the middle of a change would otherwise hold up
- * all others. This side rejects a verb that has had no answer at all, for a network that swallows packets tells
- * nobody. And a connection on which that happened is destroyed, never used again: what was asked may
- * still be on its way, and its answer must not be taken for another one's.
+ * Time is limited in three places. The server ends a statement that runs or waits too long, and a transaction whose
+ * client has fallen silent, because a process that freezes in the middle of a change would otherwise block all other
+ * changes. This side rejects a verb that gets no answer at all, because a network that drops packets reports nothing.
+ * And the connection on which that happened is destroyed and never used again: the request may still be in flight,
+ * and its answer must not be mistaken for the answer to another request.
  *
- * The driver's own `query_timeout` is never used. It gives up on a statement but not on the connection, so
- * that a BEGIN which arrives late leaves an open transaction for whoever is lent that connection next.
+ * The driver's own `query_timeout` is never used. It gives up on a statement but not on the connection, so a BEGIN
+ * that arrives late would leave an open transaction to the next borrower of that connection.
  */
 import type { Client, Pool, PoolClient } from 'pg'
 import * as shared from '../shared/connections.js'
@@ -17,16 +17,16 @@ import type { Way } from '../shared/dedicated.js'
 import type { Limits } from '../shared/limits.js'
 import { judgement } from './failures.js'
 
-/** A pooled connection, for as long as one verb takes. */
+/** A pooled connection, for the duration of one verb. */
 export type Loan = shared.Loan<PoolClient>
 
-/** The connections for changes and reads: a small pool of our own, or the application's. */
+/** The connections for changes and reads: a small pool of our own, or the application's pool. */
 export class PooledConnections extends shared.LentConnections<PoolClient, Loan> {
   readonly #pool: Pool
   readonly #own: boolean
   #bounded = false
 
-  /** @param own the pool was made for this store, and ends with it. */
+  /** @param own whether the pool was made for this store, and ends with it. */
   constructor(pool: Pool, limits: Limits, { own }: { readonly own: boolean }) {
     super(limits)
     this.#pool = pool
@@ -35,13 +35,16 @@ export class PooledConnections extends shared.LentConnections<PoolClient, Loan> 
     pool.on('connect', hearErrors)
   }
 
-  /** From now on each connection is told this before it is lent for the first time. Not for a pool that others use. */
+  /**
+   * Sets the settings that each connection gets, from now on, before it is lent for the first time. Must not be used
+   * on a pool that others use.
+   */
   tell(settings: string): void {
     this.#bounded = true
     this.prepareBy((loan) => loan.send(shared.settingUp, () => loan.client.query(settings)))
   }
 
-  /** Whether the server limits statements outside of transactions, too. */
+  /** Whether the server also limits statements outside of transactions. */
   get bounded(): boolean {
     return this.#bounded
   }
@@ -63,14 +66,14 @@ export class PooledConnections extends shared.LentConnections<PoolClient, Loan> 
     if (spoiled) client.connection?.stream.destroy()
   }
 
-  /** The application's pool it leaves as it was. */
+  /** Leaves the application's pool as it was. */
   protected async end(): Promise<void> {
     if (this.#own) await this.#pool.end()
     else this.#pool.off('error', ignore).off('connect', hearErrors)
   }
 }
 
-/** How heartbeats get their connection, from the one that begins to be made to its end. */
+/** How the connection for heartbeats is created, connected and ended. */
 export function wayOf(createClient: () => Client, notified: (payload: string) => void): Way<Client> {
   return {
     create(lost) {
@@ -87,15 +90,16 @@ export function wayOf(createClient: () => Client, notified: (payload: string) =>
   }
 }
 
-/** Ends a connection whatever its state. Drivers without sockets of their own have no `connection`. */
+/** Ends a connection, whatever its state. Drivers without sockets of their own have no `connection`. */
 function destroy(client: Client): void {
   client.end().catch(ignore)
   client.connection?.stream.destroy()
 }
 
 /**
- * The pool stops listening when it lends a connection, and its borrower begins a moment later. What the server says in the
- * same breath as its welcome, that it ends the connection, would be heard by nobody, and end the process.
+ * Keeps a listener for errors on a new connection. The pool removes its own when it lends a connection, and the
+ * borrower adds one a moment later. If the server ended the connection right after accepting it, no listener would
+ * receive the error, and it would end the process.
  */
 function hearErrors(client: PoolClient): void {
   client.on('error', ignore)

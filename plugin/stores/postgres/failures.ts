@@ -1,46 +1,52 @@
-/** What PostgreSQL's errors mean for a request: whether it happened, and whether its connection is still good. */
+/** What PostgreSQL's errors mean: whether the request took effect, and whether its connection is still usable. */
 import type { Judgement } from '../shared/connections.js'
 import { grantRights, rootOf, takesNoWrites } from '../shared/failures.js'
 
 /**
- * Classes of errors after which nobody can say what became of the request, although the server sent
- * them: connection, resources, shutdown and crash, system, internal.
+ * Classes of errors that leave the outcome of the request unknown, although the server sent them: connection,
+ * resources, shutdown and crash, system, internal.
  */
 const doubtful = /^(08|53|57P|58|XX)/
 
-/** Two transactions stood in each other's way; the one that gets this was undone and may be tried again. */
+/** Two transactions were in conflict. The one that gets this error was undone and may be tried again. */
 const conflicts = new Set(['40001', '40P01'])
 
-/** The server at the other end only reads: a standby, or a primary that was demoted. */
+/** The server is read-only: a standby, or a primary that was demoted. */
 const readOnly = new Set(['25006', '55000'])
 
 /** The user lacks a right. */
 export const notPermitted = '42501'
 
-/** The server itself said no, and so has undone what was asked for. */
+/** Returns whether the server itself refused the request, and so has undone it. */
 export function isRefusal(error: unknown): boolean {
   const state = sqlState(error)
   return state !== undefined && !doubtful.test(state)
 }
 
-/** The connection may serve the next request. */
+/** Returns whether the connection can serve another request after this error. */
 export function isHarmless(error: unknown): boolean {
   const state = sqlState(error)
   return isRefusal(error) && state !== undefined && !isReadOnly(error) && !state.startsWith('25P')
 }
 
-/** The server only reads. Its connection is given up, so that the next one may lead to another server. */
+/**
+ * Returns whether the server is read-only. Its connection is then given up, so that the next one may lead to another
+ * server.
+ */
 export function isReadOnly(error: unknown): boolean {
   return readOnly.has(sqlState(error) ?? '')
 }
 
-/** Worth doing again from the start: the database undid it for the sake of another transaction. */
+/**
+ * Returns whether the request is worth repeating from the start, because the database undid it in favour of another
+ * transaction.
+ */
 export function isConflict(error: unknown): boolean {
   const state = sqlState(error)
   return state !== undefined && conflicts.has(state)
 }
 
-/** The five characters that say what happened; undefined when it was not the server that spoke. */
+/** Returns the five-character code of the server's error, or undefined when the error did not come from the server. */
 export function sqlState(error: unknown): string | undefined {
   const root = rootOf(error)
   if (!(root instanceof Error) || !('severity' in root) || !('code' in root)) return undefined
@@ -52,5 +58,5 @@ function advice(error: unknown): string | undefined {
   return sqlState(error) === notPermitted ? grantRights('postgres') : undefined
 }
 
-/** For whoever asks the server. */
+/** How requests to this server judge errors. */
 export const judgement: Judgement = { isHarmless, isRefusal, advice }

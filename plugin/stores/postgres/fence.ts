@@ -1,4 +1,4 @@
-/** The guard inside a user's transaction. */
+/** The fence: the guard inside a user's transaction. */
 import { type SQL, sql } from 'drizzle-orm'
 import { PgDialect } from 'drizzle-orm/pg-core'
 import { FencedError } from '../../core/errors.js'
@@ -18,9 +18,9 @@ interface RawClient {
 const target = new FenceTarget('a client of pg between BEGIN and COMMIT, or a transaction of Drizzle on pg')
 
 /**
- * Holds the row of a lease, if the claim is still true, until the transaction ends.
+ * Holds the row of a lease until the transaction ends, if the claim is still true.
  *
- * @param stillTrue looks at the lease from outside, for when the transaction itself can tell no more.
+ * @param stillTrue checks the claim from outside, for when the transaction itself can no longer tell.
  */
 export async function fence(
   transaction: unknown,
@@ -39,9 +39,10 @@ export async function fence(
 }
 
 /**
- * Outside of a transaction the row would be let go at once. There a statement is a transaction of its own,
- * and both began at the same instant; inside, BEGIN came earlier. That is so to the microsecond only for a
- * statement without parameters, which reaches the server as a single message.
+ * Returns the statement that holds the row and tells whether it runs inside a transaction. Outside of one, the row
+ * would be released at once. There, a statement is its own transaction, and both begin at the same instant; inside,
+ * BEGIN came earlier. The two times are equal to the microsecond only for a statement without parameters, which
+ * reaches the server as a single message.
  */
 function holding({ key, node, token }: Claim, { namespace, schema }: Place, client: RawClient): string {
   const at = sql.identifier(schema)
@@ -64,7 +65,10 @@ function refusalIn(error: unknown): Refusal | undefined {
   return state === '40001' ? 'outdated' : undefined
 }
 
-/** The client that a transaction runs on: itself, or what Drizzle keeps in its session. */
+/**
+ * Returns the client that a transaction runs on: the transaction itself, or the client in the session of a Drizzle
+ * transaction.
+ */
 function rawClient(transaction: unknown): RawClient {
   if (isClient(transaction)) return transaction
   const inside = clientInside(transaction)
@@ -74,7 +78,7 @@ function rawClient(transaction: unknown): RawClient {
   throw target.wrong('A pool is not a transaction: each of its statements may take another connection.')
 }
 
-/** Pools have `query` too, but nothing to escape with. */
+/** Pools have `query` too, but no `escapeLiteral`. */
 function isClient(value: unknown): value is RawClient {
   return (
     typeof property(value, 'query') === 'function' && typeof property(value, 'escapeLiteral') === 'function'

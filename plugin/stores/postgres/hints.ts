@@ -1,34 +1,37 @@
 /**
  * Hints by LISTEN and NOTIFY.
  *
- * All nodes of one namespace in one schema share a channel; a notification carries short names of the
- * nodes it is for, so that the others sleep on. A notification costs the server some work for each connection of
- * the database that listens to anything, which is why there is one only when a change has news for somebody. All
- * commits with notifications wait for each other, so that with very many nodes one of them holds up everybody's: then
- * none are sent any more, nobody listens, and news is polled.
+ * All nodes of one namespace in one schema share a channel. A notification carries the short names of the nodes that
+ * it is for, so that the others sleep on. It costs the server some work for each connection to the database that
+ * listens to anything, so one is sent only when a change has news for another node. All commits with notifications
+ * wait for each other: with very many nodes, one slow commit delays the commits of all. Above a number of nodes hints
+ * are therefore no longer sent, no node listens, and news is polled.
  */
 import { createHash } from 'node:crypto'
 import { Hints as HintsHere } from '../shared/hints.js'
 
-/** A notification may carry 8000 bytes; beyond this many nodes it is cheaper to wake them all. */
+/** A notification holds at most 8000 bytes. Beyond this many nodes it is cheaper to wake them all. */
 const namedNodes = 150
 
 const everybody = '*'
 
-/** The channel of a namespace in a schema. PostgreSQL cuts names off at 63 bytes, so it is a hash. */
+/** Returns the channel of a namespace in a schema. It is a hash, because PostgreSQL cuts names off at 63 bytes. */
 export function channelOf(schema: string, namespace: string): string {
   return `coordination_${digest(`${schema}\0${namespace}`).slice(0, 24)}`
 }
 
-/** What a notification for these nodes says. */
+/** Returns the payload of a notification for these nodes. */
 export function payloadFor(nodes: readonly string[]): string {
   return nodes.length > namedNodes ? everybody : nodes.map(shortName).join(',')
 }
 
-/** With more nodes than this hints are not pushed; `docs/performance.md` has the measurements behind the number. */
+/** With more nodes than this, hints are not pushed. `docs/performance.md` has the measurements behind the number. */
 export const pushedNodes = 400
 
-/** Whether there are too many nodes to push hints. Between the two limits it stays as it is, so that it does not flicker. */
+/**
+ * Whether there are too many nodes to push hints. Between the two limits the answer stays as it is, so that it does
+ * not flap.
+ */
 export class Crowd {
   #crowded = false
 
@@ -36,7 +39,7 @@ export class Crowd {
     return this.#crowded
   }
 
-  /** Takes in how many nodes there are. Answers whether that makes a difference. */
+  /** Takes the present number of nodes into account. Returns whether the answer has changed. */
   counts(nodes: number): boolean {
     const before = this.#crowded
     if (nodes > pushedNodes) this.#crowded = true
@@ -45,28 +48,28 @@ export class Crowd {
   }
 }
 
-/** Those in this process who are waiting for hints, by the short names of their nodes. */
+/** The listeners for hints in this process, by the short names of their nodes. */
 export class Hints {
   readonly #here = new HintsHere()
 
-  /** Calls `wake` at each hint for `node`, until the answered function is called. */
+  /** Calls `wake` at each hint for `node`, until the returned function is called. */
   listen(node: string, wake: () => void): () => void {
     return this.#here.listen(shortName(node), wake)
   }
 
-  /** A notification has come, or would have come had there been a connection to hear it. */
+  /** Handles the payload of a notification, received or, where none are sent, as it would have been. */
   heard(payload: string): void {
     if (payload === everybody) this.wakeAll()
     else this.#here.told(payload.split(','))
   }
 
-  /** Hints may have been lost. */
+  /** Wakes all listeners, because hints may have been lost. */
   wakeAll(): void {
     this.#here.told(this.#here.nodes())
   }
 }
 
-/** Two nodes of one short name wake together, which does no harm. */
+/** Two nodes with the same short name wake together, which does no harm. */
 function shortName(node: string): string {
   return digest(node).slice(0, 8)
 }

@@ -1,4 +1,4 @@
-/** Opening a store on PostgreSQL: the driver, its connections, the schema. */
+/** Opens a store on PostgreSQL: the driver, its connections, the schema. */
 import type { Client, ClientConfig, Pool } from 'pg'
 import { CoordinationError, type StoreError } from '../../core/errors.js'
 import { DedicatedConnection } from '../shared/dedicated.js'
@@ -14,21 +14,21 @@ import { Crowd, channelOf, Hints, pushedNodes } from './hints.js'
 import { migrationTarget } from './migrations.js'
 import { PostgresStore } from './store.js'
 
-/** How a store on PostgreSQL is opened. */
+/** The options for opening a store on PostgreSQL. */
 export interface PostgresOptions {
   /**
-   * `postgres://user:password@host:port/name`, or a pool of `pg`. A pool serves changes and reads, and is never
-   * ended; heartbeats get a connection of their own besides, made with the pool's options.
+   * `postgres://user:password@host:port/name`, or a pool of `pg`. The store uses a given pool for changes and reads,
+   * and never ends it. Heartbeats get a separate connection, made with the pool's options.
    */
   readonly database: string | Pool
   readonly namespace: string
-  /** Within which each verb ends. */
+  /** Time limit of each verb, in milliseconds. */
   readonly statementTimeoutMs: number
-  /** Whether pending migrations are run; otherwise they are an error. */
+  /** Whether pending migrations are run. If false, pending migrations are an error. */
   readonly migrate: boolean
-  /** Whether hints are sent and heard by NOTIFY and LISTEN. */
+  /** Whether hints are sent and received by NOTIFY and LISTEN. */
   readonly push: boolean
-  /** Told what works less well than it could, and what has broken and will be mended. */
+  /** Receives warnings: what works less well than it could, and what has broken and will be repaired. */
   onWarning(message: string, error?: unknown): void
 }
 
@@ -37,7 +37,7 @@ type Driver = typeof import('pg')
 /** Where connections come from. */
 interface Source {
   readonly pool: Pool
-  /** The pool was made here: nobody else uses its connections, and it ends with the store. */
+  /** Whether the pool was made here. If so, only this store uses its connections, and it ends with the store. */
   readonly own: boolean
   createClient(): Client
 }
@@ -45,8 +45,8 @@ interface Source {
 /**
  * Connects, runs the migrations, finds out what the server can do, and opens the connection for heartbeats.
  *
- * @throws StoreError when the database cannot be reached. CoordinationError `WCO_DRIVER_MISSING` when `pg` is
- * not installed, `WCO_OPTIONS` when the URL cannot be read, and those of `runMigrations`.
+ * @throws StoreError when the database cannot be reached; CoordinationError `WCO_DRIVER_MISSING` when `pg` is not
+ *   installed, `WCO_OPTIONS` when the URL cannot be read, and those of `runMigrations`.
  */
 export async function openPostgresStore(options: PostgresOptions): Promise<PostgresStore> {
   const { default: driver } = await loadDriver('pg', () => import('pg'))
@@ -72,7 +72,7 @@ async function openOn(
   limits: Limits,
   options: PostgresOptions,
 ): Promise<PostgresStore> {
-  // It imports the driver when it is loaded itself.
+  // Imported only here, because this module imports the driver itself.
   const { drizzle } = await import('drizzle-orm/node-postgres')
   const { namespace, push, onWarning } = options
   const { schema, identity, pooled } = server
@@ -93,7 +93,7 @@ async function openOn(
     {
       setUp: (client) => setUpHeartbeats(client, server, limits, listening()),
       restored: () => hints.wakeAll(),
-      // That the server only reads is told by the heartbeat itself, once.
+      // The heartbeat itself reports, once, that the server is read-only.
       lost(error) {
         if (!isReadOnly(error))
           onWarning('The connection for heartbeats was lost, and will be made anew.', rootOf(error))
@@ -109,7 +109,7 @@ async function openOn(
     crowdChanged() {
       onWarning(aboutCrowd(crowd))
       const [statement = `unlisten ${channel}`] = listening()
-      // A failure ends the connection, and the next one is set up as it now should be.
+      // A failure ends the connection, and its successor is set up according to the new state.
       heartbeats.ask('Listening for hints', (client) => client.query(statement)).catch(() => undefined)
     },
     terms: { namespace, identity, named: !pooled },
@@ -126,8 +126,8 @@ function sourceOf(driver: Driver['default'], database: string | Pool, limits: Li
 }
 
 /**
- * A few are enough, since a node makes one change at a time. One stays when nothing is going on, for whoever hands over
- * or takes over then should not have to connect first. Older drivers know no `pipeline` and leave it alone.
+ * A few connections are enough, since a node makes one change at a time. One stays open when idle, so that a handover
+ * does not have to connect first. Older drivers do not know `pipeline` and ignore it.
  */
 function ownSource({ Client, Pool }: Driver['default'], url: string, limits: Limits): Source {
   const config = { connectionString: url, ...clientSettings(limits) }
@@ -138,8 +138,8 @@ function ownSource({ Client, Pool }: Driver['default'], url: string, limits: Lim
 }
 
 /**
- * The pool's class and options, copied with their descriptors: the password is a property that does
- * not show when they are enumerated.
+ * Takes the class and the options from the pool. The options are copied with their descriptors, because the password
+ * is a non-enumerable property.
  */
 function lentSource(pool: Pool, limits: Limits): Source {
   const ClientClass: new (config: ClientConfig) => Client = Reflect.get(pool, 'Client')
@@ -149,8 +149,8 @@ function lentSource(pool: Pool, limits: Limits): Source {
 }
 
 /**
- * Keepalive finds out that the other machine is gone while nothing is being asked. The name is what the
- * server's lists of connections show, unless the application has given one.
+ * Keepalive detects the loss of the other machine while no request is pending. The name is what the server's lists of
+ * connections show, unless the application has set one.
  */
 function clientSettings({ verbMs }: Limits) {
   return {
@@ -161,7 +161,7 @@ function clientSettings({ verbMs }: Limits) {
   }
 }
 
-/** The driver's own error carries the URL, and so the password. */
+/** Replaces the driver's own error, which contains the URL and so the password. */
 function refuseUnreadable(createClient: () => Client): void {
   try {
     createClient()
@@ -174,7 +174,7 @@ function refuseUnreadable(createClient: () => Client): void {
   }
 }
 
-/** The driver takes the user's name for it, but not everywhere is there a user. */
+/** Requires the name of a database. The driver would use the user's name instead, but not every environment has one. */
 function refuseNameless({ database }: Client): void {
   if (database) return
   throw new CoordinationError(
@@ -183,21 +183,21 @@ function refuseNameless({ database }: Client): void {
   )
 }
 
-/** What a connection that nobody else uses is told before its first use. */
+/** Returns the settings of a connection that only this store uses. They are sent before its first use. */
 function sessionSettings({ statementMs, lockMs, silenceMs }: Limits): string {
   return `set statement_timeout = ${statementMs}; set lock_timeout = ${lockMs};
     set idle_in_transaction_session_timeout = ${silenceMs}; set jit = off; ${planOnce}`
 }
 
 /**
- * By itself the server plans a prepared statement anew for its first five times, which costs more than carrying it
- * out. No value that ours are given could make a plan better. Servers before 12 do not know the setting.
+ * By default the server plans a prepared statement anew for its first five executions, which costs more than
+ * executing it. No parameter value of ours could lead to a better plan. Servers before 12 do not know the setting.
  */
 const planOnce = `select set_config(name, 'force_generic_plan', false) from pg_settings where name = 'plan_cache_mode'`
 
 /**
- * What the connection for heartbeats is told. Its tables are found as on the other connections, which an application
- * may set up as it opens them.
+ * Sets up the connection for heartbeats. It finds its tables by the same search path as the other connections, which
+ * an application may set up as it opens them.
  */
 async function setUpHeartbeats(
   client: Client,

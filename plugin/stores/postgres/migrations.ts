@@ -1,4 +1,4 @@
-/** How PostgreSQL is migrated: in one transaction, under an advisory lock that ends with it. */
+/** Migrates PostgreSQL: in one transaction, under an advisory lock that ends with it. */
 import type { PoolClient } from 'pg'
 import { StoreError } from '../../core/errors.js'
 import { Deadline } from '../shared/deadline.js'
@@ -8,13 +8,13 @@ import { journalTable, type MigrationSession, type MigrationTarget } from '../sh
 import type { Loan, PooledConnections } from './connections.js'
 import { isConflict, sqlState } from './failures.js'
 
-/** Any number that nobody else locks. One for all schemas of a database, since they are rarely migrated. */
+/** Any number that nothing else locks. One lock serves all schemas of a database, since they are rarely migrated. */
 const lockNumber = 726_415_927_301
 
-/** Building an index on what is already there may take a while, and so may whoever was first. */
+/** Building an index on existing rows may take a while, and so may another process that migrates first. */
 const limitMs = 120_000
 
-/** The database at the other end of these connections, as something to migrate. */
+/** Returns the database at the other end of these connections as a migration target. */
 export function migrationTarget(connections: PooledConnections): MigrationTarget {
   const what = 'Looking for pending migrations'
   return {
@@ -33,7 +33,10 @@ function locked<T>(
   return migrateGivingWay(connections, new Deadline(limitMs), limits.lockMs, migrate, gaveWay)
 }
 
-/** Its waits for tables end in time for those behind it, and the server ends it when its process lies frozen. */
+/**
+ * Runs a migration in one transaction. Its waits for tables end in time for the requests that queue behind it, and
+ * the server ends the transaction when this process freezes.
+ */
 async function inTransaction<T>(
   loan: Loan,
   { lockMs, silenceMs }: Limits,
@@ -60,13 +63,16 @@ async function inTransaction<T>(
   }
 }
 
-/** It has waited for a lock or been silent for too long, or stood in another's way while that stood in its own. */
+/**
+ * Returns whether the migration waited for a lock or was silent for too long, or was in conflict with another
+ * transaction.
+ */
 function isGivingWay(error: unknown): boolean {
   const state = sqlState(error)
   return state === '55P03' || state === '25P03' || isConflict(error)
 }
 
-/** Some servers that speak PostgreSQL's protocol take the call and lock nothing. */
+/** Makes sure that the lock is held. Some servers that speak PostgreSQL's protocol accept the call and lock nothing. */
 async function makeSureOfLock(client: PoolClient): Promise<void> {
   const { rows } = await client.query<{ locked: boolean }>(
     `select exists (select from pg_locks where locktype = 'advisory' and pid = pg_backend_pid() and granted
@@ -92,11 +98,11 @@ function sessionOf(client: PoolClient): MigrationSession {
 }
 
 /**
- * Needs no right but to read. A table that is not there is an answer, not an error.
+ * Returns the names in the journal. Needs only the right to read. A missing table is an answer, not an error.
  *
- * `to_regclass` by itself answers from a cache: a connection that has once seen the table missing goes
- * on missing it after having waited for the lock under which another process made it. Reading from a
- * table, here `pg_class`, makes it take notice first.
+ * `to_regclass` by itself answers from a cache: a connection that has once seen the table missing still misses it
+ * after waiting for the lock under which another process created it. Reading from a table, here `pg_class`, refreshes
+ * the cache first.
  */
 async function appliedNames(client: PoolClient): Promise<string[] | undefined> {
   const exists = 'select exists (select from pg_class where oid = to_regclass($1)) as there'

@@ -1,14 +1,14 @@
 /**
- * The statements this store repeats, and how their answers become rows of the port.
+ * The statements that this store repeats, and how their answers become rows of the port.
  *
- * Each is made when a connection first needs it and then kept: building one costs several times what
- * running it costs. Each bears a name, so that the server plans it once per connection, too. Such a plan is often
- * made while the tables are all but empty, and kept when they have grown, until they are next analysed. So they are
- * written in a way that leaves no plan which compares each row with each: lists of keys are arrays and not
- * joins, and a join that looks up a primary key is kept apart by OFFSET 0.
+ * Each is built when a connection first needs it and then kept, because building one costs several times what running
+ * it costs. Each has a name, so that the server plans it only once per connection, too. Such a plan is often made
+ * while the tables are nearly empty, and kept when they have grown, until they are next analysed. The statements are
+ * therefore written so that no plan compares each row with each: lists of keys are arrays and not joins, and a join
+ * that looks up a primary key is kept apart by OFFSET 0.
  *
- * What must be one consistent picture is one statement. Where rows of several tables are wanted at once they
- * come as JSON; the numbers in them are exact, because none exceeds 2^53.
+ * Whatever must be one consistent picture is one statement. Where it needs rows of several tables, they come as JSON.
+ * The numbers in the JSON are exact, because none exceeds 2^53.
  */
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { HeartbeatAnswer, LockedLease, NodeRow, OwnView, WorkerRow } from '../../core/store.js'
@@ -30,7 +30,7 @@ export type Queries = ReturnType<typeof queriesOn>
 
 /** The statements of a store on one connection. */
 export function queriesOn(db: NodePgDatabase, terms: Terms) {
-  // Drizzle makes up a name, from the text of the statement, for what is prepared without one.
+  // Without a name, Drizzle derives one from the text of a prepared statement.
   const name = terms.named ? undefined : ''
   const writes = new Map<string, ReturnType<ReturnType<typeof write>['prepare']>>()
   return {
@@ -62,7 +62,7 @@ type Answer<K extends 'heartbeat' | 'view' | 'leases'> = Awaited<
   ReturnType<ReturnType<Queries[K]>['execute']>
 >
 
-/** Leases as a change reads them, with what it asks for next: their workers, and the nodes they are held or blocked by. */
+/** Leases as a change reads them, with what it asks for next: their workers, and the nodes that hold or block them. */
 export interface FoundLeases {
   readonly leases: LockedLease[]
   readonly workers: WorkerRow[]

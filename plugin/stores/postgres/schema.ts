@@ -1,6 +1,5 @@
 /**
- * The tables on PostgreSQL. `drizzle-kit` turns them into `migrations/postgres`; a check fails when
- * the two have drifted.
+ * The tables on PostgreSQL. `drizzle-kit` turns them into `migrations/postgres`; a check fails when the two differ.
  *
  * Property names are those of the rows in `core/store.ts`, so that a row read is a row of the port.
  */
@@ -10,8 +9,8 @@ import { bigint, boolean, index, integer, jsonb, pgTable, primaryKey, text } fro
 const int8 = (name: string) => bigint(name, { mode: 'number' })
 
 /**
- * One row per session. No index covers a column that a heartbeat changes, and the migration sets a
- * low fill factor: a heartbeat must stay a heap-only update.
+ * One row per session. No index covers a column that a heartbeat changes, and the migration sets a low fill factor,
+ * so that a heartbeat stays a heap-only update.
  */
 export const nodes = pgTable(
   'coordination_nodes',
@@ -89,7 +88,7 @@ export const leases = pgTable(
   },
   (table) => [
     primaryKey({ columns: [table.namespace, table.key] }),
-    // The column that tells most comes first: a planner that knows no figures yet takes whichever index fits.
+    // The most selective column comes first, because a planner without statistics takes any index that fits.
     index('coordination_leases_worker').on(table.worker, table.namespace),
     index('coordination_leases_holder').on(table.holder, table.namespace),
     index('coordination_leases_target').on(table.target, table.namespace),
@@ -117,7 +116,7 @@ export const events = pgTable(
   (table) => [primaryKey({ columns: [table.namespace, table.revision, table.position] })],
 )
 
-/** One row per namespace; updating it is what orders all changes. */
+/** One row per namespace. Its update orders all changes. */
 export const meta = pgTable('coordination_meta', {
   namespace: text('namespace').primaryKey(),
   revision: int8('revision').notNull(),

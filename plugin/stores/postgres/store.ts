@@ -1,9 +1,9 @@
 /**
- * The port on PostgreSQL.
+ * The store on PostgreSQL.
  *
- * Heartbeats have a connection to themselves, so that nothing can get in their way; changes and reads share a
- * few others. How the statements read is in `queries.ts`, how a change runs in `change.ts`, and who watches the
- * time in `connections.ts`.
+ * Heartbeats have a connection of their own, so that nothing can delay them; changes and reads share a few others.
+ * The statements are in `queries.ts`, the course of a change is in `change.ts`, and the time limits are in
+ * `connections.ts`.
  */
 import { and, asc, desc, eq, inArray, lt, ne, or, sql } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
@@ -43,30 +43,30 @@ import { columnsOf, inOrder, nowMs } from './rows.js'
 import { events, leases, meta, nodes } from './schema.js'
 import type { Terms } from './terms.js'
 
-/** What a store is put together from. */
+/** What a store is assembled from. */
 export interface Parts {
   readonly capabilities: Capabilities
   readonly terms: Terms
   readonly limits: Limits
-  /** Where the tables are. */
+  /** The schema that contains the tables. */
   readonly schema: string
   /** The channel for hints; undefined when none are sent. */
   readonly channel: string | undefined
   readonly hints: Hints
   readonly crowd: Crowd
-  /** From now on hints are pushed or not. */
+  /** Called when hints begin or cease to be pushed. */
   crowdChanged(): void
-  /** What has been sent; `database` tells it of everything that goes through Drizzle. */
+  /** Counts the statements sent. `database` reports to it everything that goes through Drizzle. */
   readonly statements: Statements
   readonly heartbeats: DedicatedConnection<Client>
   readonly connections: PooledConnections
-  /** Drizzle, on one connection. */
+  /** Returns Drizzle on one connection. */
   database(client: Client | PoolClient): NodePgDatabase
-  /** Ends what was opened for this store. */
+  /** Ends everything that was opened for this store. */
   close(): Promise<void>
 }
 
-/** Every so many heartbeats it is counted how many nodes there are. */
+/** The nodes are counted at one in so many heartbeats. */
 const beatsPerCount = 12
 
 export class PostgresStore implements Store {
@@ -222,9 +222,9 @@ export class PostgresStore implements Store {
   }
 
   /**
-   * One statement. On connections whose settings are not ours to make it goes into a transaction, because a
-   * statement that the server does not limit waits on, for a table that is being altered say, when its client
-   * has long given up; and each further try would leave one more.
+   * Sends one statement. On connections whose settings are not ours to make, the statement goes into a transaction
+   * that limits it. Without a limit on the server it would wait on, for example for a table that is being altered,
+   * long after its client has given up, and each further attempt would leave one more.
    */
   async #read<T>(what: string, ask: (on: Queries, loan: Loan) => Promise<T>): Promise<T> {
     const { connections, limits } = this.#parts
@@ -250,7 +250,7 @@ export class PostgresStore implements Store {
     return { terms, limits, channel, statements, overlaps, bounded, queries: this.#on(client) }
   }
 
-  /** Where nothing is pushed, those in this process still need not wait. */
+  /** Where nothing is pushed, the listeners in this process still need not wait. */
   #wakeHere(woken: readonly string[]): void {
     const { channel, crowd, hints } = this.#parts
     if ((channel === undefined || crowd.crowded) && woken.length > 0) hints.heard(payloadFor(woken))
@@ -261,7 +261,7 @@ export class PostgresStore implements Store {
     if (crowd.counts(nodes)) crowdChanged()
   }
 
-  /** Events that are older than they may be, or come after as many as there may be. */
+  /** Events that are too old, or beyond the number to keep. */
   #surplusEvents(db: NodePgDatabase, eventsForMs: number, kept: number) {
     const mine = eq(events.namespace, this.#namespace)
     const place = sql`(${events.revision}, ${events.position})`
@@ -285,7 +285,7 @@ export class PostgresStore implements Store {
       .limit(prunedAtOnce)
   }
 
-  /** Gone for long, and no lease names them. */
+  /** Nodes that have been gone for long enough and that no lease names. */
   #forgottenNodes(db: NodePgDatabase, goneNodesForMs: number) {
     const named = sql`exists (
       select from ${leases} as l where l.namespace = ${this.#namespace}

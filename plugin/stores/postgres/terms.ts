@@ -7,15 +7,18 @@ import { meta, nodes, workers } from './schema.js'
 /** What the statements of one store have in common. */
 export interface Terms {
   readonly namespace: string
-  /** Says which life of the server this is. */
+  /** Computes the identity of the server. */
   readonly identity: SQL<string>
-  /** False where the next statement may meet another connection of the server, as it does behind a pooler. */
+  /**
+   * Whether statements may have names. False behind a pooler, where the next statement may reach another connection
+   * of the server.
+   */
   readonly named: boolean
 }
 
 export const node = sql.placeholder('node')
 
-/** A row to select from where everything comes from subqueries. */
+/** A single row to select from when everything comes from subqueries. */
 export const nothing = sql`(values (1)) as nothing`
 
 export function facts({ identity }: Terms) {

@@ -1,4 +1,4 @@
-/** The statements of the verbs that are no part of a change. */
+/** The statements of the verbs that are not part of a change. */
 import { and, asc, eq, gt, isNotNull, lt, ne, or, type SQL, sql } from 'drizzle-orm'
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
 import type { PgTable } from 'drizzle-orm/pg-core'
@@ -9,18 +9,19 @@ import { leases, meta, nodes, workers } from './schema.js'
 import { facts, isNode, namedWorkers, node, nothing, type Terms } from './terms.js'
 
 /**
- * A database that commits asynchronously by default is overruled, for this one transaction: what it acknowledged
- * would be lost in a crash, and nobody could tell. Stronger settings stay as they are.
+ * Overrides asynchronous commit, where it is the database's default, for this one transaction. Otherwise a crash
+ * could lose an acknowledged write without a trace. Stronger settings stay as they are.
  */
 export const committing = sql`
   case current_setting('synchronous_commit') when 'off' then set_config('synchronous_commit', 'on', true) end`
 
 /**
- * The outer select sees what was there before the update: right for the others' beats. Of its own row
- * only RETURNING knows the latest, for the update may have waited for a change that concerned it.
+ * The outer select sees the rows as they were before the update, which is right for the beats of the other nodes. For
+ * the node's own row only RETURNING has the latest values, because the update may have waited for a change that
+ * concerned it.
  */
 export function heartbeat(db: NodePgDatabase, terms: Terms, counting: boolean) {
-  // No further than it matters: with ten thousand nodes it would cost more than the heartbeat.
+  // Counts no further than it matters: with ten thousand nodes a full count would cost more than the heartbeat.
   const standing = sql`(select count(*) from (
     select from ${nodes} where namespace = ${terms.namespace} and state <> 'gone' limit ${sql.raw(String(pushedNodes + 1))}) as s)`
   const beat = sql`${sql.placeholder('beat')}::bigint`
