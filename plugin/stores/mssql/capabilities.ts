@@ -1,28 +1,26 @@
-/**
- * What there is at the other end: found out once, when the store opens.
- */
+/** What the server at the other end can do. Determined once, when the store opens. */
 import { CoordinationError, StoreError } from '../../core/errors.js'
 import type { Capabilities } from '../../core/store.js'
 import type { Loan } from './connections.js'
 import { isRefusal } from './failures.js'
 
-/** SQL Server has nothing like LISTEN that would not hold a transaction open: news is polled. */
+/** SQL Server has nothing like LISTEN that would not keep a transaction open, so news is polled. */
 export const capabilities: Capabilities = { push: false }
 
-/** What a store must know of its server. */
+/** What a store must know about its server. */
 export interface Server {
-  /** Where the tables are found. */
+  /** The schema that contains the tables. */
   readonly schema: string
-  /** Asks, as `identity`, which life of the server this is. */
+  /** A query that returns the identity of the server as `identity`. */
   readonly identitySql: string
-  /** What works less well here than it could; undefined when nothing does. */
+  /** A warning about what works less well here than it could; undefined when there is nothing to warn of. */
   readonly warning: string | undefined
 }
 
 /**
- * Asks a connection what is at its other end.
+ * Examines the server at the other end of a connection.
  *
- * @throws StoreError when it only reads, or lets readers wait for writers.
+ * @throws StoreError when it is read-only, or makes readers wait for writers.
  */
 export async function examine(loan: Loan): Promise<Server> {
   const [[row] = []] = await loan.ask(`
@@ -45,9 +43,9 @@ export async function examine(loan: Loan): Promise<Server> {
 }
 
 /**
- * Tries what the statements of this store are made of.
+ * Tries the features that the statements of this store need.
  *
- * @throws StoreError when the server, or the database's compatibility level, is too old for it.
+ * @throws StoreError when the server, or the database's compatibility level, is too old for them.
  */
 export async function refuseOld(loan: Loan): Promise<void> {
   try {
@@ -66,8 +64,9 @@ export async function refuseOld(loan: Loan): Promise<void> {
 }
 
 /**
- * The name of the server; when it was started, for tempdb is made anew each time; when the database was made or restored;
- * and on which of its courses it is, which a failover that may have lost writes begins anew.
+ * Returns the query for the identity. Its parts are the name of the server; when the server was started, since tempdb
+ * is created at each start; when the database was created or restored; and its recovery fork, since a failover that
+ * may have lost writes begins a new one.
  */
 function identitySql(started: string | undefined): string {
   const fork = 'select recovery_fork_guid from sys.database_recovery_status where database_id = db_id()'
@@ -80,14 +79,17 @@ function identitySql(started: string | undefined): string {
   return `select ${parts.join(" + N'.' + ")} as [identity]`
 }
 
-/** Style 126 has all digits and none of the language's. */
+/** Converts a time to text. Style 126 has all digits and does not depend on the language. */
 function text(select: string): string {
   return `isnull(convert(nvarchar(30), (${select}), 126), N'')`
 }
 
 const tempdbStart = "select create_date from sys.databases where name = N'tempdb'"
 
-/** Hosted databases may hide tempdb. This one needs a right that not everybody has. */
+/**
+ * Returns another query for the start of the server. Hosted databases may hide tempdb. This query needs a right that
+ * not every user has, and undefined is returned without it.
+ */
 async function otherStart(loan: Loan): Promise<string | undefined> {
   const start = 'select sqlserver_start_time from sys.dm_os_sys_info'
   try {
@@ -103,7 +105,10 @@ const unnoticed =
   'The server does not say when it was started, so that a restart or failover goes unnoticed unless the server or the ' +
   'database is another one after it. The right VIEW SERVER STATE, or VIEW DATABASE STATE on Azure, lets it.'
 
-/** Without row versions a reader waits for each change under way, a heartbeat included, and no read is of one instant. */
+/**
+ * Without row versions a reader, a heartbeat included, waits for each change in progress, and no read is of one
+ * instant.
+ */
 function readersWait(database: string): StoreError {
   const name = `[${database.replaceAll(']', ']]')}]`
   return new StoreError(

@@ -1,9 +1,9 @@
 /**
  * The inside of a change: one transaction that begins by taking the revision row.
  *
- * What is written is gathered, and goes out in one request before the next read or the commit. Until it commits a change
- * keeps all others waiting, and each request is a journey to the database and back: so a typical one makes a
- * handful of them, whatever the number of rows.
+ * Writes are gathered and sent in one request before the next read or before the commit. A change keeps all other
+ * changes waiting until it commits, and each request is a round trip to the database. Gathering keeps a typical
+ * change to a handful of requests, regardless of the number of rows.
  */
 import { StoreError } from '../../core/errors.js'
 import type {
@@ -27,14 +27,17 @@ import { everything, locking } from './fence.js'
 import type { Queries, Query, TakenHere } from './queries.js'
 import { meta, nodes } from './schema.js'
 
-/** What a change must know beside its connection. */
+/** What a change must know besides its connection. */
 export interface Setting {
   readonly namespace: string
   readonly queries: Queries
   readonly statements: Statements
 }
 
-/** Begins a change: one journey opens the transaction, the next one takes the revision row and stamps the session. */
+/**
+ * Begins a change: one round trip opens the transaction, and the next one takes the revision row and stamps the
+ * session.
+ */
 export async function beginChange(
   loan: Loan,
   setting: Setting,
@@ -44,7 +47,7 @@ export async function beginChange(
   return new MssqlChange(loan, setting, session, taken)
 }
 
-/** Undefined, with no transaction left, when there is no revision row. */
+/** Returns undefined, with no transaction open, when there is no revision row. */
 async function take(
   loan: Loan,
   setting: Setting,
@@ -60,7 +63,10 @@ async function take(
   return undefined
 }
 
-/** The row is made by itself, with the number 0 that says the same as no row: whoever loses the race finds it. */
+/**
+ * Creates the revision row in a request of its own, with the number 0, which means the same as no row. A node that
+ * loses the race finds the row of the other.
+ */
 async function takeFirst(loan: Loan, setting: Setting, session: SessionKey | undefined): Promise<TakenHere> {
   await ask(loan, setting, setting.queries.found()).catch((error: unknown) => {
     if (!isDuplicate(error)) throw error
@@ -79,7 +85,9 @@ async function ask<T>(loan: Loan, { statements }: Setting, query: Query<T>): Pro
 export class MssqlChange extends ServerChange<Loan> implements Change {
   readonly #setting: Setting
   readonly #noFences: boolean
-  /** Leases of which this change has found out whether they are fenced; those that are not it has locked. */
+  /**
+   * Leases for which this change has determined whether they are fenced. Those that are not fenced are locked by it.
+   */
   readonly #fenced = new Map<string, boolean>()
 
   constructor(loan: Loan, setting: Setting, asking: SessionKey | undefined, taken: TakenHere) {
@@ -126,7 +134,7 @@ export class MssqlChange extends ServerChange<Loan> implements Change {
 
   async updateNode(id: string, patch: NodePatch): Promise<void> {
     const update = this.#queries.updateNode(id, { ...patch, revision: this.revision })
-    // It counts as written also where the node is gone, so that what was asked for has its number.
+    // This counts as a write even if the node is gone, so that the request uses up its number.
     await this.write(async () => void (await this.#send(update)))
   }
 
@@ -138,7 +146,7 @@ export class MssqlChange extends ServerChange<Loan> implements Change {
     await this.#write(this.#queries.forgetNode(id))
   }
 
-  /** Waits for no fence: a fenced row stays. */
+  /** Does not wait for fences: a fenced row stays. */
   async deleteLeases(keys: readonly string[]): Promise<void> {
     if (keys.length === 0) return
     await this.#lock(keys)
@@ -185,8 +193,8 @@ export class MssqlChange extends ServerChange<Loan> implements Change {
   }
 
   /**
-   * Finds out which of these leases are fenced, and keeps the others from being fenced before this change has ended. When
-   * there was no fence at all in the beginning none can come, and nothing needs to be asked.
+   * Determines which of these leases are fenced, and prevents fences on the others until this change has ended. When
+   * there was no fence at all at the beginning, none can be added, and nothing needs to be asked.
    */
   async #lock(keys: readonly string[]): Promise<void> {
     if (this.#noFences) return

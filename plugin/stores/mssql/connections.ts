@@ -1,16 +1,16 @@
 /**
- * Connections, and the time limits of what is asked over them.
+ * Connections, and the time limits of the requests sent over them.
  *
- * Two parties watch the time. The server ends a wait for a lock. It ends neither a statement that runs too long nor a
- * transaction whose client has fallen silent; so this side rejects a verb that has had no answer in time, and destroys
- * its connection, upon which the server undoes what was open. Such a connection is never used again: what was
- * asked may still be on its way, and its answer must not be taken for another one's.
+ * Time is limited in two places. The server ends a wait for a lock. It ends neither a statement that runs too long
+ * nor a transaction whose client has fallen silent. This side therefore rejects a verb that gets no answer in time,
+ * and destroys its connection, upon which the server undoes the open transaction. Such a connection is never used
+ * again: the request may still be in flight, and its answer must not be mistaken for the answer to another request.
  *
- * The driver's own limit of a request is never used. It asks the server to give up and waits for the answer, which on a
- * network that swallows packets takes five seconds more.
+ * The driver's own limit of a request is never used. It asks the server to give up and waits for the answer, which
+ * takes five seconds more on a network that drops packets.
  *
- * All connections are our own, also where the application has given us its pool: settings stay with a connection, so
- * that what we need the application would find on it later, and what it has left there we would.
+ * All connections are our own, even where the application has given us its pool. Settings stay with a connection, so
+ * the application would later find our settings on its connections, and we would find its settings.
  */
 import type { ConnectionPool, IResult, ISqlType, Request, Transaction } from 'mssql'
 import * as shared from '../shared/connections.js'
@@ -19,13 +19,13 @@ import { tooSlow } from '../shared/failures.js'
 import type { Limits } from '../shared/limits.js'
 import { judgement } from './failures.js'
 
-/** What a statement is given: texts, numbers, and lists, which go as one text in JSON. */
+/** The parameters of a statement: texts, numbers, and lists. A list is sent as one JSON text. */
 export type Parameters = Readonly<Record<string, string | number | null | readonly unknown[]>>
 
-/** The sets of rows that a request has answered. */
+/** The sets of rows that a request has returned. */
 export type Answer = readonly Record<string, unknown>[][]
 
-/** A connection of the driver's, as far as it is needed here. */
+/** A connection of the driver, as far as it is needed here. */
 type Wire = Awaited<ReturnType<ConnectionPool['pool']['acquire']>['promise']>
 
 /** The driver's types of parameters. */
@@ -35,8 +35,8 @@ export interface ParameterTypes {
 }
 
 /**
- * One connection, in the place of the pool that requests of the driver expect. They are made with the pool's own classes:
- * there may be several copies of the driver.
+ * One connection that takes the place of the pool that the driver's requests expect. Requests are made with the
+ * pool's own classes, because there may be several copies of the driver.
  */
 class Link {
   readonly connected = true
@@ -70,14 +70,14 @@ class Link {
   }
 }
 
-/** A pooled connection, for as long as one verb takes. */
+/** A pooled connection, for the duration of one verb. */
 export class Loan extends shared.Loan<Wire> {
   readonly #link: Link
   readonly #types: ParameterTypes
   readonly #lockMs: number
   #transaction: Transaction | undefined
 
-  /** @param identity which life of the server this connection leads to. */
+  /** @param identity the identity of the server that this connection leads to. */
   constructor(
     wire: Wire,
     deadline: Deadline,
@@ -92,7 +92,7 @@ export class Loan extends shared.Loan<Wire> {
 
   async begin(): Promise<void> {
     const transaction = this.#link.transaction()
-    // Said when the server undoes a transaction by itself; the request it was for says so too.
+    // Emitted when the server undoes a transaction by itself. The request in progress fails with the same error.
     transaction.on('error', ignore)
     await transaction.begin()
     this.#transaction = transaction
@@ -109,14 +109,14 @@ export class Loan extends shared.Loan<Wire> {
   }
 
   /**
-   * Sends statements in one journey, inside of the transaction if there is one. What is set in a request holds until its
-   * end, so each one sets anew how long it may wait for a lock.
+   * Sends statements in one round trip, inside the transaction if there is one. A setting made in a request lasts
+   * until the request ends, so each request sets its own limit for lock waits.
    */
   async ask(sql: string, parameters: Parameters = {}): Promise<Answer> {
     const request = this.#transaction?.request() ?? this.#link.request()
     for (const [name, value] of Object.entries(parameters)) {
       const isNumber = typeof value === 'number'
-      // An object is a list: texts, numbers and null are none.
+      // An object is a list, because texts, numbers and null are handled otherwise.
       const sent = typeof value === 'object' && value !== null ? JSON.stringify(value) : value
       request.input(name, isNumber ? this.#types.number : this.#types.text, sent)
     }
@@ -132,7 +132,7 @@ export interface ConnectionsParts {
   readonly types: ParameterTypes
 }
 
-/** Something to be asked, whatever the answer. */
+/** A request whose answer does not matter. */
 interface Question {
   readonly sql: string
   readonly parameters: Parameters
@@ -145,8 +145,9 @@ export class Connections extends shared.LentConnections<Wire, Loan> {
   readonly #identities = new WeakMap<Wire, string>()
 
   constructor(parts: ConnectionsParts) {
-    // Not every server is quick to read a statement for the first time. Then it is no use to begin again on another one, nor
-    // to begin on several at once. One that goes on answering is given more time than one that has fallen silent.
+    // Some servers are slow to read a statement for the first time. Then it does not help to begin again on another
+    // connection, or on several at once. A server that keeps answering is given more time than one that has fallen
+    // silent.
     const readyMs = 4 * parts.limits.openMs
     super(parts.limits, { readyMs, oneByOne: true })
     this.#parts = parts
@@ -163,9 +164,9 @@ export class Connections extends shared.LentConnections<Wire, Loan> {
   }
 
   /**
-   * From now on each connection, before it is lent for the first time, is asked which life of the server it leads to, which
-   * it does not outlive; and then the questions that are to be answered without delay later. The first one
-   * at once, so that no verb begins by connecting.
+   * From now on prepares each connection before it is lent for the first time: asks for the identity of the server,
+   * which cannot change during the life of the connection, and then sends the requests that must later be answered
+   * without delay. Prepares the first connection at once, so that no verb begins by connecting.
    */
   async rehearse(identitySql: string, questions: readonly Question[]): Promise<void> {
     this.prepareBy(async (loan) => {
@@ -176,7 +177,7 @@ export class Connections extends shared.LentConnections<Wire, Loan> {
     await this.lend('Looking at the server', async () => undefined, new Deadline(this.#readyMs))
   }
 
-  /** Whoever has not answered this for so long is taken for silent. */
+  /** Sends one rehearsed request. A server that does not answer it within `openMs` counts as silent. */
   #rehearsed(loan: Loan, { sql, parameters }: Question): Promise<Answer> {
     const { openMs } = this.limits
     const answer = loan.send(shared.settingUp, () => loan.ask(sql, parameters))
@@ -191,7 +192,10 @@ export class Connections extends shared.LentConnections<Wire, Loan> {
     this.#parts.pool.pool.release(wire)
   }
 
-  /** The driver's pool connects for a verb that it then serves with another connection, and lends the newest first. */
+  /**
+   * The driver's pool may connect for one verb and then serve that verb with another connection, and it lends the
+   * newest connection first.
+   */
   protected override get idle(): number {
     return this.#parts.pool.pool.numFree()
   }
@@ -200,7 +204,7 @@ export class Connections extends shared.LentConnections<Wire, Loan> {
     return new Loan(wire, deadline, this.#identities.get(wire) ?? '', this.#parts)
   }
 
-  /** The pool never lends out a closed one. */
+  /** The pool never lends a closed connection. */
   protected takeBack({ client, spoiled }: Loan): void {
     if (spoiled) client.close()
     this.release(client)

@@ -1,15 +1,15 @@
 /**
- * The guard inside a user's transaction.
+ * The fence: the guard inside a user's transaction.
  *
- * It is made of application locks, which belong to a transaction as a row's lock does and end with it, but need no hint to
- * be shared, and are in nobody's way who only reads or writes rows. A fence shares two of them: that of
- * its lease, and that of everything in the namespace. A change tries to get the latter for changes, without waiting. If it
- * does, nobody has a fence, and nobody gets one until the change has ended. If it does not, it tries to get the locks
- * of the leases it reads, one by one; those it does not get are fenced.
+ * It is made of application locks. Like a row's lock, they belong to a transaction and end with it. But they can be
+ * shared without a hint, and do not affect statements that read or write rows. A fence shares two of them: the lock
+ * of its lease, and the lock of the whole namespace. A change tries to take the latter without waiting. If it gets
+ * the lock, there is no fence, and none can be added until the change has ended. If it does not, it tries to take the
+ * locks of the leases that it reads, one by one; those that it does not get are fenced.
  *
- * Changes take these locks in a mode in which they do not exclude each other, only fences: one at a time is what the
- * revision row sees to. A server that ends a transaction lets go of its locks one after another, so that the next change
- * may find those of the last one still there, and would take them for fences.
+ * Changes take these locks in a mode that excludes fences but not other changes, because the revision row already
+ * orders changes. A server that ends a transaction releases its locks one after another. The next change may
+ * therefore still find locks of the previous one, which it must not mistake for fences.
  */
 import { createHash } from 'node:crypto'
 import { FencedError, StoreError } from '../../core/errors.js'
@@ -23,7 +23,7 @@ import { storedKey } from './schema.js'
 
 const target = new FenceTarget('a Transaction of mssql that has begun, or a transaction of Drizzle on mssql')
 
-/** The part of a transaction of the driver's that is needed. */
+/** The part of a driver's transaction that is needed. */
 interface RawTransaction {
   request(): {
     input(name: string, value: unknown): unknown
@@ -31,19 +31,19 @@ interface RawTransaction {
   }
 }
 
-/** The name of the lock of everything in a namespace. */
+/** Returns the name of the lock of a whole namespace. */
 export function everything(namespace: string): string {
   return resource(namespace, '')
 }
 
-/** A request that tries to lock leases. Each row it answers is the `place` in `of` of one that is fenced. */
+/** A request that tries to lock leases. Each row that it returns has the `place` in `of` of a lease that is fenced. */
 interface Locking {
   readonly sql: string
   readonly parameters: Parameters
   readonly of: readonly string[]
 }
 
-/** One statement for each lock, many in one request. */
+/** Returns requests that each contain many statements, one for each lock. */
 export function locking(namespace: string, keys: readonly string[]): Locking[] {
   const requests: Locking[] = []
   for (let from = 0; from < keys.length; from += locksAtOnce) {
@@ -65,7 +65,9 @@ export function locking(namespace: string, keys: readonly string[]): Locking[] {
 
 const locksAtOnce = 100
 
-/** Names of locks have at most 255 characters; those of keys may have more. */
+/**
+ * Returns the name of a lock. It is a hash, because such a name has at most 255 characters, and a key may have more.
+ */
 function resource(namespace: string, key: string): string {
   const digest = createHash('sha256')
     .update(JSON.stringify([namespace, key]))
@@ -74,9 +76,9 @@ function resource(namespace: string, key: string): string {
 }
 
 /**
- * Holds a lease, if the claim is still true, until the transaction ends.
+ * Holds a lease until the transaction ends, if the claim is still true.
  *
- * @param stillTrue looks at the lease from outside, for when the transaction itself can tell no more.
+ * @param stillTrue checks the claim from outside, for when the transaction itself can no longer tell.
  */
 export async function fence(
   transaction: unknown,
@@ -90,7 +92,7 @@ export async function fence(
     namespace: storedKey(place.namespace),
     key: storedKey(key),
     node: storedKey(node),
-    // As a text: the driver takes a large number for one with a fraction.
+    // Sent as text, because the driver would treat a large number as a fraction.
     token: String(token),
     everything: everything(place.namespace),
     lease: resource(place.namespace, key),
@@ -108,8 +110,9 @@ export async function fence(
 }
 
 /**
- * Whoever waits for a lock waits for a change, and looks at the row after it. A transaction that keeps to an old snapshot
- * would not see what has changed: it has to update the row, in vain, which the server refuses when it has changed since.
+ * A fence that waits for a lock waits for a change, and reads the row afterwards. A transaction that reads an old
+ * snapshot would not see the change. It therefore updates the row without altering it, which the server refuses when
+ * the row has changed since the snapshot.
  */
 function holding(schema: string): string {
   const at = `[${schema.replaceAll(']', ']]')}].`
@@ -138,14 +141,14 @@ function refusalIn(error: unknown): Refusal | undefined {
   return isTableMissing(error) ? 'elsewhere' : 'outdated'
 }
 
-/** What the driver says of a transaction that has not begun, or has ended. */
+/** The driver's codes for a transaction that has not begun, or has ended. */
 const notOpen = new Set(['ENOTBEGUN', 'EABORT', 'ECONNCLOSED', 'EINVALIDSTATE', 'ENOTOPEN'])
 
 function isTableMissing(error: unknown): boolean {
   return property(error, 'number') === 50208
 }
 
-/** The transaction itself, or what Drizzle keeps in its session. */
+/** Returns the transaction itself, or the one in the session of a Drizzle transaction. */
 function rawTransaction(transaction: unknown): RawTransaction {
   for (const given of [transaction, clientInside(transaction)]) {
     if (isTransaction(given)) return given
@@ -156,7 +159,7 @@ function rawTransaction(transaction: unknown): RawTransaction {
   throw target.wrong('It is none.')
 }
 
-/** Pools make requests, too, but cannot be committed. */
+/** Pools can make requests, too, but cannot commit. */
 function isTransaction(value: unknown): value is RawTransaction {
   return ['request', 'commit', 'rollback'].every((name) => typeof property(value, name) === 'function')
 }

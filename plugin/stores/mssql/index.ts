@@ -1,4 +1,4 @@
-/** Opening a store on SQL Server: the driver, its connections, the schema. */
+/** Opens a store on SQL Server: the driver, its connections, the schema. */
 import type { ConnectionPool, config } from 'mssql'
 import { CoordinationError, type StoreError } from '../../core/errors.js'
 import { loadDriver } from '../shared/driver.js'
@@ -14,32 +14,32 @@ import { migrationTarget } from './migrations.js'
 import { Queries, rehearsals } from './queries.js'
 import { MssqlStore } from './store.js'
 
-/** How a store on SQL Server is opened. */
+/** The options for opening a store on SQL Server. */
 export interface MssqlOptions {
   /**
-   * `mssql://user:password@host:port/name?encrypt=true`, or a `ConnectionPool` of `mssql`, of which the settings
-   * are used and nothing else: all connections are our own.
+   * `mssql://user:password@host:port/name?encrypt=true`, or a `ConnectionPool` of `mssql`. The store uses only the
+   * settings of a given pool, and makes its own connections.
    */
   readonly database: string | ConnectionPool
   readonly namespace: string
-  /** Within which each verb ends. */
+  /** Time limit of each verb, in milliseconds. */
   readonly statementTimeoutMs: number
-  /** Whether pending migrations are run; otherwise they are an error. */
+  /** Whether pending migrations are run. If false, pending migrations are an error. */
   readonly migrate: boolean
-  /** Told what works less well than it could. */
+  /** Receives warnings about anything that works less well than it could. */
   onWarning(message: string, error?: unknown): void
 }
 
-/** What to install when the driver is missing. Version 12 works, but Drizzle wants 11. */
+/** What to install when the driver is missing. Version 12 works, but Drizzle requires 11. */
 const driverPackage = 'mssql@11'
 
 type Driver = typeof import('mssql')
 
 /**
- * Connects, runs the migrations, and finds out what the server can do.
+ * Connects, runs the migrations, finds out what the server can do, and prepares the connections.
  *
- * @throws StoreError when the database cannot be reached, or will not do. CoordinationError `WCO_DRIVER_MISSING` when
- * `mssql` is not installed, `WCO_OPTIONS` when the URL cannot be read, and those of `runMigrations`.
+ * @throws StoreError when the database cannot be reached or is not suitable; CoordinationError `WCO_DRIVER_MISSING`
+ *   when `mssql` is not installed, `WCO_OPTIONS` when the URL cannot be read, and those of `runMigrations`.
  */
 export async function openMssqlStore(options: MssqlOptions): Promise<MssqlStore> {
   // The driver is CommonJS: all of it is the default export.
@@ -75,8 +75,8 @@ export async function openMssqlStore(options: MssqlOptions): Promise<MssqlStore>
 }
 
 /**
- * Idle connections do not stay long, but for one: who hands over or takes over should not have to make one ready first. That
- * of heartbeats is never idle for long.
+ * Idle connections do not stay long, except one, so that a handover does not have to prepare a connection first. The
+ * connection for heartbeats is never idle for long.
  */
 function connectionsOf(driver: Driver, settings: config, limits: Limits, most: number): Connections {
   const pool = new driver.ConnectionPool({ ...settings, ...ourSettings(settings, limits, most) })
@@ -85,11 +85,12 @@ function connectionsOf(driver: Driver, settings: config, limits: Limits, most: n
 }
 
 /**
- * Errors undo the whole transaction. A lost connection is found out when it is next used, so none is tried beforehand. The
- * name is what the server's lists of sessions show, unless the application has given one.
+ * Errors undo the whole transaction. Connections are not validated beforehand, because a lost one is detected when it
+ * is next used. The name is what the server's lists of sessions show, unless the application has set one.
  */
 function ourSettings({ options = {} }: config, { verbMs }: Limits, most: number) {
-  // It takes several journeys, with encryption more; one that outlasts the verb it was begun for serves a later one.
+  // Connecting takes several round trips, and more with encryption. A connection that takes longer than the verb that
+  // needed it serves a later verb.
   const connectMs = Math.max(5_000, verbMs)
   return {
     connectionTimeout: connectMs,
@@ -108,7 +109,7 @@ function ourSettings({ options = {} }: config, { verbMs }: Limits, most: number)
   }
 }
 
-/** What is taken over from the options of an application's pool: what leads to the server, and nothing else. */
+/** The options taken from an application's pool: what leads to the server, and nothing else. */
 const ways = new Set([
   ...['encrypt', 'trustServerCertificate', 'serverName', 'cryptoCredentialsDetails', 'tdsVersion'],
   ...['instanceName', 'localAddress', 'multiSubnetFailover', 'connector', 'appName', 'workstationId'],
@@ -118,7 +119,7 @@ function settingsOf(database: string | ConnectionPool): config {
   return typeof database === 'string' ? readUrl(database) : Reflect.get(database, 'config')
 }
 
-/** What a URL may say beyond where the server is, by the names that the driver has for it. */
+/** The parameters that a URL may have, by the driver's names for them. */
 const encrypted: Readonly<Record<string, boolean | 'strict'>> = { true: true, false: false, strict: 'strict' }
 const switches = ['trustServerCertificate', 'multiSubnetFailover']
 const texts = ['instanceName', 'appName', 'serverName']
@@ -157,7 +158,7 @@ function decoded(part: string | undefined): string | undefined {
   }
 }
 
-/** The URL holds the password, so nothing of it is repeated but the name of a parameter. */
+/** The URL contains the password, so the message repeats nothing of it but the name of a parameter. */
 function unreadable(got: string): CoordinationError {
   return new CoordinationError(
     'WCO_OPTIONS',

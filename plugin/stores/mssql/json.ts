@@ -1,23 +1,28 @@
-/** Lists and rows that are given to SQL Server as JSON. */
+/** Lists and rows that are passed to SQL Server as JSON. */
 import { getTableName } from 'drizzle-orm'
 import type { MsSqlTable } from 'drizzle-orm/mssql-core'
 import { type Column, columnsOf, listOf, written } from './rows.js'
 import { collation, storedKey } from './schema.js'
 
-/** The members of a list that is given as JSON. Distinct, so that they are made once and not for each row they meet. */
+/**
+ * Selects the members of a list passed as JSON. They are distinct, so that the list is read once and not for each row
+ * that it is compared with.
+ */
 export function listed(name: string): string {
   return `select distinct ${unescaped('[value]')} from openjson(@${name}) with ([value] nvarchar(320) '$')`
 }
 
-/** Keys as a list that is given as JSON. */
+/** Returns keys as a list to be passed as JSON. */
 export function given(keys: readonly string[]): string[] {
   return keys.map((key) => escaped(storedKey(key)))
 }
 
-/** What JSON has to escape, but for NUL, which no text here has. */
+/** The characters that JSON must escape, except NUL, which no text here contains. */
 const special = `"\\${String.fromCharCode(...Array.from({ length: 31 }, (_, code) => code + 1))}`
 
-/** What stands for each of them on the way: what Unicode has set aside as never to be characters of a text. */
+/**
+ * The substitute for each of them in transit: code points that Unicode reserves as never being characters of a text.
+ */
 const standIns = ['\uffff', ...Array.from({ length: 32 }, (_, at) => String.fromCharCode(0xfdd0 + at))]
 
 export const alphabets = { escaped: standIns.join(''), plain: special }
@@ -26,12 +31,15 @@ function escaped(text: string): string {
   return text.replace(/["\\\p{Cc}]/gu, (character) => standIns[special.indexOf(character)] ?? character)
 }
 
-/** What has come as JSON, as it was. It has the collation of the database, in which the stand-ins might all be the same. */
+/**
+ * Restores a text that came as JSON. Such a text has the collation of the database, in which the substitutes might
+ * all compare as equal, so the collation is set as well.
+ */
 function unescaped(column: string): string {
   return `translate(${column} collate ${collation}, @escaped, @plain)`
 }
 
-/** Rows that are given as JSON. */
+/** Rows that are passed as JSON. */
 function recordset(table: MsSqlTable, parameter: string): string {
   const columns = Object.values(columnsOf(table)).map(
     (column) => `[${column.name}] ${column.getSQLType().replace(/ COLLATE .*/, '')}`,
@@ -39,7 +47,7 @@ function recordset(table: MsSqlTable, parameter: string): string {
   return `openjson(@${parameter}) with (${columns.join(', ')}) as g`
 }
 
-/** Every row bears the number of the change that writes it. */
+/** Every row gets the number of the change that writes it. */
 function stamped(column: Column): string {
   if (column.name === 'revision') return '@revision'
   const came = `g.[${column.name}]`
@@ -53,7 +61,10 @@ export function replaced(table: MsSqlTable, parameter: string): string {
     where t.namespace = @namespace`
 }
 
-/** Inserts what is not there yet: nobody else does so meanwhile, since the revision row is held. */
+/**
+ * Inserts the rows that do not exist yet. No other change can insert them meanwhile, because the revision row is
+ * held.
+ */
 export function inserted(table: MsSqlTable, parameter: string): string {
   const isNew = `not exists (select 1 from ${getTableName(table)} as t
       where t.namespace = @namespace and t.[key] = ${unescaped('g.[key]')})`
@@ -63,7 +74,7 @@ export function inserted(table: MsSqlTable, parameter: string): string {
     ${'key' in columnsOf(table) ? `where ${isNew}` : ''}`
 }
 
-/** Rows as their columns are called and written. */
+/** Returns rows with the names and the stored values of their columns. */
 export function storable(table: MsSqlTable, rows: readonly object[]): object[] {
   const columns = Object.entries(columnsOf(table))
   const inJson = (value: string | number | null) => (typeof value === 'string' ? escaped(value) : value)

@@ -1,4 +1,4 @@
-/** How SQL Server is migrated: in one transaction, under an application lock that ends with it. */
+/** Migrates SQL Server: in one transaction, under an application lock that ends with it. */
 import { StoreError } from '../../core/errors.js'
 import { Deadline } from '../shared/deadline.js'
 import { migrateGivingWay } from '../shared/giving-way.js'
@@ -6,10 +6,10 @@ import { journalTable, type MigrationSession, type MigrationTarget } from '../sh
 import type { Connections, Loan } from './connections.js'
 import { isConflict, isLockTimeout } from './failures.js'
 
-/** Building an index on what is already there may take a while, and so may whoever was first. */
+/** Building an index on existing rows may take a while, and so may another process that migrates first. */
 const limitMs = 120_000
 
-/** The database at the other end of these connections, as something to migrate. */
+/** Returns the database at the other end of these connections as a migration target. */
 export function migrationTarget(connections: Connections): MigrationTarget {
   const what = 'Looking for pending migrations'
   return {
@@ -18,7 +18,7 @@ export function migrationTarget(connections: Connections): MigrationTarget {
   }
 }
 
-/** What waits for a table gives way to those behind it. */
+/** A wait for a table gives way to the requests that queue behind it. */
 function locked<T>(connections: Connections, work: (session: MigrationSession) => Promise<T>): Promise<T> {
   const migrate = async (loan: Loan): Promise<T> => {
     // Until it has ended well, the transaction and its connection go together.
@@ -39,7 +39,7 @@ function locked<T>(connections: Connections, work: (session: MigrationSession) =
   return migrateGivingWay(connections, new Deadline(limitMs), connections.limits.lockMs, migrate, gaveWay)
 }
 
-/** Such a lock belongs to the database. Any negative answer means that it was not had. */
+/** Such a lock belongs to the database. Any negative result means that it was not obtained. */
 async function takeLock(loan: Loan): Promise<void> {
   const [[row] = []] = await loan.ask(`
     declare @got int
@@ -59,7 +59,7 @@ function sessionOn(loan: Loan): MigrationSession {
   }
 }
 
-/** Needs no right but to read. A table that is not there is an answer, not an error. */
+/** Returns the names in the journal. Needs only the right to read. A missing table is an answer, not an error. */
 async function appliedNames(loan: Loan): Promise<string[] | undefined> {
   const [[found] = []] = await loan.ask(`select object_id(N'${journalTable}', N'U') as [there]`)
   if (found?.there === null || found === undefined) return undefined

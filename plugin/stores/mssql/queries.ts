@@ -1,20 +1,21 @@
 /**
  * The statements of this store, and how their answers become rows of the port.
  *
- * They are written by hand: what they consist of, JSON both ways and updates that answer with what they have found beside
- * their row, Drizzle has no words for. The tables are Drizzle's, and their columns say how values are written and read.
+ * They are written by hand, because Drizzle cannot express what they need: JSON in both directions, and updates that
+ * return what they have read beside their row. The tables are Drizzle's, and their columns define how values are
+ * written and read.
  *
- * What must be one consistent picture is one statement, for which the server keeps the versions of all rows as of its
- * beginning. Where rows of several tables are wanted at once they come as JSON; the numbers in them are exact,
- * because none exceeds 2^53. Lists go in as JSON, too, so that the text of a statement, and the server's plan for it, is
- * the same whatever their length. Not every server of this kind undoes the escapes in JSON that it reads, so what would
- * need one is put in other characters on the way.
+ * Whatever must be one consistent picture is one statement, for which the server keeps the versions of all rows as of
+ * its beginning. Where it needs rows of several tables, they come as JSON. The numbers in the JSON are exact, because
+ * none exceeds 2^53. Lists are passed as JSON, too, so that the text of a statement, and the server's plan for it, is
+ * the same for any length of list. Not every server of this kind undoes the escapes in the JSON that it reads, so
+ * characters that would need one are replaced by others in transit.
  *
- * No lock hints are used, and none are needed: whoever writes a row that depends on others holds the revision row, and
- * whoever does not names its whole condition in that one row.
+ * No lock hints are used, and none are needed: a statement that writes a row depending on others holds the revision
+ * row, and any other statement states its whole condition in that one row.
  *
- * Rows are put in order here, not by the server: it compares code units, which differs from the order of code
- * points where a text has characters beyond the first 65 536.
+ * Rows are sorted here, not by the server. The server compares code units, which differs from the order of code
+ * points for texts with characters beyond the first 65 536.
  */
 import { getTableName } from 'drizzle-orm'
 import type { MsSqlTable } from 'drizzle-orm/mssql-core'
@@ -58,12 +59,12 @@ import {
 } from './rows.js'
 import { collation, events, leases, meta, nodes, storedKey, workers } from './schema.js'
 
-/** A request: what is sent, with what, and how many statements on our tables it consists of. */
+/** A request: its text, its parameters, and how many statements on our tables it contains. */
 export interface Query<T> {
   readonly sql: string
   readonly parameters: Parameters
   readonly statements: number
-  /** What the rows that come back say. `identity` is that of the server that sent them. */
+  /** Converts the rows that come back. `identity` is the identity of the server that sent them. */
   read(answer: Answer, identity: string): T
 }
 
@@ -76,8 +77,9 @@ export class Queries {
   }
 
   /**
-   * The watchers come with the same statement, as they were before it: right for the beats of others. Of its own row only
-   * `inserted` knows the latest, for the update may have waited for a change that concerned it.
+   * The same statement returns the watchers as they were before it, which is right for the beats of the other nodes.
+   * For the node's own row only `inserted` has the latest values, because the update may have waited for a change
+   * that concerned it.
    */
   heartbeat(node: string, beat: number): Query<HeartbeatAnswer | undefined> {
     const ofMeta = (column: string): string =>
@@ -114,7 +116,10 @@ export class Queries {
     })
   }
 
-  /** Each way in which a lease concerns the node is looked up by itself: for conditions in turn no index would be used. */
+  /**
+   * Each way in which a lease can concern the node is looked up separately, because alternatives joined by OR would
+   * use no index.
+   */
   view(node: string): Query<OwnView | undefined> {
     const by = (column: string): string =>
       `select [key] from coordination_leases where namespace = @namespace and ${column} = @node`
@@ -260,7 +265,7 @@ export class Queries {
     return this.#query(sql, { kept, eventsForMs, goneNodesForMs }, read, 3)
   }
 
-  /** Whether a claim is true, seen from outside of the transaction it is made in. */
+  /** Whether a claim is true, checked from outside the user's transaction. */
   claim(key: string, node: string, token: number): Query<boolean> {
     const parameters = { key: storedKey(key), node: storedKey(node), token }
     return this.#query(
@@ -270,7 +275,10 @@ export class Queries {
     )
   }
 
-  /** Makes the revision row, for the first change of a namespace. Two who do so at once: one is told of a duplicate. */
+  /**
+   * Creates the revision row, for the first change of a namespace. If two nodes do so at once, one of them gets a
+   * duplicate error.
+   */
   found(): Query<void> {
     const { watchers, serverIdentity } = beforeAnyChange
     const sql = `
@@ -281,9 +289,10 @@ export class Queries {
   }
 
   /**
-   * Takes the next number, which waits for all earlier changes; sees whether any lease is fenced; stamps the session; and
-   * tells the time, in a statement of its own, so that it is not older than what has been waited for.
-   * Answers nothing where there is no row to take, although another one's may have come by the time that is read.
+   * Takes the next number, which waits for all earlier changes; checks whether any lease is fenced; stamps the
+   * session; and reads the time, in a separate statement, so that the time is not older than the changes that were
+   * waited for. Returns undefined when there was no row to take, even if another node has created one by the time of
+   * the read.
    */
   take(
     session: { node: string; operation: number } | undefined,
@@ -389,7 +398,10 @@ export class Queries {
     return this.#query(sql, parameters, () => undefined)
   }
 
-  /** Alters the row of a node that is not gone, if its beat is this one where one is given. Answers whether it did. */
+  /**
+   * Alters the row of a node that is not gone, if its beat is still `beat` where that is given. Returns whether it
+   * did.
+   */
   updateNode(id: string, patch: object, beat?: number): Query<boolean> {
     const { names, parameters } = this.#given(nodes, patch)
     const sameBeat = beat === undefined ? '' : 'and [beat] = @beat'
@@ -415,7 +427,10 @@ export class Queries {
     return this.#query(sql, { keys: given(keys) }, () => undefined)
   }
 
-  /** All that a change has gathered, in one journey. `evenNothing` also names what there is nothing of. */
+  /**
+   * Writes everything that a change has gathered, in one round trip. `evenNothing` includes the statements for empty
+   * lists as well.
+   */
   write(
     { revision, leases: rows, workers: kept, events: happened, told }: Gathered & { revision: number },
     evenNothing = false,
@@ -451,7 +466,7 @@ export class Queries {
     return { sql, parameters: given, statements, read }
   }
 
-  /** Values for some columns, as parameters in the order of their names. */
+  /** Returns the given columns and their values, as parameters in the order of the names. */
   #given(table: MsSqlTable, row: object): { names: string[]; parameters: Parameters } {
     const columns = columnsOf(table)
     const given = Object.entries(row).flatMap(([property, value]) => {
@@ -464,8 +479,8 @@ export class Queries {
 }
 
 /**
- * The statements that lives depend on, about a namespace and a node that cannot be: they touch no row and wait for none. A server that
- * has answered them has read and planned them, which may take longer than a verb has.
+ * Returns the requests that sessions depend on, for a namespace and a node that cannot exist: they touch no row and
+ * wait for none. A server that has answered them has parsed and planned them, which may take longer than a verb may.
  */
 export function rehearsals() {
   const queries = new Queries('')
@@ -481,16 +496,16 @@ export function rehearsals() {
   }
 }
 
-/** What a change finds when it begins. */
+/** What a change knows once it has begun. */
 export interface TakenHere extends Taken {
-  /** No transaction has fenced any lease of the namespace, and none will before this change has ended. */
+  /** Whether no transaction has fenced any lease of the namespace. Then none will until this change has ended. */
   readonly noFences: boolean
 }
 
 /** Milliseconds since 1970 when the statement begins. */
 const nowMs = "datediff_big(ms, cast('1970-01-01' as datetime2), sysutcdatetime())"
 
-/** Says in a condition that a lease is held as `@key`, `@node` and `token` claim, its holder not being gone. */
+/** Returns the condition that a lease is held as `@key`, `@node` and `token` claim, and that its holder is not gone. */
 export function claimed(schema: string, token = '@token'): string {
   return `exists (
     select 1 from ${schema}coordination_leases as l

@@ -1,4 +1,4 @@
-/** How what SQL Server answers becomes rows of the port, and what the port gives becomes values of columns. */
+/** Turns SQL Server's answers into rows of the port, and values of the port into values of columns. */
 import { getTableColumns } from 'drizzle-orm'
 import type { MsSqlTable } from 'drizzle-orm/mssql-core'
 import type {
@@ -16,7 +16,7 @@ import { leases, nodes, workers } from './schema.js'
 
 export type Column = ReturnType<typeof getTableColumns<MsSqlTable>>[string]
 
-/** The columns of a table that are properties of the port's row. */
+/** Returns the columns of a table that are properties of the port's row. */
 export function columnsOf(table: MsSqlTable): Record<string, Column> {
   const { namespace: _, ...columns } = getTableColumns(table)
   return columns
@@ -30,7 +30,7 @@ export function listOf(table: MsSqlTable): string {
   return namesOf(table).join(', ')
 }
 
-/** Turns records, however they came, into rows of the port. */
+/** Turns records, from JSON or directly from the driver, into rows of the port. */
 export function rowsOf<Row>(table: MsSqlTable): (records: readonly Record<string, unknown>[]) => Row[] {
   const columns = Object.entries(columnsOf(table))
   const toRow = (record: Record<string, unknown>): Row =>
@@ -38,7 +38,7 @@ export function rowsOf<Row>(table: MsSqlTable): (records: readonly Record<string
   return (records) => records.map(toRow)
 }
 
-/** In JSON what is null is left out. */
+/** JSON from the server omits null values. */
 function value(column: Column, record: Record<string, unknown>): unknown {
   const came = record[column.name]
   return came === undefined || came === null ? null : column.mapFromDriverValue(came)
@@ -58,7 +58,7 @@ export function first(answer: Answer): Record<string, unknown> | undefined {
   return answer[0]?.[0]
 }
 
-/** JSON as the server makes it: null when there are no rows. */
+/** Reads JSON from the server, which is null when there are no rows. */
 export function records(json: unknown): Record<string, unknown>[] {
   return typeof json === 'string' ? JSON.parse(json) : []
 }
@@ -98,7 +98,10 @@ export function foundIn(row: Record<string, unknown>): Pick<Look, 'leases' | 'wo
   }
 }
 
-/** Neither NUL nor half a surrogate pair is text everywhere, nor what stands in here; free text may hold them, and must not fail its change. */
+/**
+ * Replaces NUL, halves of surrogate pairs and the substitutes used in JSON, because not every server stores them as
+ * text. Free text may contain them, and must not make its change fail.
+ */
 function storableText(text: string): string {
   return text.replace(/[\p{Surrogate}\0\ufdd0-\ufdef\uffff]/gu, '\ufffd')
 }

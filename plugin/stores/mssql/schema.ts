@@ -1,14 +1,13 @@
 /**
- * The tables on SQL Server. `drizzle-kit` turns them into `migrations/mssql`; a check fails when
- * the two have drifted.
+ * The tables on SQL Server. `drizzle-kit` turns them into `migrations/mssql`; a check fails when the two differ.
  *
- * Property names are those of the rows in `core/store.ts`, so that a row read is a row of the port. Each type also says
- * how its values are written and read, by `mapToDriverValue` and `mapFromDriverValue`, whether they travel by
- * themselves or as JSON.
+ * Property names are those of the rows in `core/store.ts`, so that a row read is a row of the port. Each type also
+ * defines how its values are written and read, by `mapToDriverValue` and `mapFromDriverValue`, whether they are
+ * passed directly or as JSON.
  */
 import { customType, index, mssqlTable, primaryKey } from 'drizzle-orm/mssql-core'
 
-/** Texts are compared by their code units. The database's own collation, mostly, would take `a` and `A` for the same. */
+/** Texts are compared by their code units. The database's own collation would usually treat `a` and `A` as equal. */
 export const collation = 'Latin1_General_100_BIN2'
 
 /** The longest key. Together with a namespace it fills the 900 bytes that an index takes. */
@@ -18,8 +17,9 @@ const keyLength = 320
 const namespaceLength = 128
 
 /**
- * SQL Server takes texts for equal that differ only in blanks at their end, in indexes, too. A key that ends with blanks is
- * therefore stored with a mark behind them; so is one that ends with blanks and marks, or it would be read as another one.
+ * Returns a key as it is stored. SQL Server treats texts that differ only in trailing blanks as equal, in indexes,
+ * too. A key that ends with blanks is therefore stored with a mark behind them. A key that ends with blanks and marks
+ * gets one more mark, because it would otherwise be read as another key.
  */
 export function storedKey(key: string): string {
   return / \ue000*$/.test(key) ? `${key}\ue000` : key
@@ -29,7 +29,7 @@ function readKey(text: string): string {
   return / \ue000+$/.test(text) ? text.slice(0, -1) : text
 }
 
-/** A text that something is found by. */
+/** A text that rows are looked up by. */
 const key = customType<{ data: string; driverData: string }>({
   dataType: () => `nvarchar(${keyLength}) COLLATE ${collation}`,
   toDriver: storedKey,
@@ -42,31 +42,31 @@ const namespace = customType<{ data: string; driverData: string }>({
   fromDriver: readKey,
 })
 
-/** A text that nothing is found by. */
+/** A text that no row is looked up by. */
 const text = customType<{ data: string; driverData: string }>({
   dataType: () => `nvarchar(max) COLLATE ${collation}`,
 })
 
-/** One of few words. */
+/** One of a few words. */
 const word = customType<{ data: string; driverData: string }>({
   dataType: () => `nvarchar(16) COLLATE ${collation}`,
 })
 
-/** Keys, as a list in JSON: to be found in it they are stored as keys are. */
+/** A list of keys in JSON. They are stored as keys are, so that a key can be found in the list. */
 const keys = customType<{ data: readonly string[]; driverData: string }>({
   dataType: () => `nvarchar(max) COLLATE ${collation}`,
   toDriver: (list) => JSON.stringify(list.map(storedKey)),
   fromDriver: (json) => listOf(json).map(readKey),
 })
 
-/** Anything else, in JSON. */
+/** Any other value, in JSON. */
 const json = customType<{ data: unknown; driverData: string }>({
   dataType: () => `nvarchar(max) COLLATE ${collation}`,
   toDriver: (value) => JSON.stringify(value),
   fromDriver: (value) => JSON.parse(value),
 })
 
-/** The driver hands these over as texts, since not all of them would fit a number. Ours do. */
+/** The driver returns these as texts, because not all of them would fit a number. Ours do. */
 const int8 = customType<{ data: number; driverData: number | string }>({
   dataType: () => 'bigint',
   fromDriver: Number,
@@ -156,12 +156,13 @@ export const leases = mssqlTable(
   },
   (table) => [
     primaryKey({ name: 'coordination_leases_pkey', columns: [table.namespace, table.key] }),
-    // The column that tells most comes first: a planner that knows no figures yet takes whichever index fits.
+    // The most selective column comes first, because a planner without statistics takes any index that fits.
     index('coordination_leases_worker').on(table.worker, table.namespace),
     index('coordination_leases_holder').on(table.holder, table.namespace),
     index('coordination_leases_target').on(table.target, table.namespace),
     index('coordination_leases_blocked').on(table.blockedNode, table.namespace),
-    // Not a filtered one: with that, whoever writes the table by hand would need settings few connections have.
+    // This index is not a filtered one, because any connection that writes to the table by hand would then need
+    // settings that few connections have.
     index('coordination_leases_pending').on(table.pending, table.namespace),
   ],
 )
@@ -190,7 +191,7 @@ export const events = mssqlTable(
   ],
 )
 
-/** One row per namespace; updating it is what orders all changes. */
+/** One row per namespace. Its update orders all changes. */
 export const meta = mssqlTable(
   'coordination_meta',
   {

@@ -1,9 +1,9 @@
 /**
- * The port on SQL Server.
+ * The store on SQL Server.
  *
- * Heartbeats have a connection to themselves, so that nothing can get in their way; changes and reads share a
- * few others. How the statements read is in `queries.ts`, how a change runs in `change.ts`, and who watches the
- * time in `connections.ts`.
+ * Heartbeats have a connection of their own, so that nothing can delay them; changes and reads share a few others.
+ * The statements are in `queries.ts`, the course of a change is in `change.ts`, and the time limits are in
+ * `connections.ts`.
  */
 import type {
   Beat,
@@ -33,20 +33,20 @@ import { isConflict } from './failures.js'
 import { fence } from './fence.js'
 import type { Queries, Query } from './queries.js'
 
-/** What a store is put together from. */
+/** What a store is assembled from. */
 export interface Parts {
   readonly namespace: string
   readonly limits: Limits
-  /** Where the tables are. */
+  /** The schema that contains the tables. */
   readonly schema: string
   readonly queries: Queries
   readonly hints: Hints
-  /** What has been sent. */
+  /** Counts the statements sent. */
   readonly statements: Statements
   /** The one connection for heartbeats. */
   readonly heartbeats: Connections
   readonly connections: Connections
-  /** Ends what was opened for this store. */
+  /** Ends everything that was opened for this store. */
   close(): Promise<void>
 }
 
@@ -144,7 +144,7 @@ export class MssqlStore implements Store {
     return this.#ask(this.#parts.connections, what, query, 'reading')
   }
 
-  /** One request that is not part of a change: what it writes takes effect by itself. */
+  /** Sends one request that is not part of a change. Its writes take effect by themselves. */
   async #ask<T>(
     connections: Connections,
     what: string,

@@ -1,4 +1,4 @@
-/** The statements of a change: what it reads, and what it writes. */
+/** The statements of a change: all its reads and all its writes. */
 import { and, asc, type Column, eq, inArray, isNull, lt, max, type SQL, sql } from 'drizzle-orm'
 import {
   beforeAnyChange,
@@ -76,7 +76,7 @@ export function prepareWorkers(at: Place) {
   return (keys: readonly string[]): WorkerRow[] => statement.all({ keys: JSON.stringify(keys) })
 }
 
-/** One statement for each combination of lists: to look through those that are empty costs more than the rest. */
+/** Prepares one statement for each combination of lists, because searching the empty lists costs more than the rest. */
 function prepareLeases(at: Place) {
   const byKey = at.db
     .select(leaseColumns)
@@ -186,7 +186,7 @@ function prepareAddNode({ db, namespace }: Place) {
     })
 }
 
-/** Nobody comes back from the dead: a node that is gone stays as it is. */
+/** A node that is gone stays as it is, because a session never comes back. */
 function prepareUpdateNode(at: Place) {
   const statementFor = onceFor((names: readonly string[]) =>
     at.db.update(nodes).set(eachGiven(names)).where(thisNode(at)).prepare(),

@@ -1,4 +1,4 @@
-/** The inside of a change: what `core/store.ts` promises of it, on a transaction that is already open. */
+/** The inside of a change, as `core/store.ts` promises it, on a transaction that is already open. */
 import { type CoordinationError, StoreError } from '../../core/errors.js'
 import type {
   Change,
@@ -19,16 +19,16 @@ import type {
 import { sqliteError } from './failures.js'
 import type { Queries } from './queries.js'
 
-/** One change. Taking the revision row and recording the operation are done by its making. */
+/** One change. The constructor takes the revision row and records the operation. */
 export class SqliteChange implements Change {
   readonly meta: MetaRow
   readonly revision: number
   readonly session: NodeRow | undefined
   readonly nowMs: number
   readonly serverIdentity: string
-  /** Nodes to be woken when it has committed. */
+  /** Nodes to wake once the change has committed. */
   readonly told = new Set<string>()
-  /** Whether it has written anything that is worth a commit. */
+  /** Whether the change has written anything that needs a commit. */
   wrote = false
   readonly #queries: Queries
   #position = 0
@@ -47,12 +47,12 @@ export class SqliteChange implements Change {
     this.session = session && queries.recordOperation(session.node, session.operation)
   }
 
-  /** @throws StoreError when one of its statements has failed, whether or not anybody noticed. */
+  /** @throws StoreError when one of its statements has failed, whether or not the caller noticed. */
   assertWhole(): void {
     if (this.#over !== undefined) throw this.#over
   }
 
-  /** Nothing may be asked of it any more: a statement that came late would run outside of the transaction. */
+  /** Accepts nothing more. A late statement would run outside of the transaction. */
   end(): void {
     this.#over ??= new StoreError('This change has ended.', 'none')
   }
@@ -69,7 +69,7 @@ export class SqliteChange implements Change {
     return this.#run('read workers', () => this.#queries.workers(keys))
   }
 
-  /** None is ever fenced: a user's transaction with a fence holds the write slot that this change has. */
+  /** No lease is ever fenced here: a user's transaction with a fence holds the write slot that this change has. */
   async leases(filter: LeaseFilter): Promise<LockedLease[]> {
     const rows = this.#run('read leases', () => this.#queries.leases(filter))
     return rows.map((row) => ({ ...row, fenced: false }))
@@ -143,7 +143,7 @@ export class SqliteChange implements Change {
     this.wrote = true
   }
 
-  /** A statement that fails is the last one: SQLite may have undone the whole transaction. */
+  /** Runs a statement. A statement that fails is the last one, because SQLite may have undone the whole transaction. */
   #run<T>(doing: string, statement: () => T): T {
     if (this.#over) throw this.#over
     try {

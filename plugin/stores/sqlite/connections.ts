@@ -1,11 +1,10 @@
 /**
  * The open database, one user at a time.
  *
- * The driver is synchronous, so two things must never happen. Waiting for another process inside SQLite
- * would stop the whole event loop, heartbeats included: the busy timeout is therefore 0, and a busy
- * file is tried again after a timer. And a change spans several promises between its BEGIN and its COMMIT: whatever
- * else this process wants to do on the same connection has to wait for its turn, or it would become part of
- * that change.
+ * The driver is synchronous, so two things must never happen. Waiting for another process inside SQLite would stop
+ * the whole event loop, heartbeats included. The busy timeout is therefore 0, and a busy file is tried again after a
+ * timer. And a change spans several promises between its BEGIN and its COMMIT. Any other use of the same connection
+ * by this process must wait for its turn, or it would become part of that change.
  */
 import type { Database } from 'better-sqlite3'
 import { StoreError } from '../../core/errors.js'
@@ -24,8 +23,8 @@ export class Connection {
   }
 
   /**
-   * Runs `work` alone on the open database. While SQLite says that it is busy, `work` is run again: it
-   * must not let such an error out once it has done anything.
+   * Runs `work` alone on the open database. While SQLite reports that it is busy, `work` is run again. `work` must
+   * not let such an error escape once it has done anything.
    *
    * @param doing completes the sentence "SQLite could not …".
    * @param ready resolves when `work` may begin.
@@ -54,7 +53,7 @@ export class Connection {
     }
   }
 
-  /** Waits for whoever is using the database, then lets go of it. Harmless when repeated. */
+  /** Waits for the current user of the database, then closes it. Harmless when repeated. */
   close(): Promise<void> {
     this.#closing ??= this.#close()
     return this.#closing
@@ -68,10 +67,10 @@ export class Connection {
 }
 
 /**
- * Runs `work` in a transaction that holds the file's one write slot from its start. It may fail busy before
- * `work` begins, and not in the middle because somebody else has written.
+ * Runs `work` in a transaction that holds the file's one write slot from its start. It may fail as busy before `work`
+ * begins, but not later because another connection has written.
  *
- * @param work answers with `commit` whether anything is to be kept.
+ * @param work returns in `commit` whether to keep what it did.
  */
 export async function transact<T extends { readonly commit: boolean }>(
   client: Database,
@@ -84,12 +83,12 @@ export async function transact<T extends { readonly commit: boolean }>(
     if (result.commit) await commit(client, deadlineMs)
     return result
   } finally {
-    // A full disk, for one, makes SQLite roll back by itself.
+    // SQLite may already have rolled back by itself, for example because the disk is full.
     if (client.inTransaction) client.exec('ROLLBACK')
   }
 }
 
-/** Outside of WAL mode, those who read the file can hold up a COMMIT. The transaction stays open meanwhile. */
+/** Outside of WAL mode, readers of the file can delay a COMMIT. The transaction stays open meanwhile. */
 async function commit(client: Database, deadlineMs: number): Promise<void> {
   for (let attempt = 0; ; attempt += 1) {
     if (performance.now() >= deadlineMs) throw tooLate()
@@ -107,7 +106,7 @@ export function tooLate(): StoreError {
   return new StoreError('A transaction took longer than statementTimeoutMs and was rolled back.', 'none')
 }
 
-/** Waits before the next attempt: about 1 ms at first, at most 50, and not in step with other processes. */
+/** Waits before the next attempt: about 1 ms at first, at most 50 ms, and not in step with other processes. */
 export async function pause(attempt: number, deadlineMs: number): Promise<void> {
   const longestMs = Math.min(50, 2 ** (attempt + 1))
   const delayMs = Math.min(longestMs * (0.5 + Math.random() / 2), deadlineMs - performance.now())

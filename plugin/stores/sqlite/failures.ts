@@ -1,14 +1,14 @@
-/** What the driver's errors mean: whether to try again, and whether the connection is still good. */
+/** What the driver's errors mean: whether to try again, and whether the connection is still usable. */
 import { existsSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { CoordinationError, type Outcome, StoreError } from '../../core/errors.js'
 import { messageOf, rootOf } from '../shared/failures.js'
 
 /**
- * The error a caller gets for whatever went wrong, unless it is one of ours already.
+ * Returns the error for the caller: `error` itself if it is one of ours already, otherwise a `StoreError`.
  *
  * @param doing completes the sentence "SQLite could not …".
- * @param outcome what has become of the request; see {@link outcomeOf}.
+ * @param outcome the outcome of the request; see {@link outcomeOf}.
  */
 export function sqliteError(doing: string, outcome: Outcome, error: unknown): CoordinationError {
   if (error instanceof CoordinationError) return error
@@ -18,7 +18,7 @@ export function sqliteError(doing: string, outcome: Outcome, error: unknown): Co
   return new StoreError(`SQLite could not ${doing}: ${detail}.`, outcome, { cause: error })
 }
 
-/** The error of opening a file, with what may be done about it. */
+/** Adds advice to the error of opening a file. */
 export function withAdvice(path: string, error: unknown): unknown {
   if (!(error instanceof StoreError) || error.cause === undefined) return error
   const code = driverCode(error) ?? ''
@@ -38,33 +38,33 @@ function adviceOnPlace(path: string): string {
 }
 
 /**
- * SQLite decides on the spot, so a failed statement has certainly done nothing, but for one case: when the
- * disk fails while a commit is being written, the commit may have reached it all the same, and come to light
- * when the file is next recovered.
+ * Returns the outcome of a failed statement. SQLite decides at once, so a failed statement has certainly done
+ * nothing, with one exception: when the disk fails while a commit is being written, the commit may have reached the
+ * disk nevertheless, and appear when the file is next recovered.
  */
 export function outcomeOf(error: unknown): Outcome {
   return driverCode(error)?.startsWith('SQLITE_IOERR') ? 'unknown' : 'none'
 }
 
-/** Another process, or another connection, is using the file: later it will do. */
+/** Returns whether another process, or another connection, is using the file. A later attempt can succeed. */
 export function isBusy(error: unknown): boolean {
   return !(error instanceof CoordinationError) && /^SQLITE_(BUSY|LOCKED)/.test(driverCode(error) ?? '')
 }
 
-/** The file cannot be written. */
+/** Returns whether the file cannot be written. */
 export function isReadOnly(error: unknown): boolean {
   return /^SQLITE_READONLY/.test(driverCode(error) ?? '')
 }
 
 /**
- * The connection will not get well by itself: one that was opened on a read-only file stays so after the file has
- * been made writable, and after a failed disk nobody knows what it believes.
+ * Returns whether the connection cannot recover by itself. A connection that was opened on a read-only file stays
+ * read-only after the file has been made writable, and after a disk failure its state is unknown.
  */
 export function isUseless(error: unknown): boolean {
   return /^SQLITE_(READONLY|IOERR|CORRUPT|NOTADB|CANTOPEN)/.test(driverCode(error) ?? '')
 }
 
-/** `SQLITE_…`, however deep it has been wrapped. */
+/** Returns the code `SQLITE_…`, however deeply the error has been wrapped. */
 function driverCode(error: unknown): string | undefined {
   for (let at = error; at instanceof Error; at = at.cause) {
     if ('code' in at && typeof at.code === 'string' && at.code.startsWith('SQLITE_')) return at.code

@@ -1,4 +1,4 @@
-/** A fence in a user's transaction: their connection, not ours. */
+/** The fence: the guard inside a user's transaction, on the user's connection, not ours. */
 import type { Database, Statement } from 'better-sqlite3'
 import { FencedError } from '../../core/errors.js'
 import type { Claim } from '../../core/store.js'
@@ -12,7 +12,10 @@ const target = new FenceTarget(
   'a database of better-sqlite3 between BEGIN and COMMIT, or of Drizzle over one',
 )
 
-/** An update that changes nothing: it takes the file's write slot, which nobody else gets before the transaction ends. */
+/**
+ * An update that changes nothing. It takes the file's write slot, which no other connection gets before the
+ * transaction ends.
+ */
 const hold = `
   update coordination_leases set revision = revision
   where namespace = ? and key = ? and holder = ? and token = ? and exists (
@@ -23,8 +26,8 @@ const hold = `
  * Checks the claim, and holds it until the transaction ends.
  *
  * @param transaction a better-sqlite3 `Database` in a transaction, or Drizzle's database or transaction over it.
- * @throws FencedError when the claim is no longer true. CoordinationError `WCO_FENCE_TARGET` when this is not
- * an open transaction, or not of a database with our tables. The driver's own error when the file is busy.
+ * @throws FencedError when the claim is no longer true; CoordinationError `WCO_FENCE_TARGET` when this is not an open
+ *   transaction, or not of a database with our tables; the driver's own error when the file is busy.
  */
 export function fence(transaction: unknown, namespace: string, claim: Claim): void {
   const client = clientOf(transaction)
@@ -46,14 +49,14 @@ function holdLease(client: UsersClient, namespace: string, { key, node, token }:
 
 const held = new WeakMap<UsersClient, Statement>()
 
-/** Prepared once for each connection: that takes five times as long as to run it. */
+/** Prepares the statement once for each connection, because preparing it takes five times as long as running it. */
 function holdOn(client: UsersClient): Statement {
   const statement = held.get(client) ?? client.prepare(hold)
   held.set(client, statement)
   return statement
 }
 
-/** Drizzle's database shows its client; its transaction only has it in its session, in all versions so far. */
+/** Drizzle's database exposes its client. Drizzle's transaction has it only in its session, in all versions so far. */
 function clientOf(transaction: unknown): UsersClient | undefined {
   return [transaction, property(transaction, '$client'), clientInside(transaction)].find(isClient)
 }

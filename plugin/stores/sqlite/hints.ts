@@ -2,28 +2,28 @@
  * Hints between processes that share a file, by watching it.
  *
  * Every commit writes to the file or its `-wal`, which the operating system reports within a fraction of a
- * millisecond. It does so before the commit can be seen, though, and how long before depends on the disk. So whoever
- * has news for others touches the `-wal` once more when the commit is done, and for those who do not, each
- * report leads to a look at once and again a few times soon after. A look costs microseconds: SQLite itself says
- * whether another connection has committed anything since the last one, and only then is the news of the
- * waiting nodes read. A slow tick stands in where reports are lost or do not exist, as on network file systems.
+ * millisecond. The report comes before the commit is visible, though, and how long before depends on the disk. A
+ * process that has news for others therefore touches the `-wal` once more after the commit. For writers that do not,
+ * each report leads to a look at once and to a few more soon after. A look costs microseconds: SQLite itself tells
+ * whether another connection has committed anything since the last look, and only then is the news of the listening
+ * nodes read. A slow tick covers lost reports, and file systems without reports, such as network file systems.
  */
 import { type FSWatcher, realpathSync, utimesSync, watch } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { Hints as HintsHere } from '../shared/hints.js'
 
-/** When to look after a report, counted from it. */
+/** When to look after a report, in milliseconds from the report. */
 const looksAfterMs = [0, 1, 4, 16]
 
 const tickMs = 1_000
 
-/** Those who wait for hints in one process, over one open database. */
+/** The listeners for hints in one process, over one open database. */
 export class Hints {
   readonly #here = new HintsHere()
-  /** The news of each listening node that it has last been woken for. */
+  /** The news for which each listening node was last woken. */
   readonly #seen = new Map<string, number | undefined>()
 
-  /** Calls `wake` at each hint for `node`, until the answered function is called. */
+  /** Calls `wake` at each hint for `node`, until the returned function is called. */
   listen(node: string, wake: () => void): () => void {
     const silence = this.#here.listen(node, wake)
     return () => {
@@ -36,7 +36,10 @@ export class Hints {
     return this.#here.nodes()
   }
 
-  /** A change made over this very database, by `maker` if it was a node's, has had news for these nodes. */
+  /**
+   * Called after a change over this very database that had news for these nodes. `maker` is the node that made it, if
+   * any.
+   */
   told(nodes: Iterable<string>, revision: number, maker: string | undefined): void {
     for (const node of nodes) {
       if (node !== maker) this.#notice(node, revision)
@@ -44,7 +47,7 @@ export class Hints {
     }
   }
 
-  /** Somebody else has committed something, and this is the news of all nodes that listen. */
+  /** Called with the news of all listening nodes, after another connection has committed something. */
   found(news: ReadonlyMap<string, number>): void {
     for (const node of this.nodes()) this.#notice(node, news.get(node))
   }
@@ -56,17 +59,18 @@ export class Hints {
   }
 }
 
-/** Makes all processes that watch the file look, now that a commit can be seen. */
+/** Makes all processes that watch the file look, now that a commit is visible. */
 export function announce(path: string): void {
   const now = new Date()
   try {
     utimesSync(`${realpathSync(path)}-wal`, now, now)
   } catch {
-    // Another user's file, or no `-wal`: the commit itself has been reported, and will be seen a little later.
+    // The file belongs to another user, or there is no `-wal`. The commit itself was reported, and will be seen a
+    // little later.
   }
 }
 
-/** Turns what happens to a file into looks. Nothing of it keeps the process alive. */
+/** Turns events of a file into looks. It does not keep the process alive. */
 export class FileWatch {
   readonly #path: string
   readonly #look: () => void
@@ -99,7 +103,10 @@ export class FileWatch {
     clearTimeout(this.#next)
   }
 
-  /** The folder is watched, because the `-wal` comes and goes; beside the real file, not beside a link to it. */
+  /**
+   * Watches the folder, because the `-wal` is created and deleted; the folder of the real file, not that of a link to
+   * it.
+   */
   #watch(): void {
     const path = realpathSync(this.#path)
     const name = basename(path)

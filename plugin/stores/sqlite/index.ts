@@ -1,4 +1,4 @@
-/** Opening a store on SQLite: the driver, the connection of its own, the schema. */
+/** Opens a store on SQLite: the driver, its own connections, the schema. */
 import { createRequire } from 'node:module'
 import { resolve } from 'node:path'
 import type { Database } from 'better-sqlite3'
@@ -12,29 +12,29 @@ import { Hints } from './hints.js'
 import { migrationTarget } from './migrations.js'
 import { type Driver, driverPackage, fileSource, refuseUnfit, type Source, sharedSource } from './source.js'
 
-/** How a store on SQLite is opened. */
+/** The options for opening a store on SQLite. */
 export interface SqliteOptions {
   readonly namespace: string
-  /** How long a verb may take, waiting for other processes included. */
+  /** Time limit of each verb in milliseconds, including waits for other processes. */
   readonly statementTimeoutMs: number
-  /** Whether pending migrations are run; otherwise they are an error. */
+  /** Whether pending migrations are run. If false, pending migrations are an error. */
   readonly migrate: boolean
-  /** The database's clock. Default: the host's, since SQLite has no server with another. */
+  /** The database's clock. Default: the host's clock, since SQLite has no server with a clock of its own. */
   readonly nowMs?: () => number
   /** The server's identity, for a simulated world. Default: that of the file, or of the database object. */
   readonly identity?: () => string
   /** Resolves in a fresh turn of the event loop, for a simulated world. Default: by `setImmediate`. */
   readonly freshTurn?: () => Promise<void>
-  /** Told what works less well than it could. Default: nobody is. */
+  /** Receives warnings about anything that works less well than it could. Default: they are dropped. */
   readonly onWarning?: (message: string, error?: unknown) => void
 }
 
 /**
- * Opens a store with a connection of its own.
+ * Opens a store with its own connections.
  *
- * @param options.database the path of a file, made when it is missing; `':memory:'` for a database that
- * nobody shares; or a better-sqlite3 `Database`, whose file is opened a second time: statements of the
- * application must not get into our transactions.
+ * @param options.database the path of a file, created when it is missing; `':memory:'` for a private database; or a
+ *   better-sqlite3 `Database`, whose file is opened again, because statements of the application must not get into
+ *   our transactions.
  */
 export async function openSqliteStore(
   options: SqliteOptions & { readonly database: string | Database },
@@ -48,8 +48,8 @@ export async function openSqliteStore(
 }
 
 /**
- * A store over a database object that is already open and that it will not close. Several stores may share the
- * object and take turns, each being a node of its own: a whole fleet in one process.
+ * Opens a store over a database object that is already open. The store does not close it. Several stores may share
+ * the object and take turns, each of them as a separate node: a whole fleet in one process.
  */
 export async function openSqliteStoreOver(database: Database, options: SqliteOptions): Promise<Store> {
   return openObject(database, sharedSource(database), sharedHints(database, options.namespace), options)
@@ -93,7 +93,7 @@ async function openFile(driver: Driver, path: string, options: SqliteOptions): P
   return new SqliteStore({ ...settings, writer, reader, hints: new Hints(), path })
 }
 
-/** Late, because Drizzle's part for this driver imports the driver itself. */
+/** Loaded late, because Drizzle's part for this driver imports the driver itself. */
 async function loadStore() {
   const { SqliteStore } = await loadDriver(driverPackage, () => import('./store.js'))
   return SqliteStore
@@ -110,7 +110,7 @@ function nextTurn(): Promise<void> {
 
 async function installedDriver(): Promise<Driver> {
   const { default: driver } = await loadDriver(driverPackage, () => import('better-sqlite3'))
-  // A bundle of CommonJS does not know its place; it is told later what it lacks.
+  // A CommonJS bundle does not know its location. A missing file is reported later.
   const here: string | undefined = import.meta.url
   const { version } = createRequire(here ?? `${process.cwd()}/`)('better-sqlite3/package.json') as {
     version: string
@@ -120,8 +120,8 @@ async function installedDriver(): Promise<Driver> {
 }
 
 /**
- * The user's own copy of the driver. Two copies of SQLite in one process that have the same file open break each
- * other's locks: what POSIX locks, it unlocks when any descriptor of the file is closed.
+ * Returns the user's own copy of the driver. Two copies of SQLite in one process that have the same file open break
+ * each other's locks, because POSIX drops the locks on a file when any of its descriptors is closed.
  */
 function driverOf(database: Database): Driver {
   return database.constructor as Driver
@@ -137,9 +137,9 @@ function pathOf(database: Database): string {
 }
 
 /**
- * WAL, so that readers and the one writer do not hold each other up. FULL, because a commit that a power cut takes
- * back would take tokens back: the file stays the same one, so nobody would notice. It costs one more
- * `fsync` for each commit, and a node makes few.
+ * Sets WAL, so that readers and the one writer do not delay each other. Sets FULL, because a commit undone by a power
+ * failure would take tokens back, unnoticed, since the file stays the same one. FULL costs one more `fsync` for each
+ * commit, and a node makes few commits.
  */
 function makeSafeAndConcurrent(client: Database, warn: (message: string) => void): void {
   client.pragma('synchronous = FULL')
@@ -147,7 +147,7 @@ function makeSafeAndConcurrent(client: Database, warn: (message: string) => void
     const mode = client.pragma('journal_mode = WAL', { simple: true })
     if (mode !== 'wal') warn(`SQLite keeps journal mode "${mode}": readers and writers hold each other up.`)
   } catch (error) {
-    // A file that cannot be written is found out by the first write, which says so.
+    // A file that cannot be written is detected and reported by the first write.
     if (!isReadOnly(error)) throw error
   }
 }

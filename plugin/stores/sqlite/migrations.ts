@@ -1,10 +1,10 @@
-/** How SQLite is migrated: in one transaction that holds the file's one write slot. */
+/** Migrates SQLite: in one transaction that holds the file's one write slot. */
 import type { Database } from 'better-sqlite3'
 import { journalTable, type MigrationSession, type MigrationTarget } from '../shared/migrate.js'
 import { pause, transact } from './connections.js'
 import { isBusy } from './failures.js'
 
-/** A connection that nobody else uses meanwhile, as something to migrate. */
+/** Returns a connection that has no other user meanwhile as a migration target. */
 export function migrationTarget(client: Database, deadlineMs: number): MigrationTarget {
   const session: MigrationSession = {
     appliedNames: async () => appliedNames(client),

@@ -1,9 +1,9 @@
 /**
- * Every statement on our rows, all of them synchronous, as the driver is.
+ * Every statement on our rows. All of them are synchronous, as the driver is.
  *
- * They are prepared once per open database: building one anew costs several times what running it does.
- * Lists go in as one JSON text each, so that the statement stays the same and no list is too long for it;
- * many rows go in one by one, which within a transaction costs next to nothing.
+ * They are prepared once per open database, because building one costs several times what running it costs. Each list
+ * is passed as one JSON text, so that the statement stays the same and no list is too long for it. Rows are written
+ * one by one, which costs next to nothing within a transaction.
  */
 import type { Database } from 'better-sqlite3'
 import { drizzle } from 'drizzle-orm/better-sqlite3'

@@ -1,6 +1,5 @@
 /**
- * The tables on SQLite. `drizzle-kit` turns them into `migrations/sqlite`; a check fails when
- * the two have drifted.
+ * The tables on SQLite. `drizzle-kit` turns them into `migrations/sqlite`; a check fails when the two differ.
  *
  * Property names are those of the rows in `core/store.ts`, so that a row read is a row of the port.
  */
@@ -84,7 +83,7 @@ export const leases = sqliteTable(
   },
   (table) => [
     primaryKey({ columns: [table.namespace, table.key] }),
-    // The column that tells most comes first: a planner that knows no figures yet takes whichever index fits.
+    // The most selective column comes first, because a planner without statistics takes any index that fits.
     index('coordination_leases_worker').on(table.worker, table.namespace),
     index('coordination_leases_holder').on(table.holder, table.namespace),
     index('coordination_leases_target').on(table.target, table.namespace),
@@ -112,7 +111,7 @@ export const events = sqliteTable(
   (table) => [primaryKey({ columns: [table.namespace, table.revision, table.position] })],
 )
 
-/** One row per namespace; updating it is what orders all changes. */
+/** One row per namespace. Its update orders all changes. */
 export const meta = sqliteTable('coordination_meta', {
   namespace: text('namespace').primaryKey(),
   revision: integer('revision').notNull(),

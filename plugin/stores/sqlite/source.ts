@@ -1,4 +1,7 @@
-/** Where an open database comes from: a file of which this store has a connection of its own, or somebody's object. */
+/**
+ * Where an open database comes from: a file that the store opens for itself, or a database object that the caller
+ * owns.
+ */
 import { randomUUID } from 'node:crypto'
 import { realpathSync, statSync } from 'node:fs'
 import type { Database, Options } from 'better-sqlite3'
@@ -11,29 +14,30 @@ import { isBusy } from './failures.js'
 /** The class `Database` of some copy of better-sqlite3. */
 export type Driver = new (filename: string, options?: Options) => Database
 
-/** An open database, and what tells it from any other. */
+/** An open database, and what distinguishes it from any other. */
 export interface Open {
   readonly client: Database
   readonly identity: string
 }
 
-/** Provides the open database. All but `turns` is used in turn only. */
+/** Provides the open database. Everything but `turns` must be used only during a turn. */
 export interface Source {
-  /** Everybody who uses the same open database takes turns. */
+  /** The turns of all users of the same open database. */
   readonly turns: Turns
-  /** The open database, opened (again) where it must be. */
+  /** Returns the open database, and opens it first where necessary. */
   current(deadlineMs: number): Promise<Open>
-  /** The open database has proved useless: the next one shall be another. */
+  /** Drops an open database that has become useless. The next use opens another one. */
   discard(): void
   close(): void
 }
 
-/** What to install when the driver is missing: of its versions, npm chooses one that is made for this Node. */
+/** What to install when the driver is missing. npm chooses a version that supports this Node. */
 export const driverPackage = 'better-sqlite3'
 
 /**
- * From version 13 on the driver is made for Node-API 10, which Node has from 22.14 on. An older Node does not refuse it:
- * the process ends with a segmentation fault when a database is opened.
+ * Refuses a driver that this Node cannot run. From version 13 on the driver is built for Node-API 10, which Node has
+ * from 22.14 on. An older Node does not refuse it: the process ends with a segmentation fault when a database is
+ * opened.
  *
  * @throws CoordinationError `WCO_DRIVER_MISSING`
  */
@@ -48,11 +52,11 @@ export function refuseUnfit(version: string, nodeApi: string): void {
 /**
  * A file, opened for one store alone.
  *
- * Before each use it is made sure that the path still leads to the file that is open. After a restore has put
- * another one in its place, nobody would ever read what is written to the old one. `statSync` costs a few
- * microseconds, waits for no thread, and leaves no moment between the look and the use.
+ * Each use first checks that the path still leads to the open file. After a restore has put another file in its
+ * place, nothing would ever read what is written to the old one. `statSync` costs a few microseconds, waits for no
+ * thread, and leaves no gap between the check and the use.
  *
- * @param prepare makes a database ready for use that has just been opened.
+ * @param prepare prepares a database that has just been opened.
  */
 export function fileSource(
   path: string,
@@ -71,7 +75,7 @@ export function fileSource(
     const { client, identity } = openFile(path, driver, everOpen)
     try {
       await prepare(client, deadlineMs)
-      // Any read makes SQLite open what belongs to the file beside it.
+      // Any read makes SQLite open the companion files beside the file.
       client.pragma('schema_version')
     } catch (error) {
       client.close()
@@ -91,13 +95,14 @@ export function fileSource(
 }
 
 interface OpenFile extends Open {
-  /** What was beside the file when it was opened. */
+  /** The identities of the files beside this one when it was opened. */
   readonly companions: readonly (string | undefined)[]
 }
 
 /**
- * SQLite finds the `-wal` and the `-shm` of a file by their names. If those of the old file are still there, it takes
- * them for the new one's, and mixes the two files into one that is neither.
+ * Refuses to go on with companions of the old file. SQLite finds the `-wal` and the `-shm` of a file by their names.
+ * If those of the old file are still there, it uses them for the new one, and mixes the two files into one that is
+ * neither.
  */
 function refuseLeftovers(path: string, open: OpenFile): void {
   const left = companionsOf(path).some((identity, at) => identity && identity === open.companions[at])
@@ -118,7 +123,7 @@ function companionsOf(path: string): (string | undefined)[] {
   }
 }
 
-/** A database object that somebody else has opened and will close. Several stores may share it. */
+/** A database object that its owner has opened and will close. Several stores may share it. */
 export function sharedSource(client: Database): Source {
   const { turns, identity } = sharingOf(client)
   const nothing = (): void => {}
@@ -139,20 +144,20 @@ function sharingOf(client: Database): Sharing {
 }
 
 /**
- * The number of the file and the time it was made, which is 0 where the file system does not keep it. Not the
- * number of the device, which differs between containers that share the file.
+ * Returns the number of the file and the time of its creation, which is 0 where the file system does not keep it. The
+ * number of the device is left out, because it differs between containers that share the file.
  */
 function identityOf(path: string): string | undefined {
   const facts = statSync(path, { bigint: true, throwIfNoEntry: false })
   return facts === undefined ? undefined : `${facts.ino}-${facts.birthtimeNs}`
 }
 
-/** Only the first time may the file be made: an empty one where a full one was is no place to go on in. */
+/** Creates the file only at the first opening. Later, an empty file in the place of a full one must not be used. */
 function openFile(path: string, driver: Driver, mustExist: boolean): Open {
   const before = identityOf(path)
   const client = construct(path, driver, mustExist)
   const identity = identityOf(path)
-  // The path led to the same file before and after, so that is the one that was opened.
+  // The path led to the same file before and after, so that is the file that was opened.
   if (identity !== undefined && (before === undefined || before === identity)) return { client, identity }
   client.close()
   throw new StoreError('The database file was replaced while it was being opened.', 'none')
@@ -162,7 +167,7 @@ function construct(path: string, driver: Driver, mustExist: boolean): Database {
   try {
     return new driver(path, { timeout: 0, fileMustExist: mustExist })
   } catch (error) {
-    // The binary half of the driver is loaded when it is first used.
+    // The native part of the driver is loaded at its first use.
     if (isUnloadable(error)) throw driverMissing(driverPackage, error)
     throw error
   }
@@ -172,7 +177,7 @@ function isUnloadable(error: unknown): boolean {
   return error instanceof Error && /bindings file|NODE_MODULE_VERSION|invalid ELF|dlopen/.test(error.message)
 }
 
-/** Once a store is open, its callers know of nothing but store errors. */
+/** Once a store is open, its callers expect only store errors. */
 function unusable(error: unknown): StoreError {
   const why = messageOf(rootOf(error))
   return new StoreError(`The file now in the database's place cannot be used: ${why}`, 'none', {

@@ -1,4 +1,4 @@
-/** The port of `core/store.ts` over SQLite. */
+/** The store on SQLite: the port of `core/store.ts`. */
 import type { Database } from 'better-sqlite3'
 import { StoreError } from '../../core/errors.js'
 import type {
@@ -29,26 +29,26 @@ import { announce, FileWatch, type Hints } from './hints.js'
 import { prepareQueries, type Queries } from './queries.js'
 import type { Open } from './source.js'
 
-/** What a store is made of. */
+/** What a store is assembled from. */
 export interface SqliteStoreOptions {
-  /** Changes, heartbeats, and whatever else writes. */
+  /** For changes, heartbeats, and all other writes. */
   readonly writer: Connection
-  /** Reads, which then wait for no change; the same as `writer` where there is only one connection. */
+  /** For reads, which then wait for no change. The same as `writer` where there is only one connection. */
   readonly reader: Connection
   readonly hints: Hints
   readonly namespace: string
-  /** The file to watch for what other processes commit. Default: none, there are no others. */
+  /** The file to watch for commits of other processes. Default: none, because there are no other processes. */
   readonly path?: string | undefined
   /** The database's clock, which is the host's. */
   readonly nowMs: () => number
-  /** Instead of the identity of the file or object. */
+  /** Overrides the identity of the file or object. */
   readonly identity?: (() => string) | undefined
   /** Resolves in a turn of the event loop in which nothing else has run yet. */
   readonly freshTurn: () => Promise<void>
   readonly onWarning: (message: string, error?: unknown) => void
 }
 
-/** A namespace in an SQLite database. */
+/** A store for one namespace in an SQLite database. */
 export class SqliteStore implements Store {
   readonly dialect = 'sqlite'
   readonly capabilities = capabilities
@@ -120,7 +120,7 @@ export class SqliteStore implements Store {
 
   async change<T>(session: SessionKey | undefined, work: Work<T>): Promise<Changed<T>> {
     const thrown: unknown[] = []
-    // Whatever the caller's work throws is not to be mistaken for an error of the database.
+    // An error thrown by the caller's work must not be mistaken for an error of the database.
     const observed: Work<T> = async (change) => {
       try {
         return await work(change)
@@ -165,9 +165,10 @@ export class SqliteStore implements Store {
   }
 
   /**
-   * A change begins in a fresh turn of the event loop and, from BEGIN to COMMIT, waits for nothing but promises that are
-   * resolved, so nothing of the application runs in between. A synchronous write of its own to the same file would wait
-   * there, with the whole process, for a transaction that only this process can end.
+   * Makes a change. It begins in a fresh turn of the event loop and, from BEGIN to COMMIT, waits only for promises
+   * that are already resolved, so nothing of the application runs in between. Otherwise a synchronous write by the
+   * application to the same file would wait, with the whole process, for a transaction that only this process can
+   * end.
    */
   async #change<T>(session: SessionKey | undefined, work: Work<T>): Promise<Changed<T>> {
     const { writer, freshTurn } = this.#options
@@ -216,7 +217,10 @@ export class SqliteStore implements Store {
     return { nowMs: nowMs(), serverIdentity: identity?.() ?? open.identity }
   }
 
-  /** A look that fails is as good as none, and one that still waits for its turn sees what this one would. */
+  /**
+   * Looks for news. A look that fails is ignored. A look that still waits for its turn will see what this one would
+   * see.
+   */
   async #lookForNews(): Promise<void> {
     if (this.#looking) return
     this.#looking = true
@@ -227,7 +231,7 @@ export class SqliteStore implements Store {
     if (news) hints.found(news)
   }
 
-  /** Undefined when no other connection has committed anything since the last look at the same file. */
+  /** Returns undefined when no other connection has committed anything since the last look at the same file. */
   #newsOn(open: Open, nodes: readonly string[]): ReadonlyMap<string, number> | undefined {
     const { client } = open
     const queries = this.#queriesOn(open)

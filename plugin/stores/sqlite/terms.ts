@@ -18,7 +18,7 @@ export interface Place {
   readonly namespace: string
 }
 
-/** The columns of a table that are properties of the port's row. */
+/** Returns the columns of a table that are properties of the port's row. */
 function columnsOf<T extends SQLiteTable>(table: T): Omit<T['_']['columns'], 'namespace'> {
   const { namespace: _, ...columns } = getColumns(table)
   return columns
@@ -53,8 +53,8 @@ export function ourMeta({ namespace }: Place): SQL {
 }
 
 /**
- * The leases that meet at least one of the conditions. Each is looked up by itself: SQLite takes any namespace for
- * a small one, and would rather go through all of its leases than use several indexes.
+ * Selects the leases that meet at least one of the conditions. Each condition is looked up separately: SQLite assumes
+ * that any namespace is small, and would rather scan all its leases than use several indexes.
  */
 export function leasesWhere(at: Place, ...conditions: ReadonlyArray<SQL | undefined>) {
   const found = conditions.map(
@@ -72,17 +72,17 @@ export function given<N extends string>(name: N): Placeholder<N> {
   return sql.placeholder(name)
 }
 
-/** The members of a list that is given as JSON text. */
+/** The members of a list that is passed as JSON text. */
 export function listed(name: string): SQL {
   return sql`(select value from json_each(${given(name)}))`
 }
 
-/** A placeholder of the same name for each of these columns. */
+/** Returns a placeholder of the same name for each of these columns. */
 export function eachGiven(names: readonly string[]): Record<string, Placeholder> {
   return Object.fromEntries(names.map((name) => [name, given(name)]))
 }
 
-/** A placeholder of the same name for each column. */
+/** Returns a placeholder of the same name for each column. */
 export function allGiven<C extends Record<string, Column>>(
   columns: C,
 ): { [K in keyof C & string]: Placeholder<K> } {
@@ -90,7 +90,7 @@ export function allGiven<C extends Record<string, Column>>(
   return Object.fromEntries(entries)
 }
 
-/** Each column as it would have been inserted. */
+/** Sets each column to the value of the row that could not be inserted. */
 export function allOf<C extends Record<string, Column>>(columns: C): { [K in keyof C & string]: SQL } {
   const entries = Object.entries(columns).map(([name, column]) => [
     name,

@@ -1,4 +1,4 @@
-/** The statements of the verbs that are no part of a change. */
+/** The statements of the verbs that are not part of a change. */
 import {
   and,
   asc,
@@ -50,10 +50,10 @@ import {
   workerColumns,
 } from './terms.js'
 
-/** What a read finds; the clock and the identity of the server are added by those who know them. */
+/** What a read finds. The caller adds the clock and the identity of the server. */
 type Unstamped<T extends ServerFacts | Snapshot> = Omit<T, 'nowMs' | 'serverIdentity'>
 
-/** What a heartbeat finds: its own row, and beside it the watchers and what is recorded of the server. */
+/** What a heartbeat finds: its own row, the watchers, and what is recorded about the server. */
 type Pulse = Pick<
   OwnView,
   'state' | 'newsRevision' | 'recordedIdentity' | 'identitySettled' | 'longestTtlMs'
@@ -79,7 +79,7 @@ export function prepareVerbs(at: Place) {
   }
 }
 
-/** The watchers come with the same statement. The asking node is left out: its beat is its own news. */
+/** The same statement returns the watchers. The node itself is left out, because it knows its own beat. */
 function prepareHeartbeat(at: Place) {
   const { db, namespace } = at
   const watching = alias(nodes, 'watching')
@@ -104,7 +104,8 @@ function prepareHeartbeat(at: Place) {
     })
     .prepare()
   return (node: string, beat: number, nowMs: number): Pulse | undefined => {
-    // Asked for one row only, the driver would not say that the row could not be committed, as where the disk is full.
+    // If asked for one row only, the driver would not report that the row could not be committed, for example on a
+    // full disk.
     const [pulse] = statement.all({ node, beat, nowMs })
     return pulse
   }
@@ -148,7 +149,7 @@ function prepareView(at: Place) {
     return { ...facts, leases: rows, ...related(rows, standsFor) }
   }
   const readAlone = client.transaction(read)
-  // A change reads in the transaction it has open; in it, another one would be two statements more.
+  // A change reads in the transaction that it has open. A nested one would cost two more statements.
   return (node: string): Unstamped<OwnView> | undefined =>
     client.inTransaction ? read(node) : readAlone(node)
 }
@@ -217,7 +218,7 @@ function prepareNamespaces(at: Place) {
   return (most: number): string[] => statement.all({ most }).map(({ namespace }) => namespace)
 }
 
-/** The workers of these leases, and who of the nodes they name as holder or blocked is gone or unknown. */
+/** Returns the workers of these leases, and which of their holders and blocked nodes are gone or unknown. */
 function prepareRelated(at: Place) {
   const workersByKey = prepareWorkers(at)
   const living = at.db
@@ -234,7 +235,7 @@ function prepareRelated(at: Place) {
       if (holder !== null) gone.add(holder)
       if (blockedNode !== null) gone.add(blockedNode)
     }
-    // Most looks find no lease, and then there is nothing to ask about.
+    // Most looks find no lease, and then there is nothing to look up.
     if (gone.size > 0) for (const { id } of living.all({ nodes: JSON.stringify([...gone]) })) gone.delete(id)
     return { workers: keys.size > 0 ? workersByKey([...keys]) : [], gone }
   }
@@ -353,7 +354,7 @@ function namedByLeases(at: Place): SQL {
   return sql`(${sql.join(named, sql` union all `)})`
 }
 
-/** A number that moves when another connection has committed something to the file. */
+/** Returns a number that changes when another connection has committed something to the file. */
 function prepareDataVersion({ client }: Place) {
   const statement = client.prepare<[], number>('PRAGMA data_version').pluck()
   return (): number | undefined => statement.get()
