@@ -1,17 +1,17 @@
 /**
- * What every store promises, as sentences that can be run.
+ * The promises of every store, as sentences that can be run.
  *
- * The port in `core/store.ts` says in prose what the engine relies on. Each case here is one such sentence
- * and the proof of it, by nothing but the port itself, on a real database with real concurrent
- * connections. No test runner is assumed: whoever writes a store for another database gives a
- * `ConformanceHarness` and runs the cases under the runner they have.
+ * The port in `core/store.ts` says in prose what the engine relies on. Each case here is one such sentence with its
+ * proof, which uses only the port itself, on a real database with real concurrent connections. No test runner is
+ * assumed: the author of a store for another database supplies a `ConformanceHarness` and runs the cases under any
+ * runner.
  *
  *     for (const { promise, run, reasonToSkip } of storeConformance()) {
  *       test(promise, { skip: reasonToSkip(harness) ?? false }, () => run(harness))
  *     }
  *
- * Each case uses a namespace of its own and closes the stores that it opened, so all of them can share one
- * database. Races are repeated by count, and whatever hangs is given up after a minute.
+ * Each case uses its own namespace and closes the stores that it opened, so all cases can share one database. Races
+ * are repeated a fixed number of times, and a case that hangs is given up after a minute.
  */
 import { changeCases } from './conformance/changes.js'
 import { fenceCases } from './conformance/fences.js'
@@ -23,7 +23,7 @@ import { readCases } from './conformance/reads.js'
 import { rowCases } from './conformance/rows.js'
 import { sessionCases } from './conformance/sessions.js'
 
-/** All promises of the port. */
+/** Returns a case for every promise of the port. */
 export function storeConformance(): readonly ConformanceCase[] {
   return [
     ...heartbeatCases,

@@ -1,6 +1,6 @@
 /**
- * For tests of your own: workers whose failover takes milliseconds, and the promises of a store as sentences that
- * can be run.
+ * Tools for tests: a world in which the failover of a worker takes milliseconds, and the promises of a store as
+ * sentences that can be run.
  *
  * @example import { TestWorld } from 'fastify-worker-coordination/testing'
  */

@@ -1,4 +1,4 @@
-/** The way from a node to its store, which can be cut, and held up while its process stands still. */
+/** The link from a node to its store. It can be cut, and it can be held while the node's process is frozen. */
 import { StoreError } from '../core/errors.js'
 import type {
   Ahead,
@@ -30,7 +30,7 @@ export class Link implements Store {
     this.#store = store
   }
 
-  /** Every verb is refused from now on. */
+  /** Refuses every verb from now on. */
   cut(): void {
     this.#isCut = true
   }
@@ -39,7 +39,7 @@ export class Link implements Store {
     this.#isCut = false
   }
 
-  /** Every verb waits, and no hint comes through. */
+  /** Makes every verb wait, and lets no hint through. */
   hold(): void {
     this.#held ??= deferred()
   }
@@ -119,7 +119,7 @@ export class Link implements Store {
     })
   }
 
-  /** It goes by the connection of the user's transaction, and not by this way. */
+  /** A fence uses the connection of the user's transaction, and not this link. */
   fence(transaction: unknown, claim: Claim): Promise<void> | void {
     return this.#store.fence(transaction, claim)
   }

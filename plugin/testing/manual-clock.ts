@@ -1,9 +1,9 @@
 /**
  * A clock that a test moves by hand.
  *
- * Nothing fires by itself: {@link ManualClock.advance} takes time from timer to timer, lets everything
- * that each one set off come to rest, and only then goes on. So a test of a takeover takes
- * milliseconds and always sees the same order.
+ * Nothing fires by itself. {@link ManualClock.advance} moves time from timer to timer, lets everything that each
+ * timer set off come to rest, and only then goes on. A test of a takeover therefore takes milliseconds and always
+ * sees the same order.
  */
 import type { Clock, Reading, Timer } from '../core/time/clock.js'
 
@@ -21,12 +21,12 @@ export class ManualClock implements Clock {
   readonly #entries = new Set<Entry>()
   readonly #random: () => number
 
-  /** @param random chance for jitter, a number in [0, 1); default always the middle. */
+  /** @param random supplies the jitter, a number in [0, 1). Default: always 0.5. */
   constructor(random: () => number = () => 0.5) {
     this.#random = random
   }
 
-  /** What the monotonic clock says, in ms. */
+  /** The time of the monotonic clock, in ms. */
   get nowMs(): number {
     return this.#nowMs
   }
@@ -50,13 +50,15 @@ export class ManualClock implements Clock {
     return `00000000-0000-4000-8000-${String(this.#ids).padStart(12, '0')}`
   }
 
-  /** How long until the next timer fires, in ms; undefined when none is set. */
+  /** The time until the next timer fires, in ms; undefined when none is set. */
   get dueInMs(): number | undefined {
     const next = this.#next(Number.POSITIVE_INFINITY)
     return next === undefined ? undefined : Math.max(0, next.atMs - this.#nowMs)
   }
 
-  /** Fires what is due now, and nothing that this sets off. For clocks that are moved together, by {@link stall}. */
+  /**
+   * Fires the timers that are due now, but none that these set. For clocks that are moved together, by {@link stall}.
+   */
   fireDue(): void {
     const lastOrder = this.#order
     for (let next = this.#next(this.#nowMs, lastOrder); next; next = this.#next(this.#nowMs, lastOrder)) {
@@ -65,7 +67,7 @@ export class ManualClock implements Clock {
     }
   }
 
-  /** Moves on by `ms`, firing on the way what comes due, each in its time. */
+  /** Moves on by `ms`, and fires each timer that comes due on the way at its time. */
   async advance(ms: number): Promise<void> {
     const endMs = this.#nowMs + ms
     await comeToRest()
@@ -78,7 +80,7 @@ export class ManualClock implements Clock {
     this.#nowMs = endMs
   }
 
-  /** Moves on step by step until a condition holds. Throws when it does not within `limitMs`. */
+  /** Moves on step by step until a condition holds. Throws when it does not hold within `limitMs`. */
   async advanceUntil(
     condition: () => boolean | Promise<boolean>,
     limitMs: number,
@@ -93,17 +95,17 @@ export class ManualClock implements Clock {
     }
   }
 
-  /** The process stands still while time goes by: timers fire late, all at the end of it. */
+  /** Simulates a process that stands still while time passes: timers fire late, all of them after the stall. */
   stall(ms: number): void {
     this.#nowMs += ms
   }
 
-  /** The machine is suspended: the monotonic clock stands still, the boot-time clock runs on. */
+  /** Simulates a suspended machine: the monotonic clock stands still, and the boot-time clock runs on. */
   suspend(ms: number): void {
     this.#suspendedMs += ms
   }
 
-  /** The first timer that fires by then, of those that were set before the one with this number. */
+  /** Returns the first timer that fires by `endMs`, among those set before the one numbered `beforeOrder`. */
   #next(endMs: number, beforeOrder = Number.POSITIVE_INFINITY): Entry | undefined {
     let next: Entry | undefined
     for (const entry of this.#entries) {
@@ -120,7 +122,7 @@ export class ManualClock implements Clock {
   }
 }
 
-/** Everything that only waits for promises has gone as far as it can. */
+/** Resolves when everything that waits only for promises has gone as far as it can. */
 export async function comeToRest(): Promise<void> {
   for (let round = 0; round < 3; round++) await new Promise((resolve) => setImmediate(resolve))
 }

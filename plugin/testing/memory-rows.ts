@@ -1,8 +1,8 @@
 /**
- * The rows of one namespace, in maps, and what can be asked of them.
+ * The rows of one namespace, in maps, and the queries on them.
  *
- * There is no statement here to be got right for a database, so this is the shortest full account of what a store
- * answers. Rows are never altered in place: who has read one keeps what was read.
+ * There are no database statements here, so this is the shortest complete description of what a store returns. Rows
+ * are never modified in place: a row that was read stays as it was.
  */
 import {
   type Beat,
@@ -25,10 +25,10 @@ import {
 } from '../core/store.js'
 import { byCodePoints } from '../stores/shared/code-points.js'
 
-/** What a read finds; the clock and the identity of the server are added by those who know them. */
+/** What a read finds. The caller adds the clock and the identity of the server. */
 type Unstamped<T extends ServerFacts | Snapshot> = Omit<T, 'nowMs' | 'serverIdentity'>
 
-/** One state of a namespace. A change works on a copy, which takes the place of the original when it commits. */
+/** One state of a namespace. A change works on a copy, which replaces the original when the change commits. */
 export class Rows {
   meta: MetaRow = beforeAnyChange
   nodes = new Map<string, NodeRow>()
@@ -46,13 +46,13 @@ export class Rows {
     return copy
   }
 
-  /** Undefined when it is gone or was never there. */
+  /** Returns undefined when the node is gone or unknown. */
   living(id: string | null): NodeRow | undefined {
     const node = id === null ? undefined : this.nodes.get(id)
     return node?.state === 'gone' ? undefined : node
   }
 
-  /** Oldest first. */
+  /** Returns the nodes that are not gone, oldest first. */
   allLiving(): NodeRow[] {
     return this.oldestFirst().filter(({ state }) => state !== 'gone')
   }
@@ -62,7 +62,7 @@ export class Rows {
     return { recordedIdentity, identitySettled, longestTtlMs }
   }
 
-  /** The watchers beside this node. */
+  /** Returns the watchers other than this node. */
   watchersBeside(node: string): Beat[] {
     return this.meta.watchers.flatMap((id) => {
       const watcher = id === node ? undefined : this.living(id)
@@ -181,7 +181,7 @@ export class Rows {
     return Math.max(oldEvents.length, longGone.length) === prunedAtOnce
   }
 
-  /** All nodes, gone ones included. */
+  /** Returns all nodes, gone ones included. */
   oldestFirst(): NodeRow[] {
     return [...this.nodes.values()].sort(
       (a, b) => a.joinedRevision - b.joinedRevision || byCodePoints(a.id, b.id),
@@ -192,7 +192,7 @@ export class Rows {
     return [...this.leases.values()].filter(matches).sort(byKey)
   }
 
-  /** The workers of these leases, and who of the nodes they name as holder or blocked is gone or unknown. */
+  /** Returns the workers of these leases, and which of their holders and blocked nodes are gone or unknown. */
   #relatedTo(
     leases: readonly LeaseRow[],
     alsoWorkers: readonly string[] = [],

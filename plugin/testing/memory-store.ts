@@ -1,9 +1,9 @@
 /**
- * A store in memory: the whole port without a database, for tests of workers and as an example for whoever writes
- * a store. It keeps the same promises as the others, by the same conformance suite, except that nothing outlives the
- * process.
+ * A store in memory: the whole port without a database, for tests of workers and as an example for authors of stores.
+ * It keeps the same promises as the other stores, verified by the same conformance suite, except that nothing
+ * survives the process.
  *
- * There is one writer at a time, and a reader sees what the last one has committed.
+ * There is one writer at a time, and a reader sees what the last writer has committed.
  */
 import { randomUUID } from 'node:crypto'
 import { CoordinationError, FencedError, StoreError } from '../core/errors.js'
@@ -40,22 +40,22 @@ import { wakeLater } from '../stores/shared/hints.js'
 import { Turns } from '../stores/shared/turns.js'
 import { Rows } from './memory-rows.js'
 
-/** What a database in memory takes from the world around it. */
+/** The options of a database in memory. */
 export interface MemoryDatabaseOptions {
-  /** The database's clock, in whole ms since 1970. Default: that of the host. */
+  /** The database's clock, in whole ms since 1970. Default: the host's clock. */
   readonly nowMs?: () => number
-  /** Names the life of the database; another name is a failover. Default: one of its own. */
+  /** The identity of the database. A different identity means a failover. Default: a random one. */
   readonly identity?: () => string
 }
 
-/** How a store of it is opened. */
+/** The options for opening a store on a database in memory. */
 export interface MemoryStoreOptions {
   readonly namespace: string
-  /** How long a verb may take, waiting for others included, in ms. */
+  /** Time limit of each verb in ms, including waits for others. */
   readonly statementTimeoutMs: number
 }
 
-/** A database in memory, to which any number of stores can be opened. */
+/** A database in memory, on which any number of stores can be opened. */
 export class MemoryDatabase {
   readonly #spaces = new Map<string, Space>()
   readonly #nowMs: () => number
@@ -93,7 +93,10 @@ class Space {
     return () => void this.#listeners.delete(listener)
   }
 
-  /** Not the maker of the change itself. Later, as everywhere; here it would still be this change's turn. */
+  /**
+   * Wakes the listeners of these nodes, except the maker of the change. Like every store, it wakes them later: at
+   * this moment it is still the change's turn.
+   */
   wake(nodes: ReadonlySet<string>, maker: string | undefined): void {
     for (const listener of this.#listeners) {
       const { node, wake } = listener
@@ -210,7 +213,10 @@ class MemoryStore implements Store {
     return stop
   }
 
-  /** Any object passes for a transaction: there are none here. What is true of the lease is checked. */
+  /**
+   * Accepts any object as a transaction, since there are no transactions here. It checks that the claim on the lease
+   * is true.
+   */
   fence(transaction: unknown, { key, node, token }: Claim): void {
     if (typeof transaction !== 'object' || transaction === null) {
       throw new CoordinationError('WCO_FENCE_TARGET', 'A fence expects the transaction it is to guard.')
@@ -222,7 +228,7 @@ class MemoryStore implements Store {
       throw new FencedError(key, token)
   }
 
-  /** Who waits for its turn is refused; who is writing is not waited for. */
+  /** Refuses verbs that wait for their turn. Does not wait for a verb that is writing. */
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
@@ -289,12 +295,12 @@ class MemoryChange implements Change {
     this.session = session && this.#recordOperation(session)
   }
 
-  /** @throws StoreError when one of its verbs has failed, whether or not anybody noticed. */
+  /** @throws StoreError when one of its verbs has failed, whether or not the caller noticed. */
   assertWhole(): void {
     if (this.#over !== undefined) throw this.#over
   }
 
-  /** Nothing may be asked of it any more. */
+  /** Accepts nothing more. */
   end(): void {
     this.#over ??= new StoreError('This change has ended.', 'none')
   }
@@ -429,7 +435,7 @@ class MemoryChange implements Change {
     return session
   }
 
-  /** What was handed in stays the caller's own. */
+  /** Stores a copy, so that the caller keeps its own object. */
   #keep<Row>(rows: Map<string, Row>, key: string, row: Row): void {
     rows.set(key, structuredClone(row))
     this.wrote = true
@@ -441,7 +447,7 @@ class MemoryChange implements Change {
   }
 }
 
-/** A lease as a change has read it may be saved as it is. */
+/** Removes the mark `fenced`, because a lease may be saved as a change has read it. */
 function withoutMark(row: LeaseRow & { fenced?: boolean }): LeaseRow {
   const { fenced: _, ...lease } = row
   return lease

@@ -1,8 +1,8 @@
 /**
- * Nodes in one process, over a database in memory, in a time that a test moves by hand.
+ * Nodes in one process, over a database in memory, with a time that a test moves by hand.
  *
- * A takeover that takes twenty seconds takes milliseconds here, always in the same order, and whatever a node can meet
- * can be made to happen to it: it is killed, frozen, cut off, or closed.
+ * A takeover of twenty seconds takes milliseconds here, and always happens in the same order. A test can do to a node
+ * whatever may happen to one: kill it, freeze it, cut it off, or close it.
  *
  * @example
  * const world = new TestWorld()
@@ -26,31 +26,31 @@ import { comeToRest, ManualClock } from './manual-clock.js'
 import { MemoryDatabase } from './memory-store.js'
 
 /**
- * What a world is like. Durations are those of the coordinator: `preset`, `ttlMs` and so on. The longer they are, the
- * fewer heartbeats there are to go through: for days of a schedule take a `ttlMs` of minutes.
+ * The options of a world. Durations are those of the coordinator: `preset`, `ttlMs` and so on. Longer durations mean
+ * fewer heartbeats to go through: for days of a schedule, use a `ttlMs` of minutes.
  */
 export interface TestWorldOptions extends Partial<Timing> {
   readonly preset?: Preset
-  /** When it begins, by the clock of its database. Default 2030-01-01T00:00:00Z. */
+  /** The start of the world, by the clock of its database. Default 2030-01-01T00:00:00Z. */
   readonly startsAt?: Date | string | number
 }
 
-/** What a node of a world says of itself. */
+/** The options of a node in a world. */
 export interface TestNodeOptions {
   /** Default `default`. */
   readonly cluster?: string
   readonly labels?: Readonly<Record<string, string>>
   readonly version?: string
-  /** Default: it says nothing. */
+  /** Default: nothing is logged. */
   readonly log?: Log
 }
 
-/** How far {@link TestWorld.advanceUntil} goes unless told otherwise. */
+/** The default limit of {@link TestWorld.advanceUntil}. */
 const patienceMs = 3_600_000
 
 const retention = { eventsForMs: 1e12, events: 10_000, goneNodesForMs: 1e12 }
 
-/** Nothing takes longer to close than passes are given to settle. */
+/** The limit for closing. No node takes longer to close than its passes are given to settle. */
 const closingMs = 24 * 3_600_000
 
 /** A database, its time, and the nodes around it. */
@@ -61,7 +61,7 @@ export class TestWorld implements AsyncDisposable {
   readonly #bodies: Body[] = []
   #timeMs: number
 
-  /** @throws {CoordinationError} `WCO_OPTIONS` when durations do not go together, or `startsAt` is no time. */
+  /** @throws {CoordinationError} `WCO_OPTIONS` when durations do not go together, or `startsAt` is not a time. */
   constructor({ startsAt = '2030-01-01T00:00:00Z', ...timing }: TestWorldOptions = {}) {
     this.#timeMs = new Date(startsAt).getTime()
     if (Number.isNaN(this.#timeMs)) {
@@ -79,12 +79,12 @@ export class TestWorld implements AsyncDisposable {
     })
   }
 
-  /** What time it is by the clock of the database. */
+  /** The time by the clock of the database. */
   get now(): Date {
     return new Date(Math.floor(this.#timeMs))
   }
 
-  /** A further node, which has not started yet: register workers on its coordinator, then {@link start}. */
+  /** Adds a node, which has not started yet. Register workers on its coordinator, then call {@link start}. */
   node(name: string, options: TestNodeOptions = {}): TestNode {
     const { cluster = 'default', labels = {}, version = null, log = silentLog } = options
     const identity = { node: checkName('node', name), cluster: checkName('cluster', cluster) }
@@ -98,7 +98,7 @@ export class TestWorld implements AsyncDisposable {
     return node
   }
 
-  /** Starts the nodes that have not been started yet, and lets them share out what there is to do. */
+  /** Starts the nodes that have not been started yet, and gives them time to share out the leases. */
   async start(): Promise<void> {
     for (const { isStanding, coordinator } of this.#nodes) {
       if (isStanding && coordinator.state === 'idle') await this.settled(coordinator.start())
@@ -106,12 +106,15 @@ export class TestWorld implements AsyncDisposable {
     await this.advance(this.#timing.heartbeatMs)
   }
 
-  /** The node whose work on this lease, by its name or key, has the right to go on; undefined when there is none. */
+  /**
+   * Returns the node that holds this lease, given by name or key, and whose work may go on; undefined when there is
+   * none.
+   */
   holderOf(lease: string): TestNode | undefined {
     return this.#nodes.find(({ isStanding, coordinator }) => isStanding && coordinator.isHeld(lease))
   }
 
-  /** Time goes by for everybody. What comes due fires on the way, each in its time. */
+  /** Lets time pass for all nodes. Timers that come due on the way fire, each at its time. */
   async advance(ms: number): Promise<void> {
     const endMs = this.#timeMs + ms
     await comeToRest()
@@ -119,10 +122,10 @@ export class TestWorld implements AsyncDisposable {
   }
 
   /**
-   * Time goes by until a condition holds.
+   * Lets time pass until a condition holds.
    *
-   * @param limitMs of the world's time; default an hour.
-   * @throws {Error} when it does not hold by then.
+   * @param limitMs in the world's time. Default: an hour.
+   * @throws {Error} when the condition does not hold by then.
    */
   async advanceUntil(condition: () => boolean | Promise<boolean>, limitMs = patienceMs): Promise<void> {
     const endMs = this.#timeMs + limitMs
@@ -135,7 +138,7 @@ export class TestWorld implements AsyncDisposable {
     }
   }
 
-  /** Time goes by until a promise has settled. Answers what it answers. */
+  /** Lets time pass until a promise has settled. Returns its result. */
   async settled<T>(promise: Promise<T>, limitMs = patienceMs): Promise<T> {
     let isSettled = false
     const settle = (): void => {
@@ -146,12 +149,12 @@ export class TestWorld implements AsyncDisposable {
     return promise
   }
 
-  /** All rows there are, as the database has them. */
+  /** Returns all rows, as the database has them. */
   snapshot(): Promise<Snapshot> {
     return this.#open().snapshot()
   }
 
-  /** Everybody stops: signals abort, passes settle, nothing goes on after it. Harmless when repeated. */
+  /** Stops all nodes: signals abort, passes settle, and nothing continues afterwards. Harmless when repeated. */
   async close(): Promise<void> {
     for (const body of this.#bodies) body.wakeForTheEnd()
     const closed = Promise.all(this.#nodes.map(({ coordinator }) => coordinator.close()))
@@ -162,7 +165,7 @@ export class TestWorld implements AsyncDisposable {
     await this.close()
   }
 
-  /** To the next timer of anybody, or so far if there is none before. */
+  /** Moves on to the next timer of any node, or by `mostMs` if no timer is due before. */
   async #step(mostMs: number): Promise<void> {
     const ms = Math.min(mostMs, ...this.#bodies.map(({ dueInMs }) => dueInMs))
     this.#timeMs += ms
@@ -176,10 +179,10 @@ export class TestWorld implements AsyncDisposable {
   }
 }
 
-/** One node, and what can be made to happen to it. */
+/** One node, and the ways to disturb it. */
 export class TestNode {
   readonly name: string
-  /** What `app.coordination` is in an application: give it the same workers. */
+  /** The counterpart of `app.coordination` in an application: register the same workers on it. */
   readonly coordinator: Coordinator
   readonly #body: Body
 
@@ -193,30 +196,31 @@ export class TestNode {
     this.#body = body
   }
 
-  /** Neither frozen nor killed. */
+  /** Whether the node is neither frozen nor killed. */
   get isStanding(): boolean {
     return this.#body.standing === 'alive'
   }
 
   /**
-   * Its process ends without a word: it is never heard of again. What application code of it waits for something
-   * else than the world's time runs on, since it is in the process of the test; its signals abort when the world closes.
+   * Ends the node's process without notice: it is never heard from again. Application code of the node that waits for
+   * anything but the world's time runs on, because it is in the process of the test; its signals abort when the world
+   * closes.
    */
   kill(): void {
     this.#body.stop('killed')
   }
 
-  /** Its process stands still while time goes by, as under SIGSTOP or in a long garbage collection. */
+  /** Makes the node's process stand still while time passes, as under SIGSTOP or in a long garbage collection. */
   freeze(): void {
     if (this.isStanding) this.#body.stop('frozen')
   }
 
-  /** It goes on where it stood, and does not know yet how late it is. */
+  /** Lets a frozen node continue where it stopped. It does not know yet how late it is. */
   thaw(): void {
     if (this.#body.standing === 'frozen') this.#body.goOn()
   }
 
-  /** The database cannot be reached from it any more. */
+  /** Cuts the node off from the database. */
   disconnect(): void {
     this.#body.link.cut()
   }
@@ -226,7 +230,7 @@ export class TestNode {
   }
 }
 
-/** What a node lives in: its clock, and its way to the database. */
+/** The surroundings of a node: its clock, and its link to the database. */
 class Body {
   readonly clock = new ManualClock()
   readonly link: Link
@@ -246,13 +250,13 @@ class Body {
     this.link.letGo()
   }
 
-  /** What was killed finds out that it may not go on. */
+  /** Lets a killed node find out that it must not go on. */
   wakeForTheEnd(): void {
     if (this.standing === 'killed') this.link.cut()
     this.goOn()
   }
 
-  /** How long until something happens here by itself. */
+  /** The time until something happens here by itself. */
   get dueInMs(): number {
     return (this.standing === 'alive' ? this.clock.dueInMs : undefined) ?? Number.POSITIVE_INFINITY
   }
@@ -263,7 +267,7 @@ class Body {
   }
 }
 
-/** Ids that tell whose they are. */
+/** Returns a clock whose ids contain the name of their node. */
 function withIds(clock: ManualClock, name: string): Clock {
   let lives = 0
   return {

@@ -1,4 +1,4 @@
-/** That changes come one after another, whole or not at all, whoever makes them. */
+/** Cases: changes are made one after another, whole or not at all, whichever store makes them. */
 import assert from 'node:assert/strict'
 import { StoreError } from '../../core/errors.js'
 import type { Change, LeaseRow, Store } from '../../core/store.js'
@@ -506,7 +506,7 @@ export const changeCases: readonly ConformanceCase[] = [
   }),
 ]
 
-/** Uses every verb that writes, on rows of its own. Needs a node `a` to name. */
+/** Uses every verb that writes, on rows of its own. Needs a node `a` to refer to. */
 async function writeEverything(change: Change): Promise<void> {
   await change.addNode(newNode('added'), 1)
   await change.saveWorkers([newWorker('w')])

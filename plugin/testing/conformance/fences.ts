@@ -1,4 +1,4 @@
-/** That a user's transaction commits only while its lease is still held, and that nothing waits for it. */
+/** Cases: a user's transaction commits only while its lease is still held, and nothing waits for it. */
 import assert from 'node:assert/strict'
 import { CoordinationError, FencedError, StoreError } from '../../core/errors.js'
 import type { Claim, Store } from '../../core/store.js'
@@ -386,7 +386,7 @@ export const fenceCases: readonly ConformanceCase[] = [
 const heldByA = newLease('l', { holder: 'a', target: 'a', token: 5 })
 const claim: Claim = { key: 'l', node: 'a', token: 5 }
 
-/** A store in whose namespace node `a` holds lease `l` with token 5, and node `b` stands by. */
+/** Opens a store in whose namespace node `a` holds lease `l` with token 5, and node `b` stands by. */
 async function openHeld(world: World): Promise<Store> {
   const store = await world.open()
   await join(store, ['a', 'b'])
@@ -394,19 +394,19 @@ async function openHeld(world: World): Promise<Store> {
   return store
 }
 
-/** However the store answers, the answer is awaited. */
+/** Awaits the fence, whether the store is synchronous or not. */
 async function fence(store: Store, handle: unknown, claimed: Claim): Promise<void> {
   await store.fence(handle, claimed)
 }
 
-/** A whole transaction of a user that does nothing but fence. */
+/** Runs a user's whole transaction that does nothing but fence. */
 async function fenced(world: World, store: Store, claimed: Claim): Promise<void> {
   await world.user.transaction((handle) => fence(store, handle, claimed))
 }
 
 type Attempt = 'taken' | 'fenced' | 'too late'
 
-/** Makes `b` the holder, unless the row is fenced, or, where there is one writer, that writer is the user. */
+/** Makes `b` the holder, unless the row is fenced, or the database has one writer and that writer is the user. */
 async function takeOver(store: Store): Promise<Attempt> {
   try {
     const { result } = await store.change(undefined, async (change) => {
@@ -422,7 +422,7 @@ async function takeOver(store: Store): Promise<Attempt> {
   }
 }
 
-/** A transaction may hold its rows a moment longer than its end is known to whoever ended it. */
+/** Retries, because a transaction may hold its rows for a moment after its end has been reported. */
 async function untilTaken(store: Store): Promise<void> {
   for (let attempt = 1; attempt <= 100; attempt += 1) if ((await takeOver(store)) === 'taken') return
   assert.fail('the lease is never free to take')

@@ -1,64 +1,64 @@
-/** What the cases ask of a database, and what each of them is. */
+/** What the cases need from a database, and what a case is. */
 import type { Store } from '../../core/store.js'
 
 /** One promise and its proof. */
 export interface ConformanceCase {
-  /** A sentence, fit to be the name of a test. */
+  /** A sentence that can serve as the name of a test. */
   readonly promise: string
-  /** Why this promise cannot be tried with this harness; undefined when it can. */
+  /** Returns why this promise cannot be tested with this harness, or undefined when it can. */
   reasonToSkip(harness: ConformanceHarness): string | undefined
   /** Resolves when the promise holds; rejects with an `AssertionError` when it does not. */
   run(harness: ConformanceHarness): Promise<void>
 }
 
-/** A database with the schema in place, as the cases need to reach it. */
+/** Access to a database with the schema in place. */
 export interface ConformanceHarness {
   readonly capabilities: HarnessCapabilities
-  /** Another store on the same database, with connections of its own. The case closes it. */
+  /** Opens another store on the same database, with its own connections. The case closes it. */
   open(options: StoreOptions): Promise<Store>
-  /** Users beside the stores. Leave it out where all there is is one database object, which has no room for them. */
+  /** Users beside the stores. Omit it when the only access is one database object, which leaves no room for users. */
   readonly user?: ConformanceUser
-  /** Runs one statement on the tables of this library, behind the backs of all stores. Leave it out where there are no tables. */
+  /** Runs one statement on the tables of this library without any store noticing. Omit it when there are no tables. */
   execute?(sql: string): Promise<void>
-  /** A store whose connection to the database can be disturbed. Leave it out where there is no connection. */
+  /** Opens a store whose connection to the database can be disturbed. Omit it when there is no connection. */
   openFragile?(options: StoreOptions): Promise<FragileStore>
 }
 
-/** An application that uses the same database for its own ends. */
+/** An application that uses the same database for its own purposes. */
 export interface ConformanceUser {
   /**
-   * A transaction, on a connection of its own: commits when `work` is done, rolls back when it throws, and throws
-   * that on. The handle is what users would give to `Store.fence`; `work` does so in its first statement.
+   * Runs a transaction on its own connection. It commits when `work` is done; when `work` throws, it rolls back and
+   * rethrows the error. The handle is what users would pass to `Store.fence`; `work` does so in its first statement.
    */
   transaction(work: (handle: unknown) => Promise<void>): Promise<void>
-  /** The same handle when no transaction is open on it. */
+  /** Passes the same kind of handle to `work`, with no transaction open on it. */
   outsideTransaction(work: (handle: unknown) => Promise<void>): Promise<void>
 }
 
-/** What databases differ in, as far as the cases are concerned. */
+/** How databases differ, as far as the cases are concerned. */
 export interface HarnessCapabilities {
   /** Whether one transaction can write while another one is open. SQLite has one writer. */
   readonly concurrentTransactions: boolean
-  /** What the stores say of themselves: see `Capabilities` of the port. */
+  /** What the stores report about themselves: see `Capabilities` of the port. */
   readonly push: boolean
-  /** How many statements a heartbeat takes that finds its session: two where an update answers no rows. Default 1. */
+  /** How many statements a heartbeat takes that finds its session: two where an update returns no rows. Default 1. */
   readonly statementsPerHeartbeat?: number
 }
 
-/** How a case wants its store. */
+/** The options with which a case opens a store. */
 export interface StoreOptions {
   readonly namespace: string
-  /** See `Store`: every verb ends within it, or rejects. */
+  /** See `Store`: every verb ends within this time, or rejects. */
   readonly statementTimeoutMs: number
 }
 
 /** A store that reaches its database through something that can fail. */
 export interface FragileStore {
   readonly store: Store
-  /** The database carries out the next verb of this kind, and the connection breaks before it has said so. */
+  /** The database carries out the next verb of this kind, and the connection breaks before the answer arrives. */
   loseAnswerTo(verb: 'heartbeat' | 'change'): void
-  /** Everything sent from now on is swallowed, in both directions, and nothing breaks. */
+  /** From now on everything sent is dropped, in both directions, and no connection breaks. */
   goSilent(): void
-  /** All connections break now. New ones can be made, and work. */
+  /** Breaks all connections now. New ones can be made, and work. */
   cut(): void
 }

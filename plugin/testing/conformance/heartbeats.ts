@@ -1,4 +1,4 @@
-/** What a heartbeat does to its own row, what it answers, and what it waits for. */
+/** Cases: what a heartbeat does to its own row, what it returns, and what it waits for. */
 import assert from 'node:assert/strict'
 import type { ConformanceCase } from './harness.js'
 import {

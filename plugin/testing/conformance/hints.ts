@@ -1,4 +1,4 @@
-/** That whoever is told something hears of it without asking, as long as nothing is wrong. */
+/** Cases: a node that is told of news is woken without polling, as long as nothing fails. */
 import assert from 'node:assert/strict'
 import type { Store } from '../../core/store.js'
 import type { ConformanceCase, ConformanceHarness } from './harness.js'
@@ -136,7 +136,7 @@ export const hintCases: readonly ConformanceCase[] = [
       })
       await eventually(() => ear.newsRevision() >= revision, world.harness.capabilities.push ? 3_000 : 100)
       if (woken === before) break
-      // It may be a hint that was late.
+      // A late hint may have woken the node.
       assert(operation < 10, 'a node is woken by its own changes')
     }
     stop()
@@ -159,14 +159,14 @@ function push({ capabilities }: ConformanceHarness): string | undefined {
   return capabilities.push ? undefined : 'the stores of this database have no hints of their own'
 }
 
-/** Tells a node until its hint is heard and finds the news there. */
+/** Tells a node until its hint arrives and the news is found there. */
 async function heard(teller: Store, listener: Store, node: string, nodes = new Set([node])): Promise<void> {
   const ear = listen(listener, node)
   await told(teller, ear, nodes)
   ear.stop()
 }
 
-/** Somebody who listens for a node. */
+/** A listener for one node. */
 interface Ear {
   readonly node: string
   /** The number of the latest change that was there when a hint came. */
@@ -188,8 +188,8 @@ function listen(store: Store, node: string): Ear {
 }
 
 /**
- * One hint may be lost, also because listening takes a moment to begin; that many in a row are lost, on a
- * database that has nothing else to do, may not be.
+ * One hint may be lost, for example because listening takes a moment to begin. On an otherwise idle database, this
+ * many in a row must not be lost.
  */
 async function told(teller: Store, ear: Ear, nodes = new Set([ear.node])): Promise<void> {
   for (let attempt = 1; attempt <= 10; attempt += 1) {

@@ -1,4 +1,4 @@
-/** That every verb ends: when the store closes, when others are in the way, and when the connection fails. */
+/** Cases: every verb ends, even when the store closes, others are in the way, or the connection fails. */
 import assert from 'node:assert/strict'
 import { StoreError } from '../../core/errors.js'
 import type { Store } from '../../core/store.js'
@@ -280,16 +280,19 @@ const verbs: Readonly<Record<string, (store: Store) => Promise<unknown>>> = {
   prune: (store) => store.prune({ eventsForMs: 0, events: 0, goneNodesForMs: 0 }),
 }
 
-/** How a store says that it has waited until its own limit. */
+/** How a store reports that it has waited until its own limit. */
 const outOfTime = /did not end within/
 
-/** Whoever says that certainly nothing happened must not have written; whoever is not sure may have. */
+/**
+ * An error that claims that nothing happened must be right; with the outcome `unknown`, the change may have been
+ * written.
+ */
 function assertHonest(error: unknown, written: boolean): void {
   assert(error instanceof StoreError, `expected a StoreError, got ${error}`)
   if (written) assert.equal(error.outcome, 'unknown')
 }
 
-/** A store may need to find out, one connection after another, that they all broke. */
+/** Retries, because a store may have to find out, one connection after another, that all of them broke. */
 async function recovered<T>(verb: () => Promise<T>): Promise<T> {
   for (let attempt = 1; attempt < 20; attempt += 1) {
     const [result] = await Promise.allSettled([verb()])

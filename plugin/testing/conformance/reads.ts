@@ -1,4 +1,4 @@
-/** What a node, a watcher and an onlooker are told, and that it all was true at one instant. */
+/** Cases: what a node, a watcher and an observer read, and that all of it was true at one instant. */
 import assert from 'node:assert/strict'
 import {
   type EventQuery,
@@ -656,7 +656,7 @@ function reasonsOf(events: readonly EventRow[]): (string | null)[] {
   return events.map(({ reason }) => reason)
 }
 
-/** A node `a` that stands for two workers, and leases that concern it in every way there is. */
+/** A node `a` that is a candidate for two workers, and leases that concern it in every possible way. */
 async function seedViews(store: Store): Promise<void> {
   await join(store, ['a'], { workers: ['single', 'coordinated', 'not yet stored'] })
   await join(store, ['bystander', 'other', 'buried'])
@@ -694,8 +694,8 @@ async function seedViews(store: Store): Promise<void> {
 }
 
 /**
- * Two leases of one worker whose tokens sum up to a thousand at every instant, and whose holder joins and is
- * buried with the very changes that name and clear it.
+ * Two leases of one worker whose tokens add up to a thousand at every instant. Their holder joins and is buried in
+ * the same changes that name it and replace it.
  */
 async function seedBalance(store: Store): Promise<void> {
   await join(store, ['a'], { workers: ['w'] })

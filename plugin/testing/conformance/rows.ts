@@ -1,4 +1,4 @@
-/** That rows come back as they were given, whatever is in them, and that verbs touch the rows they name. */
+/** Cases: rows come back as they were given, whatever they contain, and verbs touch only the rows that they name. */
 import assert from 'node:assert/strict'
 import { StoreError } from '../../core/errors.js'
 import type { LeaseFilter, LeaseRow, LockedLease, WorkerRow } from '../../core/store.js'

@@ -1,4 +1,4 @@
-/** That what a session sent late, twice, or after its end changes nothing. */
+/** Cases: what a session sends late, twice, or after its end changes nothing. */
 import assert from 'node:assert/strict'
 import type { Change, NodeRow, Store } from '../../core/store.js'
 import type { ConformanceCase } from './harness.js'
@@ -142,7 +142,7 @@ export const sessionCases: readonly ConformanceCase[] = [
   }),
 ]
 
-/** The session a change finds that writes something. */
+/** Returns the session that a writing change finds. */
 async function sessionIn(store: Store, node: string, operation: number): Promise<NodeRow | undefined> {
   const { result } = await store.change({ node, operation }, async (change) => {
     await touch(change)

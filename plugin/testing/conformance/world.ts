@@ -1,4 +1,4 @@
-/** What the cases are made of: a world of stores in a fresh namespace, rows to put in it, and ways to wait. */
+/** The parts that cases are built from: a world of stores in a fresh namespace, rows to put in it, and ways to wait. */
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -22,7 +22,7 @@ import type {
   StoreOptions,
 } from './harness.js'
 
-/** States one promise. What it `needs` of the harness is a sentence to skip it by, where that is missing. */
+/** Makes a case of one promise. `needs` returns the reason to skip it when the harness lacks something. */
 export function promise(
   sentence: string,
   prove: (world: World) => Promise<void>,
@@ -57,7 +57,7 @@ export function concurrentUsers(harness: ConformanceHarness): string | undefined
   return users(harness) ?? concurrentTransactions(harness)
 }
 
-/** For promises about rows that nobody has written by way of a store. */
+/** For promises about rows that were not written through a store. */
 export function tables({ execute }: ConformanceHarness): string | undefined {
   return execute ? undefined : 'there are no tables that could be written behind the backs of the stores'
 }
@@ -67,7 +67,7 @@ export function fragileConnections({ openFragile }: ConformanceHarness): string 
   return openFragile ? undefined : 'there is no connection to this database that could be disturbed'
 }
 
-/** So long that no machine is too slow; what is to be too late sets a shorter one. */
+/** Long enough for any machine. A case that wants a verb to be late sets a shorter limit. */
 const patientMs = 30_000
 
 /** The stores of one case, all on one namespace unless they say otherwise. */
@@ -116,7 +116,7 @@ export class World {
   }
 }
 
-/** Runs a change on behalf of nobody that is meant to write, and answers its number. */
+/** Runs a change that must write, on behalf of no session, and returns its number. */
 export async function commit(store: Store, work: (change: Change) => Promise<unknown>): Promise<number> {
   const { result, committed } = await store.change(undefined, async (change) => {
     await work(change)
@@ -126,7 +126,7 @@ export async function commit(store: Store, work: (change: Change) => Promise<unk
   return result
 }
 
-/** Lets nodes join, with what else is said of them. */
+/** Makes nodes join, with the given properties. */
 export async function join(store: Store, ids: readonly string[], as: Partial<NewNode> = {}): Promise<number> {
   return commit(store, async (change) => {
     for (const id of ids) await change.addNode(newNode(id, as), 1)
@@ -165,7 +165,7 @@ export function newWorker(key: string, as: Partial<WorkerRow> = {}): WorkerRow {
   }
 }
 
-/** A lease that nobody holds or is meant to hold. */
+/** Returns a lease that has no holder and no target. */
 export function newLease(key: string, as: Partial<LeaseRow> = {}): LeaseRow {
   const { fenced: _, ...row } = freshLease(key, null, 0)
   return { ...row, ...as }
@@ -175,7 +175,7 @@ export async function saveLeases(store: Store, ...rows: LeaseRow[]): Promise<num
   return commit(store, (change) => change.saveLeases(rows))
 }
 
-/** A node's row as it is stored, gone or not. */
+/** Returns a node's row as it is stored, gone or not. */
 export async function nodeOf(store: Store, id: string): Promise<NodeRow> {
   return found((await store.snapshot()).nodes.find((node) => node.id === id))
 }
@@ -188,7 +188,7 @@ export async function metaOf(store: Store): Promise<MetaRow> {
   return (await store.snapshot()).meta
 }
 
-/** All that is stored, apart from the time it was read at; to be compared with the same later. */
+/** Returns everything stored, without the time of the read, for comparison with a later result. */
 export async function contents(store: Store): Promise<Omit<Snapshot, 'nowMs'> & { events: unknown }> {
   const { meta, nodes, workers, leases } = await store.snapshot()
   return {
@@ -200,18 +200,18 @@ export async function contents(store: Store): Promise<Omit<Snapshot, 'nowMs'> & 
   }
 }
 
-/** The value, which must be there. */
+/** Returns the value, which must exist. */
 export function found<T>(value: T | undefined): T {
   assert(value !== undefined, 'a row that must be there is missing')
   return value
 }
 
-/** In order, to be compared with a list. */
+/** Returns the keys in order, for comparison with a list. */
 export function keysOf(rows: readonly { readonly key: string }[]): string[] {
   return rows.map((row) => row.key).sort(compare)
 }
 
-/** In order, to be compared with a list. */
+/** Returns the ids in order, for comparison with a list. */
 export function idsOf(rows: readonly { readonly id: string }[]): string[] {
   return rows.map((row) => row.id).sort(compare)
 }
@@ -220,19 +220,19 @@ export function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0
 }
 
-/** Calls `each` with 0, 1, … in turn, and answers what it answered. */
+/** Calls `each` with 0, 1, … one after another, and returns the results. */
 export async function times<T>(count: number, each: (index: number) => Promise<T>): Promise<T[]> {
   const results: T[] = []
   for (let index = 0; index < count; index += 1) results.push(await each(index))
   return results
 }
 
-/** Calls `each` with 0, 1, … without waiting in between. */
+/** Calls `each` with 0, 1, … without waiting in between, and returns the results. */
 export async function atOnce<T>(count: number, each: (index: number) => Promise<T>): Promise<T[]> {
   return Promise.all(Array.from({ length: count }, (_, index) => each(index)))
 }
 
-/** What others wait for until it is opened. */
+/** Something that others wait for until it is opened. */
 export interface Gate {
   readonly opened: Promise<void>
   open(): void
@@ -252,7 +252,7 @@ export interface OpenChange {
   end(error?: Error): Promise<void>
 }
 
-/** Answers once the `work` of a change has been done, and leaves the change open. */
+/** Resolves once the `work` of a change has been done, and leaves the change open. */
 export async function openChange(
   store: Store,
   work: (change: Change) => Promise<unknown>,
@@ -277,7 +277,7 @@ export async function openChange(
   }
 }
 
-/** The same answer, unless it takes so long that it must be hanging. */
+/** Returns the result of the promise, unless it takes so long that it must be hanging. */
 export async function within<T>(promised: Promise<T>, what: string): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const deadline = new Promise<never>((_, reject) => {
@@ -295,21 +295,21 @@ export async function within<T>(promised: Promise<T>, what: string): Promise<T> 
 
 const deadlineMs = 2 * patientMs
 
-/** Whether a condition has become true within a time that is given to it. */
+/** Returns whether a condition has become true within the given time. */
 export async function eventually(condition: () => boolean, timeoutMs: number): Promise<boolean> {
   const deadlineMs = performance.now() + timeoutMs
   while (!condition() && performance.now() < deadlineMs) await delay(5)
   return condition()
 }
 
-/** The `StoreError` that something rejects with; anything else is a failure. */
+/** Returns the `StoreError` that a promise rejects with. Any other end is a failure. */
 export async function storeErrorOf(promised: Promise<unknown>, what: string): Promise<StoreError> {
   const error = await within(rejectionOf(promised), `${what} has ended`)
   assert(error instanceof StoreError, `${what} must reject with a StoreError, not end with ${error}`)
   return error
 }
 
-/** What it rejects with; undefined when it does not. */
+/** Returns what a promise rejects with, or undefined when it does not reject. */
 export async function rejectionOf(promised: Promise<unknown>): Promise<unknown> {
   return promised.then(
     () => undefined,
@@ -318,8 +318,8 @@ export async function rejectionOf(promised: Promise<unknown>): Promise<unknown> 
 }
 
 /**
- * Texts that some database, some driver or some hand-made SQL would mistake for another text. The engine
- * refuses most of them as names; a store that can carry them all has nothing to mistake.
+ * Texts that some database, some driver or some hand-written SQL would mistake for another text. The engine refuses
+ * most of them as names; a store that keeps them all apart has nothing left to confuse.
  */
 export const names: readonly string[] = [
   'plain',
