@@ -4,7 +4,7 @@
  * Time is limited in two places. The server ends a wait for a lock. It ends neither a statement that runs too long
  * nor a transaction whose client has fallen silent. This side therefore rejects a verb that gets no answer in time,
  * and destroys its connection, upon which the server undoes the open transaction. Such a connection is never used
- * again: the request may still be in flight, and its answer must not be mistaken for the answer to another request.
+ * again: a late answer must not be mistaken for the answer to another request.
  *
  * The driver's own limit of a request is never used. It asks the server to give up and waits for the answer, which
  * takes five seconds more on a network that drops packets.
@@ -92,7 +92,7 @@ export class Loan extends shared.Loan<Wire> {
 
   async begin(): Promise<void> {
     const transaction = this.#link.transaction()
-    // Emitted when the server undoes a transaction by itself. The request in progress fails with the same error.
+    // Emitted when the server undoes a transaction by itself. The request that caused it reports it as well.
     transaction.on('error', ignore)
     await transaction.begin()
     this.#transaction = transaction
@@ -165,8 +165,8 @@ export class Connections extends shared.LentConnections<Wire, Loan> {
 
   /**
    * From now on prepares each connection before it is lent for the first time: asks for the identity of the server,
-   * which cannot change during the life of the connection, and then sends the requests that must later be answered
-   * without delay. Prepares the first connection at once, so that no verb begins by connecting.
+   * which cannot change while the connection exists, and then sends the requests that must later be answered without
+   * delay. Prepares the first connection at once, so that no verb begins by connecting.
    */
   async rehearse(identitySql: string, questions: readonly Question[]): Promise<void> {
     this.prepareBy(async (loan) => {

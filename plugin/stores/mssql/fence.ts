@@ -79,6 +79,8 @@ function resource(namespace: string, key: string): string {
  * Holds a lease until the transaction ends, if the claim is still true.
  *
  * @param stillTrue checks the claim from outside, for when the transaction itself can no longer tell.
+ * @throws FencedError when the claim is no longer true; CoordinationError `WCO_FENCE_TARGET` when `transaction` is
+ *   not an open transaction on this database.
  */
 export async function fence(
   transaction: unknown,

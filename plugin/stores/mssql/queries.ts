@@ -389,7 +389,6 @@ export class Queries {
     return this.#query(sql, {}, (answer) => Number(first(answer)?.highest))
   }
 
-  /** Inserts one row. */
   insert(table: MsSqlTable, row: object): Query<void> {
     const { names, parameters } = this.#given(table, row)
     const values = names.map((_, at) => `@value${at}`)

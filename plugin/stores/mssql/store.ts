@@ -41,7 +41,6 @@ export interface Parts {
   readonly schema: string
   readonly queries: Queries
   readonly hints: Hints
-  /** Counts the statements sent. */
   readonly statements: Statements
   /** The one connection for heartbeats. */
   readonly heartbeats: Connections

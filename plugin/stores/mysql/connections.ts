@@ -3,9 +3,9 @@
  *
  * Time is limited in three places. The server ends a statement that runs or waits too long, and a connection whose
  * client has fallen silent within a transaction, because a process that freezes in the middle of a change would
- * otherwise block all other changes. This side rejects a verb that gets no answer at all, because a network that
- * drops packets reports nothing. And the connection on which that happened is destroyed and never used again: the
- * request may still be in flight, and its answer must not be mistaken for the answer to another request.
+ * otherwise block all others. This side rejects a verb that gets no answer at all, because a network that drops
+ * packets reports nothing. And the connection on which that happened is destroyed: a late answer must not be mistaken
+ * for the answer to another request.
  *
  * All connections are our own, even where the application has given us its pool. MySQL has no settings that end with
  * a transaction, so the application would later find our settings on its connections, and we would find its settings.

@@ -24,6 +24,8 @@ const target = new FenceTarget(
  * @param stillTrue checks lease and node from outside. It does so before the row is locked: a missing row would be
  *   locked as a gap, and changes that insert another row next to it would wait. The node's row is read only from
  *   outside, because a transaction at `serializable` would lock it, and heartbeats would wait.
+ * @throws FencedError when the claim is no longer true; CoordinationError `WCO_FENCE_TARGET` when `transaction` is
+ *   not an open transaction on this database.
  */
 export async function fence(
   transaction: unknown,

@@ -48,7 +48,6 @@ export interface Parts {
   /** The database that contains the tables. */
   readonly schema: string
   readonly hints: Hints
-  /** Counts the statements sent. */
   readonly statements: Statements
   readonly heartbeats: DedicatedConnection<Connection>
   readonly connections: PooledConnections

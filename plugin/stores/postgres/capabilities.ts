@@ -70,8 +70,8 @@ const timeline = sql<string>`substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
 
 /**
  * Returns whether the server knows SKIP LOCKED, by which changes pass over rows that fences hold. Not every server
- * that speaks the protocol does. The statement is explained and not executed, because a read-only database would
- * refuse to execute it for being read-only, which answers a different question.
+ * that speaks the protocol does. The statement is only explained, because a read-only database would refuse to
+ * execute it.
  */
 function passesOver(client: ClientBase): Promise<boolean> {
   const statement = 'explain select from coordination_leases where false for update skip locked'

@@ -2,10 +2,10 @@
  * Connections, and the time limits of the requests sent over them.
  *
  * Time is limited in three places. The server ends a statement that runs or waits too long, and a transaction whose
- * client has fallen silent, because a process that freezes in the middle of a change would otherwise block all other
- * changes. This side rejects a verb that gets no answer at all, because a network that drops packets reports nothing.
- * And the connection on which that happened is destroyed and never used again: the request may still be in flight,
- * and its answer must not be mistaken for the answer to another request.
+ * client has fallen silent, because a process that freezes in the middle of a change would otherwise block all
+ * others. This side rejects a verb that gets no answer at all, because a network that drops packets reports nothing.
+ * And the connection on which that happened is destroyed: a late answer must not be mistaken for the answer to
+ * another request.
  *
  * The driver's own `query_timeout` is never used. It gives up on a statement but not on the connection, so a BEGIN
  * that arrives late would leave an open transaction to the next borrower of that connection.

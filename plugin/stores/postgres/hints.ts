@@ -4,8 +4,8 @@
  * All nodes of one namespace in one schema share a channel. A notification carries the short names of the nodes that
  * it is for, so that the others sleep on. It costs the server some work for each connection to the database that
  * listens to anything, so one is sent only when a change has news for another node. All commits with notifications
- * wait for each other: with very many nodes, one slow commit delays the commits of all. Above a number of nodes hints
- * are therefore no longer sent, no node listens, and news is polled.
+ * wait for each other, so with very many nodes one such commit delays all the others. Above a number of nodes, hints
+ * are therefore not sent, no node listens, and news is polled.
  */
 import { createHash } from 'node:crypto'
 import { Hints as HintsHere } from '../shared/hints.js'
@@ -30,7 +30,7 @@ export const pushedNodes = 400
 
 /**
  * Whether there are too many nodes to push hints. Between the two limits the answer stays as it is, so that it does
- * not flap.
+ * not keep changing.
  */
 export class Crowd {
   #crowded = false
@@ -57,7 +57,10 @@ export class Hints {
     return this.#here.listen(shortName(node), wake)
   }
 
-  /** Handles the payload of a notification, received or, where none are sent, as it would have been. */
+  /**
+   * Wakes the listeners that a payload names: the payload of a notification or, where none are sent, the one that
+   * would have been sent.
+   */
   heard(payload: string): void {
     if (payload === everybody) this.wakeAll()
     else this.#here.told(payload.split(','))

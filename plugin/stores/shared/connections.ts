@@ -2,12 +2,11 @@
  * Lends the connections of a driver's pool to verbs, each for the duration of one verb.
  *
  * A verb that gets no answer in time is rejected here, because a network that drops packets reports nothing. Its
- * connection is never used again: the request may still be in flight, and its answer must not be mistaken for the
- * answer to another request.
+ * connection is never used again: a late answer must not be mistaken for the answer to another request.
  *
- * A connection is prepared before it is lent for the first time. Preparation is not part of any verb. The verb that
- * started it may be served sooner by another connection that was given back, or may time out; the preparation
- * continues for a later verb.
+ * A connection is prepared before it is lent for the first time, which is not part of any verb. The verb that started
+ * the preparation may be served sooner by another connection, or may time out; the preparation continues for a later
+ * verb.
  */
 import type { EventEmitter } from 'node:events'
 import { type Outcome, StoreError } from '../../core/errors.js'
@@ -140,14 +139,12 @@ export abstract class LentConnections<Client extends EventEmitter, Lent extends 
     this.#preparation = { make, made: new WeakSet() }
   }
 
-  /** Gets a connection from the driver's pool. */
   protected abstract acquire(): Promise<Client>
   /** Puts back a connection that was not used. */
   protected abstract release(client: Client): void
   protected abstract loanOf(client: Client, deadline: Deadline): Lent
   /** Takes a connection back, or closes it when it is spoiled. */
   protected abstract takeBack(loan: Lent): void
-  /** Closes all connections. */
   protected abstract end(): Promise<unknown>
 
   /**

@@ -7,8 +7,9 @@
  * nothing else happens. A process can therefore run under a role that cannot create anything, once the migrations
  * have been run under a role that can.
  *
- * Pending migrations are applied in one transaction under the database's own lock, after the journal has been read
- * again. A process that waited for the lock finds the work done.
+ * Pending migrations are applied under the database's own lock, after the journal has been read again, so a process
+ * that waited for the lock finds the work done. They are applied in one transaction, except on MySQL, which cannot
+ * undo changes of the schema; see `mysql/migrations.ts`.
  */
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -47,8 +48,9 @@ export interface MigrationTarget {
   /** Returns the names in the journal, or undefined when there is no journal. Needs no right beyond SELECT. */
   appliedNames(): Promise<string[] | undefined>
   /**
-   * Runs `work` in one transaction, under a lock that every process migrating this database takes. When `work`
-   * throws, everything is undone and its error comes out unchanged.
+   * Runs `work` under a lock that every process migrating this database takes, and in one transaction where the
+   * database can undo changes of the schema. When `work` throws, its error comes out unchanged, and the transaction
+   * is undone.
    */
   locked<T>(work: (session: MigrationSession) => Promise<T>): Promise<T>
 }
@@ -57,7 +59,6 @@ export interface MigrationTarget {
 export interface MigrationSession {
   /** As {@link MigrationTarget.appliedNames}, read while the lock is held. */
   appliedNames(): Promise<string[] | undefined>
-  /** Runs one statement. */
   execute(sql: string): Promise<void>
   /** Adds a name to the journal. */
   record(name: string): Promise<void>
@@ -75,7 +76,7 @@ export interface Migration {
  *
  * @throws CoordinationError `WCO_SCHEMA_NEWER` when a migration has been applied that this version of the library
  *   does not know; `WCO_SCHEMA_PENDING` when migrations are pending and `migrate` is false, or when they cannot be
- *   run. In all these cases nothing has been applied.
+ *   run. Then nothing has been applied, except on MySQL, where the migrations before the failed one have been.
  */
 export async function runMigrations(
   dialect: Dialect,
@@ -105,10 +106,12 @@ export async function applyMigrations(
 
 /**
  * Returns the SQL that creates the schema, to be run by hand where the application itself has no right to do so. It
- * is one transaction that also writes the journal, so that the library then starts with `migrate: false`.
+ * is one transaction (of which MySQL commits each change of the schema at once) that also writes the journal, so that
+ * the library then starts with `migrate: false`.
  *
  * @param applied the names that are already in the journal, to get only what is missing. Default: none.
- * @throws CoordinationError `WCO_OPTIONS` for an unknown dialect, or when `applied` is not a list of strings.
+ * @throws CoordinationError `WCO_OPTIONS` for an unknown dialect, or when `applied` is not a list of strings;
+ *   `WCO_SCHEMA_NEWER` when it contains a migration that this version of the library does not know.
  */
 export function migrationSql(dialect: Dialect, applied: readonly string[] = []): string {
   if (!Object.hasOwn(journals, dialect))

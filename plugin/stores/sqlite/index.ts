@@ -110,7 +110,7 @@ function nextTurn(): Promise<void> {
 
 async function installedDriver(): Promise<Driver> {
   const { default: driver } = await loadDriver(driverPackage, () => import('better-sqlite3'))
-  // A CommonJS bundle does not know its location. A missing file is reported later.
+  // A CommonJS bundle does not know its location. That it lacks the migrations is reported later.
   const here: string | undefined = import.meta.url
   const { version } = createRequire(here ?? `${process.cwd()}/`)('better-sqlite3/package.json') as {
     version: string
