@@ -1,44 +1,44 @@
 /**
- * Time, timers and chance, as the engine sees them.
+ * Time, timers and randomness, as the engine sees them.
  *
- * This is the only file of the engine that touches the ambient ones: everything else is handed a
- * {@link Clock}, so that a test or a simulation can be the world. `test/tidy/layers.test.ts` keeps
- * it so.
+ * This is the only file of the engine that uses the ambient ones. All other code is handed a {@link Clock}, so that a
+ * test or a simulation can control time and chance. `test/tidy/layers.test.ts` enforces this.
  */
 import { randomUUID } from 'node:crypto'
 import { openSync, readSync } from 'node:fs'
 import { platform, uptime } from 'node:os'
 
 /**
- * An instant on the two clocks nobody can set, in milliseconds since some unknown origin.
+ * An instant on the two clocks that nobody can set, in milliseconds since an unspecified origin.
  *
- * The monotonic clock is exact but stands still while the machine is suspended; the boot-time clock
- * runs on but is coarse. What has elapsed between two readings is the larger of the two
- * differences (see `trust.ts`).
+ * The monotonic clock is exact but stands still while the machine is suspended. The boot-time clock runs on but is
+ * coarse. See `trust.ts` for how the two give the time elapsed between two readings.
  */
 export interface Reading {
   readonly monoMs: number
   readonly bootMs: number
 }
 
-/** A timer that has been set. Cancelling it twice, or after it fired, is harmless. */
+/** A timer that has been set. Cancelling it twice, or after it has fired, is harmless. */
 export interface Timer {
   cancel(): void
 }
 
-/** The world outside the engine, as far as time and chance go. */
+/** The world outside the engine, as far as time and randomness are concerned. */
 export interface Clock {
-  /** Reads both clocks now. */
+  /** Reads both clocks. */
   read(): Reading
   /** Calls `fire` once after `delayMs` (0 or more). Never calls it synchronously. */
   setTimer(delayMs: number, fire: () => void): Timer
-  /** A number in [0, 1), for jitter. */
+  /** Returns a number in [0, 1), for jitter. */
   random(): number
-  /** A fresh identifier for a session. */
+  /** Returns a new identifier for a session. */
   uuid(): string
 }
 
-/** `setTimeout` turns a longer delay into 1 ms; a timer beyond it is set again when it comes due. */
+/**
+ * The longest delay that `setTimeout` accepts; it turns a longer one into 1 ms. A longer timer is set again in steps.
+ */
 const longestTimeoutMs = 2 ** 31 - 1
 
 /** The clock of the machine. A timer keeps the process alive until it fires or is cancelled. */
@@ -54,15 +54,17 @@ function readSystemClocks(): Reading {
   return { monoMs, bootMs: bootMs() ?? monoMs }
 }
 
-/** An open file of Linux's `proc`, and room for what it says. */
+/** The open file `/proc/uptime`, and a buffer for its content. Linux only. */
 let uptimeFile: number | undefined
 const uptimeText = Buffer.alloc(64)
 
 /**
- * Milliseconds since the machine was booted, also those in which it was suspended. Undefined on macOS, where the monotonic
- * clock runs on during sleep by itself, and this one counts whole seconds, which would be too coarse for short
- * trust windows. Node's own `uptime()` opens the file anew each time, which takes three times as long; and work that asks
- * before each step whether it may go on asks often.
+ * Returns the milliseconds since the machine was booted, including time spent suspended.
+ *
+ * Returns undefined on macOS: there the monotonic clock itself runs on during sleep, and the boot-time clock counts
+ * whole seconds, which is too coarse for short trust windows. On Linux the file stays open because Node's `uptime()`
+ * opens it anew each time, which takes three times as long, and work that checks its lease before each step calls this
+ * often.
  */
 export function bootMs(): number | undefined {
   if (platform() === 'darwin') return undefined

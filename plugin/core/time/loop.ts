@@ -1,10 +1,11 @@
 /**
- * How the engine waits and takes turns: one timer at a time, one turn at a time, nothing for ever.
+ * How the engine waits and takes turns: mutual exclusion, a resettable timer, a loop that can be poked, and waits with
+ * a limit.
  */
 import type { Clock, Timer } from './clock.js'
 import { presentContext } from './context.js'
 
-/** Runs pieces of work strictly one after another, in the order they were given. */
+/** Runs pieces of work strictly one after another, in the order in which they were given. */
 export class Turnstile {
   #last: Promise<unknown> = Promise.resolve()
 
@@ -15,7 +16,10 @@ export class Turnstile {
   }
 }
 
-/** One timer that can be set again and again; setting it replaces what it was set to. It rings in the context in which it was made. */
+/**
+ * A timer that can be set again and again. Setting it replaces the previous setting. It rings in the async context in
+ * which it was made.
+ */
 export class Alarm {
   readonly #clock: Clock
   readonly #ring: () => void
@@ -42,8 +46,9 @@ export class Alarm {
 }
 
 /**
- * Takes a turn whenever it is poked, never two at once. Pokes during a turn are answered by one
- * more turn, so that none is missed and none piles up. Turns are taken in the context in which the loop was made, whoever pokes it.
+ * Takes a turn whenever it is poked, and never two at once. All pokes during a turn together cause one more turn, so
+ * that none is missed and none piles up. Turns run in the async context in which the loop was made, not in that of the
+ * poke.
  */
 export class Loop {
   readonly #turn: () => Promise<void>
@@ -61,7 +66,7 @@ export class Loop {
     if (!this.#stopped) this.#running ??= this.#inContext(() => this.#run())
   }
 
-  /** No further turn begins. Resolves once the present one has ended. */
+  /** Prevents further turns. Resolves once the present turn has ended. */
   async stop(): Promise<void> {
     this.#stopped = true
     await this.#running
@@ -90,7 +95,7 @@ export function sleep(clock: Clock, delayMs: number, signal: AbortSignal): Promi
   })
 }
 
-/** Waits for a promise, but not longer than `limitMs`. Answers whether it was in time. */
+/** Waits until a promise settles, but no longer than `limitMs`. Returns whether it settled in time. Never rejects. */
 export function within(clock: Clock, limitMs: number, work: Promise<unknown>): Promise<boolean> {
   return new Promise((resolve) => {
     const timer = clock.setTimer(limitMs, () => resolve(false))
@@ -102,14 +107,14 @@ export function within(clock: Clock, limitMs: number, work: Promise<unknown>): P
   })
 }
 
-/** A promise with its ends in hand. */
+/** A promise together with the functions that settle it. */
 export interface Deferred<T> {
   readonly promise: Promise<T>
   resolve(value: T): void
   reject(reason: unknown): void
 }
 
-/** What `Promise.withResolvers` is on newer versions of Node. */
+/** Does what `Promise.withResolvers` does on newer versions of Node. */
 export function deferred<T = void>(): Deferred<T> {
   let resolve!: (value: T) => void
   let reject!: (reason: unknown) => void

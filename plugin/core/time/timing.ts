@@ -2,54 +2,59 @@
  * All durations of the engine, and the inequalities that tie them together.
  *
  *     heartbeat    sent every heartbeatMs ± 10 %, each ending within statementTimeoutMs
- *     trust        ttl·(1 − ρ) − margin after a heartbeat was sent its node stops
- *     standstill   ttl·(1 + ρ) of an unchanged beat, seen by a watcher itself, and the node is buried
+ *     trust        a node stops ttl·(1 − ρ) − margin after it sent its last good heartbeat
+ *     standstill   a watcher buries a node whose beat it has itself seen unchanged for ttl·(1 + ρ)
  *
- * ρ is how far the rate of a clock may be wrong. Everything here is a pure function; jitter gets its
- * random number as an argument.
+ * ρ is the largest error assumed for the rate of a clock. Everything here is a pure function; a function that applies
+ * jitter receives the random number, or its source, as an argument.
  */
 import { CoordinationError } from '../errors.js'
 import { shown } from '../names.js'
 
-/** How far the rate of any clock may be from the truth, as a fraction: 1 %. Quartz is far better. */
+/** The largest error assumed for the rate of any clock, as a fraction: 1 %. Quartz is far better. */
 export const clockRateError = 0.01
 
-/** By how much the interval between heartbeats varies, as a fraction: nodes must not march in step. */
+/** By how much the interval between heartbeats varies, as a fraction, so that nodes do not beat in step. */
 export const heartbeatJitter = 0.1
 
-/** The durations an application may choose, in milliseconds. */
+/**
+ * The durations that an application may choose, in milliseconds. The defaults stated here apply when no preset is
+ * named.
+ */
 export interface Timing {
-  /** A session whose heartbeat stands still this long is dead. 500 to 3 600 000; default 15 000. */
+  /** How long a heartbeat may stand still before its session counts as dead. 500 to 3 600 000; default 15 000. */
   readonly ttlMs: number
-  /** How often a session is renewed. Default, and at most, ttl/3. */
+  /** How often a node renews its session. Default, and maximum, ttl/3. */
   readonly heartbeatMs: number
   /** How long one request to the database, or one change, may take. Default ttl/5. */
   readonly statementTimeoutMs: number
   /**
-   * What lies between the end of a lost holder's trust and the earliest start of another: time for work to
-   * stop. Default ttl/10, but a second at least, as far as ttl/5 allows.
+   * The least time between the end of a lost holder's trust and the earliest start of the next holder: time for work
+   * to stop. Default ttl/10, but at least 1 000 unless that exceeds ttl/5; then ttl/5.
    */
   readonly marginMs: number
-  /** How long a target may take to claim before it is passed over. Default 2 000, ttl/3 at most. */
+  /** How long a target may take to claim before it is passed over. Default 2 000, or ttl/3 if that is less. */
   readonly claimTimeoutMs: number
-  /** How long an old holder may take to hand over before it is revoked. Default 30 000. */
+  /** How long an old holder may take to hand over before its lease is revoked. Default 30 000. */
   readonly handoverTimeoutMs: number
   /**
-   * How long closing waits for passes to settle, and in that time tries again to give leases back when the database
-   * fails; no longer than its trust lasts. Default 20 000.
+   * How long closing waits for passes to settle. Within the same time, but no longer than its trust lasts, the node
+   * retries giving its leases back when the database fails. Default 20 000.
    */
   readonly drainTimeoutMs: number
-  /** How often news is polled where the database cannot push hints. Default 1 000, ttl/5 at most. */
+  /** How often a node polls its news where the database cannot push hints. Default 1 000, or ttl/5 if that is less. */
   readonly pollMs: number
 }
 
-/** A named set of durations. */
+/** The name of a predefined set of durations. */
 export type Preset = 'default' | 'fast' | 'relaxed'
 
 /**
- * Fills in what is not given: from the preset's table when one is named, in proportion to `ttlMs` when only
- * that is given, and from the `default` table otherwise. In proportion, 15 000 gives the `default` table.
- * Nothing is checked but the preset's name: see {@link timingProblems}.
+ * Fills in the durations that are not given.
+ *
+ * They come from the preset's table when a preset is named, are computed in proportion to `ttlMs` when only that is
+ * given, and otherwise come from the `default` table. A `ttlMs` of 15 000 gives the same values as the `default` table.
+ * Only the preset's name is checked here; see {@link timingProblems} for the rest.
  *
  * @throws CoordinationError `WCO_OPTIONS` when there is no such preset.
  */
@@ -69,51 +74,54 @@ export function resolveTiming(given: Partial<Timing> & { preset?: string }): Tim
 
 /** A violated rule. */
 export interface TimingProblem {
-  /** The durations it is about: one that is out of range, or several that do not go together. */
+  /** The durations concerned: one that is out of range, or several that do not fit together. */
   readonly options: readonly (keyof Timing)[]
-  /** With its arithmetic, for people. */
+  /** A sentence for people, with the arithmetic. */
   readonly sentence: string
 }
 
-/** Every violated rule; empty when all is well. */
+/** Returns every violated rule; empty when there is none. */
 export function timingProblems(timing: Timing): readonly TimingProblem[] {
   return [...rangeProblems(timing), ...inequalityProblems(timing)]
 }
 
-/** How long a node may act after sending a good heartbeat, in milliseconds: ttl·(1 − ρ) − margin. */
+/** Returns how long a node may act after it sent a good heartbeat, in milliseconds: ttl·(1 − ρ) − margin. */
 export function trustMs({ ttlMs, marginMs }: Pick<Timing, 'ttlMs' | 'marginMs'>): number {
   return Math.floor(ttlMs * (1 - clockRateError)) - marginMs
 }
 
-/** How long a watcher must itself have seen a beat unchanged before it buries: ttl·(1 + ρ). */
+/** Returns how long a watcher must itself have seen a beat unchanged before it buries the node: ttl·(1 + ρ). */
 export function standstillMs({ ttlMs }: Pick<Timing, 'ttlMs'>): number {
   return Math.ceil(ttlMs * (1 + clockRateError))
 }
 
 /**
- * How long a claimant must itself have seen a lease blocked on its revoked holder: {@link standstillMs}, and
- * the longest a change may take on top. Who sees a block while making it sees it before it is committed,
- * and until then heartbeats of the holder succeed without learning of it. A commit that was held up on its
+ * Returns how long a claimant must itself have seen a lease blocked on its revoked holder: {@link standstillMs} plus
+ * 1.5 times the statement timeout.
+ *
+ * The extra time covers the change that makes the block. The node that makes it sees the block before the change is
+ * committed, and until then heartbeats of the holder succeed without learning of it. A commit that was held up on its
  * way may take effect half a time limit after the limit.
  */
 export function blockWaitMs(timing: Pick<Timing, 'ttlMs' | 'statementTimeoutMs'>): number {
   return standstillMs(timing) + Math.ceil(1.5 * timing.statementTimeoutMs)
 }
 
-/** How often a watcher looks: ttl/10. */
+/** Returns how often a watcher looks: ttl/10. */
 export function lookEveryMs({ ttlMs }: Pick<Timing, 'ttlMs'>): number {
   return Math.floor(ttlMs / 10)
 }
 
-/** `ms` varied evenly by up to `fraction` of it to either side; `random` is in [0, 1). Whole milliseconds. */
+/** Varies `ms` evenly by up to `fraction` of it to either side. `random` is in [0, 1). Returns whole milliseconds. */
 export function jittered(ms: number, fraction: number, random: number): number {
   return Math.round(ms * (1 + fraction * (2 * random - 1)))
 }
 
 /**
- * The pause before a further attempt: it doubles from `firstMs` to `maxMs`, and chance decides within the
- * upper half of it, so that nodes which failed together do not come back together, yet none comes back
- * at once. `attempt` counts from 1; `random` is in [0, 1). Whole milliseconds.
+ * Returns the pause before a further attempt, in whole milliseconds.
+ *
+ * Its upper bound doubles from `firstMs` to `maxMs`, and chance picks a value in the upper half. So nodes that failed
+ * together do not come back together, yet none comes back at once. `attempt` counts from 1; `random` is in [0, 1).
  */
 export function backoffMs(
   attempt: number,
@@ -125,7 +133,10 @@ export function backoffMs(
   return Math.round((ceilingMs * (1 + random)) / 2)
 }
 
-/** The pause before a join, a turn or a start that has failed is tried again: from a twentieth of a heartbeat interval up to a whole one. */
+/**
+ * Returns the pause before a join, a turn or a start that failed is tried again: from a twentieth of a heartbeat
+ * interval up to a whole one.
+ */
 export function retryPauseMs(
   { heartbeatMs }: Pick<Timing, 'heartbeatMs'>,
   attempt: number,
@@ -134,7 +145,10 @@ export function retryPauseMs(
   return backoffMs(attempt, { firstMs: heartbeatMs / 20, maxMs: heartbeatMs }, random)
 }
 
-/** The same for heartbeats, of which two tries must fit into what trust is left: up to half an interval. */
+/**
+ * The same as {@link retryPauseMs} for heartbeats, but at most half an interval, because two tries must fit into the
+ * remaining trust.
+ */
 export function heartbeatRetryPauseMs(
   { heartbeatMs }: Pick<Timing, 'heartbeatMs'>,
   attempt: number,
@@ -144,57 +158,58 @@ export function heartbeatRetryPauseMs(
 }
 
 /**
- * The least pause before the next look, however much is due by then: 1 ms, and more and more after `failures` in a row, up
- * to `everyMs`. What is due stays due while looks fail, and a database that is away must not be asked without pause.
+ * Returns the shortest pause before the next look, even when something is due earlier: 1 ms, and after `failures` in a
+ * row longer and longer pauses, up to `everyMs`. What is due stays due while looks fail, and the engine must not query
+ * an unavailable database without pause.
  */
 export function leastPauseMs(failures: number, everyMs: number, random: () => number): number {
   return failures === 0 ? 1 : backoffMs(failures, { firstMs: everyMs / 8, maxMs: everyMs }, random())
 }
 
-/** What a choice of durations means in bad weather, in milliseconds. Stated in the log at start. */
+/** What a choice of durations means under failure, in milliseconds. Logged at start. */
 export interface TimingFigures {
   /**
-   * However badly timed, the database may be away this long without any lease being lost:
+   * The longest outage of the database that costs no lease, in the worst case:
    *
    *     ttl·(1 − ρ) − margin − 1.1·heartbeat − statementTimeout
    *
-   * It goes away just before a heartbeat that is 1.1·heartbeat younger than the last good one; the try that is
+   * The database goes away just before a heartbeat that was sent 1.1·heartbeat after the last good one. The try that is
    * under way when it comes back hangs until its time limit; the next one is answered promptly.
    */
   readonly toleratedOutageMs: number
   /**
-   * However badly timed, a process may stand still this long without losing a lease:
+   * The longest standstill of a process that costs no lease, in the worst case:
    *
    *     ttl·(1 − ρ) − margin − 1.1·heartbeat
    *
-   * It stops just before a heartbeat is due; the one it sends when it goes on is answered promptly.
+   * The process stops just before a heartbeat is due; the one it sends when it continues is answered promptly.
    */
   readonly toleratedStallMs: number
   /**
-   * From the crash of a holder until the next one holds its lease, while the database and a watcher are well:
+   * The time from the crash of a holder until the next one holds its lease, while the database and a watcher are well:
    *
    *     ttl·(1 + ρ) + ttl/10 + poll + 500
    *
-   * It crashes just after a heartbeat; a watcher first sees that beat one look later, buries when the beat
-   * has stood still, and the next holder learns of it and claims. 500 ms is for the look, the two
-   * changes, and timers. Where the database pushes hints it is less by poll.
+   * The holder crashes just after a heartbeat. A watcher first sees that beat one look later and buries the node when
+   * the beat has stood still; then the next holder learns of it and claims. 500 ms allow for the look, the two changes,
+   * and timers. Where the database pushes hints, the figure is less by poll.
    */
   readonly takeoverAfterCrashMs: number
   /**
-   * From a clean stop until the next holder holds the lease, counted from when the stopped one's passes have
-   * settled (for which they have `drainTimeoutMs`):
+   * The time from a clean stop until the next holder holds the lease, counted from when the passes of the stopped node
+   * have settled (for which they have `drainTimeoutMs`):
    *
    *     poll + 500
    *
-   * No expiry is waited for. Where the database pushes hints it is less by poll.
+   * Nobody waits for an expiry. Where the database pushes hints, the figure is less by poll.
    */
   readonly takeoverAfterStopMs: number
 }
 
 /**
- * The four figures for these durations; see {@link TimingFigures} for how each comes about.
+ * Returns the four figures for these durations; see {@link TimingFigures} for how each is derived.
  *
- * @param pushed the database pushes hints.
+ * @param pushed whether the database pushes hints.
  */
 export function timingFigures(timing: Timing, pushed = false): TimingFigures {
   const toleratedStallMs = trustMs(timing) - longestHeartbeatGapMs(timing)
@@ -207,10 +222,10 @@ export function timingFigures(timing: Timing, pushed = false): TimingFigures {
   }
 }
 
-/** Statements, changes and timers between an occasion and its effect, generously. */
+/** A generous allowance for the statements, changes and timers between a cause and its effect. */
 const handlingMs = 500
 
-/** Less than the 30 s that Kubernetes, for one, gives a process between SIGTERM and SIGKILL. */
+/** Less than the 30 s that Kubernetes, for example, gives a process between SIGTERM and SIGKILL. */
 const usualDrainTimeoutMs = 20_000
 
 const presets: Readonly<Record<Preset, Timing>> = {
@@ -260,7 +275,10 @@ function isPreset(name: unknown): name is Preset {
   return typeof name === 'string' && Object.hasOwn(presets, name)
 }
 
-/** What is wrong with the name of a preset, in a sentence that begins with `name`; undefined when there is such a preset. */
+/**
+ * Returns a sentence that begins with `name` and says what is wrong with the name of a preset, or undefined when there
+ * is such a preset.
+ */
 export function presetProblem(name: string, preset: unknown): string | undefined {
   return isPreset(preset) ? undefined : noSuchPreset(name, preset)
 }
@@ -270,7 +288,7 @@ function noSuchPreset(name: string, preset: unknown): string {
   return `${name}: expected ${list.slice(0, -1).join(', ')} or ${list.at(-1)}, got ${shown(preset)}.`
 }
 
-/** Rounded down throughout, so that rounding never breaks an inequality that the fractions keep. */
+/** Rounds down throughout, so that rounding never breaks an inequality that the fractions satisfy. */
 function inProportionTo(ttlMs: number): Timing {
   const part = (divisor: number): number => Math.floor(ttlMs / divisor)
   return {
@@ -288,7 +306,10 @@ function inProportionTo(ttlMs: number): Timing {
 const hourMs = 3_600_000
 const dayMs = 24 * hourMs
 
-/** Below these, timers and round trips are as long as the duration itself; above, it is a slip of the pen. */
+/**
+ * Below these limits, timers and round trips take as long as the duration itself; above them, the value is probably a
+ * mistake.
+ */
 const ranges: Readonly<Record<keyof Timing, { readonly leastMs: number; readonly mostMs: number }>> = {
   ttlMs: { leastMs: 500, mostMs: hourMs },
   heartbeatMs: { leastMs: 100, mostMs: hourMs },
@@ -309,7 +330,7 @@ function rangeProblems(timing: Timing): TimingProblem[] {
   })
 }
 
-/** `Object.entries` forgets which keys there are. */
+/** `Object.entries` with the types of the keys preserved. */
 function entriesOf<Key extends string, Value>(record: Readonly<Record<Key, Value>>): [Key, Value][] {
   return Object.entries(record) as [Key, Value][]
 }
@@ -353,7 +374,7 @@ function inequalityProblems(timing: Timing): TimingProblem[] {
   return problems
 }
 
-/** From one heartbeat to the next, with all of the jitter on the late side. */
+/** Returns the longest time from one heartbeat to the next, with all of the jitter on the late side. */
 function longestHeartbeatGapMs({ heartbeatMs }: Pick<Timing, 'heartbeatMs'>): number {
   return jittered(heartbeatMs, heartbeatJitter, 1)
 }

@@ -1,40 +1,41 @@
 /**
  * How long a node may act on its leases, and how much time has passed between two readings.
  *
- * Nobody knows exactly how much time has passed: the monotonic clock stands still while the machine
- * is suspended, the boot-time clock is coarse. So there are two answers, and who asks decides which one
- * is safe. A holder must stop too early rather than too late: it asks what may have elapsed **at most**.
- * A watcher must judge too late rather than too early: it asks what has elapsed **at least**. With the error
- * of clock rates taken off one side and added to the other, a holder has stopped before any
- * watcher lets somebody else begin.
+ * The elapsed time is never known exactly: the monotonic clock stands still while the machine is suspended, and the
+ * boot-time clock is coarse. So there are two functions, and each caller must use the one that is safe for it. A holder
+ * must stop too early rather than too late: it uses {@link elapsedMs}, what may have elapsed **at most**. A watcher
+ * must judge too late rather than too early: it uses {@link surelyElapsedMs}, what has elapsed **at least**. The error
+ * of clock rates is taken off the holder's time and added to the watcher's, so a holder has stopped before any watcher
+ * lets another node begin.
  */
 import type { Reading } from './clock.js'
 import { type Timing, trustMs } from './timing.js'
 
-/** How long a node may act on its leases: counted from before the heartbeat was sent. */
+/** How long a node may act on its leases, counted from before the heartbeat was sent. */
 export interface TrustWindow {
   readonly from: Reading
   readonly lengthMs: number
 }
 
 /**
- * The window a good answer gives. `sentAt` is read before anything that can wait, the connection pool
- * included: the session was stamped at some instant after it, so the window ends before the stamp is
- * a ttl old, however long the answer took.
+ * Returns the window that a good answer opens.
+ *
+ * `sentAt` must be read before anything that can wait, including the connection pool. The session was stamped at some
+ * instant after it, so the window ends before the stamp is a ttl old, however long the answer took.
  */
 export function openWindow(sentAt: Reading, timing: Pick<Timing, 'ttlMs' | 'marginMs'>): TrustWindow {
   return { from: sentAt, lengthMs: trustMs(timing) }
 }
 
-/** What is left of the window, in milliseconds; 0 or less when it is over. */
+/** Returns what is left of the window, in milliseconds; 0 or less when it is over. */
 export function remainingMs(window: TrustWindow, now: Reading): number {
   return window.lengthMs - elapsedMs(window.from, now)
 }
 
 /**
- * The later-ending of two windows: an answer that comes late never shortens or lengthens what a newer
- * heartbeat gave. Compared as of the later start, where neither clock can favour a window that has
- * not begun.
+ * Returns the window that ends later, so that a late answer neither shortens nor lengthens what a newer heartbeat gave.
+ *
+ * The two are compared as of the later start, where neither clock can favour a window that has not begun.
  */
 export function later(a: TrustWindow | undefined, b: TrustWindow): TrustWindow {
   if (a === undefined) return b
@@ -46,22 +47,21 @@ export function later(a: TrustWindow | undefined, b: TrustWindow): TrustWindow {
 }
 
 /**
- * What has elapsed at most, in milliseconds: the larger of the two clocks' differences; never negative. For
- * whoever must stop in time.
+ * Returns the most that can have elapsed, in milliseconds: the larger of the two clocks' differences, never negative.
+ * For callers that must stop in time.
  */
 export function elapsedMs(from: Reading, to: Reading): number {
   return Math.max(0, to.monoMs - from.monoMs, to.bootMs - from.bootMs)
 }
 
 /**
- * What has elapsed at least, in milliseconds: the smaller of the two clocks' differences; never negative. For
- * whoever must not judge too early.
+ * Returns the least that has elapsed, in milliseconds: the smaller of the two clocks' differences, never negative. For
+ * callers that must not judge too early.
  *
- * While nothing is suspended both clocks tell the true time, except that the coarse one may be a tick
- * ahead; while this machine is suspended the boot-time clock still tells the true time and the
- * monotonic one less. So the smaller difference is never more than what passed, and it stays so if one of
- * the two clocks jumps forward for a reason nobody thought of. What it costs is patience: after a
- * suspension a watcher waits anew, which it does anyway (see `watch.ts`).
+ * While nothing is suspended, both clocks tell the true time, except that the coarse one may be a tick ahead. While
+ * this machine is suspended, the boot-time clock still tells the true time and the monotonic one tells less. So the
+ * smaller difference never exceeds the time that passed, even if one of the two clocks jumps forward for an unforeseen
+ * reason. The price is patience: after a suspension a watcher waits anew, which it does anyway (see `watch.ts`).
  */
 export function surelyElapsedMs(from: Reading, to: Reading): number {
   return Math.max(0, Math.min(to.monoMs - from.monoMs, to.bootMs - from.bootMs))
