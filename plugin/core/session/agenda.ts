@@ -1,9 +1,9 @@
 /**
- * What this node wishes to change about its own leases.
+ * Determines what this node wishes to change about its own leases.
  *
- * After the handles have followed a view (`holdings.ts`) the rest is a matter of comparing: give back
- * what has ended and settled, acknowledge, claim what it is meant to have. The wishes of one comparison
- * go into one change, however many there are.
+ * After the handles have followed a view (`holdings.ts`), a comparison of the two shows what is left to do: release
+ * what has ended and settled, acknowledge blocks, and claim what this node is the target of. The wishes of one
+ * comparison go into one change, up to a limit that depends on how the last changes went.
  */
 import type { Wishes } from '../changes/changes.js'
 import { barrierOpen, isBlocked } from '../changes/draft.js'
@@ -14,14 +14,16 @@ import type { Timing } from '../time/timing.js'
 import { surelyElapsedMs } from '../time/trust.js'
 import { type Circumstances, type Holdings, isRecognised, workerNamed } from './holdings.js'
 
-/** What is to be done. */
+/** What is left to do. */
 export interface Agenda {
   readonly wishes: Wishes
-  /** When to compare again, if nothing else happens; undefined for never. */
+  /** When to compare again if nothing else happens, in ms; undefined for never. */
   readonly dueInMs: number | undefined
 }
 
-/** Draws up agendas, and remembers since when it has seen what it must see for a while. */
+/**
+ * Draws up agendas. Remembers since when this node has seen the conditions that must last for a while before it acts.
+ */
 export class Agendas {
   readonly #holdings: Holdings
   readonly #timing: Timing
@@ -32,27 +34,27 @@ export class Agendas {
     this.#timing = timing
   }
 
-  /** Compares a view that the handles have followed with what they do. */
+  /** Compares a view that the handles have already followed with what the handles do. */
   draw(circumstances: Circumstances): Agenda {
     return new Comparison(this.#holdings, circumstances, this.#firstSeen, this.#timing).agenda()
   }
 }
 
-/** Whether there is anything to wish for. */
+/** Returns whether there is nothing to wish for. */
 export function isEmpty(wishes: Wishes): boolean {
   const { release, acknowledge, claim, acquire, withdraw, replan } = wishes
   return [release, acknowledge, claim, acquire, withdraw, replan].every((list) => list.length === 0)
 }
 
 /**
- * How many wishes go into one change. A change that takes longer than its time limit does nothing, however often it is made; so
- * after one that failed the next has half as many, and after one that succeeded twice as many again.
+ * How many wishes go into one change. A change that exceeds its time limit does nothing, however often it is repeated.
+ * So the number is halved after a change that failed and doubled after one that succeeded, within these limits.
  */
 export const wishesAtOnce = { least: 32, most: 512 }
 
 /**
- * As many of these wishes as a change has time for, in the order in which others wait for them. Those that stay behind
- * are wished again by the next comparison.
+ * Returns at most `most` of these wishes, those first that make other nodes wait. The next comparison wishes the rest
+ * again.
  */
 export function portionOf(wishes: Wishes, most: number): Wishes {
   let left = most
@@ -72,7 +74,7 @@ export function portionOf(wishes: Wishes, most: number): Wishes {
   }
 }
 
-/** One comparison under way: gathers wishes, and when to look again. */
+/** One comparison in progress: gathers the wishes, and when to compare again. */
 class Comparison {
   readonly #holdings: Holdings
   readonly #in: Circumstances
@@ -101,7 +103,7 @@ class Comparison {
   }
 
   agenda(): Agenda {
-    // From the first sight of it, whether or not this node could claim yet.
+    // The wait for a block counts from its first sight, whether or not this node could claim yet.
     for (const lease of this.#in.view.leases)
       if (lease.blockedNode !== this.#in.node && isBlocked(lease, (id) => this.#in.view.gone.has(id)))
         this.#hasStoodForBlockWait(lease)
@@ -127,7 +129,7 @@ class Comparison {
     return { wishes, dueInMs: this.#dueInMs }
   }
 
-  /** Gives back what has ended and settled, and what names this node though it does not recognise it. */
+  /** Releases a term that has ended and settled, and a row that names this node as holder without a handle for it. */
   #compareHeld(lease: LeaseRow): void {
     const { key, token } = lease
     const holding = this.#holdings.get(key)
@@ -139,7 +141,7 @@ class Comparison {
     }
   }
 
-  /** A row that does not name this node as its holder: acknowledge a block, or claim. */
+  /** Handles a row that does not name this node as its holder: acknowledges a block, or claims. */
   #compareUnheld(lease: LeaseRow): void {
     const { node, view } = this.#in
     if (lease.blockedNode === node && lease.blockedToken !== null)
@@ -151,7 +153,10 @@ class Comparison {
     else if (this.#in.runners.has(lease.worker)) this.#claimForWorker(lease)
   }
 
-  /** Names that somebody here asks for and that no row speaks of yet. */
+  /**
+   * Asks for the names that callers in this process want and that no row has led to a wish for yet. Withdraws from the
+   * queues of those that all callers have given up.
+   */
   #compareRequests(): void {
     const { requests } = this.#in
     const asked = new Set(this.#acquire.map((wish) => wish.key))
@@ -165,16 +170,16 @@ class Comparison {
   }
 
   /**
-   * A node that stands for a coordinated worker and has no share of it, say because it cooled down,
-   * asks for a new plan after a while; and so it does for a share that nobody is meant to have, because a
-   * fence stood in the way of the last plan.
+   * Asks for a new plan, after a while, when this node is a candidate for a coordinated worker but has no share of it,
+   * for instance because it cooled down. It does the same for a share without a target, which remains when a fence
+   * stood in the way of the last plan.
    */
   #compareShares(): void {
     const { view, node, runners, mayClaim } = this.#in
     if (!mayClaim || view.state !== 'active') return
     for (const worker of view.workers) {
       if (worker.kind !== 'coordinated' || worker.paused || !runners.has(worker.key)) continue
-      // Work of an earlier term goes on: no share could be claimed.
+      // Work of an earlier term goes on, so no share could be claimed.
       if (this.#holdings.all().some((each) => each.worker === worker.key && each.ended !== undefined))
         continue
       const leases = view.leases.filter((lease) => lease.worker === worker.key)
@@ -198,7 +203,7 @@ class Comparison {
     this.#acknowledge.push({ key: lease.key, token })
   }
 
-  /** Work of an earlier term has not settled; for coordinated workers, of any share. */
+  /** Returns whether work of an earlier term has not settled; for a coordinated worker, work under any share. */
   #isDirty(lease: LeaseRow): boolean {
     if (this.#holdings.get(lease.key) !== undefined) return true
     const worker = this.#workerOf(lease)
@@ -227,7 +232,10 @@ class Comparison {
     if (handedOver && this.#mayPassBlocks(leases)) this.#claim.push(lease.key)
   }
 
-  /** Whether every block among these leases has been seen, here, for as long as its holder could have trusted. */
+  /**
+   * Returns whether this node itself has seen every block among these leases for as long as the blocked holder could
+   * trust.
+   */
   #mayPassBlocks(leases: readonly LeaseRow[]): boolean {
     const { view } = this.#in
     const blocked = leases.filter((lease) => isBlocked(lease, (node) => view.gone.has(node)))
@@ -237,13 +245,18 @@ class Comparison {
     return true
   }
 
-  /** Told apart by servers too: another one may have forgotten that the same block was lifted in between. */
+  /**
+   * The server is part of the key, because another server may have forgotten that the same block was lifted in between.
+   */
   #hasStoodForBlockWait({ key, blockedToken }: LeaseRow): boolean {
     const { view, blockWaitMs } = this.#in
     return this.#hasLasted(blockWaitMs, `block:${key}@${blockedToken} ${view.serverIdentity}`)
   }
 
-  /** Whether this has been so for `waitMs` by this node's own clock; else it is looked at again then. */
+  /**
+   * Returns whether this condition has lasted for `waitMs` by this node's own clocks. If not, schedules a comparison
+   * for when it will have.
+   */
   #hasLasted(waitMs: number, what: string): boolean {
     const since = this.#firstSeen.get(what) ?? this.#in.now
     this.#firstSeen.set(what, since)
@@ -253,7 +266,7 @@ class Comparison {
     return leftMs <= 0
   }
 
-  /** The same, once in each `everyMs`: the time begins anew. */
+  /** The same as `#hasLasted`, but true only once in each `everyMs`: the time then begins anew. */
   #isDueEvery(everyMs: number, what: string): boolean {
     const isDue = this.#hasLasted(everyMs, what)
     if (isDue) this.#firstSeen.set(what, this.#in.now)

@@ -1,9 +1,9 @@
 /**
- * What this node holds: the handles, and how they follow what the database says.
+ * The handles of the leases that this node holds, and how they follow the database.
  *
- * A view says what is so, the handles say what this process is doing. Following a view ends the
- * handles it does not cover any more and begins those it newly covers. Nothing is remembered from one
- * view to the next but the handles themselves, so a message lost or doubled leaves nothing half done.
+ * A view says what the rows are; the handles say what this process is doing. Following a view ends the handles that it
+ * no longer covers and begins handles for rows that it newly covers. Nothing but the handles and the tokens seen is
+ * remembered from one view to the next, so a message that is lost or doubled leaves nothing half done.
  */
 
 import { isOutdated } from '../changes/draft.js'
@@ -14,32 +14,32 @@ import type { Requests } from '../work/acquire.js'
 import { Holding, type Keeper } from '../work/lease.js'
 import { type Assignment, makeAssignment, type Runner } from '../work/worker.js'
 
-/** What a comparison is made in the light of. */
+/** The facts that a comparison takes into account. */
 export interface Circumstances {
   /** Session id of this node. */
   readonly node: string
   readonly view: OwnView
   readonly now: Reading
-  /** The longest ttl among all nodes, and how long a block must therefore be seen before it may be passed. */
+  /** The longest ttl among all nodes, and how long a block must therefore be seen before this node may pass it. */
   readonly longestTtlMs: number
   readonly blockWaitMs: number
-  /** No claims while a new server is being waited out, or this node is closing. */
+  /** False while a new server's grace period lasts, and while this node drains, is closing or is not trusted. */
   readonly mayClaim: boolean
-  /** Nothing new is begun: what this node is still given it gives back. */
+  /** Whether this node is closing: it begins nothing new, and gives back what it still receives. */
   readonly closing: boolean
-  /** The workers this node stands for, by key. */
+  /** The workers registered in this process, by key. */
   readonly runners: ReadonlyMap<string, Runner>
   readonly requests: Requests
-  /** Numbers of the changes in which this session asked for leases, and the server they were made under. */
+  /** Operation numbers of the changes in which this session asked for leases, with the server they were made under. */
   readonly attempts: ReadonlyMap<number, string>
-  /** Terms that this session has asked to give back, by {@link termOf}. */
+  /** The terms whose release this session has sent, by {@link termOf}. */
   readonly renounced: ReadonlySet<string>
 }
 
-/** What the owner hears of. */
+/** What the holdings tell their owner. */
 export interface HoldingsOwner extends Keeper {
   acquired(holding: Holding): void
-  /** This node has a share of a coordinated worker; its pass begins. */
+  /** This node has a share of a coordinated worker, and the pass for it is about to begin. */
   assigned(worker: string, assignment: Assignment): void
   released(holding: Holding): void
 }
@@ -48,24 +48,24 @@ export class Holdings {
   readonly #owner: HoldingsOwner
   readonly #byKey = new Map<string, Holding>()
   #highestToken = 0
-  /** The tokens of leases that were not this node's when the view was followed last, by key. */
+  /** The tokens of the leases that this node did not hold in the last view, by key. */
   #others = new Map<string, number>()
 
   constructor(owner: HoldingsOwner) {
     this.#owner = owner
   }
 
-  /** The greatest token this process has ever seen; the database may have lost it since. */
+  /** The greatest token this process has ever seen. The database may have lost it since. */
   get highestToken(): number {
     return this.#highestToken
   }
 
-  /** A token that may have been given to somebody. */
+  /** Notes a token that may have been given to some node. */
   sawToken(token: number): void {
     this.#highestToken = Math.max(this.#highestToken, token)
   }
 
-  /** All handles whose lease is held here or whose work has not settled. */
+  /** Returns all handles whose lease this node holds or whose work has not settled. */
   all(): Holding[] {
     return [...this.#byKey.values()]
   }
@@ -74,19 +74,22 @@ export class Holdings {
     return this.#byKey.get(key)
   }
 
-  /** Authority over everything ends now. */
+  /** Ends every handle now. */
   endAll(reason: EndReason): void {
     for (const holding of this.#byKey.values()) holding.end(reason)
   }
 
-  /** The session is over: nothing in the database is this process's any more. What still goes on is forgotten when it settles. */
+  /**
+   * Ends every handle because the session is over: no row in the database belongs to this process any more. A handle
+   * whose work still goes on is dropped when it settles.
+   */
   abandon(reason: EndReason): void {
     this.endAll(reason)
     this.forgetSettled(() => false)
     for (const holding of this.all()) void holding.whenSettled.then(() => this.#forget(holding))
   }
 
-  /** Drops handles whose work has settled and whose lease is not this node's. */
+  /** Drops the handles whose work has settled and whose lease this node does not hold. */
   forgetSettled(isMine: (holding: Holding) => boolean): void {
     for (const holding of this.all()) {
       if (holding.ended !== undefined && holding.settled && !isMine(holding)) this.#forget(holding)
@@ -100,7 +103,7 @@ export class Holdings {
     this.#owner.released(holding)
   }
 
-  /** Does at once what needs no change: ends handles that are not covered, begins those that are new. */
+  /** Does at once what needs no change: ends handles that the view does not cover, and begins those that are new. */
   follow(circumstances: Circumstances): void {
     for (const lease of circumstances.view.leases) this.sawToken(lease.token)
     this.#endUncovered(circumstances)
@@ -111,7 +114,7 @@ export class Holdings {
     this.#others = new Map(others.map(({ key, token }) => [key, token]))
   }
 
-  /** Ends handles that the database does not cover any more. */
+  /** Ends the handles that the database no longer covers. */
   #endUncovered({ view, node }: Circumstances): void {
     const rows = new Map(view.leases.map((lease) => [lease.key, lease]))
     for (const holding of this.all()) {
@@ -126,7 +129,10 @@ export class Holdings {
     })
   }
 
-  /** A row that names this node: go on, hand over, or begin. */
+  /**
+   * Handles a row that names this node as holder: the handle continues, ends so that the lease can be handed over, or
+   * begins.
+   */
   #followHeld(lease: LeaseRow, circumstances: Circumstances): void {
     const reason = reasonToEnd(lease, circumstances)
     const holding = this.#byKey.get(lease.key)
@@ -136,7 +142,7 @@ export class Holdings {
     if (this.#owner.trusted() && isRecognised(lease, circumstances)) this.#begin(lease, circumstances)
   }
 
-  /** Starts the work for a lease this node has just got, if there is still a use for it. */
+  /** Starts the work for a lease that this node has just got, if a worker or a caller still wants it. */
   #begin(lease: LeaseRow, circumstances: Circumstances): void {
     const runner = lease.worker === null ? undefined : circumstances.runners.get(lease.worker)
     const request = lease.worker === null ? circumstances.requests.first(lease.key) : undefined
@@ -173,40 +179,48 @@ export class Holdings {
 
 const indices = new WeakMap<readonly WorkerRow[], ReadonlyMap<string | null, WorkerRow>>()
 
-/** One of many, asked for again and again: a search each time would take as long as all of them squared. */
+/**
+ * Returns the worker with this key. Uses an index, because callers ask for each of many leases and a linear search each
+ * time would make that quadratic.
+ */
 export function workerNamed(workers: readonly WorkerRow[], key: string | null): WorkerRow | undefined {
   const index = indices.get(workers) ?? new Map(workers.map((worker) => [worker.key, worker]))
   indices.set(workers, index)
   return index.get(key)
 }
 
-/** A lease by name that is free is granted to whoever asks, who is named in that very moment. */
+/**
+ * Returns how long this node was the target before it got the lease, in ms. Null for a free lease acquired by name,
+ * where the node becomes target and holder at the same moment.
+ */
 function namedForMs({ worker, acquiredAtMs, targetAtMs }: LeaseRow): number | null {
   if (acquiredAtMs === null || targetAtMs === null) return null
   if (worker === null && acquiredAtMs === targetAtMs) return null
   return Math.max(0, acquiredAtMs - targetAtMs)
 }
 
-/** Why this node should stop holding a lease that is its own; undefined when nothing speaks against it. */
+/** Returns why this node should end a term of its own, or undefined when there is no reason. */
 function reasonToEnd(lease: LeaseRow, { view, node, runners }: Circumstances): EndReason | undefined {
   if (lease.worker !== null) {
     const worker = workerNamed(view.workers, lease.worker)
     const runner = runners.get(lease.worker)
     if (runner === undefined || worker === undefined) return 'stopped'
-    // Claimed for the one before it, which was of another kind: under this lease it would work beside its own.
+    // The lease was claimed for an earlier worker of this key, with another kind or number of leases. The new worker
+    // would run under it in addition to its own leases.
     if (!runner.fits(worker)) return 'stopped'
     if (worker.paused) return 'paused'
     if (isOutdated(lease, worker)) return view.state === 'draining' ? 'draining' : 'reassigned'
   }
-  // Also what it is still meant to hold, because it was fenced when the others' plan was made.
+  // Also ends a lease of which this node is still the target because a fence kept it out of the plan.
   if (view.state === 'draining') return 'draining'
   return lease.target === node ? undefined : 'reassigned'
 }
 
 /**
- * Whether a row that names this node is the outcome of a claim of this very session, made under the
- * server that is there now. A claim made under an earlier one may long have been used and given
- * back: the failover has lost that, and with it perhaps a later claim by a node that still trusts.
+ * Returns whether a row that names this node results from a claim of this very session under the present server.
+ *
+ * A claim made under an earlier server may have been used and given back long ago. The failover has lost the release,
+ * and perhaps with it a later claim by a node that still trusts.
  */
 export function isRecognised(
   { attempt, identity }: LeaseRow,
@@ -215,7 +229,7 @@ export function isRecognised(
   return attempt !== null && identity === view.serverIdentity && attempts.get(attempt) === identity
 }
 
-/** A key, and the token it had: a lease in one pair of hands. */
+/** Identifies one term: the key of the lease, and the token. */
 export function termOf({ key, token }: { readonly key: string; readonly token: number }): string {
   return `${key}@${token}`
 }

@@ -1,9 +1,9 @@
 /**
- * One life of this node in a namespace, from a join until it leaves or is found lost.
+ * One life of this node in a namespace, from its join until it leaves or its session is found lost.
  *
- * The heartbeat runs by itself (`session.ts`). Everything else happens in turns, one at a time: read
- * the news if there is any, compare it with what this process is doing (`holdings.ts`), and put the
- * difference into one change (`changes.ts`); again, until nothing is left to wish.
+ * The heartbeat runs by itself (`session.ts`). Everything else happens in turns, one at a time: read the view if there
+ * is news, compare it with what this process is doing (`holdings.ts`, `agenda.ts`), and put the difference into one
+ * change (`changes.ts`). A turn repeats this until no wish is left.
  */
 
 import {
@@ -55,13 +55,13 @@ import { type Registration, Registrations } from './registrations.js'
 import type { KnownServer } from './server.js'
 import { Session } from './session.js'
 
-/** What outlives a life: the process and its work. */
+/** What outlives a life: the process, its work, and what it knows. */
 export interface Surroundings {
   readonly identity: Identity
   readonly timing: Timing
   readonly labels: Readonly<Record<string, string>>
   readonly version: string | null
-  /** Undefined where it cannot be told whether other processes have ended, or nobody wants to know. */
+  /** Undefined where this process cannot tell whether other processes have ended, or is configured not to look. */
   readonly machine: Machine | undefined
   readonly watchdog: Watchdog | undefined
   readonly store: Store
@@ -72,13 +72,13 @@ export interface Surroundings {
   readonly server: KnownServer
   readonly holdings: Holdings
   readonly requests: Requests
-  /** The workers this node stands for, by key. */
+  /** The workers registered in this process, by key. */
   readonly runners: ReadonlyMap<string, Runner>
 }
 
 /**
- * A wish that a change left undone, say because a user's transaction fences the lease, is made again after so long;
- * news that comes sooner does not make it sooner.
+ * How long until wishes that a change left undone are made again, for example because a user's transaction fences the
+ * lease. News that comes earlier does not shorten this.
  */
 const undoneRetryMs = 250
 
@@ -90,22 +90,25 @@ export class Life {
   readonly #neighbourhood: Neighbourhood | undefined
   readonly #turns: Loop
   readonly #turnAlarm: Alarm
-  /** Reads and changes pass one by one, so that none can overtake another and bring back what is old. */
+  /** Makes reads and changes run one by one, so that none can overtake another and bring back an old state. */
   readonly #turnstile = new Turnstile()
   readonly #agendas: Agendas
   readonly #pollAlarm: Alarm
-  /** Changes in which leases were asked for, with the server they were made under. */
+  /** Operation numbers of the changes that asked for leases, with the server they were made under. */
   readonly #attempts = new Map<number, string>()
-  /** Terms that this node has asked to give back. */
+  /** The terms whose release this node has sent. */
   readonly #renounced = new Set<string>()
   #firstJoinSentAt: Reading | undefined
-  /** What the first try declared: it may be the one that was carried out. Whatever differs by now is registered later. */
+  /**
+   * What the first try of the join declared, because that try may be the one that was carried out. What differs by now
+   * is registered later.
+   */
   #declaredAtJoin: Declaration[] | undefined
   #stopListening: () => void = () => undefined
   #view: OwnView | undefined
   #viewWanted = false
   readonly #registrations: Registrations
-  /** Settles with the next step, or when this life ends. */
+  /** Resolves with the next step, or when this life ends. */
   #stepped = deferred()
   #claiming = true
   #resting = false
@@ -155,7 +158,7 @@ export class Life {
     return this.#session.id
   }
 
-  /** Whether this node may act on its leases at this very moment. */
+  /** Returns whether this node may act on its leases at this very moment. */
   trusted(): boolean {
     return this.#session.trusted()
   }
@@ -169,29 +172,30 @@ export class Life {
     return this.#view?.watchers[0] === this.id
   }
 
-  /** Whether this node is to hand everything over and take nothing. */
+  /** Whether this node is draining: it hands everything over and takes nothing. */
   get draining(): boolean {
     return this.#view?.state === 'draining'
   }
 
-  /** Whether other nodes contradict it, so that this node does not stand for it. */
+  /** Returns whether other nodes contradict this worker, so that this node is not a candidate for it. */
   refuses(declaration: Declaration): boolean {
     return this.#registrations.refuses(declaration)
   }
 
-  /** Something has changed in this process: compare again. */
+  /** Asks for a new comparison because something has changed in this process. */
   poke(): void {
     this.#turns.poke()
   }
 
   /**
-   * Joins. May be tried again after a failure: trust then counts from the first try, because that one
-   * may be the one that was carried out. What the database does not let it stand for yet is registered later.
+   * Joins the namespace. May be called again after a failure: trust then counts from the first try, because that one
+   * may be the one that was carried out. A worker that the database does not accept yet is registered later.
    *
-   * @param howRefused a worker that others contradict makes the join fail, as it should while an application starts; or
-   *   this node joins without any, and they are registered one at a time, so that one that is refused stops no other.
-   * @param drained this process was draining in the life before.
-   * @returns false when this life cannot begin and another must be tried.
+   * @param howRefused what happens when other nodes contradict a worker. `'throw'`: the join fails, as it should while
+   *   an application starts. `'go-on'`: this node joins without any worker, and then registers them one at a time, so
+   *   that one that is refused does not stop the others.
+   * @param drained whether this process was draining in its previous life.
+   * @returns false when this life cannot begin and another one must be tried.
    */
   async join(howRefused: 'throw' | 'go-on', drained: boolean): Promise<boolean> {
     const { identity, labels, version, machine, timing, clock } = this.#in
@@ -233,24 +237,27 @@ export class Life {
     return true
   }
 
-  /** From now on nothing new is claimed. */
+  /** Stops claiming anything new, from now on. */
   claimNothing(): void {
     this.#claiming = false
   }
 
-  /** Tells the others that this node hands over, so that nothing is planned for it any more. */
+  /** Tells the other nodes that this node hands over, so that no plan names it as target any more. */
   async drain(): Promise<void> {
     const by = { actor: this.#in.identity.node, reason: 'the node is closing' }
     await this.#inTurn((change) => drain(change, this.id, true, by))
   }
 
-  /** Gives everything back and goes, in one change. No turn begins any more. */
+  /** Releases everything and leaves, in one change. No turn begins any more. */
   async leave(): Promise<void> {
     this.#resting = true
     await this.#inTurn((change) => leave(change, this.id), aheadOfLeave(this.id, this.#registrations.keys))
   }
 
-  /** Resolves once nothing that this node has claimed for a worker is left without a handle; a claim may be under way. */
+  /**
+   * Resolves once no lease that this node has claimed for the worker is left without a handle. A claim may be under
+   * way.
+   */
   async whenGivenBack(worker: string): Promise<void> {
     await this.#turnstile.pass(() => Promise.resolve())
     while (!this.#session.over && this.#holdsUnhandled(worker)) await this.#stepped.promise
@@ -264,7 +271,7 @@ export class Life {
     )
   }
 
-  /** Begins no turn until {@link goOn} or {@link leave}. */
+  /** Begins no turn until {@link goOn} is called. */
   rest(): void {
     this.#resting = true
   }
@@ -274,7 +281,7 @@ export class Life {
     this.#turns.poke()
   }
 
-  /** See {@link fire}. Rejects when it is not known what became of it. */
+  /** Records that a time of a schedule has been dealt with; see {@link fire}. Rejects when the outcome is unknown. */
   async fire(held: Held, firedAtMs: number): Promise<Fired> {
     let fired: Fired | undefined
     const done = (answer: Fired): void => {
@@ -313,7 +320,7 @@ export class Life {
         this.#tellStepped()
         this.#failures = 0
         if (dueInMs === 0) continue
-        // A turn that was under way when this life ended leaves nothing behind.
+        // A turn that was under way when this life ended must not leave a timer behind.
         if (dueInMs !== undefined && !this.#session.over) this.#turnAlarm.set(dueInMs)
         return
       }
@@ -322,14 +329,18 @@ export class Life {
     }
   }
 
-  /** One step of a turn. Answers 0 when there is more to do, else when to look again; undefined for never. */
+  /**
+   * Takes one step of a turn. Returns 0 when there is more to do, else the ms until the next comparison; undefined for
+   * never.
+   */
   async #step(): Promise<number | undefined> {
     if (this.#session.over || this.#resting) return undefined
     if (this.#viewWanted || this.#view === undefined) await this.#read()
     if (this.#session.over || this.#view === undefined) return undefined
     const { server, clock } = this.#in
     const graceLeftMs = server.graceLeftMs(clock.read())
-    // Every change records a new server before anything else; where another node was quicker, this one does nothing.
+    // Every change records a new server before it does anything else. If another node was quicker, this change does
+    // nothing.
     if (server.mustRecord) return this.#own(() => Promise.resolve())
     if (server.mustSayTokens) return this.#sayTokens()
     const waitedFor = server.identity
@@ -347,7 +358,10 @@ export class Life {
     return this.#settle(agenda)
   }
 
-  /** Who only tries does not wait for what may last as long as an outage, or as long as a new server is waited out. */
+  /**
+   * Answers callers that do not wait for a lease, while this node cannot claim one. They must not have to wait out an
+   * outage or a new server's grace period.
+   */
   #answerTries({ state }: OwnView): void {
     const { server, requests, outage } = this.#in
     if (state !== 'active' || !server.mayClaim) requests.declineTries()
@@ -412,9 +426,9 @@ export class Life {
   }
 
   /**
-   * A claim is recognised later by the number of the change that made it and the server it was made
-   * under. Once a later change has succeeded and its view was compared, an earlier one cannot be
-   * carried out any more.
+   * Remembers a change that claims. This node later recognises its claim by the operation number of that change and the
+   * server it was made under. Once a later change has succeeded and its view was compared, an earlier one can no longer
+   * be carried out, so it is forgotten.
    */
   #noteAttempt(operation: number, wishes: Wishes): void {
     for (const earlier of this.#attempts.keys()) if (earlier < this.#lastDone) this.#attempts.delete(earlier)
@@ -423,8 +437,9 @@ export class Life {
   }
 
   /**
-   * A release that nobody has answered may still be carried out, as long as this node makes no other change. Until
-   * the row is gone, nothing may begin under its token, though trust has come back in the meantime.
+   * Remembers the terms that are released. A release without an answer may still be carried out as long as this node
+   * makes no other change. Until the row is gone, no work must begin under its token, even if trust has come back in
+   * the meantime.
    */
   #noteRenounced({ release }: Wishes): void {
     const current = new Set(this.#view?.leases.map(termOf))
@@ -432,7 +447,7 @@ export class Life {
     for (const wish of release) this.#renounced.add(termOf(wish))
   }
 
-  /** Runs a change of this session and takes in the view it brings. Answers 0: there may be more to do. */
+  /** Runs a change of this session and takes in the view it returns. Returns 0: there may be more to do. */
   async #own<T>(
     work: (change: Change) => Promise<T>,
     key: SessionKey = this.#session.nextOperation(),
@@ -441,7 +456,7 @@ export class Life {
   ): Promise<0> {
     const { credit } = this.#session
     const changed = await this.#change(key, work, ahead)
-    // What it brings comes too late for a life that has ended meanwhile: nothing may begin, nor trust be renewed.
+    // If this life has ended meanwhile, the result comes too late: nothing may begin, and trust must not be renewed.
     if (this.#session.over) return 0
     if (changed.kind === 'no-session') this.#session.lost()
     else if (changed.kind === 'new-server') this.#viewWanted = true
@@ -484,7 +499,7 @@ export class Life {
     if (this.#session.over) return
     if (view === undefined) return this.#session.lost()
     this.#adopt(view)
-    // What the view takes away ends before the trust it brings begins.
+    // What the view takes away must end before the trust that it brings begins.
     this.#in.holdings.follow(this.#circumstances(view))
     this.#session.caughtUp(view, credit)
   }
@@ -510,7 +525,7 @@ export class Life {
     this.#pollWhereNothingIsPushed()
     this.#lookout.sawWatchers(answer.watchers, sentAt, receivedAt)
     if (this.#in.server.mustRecord) this.#turns.poke()
-    // The news alone would not tell: a server that was set back may have come to the same number again.
+    // The number of the news alone is not enough: a server that was set back may have reached the same number again.
     return { mustReadAgain: this.#view?.serverIdentity !== answer.serverIdentity }
   }
 
@@ -525,7 +540,7 @@ export class Life {
     this.#turns.poke()
   }
 
-  /** Where hints do not come by themselves: one row is read, by its primary key. */
+  /** Polls the news, by reading one row by its primary key. For stores that do not push hints. */
   async #poll(): Promise<void> {
     try {
       const news = await this.#in.store.news(this.id)
@@ -539,7 +554,7 @@ export class Life {
     if (!this.#session.over) this.#pollWhereNothingIsPushed()
   }
 
-  /** A store may begin to push, and cease to. */
+  /** Checked again and again, because a store may begin to push hints, and may cease to. */
   #pollWhereNothingIsPushed(): void {
     if (this.#polls || this.#in.store.capabilities.push) return
     this.#polls = true
@@ -586,7 +601,7 @@ export class Life {
     return this.#inBetween((change) => attend(change, findings))
   }
 
-  /** A change that no turn asks for, between two turns; a turn follows it. */
+  /** Makes a change that no turn asks for, between two steps. A turn follows it. */
   async #inBetween<T>(work: (change: Change) => Promise<T>, done?: (result: T) => void): Promise<void> {
     await this.#turnstile.pass(async () => {
       if (!this.#session.over) await this.#own(work, undefined, done)
@@ -616,7 +631,10 @@ export class Life {
     return 0
   }
 
-  /** Each leader acts by the schedule of its own version; which one that is, is chance until all are the same. */
+  /**
+   * Logs schedules that differ. Each leader acts by the schedule of its own version, and until all versions agree,
+   * chance decides which one leads.
+   */
   #warnOf(otherSchedules: readonly OtherSchedule[]): void {
     for (const other of otherSchedules)
       this.#in.log.warn(
@@ -625,7 +643,7 @@ export class Life {
       )
   }
 
-  /** What a failed change may have done is seen by reading. */
+  /** Schedules the next try of a turn that failed. Only reading the view shows what a failed change may have done. */
   #turnFailed(error: unknown): void {
     if (this.#session.over) return
     this.#viewWanted = true

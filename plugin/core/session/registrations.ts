@@ -1,61 +1,70 @@
 /**
- * Which of this process's workers its node stands for in the database, in one life, and which are still to be registered or
- * taken back. One at a time, so that one that is refused stops no other.
+ * Tracks, for one life, which of this process's workers its node is a candidate for in the database, and which are
+ * still to be registered or withdrawn. Workers are registered one at a time, so that one that is refused does not stop
+ * the others.
  */
 import type { Declaration } from '../changes/changes.js'
 import type { Reading } from '../time/clock.js'
 import { elapsedMs } from '../time/trust.js'
 import type { Runner } from '../work/worker.js'
 
-/** The workers this node stands for and goes on standing for, and one more. */
+/** The workers that this node remains a candidate for, and at most one that it is to become a candidate for. */
 export interface Registration {
   readonly added: Declaration | undefined
   readonly kept: readonly Declaration[]
 }
 
-/** A worker that was hindered is tried again after so long. */
+/** How long until a hindered worker is tried again. */
 const hinderedRetryMs = 250
 
 export class Registrations {
   readonly #runners: ReadonlyMap<string, Runner>
   #registered: readonly Declaration[] = []
-  /** What other nodes contradict, and when they did so last: they may be replaced, or go. */
+  /**
+   * The workers that other nodes contradict, and when they last did. They are tried again, because those nodes may be
+   * replaced or leave.
+   */
   readonly #refused = new Map<Declaration, Reading>()
-  /** Workers of which a user's transaction fences a lease that would have to be altered, and when that was found. */
+  /**
+   * The workers whose registration must alter a lease that a user's transaction fences, and when that was last found.
+   */
   readonly #hindered = new Map<Declaration, Reading>()
 
   readonly #refusedRetryMs: number
 
   /**
-   * @param runners the workers this process stands for at any moment, by key.
-   * @param refusedRetryMs a worker that was refused is tried again after so long.
+   * @param runners the workers registered in this process at any moment, by key.
+   * @param refusedRetryMs how long until a worker that was refused is tried again.
    */
   constructor(runners: ReadonlyMap<string, Runner>, refusedRetryMs: number) {
     this.#runners = runners
     this.#refusedRetryMs = refusedRetryMs
   }
 
-  /** What this process declares now. */
+  /** The workers that this process declares now. */
   get declared(): Declaration[] {
     return [...this.#runners.values()].map((runner) => runner.worker.declaration)
   }
 
-  /** Keys of the workers this node stands for. */
+  /** The keys of the workers that this node is a candidate for. */
   get keys(): string[] {
     return this.#registered.map(({ key }) => key)
   }
 
-  /** Whether other nodes contradict it, so that this node does not stand for it. */
+  /** Returns whether other nodes contradict this worker, so that this node is not a candidate for it. */
   refuses(declaration: Declaration): boolean {
     return this.#refused.has(declaration)
   }
 
-  /** This node has joined with these; `keys` are those it stands for. */
+  /** Notes that this node has joined with these declarations; `keys` are those that it is a candidate for. */
   joined(declarations: readonly Declaration[], keys: readonly string[]): void {
     this.#registered = declarations.filter(({ key }) => keys.includes(key))
   }
 
-  /** What differs between what this process declares and what its node stands for; undefined when nothing does. */
+  /**
+   * Returns how this process's declarations differ from what its node is a candidate for, limited to one addition;
+   * undefined when nothing is to be changed now.
+   */
   wanted(now: Reading): Registration | undefined {
     const declared = new Set(this.declared)
     const kept = this.#registered.filter((declaration) => declared.has(declaration))
@@ -67,7 +76,10 @@ export class Registrations {
     return { added, kept }
   }
 
-  /** It was carried out, and `keys` are those this node stands for now: the added one is not among them where a fence hinders it. */
+  /**
+   * Notes that a registration was carried out. `keys` are the workers that this node is a candidate for now; the added
+   * one is missing where a fence hinders it.
+   */
   carriedOut({ added, kept }: Registration, keys: readonly string[], now: Reading): void {
     const wanted = added === undefined ? kept : [...kept, added]
     this.#registered = wanted.filter(({ key }) => keys.includes(key))
@@ -77,7 +89,7 @@ export class Registrations {
     else this.#hindered.set(added, now)
   }
 
-  /** Other nodes contradict it. Answers whether they did not before. */
+  /** Notes that other nodes contradict this worker. Returns whether that is new. */
   refused(declaration: Declaration, now: Reading): boolean {
     const isNews = !this.#refused.has(declaration)
     this.#refused.set(declaration, now)
@@ -85,7 +97,7 @@ export class Registrations {
     return isNews
   }
 
-  /** How long until one that was hindered or refused is to be tried again, in ms; undefined when there is none. */
+  /** Returns how long until a hindered or refused worker is to be tried again, in ms; undefined when there is none. */
   nextInMs(now: Reading): number | undefined {
     const waiting = [...this.#hindered.keys(), ...this.#refused.keys()]
     const left = waiting.map((declaration) => this.#waitsForMs(declaration, now))

@@ -1,11 +1,10 @@
 /**
  * What this node knows of the database server, and whether it may claim under it.
  *
- * A server that crashed, failed over or was restored may have lost acknowledged writes, among them
- * the claim of somebody who still trusts that it holds. So after a new server identity has been
- * recorded nobody claims until a whole block wait has passed on its own clock since it saw the
- * record; by then every trust window from before has ended. The first node to have waited says so in
- * the database, which spares nodes that start later the same wait.
+ * A server that crashed, failed over or was restored may have lost acknowledged writes, among them the claim of a node
+ * that still trusts its lease. So once a new server identity has been recorded, no node claims until it has waited for
+ * a whole block wait, by its own clocks, since it saw the record. By then every trust window from before has ended. The
+ * first node to have waited records that in the database, which spares nodes that start later the same wait.
  */
 
 import type { ServerFacts } from '../store.js'
@@ -32,41 +31,44 @@ export class KnownServer {
   }
 
   /**
-   * The longest ttl among all nodes, this one included. Who judges others by what stands still must wait by
-   * theirs, not by its own: they may be set differently, above all during a deploy.
+   * The longest ttl among all nodes, this one included. A node that judges others by what stands still must wait by
+   * their ttl and not by its own, because nodes may be configured differently, above all during a deploy.
    */
   get longestTtlMs(): number {
     return this.#longestTtlMs
   }
 
   /**
-   * How long this node must itself have seen a block before it may claim all the same. The ttl is the longest of all, the
-   * statement timeout its own: the timeout only makes up for the change in which this node made the block itself. A block
-   * that another node made is seen once it is committed; from then on every heartbeat of the revoked holder brings the news.
+   * How long this node must itself have seen a block before it may claim in spite of it.
+   *
+   * The ttl is the longest of all, but the statement timeout is this node's own: it only allows for a change in which
+   * this node itself made the block. A block that another node made is seen after its commit, and from then on every
+   * heartbeat of the revoked holder brings the news.
    */
   get blockWaitMs(): number {
     return blockWaitMs({ ...this.#timing, ttlMs: this.#longestTtlMs })
   }
 
-  /** The identity last heard of; empty before the first answer. */
+  /** The server identity last heard of; empty before the first answer. */
   get identity(): string {
     return this.#identity ?? ''
   }
 
-  /** The server is another one than the record says: recording that comes before anything else. */
+  /** Whether the server is not the recorded one. Recording it comes before anything else. */
   get mustRecord(): boolean {
     return this.#identity !== undefined && this.#identity !== this.#recorded
   }
 
   /**
-   * This node knew a server before this one, and has not said under this one which tokens it has seen. Who recorded
-   * this one may have started only after it: then nobody else knows of what was forgotten.
+   * Whether this node knew an earlier server and has not yet reported, under the present one, which tokens it has seen.
+   * The node that recorded the present server may have started only after the change, and then knows nothing of what
+   * was forgotten.
    */
   get mustSayTokens(): boolean {
     return this.#silent && !this.mustRecord
   }
 
-  /** It has, under this server. */
+  /** Notes that this node has reported its tokens under this server. */
   saidTokens(identity: string): void {
     if (identity === this.#identity) this.#silent = false
   }
@@ -75,12 +77,12 @@ export class KnownServer {
     return this.#identity !== undefined && !this.mustRecord && this.#settled
   }
 
-  /** What time it is by the database's clock, in whole ms since 1970: what its last answer said, counted on. */
+  /** Returns the time by the database's clock, in whole ms since 1970: that of the last answer, counted on. */
   nowMs(now: Reading): number {
     return Math.floor(this.#clockMs + elapsedMs(this.#heardAt, now))
   }
 
-  /** Takes in what an answer said. Answers whether the server is another one than before. */
+  /** Takes in the facts of an answer. Returns whether the server is another one than before. */
   learn(facts: ServerFacts, receivedAt: Reading): boolean {
     const changed = this.#identity !== undefined && this.#identity !== facts.serverIdentity
     this.#silent ||= changed
@@ -98,10 +100,11 @@ export class KnownServer {
   }
 
   /**
-   * How long until this node has waited out the grace period; undefined when there is none. The longest ttl it
-   * has ever heard of counts, since the new server may have lost the row of that node. The statement timeout is its own here too:
-   * every change records a new server before it does anything else, so none of another node is under way that could give trust
-   * afterwards.
+   * Returns how long until this node has waited out the grace period, in ms; undefined when there is none.
+   *
+   * The longest ttl that this node has ever heard of counts, because the new server may have lost the row of the node
+   * with that ttl. The statement timeout is this node's own here too: every change records a new server before it does
+   * anything else, so no change of another node that is under way can still give trust afterwards.
    */
   graceLeftMs(now: Reading): number | undefined {
     if (this.#graceFrom === undefined) return undefined

@@ -1,9 +1,9 @@
 /**
- * One life of this node: its heartbeats, and how far it may trust them.
+ * One session of this node: its heartbeats, and how long it may trust them.
  *
- * A session begins with a join and ends when it is stopped or found lost; the next life is another
- * object with another id. Heartbeats run on by themselves, in parallel to everything else, because
- * nothing may delay the one statement on which all leases rest.
+ * A session begins with a join and ends when it is stopped or found lost; the next life uses another object with
+ * another id. Heartbeats run by themselves, in parallel to everything else, because nothing may delay the one statement
+ * on which all leases rest.
  */
 
 import type { HeartbeatAnswer, OwnView, SessionKey, Store } from '../store.js'
@@ -14,7 +14,7 @@ import { later, openWindow, remainingMs, type TrustWindow } from '../time/trust.
 
 /** What a session tells its owner. */
 export interface SessionOwner {
-  /** A heartbeat was answered. Called before the answer lengthens trust. */
+  /** A heartbeat was answered. Called before the answer extends trust. */
   answered(answer: HeartbeatAnswer, sentAt: Reading, receivedAt: Reading): { mustReadAgain: boolean }
   /** There is news that must be read before trust is renewed. */
   newsArrived(): void
@@ -23,13 +23,13 @@ export interface SessionOwner {
   trustExpired(): void
   /** Trust reaches further than before. */
   trustRenewed(): void
-  /** Trust begins, or begins again: what could not be claimed without it can be claimed now. */
+  /** Trust begins, or begins again. What could not be claimed without it can be claimed now. */
   trustBegan(): void
   /** The session was buried or has vanished. Nothing more comes from it. */
   sessionLost(): void
 }
 
-/** A heartbeat whose news had not been read when it was answered. */
+/** When a heartbeat was sent whose news had not been read when it was answered. */
 type Credit = Reading
 
 export class Session {
@@ -58,12 +58,12 @@ export class Session {
     this.#trustAlarm = new Alarm(clock, () => this.#checkTrust())
   }
 
-  /** Whether it was stopped or lost. */
+  /** Whether the session was stopped or lost. */
   get over(): boolean {
     return this.#over
   }
 
-  /** The key for the next change of this session. A join is always number 1, however often it is tried. */
+  /** Returns the key for the next change of this session. Operation 1 is always the join, however often it is tried. */
   nextOperation(): SessionKey {
     this.#operation += 1
     return { node: this.id, operation: this.#operation }
@@ -74,14 +74,20 @@ export class Session {
     return { node: this.id, operation: 1 }
   }
 
-  /** The join was answered; trust counts from the moment its first try was sent, and so does the time of the first heartbeat. */
+  /**
+   * Notes that the join was answered. Trust, and the time of the first heartbeat, count from when its first try was
+   * sent.
+   */
   joined(view: OwnView, firstSentAt: Reading): void {
     this.#seen = view.newsRevision
     this.#renew(firstSentAt)
     this.#beatAgainAfter(firstSentAt)
   }
 
-  /** Whether this node may act on its leases at this very moment. When it may not any more, says so at once. */
+  /**
+   * Returns whether this node may act on its leases at this very moment. If its trust is found to have run out, tells
+   * the owner at once.
+   */
   trusted(): boolean {
     return this.#stillTrustedMs() > 0
   }
@@ -91,26 +97,28 @@ export class Session {
     return this.#trust === undefined ? 0 : Math.max(0, remainingMs(this.#trust, this.#clock.read()))
   }
 
-  /** To be taken before a view is asked for, and handed to {@link caughtUp} with it. */
+  /** The credit to take before a view is requested, and to pass to {@link caughtUp} together with that view. */
   get credit(): Credit | undefined {
     return this.#credit
   }
 
-  /** A view was read and acted upon: heartbeats that were answered before it was asked for count now. */
+  /**
+   * Notes that a view was read and acted upon. A heartbeat that was answered before the view was requested counts now.
+   */
   caughtUp(view: OwnView, credit: Credit | undefined): void {
     this.#seen = view.newsRevision
     if (credit !== undefined) this.#renew(credit)
     if (this.#credit === credit) this.#credit = undefined
   }
 
-  /** The store has answered that this session is gone. */
+  /** Notes that the store reported this session as gone. */
   lost(): void {
     if (this.#over) return
     this.stop()
     this.#owner.sessionLost()
   }
 
-  /** Ends heartbeats and trust, quietly. */
+  /** Ends heartbeats and trust without telling the owner. */
   stop(): void {
     this.#over = true
     this.#trust = undefined
@@ -159,7 +167,7 @@ export class Session {
     }
   }
 
-  /** For how much longer, in ms. When trust has run out, ends it. */
+  /** Returns how much trust is left, in ms. Ends trust when it has run out. */
   #stillTrustedMs(): number {
     if (this.#trust === undefined) return 0
     const leftMs = remainingMs(this.#trust, this.#clock.read())
@@ -176,17 +184,21 @@ export class Session {
   }
 
   /**
-   * Timers may fire early by the clock that counts, and while the machine is suspended they stand still with
-   * all that was left of the window. So it is looked at again several times within the margin, and
-   * work that slept through its end is told soon after it wakes.
+   * Sets the timer that checks trust.
+   *
+   * Timers may fire early by the clock that counts, and while the machine is suspended they stand still with all that
+   * was left of the window. So the timer looks several times within a margin, and work that slept through the end of
+   * its trust is told soon after it wakes.
    */
   #watchTrust(leftMs: number): void {
     this.#trustAlarm.set(Math.min(Math.max(1, leftMs), this.#timing.marginMs / 4))
   }
 
   /**
-   * A window that is over must end what rests on it before a new one opens, also when the answer that
-   * opens it overtook the timer: what has lapsed never comes back.
+   * Extends trust by the heartbeat sent at `sentAt`.
+   *
+   * A window that is over must end everything that rests on it before a new one opens, even when the answer that opens
+   * the new one overtook the timer: a term that has ended never comes back.
    */
   #renew(sentAt: Reading): void {
     this.trusted()

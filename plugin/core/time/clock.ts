@@ -1,8 +1,8 @@
 /**
  * Time, timers and randomness, as the engine sees them.
  *
- * This is the only file of the engine that uses the ambient ones. All other code is handed a {@link Clock}, so that a
- * test or a simulation can control time and chance. `test/tidy/layers.test.ts` enforces this.
+ * Apart from the watchdog, this is the only file of the engine that uses the ambient ones. All other code is handed a
+ * {@link Clock}, so that a test or a simulation can control time and chance. `test/tidy/layers.test.ts` enforces this.
  */
 import { randomUUID } from 'node:crypto'
 import { openSync, readSync } from 'node:fs'
