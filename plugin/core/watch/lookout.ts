@@ -1,11 +1,11 @@
 /**
- * Looking for the dead.
+ * Looks for nodes that have died.
  *
- * The two watchers look at all nodes every tenth of a ttl; every other node sees the watchers' beats
- * in the answers to its own heartbeats. By the same rule for both, whoever has itself seen a beat
- * stand still for long enough buries that node, and the change re-checks the beat. So it does not
- * matter who dies, nor that all die but one, and a healthy cluster pays for two looks and no more. While neither
- * watcher is heard of, the others look at each other (`stand-in.ts`).
+ * The two watchers look at all nodes every tenth of a ttl; every other node sees the beats of the watchers in the
+ * answers to its own heartbeats. The same rule holds for both: a node that has itself seen a beat stand still for long
+ * enough buries the node it belongs to, and the change re-checks the beat. So any node may die, and even all but one,
+ * and a healthy cluster pays for two looks per tenth of a ttl and no more. While neither watcher is heard of, the other
+ * nodes look at each other (`stand-in.ts`).
  */
 
 import { barrierOpen, isBlocked, isOutdated } from '../changes/draft.js'
@@ -18,13 +18,13 @@ import { leastPauseMs, lookEveryMs, standstillMs, type Timing } from '../time/ti
 import { StandIn } from './stand-in.js'
 import { Standstill } from './watch.js'
 
-/** What comes of a look. Both reject when the store does; the next look comes anyway. */
+/** What acts on the findings of a look. `bury` and `attend` reject when the store does; the next look comes anyway. */
 export interface LookoutOwner {
-  /** Whether targets can claim at all; they cannot while a new server is being waited out. */
+  /** Returns whether targets can claim at all; they cannot during a new server's grace period. */
   mayClaim(): boolean
-  /** The longest ttl among all nodes. */
+  /** Returns the longest ttl among all nodes. */
   longestTtlMs(): number
-  /** @param longestTtlMs the ttl by which they were watched. */
+  /** @param longestTtlMs the ttl by which the nodes were watched. */
   bury(beats: readonly Beat[], longestTtlMs: number): Promise<void>
   attend(findings: Findings): Promise<void>
   lookFailed(error: unknown): void
@@ -50,7 +50,7 @@ export class Lookout {
   #failures = 0
   #stopped = false
 
-  /** @param self the session on whose behalf it looks; a node never buries itself. */
+  /** @param self the session on whose behalf this looks; a node never buries itself. */
   constructor(self: string, store: Store, clock: Clock, timing: Timing, owner: LookoutOwner) {
     this.#self = self
     this.#store = store
@@ -80,7 +80,7 @@ export class Lookout {
     })
   }
 
-  /** Who the two watchers are; one, where only one node is active. */
+  /** Tells which nodes are the two watchers, or the one where only one node is active. */
   setWatchers(watchers: readonly string[]): void {
     const onDuty = watchers.includes(this.#self)
     const alone = onDuty && watchers.length === 1
@@ -92,7 +92,7 @@ export class Lookout {
     else this.#alarm.clear()
   }
 
-  /** What a heartbeat's answer says of the watchers: everybody's way of watching those who watch. */
+  /** Takes in what the answer to a heartbeat says of the watchers. This is how every other node watches them. */
   sawWatchers(beats: readonly Beat[], sentAt: Reading, receivedAt: Reading): void {
     if (this.#stopped) return
     this.#standIn.sawWatchers(this.#onDuty ? [] : beats, sentAt, receivedAt)
@@ -106,7 +106,7 @@ export class Lookout {
     else this.#alarm.clear()
   }
 
-  /** The server is another one, or this node was away: what was seen before counts no more. */
+  /** Forgets what was seen before, because the server is another one. */
   reset(): void {
     this.#forget()
     this.#standIn.reset()
@@ -162,7 +162,7 @@ export class Lookout {
     })
   }
 
-  /** The extra look of a node that is no watcher, at the very instant a watcher's time is up. */
+  /** Judges the extra look that a node other than a watcher takes at the very instant when a watcher's time is up. */
   async #judgeWatchers(look: Look, sentAt: Reading, receivedAt: Reading): Promise<void> {
     const beats = look.nodes.filter((node) => this.#suspects.has(node.id))
     const still = this.#watchers.observe(this.#others(beats), sentAt, receivedAt)
@@ -187,8 +187,8 @@ export class Lookout {
   }
 
   /**
-   * Every tenth of a ttl, and at the very instant something has stood still for as long as it may. Who is alone, and will
-   * hear of whoever comes, looks no more often than it beats.
+   * Returns the time until the next look: a tenth of a ttl, or less when something will have stood still for its wait
+   * before that. A watcher that is alone looks no more often than it beats, because it is told when another node joins.
    */
   #nextLookInMs(): number {
     const now = this.#clock.read()
@@ -201,7 +201,10 @@ export class Lookout {
   }
 }
 
-/** Free leases whose targets could claim them, and have not; also those whose revoked holder is to have them again. */
+/**
+ * Returns the free leases that their targets could claim but have not claimed, with the state to watch. Includes a
+ * lease whose revoked holder is its target again, because that node's own block is then all that is in its way.
+ */
 function unclaimedTargets(look: Look): Map<string, string> {
   const isGone = (node: string): boolean => look.gone.has(node)
   const targets = new Map<string, string>()
@@ -210,14 +213,14 @@ function unclaimedTargets(look: Look): Map<string, string> {
     if (lease.target === null || !free || lease.holder === lease.target) continue
     const standsInItsOwnWay = lease.target === lease.blockedNode && !isGone(lease.target)
     if (!standsInItsOwnWay && (isBlocked(lease, isGone) || waitsAtBarrier(lease, look, isGone))) continue
-    // Not the row as a whole: while others come and go in the queue it is written again and again.
+    // Not the revision of the row, because the row is rewritten whenever nodes join or leave its queue.
     const generation = workerNamed(look.workers, lease.worker)?.generation
     targets.set(lease.key, `${lease.target}@${lease.targetAtMs} ${lease.token} ${generation}`)
   }
   return targets
 }
 
-/** All leases that hold a barrier shut are pending, so a look shows them all. */
+/** A look shows every lease that holds a barrier shut, because all of these are pending. */
 function waitsAtBarrier(lease: LeaseRow, look: Look, isGone: (node: string) => boolean): boolean {
   const worker = workerNamed(look.workers, lease.worker)
   if (worker?.kind !== 'coordinated') return false
@@ -228,7 +231,7 @@ function waitsAtBarrier(lease: LeaseRow, look: Look, isGone: (node: string) => b
   )
 }
 
-/** Holders that are to hand over, by the token they hold. */
+/** Returns the holders that must hand over, with the token they hold, by the key of the lease. */
 function lateHolders(look: Look): Map<string, number> {
   const late = new Map<string, number>()
   for (const lease of look.leases) {

@@ -1,28 +1,29 @@
 /**
- * The machine this process runs on, as far as it can tell whether other processes there have ended.
+ * The machine this process runs on, insofar as it can tell whether other processes there have ended.
  *
- * Silence proves nothing: a process may be stopped, starved or cut off, and go on. But that the kernel both run on
- * knows no such process any more does prove that it has ended.
+ * Silence proves nothing: a process may be stopped, starved or cut off, and then continue. But if the kernel that both
+ * processes run on no longer knows a process, that process has certainly ended.
  */
 import { createHash } from 'node:crypto'
 import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync } from 'node:fs'
 import { hostname, networkInterfaces } from 'node:os'
 
-/** What can be known of the processes beside this one. */
+/** What can be known of the other processes on this machine. */
 export interface Machine {
   /** The same for processes that can see one another, and different for any two that cannot. */
   readonly name: string
-  /** Names this process among all that ever ran there. */
+  /** Identifies this process among all that ever ran on this machine. */
   readonly process: string
-  /** Whether a process there has certainly ended. A process that is merely silent has not. */
+  /** Returns whether a process on this machine has certainly ended. A process that is merely silent has not. */
   hasEnded(process: string): boolean
 }
 
 /**
- * This machine, where it can be told: on Linux, from its `/proc`. A boot of the kernel and a namespace of
- * process ids are the same for all who can see one another, and only within one namespace of clocks do they see the same
- * start times. A running virtual machine that is cloned takes all of these along; so the host's name and its network addresses,
- * which clones are given anew, are part of the name, too.
+ * Returns this machine, or undefined where it cannot be identified. Works on Linux, by reading `/proc`.
+ *
+ * All processes that can see one another share a boot of the kernel and a namespace of process ids, and they see the
+ * same start times only within one namespace of clocks. A clone of a running virtual machine copies all of these. So
+ * the name also contains the host's name and its network addresses, which a clone is given anew.
  */
 export function thisMachine(): Machine | undefined {
   try {
@@ -39,14 +40,14 @@ export function thisMachine(): Machine | undefined {
   }
 }
 
-/** The namespace of clocks; none in kernels before 5.6, where all processes go by the same. */
+/** Returns the namespace of clocks; empty in kernels before 5.6, where all processes share one. */
 function clocks(): string {
   return readdirSync('/proc/self/ns').includes('time') ? readlinkSync('/proc/self/ns/time') : ''
 }
 
 /**
- * A process id may be given again, so its start time, in ticks since boot, must be the same. A process whose
- * entry cannot be read, because it is another user's, has not been seen to end.
+ * Compares start times, in ticks since boot, because a process id may be reused. A process whose entry cannot be read,
+ * for example because it belongs to another user, counts as running unless the kernel denies that it exists.
  */
 function hasEnded(name: string): boolean {
   const [, pid, startedAt] = /^([1-9]\d*)@(\d+)$/.exec(name)?.map(Number) ?? []
@@ -59,7 +60,10 @@ function hasEnded(name: string): boolean {
   }
 }
 
-/** Signal 0 reaches nobody. It is refused for a process of another user, and fails only where there is none. */
+/**
+ * Returns whether the kernel knows no such process. Signal 0 is not delivered to any process; sending it to a process
+ * of another user is refused, and only where no such process exists does it fail with ESRCH.
+ */
 function isUnknown(pid: number): boolean {
   try {
     process.kill(pid, 0)
@@ -69,7 +73,9 @@ function isUnknown(pid: number): boolean {
   }
 }
 
-/** The second field is the program's name in parentheses, and may contain anything. */
+/**
+ * Parses `/proc/<pid>/stat`. Its second field is the program's name in parentheses, which may contain any character.
+ */
 function statOf(pid: number): { readonly state: string; readonly startedAt: number } {
   const text = statText(pid)
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
@@ -78,10 +84,13 @@ function statOf(pid: number): { readonly state: string; readonly startedAt: numb
   return { state, startedAt }
 }
 
-/** A name has 16 bytes at most, and each of the fifty numbers fewer than 20 digits. */
+/** Large enough: a name has at most 16 bytes, and each of the fifty numbers fewer than 20 digits. */
 const statBytes = Buffer.alloc(2_048)
 
-/** Several times each second, so by hand: `readFileSync` takes twice as long for so short a file. */
+/**
+ * Reads by hand because this runs several times each second, and `readFileSync` takes twice as long for so short a
+ * file.
+ */
 function statText(pid: number): string {
   const file = openSync(`/proc/${pid}/stat`, 'r')
   try {
@@ -91,7 +100,7 @@ function statText(pid: number): string {
   }
 }
 
-/** A process whose first thread has ended may have others that go on. */
+/** Returns the number of threads. When the first thread of a process has ended, others may go on. */
 function threadsOf(pid: number): number {
   return readdirSync(`/proc/${pid}/task`).length
 }

@@ -1,12 +1,14 @@
 /**
- * Looking at the processes beside this one.
+ * Looks at the other processes on this machine.
  *
- * Who ends without a word is found by its silence, a ttl later (`lookout.ts`). On the machine it ran on that can be known
- * at once: the kernel has no such process any more, so nobody need wait for what it might still do. Its
- * neighbours stand in a ring, in the order of their ids, and each looks at the next one; whoever finds one that has
- * ended looks at all. So it costs each of them little however many there are, and however many end together, the one
- * before them finds them all. Should that one be frozen, the others get there too: each also looks at one more
- * every time, going round.
+ * A node that ends without a word is found by its silence, a ttl later (`lookout.ts`). On the machine it ran on, this
+ * can be known at once: when the kernel no longer has its process, no other node needs to wait for what it might still
+ * do.
+ *
+ * The nodes of one machine form a ring, in the order of their ids, and each looks at the next one. A node that finds an
+ * ended process looks at all of them. So the cost to each node does not depend on their number, and when many end
+ * together, the node before them finds them all. Each node also looks at one more per round, in turn, in case the node
+ * before them is frozen.
  */
 
 import type { Neighbour, Store } from '../store.js'
@@ -16,12 +18,12 @@ import { leastPauseMs } from '../time/timing.js'
 import { elapsedMs } from '../time/trust.js'
 import type { Machine } from './machine.js'
 
-/** How often the next process, and one more, are looked at. */
+/** How often a node looks at the next process, and one more. */
 const lookEveryMs = 250
 
-/** What comes of it. Both may reject or fail; the next look comes anyway. */
+/** What acts on the findings. `bury` may reject; the next look comes anyway. */
 export interface NeighbourhoodOwner {
-  /** These have certainly ended. */
+  /** Buries nodes whose processes have certainly ended. */
   bury(ended: readonly Neighbour[]): Promise<void>
   lookFailed(error: unknown): void
 }
@@ -42,8 +44,8 @@ export class Neighbourhood {
   #stopped = false
 
   /**
-   * @param self the session on whose behalf it looks.
-   * @param rereadMs who the neighbours are is read again when there was news, but not sooner than this.
+   * @param self the session on whose behalf this looks.
+   * @param rereadMs the list of neighbours is read again when there was news, but no more often than this.
    */
   constructor(
     self: string,
@@ -64,10 +66,10 @@ export class Neighbourhood {
     if (!this.#stopped) this.#alarm.set(0)
   }
 
-  /** Somebody may have come. */
+  /** Notes that a node may have joined. */
   noteNews(): void {
     this.#newsSince = true
-    // With neighbours it looks anyway.
+    // With neighbours, it looks anyway.
     if (this.#readAt !== undefined && this.#neighbours.length === 0) this.#setAlarm()
   }
 
@@ -113,14 +115,17 @@ export class Neighbourhood {
     }
   }
 
-  /** The first after this one, and one more; all of them only if one of these has ended. */
+  /**
+   * Checks the next node in the ring and one more. Returns all neighbours that have ended if one of these two has, else
+   * none.
+   */
   #ended(): Neighbour[] {
     const hasEnded = ({ process }: Neighbour): boolean => this.#machine.hasEnded(process)
     const next = this.#neighbours.find(({ id }) => id > this.#self) ?? this.#neighbours[0]
     const another = this.#neighbours[this.#looks++ % this.#neighbours.length]
     if (![...new Set([next, another])].some((each) => each !== undefined && hasEnded(each))) return []
     const ended = this.#neighbours.filter(hasEnded)
-    // Whether burying succeeds or not, who is left is read again.
+    // The remaining neighbours are read again whether burying succeeds or not.
     this.#newsSince = true
     this.#readAt = undefined
     return ended

@@ -1,13 +1,14 @@
 /**
- * Standing in for the watchers.
+ * Stands in for the watchers when both have fallen silent.
  *
- * When both watchers die, and others with them, the next two have seen nothing yet: the others would be found a second
- * ttl later. So a node that finds neither watcher's beat moved when it should have begins to look for itself, without
- * taking their place. It looks at those that come next after it by their ids, going round: each node
- * at its own, so that it costs every one of them the same however many there are, and a dead one is missed only where
- * all that stand before it are dead as well. It buries by the same rule as a watcher, in the same way.
+ * When both watchers die, and other nodes with them, the two next watchers have seen nothing yet and would find the
+ * other dead only a second ttl later. So a node that sees neither watcher's beat move when it should begins to look for
+ * itself, without taking the place of a watcher. It looks at the nodes that come next after it by their ids, in a ring.
+ * Each node looks at its own successors, so the cost to each does not depend on the number of nodes, and a dead node is
+ * missed only where all nodes that look at it are dead as well. It buries by the same rule and in the same way as a
+ * watcher.
  *
- * It ends when the watchers turn out to live, or when all it began to look at have moved or are gone.
+ * It stops when a watcher turns out to be alive, or when all nodes that it began to look at have moved or are gone.
  */
 
 import type { Beat, Store } from '../store.js'
@@ -16,23 +17,25 @@ import { Alarm } from '../time/loop.js'
 import { leastPauseMs, standstillMs, type Timing } from '../time/timing.js'
 import { Standstill } from './watch.js'
 
-/** At how many nodes each one looks. */
+/** How many nodes each node looks at. */
 const nodesInView = 32
 
 /**
- * For how long both watchers must be silent. To a node whose ttl is the longest their heartbeats come at least as often
- * as its own, and one interval is enough, however short it has come out. To others it is longer than the
- * longest of intervals, a third of a ttl and a tenth of that.
+ * Returns for how long both watchers must be silent.
+ *
+ * For a node with the longest ttl, the watchers' heartbeats come at least as often as its own, and silence over one
+ * interval is enough, however short that interval was. For any other node the time exceeds the longest possible
+ * interval, which is a third of the longest ttl plus a tenth of that.
  */
 function silenceMs({ ttlMs, heartbeatMs }: Timing, longestTtlMs: number): number {
   return ttlMs < longestTtlMs ? longestTtlMs * 0.4 : heartbeatMs * 0.7
 }
 
-/** What comes of it. */
+/** What acts on the findings. */
 export interface StandInOwner {
-  /** The longest ttl among all nodes. */
+  /** Returns the longest ttl among all nodes. */
   longestTtlMs(): number
-  /** These have stood still for as long as they may. Never rejects. */
+  /** Buries nodes whose beats have stood still for their wait. Never rejects. */
   bury(beats: readonly Beat[]): Promise<void>
   lookFailed(error: unknown): void
 }
@@ -47,7 +50,7 @@ export class StandIn {
   readonly #alarm: Alarm
   readonly #silence: Standstill<number>
   #watchers: ReadonlyMap<string, number> = new Map()
-  /** What the first look showed; undefined before it. */
+  /** The beats that the first look showed; undefined before it. */
   #first: ReadonlyMap<string, number> | undefined
   #active = false
   #looking = false
@@ -72,7 +75,7 @@ export class StandIn {
     this.#alarm = new Alarm(clock, () => void this.#look())
   }
 
-  /** What an answer says of the watchers; nothing, when this node is one. */
+  /** Takes in what the answer to a heartbeat says of the watchers; `beats` is empty when this node is one. */
   sawWatchers(beats: readonly Beat[], sentAt: Reading, receivedAt: Reading): void {
     const before = this.#watchers
     this.#watchers = new Map(beats.map(({ id, beat }) => [id, beat]))
@@ -81,7 +84,7 @@ export class StandIn {
     else if (beats.length > 0 && silent.length === beats.length) this.#begin()
   }
 
-  /** What was seen before counts no more. */
+  /** Forgets what was seen before. */
   reset(): void {
     this.#watchers = new Map()
     this.#silence.reset()

@@ -1,26 +1,28 @@
 /**
- * What a watcher sees, and when it may judge.
+ * How a watcher observes that something stands still, and when it may judge.
  *
- * Nobody believes another machine's clock, so nothing is ever "expired". A watcher looks again and again, and
- * what has not changed between an early look and a late one has stood still for at least the time
- * between them, on the watcher's own clocks.
+ * No node believes another machine's clock, so nothing ever "expires". A watcher looks again and again. What has not
+ * changed between an early look and a late one has stood still for at least the time between them, by the watcher's own
+ * clocks.
  */
 import type { Reading } from '../time/clock.js'
 import { elapsedMs, surelyElapsedMs } from '../time/trust.js'
 
 /** How a {@link Standstill} watches. */
 export interface StandstillOptions {
-  /** How long something must be seen unchanged. */
+  /** How long a state must be seen unchanged, in ms. */
   readonly waitMs: number
-  /** A longer gap between two looks makes everything start afresh. */
+  /** A gap between two looks longer than this, in ms, makes everything start afresh. */
   readonly staleAfterMs: number
-  /** How long this one must be seen unchanged, where that differs. Default: {@link waitMs} for all. */
+  /**
+   * Returns how long the state of this id must be seen unchanged, where that differs. Default: {@link waitMs} for all.
+   */
   readonly waitMsFor?: (id: string) => number
 }
 
 /**
- * Sees things stand still, on this node's own clocks: beats of nodes, leases that are blocked, targets that
- * do not claim, holders that do not hand over. States are compared by `Object.is`.
+ * Observes states standing still, by this node's own clocks: beats of nodes, targets that do not claim, holders that do
+ * not hand over. States are compared by `Object.is`.
  */
 export class Standstill<State> {
   readonly #waitMsFor: (id: string) => number
@@ -34,18 +36,18 @@ export class Standstill<State> {
   }
 
   /**
-   * Takes in one look: what was seen, the reading taken before it was sent, and the one taken after its answer
-   * came. Answers the ids that have stood still for their wait, in the order seen, at this look and at
-   * every further one that shows the same. What was not seen is forgotten.
+   * Takes in one look: what was seen, the reading taken before the request was sent, and the one taken after its answer
+   * came. Returns the ids that have stood still for their wait, in the order seen, at this look and at every further
+   * one that shows the same. Forgets what was not seen.
    *
-   * The first look that showed a state may have read it as late as when its answer came, this one as early as
-   * when it was sent: only what lies between is certain, and of that the smaller of the two clocks'
+   * The first look that showed a state may have read it as late as when its answer came; this one may have read it as
+   * early as when it was sent. Only the time in between is certain, and of that the smaller of the two clocks'
    * differences (see {@link surelyElapsedMs}).
    *
-   * After a gap longer than `staleAfterMs` everything starts afresh with this look. A gap means that this
-   * node was late or its looks failed; then those it watches may have been held up by the same thing, and get
-   * time to show themselves before they are judged. Here the larger difference counts, so that a suspension
-   * is noticed, and gaps are taken from answer to answer, so that no instant goes uncounted.
+   * After a gap longer than `staleAfterMs`, everything starts afresh with this look. A gap means that this node was
+   * late or that its looks failed. The same cause may have held up the nodes it watches, so they get time to show
+   * themselves before they are judged. Here the larger difference of the clocks counts, so that a suspension is
+   * noticed. Gaps are measured from answer to answer, so that no instant goes uncounted.
    */
   observe(seen: ReadonlyMap<string, State>, sentAt: Reading, receivedAt: Reading): readonly string[] {
     if (this.#isLate(receivedAt)) this.reset()
@@ -57,10 +59,11 @@ export class Standstill<State> {
   }
 
   /**
-   * How long until a look sent then could complete the earliest wait, as seen from `now`: whole
-   * milliseconds, 0 when a look sent now could. Undefined when no wait is running; those that are complete were
-   * answered by {@link observe}, and do not count here, or whoever sleeps by this number would
-   * not sleep at all while one of them cannot be dealt with.
+   * Returns how long until a look sent then could complete the earliest wait, as seen from `now`: whole milliseconds, 0
+   * when a look sent now could. Undefined when no wait is running.
+   *
+   * Waits that are complete do not count, since {@link observe} has returned their ids. If they did, a caller that
+   * sleeps by this number would not sleep at all while one of them cannot be dealt with.
    */
   dueInMs(now: Reading): number | undefined {
     let dueInMs: number | undefined
@@ -72,7 +75,7 @@ export class Standstill<State> {
     return dueInMs
   }
 
-  /** How many the latest look showed. */
+  /** How many ids the latest look showed. */
   get size(): number {
     return this.#watched.size
   }
@@ -95,12 +98,12 @@ export class Standstill<State> {
   }
 }
 
-/** One thing under watch. */
+/** One id under watch. */
 interface Watched<State> {
   readonly state: State
   /** When the answer came that first showed it in this state. */
   readonly since: Reading
   readonly waitMs: number
-  /** Whether the latest look found it to have stood still for its wait. */
+  /** Whether the latest look found that it has stood still for its wait. */
   readonly complete: boolean
 }

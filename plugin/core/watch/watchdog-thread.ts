@@ -1,19 +1,19 @@
 /**
- * The watchdog's own thread (see `watchdog.ts`). It sleeps until the deadline that was last written, looks whether there
- * is a later one by now, and sleeps on. When there is none it ends the process.
+ * The watchdog's own thread (see `watchdog.ts`). It sleeps until the last deadline it knows, checks whether a later one
+ * has been written by then, and sleeps again. When there is no later one, it ends the process.
  */
 import { write } from 'node:fs'
 import { workerData } from 'node:worker_threads'
 import { SharedDeadline, type WatchdogOrder } from './watchdog.js'
 
-/** A reader of standard error who does not read must not keep the process alive. */
+/** How long the last line may take, in ms. A stalled reader of standard error must not keep the process alive. */
 const lastWordsMs = 20
 
 const { memory, lookEveryMs, node } = workerData as WatchdogOrder
 const shared = new SharedDeadline(memory)
 if (isDue()) endProcess()
 
-/** Answers true when the deadline has passed, false when there is nothing to watch any more. */
+/** Blocks until the deadline has passed (returns true) or there is nothing to watch any more (returns false). */
 function isDue(): boolean {
   for (;;) {
     const { state } = shared
@@ -24,7 +24,7 @@ function isDue(): boolean {
   }
 }
 
-/** SIGKILL, because any other signal would be handled by the loop that is blocked. */
+/** Sends SIGKILL, because any other signal would be handled by the event loop that is blocked. */
 function endProcess(): void {
   const kill = (): void => void process.kill(process.pid, 'SIGKILL')
   setTimeout(kill, lastWordsMs)

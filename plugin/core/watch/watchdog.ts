@@ -1,40 +1,40 @@
 /**
- * Ends this process when its event loop stands still for longer than it may act.
+ * Ends this process when its event loop stands still for longer than the process may act on its leases.
  *
- * No timer fires and no signal aborts while the loop is blocked, so code that never yields would work on under
- * leases that others have by then. A thread of its own sees the time go by all the same: it is told how
- * far trust reaches, and kills the process when that has passed and nobody here has noticed.
+ * While the event loop is blocked, no timer fires and no signal aborts, so code that never yields would work on under
+ * leases that other nodes hold by then. A separate thread is told how far trust reaches. It kills the process when that
+ * time has passed and the main thread has not noticed.
  *
  *     heartbeat sent                    trust ends         killed           burial by anybody, at the earliest
  *     ├─────────────────────────────────────┤◄─ margin / 2 ─►│                    │
  *
- * A loop that turns notices by itself, ends what it holds, and calls the watchdog off. That it is given half a
- * margin for that keeps a loop that is merely busy for a moment alive; the other half is left for the
- * thread to be scheduled. The margin begins to count where trust ends, so nobody else has begun.
+ * An event loop that still turns notices by itself, ends what it holds, and calls the watchdog off. It has half a
+ * margin for that, which keeps a process alive whose loop is only briefly busy. The other half is left for the thread
+ * to be scheduled. The margin begins where trust ends, so no other node has begun yet when the process is killed.
  */
 import { Worker } from 'node:worker_threads'
 import type { Log } from '../log.js'
 import { bootMs } from '../time/clock.js'
 import type { Timing } from '../time/timing.js'
 
-/** What the watchdog is told. */
+/** What the engine tells the watchdog. */
 export interface Watchdog {
-  /** Leases may be acted on for so much longer, counted from now, in milliseconds. */
+  /** Notes that this process may act on its leases for this much longer, counted from now, in milliseconds. */
   trustFor(leftMs: number): void
-  /** A lease is held from now on. While none is, nothing is watched. */
+  /** Notes that a lease is held from now on. While none is held, nothing is watched. */
   leaseBegan(): void
-  /** Nothing acts on a lease any more that was said to be held. */
+  /** Notes that a lease that was said to be held has ended. */
   leaseEnded(): void
-  /** The thread ends. */
+  /** Ends the thread. */
   stop(): void
 }
 
 /** What the thread is given. */
 export interface WatchdogOrder {
   readonly memory: SharedArrayBuffer
-  /** Timers stand still while the machine is suspended: the boot-time clock is looked at this often. */
+  /** How often the thread checks the boot-time clock, because its timers stand still while the machine is suspended. */
   readonly lookEveryMs: number
-  /** Who it is that ends, for the last line. */
+  /** The name of this node, for the last line that is printed. */
   readonly node: string
 }
 
@@ -46,7 +46,7 @@ export function startWatchdog(node: string, timing: Pick<Timing, 'marginMs'>, lo
   const thread = new Worker(new URL('./watchdog-thread.js', import.meta.url), {
     workerData: order,
     name: 'coordination-watchdog',
-    // What the application runs under, a loader say, is not for this thread: it must do with little.
+    // Node options and loaders of the application must not apply to this thread, which has little memory.
     execArgv: [],
     env: {},
     resourceLimits: { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 2 },
@@ -72,10 +72,13 @@ export function startWatchdog(node: string, timing: Pick<Timing, 'marginMs'>, lo
 
 const states = ['resting', 'armed', 'over'] as const
 
-/** What the main thread writes and the watchdog's reads, without either waiting for the other. */
+/**
+ * The deadline and the state that the main thread writes and the watchdog's thread reads, without either waiting for
+ * the other.
+ */
 export class SharedDeadline {
   readonly memory: SharedArrayBuffer
-  /** By the monotonic and by the boot-time clock, in microseconds: whichever comes first. */
+  /** The deadlines by the monotonic and by the boot-time clock, in microseconds; whichever comes first counts. */
   readonly #deadlines: BigInt64Array
   readonly #state: Int32Array
 
@@ -94,7 +97,7 @@ export class SharedDeadline {
     Atomics.notify(this.#state, 0)
   }
 
-  /** A deadline so many milliseconds from now. The thread learns of it when the one before has come. */
+  /** Sets the deadline this many milliseconds from now. The thread learns of it when the previous deadline has come. */
   set(leftMs: number): void {
     const left = BigInt(Math.round(leftMs * 1_000))
     readClocks().forEach((now, index) => {
@@ -102,19 +105,19 @@ export class SharedDeadline {
     })
   }
 
-  /** What is left, in milliseconds, by the clock that leaves less. */
+  /** Returns what is left, in milliseconds, by the clock that leaves less. */
   leftMs(): number {
     const left = readClocks().map((now, index) => Number(Atomics.load(this.#deadlines, index) - now))
     return Math.min(...left) / 1_000
   }
 
-  /** Blocks the calling thread for so long, or until the state is another one. */
+  /** Blocks the calling thread for this long, or until the state changes. */
   waitWhile(state: (typeof states)[number], ms: number): void {
     Atomics.wait(this.#state, 0, states.indexOf(state), ms)
   }
 }
 
-/** Both clocks in microseconds, the same in all threads, as those of `performance` are not. */
+/** Reads both clocks, in microseconds. They are the same in all threads, which those of `performance` are not. */
 function readClocks(): readonly [bigint, bigint] {
   const monotonic = process.hrtime.bigint() / 1_000n
   const boot = bootMs()
