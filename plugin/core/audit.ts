@@ -1,12 +1,12 @@
 /**
- * What may stand in the audit trail as who asked and why: the same over HTTP and on the command line.
+ * What the audit trail accepts as the actor and the reason of a request: the same over HTTP and on the command line.
  *
- * The limits are written as JSON Schema writes them, because the routes' schemas are made of them.
+ * The limits are written in the terms of JSON Schema, because the schemas of the routes are built from them.
  */
 import { CoordinationError } from './errors.js'
 import { shown } from './names.js'
 
-/** What is asked of a text. */
+/** The limits of a text. */
 export interface TextLimits {
   readonly minLength: number
   readonly maxLength: number
@@ -14,24 +14,24 @@ export interface TextLimits {
 }
 
 /**
- * A line break could pretend to be a further entry, a mark that turns the direction of writing could make an entry read
- * differently from what it says (CVE-2021-42574), and half a character cannot be stored everywhere.
+ * Excluded characters: a line break could imitate a further entry, an override of the writing direction could make an
+ * entry read differently from what it says (CVE-2021-42574), and not every database can store half a surrogate pair.
  */
 const plain = '\\u0000-\\u001f\\u007f-\\u009f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff'
 const plainText = `^[^${plain}]*$`
 const moreThanSpaces = `^[^${plain}]*[^\\s${plain}][^${plain}]*$`
 
-/** Who asked. */
+/** The limits of the actor: who asked. */
 export const actorLimits = { minLength: 1, maxLength: 200, pattern: plainText } as const
 
-/** Why. */
+/** The limits of the reason: why it was asked for. */
 export const reasonLimits = {
   minLength: 3,
   maxLength: 200,
   pattern: moreThanSpaces,
 } as const
 
-/** Whether something is such a text; characters are counted, not halves of them. */
+/** Returns whether a value is a text within these limits. Counts characters, not UTF-16 code units. */
 export function isWithin({ minLength, maxLength, pattern }: TextLimits, text: unknown): text is string {
   if (typeof text !== 'string' || text.length > 2 * maxLength) return false
   const { length } = Array.from(text)
@@ -39,7 +39,7 @@ export function isWithin({ minLength, maxLength, pattern }: TextLimits, text: un
 }
 
 /**
- * The text, if it is such a one; `what` says in the error which it is.
+ * Returns the text if it is within the limits. `what` names it in the error.
  *
  * @throws CoordinationError `WCO_OPTIONS`
  */

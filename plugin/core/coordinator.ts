@@ -1,9 +1,9 @@
 /**
- * One process in a namespace: what an application talks to.
+ * One process in a namespace: the object that an application talks to.
  *
- * A coordinator lives several lives, one after another, when its session is lost (`life.ts`); what
- * the application registered and what is still at work outlives them here. How everything fits
- * together is told in `README.md` beside this file.
+ * A coordinator lives through several lives, one after another, when its session is lost (`life.ts`). What the
+ * application registered, and the work that still goes on, belong to the coordinator and outlive them. `README.md`
+ * beside this file explains how everything fits together.
  */
 
 import { claimTime } from './changes/changes.js'
@@ -45,54 +45,55 @@ import {
   type WorkerState,
 } from './work/worker.js'
 
-/** What holds for a coordinator: its options, with what was left out filled in. */
+/** The settings of a coordinator: its options, with defaults filled in. */
 export interface CoordinatorSettings {
   readonly namespace: string
   /** The names of this node and its cluster. */
   readonly identity: Identity
   readonly timing: Timing
   readonly labels: Readonly<Record<string, string>>
-  /** The application's version; null when it has not said it. */
+  /** The application's version; null when it was not given. */
   readonly version: string | null
   readonly retention: Retention
 }
 
-/** What a coordinator may have of the process it lives in. */
+/** The optional facilities of the process in which a coordinator runs. */
 export interface Equipment {
-  /** To find nodes whose processes have ended; without it they are found by their silence alone. */
+  /** Finds nodes whose processes have ended. Without it, dead nodes are found by their silence alone. */
   readonly machine?: Machine | undefined
-  /** To end this process when its event loop is blocked for longer than it may act. */
+  /** Ends this process when its event loop is blocked for longer than it may act on its leases. */
   readonly watchdog?: Watchdog | undefined
 }
 
-/** How {@link Coordinator.tryAcquire} asks for a lease, and {@link Coordinator.claimTime} for a time. */
+/** How {@link Coordinator.tryAcquire} requests a lease, and {@link Coordinator.claimTime} a time. */
 export interface TryAcquireOptions {
-  /** Where the name is unique: `global` (the default), or in each cluster by itself. */
+  /** Where the name is unique: `global` (the default), or `cluster` for each cluster by itself. */
   readonly scope?: Scope | undefined
 }
 
 /** How {@link Coordinator.acquire} waits for a lease. */
 export interface AcquireOptions extends TryAcquireOptions {
-  /** Gives up waiting when it aborts, with its reason. */
+  /** Gives up waiting when this signal aborts, with its reason. */
   readonly signal?: AbortSignal | undefined
-  /** Gives up after so long, in ms. Default: waits without end. */
+  /** Gives up after this many ms. Default: waits without limit. */
   readonly timeoutMs?: number | undefined
 }
 
 /**
- * A start gives up when it could not join for so many ttls; the lives after it never give up. A database that is just
- * starting is there by then, and so is its turn where hundreds of nodes start at once.
+ * A start gives up when it could not join for this many ttls; later lives never give up. That is long enough for a
+ * database that is itself just starting, and for a turn where hundreds of nodes start at once.
  */
 const startTtls = 2
 
 /**
- * This process in a namespace: it runs the workers that are registered here, and holds leases by name. Made by `createCoordinator`,
- * or by the Fastify plugin as `app.coordination`.
+ * This process in a namespace: it runs the workers that are registered here, and holds leases by name.
+ *
+ * Made by `createCoordinator`, or by the Fastify plugin as `app.coordination`.
  */
 export class Coordinator implements AsyncDisposable {
-  /** What holds for it, defaults included. */
+  /** The settings of this coordinator, defaults included. */
   readonly settings: CoordinatorSettings
-  /** What people may do to the namespace: release by force, drain, pause, and see what was done. */
+  /** What operators may do to the namespace: release by force, drain, pause, and read the audit trail. */
   readonly operator: Operator
   readonly #store: Store
   readonly #clock: Clock
@@ -108,12 +109,12 @@ export class Coordinator implements AsyncDisposable {
   readonly #closing = new AbortController()
   readonly #whenClosing = deferred()
   readonly #over = new AbortController()
-  /** All that goes on by itself goes on in it, whoever's call it was that began it. */
+  /** The async context in which everything runs that goes on by itself, whichever caller set it in motion. */
   readonly #inContext = presentContext()
   #around: AroundPass[] = []
   #state: CoordinatorState = 'idle'
   #life: Life | undefined
-  /** Whether an operator had drained this process when it lost its last session. */
+  /** Whether this process was draining when it lost its last session. */
   #drained = false
   #starting: Promise<void> | undefined
   #rejoining: Promise<void> | undefined
@@ -172,7 +173,7 @@ export class Coordinator implements AsyncDisposable {
     })
   }
 
-  /** How far it has come between its start and its close. */
+  /** Where the coordinator is between its start and its close. */
   get state(): CoordinatorState {
     return this.#state
   }
@@ -183,11 +184,13 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Registers a worker on this node, before the start or after it. It runs once this node has joined
-   * and is meant to run it. Its passes run in the async context of this call.
+   * Registers a worker on this node, before or after the start.
    *
-   * @throws {CoordinationError} `WCO_OPTIONS` or `WCO_NAME` with everything that is wrong with it,
-   *   `WCO_WORKER_CONFLICT` when the name is taken in this process.
+   * The worker runs once this node has joined and holds a lease of it. Its passes run in the async context of this
+   * call.
+   *
+   * @throws {CoordinationError} `WCO_OPTIONS` or `WCO_NAME` with everything that is wrong with the definition,
+   *   `WCO_WORKER_CONFLICT` when its name is taken in this process, `WCO_NOT_RUNNING` once the coordinator is closing.
    */
   worker(definition: WorkerDefinition): WorkerHandle {
     if (this.#closing.signal.aborted) throw notRunning('is closing: no worker can be registered any more')
@@ -221,8 +224,8 @@ export class Coordinator implements AsyncDisposable {
   /**
    * Joins the namespace and begins to work. Harmless when repeated.
    *
-   * @throws {CoordinationError} `WCO_STORE` when the database has not let it join for two ttls, which may be tried
-   *   again; `WCO_WORKER_CONFLICT` when a worker is registered differently by another node,
+   * @throws {CoordinationError} `WCO_STORE` when the database did not let this node join for two ttls, after which the
+   *   start may be tried again; `WCO_WORKER_CONFLICT` when a worker is registered differently by another node;
    *   `WCO_NOT_RUNNING` after a close.
    */
   start(): Promise<void> {
@@ -233,9 +236,10 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Hands everything over and leaves: signals abort, passes settle (within `drainTimeoutMs`), leases
-   * are given back in one change, so that nobody has to wait for an expiry. Then closes the store.
-   * Harmless when repeated, before a start and during one.
+   * Hands everything over, leaves, and closes the store. Harmless when repeated, before a start and during one.
+   *
+   * Signals abort, passes settle (within `drainTimeoutMs`), and the leases are released in one change, so that no other
+   * node has to wait for an expiry.
    */
   close(): Promise<void> {
     this.#closed ??= this.#inContext(() => this.#close())
@@ -249,9 +253,9 @@ export class Coordinator implements AsyncDisposable {
   /**
    * Waits for a lease by name, and holds it until it is released.
    *
-   * @throws {CoordinationError} `WCO_ACQUIRE_TIMEOUT` after `timeoutMs`, with the error of the database as its cause
-   *   where that has not answered; `WCO_NAME` when the name is not usable or a worker's, `WCO_OPTIONS` for options that
-   *   are wrong, `WCO_NOT_RUNNING` when the coordinator does not run; or the reason of the signal.
+   * @throws {CoordinationError} `WCO_ACQUIRE_TIMEOUT` after `timeoutMs`, with the error of the database as its cause if
+   *   that did not answer; `WCO_NAME` when the name cannot be used or is that of a worker; `WCO_OPTIONS` for wrong
+   *   options; `WCO_NOT_RUNNING` when the coordinator is not running. Throws the reason of the signal when that aborts.
    */
   async acquire(name: string, options: AcquireOptions = {}): Promise<Lease> {
     checkOptions('acquire', options, ['scope', 'signal', 'timeoutMs'])
@@ -272,11 +276,12 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Takes a lease by name if it is free. Answers undefined, which is not an error, when somebody has it (another caller in this
-   * process too) or another node is next, while this node drains or has yet to join again, and in the grace period after the
-   * database has become another server.
+   * Takes a lease by name if it is free.
    *
-   * @throws {CoordinationError} `WCO_STORE` when the database does not answer; else as {@link acquire}.
+   * @returns undefined, which is not an error, when the lease is held (also by another caller in this process) or
+   *   another node is next; while this node drains or has yet to join again; and during the grace period after the
+   *   database has become another server.
+   * @throws {CoordinationError} `WCO_STORE` when the database does not answer; otherwise as {@link acquire}.
    */
   async tryAcquire(name: string, options: TryAcquireOptions = {}): Promise<Lease | undefined> {
     checkOptions('tryAcquire', options, ['scope'])
@@ -287,13 +292,16 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Whether this caller is the one to act on a time: true for the first call with this name on any node, false for all later ones,
-   * for every earlier time, and for a time more than a day ahead of the database's clock. The database keeps it, so it holds across
-   * restarts. If the answer to the first call is lost, no call is answered true. Times older than a week and `keepGoneNodesForMs`
-   * are answered false: whether they were claimed is not known any more.
+   * Claims a time, and returns whether this caller is the one to act on it.
    *
-   * @throws {CoordinationError} `WCO_NAME` when the name is not usable or a worker's, `WCO_OPTIONS` for options that are
-   *   wrong, `WCO_NOT_RUNNING`, `WCO_STORE`.
+   * Returns true for the first call on any node with this name and time. Returns false for all further calls with this
+   * time, for every time earlier than one that was claimed, and for a time more than a day ahead of the database's
+   * clock. The database keeps what was claimed, so this holds across restarts. If the answer to the first call is lost,
+   * no call returns true. Returns false for a time older than a week plus `keepGoneNodesForMs`, because it is no longer
+   * known whether that was claimed.
+   *
+   * @throws {CoordinationError} `WCO_NAME` when the name cannot be used or is that of a worker, `WCO_OPTIONS` for wrong
+   *   options, `WCO_NOT_RUNNING`, `WCO_STORE`.
    */
   async claimTime(name: string, at: Date, options: TryAcquireOptions = {}): Promise<boolean> {
     checkOptions('claimTime', options, ['scope'])
@@ -307,8 +315,10 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Whether this node holds a lease right now, of a worker or acquired, by its full key (`global/month-close`) or its name.
-   * A name means every lease called so, in either scope; the key of a worker with several leases any of them.
+   * Returns whether this node holds a lease right now, of a worker or by name.
+   *
+   * Accepts a full key (`global/month-close`) or a name. A name stands for every lease of that name, in either scope;
+   * the key of a worker with several leases stands for any of them.
    */
   isHeld(name: string): boolean {
     const means = (holding: Holding): boolean => [holding.name, holding.key, holding.worker].includes(name)
@@ -316,21 +326,21 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * The key of the single worker that this node stands for, by its key or its name: of two called the same the one of this
-   * node's cluster. Undefined when it stands for none.
+   * Returns the key of a single worker that is registered here, given its key or its name; undefined when there is
+   * none. Of two workers with the same name, the one of this node's cluster is meant.
    */
   keyOfSingle(name: string): string | undefined {
     const isSingle = (key: string): boolean => this.#runners.get(key)?.worker.declaration.kind === 'single'
     return keysMeant(name, this.settings.identity.cluster).find(isSingle)
   }
 
-  /** How this node itself is doing, answered without asking the database. */
+  /** Returns the health of this node, without a request to the database. */
   health(): Health {
     return healthOf(this.#state, this.#life, this.#holdings.all(), this.#store.statements)
   }
 
   /**
-   * Everything in the namespace as of one instant.
+   * Returns everything in the namespace as of one instant.
    *
    * @throws {StoreError} `WCO_STORE` when the database does not answer.
    */
@@ -339,11 +349,13 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Wraps every pass of every worker, for instance in a trace or a context. `around` is given the pass, and `run`, which it calls
-   * once. An error it throws counts as the pass's own. Answers a function that removes it.
+   * Wraps every pass of every worker, for instance in a trace or an async context.
+   *
+   * @param around receives the pass, and `run`, which it must call once. An error it throws counts as the pass's own.
+   * @returns a function that removes it.
    */
   aroundPasses(around: AroundPass): () => void {
-    // A function of its own, so that the same one may be given twice.
+    // A function of its own, so that the same `around` may be given twice.
     const own: AroundPass = (pass, run) => around(pass, run)
     this.#around.push(own)
     return () => {
@@ -352,9 +364,10 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Calls the listener at each event of this name, synchronously. What it throws is logged, and does no harm.
+   * Calls the listener at each event of this name, synchronously. An error that it throws is logged and has no other
+   * effect.
    *
-   * @throws {CoordinationError} `WCO_OPTIONS` when there is no such event, or the listener is no function.
+   * @throws {CoordinationError} `WCO_OPTIONS` when there is no such event, or the listener is not a function.
    */
   on<Name extends EventName>(name: Name, listener: Listener<Name>): this {
     this.#events.on(name, listener)
@@ -362,7 +375,7 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * As {@link on}, for the next event only.
+   * The same as {@link on}, for the next event only.
    *
    * @throws {CoordinationError} as {@link on}.
    */
@@ -372,7 +385,7 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Takes a listener away again. Harmless when it is not there.
+   * Removes a listener. Harmless when it is not registered.
    *
    * @throws {CoordinationError} as {@link on}.
    */
@@ -396,7 +409,10 @@ export class Coordinator implements AsyncDisposable {
     this.#housekeeping.start(this.#clock.random())
   }
 
-  /** Begins a life. While the database does not answer it is tried again, for no longer than `patienceMs` where that is given. */
+  /**
+   * Begins a life. While the database does not answer, tries again: for at most `patienceMs` where that is given, else
+   * without limit.
+   */
   async #join(patienceMs?: number): Promise<void> {
     const begunAt = this.#clock.read()
     const givesUp = (): boolean =>
@@ -418,7 +434,10 @@ export class Coordinator implements AsyncDisposable {
     }
   }
 
-  /** Until this node has joined again it is given nothing, and who only tries does not wait for that. */
+  /**
+   * Answers callers that do not wait for a lease while this node has no session: they must not have to wait until it
+   * has joined again.
+   */
   #answerTriesBetweenLives(): void {
     if (this.#life !== undefined || this.#state !== 'running') return
     const { error } = this.#surroundings.outage
@@ -439,7 +458,7 @@ export class Coordinator implements AsyncDisposable {
     life.poke()
   }
 
-  /** The session was lost: once the work has settled, or was given time to, the next life begins. */
+  /** Begins the next life after a lost session, once the work has settled or was given its time to. */
   async #rejoin(): Promise<void> {
     this.#drained = this.#life?.draining ?? this.#drained
     this.#life = undefined
@@ -476,10 +495,13 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * No new claims, then signals, then settling, then one change that gives everything back. What settles at once
-   * waits for that change: given back before it, it would go to a node that then had to wait for it too. Renewal
-   * goes on until the work has settled, because until then it may still need its leases. What fails is tried again
-   * while trust lasts: without it the others need no word of this node to take over.
+   * Hands everything over and leaves: claims nothing new, aborts the signals, waits for work to settle, and releases
+   * everything in one change.
+   *
+   * A lease whose work settles at once waits for that change. Released earlier, it would go to a node that then had to
+   * wait for the change too. Heartbeats go on until all work has settled, because until then it may still need its
+   * leases. Requests that fail are tried again while trust lasts; without trust, the other nodes need no message from
+   * this node to take over.
    */
   async #handOver(life: Life): Promise<void> {
     const { drainTimeoutMs } = this.settings.timing
@@ -495,12 +517,12 @@ export class Coordinator implements AsyncDisposable {
       life.goOn()
       const over = new AbortController()
       const settled = this.#giveTimeToSettle().finally(() => over.abort())
-      // Work is given its time to end also while the database is away.
+      // Work is given its time to end even while the database is unavailable.
       await this.#insist(() => life.drain(), hasTime, over.signal).catch((error: unknown) => {
         this.#log.warn({ err: error }, 'could not tell the others that this node hands over')
       })
       await settled
-      // More than one change can give back go back in turns.
+      // More leases than one change can release are released in turns.
       const givenBack = Promise.all(held.map((holding) => holding.whenForgotten))
       if (areMany) await within(this.#clock, leftMs(), givenBack)
     }
@@ -518,7 +540,7 @@ export class Coordinator implements AsyncDisposable {
     this.#holdings.abandon('closing')
   }
 
-  /** Tries once, and again after requests that failed, for as long as that is of use. */
+  /** Tries once, and again after requests to the database that failed, while another try is of use. */
   async #insist(
     work: () => Promise<void>,
     isOfUse: () => boolean,
@@ -535,12 +557,12 @@ export class Coordinator implements AsyncDisposable {
     }
   }
 
-  /** Resolves once no work that is under way now goes on. */
+  /** Resolves once all work that is under way now has settled. */
   async #whenSettled(): Promise<void> {
     await Promise.all(this.#holdings.all().map((holding) => holding.whenSettled))
   }
 
-  /** Work that has been told to end is waited for, though not for ever. */
+  /** Waits for work that has been told to end, up to `drainTimeoutMs`. */
   async #giveTimeToSettle(): Promise<void> {
     if (await within(this.#clock, this.settings.timing.drainTimeoutMs, this.#whenSettled())) return
     const unsettled = this.#holdings.all().filter((holding) => !holding.settled)
@@ -554,7 +576,8 @@ export class Coordinator implements AsyncDisposable {
     const { key } = runner.worker.declaration
     if (this.#runners.get(key) === runner) this.#runners.delete(key)
     const own = this.#holdings.all().filter((holding) => runner.hasStarted(holding))
-    // At once: before the next turn another worker may be registered by this name, under which its leases would go on.
+    // At once: before the next turn another worker may be registered under this name, and these leases would go on
+    // under it.
     for (const holding of own) holding.end('stopped')
     this.#life?.poke()
     await Promise.all(own.map((holding) => holding.whenForgotten))
@@ -589,7 +612,7 @@ export class Coordinator implements AsyncDisposable {
     return key
   }
 
-  /** The first that was given is the outermost. */
+  /** Runs a pass inside all wrappers. The first wrapper that was given is the outermost. */
   #surround(pass: Pass, run: () => Promise<void>): Promise<void> {
     return this.#around.reduceRight<() => Promise<void>>((inner, around) => () => around(pass, inner), run)()
   }

@@ -1,23 +1,23 @@
 /**
- * Every error a user can meet: class, code, sentence.
+ * Every error that a user can meet: class, code, sentence.
  *
- * Codes are part of the public interface and never change their meaning; sentences may be improved.
- * "Somebody else holds it" is an answer and not an error, so it is not here.
+ * Codes are part of the public interface and never change their meaning; sentences may be improved. That another node
+ * or caller holds a lease is a result and not an error, so there is no code for it.
  */
 
 /** Codes of {@link CoordinationError}s. */
 export type ErrorCode =
-  /** An option is missing, wrong, unknown, or does not go with another. */
+  /** An option is missing, wrong, unknown, or does not fit with another. */
   | 'WCO_OPTIONS'
-  /** A name is not usable as the name of a node, cluster, worker or lease. */
+  /** A name cannot be used as the name of a node, cluster, worker or lease. */
   | 'WCO_NAME'
-  /** The database cannot be reached, or did not answer in time. */
+  /** The database cannot be reached, refused, or did not answer in time. */
   | 'WCO_STORE'
   /** The driver for this database is not installed. */
   | 'WCO_DRIVER_MISSING'
   /** The database's schema is newer than this version of the library. */
   | 'WCO_SCHEMA_NEWER'
-  /** Migrations are pending, and may not or cannot be run. */
+  /** Migrations are pending, and must not or cannot be run. */
   | 'WCO_SCHEMA_PENDING'
   /** The same worker is registered twice, or differently by another node. */
   | 'WCO_WORKER_CONFLICT'
@@ -34,7 +34,10 @@ export type ErrorCode =
   /** The coordinator's decorator is already taken in this Fastify instance. */
   | 'WCO_DECORATOR_TAKEN'
 
-/** The base of all errors this library throws, but for a `RangeError` where a fencing token would be no safe integer any more. */
+/**
+ * The base of all errors that this library throws, except for a `RangeError` when a fencing token would exceed the safe
+ * integers.
+ */
 export class CoordinationError extends Error {
   override readonly name: string = 'CoordinationError'
 
@@ -47,10 +50,10 @@ export class CoordinationError extends Error {
   }
 }
 
-/** What is known about a request that failed: certainly nothing happened, or nobody can say. */
+/** What is known about a request that failed: `none`, it certainly had no effect; `unknown`, it may have had one. */
 export type Outcome = 'none' | 'unknown'
 
-/** The database is away, too slow, or refused. */
+/** The database is unavailable, too slow, or refused a request. */
 export class StoreError extends CoordinationError {
   override readonly name = 'StoreError'
 
@@ -63,7 +66,7 @@ export class StoreError extends CoordinationError {
   }
 }
 
-/** The tables are older than this version of the library needs, and what is missing has not been run. */
+/** The tables are older than this version of the library needs, and the missing migrations have not been run. */
 export class PendingMigrationsError extends CoordinationError {
   override readonly name = 'PendingMigrationsError'
 
@@ -95,18 +98,19 @@ export class FencedError extends CoordinationError {
 
 /** Why the signal of a pass or lease aborted. */
 export type EndReason =
-  /** The trust window ended without a good heartbeat: the database was away, or this process stood still. */
+  /** The trust window ended without a good heartbeat: the database was unavailable, or this process stood still. */
   | 'trust-expired'
   /**
-   * The session was buried, or the lease is gone from the database: somebody else may hold it. So it ends when an operator
-   * releases it by force and `immediate`: its row is free at once, and does not tell its holder why.
+   * The session was buried, or the row no longer names this node: another node may hold the lease. This is also the
+   * reason after an operator's `immediate` release, because that frees the row at once and leaves no reason in it for
+   * the holder.
    */
   | 'lost'
-  /** It was taken away by force, and who is to have it next waits for this holder to stop. */
+  /** The lease was taken away by force, and the next holder waits for this one to stop. */
   | 'revoked'
-  /** The plan gave it to another node. */
+  /** The plan gave the lease to another node. */
   | 'reassigned'
-  /** The holder itself gave it up, or it failed too often. */
+  /** The holder itself gave the lease up, or its passes failed too often. */
   | 'stepped-down'
   /** The worker is paused. */
   | 'paused'
@@ -132,7 +136,7 @@ const endSentences: Record<EndReason, string> = {
   released: 'it was released',
 }
 
-/** The reason a lease's signal carries, and what its `assertHeld` throws. */
+/** The lease has ended. The reason of a lease's signal, and what its `assertHeld` throws. */
 export class LeaseLostError extends CoordinationError {
   override readonly name = 'LeaseLostError'
 

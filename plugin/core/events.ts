@@ -1,47 +1,49 @@
 /**
- * What a coordinator tells the application about this node, as typed events.
+ * The typed events by which a coordinator tells the application about this node. Their names end in past participles.
  *
- * Names are past participles. Listeners run synchronously, in the async context in which they were registered; one that throws,
- * or answers a promise that rejects, is reported and does no harm to the others or to the engine.
+ * Listeners run synchronously, in the async context in which they were registered. An error that a listener throws, or
+ * with which a promise it returns rejects, is reported and affects neither the other listeners nor the engine.
  */
 import { EventEmitter } from 'node:events'
 import { CoordinationError, type EndReason, type StoreError } from './errors.js'
 import { shown } from './names.js'
 import { presentContext } from './time/context.js'
 
-/** What the events about a lease have in common. */
+/** What all events about a lease carry. */
 export interface AboutLease {
-  /** Its full key, `global/month-close` or `eu-1/consumer#3`. */
+  /** The full key of the lease: `global/month-close` or `eu-1/consumer#3`. */
   readonly key: string
   /** The fencing token of the term. */
   readonly token: number
-  /** Key of the worker it belongs to; null when it was acquired by name. */
+  /** Key of the worker that the lease belongs to; null when it was acquired by name. */
   readonly worker: string | null
 }
 
-/** Events by name, with what they carry. */
+/** The events by name, with what they carry. */
 export interface CoordinatorEvents {
-  /** This node has joined, or joined again under a new id after its session was lost. */
+  /** This node has joined, or has joined again under a new id after its session was lost. */
   'node.joined': { readonly node: string }
   /** This node has left of its own accord. */
   'node.left': { readonly node: string }
-  /** This node, watching, has declared another one gone. */
+  /** This node has declared another node gone. */
   'node.gone': { readonly node: string }
   /** This node's session was buried or has vanished: everything it held has ended. */
   'session.lost': { readonly node: string }
   /** The trust window ended without a good heartbeat: everything held has ended. */
   'trust.expired': { readonly node: string }
-  /** This node holds a lease, so long after it was named for it (null for leases by name that were free). */
+  /**
+   * This node holds a lease. `namedForMs` is how long it was the target before; null for a lease by name that was free.
+   */
   'lease.acquired': AboutLease & {
     readonly namedForMs: number | null
     /** The token of the term before, where this node has seen it; null otherwise. */
     readonly previousToken: number | null
   }
-  /** A term has ended; for this reason the work under it was told to stop. */
+  /** A term has ended, and the work under it was told to stop for this reason. */
   'lease.ended': AboutLease & { readonly reason: EndReason }
-  /** The lease is free again or somebody else's, and the work under it has stopped. */
+  /** The lease is free or held elsewhere, and the work under it has stopped. */
   'lease.released': AboutLease
-  /** This node has a share of a coordinated worker, another than before; its pass begins. */
+  /** This node has a share of a coordinated worker, in a new term, and the pass for it is about to begin. */
   'assignment.changed': {
     readonly worker: string
     readonly index: number
@@ -50,9 +52,9 @@ export interface CoordinatorEvents {
   }
   /** A worker that was registered after the start contradicts what other nodes registered. */
   'worker.refused': { readonly worker: string; readonly error: unknown }
-  /** A pass threw. */
+  /** A pass threw. `failures` is how many passes for this lease have failed in a row on this node. */
   'pass.failed': { readonly key: string; readonly error: unknown; readonly failures: number }
-  /** A heartbeat was answered: how long that took, and what time it is by the database's clock. */
+  /** A heartbeat was answered: how long that took, and the time by the database's clock. */
   'heartbeat.answered': { readonly latencyMs: number; readonly databaseNowMs: number }
   /** A heartbeat was not answered; it is tried again. A `store.failed` follows. */
   'heartbeat.failed': { readonly error: unknown }
@@ -62,7 +64,7 @@ export interface CoordinatorEvents {
 
 export type EventName = keyof CoordinatorEvents
 
-/** All of them: who listens for another one would wait for ever. */
+/** All event names, for the check: a listener for an unknown event would wait for ever. */
 const eventNames: Readonly<Record<EventName, true>> = {
   ...{ 'node.joined': true, 'node.left': true, 'node.gone': true },
   ...{ 'session.lost': true, 'trust.expired': true },
@@ -84,7 +86,7 @@ export class Events {
     this.#emitter.setMaxListeners(0)
   }
 
-  /** @throws {CoordinationError} `WCO_OPTIONS` when there is no such event, or the listener is no function. */
+  /** @throws {CoordinationError} `WCO_OPTIONS` when there is no such event, or the listener is not a function. */
   on<Name extends EventName>(name: Name, listener: Listener<Name>): void {
     checkListener('on', name, listener)
     this.#emitter.on(name, this.#guard(name, listener))
@@ -107,7 +109,7 @@ export class Events {
     this.#emitter.emit(name, event)
   }
 
-  /** The same for the same name and listener, so that it can be taken away again. */
+  /** Returns the wrapped listener: the same one for the same name and listener, so that it can be removed again. */
   #guard<Name extends EventName>(name: Name, listener: Listener<Name>): (event: unknown) => void {
     const ofName = this.#guarded.get(name) ?? new WeakMap<object, (event: unknown) => void>()
     this.#guarded.set(name, ofName)

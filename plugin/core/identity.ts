@@ -1,9 +1,9 @@
 /**
- * Who this node says it is: a name for people, and the cluster it belongs to.
+ * The identity of this node: a name for people, and the cluster it belongs to.
  *
- * Two live processes may bear one name; sessions tell them apart. The cluster is not so harmless: it decides
- * with whom a node competes, so anything that was asked for and is not there is an error and
- * never a silent default.
+ * Two live processes may have the same name; their sessions tell them apart. The cluster matters more: it decides with
+ * which nodes this one competes. Therefore anything that was asked for but is missing is an error, and never a silent
+ * default.
  */
 import { hostname } from 'node:os'
 import { CoordinationError } from './errors.js'
@@ -15,18 +15,20 @@ export interface Identity {
   readonly cluster: string
 }
 
-/** Values (what is left out is taken from the environment), or a function that returns both. */
+/** Where the identity comes from: values (missing ones come from the environment), or a function that returns both. */
 export type IdentitySource = Partial<Identity> | (() => Identity | Promise<Identity>)
 
 type Environment = Readonly<Record<string, string | undefined>>
 
 /**
- * The identity a source gives, checked. What a source leaves out, or everything when there is none: the node
- * from `HOSTNAME`, else `COMPUTERNAME`, else the machine's host name; the cluster from `CLUSTER_NAME`,
- * else `KUBERNETES_CLUSTER`, else `default`. Empty variables count as missing there.
+ * Returns the identity that a source gives, after checking it.
  *
- * @throws CoordinationError `WCO_NAME` for an unusable name, `WCO_OPTIONS` for anything else that is wrong;
- *   whatever the function throws comes out unchanged.
+ * What a source leaves out, or everything when there is none, comes from the environment: the node from `HOSTNAME`,
+ * else `COMPUTERNAME`, else the machine's host name; the cluster from `CLUSTER_NAME`, else `KUBERNETES_CLUSTER`, else
+ * `default`. An empty variable counts as missing here.
+ *
+ * @throws CoordinationError `WCO_NAME` for a name that cannot be used, `WCO_OPTIONS` for anything else that is wrong.
+ *   An error thrown by the function is passed on unchanged.
  */
 export async function resolveIdentity(
   source: IdentitySource | undefined,
@@ -44,8 +46,10 @@ export async function resolveIdentity(
 }
 
 /**
- * A source that reads environment variables when it is asked. A variable named here must be there and not
- * empty; for what is not named here, the variables of {@link resolveIdentity} are looked at.
+ * Returns a source that reads environment variables when it is called.
+ *
+ * A variable named here must be set and not empty. What is not named here comes from the variables of
+ * {@link resolveIdentity}.
  *
  * @example identity: identityFromEnvironment({ node: 'MY_NODE_ID', cluster: 'DEPLOYMENT_GROUP' })
  */
@@ -72,7 +76,9 @@ function checked(node: Found, cluster: Found): Identity {
   })
 }
 
-/** In any spelling: some databases compare keys without regard to case. */
+/**
+ * Refuses the prefix of the global scope, in any spelling, because some databases compare keys without regard to case.
+ */
 function notGlobal(what: string, cluster: string): string {
   if (cluster.toLowerCase() !== globalPrefix) return cluster
   throw new CoordinationError(
@@ -128,7 +134,10 @@ function hasText(value: unknown): boolean {
   return typeof value === 'string' && value !== ''
 }
 
-/** For those who do not compile against the types. A misspelt `cluster` would put the node into another one. */
+/**
+ * Checks a source at run time, for applications that do not compile against the types. A misspelt `cluster` would put
+ * the node into another cluster.
+ */
 function asObject(given: unknown): { readonly node?: unknown; readonly cluster?: unknown } {
   if (typeof given === 'object' && given !== null && !Array.isArray(given)) return onlyKnown(given)
   throw new CoordinationError(

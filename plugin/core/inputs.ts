@@ -1,14 +1,21 @@
-/** What an application hands to a method, checked at the door: a typing error must not become another lease, nor a wait without end. */
+/**
+ * Checks the arguments that an application passes to a method. A typing error must not select another lease, nor cause
+ * a wait without end.
+ */
 import { actorLimits, checkText, reasonLimits } from './audit.js'
 import { maxCooldownMs } from './changes/draft.js'
 import { CoordinationError } from './errors.js'
 import { shown } from './names.js'
 import type { Scope } from './store.js'
 
-/** The longest timer that Node keeps. */
+/** The longest timer that Node supports. */
 const longestTimerMs = 2 ** 31 - 1
 
-/** @throws {CoordinationError} `WCO_OPTIONS` for an option that there is not, or that is none of these. */
+/**
+ * Checks that the options are an object with known names only.
+ *
+ * @throws {CoordinationError} `WCO_OPTIONS` for an unknown option, or when `options` is not an object.
+ */
 export function checkOptions(method: string, options: unknown, known: readonly string[]): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options))
     throw wrong(`${method}: expected an object with options, got ${shown(options)}.`)
@@ -50,7 +57,7 @@ export function checkTime(method: string, at: unknown): number {
 }
 
 /**
- * A cool-down may be any part of a millisecond, as when it is drawn by chance.
+ * Checks a cool-down. It may have a fraction of a millisecond, for example when it is drawn at random.
  *
  * @throws {CoordinationError} `WCO_OPTIONS`
  */
@@ -62,7 +69,7 @@ export function checkCooldown(method: string, cooldownMs: unknown): void {
 }
 
 /**
- * Who asks, and why.
+ * Checks the actor and the reason of a request.
  *
  * @throws {CoordinationError} `WCO_OPTIONS`
  */
@@ -73,7 +80,7 @@ export function checkInstruction(method: string, by: unknown): void {
 }
 
 /**
- * Who asks, why, and what about.
+ * Checks the actor and the reason of an order, and what the order is about.
  *
  * @throws {CoordinationError} `WCO_OPTIONS`
  */

@@ -1,4 +1,4 @@
-/** What the engine needs of a logger: what pino, and so Fastify's `log`, offers. */
+/** What the engine needs of a logger; pino, and so Fastify's `log`, provides it. */
 export interface Log {
   debug(fields: object, message: string, ...values: unknown[]): void
   info(fields: object, message: string, ...values: unknown[]): void
@@ -6,17 +6,17 @@ export interface Log {
   error(fields: object, message: string, ...values: unknown[]): void
 }
 
-/** A level of a {@link PassLog}. */
+/** One level of a {@link PassLog}. */
 export interface LogMethod {
   /**
-   * @param what fields of the line, or an error, which becomes its field `err`.
-   * @param message default the error's own. Placeholders in it (`%s`) are filled in by the log beneath, as pino does.
+   * @param what the fields of the line, or an error, which becomes its field `err`.
+   * @param message defaults to the error's own. The underlying log fills in placeholders (`%s`), as pino does.
    */
   (what: unknown, message?: string, ...values: unknown[]): void
   (message: string, ...values: unknown[]): void
 }
 
-/** What passes receive: it is called as pino is, whatever the log beneath. */
+/** The log that passes receive. It is called like pino, whatever the underlying log. */
 export interface PassLog {
   readonly debug: LogMethod
   readonly info: LogMethod
@@ -24,7 +24,7 @@ export interface PassLog {
   readonly error: LogMethod
 }
 
-/** Says nothing. */
+/** A log that discards everything. */
 export const silentLog: Log = {
   debug: () => undefined,
   info: () => undefined,
@@ -32,7 +32,7 @@ export const silentLog: Log = {
   error: () => undefined,
 }
 
-/** The same log, with these fields on every line. */
+/** Returns the same log, with these fields on every line. */
 export function withFields(log: Log, fields: object): PassLog {
   const at =
     (level: keyof Log): LogMethod =>

@@ -1,11 +1,12 @@
-/** What nodes, clusters, workers and leases may be called, and the keys made of their names. */
+/** The rules for names of nodes, clusters, workers and leases, and the keys that are made of names. */
 import { CoordinationError } from './errors.js'
 import type { Scope } from './store.js'
 
 /**
- * The name if it is usable; `what` says in the error whose name it is. Blanks, slashes, `#` and `%` are left
- * out because names become parts of keys and of URLs, and everything that is not ASCII because
- * databases disagree about which of those texts are equal.
+ * Returns the name if it can be used. `what` says in the error whose name it is.
+ *
+ * Blanks, slashes, `#` and `%` are excluded because names become parts of keys and URLs. Characters outside ASCII are
+ * excluded because databases disagree about which texts with them are equal.
  *
  * @throws CoordinationError `WCO_NAME`
  */
@@ -18,36 +19,41 @@ export function checkName(what: string, name: unknown): string {
   )
 }
 
-/** The key of a lease or worker: `global/month-close`, or `eu-1/indexing` once per cluster. */
+/** Returns the key of a lease or worker: `global/month-close`, or `eu-1/indexing` once per cluster. */
 export function leaseKey(scope: Scope, cluster: string, name: string): string {
   return `${scope === 'global' ? globalPrefix : cluster}/${name}`
 }
 
-/** The keys that a worker may have whose key or name this is, for a node of that cluster; the one that is meant first. */
+/**
+ * Returns the keys that a text may mean on a node of this cluster, as the key or the name of a worker; the preferred
+ * one first.
+ */
 export function keysMeant(name: string, cluster: string): readonly string[] {
   return [name, leaseKey('cluster', cluster, name), leaseKey('global', cluster, name)]
 }
 
-/** The key of one share or partition of a worker: `global/consumer#12`. */
+/** Returns the key of one share or partition of a worker: `global/consumer#12`. */
 export function slotKey(workerKey: string, slot: number): string {
   return `${workerKey}#${slot}`
 }
 
 /**
- * The key that somebody has written, either as it is or as in paths, where `:` stands for `/` and `~` for `#`:
- * `global:consumer~12`. What cannot be a key stays what it is.
+ * Returns the key that a text stands for. The text is either the key itself or its form for paths, with `:` for `/` and
+ * `~` for `#`: `global:consumer~12`. A text that cannot be a key is not refused.
  */
 export function keyFrom(text: string): string {
   return text.replace(':', '/').replace('~', '#')
 }
 
-/** What stands for the cluster in the keys of the `global` scope; so no cluster can be called that. */
+/** Takes the place of the cluster in keys of the `global` scope, so no cluster can have this name. */
 export const globalPrefix = 'global'
 
 /**
- * A value as it can stand in a sentence or a log line: texts quoted and cut to 40 characters, with everything
- * invisible escaped (a line break or a right-to-left mark in a log can be made to lie); of other
- * things only their type, unless they are numbers or the like.
+ * Returns a value in a form fit for a sentence or a log line.
+ *
+ * Texts are quoted and cut to 40 characters, with everything invisible escaped, because a line break or a right-to-left
+ * mark can make a log misleading. Numbers and other simple values are shown as they are; of anything else only the type
+ * is shown.
  */
 export function shown(value: unknown): string {
   if (typeof value === 'string') return shownText(value)

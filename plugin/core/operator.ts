@@ -1,13 +1,13 @@
 /**
- * What people may do to a namespace, from whichever node they reach.
+ * What operators may do to a namespace, from any node they reach.
  *
- * Nothing here needs a session of this node, which may be the very one in trouble. Everything that alters
- * something names who asked and why, and that goes into the audit trail in the same transaction; without them, or where
- * something else of an order is wrong, it is refused with `WCO_OPTIONS`.
+ * Nothing here needs a session of this node, which may be the very one in trouble. Every order that alters something
+ * states its actor and its reason, and both go into the audit trail in the same transaction. An order without them, or
+ * with another mistake in it, is refused with `WCO_OPTIONS`.
  *
- * None throws because things are otherwise than its caller believed. What concerns a node or a worker as a whole (drain, undrain,
- * forget, pause, resume) answers a word, `'done'` when something has changed; what concerns leases (release, transfer,
- * rebalance) answers an object, whose `kind` is that word.
+ * No method throws because the state is not what its caller believed; the result says so. What concerns a node or a
+ * worker as a whole (drain, undrain, forget, pause, resume) returns a word, `'done'` when something has changed. What
+ * concerns leases (release, transfer, rebalance) returns an object whose `kind` is such a word.
  */
 
 import {
@@ -30,11 +30,11 @@ import type { Change, EventQuery, EventRow, Snapshot, Store } from './store.js'
 export interface ReleaseOrder extends Instruction {
   /** Key of the lease, like `global/month-close` or `eu-1/consumer#3`. */
   readonly key: string
-  /** The token it is about: a newer holder is not touched. */
+  /** The token of the term to end: a newer holder is not affected. */
   readonly token: number
   /**
-   * Whether the next holder may begin without waiting for the old one to have stopped. Both may be at work for a while then, and
-   * only fences and tokens keep them apart. Default false.
+   * Whether the next holder may begin without waiting for the old one to stop. Both may then be at work for a while,
+   * and only fences and tokens keep them apart. Default false.
    */
   readonly immediate?: boolean | undefined
   /** How long the old holder should not win again while there are other candidates, in ms. Default 60 000. */
@@ -45,11 +45,11 @@ export interface ReleaseOrder extends Instruction {
 export interface TransferOrder extends Instruction {
   /** Key of the lease, like `global/month-close`. */
   readonly key: string
-  /** The token it is about: a newer holder is not touched. */
+  /** The token of the term to end: a newer holder is not affected. */
   readonly token: number
   /**
-   * Session id of the node that is to have it next, one of the candidates. Not for coordinated workers. Default: the plan
-   * chooses.
+   * Session id of the node that is to have the lease next, one of the candidates. Not for coordinated workers. Default:
+   * the plan chooses.
    */
   readonly to?: string | null | undefined
   /** How long the old holder should not win again while there are other candidates, in ms. Default 60 000. */
@@ -60,20 +60,23 @@ export interface TransferOrder extends Instruction {
 export interface RebalanceOrder extends Instruction {
   /** Key of the worker, like `global/consumer`. */
   readonly key: string
-  /** Only answers what would move. Default false. */
+  /** Only returns what would move. Default false. */
   readonly dryRun?: boolean | undefined
-  /** Only if neither the worker nor any of its leases has changed since this revision. Default: whatever has. */
+  /** Plans only if this is still the latest revision of the worker and its leases. Default: plans in any case. */
   readonly revision?: number | undefined
 }
 
-/** After a release by force or a transfer the old holder does not win again for so long, while others stand. */
+/**
+ * How long the old holder does not win again after a release by force or a transfer, while there are other candidates.
+ */
 const defaultCooldownMs = 60_000
 
 /**
- * What people may do to a namespace; see {@link Coordinator.operator}. Works on a coordinator that has not been started, too.
+ * What operators may do to a namespace; see {@link Coordinator.operator}. Also works on a coordinator that has not been
+ * started.
  *
- * Each method asks the database, and rejects with a {@link StoreError} (`WCO_STORE`) when that does not answer: what was asked for
- * may have been done all the same, unless its `outcome` is `'none'`.
+ * Each method sends a request to the database, and rejects with a {@link StoreError} (`WCO_STORE`) when that does not
+ * answer. The request may nevertheless have been carried out, unless the error's `outcome` is `'none'`.
  */
 export class Operator {
   readonly #store: Store
@@ -81,7 +84,7 @@ export class Operator {
 
   /**
    * @internal
-   * @param highestToken the greatest token this process has ever seen.
+   * @param highestToken returns the greatest token this process has ever seen.
    */
   constructor(store: Store, highestToken: () => number) {
     this.#store = store
@@ -89,7 +92,7 @@ export class Operator {
   }
 
   /**
-   * The whole namespace as of one instant, row by row.
+   * Returns the whole namespace as of one instant, row by row.
    *
    * @throws {StoreError} `WCO_STORE`
    */
@@ -98,9 +101,9 @@ export class Operator {
   }
 
   /**
-   * The namespaces in this database in which anything was ever changed, ordered by name.
+   * Returns the namespaces in this database that ever had a change, ordered by name.
    *
-   * @param most how many of them at most: the first. Default 1 000.
+   * @param most how many to return at most: the first ones. Default 1 000.
    * @throws {StoreError} `WCO_STORE`
    */
   namespaces(most = 1_000): Promise<string[]> {
@@ -108,7 +111,7 @@ export class Operator {
   }
 
   /**
-   * The audit trail: newest first, or, with `after`, what came later, oldest first.
+   * Returns events of the audit trail: newest first or, with `after`, those after that place, oldest first.
    *
    * @throws {StoreError} `WCO_STORE`
    */
@@ -120,7 +123,7 @@ export class Operator {
    * Asks a node to hand everything over and to take nothing new, until {@link undrain}.
    *
    * @param node session id of the node.
-   * @returns `unchanged` when it was draining already, `gone` when it is gone or unknown.
+   * @returns `unchanged` when it was already draining, `gone` when it is gone or unknown.
    * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
    */
   async drain(node: string, by: Instruction): Promise<'done' | 'unchanged' | 'gone'> {
@@ -130,7 +133,7 @@ export class Operator {
   }
 
   /**
-   * Takes a {@link drain} back.
+   * Reverses a {@link drain}.
    *
    * @param node session id of the node.
    * @returns `unchanged` when it was not draining, `gone` when it is gone or unknown.
@@ -146,8 +149,8 @@ export class Operator {
    * Removes a node that is gone from the list.
    *
    * @param node session id of the node.
-   * @returns `unknown` when there is no such node, `alive` when it is not gone, `named` while a lease still names it as its holder,
-   *   its target or a holder that has not acknowledged; nothing was removed then.
+   * @returns `unknown` when there is no such node, `alive` when it is not gone, `named` while a lease still names it as
+   *   its holder, its target or a holder that has not acknowledged; nothing was removed then.
    * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
    */
   async forget(node: string, by: Instruction): Promise<'done' | 'unknown' | 'alive' | 'named'> {
@@ -157,10 +160,10 @@ export class Operator {
   }
 
   /**
-   * Nobody runs a worker until it is resumed; survives restarts.
+   * Stops a worker on all nodes until it is resumed. Survives restarts.
    *
    * @param key of the worker, like `global/month-close`.
-   * @returns `unchanged` when it was paused already, `unknown` when there is no such worker.
+   * @returns `unchanged` when it was already paused, `unknown` when there is no such worker.
    * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
    */
   async pause(key: string, by: Instruction): Promise<'done' | 'unchanged' | 'unknown'> {
@@ -170,7 +173,7 @@ export class Operator {
   }
 
   /**
-   * Takes a {@link pause} back.
+   * Reverses a {@link pause}.
    *
    * @param key of the worker, like `global/month-close`.
    * @returns `unchanged` when it was not paused, `unknown` when there is no such worker.
@@ -183,9 +186,10 @@ export class Operator {
   }
 
   /**
-   * Takes a lease away from its holder by force, if it still has the given token. Unless `immediate` the next holder begins when
-   * the old one has stopped, is gone, or cannot trust any more. A release that still waits ends its wait when it is repeated with
-   * `immediate`.
+   * Takes a lease away from its holder by force, if the holder still has the given token.
+   *
+   * Unless `immediate`, the next holder begins when the old one has stopped, is gone, or can no longer trust. A release
+   * that still waits stops waiting when it is repeated with `immediate`.
    *
    * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
    */
@@ -198,8 +202,9 @@ export class Operator {
   }
 
   /**
-   * Asks the holder to end its term, if it still has the given token: its signal aborts, and once its pass has
-   * settled the next one begins, `to` if it is given.
+   * Asks the holder to end its term, if it still has the given token.
+   *
+   * Its signal aborts, and once its pass has settled the next holder begins: `to`, if given.
    *
    * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
    */

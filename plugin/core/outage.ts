@@ -1,6 +1,8 @@
 /**
- * What the log says of a database that does not answer, or refuses: a line when that begins and one when it is over. In between each
- * node tries again some times a second, and a line for each try would bury all others.
+ * Logs and reports that the database does not answer, or refuses.
+ *
+ * The log gets a line when an outage begins, when it gets worse or shows a new reason, and when it is over. Each node
+ * tries again several times a second meanwhile, and a line for each try would hide all other lines.
  */
 
 import { StoreError } from './errors.js'
@@ -10,7 +12,10 @@ import type { Clock, Reading } from './time/clock.js'
 import type { Timing } from './time/timing.js'
 import { elapsedMs } from './time/trust.js'
 
-/** What is asked of the database, in the words of the log. What is vital each node asks for always: where that is answered, the database is there. */
+/**
+ * The requests to the database, as the log names them. Vital requests are those that every node makes all the time: if
+ * they are answered, the database is available.
+ */
 const requests = {
   heartbeat: { phrase: 'a heartbeat', isVital: true },
   join: { phrase: 'a join', isVital: true },
@@ -24,21 +29,23 @@ const requests = {
 /** A request that is made again when it has failed. */
 export type RequestKind = keyof typeof requests
 
-/** Of an outage so many different reasons are told: a server that ends, cannot be reached, and then only reads. */
+/**
+ * How many different reasons are logged per outage: a server may first end, then be unreachable, and then be read-only.
+ */
 const mostReasons = 3
 
 export class Outage {
   readonly #clock: Clock
   readonly #log: Log
   readonly #events: Events
-  /** Requests that fail while heartbeats are answered are over when none has failed for so long. */
+  /** How long no request must have failed, in ms, before an outage that no vital request has met counts as over. */
   readonly #quietMs: number
   #begunAt: Reading | undefined
   #latestAt: Reading | undefined
   #isVital = false
   #error: unknown
   #failures = 0
-  /** Why vital requests have failed, as far as it was told. */
+  /** The reasons for which vital requests have failed, as far as they were logged. */
   readonly #reasons = new Set<string>()
 
   constructor({ heartbeatMs }: Pick<Timing, 'heartbeatMs'>, clock: Clock, log: Log, events: Events) {
@@ -54,14 +61,14 @@ export class Outage {
   }
 
   /**
-   * A request has failed and is made again.
+   * Notes that a request has failed and is made again.
    *
-   * @param about what else the log should know.
+   * @param about further fields for the log.
    */
   failed(error: unknown, request: RequestKind, about: object = {}): void {
     const { phrase, isVital } = requests[request]
     const facts = { err: error, ...about }
-    // A fault of ours, or of the application: the database has nothing to do with it.
+    // A fault of this library or of the application, which the database has nothing to do with.
     if (!(error instanceof StoreError)) {
       this.#log.error(facts, `${phrase} failed`)
       return
@@ -83,7 +90,7 @@ export class Outage {
     this.#log.warn(facts, `${begun} failed, and is tried again`)
   }
 
-  /** A heartbeat or a join was answered. */
+  /** Notes that a heartbeat or a join was answered. */
   answered(): void {
     if (this.#begunAt === undefined || this.#latestAt === undefined) return
     const now = this.#clock.read()

@@ -1,22 +1,20 @@
 /**
- * The port between the engine and a database: few verbs, plain types, each promise in prose.
+ * The port between the engine and a database: few verbs and plain types, each with its promises.
  *
- * The engine decides; a store only reads and writes rows. Everything that takes a decision runs
- * inside {@link Store.change}, whose first statement takes the one revision row and so puts all
- * changes of a namespace in one order. A store therefore needs no clever isolation level, and the
- * engine needs to know nothing about any database.
+ * The engine decides; a store only reads and writes rows. Every decision is taken inside {@link Store.change}, whose
+ * first statement takes the one revision row and so puts all changes of a namespace in one order. A store therefore
+ * needs no particular isolation level, and the engine needs no knowledge of any database.
  *
- * What a store promises is stated once more as executable sentences in
- * `plugin/testing/conformance.ts`, which runs over every database.
+ * `plugin/testing/conformance.ts` states the promises of a store once more, as tests that run against every database.
  *
- * Times named `…AtMs` and `nowMs` are milliseconds since 1970 by the **database's** clock. They are
- * for people, cool-downs and tokens; no safety rests on them.
+ * Times named `…AtMs` and `nowMs` are milliseconds since 1970 by the **database's** clock. They serve people,
+ * cool-downs and tokens; no safety rests on them.
  */
 
-/** `single`: one run per scope. `coordinated`: one per node. `partitioned`: one per partition. */
+/** What a worker runs: `single` once per scope, `coordinated` once per node, `partitioned` once per partition. */
 export type Kind = 'single' | 'coordinated' | 'partitioned'
 
-/** Where uniqueness holds: in each cluster by itself, or across all of them. */
+/** Where uniqueness holds: within each cluster by itself, or across all of them. */
 export type Scope = 'cluster' | 'global'
 
 /** `draining` nodes hand over and get nothing new; `gone` ones have left or were buried. */
@@ -24,25 +22,25 @@ export type NodeState = 'active' | 'draining' | 'gone'
 
 /** One life of one process: its session. */
 export interface NodeRow {
-  /** Unique per life: a process that joins again gets a new one. */
+  /** Unique per life: a process that joins again gets a new id. */
   readonly id: string
   readonly name: string
   readonly cluster: string
   readonly state: NodeState
-  /** Keys of the workers this node stands for. */
+  /** Keys of the workers that this node is a candidate for. */
   readonly workers: readonly string[]
   readonly labels: Readonly<Record<string, string>>
-  /** The application's version, as it names itself; used to prefer newer nodes in a rolling deploy. */
+  /** The version that the application states; used to prefer newer nodes in a rolling deploy. */
   readonly version: string | null
-  /** Names the machine its process runs on, as far as processes there can see one another; null when unknown. */
+  /** Identifies the machine of its process: the same for processes that can see one another. Null when unknown. */
   readonly machine: string | null
-  /** Names its process among all that ever ran on that machine; null when unknown. */
+  /** Identifies its process among all that ever ran on that machine; null when unknown. */
   readonly process: string | null
-  /** Its trust in its leases never lasts longer than this after a heartbeat. */
+  /** The node's trust in its leases never lasts longer than this after a heartbeat. */
   readonly ttlMs: number
-  /** Number of the latest change this session made; it only grows, so that a late one is refused. */
+  /** Number of the latest change that this session made. It only grows, so that a late change is refused. */
   readonly operation: number
-  /** Number of the latest heartbeat; it only grows. */
+  /** Number of the latest heartbeat. It only grows. */
   readonly beat: number
   readonly startedAtMs: number
   readonly heartbeatAtMs: number
@@ -67,21 +65,21 @@ export interface WorkerRow {
   /** How many leases the plan has: 1, the number of shares, or the number of partitions. */
   readonly slots: number
   readonly paused: boolean
-  /** How long an old holder may take to hand over before it is revoked. */
+  /** How long an old holder may take to hand over before its lease is revoked. */
   readonly handoverTimeoutMs: number
-  /** Its schedule as the node that declared it last wrote it; null when it has none. */
+  /** The schedule as written by the node that declared it last; null when the worker has none. */
   readonly schedule: string | null
   readonly revision: number
 }
 
-/** A named exclusive right: `eu-1/indexing`, `global/consumer#12`, or a lease taken by hand. */
+/** A named exclusive right: `eu-1/indexing`, `global/consumer#12`, or a lease acquired by name. */
 export interface LeaseRow {
   readonly key: string
   /** Key of its worker; null for a lease that application code acquires by name. */
   readonly worker: string | null
-  /** Share or partition; 0 for `single` workers and leases acquired by name. */
+  /** Number of the share or partition; 0 for `single` workers and leases acquired by name. */
   readonly slot: number
-  /** Generation under which the present holder claimed it. */
+  /** The generation under which the present holder claimed it. */
   readonly generation: number
   /** The node that is meant to hold it. Only the target may claim. */
   readonly target: string | null
@@ -89,7 +87,7 @@ export interface LeaseRow {
   readonly holder: string | null
   /** The latest fencing token given for it; 0 before the first. */
   readonly token: number
-  /** Operation number of the claim by which the holder got it. */
+  /** Operation number of the change in which the holder claimed it. */
   readonly attempt: number | null
   /** Identity of the server under which that claim was made. */
   readonly identity: string | null
@@ -97,14 +95,14 @@ export interface LeaseRow {
   /** A revoked holder that has not yet acknowledged, and the token it held. */
   readonly blockedNode: string | null
   readonly blockedToken: number | null
-  /** A node that should not win again before `cooldownUntilMs` while others stand. */
+  /** A node that should not win again before `cooldownUntilMs` while there are other candidates. */
   readonly cooldownNode: string | null
   readonly cooldownUntilMs: number | null
   /** The latest time of its worker's schedule that has been dealt with; null before the first. */
   readonly firedAtMs: number | null
-  /** Nodes waiting for a lease acquired by name, first come first. */
+  /** Nodes waiting for a lease acquired by name, in order of arrival. */
   readonly waiters: readonly string[]
-  /** Whether a watcher must keep an eye on it; see `isPending` in `draft.ts`. */
+  /** Whether watchers must observe it; see `isPending` in `draft.ts`. */
   readonly pending: boolean
   readonly revision: number
 }
@@ -112,21 +110,21 @@ export interface LeaseRow {
 /** A lease as a change reads it. */
 export interface LockedLease extends LeaseRow {
   /**
-   * A user's transaction holds a fence on the row: this change must leave it as it is. Nothing
-   * waits for a user's transaction.
+   * Whether a user's transaction holds a fence on the row. This change must then leave the row as it is, because no
+   * change waits for a user's transaction.
    */
   readonly fenced: boolean
 }
 
-/** The one row per namespace whose update orders all changes. */
+/** The one row per namespace whose update puts all changes in order. */
 export interface MetaRow {
   /** Number of the latest change. */
   readonly revision: number
-  /** Two active nodes, who look for the dead; fewer when there are fewer. */
+  /** The two active nodes that look for dead nodes; fewer when fewer are active. */
   readonly watchers: readonly string[]
   /**
-   * The longest ttl of all nodes that are not gone: whoever judges others waits by this one, so that nodes
-   * with different settings can live side by side.
+   * The longest ttl of all nodes that are not gone. A node that judges others waits by this one, so that nodes with
+   * different settings can run side by side.
    */
   readonly longestTtlMs: number
   /** Every new token is greater than this. */
@@ -137,7 +135,7 @@ export interface MetaRow {
   readonly identitySettled: boolean
 }
 
-/** What a namespace is like that has no revision row yet. */
+/** The state of a namespace that has no revision row yet. */
 export const beforeAnyChange: MetaRow = {
   revision: 0,
   watchers: [],
@@ -147,28 +145,28 @@ export const beforeAnyChange: MetaRow = {
   identitySettled: true,
 }
 
-/** One thing that happened: audit trail and timeline. Nothing depends on it. */
+/** One event of the audit trail. Nothing depends on it. */
 export interface EventRow {
   /** Number of the change in which it happened. */
   readonly revision: number
   /** Its place among the events of that change, from 0. */
   readonly position: number
   readonly atMs: number
-  /** A past participle: `lease.acquired`, `node.gone`. */
+  /** A subject and a past participle: `lease.acquired`, `node.gone`. */
   readonly type: string
   /** What it happened to: the key of a lease or worker, or the id of a node. */
   readonly subject: string
-  /** Id of the node it happened on or to. */
+  /** Id of the node that it happened on or to. */
   readonly node: string | null
   readonly token: number | null
   /** Who asked for it; null when the engine itself decided. */
   readonly actor: string | null
   readonly reason: string | null
-  /** What else there is to say, by the type of the event. */
+  /** Further facts, depending on the type of the event. */
   readonly detail: Readonly<Record<string, unknown>> | null
 }
 
-/** What the engine says of an event; the store adds where and when. */
+/** What the engine states of an event; the store adds its place and time. */
 export type NewEvent = Pick<EventRow, 'type' | 'subject'> &
   Partial<Pick<EventRow, 'node' | 'token' | 'actor' | 'reason' | 'detail'>>
 
@@ -188,8 +186,8 @@ export interface Beat {
 export interface ServerFacts {
   readonly nowMs: number
   /**
-   * Names this life of this database: it changes after a crash, a failover, a restore, and whenever
-   * acknowledged writes may have been lost.
+   * Identifies one life of this database. It changes after a crash, a failover, a restore, and whenever acknowledged
+   * writes may have been lost.
    */
   readonly serverIdentity: string
   /** {@link MetaRow.serverIdentity} and {@link MetaRow.identitySettled} as stored. */
@@ -213,13 +211,13 @@ export interface OwnView extends ServerFacts {
   readonly newsRevision: number
   readonly watchers: readonly string[]
   /**
-   * Leases whose holder, target or blocked node is this node, and every lease of the `coordinated`
-   * workers it stands for (their barrier depends on all of them).
+   * Leases whose holder, target or blocked node is this node, and every lease of the `coordinated` workers that it is a
+   * candidate for, because their barrier depends on all of them.
    */
   readonly leases: readonly LeaseRow[]
-  /** The workers this node stands for, and those of the leases above. */
+  /** The workers that this node is a candidate for, and those of the leases above. */
   readonly workers: readonly WorkerRow[]
-  /** Which of the nodes named as holder or blocked above are gone or unknown. */
+  /** The nodes named above as holder or blocked node that are gone or unknown. */
   readonly gone: ReadonlySet<string>
 }
 
@@ -231,7 +229,7 @@ export interface Look {
   readonly leases: readonly LeaseRow[]
   /** The workers of those leases. */
   readonly workers: readonly WorkerRow[]
-  /** Which holders and blocked nodes of those leases are gone or unknown. */
+  /** The holders and blocked nodes of those leases that are gone or unknown. */
   readonly gone: ReadonlySet<string>
 }
 
@@ -239,13 +237,13 @@ export interface Look {
 export interface Snapshot {
   readonly nowMs: number
   readonly meta: MetaRow
-  /** Gone nodes included, until they are pruned. Oldest first. */
+  /** All nodes, oldest first, including those that are gone until they are pruned. */
   readonly nodes: readonly NodeRow[]
   readonly workers: readonly WorkerRow[]
   readonly leases: readonly LeaseRow[]
 }
 
-/** Which rows a change wants: those that match any of the given lists. */
+/** Selects the leases that a change reads: those that match any of the given lists. */
 export interface LeaseFilter {
   readonly keys?: readonly string[]
   readonly workers?: readonly string[]
@@ -257,7 +255,7 @@ export interface LeaseFilter {
 export interface Load {
   /** Id of the node. */
   readonly node: string
-  /** How many leases. */
+  /** The number of leases. */
   readonly leases: number
 }
 
@@ -267,30 +265,31 @@ export type NewNode = Pick<
   'id' | 'name' | 'cluster' | 'workers' | 'labels' | 'version' | 'machine' | 'process' | 'ttlMs'
 >
 
-/** Which events are asked for. */
+/** Selects events of the audit trail. */
 export interface EventQuery {
-  /** How many at most. */
+  /** The largest number of events to return. */
   readonly limit: number
-  /** Only those after this place, oldest first. Default: all, newest first. */
+  /** Only events after this place, oldest first. Default: all, newest first. */
   readonly after?: Pick<EventRow, 'revision' | 'position'>
-  /** Only those of these types, as they are called in full. Default: all. */
+  /** Only events of these types, by their full names. Default: all. */
   readonly types?: readonly string[]
-  /** Only those about this: the key of a lease or worker, or the id of a node. Default: all. */
+  /** Only events about this subject: the key of a lease or worker, or the id of a node. Default: all. */
   readonly subject?: string
 }
 
 /**
- * What a change may alter of a node that stands; the heartbeat's own columns are not among it. How a node comes to be
- * gone is {@link Change.bury}, which writes when.
+ * What a change may alter of a node that is not gone. It excludes the columns of the heartbeat. A node becomes gone by
+ * {@link Change.bury}, which also writes when.
  */
 export interface NodePatch extends Partial<Pick<NodeRow, 'workers'>> {
   readonly state?: Exclude<NodeState, 'gone'>
 }
 
 /**
- * The inside of a change: the revision row is taken, and nobody else can change anything until this
- * one ends. Reads see what this change has written. Calls are made strictly one after another, and those with
- * nothing to write, such as empty lists, count as writing nothing. Orders are those of code points.
+ * The inside of a change. The revision row is taken, and no other change can be made until this one ends.
+ *
+ * Reads see what this change has written. Calls are made strictly one after another. A call with nothing to write, such
+ * as an empty list, counts as writing nothing. Orders are those of code points.
  */
 export interface Change {
   /** The number of this change; every row it writes is stamped with it. */
@@ -300,44 +299,46 @@ export interface Change {
   /** The revision row as the previous change left it, apart from `revision`. */
   readonly meta: MetaRow
   /**
-   * The session on whose behalf this change is made, its `operation` now recorded; undefined when
-   * it is gone, or when it has already made a change of this number or a later one.
+   * The session on whose behalf this change is made, with its `operation` recorded by now. Undefined when the session
+   * is gone, or has already made a change of this number or a later one.
    */
   readonly session: NodeRow | undefined
 
-  /** All nodes that are not gone, oldest first (by `joinedRevision`, then id). */
+  /** Returns all nodes that are not gone, oldest first (by `joinedRevision`, then id). */
   nodes(): Promise<NodeRow[]>
-  /** The rows of these nodes, gone ones included. */
+  /** Returns the rows of these nodes, including gone ones. */
   nodesById(ids: readonly string[]): Promise<NodeRow[]>
   workers(keys: readonly string[]): Promise<WorkerRow[]>
-  /** Locks the rows it can lock, and marks the others as fenced. Ordered by key. */
+  /** Locks the rows that it can lock, and marks the others as fenced. Ordered by key. */
   leases(filter: LeaseFilter): Promise<LockedLease[]>
-  /** For each node that is not gone, how many leases name it as target, or as holder without a target. */
+  /** Returns, for each node that is not gone, how many leases name it as target, or as holder without a target. */
   loads(): Promise<Load[]>
-  /** The greatest token of any lease; 0 when there is none. */
+  /** Returns the greatest token of any lease; 0 when there is none. */
   highestToken(): Promise<number>
   /**
-   * As {@link Store.view}, within this change.
+   * The same as {@link Store.view}, within this change.
    *
-   * @param last nothing is asked of this change after it, and `work` is about to end well: a store may commit with it, and
-   *   so spare a journey.
+   * @param last true when no further call of this change follows and `work` is about to succeed. A store may then
+   *   commit together with this read, to save a round trip.
    */
   view(node: string, last?: boolean): Promise<OwnView | undefined>
 
   /** Adds an active node with beat 0 and the given operation number; `joinedRevision` is this change. */
   addNode(node: NewNode, operation: number): Promise<void>
-  /** Nobody comes back from the dead: one that is gone stays as it is. */
+  /** Updates a node. Leaves a node that is gone as it is, because no node comes back. */
   updateNode(id: string, patch: NodePatch): Promise<void>
   /**
-   * Declares a node gone. With `beat`: only if that is still its beat, decided under the row's lock, so
-   * that a heartbeat in flight either wins or finds itself gone. Answers whether it did.
+   * Declares a node gone. Returns whether it did.
+   *
+   * With `beat`, does so only if that is still the node's beat. This is decided under the row's lock, so that a
+   * heartbeat in flight either wins or finds its node gone.
    */
   bury(id: string, beat?: number): Promise<boolean>
   /** Deletes the row of a node that is gone. The caller has made sure that no lease names it. */
   forgetNode(id: string): Promise<void>
-  /** Inserts or replaces, stamped with this change. */
+  /** Inserts or replaces rows, stamped with this change. */
   saveWorkers(rows: readonly WorkerRow[]): Promise<void>
-  /** Inserts or replaces, stamped with this change. No row may be one that was read as fenced. */
+  /** Inserts or replaces rows, stamped with this change. None of them may have been read as fenced. */
   saveLeases(rows: readonly LeaseRow[]): Promise<void>
   /** Deletes rows. The caller has raised the token floor above their tokens. */
   deleteLeases(keys: readonly string[]): Promise<void>
@@ -345,13 +346,13 @@ export interface Change {
   /** Appends to the audit trail. */
   record(events: readonly NewEvent[]): Promise<void>
   /**
-   * Stamps `newsRevision` of these nodes, gone ones left alone, and wakes them by a hint after the commit; but for the one on whose
-   * behalf this change is made, which knows what it has done.
+   * Stamps `newsRevision` of these nodes and wakes them by a hint after the commit. Excepts nodes that are gone, and
+   * the node on whose behalf this change is made, which knows what it has done.
    */
   tell(nodes: ReadonlySet<string>): Promise<void>
 }
 
-/** On whose behalf a change is made. */
+/** The session on whose behalf a change is made. */
 export interface SessionKey {
   readonly node: string
   /** Greater than that of every change this session has tried before. */
@@ -359,105 +360,120 @@ export interface SessionKey {
 }
 
 /**
- * What a change is going to read first, as far as it is known beforehand: a store may have it come along with the
- * revision row, and so spare a journey. Nothing depends on whether it does.
+ * What a change will read first, as far as that is known beforehand. A store may read it together with the revision
+ * row, to save a round trip. Nothing depends on whether it does.
  */
 export interface Ahead {
   readonly leases: LeaseFilter
-  /** Whether it will also ask for all nodes and their loads. */
+  /** Whether the change will also ask for all nodes and their loads. */
   readonly nodes: boolean
 }
 
 /** How a change ended. */
 export interface Changed<T> {
   readonly result: T
-  /** False when the change wrote nothing: then it left no trace, its number and its session's included. */
+  /**
+   * False when the change wrote nothing. It then left no trace: neither its number nor its session's operation was
+   * used.
+   */
   readonly committed: boolean
 }
 
-/** What a user's transaction must still be true for. */
+/** The claim that must still be true when a user's transaction is fenced. */
 export interface Claim {
   readonly key: string
   readonly node: string
   readonly token: number
 }
 
-/** What the databases differ in. */
+/** How the databases differ. */
 export interface Capabilities {
-  /** Hints arrive by themselves; otherwise the engine polls {@link Store.news}. It may change with every heartbeat. */
+  /**
+   * Whether hints arrive by themselves; otherwise the engine polls {@link Store.news}. May change with every heartbeat.
+   */
   readonly push: boolean
 }
 
-/** How much history {@link Store.prune} leaves. */
+/** How much history {@link Store.prune} keeps. */
 export interface Retention {
-  /** Events older than so many ms, by the database's clock, are deleted; one that is exactly as old is kept. */
+  /** Events older than this many ms, by the database's clock, are deleted; an event exactly this old is kept. */
   readonly eventsForMs: number
-  /** Of events only the newest so many are kept. */
+  /** Only this many events are kept, the newest ones. */
   readonly events: number
-  /** Nodes that have been gone for longer than so many ms are deleted; one that has been gone for exactly so long is kept. */
+  /** Nodes that have been gone for more than this many ms are deleted; a node gone for exactly this long is kept. */
   readonly goneNodesForMs: number
 }
 
 /**
- * How many events, and how many nodes, one call of {@link Store.prune} deletes at most. It has to end in time, or it would
- * never get anywhere; on SQLite everybody else waits for it; and SQL Server locks a whole table for some thousands of rows.
+ * The most events, and the most nodes, that one call of {@link Store.prune} deletes. The limit makes it end in time,
+ * without which it would never make progress. In addition, on SQLite everything else waits for it, and SQL Server locks
+ * a whole table once some thousands of rows are locked.
  */
 export const prunedAtOnce = 1_000
 
 /**
  * A database that keeps the rows of one namespace.
  *
- * Every verb ends within the statement timeout it was opened with, or rejects. A rejection is a
- * `StoreError`; unless its `outcome` is `'none'`, what was asked for may still have happened,
- * or may yet happen. No verb retries by itself what may have happened.
+ * Every verb ends within the statement timeout that the store was opened with, or rejects. A rejection is a
+ * `StoreError`. Unless its `outcome` is `'none'`, the request may have been carried out, or may still be. No verb by
+ * itself retries a request that may have been carried out.
  */
 export interface Store {
-  /** `postgres`, `sqlite`, … */
+  /** The name of the dialect: `postgres`, `sqlite`, … */
   readonly dialect: string
   readonly capabilities: Capabilities
 
   /**
-   * How many statements on its tables this store has sent since it opened, whatever became of them. What only begins
-   * or ends a transaction is not counted. It costs nothing to ask.
+   * How many statements on its tables this store has sent since it opened, whatever their outcome. Statements that only
+   * begin or end a transaction do not count. Reading this costs nothing.
    */
   readonly statements: number
 
   /**
-   * One statement, alone, on a connection of its own: stamps the session's row if it is not gone and
-   * `beat` is greater than the stored one. Undefined: there was nothing to stamp, the session is lost.
-   * Runs in parallel to changes and waits for none but one that concerns this very node.
+   * Stamps the session's row if it is not gone and `beat` is greater than the stored one. Resolves to undefined when
+   * there was nothing to stamp: the session is lost.
+   *
+   * It is one statement, alone, on a connection of its own. It runs in parallel to changes and waits for none, except
+   * one that concerns this very node.
    */
   heartbeat(node: string, beat: number): Promise<HeartbeatAnswer | undefined>
 
-  /** Undefined when the node is gone. */
+  /** Reads everything that concerns this node. Resolves to undefined when the node is gone. */
   view(node: string): Promise<OwnView | undefined>
 
-  /** `newsRevision` of one node, by primary key; undefined when the node is gone. */
+  /** Reads `newsRevision` of one node, by primary key. Resolves to undefined when the node is gone. */
   news(node: string): Promise<number | undefined>
 
   look(): Promise<Look>
 
-  /** The first `most` nodes whose ids come after this one, of those that are not gone, in an order that stays the same. */
+  /** Reads the first `most` nodes, of those that are not gone, whose ids come after this one. The order is stable. */
   beats(after: string, most: number): Promise<Beat[]>
 
-  /** The nodes on this machine that are not gone and whose process is known, ordered by id. */
+  /** Reads the nodes on this machine that are not gone and whose process is known, ordered by id. */
   neighbours(machine: string): Promise<Neighbour[]>
 
   snapshot(): Promise<Snapshot>
 
-  /** The first `most` leases whose keys come after this one, in an order that stays the same: however many there are, it ends in time. */
+  /**
+   * Reads the first `most` leases whose keys come after this one, in a stable order. It ends in time however many
+   * leases there are.
+   */
   leasesAfter(after: string, most: number): Promise<LeaseRow[]>
 
-  /** The first `most` namespaces in which anything was ever changed, this store's own or not, ordered by name. */
+  /**
+   * Reads the names of the first `most` namespaces in this database that ever had a change, in order. Includes
+   * namespaces other than this store's own.
+   */
   namespaces(most: number): Promise<string[]>
 
-  /** Events that match, newest first, or, when `after` is given, those after that place, oldest first. */
+  /** Reads the events that match, newest first or, when `after` is given, those after that place, oldest first. */
   events(query: EventQuery): Promise<EventRow[]>
 
   /**
-   * Runs `work` inside one ordered transaction and commits, unless it wrote nothing. When `work`
-   * throws, everything is undone and its error comes out unchanged. `work` counts towards the time limit,
-   * may be called again after a conflict, and must not wait for another verb of this store.
+   * Runs `work` inside one ordered transaction and commits, unless `work` wrote nothing.
+   *
+   * When `work` throws, everything is undone, and its error is passed on unchanged. `work` counts towards the time
+   * limit, may be called again after a conflict, and must not wait for another verb of this store.
    */
   change<T>(
     session: SessionKey | undefined,
@@ -466,25 +482,30 @@ export interface Store {
   ): Promise<Changed<T>>
 
   /**
-   * Deletes old events, and gone nodes that no lease names as holder, target or blocked node; of each no more than
-   * {@link prunedAtOnce}. Answers whether there may be more of them. Concerns nobody, so is no change.
+   * Deletes old events, and gone nodes that no lease names as holder, target or blocked node; at most
+   * {@link prunedAtOnce} of each. Returns whether there may be more of them. It concerns no node, so it is not a
+   * change.
    */
   prune(retention: Retention): Promise<boolean>
 
   /**
-   * Calls `wake` when there may be news for `node`. Hints may be lost, doubled or late. A `wake` that throws keeps nobody else from
-   * being woken, and fails no change; what it throws is dropped. Answers a function that stops it.
+   * Calls `wake` when there may be news for `node`. Returns a function that stops this.
+   *
+   * Hints may be lost, doubled or late. What `wake` throws is dropped: it neither keeps other nodes from being woken
+   * nor fails a change.
    */
   listen(node: string, wake: () => void): () => void
 
   /**
-   * As the first statement of a user's transaction: holds the lease row so that nobody can take it
-   * over before that transaction ends (several transactions of its holder may do so at once), and throws `FencedError` when the claim is no longer true, or
-   * `CoordinationError` with code `WCO_FENCE_TARGET` when `transaction` is not an open transaction of this dialect. Where the
-   * driver is synchronous it answers synchronously.
+   * Holds the lease row, as the first statement of a user's transaction, so that no node can take the lease over before
+   * that transaction ends. Several transactions of its holder may do so at once. Works synchronously where the driver
+   * is synchronous.
+   *
+   * @throws {FencedError} when the claim is no longer true.
+   * @throws {CoordinationError} `WCO_FENCE_TARGET` when `transaction` is not an open transaction of this dialect.
    */
   fence(transaction: unknown, claim: Claim): Promise<void> | void
 
-  /** Ends the connections it opened itself, and no others. Harmless when repeated. */
+  /** Ends the connections that the store opened itself, and no others. Harmless when repeated. */
   close(): Promise<void>
 }

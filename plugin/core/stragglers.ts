@@ -1,7 +1,8 @@
 /**
- * What the log says of work that goes on although its signal has aborted, and when that is over. Work that is told to stop in
- * good order keeps its lease until it has: that is said for information. Where trust has ended, or the lease was taken
- * away, somebody else may be at work as well: that is a warning.
+ * Logs work that goes on although its signal has aborted, and when that is over.
+ *
+ * Work that is told to stop in good order keeps its lease until it has stopped: that is logged as information. Where
+ * trust has ended or the lease was taken away, another node may be at work as well: that is logged as a warning.
  */
 
 import type { EndReason } from './errors.js'
@@ -10,7 +11,7 @@ import type { Clock, Reading, Timer } from './time/clock.js'
 import { elapsedMs } from './time/trust.js'
 import type { Holding } from './work/lease.js'
 
-/** After these the lease may be somebody else's while the work goes on. */
+/** The reasons after which another node may hold the lease while the work goes on. */
 const takenAway: ReadonlySet<EndReason> = new Set(['trust-expired', 'lost', 'revoked'])
 
 export class Stragglers {
@@ -19,14 +20,14 @@ export class Stragglers {
   readonly #patienceMs: number
   readonly #timers = new Set<Timer>()
 
-  /** @param patienceMs for how long after its signal work may go on without a word. */
+  /** @param patienceMs how long work may go on after its signal before it is logged. */
   constructor(patienceMs: number, clock: Clock, log: Log) {
     this.#patienceMs = patienceMs
     this.#clock = clock
     this.#log = log
   }
 
-  /** A term has ended: its work has just been told to stop. */
+  /** Watches the work of a term that has ended and that was just told to stop. */
   watch(holding: Holding): void {
     const endedAt = this.#clock.read()
     let isLate = false
@@ -43,7 +44,7 @@ export class Stragglers {
     })
   }
 
-  /** Nothing is watched any more. */
+  /** Stops watching. */
   stop(): void {
     for (const timer of this.#timers) timer.cancel()
     this.#timers.clear()
