@@ -1,7 +1,7 @@
 /**
- * What the audit trail accepts as the actor and the reason of a request: the same over HTTP and on the command line.
+ * What the audit trail accepts as actor and reason: the same over HTTP and on the command line.
  *
- * The limits are written in the terms of JSON Schema, because the schemas of the routes are built from them.
+ * The limits are written as in JSON Schema, because the schemas of the routes are made of them.
  */
 import { CoordinationError } from './errors.js'
 import { shown } from './names.js'
@@ -21,10 +21,10 @@ const plain = '\\u0000-\\u001f\\u007f-\\u009f\\u2028-\\u202e\\u2066-\\u2069\\ud8
 const plainText = `^[^${plain}]*$`
 const moreThanSpaces = `^[^${plain}]*[^\\s${plain}][^${plain}]*$`
 
-/** The limits of the actor: who asked. */
+/** Limits of the actor: who asked. */
 export const actorLimits = { minLength: 1, maxLength: 200, pattern: plainText } as const
 
-/** The limits of the reason: why it was asked for. */
+/** Limits of the reason: why. */
 export const reasonLimits = {
   minLength: 3,
   maxLength: 200,

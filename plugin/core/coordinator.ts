@@ -1,9 +1,9 @@
 /**
  * One process in a namespace: the object that an application talks to.
  *
- * A coordinator lives through several lives, one after another, when its session is lost (`life.ts`). What the
- * application registered, and the work that still goes on, belong to the coordinator and outlive them. `README.md`
- * beside this file explains how everything fits together.
+ * A coordinator lives several lives, one after another, when its session is lost (`life.ts`). What the application
+ * registered, and work that still goes on, outlive them here. `README.md` beside this file explains how everything fits
+ * together.
  */
 
 import { claimTime } from './changes/changes.js'
@@ -57,11 +57,11 @@ export interface CoordinatorSettings {
   readonly retention: Retention
 }
 
-/** The optional facilities of the process in which a coordinator runs. */
+/** What a coordinator may use of its process. */
 export interface Equipment {
   /** Finds nodes whose processes have ended. Without it, dead nodes are found by their silence alone. */
   readonly machine?: Machine | undefined
-  /** Ends this process when its event loop is blocked for longer than it may act on its leases. */
+  /** Ends this process when its event loop is blocked for longer than it may act. */
   readonly watchdog?: Watchdog | undefined
 }
 
@@ -80,8 +80,8 @@ export interface AcquireOptions extends TryAcquireOptions {
 }
 
 /**
- * A start gives up when it could not join for this many ttls; later lives never give up. That is long enough for a
- * database that is itself just starting, and for a turn where hundreds of nodes start at once.
+ * A start gives up when it could not join for this many ttls; later lives never give up. By then a database that is
+ * just starting is there, and so is this node's turn where hundreds of nodes start at once.
  */
 const startTtls = 2
 
@@ -109,7 +109,7 @@ export class Coordinator implements AsyncDisposable {
   readonly #closing = new AbortController()
   readonly #whenClosing = deferred()
   readonly #over = new AbortController()
-  /** The async context in which everything runs that goes on by itself, whichever caller set it in motion. */
+  /** The async context of everything that goes on by itself, whichever call set it in motion. */
   readonly #inContext = presentContext()
   #around: AroundPass[] = []
   #state: CoordinatorState = 'idle'
@@ -184,13 +184,11 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Registers a worker on this node, before or after the start.
+   * Registers a worker on this node, before or after the start. It runs once this node has joined and is meant to run
+   * it. Its passes run in the async context of this call.
    *
-   * The worker runs once this node has joined and holds a lease of it. Its passes run in the async context of this
-   * call.
-   *
-   * @throws {CoordinationError} `WCO_OPTIONS` or `WCO_NAME` with everything that is wrong with the definition,
-   *   `WCO_WORKER_CONFLICT` when its name is taken in this process, `WCO_NOT_RUNNING` once the coordinator is closing.
+   * @throws {CoordinationError} `WCO_OPTIONS` or `WCO_NAME` with everything that is wrong with it,
+   *   `WCO_WORKER_CONFLICT` when the name is taken in this process, `WCO_NOT_RUNNING` once the coordinator is closing.
    */
   worker(definition: WorkerDefinition): WorkerHandle {
     if (this.#closing.signal.aborted) throw notRunning('is closing: no worker can be registered any more')
@@ -224,9 +222,9 @@ export class Coordinator implements AsyncDisposable {
   /**
    * Joins the namespace and begins to work. Harmless when repeated.
    *
-   * @throws {CoordinationError} `WCO_STORE` when the database did not let this node join for two ttls, after which the
-   *   start may be tried again; `WCO_WORKER_CONFLICT` when a worker is registered differently by another node;
-   *   `WCO_NOT_RUNNING` after a close.
+   * @throws {CoordinationError} `WCO_STORE` when the database did not let it join for two ttls, which may be tried
+   *   again; `WCO_WORKER_CONFLICT` when a worker is registered differently by another node; `WCO_NOT_RUNNING` after a
+   *   close.
    */
   start(): Promise<void> {
     if (this.#closing.signal.aborted)
@@ -236,10 +234,9 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Hands everything over, leaves, and closes the store. Harmless when repeated, before a start and during one.
-   *
-   * Signals abort, passes settle (within `drainTimeoutMs`), and the leases are released in one change, so that no other
-   * node has to wait for an expiry.
+   * Hands everything over, leaves, and closes the store. Signals abort, passes settle (within `drainTimeoutMs`), and
+   * leases are released in one change, so that no node has to wait for an expiry. Harmless when repeated, before a
+   * start and during one.
    */
   close(): Promise<void> {
     this.#closed ??= this.#inContext(() => this.#close())
@@ -253,9 +250,9 @@ export class Coordinator implements AsyncDisposable {
   /**
    * Waits for a lease by name, and holds it until it is released.
    *
-   * @throws {CoordinationError} `WCO_ACQUIRE_TIMEOUT` after `timeoutMs`, with the error of the database as its cause if
-   *   that did not answer; `WCO_NAME` when the name cannot be used or is that of a worker; `WCO_OPTIONS` for wrong
-   *   options; `WCO_NOT_RUNNING` when the coordinator is not running. Throws the reason of the signal when that aborts.
+   * @throws {CoordinationError} `WCO_ACQUIRE_TIMEOUT` after `timeoutMs`, with the database's error as its cause where
+   *   that has not answered; `WCO_NAME` when the name is not usable or a worker's; `WCO_OPTIONS` for wrong options;
+   *   `WCO_NOT_RUNNING` when the coordinator does not run; or the reason of the signal.
    */
   async acquire(name: string, options: AcquireOptions = {}): Promise<Lease> {
     checkOptions('acquire', options, ['scope', 'signal', 'timeoutMs'])
@@ -279,7 +276,7 @@ export class Coordinator implements AsyncDisposable {
    * Takes a lease by name if it is free.
    *
    * @returns undefined, which is not an error, when the lease is held (also by another caller in this process) or
-   *   another node is next; while this node drains or has yet to join again; and during the grace period after the
+   *   another node is next, while this node drains or has yet to join again, and during the grace period after the
    *   database has become another server.
    * @throws {CoordinationError} `WCO_STORE` when the database does not answer; otherwise as {@link acquire}.
    */
@@ -294,14 +291,13 @@ export class Coordinator implements AsyncDisposable {
   /**
    * Claims a time, and returns whether this caller is the one to act on it.
    *
-   * Returns true for the first call on any node with this name and time. Returns false for all further calls with this
-   * time, for every time earlier than one that was claimed, and for a time more than a day ahead of the database's
-   * clock. The database keeps what was claimed, so this holds across restarts. If the answer to the first call is lost,
-   * no call returns true. Returns false for a time older than a week plus `keepGoneNodesForMs`, because it is no longer
-   * known whether that was claimed.
+   * Returns true for the first call on any node with this name and time, and false for all further ones, for every time
+   * earlier than a claimed one, and for a time more than a day ahead of the database's clock. The database keeps this
+   * across restarts. If the answer to the first call is lost, no call returns true. Returns false for times older than
+   * a week plus `keepGoneNodesForMs`: whether they were claimed is no longer known.
    *
-   * @throws {CoordinationError} `WCO_NAME` when the name cannot be used or is that of a worker, `WCO_OPTIONS` for wrong
-   *   options, `WCO_NOT_RUNNING`, `WCO_STORE`.
+   * @throws {CoordinationError} `WCO_NAME` when the name is not usable or a worker's, `WCO_OPTIONS` for wrong options,
+   *   `WCO_NOT_RUNNING`, `WCO_STORE`.
    */
   async claimTime(name: string, at: Date, options: TryAcquireOptions = {}): Promise<boolean> {
     checkOptions('claimTime', options, ['scope'])
@@ -315,10 +311,9 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Returns whether this node holds a lease right now, of a worker or by name.
-   *
-   * Accepts a full key (`global/month-close`) or a name. A name stands for every lease of that name, in either scope;
-   * the key of a worker with several leases stands for any of them.
+   * Returns whether this node holds a lease right now, of a worker or acquired, by its full key (`global/month-close`)
+   * or its name. A name means every lease of that name, in either scope; the key of a worker with several leases means
+   * any of them.
    */
   isHeld(name: string): boolean {
     const means = (holding: Holding): boolean => [holding.name, holding.key, holding.worker].includes(name)
@@ -326,8 +321,8 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Returns the key of a single worker that is registered here, given its key or its name; undefined when there is
-   * none. Of two workers with the same name, the one of this node's cluster is meant.
+   * Returns the key of a single worker registered here, by its key or its name; undefined when there is none. Of two
+   * with the same name, this node's cluster's is meant.
    */
   keyOfSingle(name: string): string | undefined {
     const isSingle = (key: string): boolean => this.#runners.get(key)?.worker.declaration.kind === 'single'
@@ -349,10 +344,10 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Wraps every pass of every worker, for instance in a trace or an async context.
+   * Wraps every pass of every worker, for instance in a trace or a context. Returns a function that removes the
+   * wrapper.
    *
-   * @param around receives the pass, and `run`, which it must call once. An error it throws counts as the pass's own.
-   * @returns a function that removes it.
+   * @param around receives the pass, and `run`, which it calls once. An error it throws counts as the pass's own.
    */
   aroundPasses(around: AroundPass): () => void {
     // A function of its own, so that the same `around` may be given twice.
@@ -364,8 +359,7 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Calls the listener at each event of this name, synchronously. An error that it throws is logged and has no other
-   * effect.
+   * Calls the listener at each event of this name, synchronously. What it throws is logged and does no harm.
    *
    * @throws {CoordinationError} `WCO_OPTIONS` when there is no such event, or the listener is not a function.
    */
@@ -409,10 +403,7 @@ export class Coordinator implements AsyncDisposable {
     this.#housekeeping.start(this.#clock.random())
   }
 
-  /**
-   * Begins a life. While the database does not answer, tries again: for at most `patienceMs` where that is given, else
-   * without limit.
-   */
+  /** Begins a life. While the database does not answer, tries again: for at most `patienceMs` where that is given. */
   async #join(patienceMs?: number): Promise<void> {
     const begunAt = this.#clock.read()
     const givesUp = (): boolean =>
@@ -434,10 +425,7 @@ export class Coordinator implements AsyncDisposable {
     }
   }
 
-  /**
-   * Answers callers that do not wait for a lease while this node has no session: they must not have to wait until it
-   * has joined again.
-   */
+  /** Answers callers that do not wait for a lease, so that they need not wait until this node has joined again. */
   #answerTriesBetweenLives(): void {
     if (this.#life !== undefined || this.#state !== 'running') return
     const { error } = this.#surroundings.outage
@@ -458,7 +446,7 @@ export class Coordinator implements AsyncDisposable {
     life.poke()
   }
 
-  /** Begins the next life after a lost session, once the work has settled or was given its time to. */
+  /** Begins the next life after a lost session, once the work has settled or was given time to. */
   async #rejoin(): Promise<void> {
     this.#drained = this.#life?.draining ?? this.#drained
     this.#life = undefined
@@ -495,13 +483,11 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Hands everything over and leaves: claims nothing new, aborts the signals, waits for work to settle, and releases
-   * everything in one change.
+   * Claims nothing new, aborts the signals, lets work settle, and releases everything in one change.
    *
-   * A lease whose work settles at once waits for that change. Released earlier, it would go to a node that then had to
-   * wait for the change too. Heartbeats go on until all work has settled, because until then it may still need its
-   * leases. Requests that fail are tried again while trust lasts; without trust, the other nodes need no message from
-   * this node to take over.
+   * What settles at once waits for that change: released before it, it would go to a node that then had to wait for it
+   * too. Heartbeats go on until the work has settled, because until then it may need its leases. What fails is tried
+   * again while trust lasts; without trust, the others need no message from this node to take over.
    */
   async #handOver(life: Life): Promise<void> {
     const { drainTimeoutMs } = this.settings.timing
@@ -522,7 +508,7 @@ export class Coordinator implements AsyncDisposable {
         this.#log.warn({ err: error }, 'could not tell the others that this node hands over')
       })
       await settled
-      // More leases than one change can release are released in turns.
+      // More leases than fit into one change are released in turns.
       const givenBack = Promise.all(held.map((holding) => holding.whenForgotten))
       if (areMany) await within(this.#clock, leftMs(), givenBack)
     }
@@ -540,7 +526,7 @@ export class Coordinator implements AsyncDisposable {
     this.#holdings.abandon('closing')
   }
 
-  /** Tries once, and again after requests to the database that failed, while another try is of use. */
+  /** Tries once, and again after requests that failed, while that is of use. */
   async #insist(
     work: () => Promise<void>,
     isOfUse: () => boolean,
@@ -562,7 +548,7 @@ export class Coordinator implements AsyncDisposable {
     await Promise.all(this.#holdings.all().map((holding) => holding.whenSettled))
   }
 
-  /** Waits for work that has been told to end, up to `drainTimeoutMs`. */
+  /** Waits for work that was told to end, up to `drainTimeoutMs`. */
   async #giveTimeToSettle(): Promise<void> {
     if (await within(this.#clock, this.settings.timing.drainTimeoutMs, this.#whenSettled())) return
     const unsettled = this.#holdings.all().filter((holding) => !holding.settled)
@@ -576,8 +562,8 @@ export class Coordinator implements AsyncDisposable {
     const { key } = runner.worker.declaration
     if (this.#runners.get(key) === runner) this.#runners.delete(key)
     const own = this.#holdings.all().filter((holding) => runner.hasStarted(holding))
-    // At once: before the next turn another worker may be registered under this name, and these leases would go on
-    // under it.
+    // At once: before the next turn another worker of this name may be registered, and these would go on under
+    // that one.
     for (const holding of own) holding.end('stopped')
     this.#life?.poke()
     await Promise.all(own.map((holding) => holding.whenForgotten))
@@ -612,7 +598,7 @@ export class Coordinator implements AsyncDisposable {
     return key
   }
 
-  /** Runs a pass inside all wrappers. The first wrapper that was given is the outermost. */
+  /** The first wrapper that was given is the outermost. */
   #surround(pass: Pass, run: () => Promise<void>): Promise<void> {
     return this.#around.reduceRight<() => Promise<void>>((inner, around) => () => around(pass, inner), run)()
   }

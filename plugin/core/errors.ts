@@ -1,8 +1,8 @@
 /**
  * Every error that a user can meet: class, code, sentence.
  *
- * Codes are part of the public interface and never change their meaning; sentences may be improved. That another node
- * or caller holds a lease is a result and not an error, so there is no code for it.
+ * Codes are part of the public interface and never change their meaning; sentences may be improved. That a lease is
+ * held elsewhere is a result and not an error, so it is not here.
  */
 
 /** Codes of {@link CoordinationError}s. */
@@ -11,7 +11,7 @@ export type ErrorCode =
   | 'WCO_OPTIONS'
   /** A name cannot be used as the name of a node, cluster, worker or lease. */
   | 'WCO_NAME'
-  /** The database cannot be reached, refused, or did not answer in time. */
+  /** The database cannot be reached, or did not answer in time. */
   | 'WCO_STORE'
   /** The driver for this database is not installed. */
   | 'WCO_DRIVER_MISSING'
@@ -50,7 +50,9 @@ export class CoordinationError extends Error {
   }
 }
 
-/** What is known about a request that failed: `none`, it certainly had no effect; `unknown`, it may have had one. */
+/**
+ * What is known about a request that failed: certainly nothing happened (`none`), or something may have (`unknown`).
+ */
 export type Outcome = 'none' | 'unknown'
 
 /** The database is unavailable, too slow, or refused a request. */
@@ -101,9 +103,8 @@ export type EndReason =
   /** The trust window ended without a good heartbeat: the database was unavailable, or this process stood still. */
   | 'trust-expired'
   /**
-   * The session was buried, or the row no longer names this node: another node may hold the lease. This is also the
-   * reason after an operator's `immediate` release, because that frees the row at once and leaves no reason in it for
-   * the holder.
+   * The session was buried, or the row does not name this node any more: another node may hold the lease. Also after an
+   * operator's `immediate` release by force, which frees the row at once and does not tell the holder why.
    */
   | 'lost'
   /** The lease was taken away by force, and the next holder waits for this one to stop. */
@@ -136,7 +137,7 @@ const endSentences: Record<EndReason, string> = {
   released: 'it was released',
 }
 
-/** The lease has ended. The reason of a lease's signal, and what its `assertHeld` throws. */
+/** The reason that a lease's signal carries, and what its `assertHeld` throws. */
 export class LeaseLostError extends CoordinationError {
   override readonly name = 'LeaseLostError'
 

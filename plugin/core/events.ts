@@ -1,8 +1,8 @@
 /**
- * The typed events by which a coordinator tells the application about this node. Their names end in past participles.
+ * The typed events by which a coordinator tells the application about this node. Their names are past participles.
  *
- * Listeners run synchronously, in the async context in which they were registered. An error that a listener throws, or
- * with which a promise it returns rejects, is reported and affects neither the other listeners nor the engine.
+ * Listeners run synchronously, in the async context in which they were registered. One that throws, or returns a
+ * promise that rejects, is reported and harms neither the others nor the engine.
  */
 import { EventEmitter } from 'node:events'
 import { CoordinationError, type EndReason, type StoreError } from './errors.js'
@@ -21,7 +21,7 @@ export interface AboutLease {
 
 /** The events by name, with what they carry. */
 export interface CoordinatorEvents {
-  /** This node has joined, or has joined again under a new id after its session was lost. */
+  /** This node has joined, or joined again under a new id after its session was lost. */
   'node.joined': { readonly node: string }
   /** This node has left of its own accord. */
   'node.left': { readonly node: string }
@@ -32,7 +32,8 @@ export interface CoordinatorEvents {
   /** The trust window ended without a good heartbeat: everything held has ended. */
   'trust.expired': { readonly node: string }
   /**
-   * This node holds a lease. `namedForMs` is how long it was the target before; null for a lease by name that was free.
+   * This node holds a lease. `namedForMs` is how long it was the target before (null for leases by name that were
+   * free).
    */
   'lease.acquired': AboutLease & {
     readonly namedForMs: number | null
@@ -43,7 +44,7 @@ export interface CoordinatorEvents {
   'lease.ended': AboutLease & { readonly reason: EndReason }
   /** The lease is free or held elsewhere, and the work under it has stopped. */
   'lease.released': AboutLease
-  /** This node has a share of a coordinated worker, in a new term, and the pass for it is about to begin. */
+  /** This node has a share of a coordinated worker, in a new term; its pass is about to begin. */
   'assignment.changed': {
     readonly worker: string
     readonly index: number
@@ -52,7 +53,7 @@ export interface CoordinatorEvents {
   }
   /** A worker that was registered after the start contradicts what other nodes registered. */
   'worker.refused': { readonly worker: string; readonly error: unknown }
-  /** A pass threw. `failures` is how many passes for this lease have failed in a row on this node. */
+  /** A pass threw. `failures` counts the failures in a row for this lease on this node. */
   'pass.failed': { readonly key: string; readonly error: unknown; readonly failures: number }
   /** A heartbeat was answered: how long that took, and the time by the database's clock. */
   'heartbeat.answered': { readonly latencyMs: number; readonly databaseNowMs: number }
@@ -64,7 +65,7 @@ export interface CoordinatorEvents {
 
 export type EventName = keyof CoordinatorEvents
 
-/** All event names, for the check: a listener for an unknown event would wait for ever. */
+/** All event names: a listener for any other would wait for ever. */
 const eventNames: Readonly<Record<EventName, true>> = {
   ...{ 'node.joined': true, 'node.left': true, 'node.gone': true },
   ...{ 'session.lost': true, 'trust.expired': true },
@@ -109,7 +110,7 @@ export class Events {
     this.#emitter.emit(name, event)
   }
 
-  /** Returns the wrapped listener: the same one for the same name and listener, so that it can be removed again. */
+  /** Returns the same wrapper for the same name and listener, so that it can be removed again. */
   #guard<Name extends EventName>(name: Name, listener: Listener<Name>): (event: unknown) => void {
     const ofName = this.#guarded.get(name) ?? new WeakMap<object, (event: unknown) => void>()
     this.#guarded.set(name, ofName)

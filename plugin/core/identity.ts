@@ -1,9 +1,8 @@
 /**
  * The identity of this node: a name for people, and the cluster it belongs to.
  *
- * Two live processes may have the same name; their sessions tell them apart. The cluster matters more: it decides with
- * which nodes this one competes. Therefore anything that was asked for but is missing is an error, and never a silent
- * default.
+ * Two live processes may have one name; sessions tell them apart. The cluster matters more: it decides with which nodes
+ * this one competes, so anything that was asked for and is missing is an error and never a silent default.
  */
 import { hostname } from 'node:os'
 import { CoordinationError } from './errors.js'
@@ -15,20 +14,18 @@ export interface Identity {
   readonly cluster: string
 }
 
-/** Where the identity comes from: values (missing ones come from the environment), or a function that returns both. */
+/** Values (missing ones come from the environment), or a function that returns both. */
 export type IdentitySource = Partial<Identity> | (() => Identity | Promise<Identity>)
 
 type Environment = Readonly<Record<string, string | undefined>>
 
 /**
- * Returns the identity that a source gives, after checking it.
+ * Returns the identity that a source gives, checked. What the source leaves out comes from the environment: the node
+ * from `HOSTNAME`, else `COMPUTERNAME`, else the machine's host name; the cluster from `CLUSTER_NAME`, else
+ * `KUBERNETES_CLUSTER`, else `default`. Empty variables count as missing there.
  *
- * What a source leaves out, or everything when there is none, comes from the environment: the node from `HOSTNAME`,
- * else `COMPUTERNAME`, else the machine's host name; the cluster from `CLUSTER_NAME`, else `KUBERNETES_CLUSTER`, else
- * `default`. An empty variable counts as missing here.
- *
- * @throws CoordinationError `WCO_NAME` for a name that cannot be used, `WCO_OPTIONS` for anything else that is wrong.
- *   An error thrown by the function is passed on unchanged.
+ * @throws CoordinationError `WCO_NAME` for an unusable name, `WCO_OPTIONS` for anything else that is wrong; an error of
+ *   the function is passed on unchanged.
  */
 export async function resolveIdentity(
   source: IdentitySource | undefined,
@@ -46,10 +43,8 @@ export async function resolveIdentity(
 }
 
 /**
- * Returns a source that reads environment variables when it is called.
- *
- * A variable named here must be set and not empty. What is not named here comes from the variables of
- * {@link resolveIdentity}.
+ * Returns a source that reads environment variables when it is called. A variable named here must be set and not empty;
+ * what is not named here comes from the variables of {@link resolveIdentity}.
  *
  * @example identity: identityFromEnvironment({ node: 'MY_NODE_ID', cluster: 'DEPLOYMENT_GROUP' })
  */
@@ -76,9 +71,7 @@ function checked(node: Found, cluster: Found): Identity {
   })
 }
 
-/**
- * Refuses the prefix of the global scope, in any spelling, because some databases compare keys without regard to case.
- */
+/** In any spelling, because some databases compare keys without regard to case. */
 function notGlobal(what: string, cluster: string): string {
   if (cluster.toLowerCase() !== globalPrefix) return cluster
   throw new CoordinationError(
@@ -134,10 +127,7 @@ function hasText(value: unknown): boolean {
   return typeof value === 'string' && value !== ''
 }
 
-/**
- * Checks a source at run time, for applications that do not compile against the types. A misspelt `cluster` would put
- * the node into another cluster.
- */
+/** For callers that do not compile against the types. A misspelt `cluster` would put the node into another one. */
 function asObject(given: unknown): { readonly node?: unknown; readonly cluster?: unknown } {
   if (typeof given === 'object' && given !== null && !Array.isArray(given)) return onlyKnown(given)
   throw new CoordinationError(

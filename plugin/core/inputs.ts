@@ -1,6 +1,5 @@
 /**
- * Checks the arguments that an application passes to a method. A typing error must not select another lease, nor cause
- * a wait without end.
+ * Checks what an application passes to a method: a typing error must not become another lease, nor a wait without end.
  */
 import { actorLimits, checkText, reasonLimits } from './audit.js'
 import { maxCooldownMs } from './changes/draft.js'
@@ -11,11 +10,7 @@ import type { Scope } from './store.js'
 /** The longest timer that Node supports. */
 const longestTimerMs = 2 ** 31 - 1
 
-/**
- * Checks that the options are an object with known names only.
- *
- * @throws {CoordinationError} `WCO_OPTIONS` for an unknown option, or when `options` is not an object.
- */
+/** @throws {CoordinationError} `WCO_OPTIONS` for an unknown option, or when `options` is not an object. */
 export function checkOptions(method: string, options: unknown, known: readonly string[]): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options))
     throw wrong(`${method}: expected an object with options, got ${shown(options)}.`)
@@ -57,7 +52,7 @@ export function checkTime(method: string, at: unknown): number {
 }
 
 /**
- * Checks a cool-down. It may have a fraction of a millisecond, for example when it is drawn at random.
+ * A cool-down may have a fraction of a millisecond, as when it is drawn at random.
  *
  * @throws {CoordinationError} `WCO_OPTIONS`
  */
@@ -69,7 +64,7 @@ export function checkCooldown(method: string, cooldownMs: unknown): void {
 }
 
 /**
- * Checks the actor and the reason of a request.
+ * Checks the actor and the reason.
  *
  * @throws {CoordinationError} `WCO_OPTIONS`
  */
@@ -80,7 +75,7 @@ export function checkInstruction(method: string, by: unknown): void {
 }
 
 /**
- * Checks the actor and the reason of an order, and what the order is about.
+ * Checks the actor, the reason, and what the order is about.
  *
  * @throws {CoordinationError} `WCO_OPTIONS`
  */

@@ -1,4 +1,4 @@
-/** The rules for names of nodes, clusters, workers and leases, and the keys that are made of names. */
+/** What nodes, clusters, workers and leases may be called, and the keys that are made of their names. */
 import { CoordinationError } from './errors.js'
 import type { Scope } from './store.js'
 
@@ -24,10 +24,7 @@ export function leaseKey(scope: Scope, cluster: string, name: string): string {
   return `${scope === 'global' ? globalPrefix : cluster}/${name}`
 }
 
-/**
- * Returns the keys that a text may mean on a node of this cluster, as the key or the name of a worker; the preferred
- * one first.
- */
+/** Returns the keys that a worker's key or name may mean on a node of this cluster; the preferred one first. */
 export function keysMeant(name: string, cluster: string): readonly string[] {
   return [name, leaseKey('cluster', cluster, name), leaseKey('global', cluster, name)]
 }
@@ -38,8 +35,8 @@ export function slotKey(workerKey: string, slot: number): string {
 }
 
 /**
- * Returns the key that a text stands for. The text is either the key itself or its form for paths, with `:` for `/` and
- * `~` for `#`: `global:consumer~12`. A text that cannot be a key is not refused.
+ * Returns the key that a text stands for, which is the key itself or its form in paths, with `:` for `/` and `~` for
+ * `#`: `global:consumer~12`. Does not check that the result is a key.
  */
 export function keyFrom(text: string): string {
   return text.replace(':', '/').replace('~', '#')
@@ -49,11 +46,9 @@ export function keyFrom(text: string): string {
 export const globalPrefix = 'global'
 
 /**
- * Returns a value in a form fit for a sentence or a log line.
- *
- * Texts are quoted and cut to 40 characters, with everything invisible escaped, because a line break or a right-to-left
- * mark can make a log misleading. Numbers and other simple values are shown as they are; of anything else only the type
- * is shown.
+ * Returns a value as it can stand in a sentence or a log line. Texts are quoted and cut to 40 characters, with
+ * everything invisible escaped, because a line break or a right-to-left mark can make a log lie. Numbers and the like
+ * are shown as they are; of anything else, only the type.
  */
 export function shown(value: unknown): string {
   if (typeof value === 'string') return shownText(value)

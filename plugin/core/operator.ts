@@ -2,12 +2,12 @@
  * What operators may do to a namespace, from any node they reach.
  *
  * Nothing here needs a session of this node, which may be the very one in trouble. Every order that alters something
- * states its actor and its reason, and both go into the audit trail in the same transaction. An order without them, or
- * with another mistake in it, is refused with `WCO_OPTIONS`.
+ * states its actor and reason, which go into the audit trail in the same transaction. Without them, or with another
+ * mistake, it is refused with `WCO_OPTIONS`.
  *
- * No method throws because the state is not what its caller believed; the result says so. What concerns a node or a
- * worker as a whole (drain, undrain, forget, pause, resume) returns a word, `'done'` when something has changed. What
- * concerns leases (release, transfer, rebalance) returns an object whose `kind` is such a word.
+ * No method throws because the state is not what its caller believed. What concerns a node or a worker as a whole
+ * (drain, undrain, forget, pause, resume) returns a word, `'done'` when something has changed; what concerns leases
+ * (release, transfer, rebalance) returns an object whose `kind` is such a word.
  */
 
 import {
@@ -62,7 +62,7 @@ export interface RebalanceOrder extends Instruction {
   readonly key: string
   /** Only returns what would move. Default false. */
   readonly dryRun?: boolean | undefined
-  /** Plans only if this is still the latest revision of the worker and its leases. Default: plans in any case. */
+  /** Plans only if neither the worker nor any of its leases has changed since this revision. Default: in any case. */
   readonly revision?: number | undefined
 }
 
@@ -72,11 +72,11 @@ export interface RebalanceOrder extends Instruction {
 const defaultCooldownMs = 60_000
 
 /**
- * What operators may do to a namespace; see {@link Coordinator.operator}. Also works on a coordinator that has not been
- * started.
+ * What operators may do to a namespace; see {@link Coordinator.operator}. Works on a coordinator that was not started,
+ * too.
  *
- * Each method sends a request to the database, and rejects with a {@link StoreError} (`WCO_STORE`) when that does not
- * answer. The request may nevertheless have been carried out, unless the error's `outcome` is `'none'`.
+ * Each method asks the database, and rejects with a {@link StoreError} (`WCO_STORE`) when that does not answer. The
+ * request may nevertheless have been carried out, unless the error's `outcome` is `'none'`.
  */
 export class Operator {
   readonly #store: Store

@@ -1,8 +1,7 @@
 /**
- * Logs and reports that the database does not answer, or refuses.
- *
- * The log gets a line when an outage begins, when it gets worse or shows a new reason, and when it is over. Each node
- * tries again several times a second meanwhile, and a line for each try would hide all other lines.
+ * Logs that the database does not answer, or refuses: a line when that begins, gets worse or has a new reason, and one
+ * when it is over. Each node tries again several times a second meanwhile, and a line for each try would hide all
+ * others.
  */
 
 import { StoreError } from './errors.js'
@@ -13,8 +12,8 @@ import type { Timing } from './time/timing.js'
 import { elapsedMs } from './time/trust.js'
 
 /**
- * The requests to the database, as the log names them. Vital requests are those that every node makes all the time: if
- * they are answered, the database is available.
+ * The requests, as the log names them. Every node makes vital ones all the time: if they are answered, the database is
+ * there.
  */
 const requests = {
   heartbeat: { phrase: 'a heartbeat', isVital: true },
@@ -29,16 +28,14 @@ const requests = {
 /** A request that is made again when it has failed. */
 export type RequestKind = keyof typeof requests
 
-/**
- * How many different reasons are logged per outage: a server may first end, then be unreachable, and then be read-only.
- */
+/** How many reasons are logged per outage: for example, a server ends, cannot be reached, and then is read-only. */
 const mostReasons = 3
 
 export class Outage {
   readonly #clock: Clock
   readonly #log: Log
   readonly #events: Events
-  /** How long no request must have failed, in ms, before an outage that no vital request has met counts as over. */
+  /** How long, in ms, no request must have failed before failures of only non-vital requests count as over. */
   readonly #quietMs: number
   #begunAt: Reading | undefined
   #latestAt: Reading | undefined
@@ -68,7 +65,7 @@ export class Outage {
   failed(error: unknown, request: RequestKind, about: object = {}): void {
     const { phrase, isVital } = requests[request]
     const facts = { err: error, ...about }
-    // A fault of this library or of the application, which the database has nothing to do with.
+    // A fault of this library or of the application, with which the database has nothing to do.
     if (!(error instanceof StoreError)) {
       this.#log.error(facts, `${phrase} failed`)
       return

@@ -11,7 +11,7 @@
  * cool-downs and tokens; no safety rests on them.
  */
 
-/** What a worker runs: `single` once per scope, `coordinated` once per node, `partitioned` once per partition. */
+/** `single`: one run per scope. `coordinated`: one per node. `partitioned`: one per partition. */
 export type Kind = 'single' | 'coordinated' | 'partitioned'
 
 /** Where uniqueness holds: within each cluster by itself, or across all of them. */
@@ -30,9 +30,9 @@ export interface NodeRow {
   /** Keys of the workers that this node is a candidate for. */
   readonly workers: readonly string[]
   readonly labels: Readonly<Record<string, string>>
-  /** The version that the application states; used to prefer newer nodes in a rolling deploy. */
+  /** The application's version, as it states it; used to prefer newer nodes in a rolling deploy. */
   readonly version: string | null
-  /** Identifies the machine of its process: the same for processes that can see one another. Null when unknown. */
+  /** Identifies its machine, as far as processes there can see one another; null when unknown. */
   readonly machine: string | null
   /** Identifies its process among all that ever ran on that machine; null when unknown. */
   readonly process: string | null
@@ -67,7 +67,7 @@ export interface WorkerRow {
   readonly paused: boolean
   /** How long an old holder may take to hand over before its lease is revoked. */
   readonly handoverTimeoutMs: number
-  /** The schedule as written by the node that declared it last; null when the worker has none. */
+  /** Its schedule as the node that declared it last wrote it; null when it has none. */
   readonly schedule: string | null
   readonly revision: number
 }
@@ -110,8 +110,8 @@ export interface LeaseRow {
 /** A lease as a change reads it. */
 export interface LockedLease extends LeaseRow {
   /**
-   * Whether a user's transaction holds a fence on the row. This change must then leave the row as it is, because no
-   * change waits for a user's transaction.
+   * Whether a user's transaction holds a fence on the row. The change must then leave it as it is: no change waits for
+   * a user's transaction.
    */
   readonly fenced: boolean
 }
@@ -120,11 +120,11 @@ export interface LockedLease extends LeaseRow {
 export interface MetaRow {
   /** Number of the latest change. */
   readonly revision: number
-  /** The two active nodes that look for dead nodes; fewer when fewer are active. */
+  /** The two active nodes that look for the dead; fewer when fewer are active. */
   readonly watchers: readonly string[]
   /**
    * The longest ttl of all nodes that are not gone. A node that judges others waits by this one, so that nodes with
-   * different settings can run side by side.
+   * different settings can live side by side.
    */
   readonly longestTtlMs: number
   /** Every new token is greater than this. */
@@ -162,7 +162,7 @@ export interface EventRow {
   /** Who asked for it; null when the engine itself decided. */
   readonly actor: string | null
   readonly reason: string | null
-  /** Further facts, depending on the type of the event. */
+  /** Further facts, by the type of the event. */
   readonly detail: Readonly<Record<string, unknown>> | null
 }
 
@@ -186,7 +186,7 @@ export interface Beat {
 export interface ServerFacts {
   readonly nowMs: number
   /**
-   * Identifies one life of this database. It changes after a crash, a failover, a restore, and whenever acknowledged
+   * Identifies this life of this database: it changes after a crash, a failover, a restore, and whenever acknowledged
    * writes may have been lost.
    */
   readonly serverIdentity: string
@@ -211,8 +211,8 @@ export interface OwnView extends ServerFacts {
   readonly newsRevision: number
   readonly watchers: readonly string[]
   /**
-   * Leases whose holder, target or blocked node is this node, and every lease of the `coordinated` workers that it is a
-   * candidate for, because their barrier depends on all of them.
+   * Leases whose holder, target or blocked node is this node, and every lease of the `coordinated` workers it is a
+   * candidate for (their barrier depends on all of them).
    */
   readonly leases: readonly LeaseRow[]
   /** The workers that this node is a candidate for, and those of the leases above. */
@@ -243,7 +243,7 @@ export interface Snapshot {
   readonly leases: readonly LeaseRow[]
 }
 
-/** Selects the leases that a change reads: those that match any of the given lists. */
+/** Which leases a change wants: those that match any of the given lists. */
 export interface LeaseFilter {
   readonly keys?: readonly string[]
   readonly workers?: readonly string[]
@@ -253,9 +253,7 @@ export interface LeaseFilter {
 
 /** How many leases a node holds or is meant to hold. */
 export interface Load {
-  /** Id of the node. */
   readonly node: string
-  /** The number of leases. */
   readonly leases: number
 }
 
@@ -267,7 +265,7 @@ export type NewNode = Pick<
 
 /** Selects events of the audit trail. */
 export interface EventQuery {
-  /** The largest number of events to return. */
+  /** How many at most. */
   readonly limit: number
   /** Only events after this place, oldest first. Default: all, newest first. */
   readonly after?: Pick<EventRow, 'revision' | 'position'>
@@ -278,7 +276,7 @@ export interface EventQuery {
 }
 
 /**
- * What a change may alter of a node that is not gone. It excludes the columns of the heartbeat. A node becomes gone by
+ * What a change may alter of a node that is not gone; the heartbeat's own columns are excluded. A node becomes gone by
  * {@link Change.bury}, which also writes when.
  */
 export interface NodePatch extends Partial<Pick<NodeRow, 'workers'>> {
@@ -286,10 +284,9 @@ export interface NodePatch extends Partial<Pick<NodeRow, 'workers'>> {
 }
 
 /**
- * The inside of a change. The revision row is taken, and no other change can be made until this one ends.
- *
- * Reads see what this change has written. Calls are made strictly one after another. A call with nothing to write, such
- * as an empty list, counts as writing nothing. Orders are those of code points.
+ * The inside of a change: the revision row is taken, and no other change can be made until this one ends. Reads see
+ * what this change has written. Calls are made strictly one after another, and those with nothing to write, such as
+ * empty lists, count as writing nothing. Orders are those of code points.
  */
 export interface Change {
   /** The number of this change; every row it writes is stamped with it. */
@@ -299,8 +296,8 @@ export interface Change {
   /** The revision row as the previous change left it, apart from `revision`. */
   readonly meta: MetaRow
   /**
-   * The session on whose behalf this change is made, with its `operation` recorded by now. Undefined when the session
-   * is gone, or has already made a change of this number or a later one.
+   * The session on whose behalf this change is made, its `operation` now recorded. Undefined when it is gone, or has
+   * already made a change of this number or a later one.
    */
   readonly session: NodeRow | undefined
 
@@ -318,20 +315,18 @@ export interface Change {
   /**
    * The same as {@link Store.view}, within this change.
    *
-   * @param last true when no further call of this change follows and `work` is about to succeed. A store may then
-   *   commit together with this read, to save a round trip.
+   * @param last no further call of this change follows, and `work` is about to succeed: a store may commit together
+   *   with this read, to save a round trip.
    */
   view(node: string, last?: boolean): Promise<OwnView | undefined>
 
   /** Adds an active node with beat 0 and the given operation number; `joinedRevision` is this change. */
   addNode(node: NewNode, operation: number): Promise<void>
-  /** Updates a node. Leaves a node that is gone as it is, because no node comes back. */
+  /** Updates a node. One that is gone stays as it is. */
   updateNode(id: string, patch: NodePatch): Promise<void>
   /**
-   * Declares a node gone. Returns whether it did.
-   *
-   * With `beat`, does so only if that is still the node's beat. This is decided under the row's lock, so that a
-   * heartbeat in flight either wins or finds its node gone.
+   * Declares a node gone, and returns whether it did. With `beat`: only if that is still its beat, decided under the
+   * row's lock, so that a heartbeat in flight either wins or finds its node gone.
    */
   bury(id: string, beat?: number): Promise<boolean>
   /** Deletes the row of a node that is gone. The caller has made sure that no lease names it. */
@@ -346,8 +341,8 @@ export interface Change {
   /** Appends to the audit trail. */
   record(events: readonly NewEvent[]): Promise<void>
   /**
-   * Stamps `newsRevision` of these nodes and wakes them by a hint after the commit. Excepts nodes that are gone, and
-   * the node on whose behalf this change is made, which knows what it has done.
+   * Stamps `newsRevision` of these nodes, and wakes them by a hint after the commit; except gone ones, and the node on
+   * whose behalf this change is made, which knows what it has done.
    */
   tell(nodes: ReadonlySet<string>): Promise<void>
 }
@@ -360,26 +355,23 @@ export interface SessionKey {
 }
 
 /**
- * What a change will read first, as far as that is known beforehand. A store may read it together with the revision
- * row, to save a round trip. Nothing depends on whether it does.
+ * What a change will read first, as far as it is known beforehand. A store may read it together with the revision row,
+ * to save a round trip; nothing depends on whether it does.
  */
 export interface Ahead {
   readonly leases: LeaseFilter
-  /** Whether the change will also ask for all nodes and their loads. */
+  /** Whether it will also ask for all nodes and their loads. */
   readonly nodes: boolean
 }
 
 /** How a change ended. */
 export interface Changed<T> {
   readonly result: T
-  /**
-   * False when the change wrote nothing. It then left no trace: neither its number nor its session's operation was
-   * used.
-   */
+  /** False when the change wrote nothing: then it left no trace, its number and its session's included. */
   readonly committed: boolean
 }
 
-/** The claim that must still be true when a user's transaction is fenced. */
+/** What must still be true when a user's transaction is fenced. */
 export interface Claim {
   readonly key: string
   readonly node: string
@@ -398,55 +390,53 @@ export interface Capabilities {
 export interface Retention {
   /** Events older than this many ms, by the database's clock, are deleted; an event exactly this old is kept. */
   readonly eventsForMs: number
-  /** Only this many events are kept, the newest ones. */
+  /** Only the newest events are kept, up to this number. */
   readonly events: number
   /** Nodes that have been gone for more than this many ms are deleted; a node gone for exactly this long is kept. */
   readonly goneNodesForMs: number
 }
 
 /**
- * The most events, and the most nodes, that one call of {@link Store.prune} deletes. The limit makes it end in time,
- * without which it would never make progress. In addition, on SQLite everything else waits for it, and SQL Server locks
- * a whole table once some thousands of rows are locked.
+ * The most events, and the most nodes, that one call of {@link Store.prune} deletes. It must end in time, or it would
+ * never make progress; on SQLite everything else waits for it; and SQL Server locks a whole table for some thousands of
+ * rows.
  */
 export const prunedAtOnce = 1_000
 
 /**
  * A database that keeps the rows of one namespace.
  *
- * Every verb ends within the statement timeout that the store was opened with, or rejects. A rejection is a
- * `StoreError`. Unless its `outcome` is `'none'`, the request may have been carried out, or may still be. No verb by
- * itself retries a request that may have been carried out.
+ * Every verb ends within the statement timeout it was opened with, or rejects. A rejection is a `StoreError`; unless
+ * its `outcome` is `'none'`, the request may have been carried out, or may yet be. No verb retries by itself what may
+ * have been carried out.
  */
 export interface Store {
-  /** The name of the dialect: `postgres`, `sqlite`, … */
+  /** `postgres`, `sqlite`, … */
   readonly dialect: string
   readonly capabilities: Capabilities
 
   /**
    * How many statements on its tables this store has sent since it opened, whatever their outcome. Statements that only
-   * begin or end a transaction do not count. Reading this costs nothing.
+   * begin or end a transaction are not counted. Reading it costs nothing.
    */
   readonly statements: number
 
   /**
-   * Stamps the session's row if it is not gone and `beat` is greater than the stored one. Resolves to undefined when
-   * there was nothing to stamp: the session is lost.
-   *
-   * It is one statement, alone, on a connection of its own. It runs in parallel to changes and waits for none, except
-   * one that concerns this very node.
+   * Stamps the session's row if it is not gone and `beat` is greater than the stored one: one statement, alone, on a
+   * connection of its own. Undefined when there was nothing to stamp: the session is lost. Runs in parallel to changes
+   * and waits for none but one that concerns this very node.
    */
   heartbeat(node: string, beat: number): Promise<HeartbeatAnswer | undefined>
 
-  /** Reads everything that concerns this node. Resolves to undefined when the node is gone. */
+  /** Reads everything that concerns this node. Undefined when it is gone. */
   view(node: string): Promise<OwnView | undefined>
 
-  /** Reads `newsRevision` of one node, by primary key. Resolves to undefined when the node is gone. */
+  /** Reads `newsRevision` of one node, by primary key. Undefined when the node is gone. */
   news(node: string): Promise<number | undefined>
 
   look(): Promise<Look>
 
-  /** Reads the first `most` nodes, of those that are not gone, whose ids come after this one. The order is stable. */
+  /** Reads the first `most` nodes, of those that are not gone, whose ids come after this one, in a stable order. */
   beats(after: string, most: number): Promise<Beat[]>
 
   /** Reads the nodes on this machine that are not gone and whose process is known, ordered by id. */
@@ -455,25 +445,21 @@ export interface Store {
   snapshot(): Promise<Snapshot>
 
   /**
-   * Reads the first `most` leases whose keys come after this one, in a stable order. It ends in time however many
-   * leases there are.
+   * Reads the first `most` leases whose keys come after this one, in a stable order. Ends in time however many there
+   * are.
    */
   leasesAfter(after: string, most: number): Promise<LeaseRow[]>
 
-  /**
-   * Reads the names of the first `most` namespaces in this database that ever had a change, in order. Includes
-   * namespaces other than this store's own.
-   */
+  /** Reads the first `most` namespaces that ever had a change, this store's own or not, ordered by name. */
   namespaces(most: number): Promise<string[]>
 
   /** Reads the events that match, newest first or, when `after` is given, those after that place, oldest first. */
   events(query: EventQuery): Promise<EventRow[]>
 
   /**
-   * Runs `work` inside one ordered transaction and commits, unless `work` wrote nothing.
-   *
-   * When `work` throws, everything is undone, and its error is passed on unchanged. `work` counts towards the time
-   * limit, may be called again after a conflict, and must not wait for another verb of this store.
+   * Runs `work` inside one ordered transaction and commits, unless it wrote nothing. When `work` throws, everything is
+   * undone, and its error is passed on unchanged. `work` counts towards the time limit, may be called again after a
+   * conflict, and must not wait for another verb of this store.
    */
   change<T>(
     session: SessionKey | undefined,
@@ -483,29 +469,25 @@ export interface Store {
 
   /**
    * Deletes old events, and gone nodes that no lease names as holder, target or blocked node; at most
-   * {@link prunedAtOnce} of each. Returns whether there may be more of them. It concerns no node, so it is not a
-   * change.
+   * {@link prunedAtOnce} of each. Returns whether there may be more. Concerns no node, so it is not a change.
    */
   prune(retention: Retention): Promise<boolean>
 
   /**
-   * Calls `wake` when there may be news for `node`. Returns a function that stops this.
-   *
-   * Hints may be lost, doubled or late. What `wake` throws is dropped: it neither keeps other nodes from being woken
-   * nor fails a change.
+   * Calls `wake` when there may be news for `node`; returns a function that stops it. Hints may be lost, doubled or
+   * late. What `wake` throws is dropped: it neither keeps other nodes from being woken nor fails a change.
    */
   listen(node: string, wake: () => void): () => void
 
   /**
-   * Holds the lease row, as the first statement of a user's transaction, so that no node can take the lease over before
-   * that transaction ends. Several transactions of its holder may do so at once. Works synchronously where the driver
-   * is synchronous.
+   * Holds the lease row, as the first statement of a user's transaction, so that no node can take it over before that
+   * transaction ends. Several transactions of its holder may do so at once. Synchronous where the driver is.
    *
    * @throws {FencedError} when the claim is no longer true.
    * @throws {CoordinationError} `WCO_FENCE_TARGET` when `transaction` is not an open transaction of this dialect.
    */
   fence(transaction: unknown, claim: Claim): Promise<void> | void
 
-  /** Ends the connections that the store opened itself, and no others. Harmless when repeated. */
+  /** Ends the connections it opened itself, and no others. Harmless when repeated. */
   close(): Promise<void>
 }

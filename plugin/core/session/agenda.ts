@@ -1,9 +1,9 @@
 /**
  * Determines what this node wishes to change about its own leases.
  *
- * After the handles have followed a view (`holdings.ts`), a comparison of the two shows what is left to do: release
- * what has ended and settled, acknowledge blocks, and claim what this node is the target of. The wishes of one
- * comparison go into one change, up to a limit that depends on how the last changes went.
+ * Once the handles have followed a view (`holdings.ts`), the rest is a comparison: release what has ended and settled,
+ * acknowledge blocks, claim what this node is the target of. The wishes of one comparison go into one change, as many
+ * as it has time for.
  */
 import type { Wishes } from '../changes/changes.js'
 import { barrierOpen, isBlocked } from '../changes/draft.js'
@@ -21,9 +21,7 @@ export interface Agenda {
   readonly dueInMs: number | undefined
 }
 
-/**
- * Draws up agendas. Remembers since when this node has seen the conditions that must last for a while before it acts.
- */
+/** Draws up agendas, and remembers since when conditions have held that must last for a while. */
 export class Agendas {
   readonly #holdings: Holdings
   readonly #timing: Timing
@@ -34,27 +32,26 @@ export class Agendas {
     this.#timing = timing
   }
 
-  /** Compares a view that the handles have already followed with what the handles do. */
+  /** Compares a view that the handles have followed with what they do. */
   draw(circumstances: Circumstances): Agenda {
     return new Comparison(this.#holdings, circumstances, this.#firstSeen, this.#timing).agenda()
   }
 }
 
-/** Returns whether there is nothing to wish for. */
 export function isEmpty(wishes: Wishes): boolean {
   const { release, acknowledge, claim, acquire, withdraw, replan } = wishes
   return [release, acknowledge, claim, acquire, withdraw, replan].every((list) => list.length === 0)
 }
 
 /**
- * How many wishes go into one change. A change that exceeds its time limit does nothing, however often it is repeated.
- * So the number is halved after a change that failed and doubled after one that succeeded, within these limits.
+ * How many wishes go into one change. A change that exceeds its time limit does nothing, however often it is made; so
+ * the number is halved after a failed change and doubled after a successful one.
  */
 export const wishesAtOnce = { least: 32, most: 512 }
 
 /**
- * Returns at most `most` of these wishes, those first that make other nodes wait. The next comparison wishes the rest
- * again.
+ * Returns at most `most` of these wishes, in the order in which other nodes wait for them. The next comparison repeats
+ * the rest.
  */
 export function portionOf(wishes: Wishes, most: number): Wishes {
   let left = most
@@ -74,7 +71,7 @@ export function portionOf(wishes: Wishes, most: number): Wishes {
   }
 }
 
-/** One comparison in progress: gathers the wishes, and when to compare again. */
+/** One comparison in progress: gathers wishes, and when to compare again. */
 class Comparison {
   readonly #holdings: Holdings
   readonly #in: Circumstances
@@ -103,7 +100,7 @@ class Comparison {
   }
 
   agenda(): Agenda {
-    // The wait for a block counts from its first sight, whether or not this node could claim yet.
+    // A block counts from its first sight, whether or not this node could claim yet.
     for (const lease of this.#in.view.leases)
       if (lease.blockedNode !== this.#in.node && isBlocked(lease, (id) => this.#in.view.gone.has(id)))
         this.#hasStoodForBlockWait(lease)
@@ -129,7 +126,7 @@ class Comparison {
     return { wishes, dueInMs: this.#dueInMs }
   }
 
-  /** Releases a term that has ended and settled, and a row that names this node as holder without a handle for it. */
+  /** Releases what has ended and settled, and a row that names this node as holder without a handle for it. */
   #compareHeld(lease: LeaseRow): void {
     const { key, token } = lease
     const holding = this.#holdings.get(key)
@@ -141,7 +138,7 @@ class Comparison {
     }
   }
 
-  /** Handles a row that does not name this node as its holder: acknowledges a block, or claims. */
+  /** Handles a row that does not name this node as holder: acknowledges a block, or claims. */
   #compareUnheld(lease: LeaseRow): void {
     const { node, view } = this.#in
     if (lease.blockedNode === node && lease.blockedToken !== null)
@@ -154,8 +151,8 @@ class Comparison {
   }
 
   /**
-   * Asks for the names that callers in this process want and that no row has led to a wish for yet. Withdraws from the
-   * queues of those that all callers have given up.
+   * Asks for names that callers want and no row has led to a wish for yet; withdraws from those that all callers gave
+   * up.
    */
   #compareRequests(): void {
     const { requests } = this.#in
@@ -170,9 +167,8 @@ class Comparison {
   }
 
   /**
-   * Asks for a new plan, after a while, when this node is a candidate for a coordinated worker but has no share of it,
-   * for instance because it cooled down. It does the same for a share without a target, which remains when a fence
-   * stood in the way of the last plan.
+   * Asks for a new plan, after a while, when this node is a candidate for a coordinated worker without a share of it,
+   * for instance because it cooled down; or when a share has no target because of a fence during the last plan.
    */
   #compareShares(): void {
     const { view, node, runners, mayClaim } = this.#in
@@ -203,7 +199,7 @@ class Comparison {
     this.#acknowledge.push({ key: lease.key, token })
   }
 
-  /** Returns whether work of an earlier term has not settled; for a coordinated worker, work under any share. */
+  /** Returns whether work of an earlier term has not settled; for a coordinated worker, of any share. */
   #isDirty(lease: LeaseRow): boolean {
     if (this.#holdings.get(lease.key) !== undefined) return true
     const worker = this.#workerOf(lease)
@@ -233,8 +229,8 @@ class Comparison {
   }
 
   /**
-   * Returns whether this node itself has seen every block among these leases for as long as the blocked holder could
-   * trust.
+   * Returns whether this node has itself seen every block among these leases for as long as its holder could have
+   * trusted.
    */
   #mayPassBlocks(leases: readonly LeaseRow[]): boolean {
     const { view } = this.#in
@@ -245,17 +241,14 @@ class Comparison {
     return true
   }
 
-  /**
-   * The server is part of the key, because another server may have forgotten that the same block was lifted in between.
-   */
+  /** The key includes the server: another one may have forgotten that the same block was lifted in between. */
   #hasStoodForBlockWait({ key, blockedToken }: LeaseRow): boolean {
     const { view, blockWaitMs } = this.#in
     return this.#hasLasted(blockWaitMs, `block:${key}@${blockedToken} ${view.serverIdentity}`)
   }
 
   /**
-   * Returns whether this condition has lasted for `waitMs` by this node's own clocks. If not, schedules a comparison
-   * for when it will have.
+   * Returns whether a condition has lasted for `waitMs` by this node's own clocks; if not, sets when to compare again.
    */
   #hasLasted(waitMs: number, what: string): boolean {
     const since = this.#firstSeen.get(what) ?? this.#in.now
@@ -266,7 +259,7 @@ class Comparison {
     return leftMs <= 0
   }
 
-  /** The same as `#hasLasted`, but true only once in each `everyMs`: the time then begins anew. */
+  /** The same as `#hasLasted`, but once in each `everyMs`: the time then begins anew. */
   #isDueEvery(everyMs: number, what: string): boolean {
     const isDue = this.#hasLasted(everyMs, what)
     if (isDue) this.#firstSeen.set(what, this.#in.now)

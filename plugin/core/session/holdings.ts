@@ -2,8 +2,8 @@
  * The handles of the leases that this node holds, and how they follow the database.
  *
  * A view says what the rows are; the handles say what this process is doing. Following a view ends the handles that it
- * no longer covers and begins handles for rows that it newly covers. Nothing but the handles and the tokens seen is
- * remembered from one view to the next, so a message that is lost or doubled leaves nothing half done.
+ * no longer covers and begins those that it newly covers. Only the handles and the tokens seen are remembered between
+ * views, so a lost or doubled message leaves nothing half done.
  */
 
 import { isOutdated } from '../changes/draft.js'
@@ -20,17 +20,17 @@ export interface Circumstances {
   readonly node: string
   readonly view: OwnView
   readonly now: Reading
-  /** The longest ttl among all nodes, and how long a block must therefore be seen before this node may pass it. */
+  /** The longest ttl among all nodes, and how long a block must therefore be seen before it may be passed. */
   readonly longestTtlMs: number
   readonly blockWaitMs: number
-  /** False while a new server's grace period lasts, and while this node drains, is closing or is not trusted. */
+  /** False during a new server's grace period, and while this node drains, closes or is not trusted. */
   readonly mayClaim: boolean
-  /** Whether this node is closing: it begins nothing new, and gives back what it still receives. */
+  /** Whether this node is closing: it begins nothing new, and releases what it still receives. */
   readonly closing: boolean
   /** The workers registered in this process, by key. */
   readonly runners: ReadonlyMap<string, Runner>
   readonly requests: Requests
-  /** Operation numbers of the changes in which this session asked for leases, with the server they were made under. */
+  /** Operation numbers of this session's changes that claimed, and the server each was made under. */
   readonly attempts: ReadonlyMap<number, string>
   /** The terms whose release this session has sent, by {@link termOf}. */
   readonly renounced: ReadonlySet<string>
@@ -39,7 +39,7 @@ export interface Circumstances {
 /** What the holdings tell their owner. */
 export interface HoldingsOwner extends Keeper {
   acquired(holding: Holding): void
-  /** This node has a share of a coordinated worker, and the pass for it is about to begin. */
+  /** This node has a share of a coordinated worker, and its pass is about to begin. */
   assigned(worker: string, assignment: Assignment): void
   released(holding: Holding): void
 }
@@ -48,14 +48,14 @@ export class Holdings {
   readonly #owner: HoldingsOwner
   readonly #byKey = new Map<string, Holding>()
   #highestToken = 0
-  /** The tokens of the leases that this node did not hold in the last view, by key. */
+  /** The tokens, by key, of the leases that this node did not hold in the last view. */
   #others = new Map<string, number>()
 
   constructor(owner: HoldingsOwner) {
     this.#owner = owner
   }
 
-  /** The greatest token this process has ever seen. The database may have lost it since. */
+  /** The greatest token this process has seen. The database may have lost it since. */
   get highestToken(): number {
     return this.#highestToken
   }
@@ -65,7 +65,7 @@ export class Holdings {
     this.#highestToken = Math.max(this.#highestToken, token)
   }
 
-  /** Returns all handles whose lease this node holds or whose work has not settled. */
+  /** All handles whose lease this node holds or whose work has not settled. */
   all(): Holding[] {
     return [...this.#byKey.values()]
   }
@@ -74,14 +74,13 @@ export class Holdings {
     return this.#byKey.get(key)
   }
 
-  /** Ends every handle now. */
   endAll(reason: EndReason): void {
     for (const holding of this.#byKey.values()) holding.end(reason)
   }
 
   /**
-   * Ends every handle because the session is over: no row in the database belongs to this process any more. A handle
-   * whose work still goes on is dropped when it settles.
+   * Ends every handle because the session is over and no row is this process's any more. A handle is dropped once its
+   * work settles.
    */
   abandon(reason: EndReason): void {
     this.endAll(reason)
@@ -89,7 +88,7 @@ export class Holdings {
     for (const holding of this.all()) void holding.whenSettled.then(() => this.#forget(holding))
   }
 
-  /** Drops the handles whose work has settled and whose lease this node does not hold. */
+  /** Drops handles whose work has settled and whose lease this node does not hold. */
   forgetSettled(isMine: (holding: Holding) => boolean): void {
     for (const holding of this.all()) {
       if (holding.ended !== undefined && holding.settled && !isMine(holding)) this.#forget(holding)
@@ -103,7 +102,7 @@ export class Holdings {
     this.#owner.released(holding)
   }
 
-  /** Does at once what needs no change: ends handles that the view does not cover, and begins those that are new. */
+  /** Does at once what needs no change: ends handles that are not covered, begins new ones. */
   follow(circumstances: Circumstances): void {
     for (const lease of circumstances.view.leases) this.sawToken(lease.token)
     this.#endUncovered(circumstances)
@@ -114,7 +113,6 @@ export class Holdings {
     this.#others = new Map(others.map(({ key, token }) => [key, token]))
   }
 
-  /** Ends the handles that the database no longer covers. */
   #endUncovered({ view, node }: Circumstances): void {
     const rows = new Map(view.leases.map((lease) => [lease.key, lease]))
     for (const holding of this.all()) {
@@ -129,10 +127,7 @@ export class Holdings {
     })
   }
 
-  /**
-   * Handles a row that names this node as holder: the handle continues, ends so that the lease can be handed over, or
-   * begins.
-   */
+  /** Handles a row that names this node as holder: its handle goes on, ends, or begins. */
   #followHeld(lease: LeaseRow, circumstances: Circumstances): void {
     const reason = reasonToEnd(lease, circumstances)
     const holding = this.#byKey.get(lease.key)
@@ -142,7 +137,7 @@ export class Holdings {
     if (this.#owner.trusted() && isRecognised(lease, circumstances)) this.#begin(lease, circumstances)
   }
 
-  /** Starts the work for a lease that this node has just got, if a worker or a caller still wants it. */
+  /** Starts the work for a lease that this node has just got, if it is still wanted. */
   #begin(lease: LeaseRow, circumstances: Circumstances): void {
     const runner = lease.worker === null ? undefined : circumstances.runners.get(lease.worker)
     const request = lease.worker === null ? circumstances.requests.first(lease.key) : undefined
@@ -179,10 +174,7 @@ export class Holdings {
 
 const indices = new WeakMap<readonly WorkerRow[], ReadonlyMap<string | null, WorkerRow>>()
 
-/**
- * Returns the worker with this key. Uses an index, because callers ask for each of many leases and a linear search each
- * time would make that quadratic.
- */
+/** Returns the worker with this key. Indexed, because a linear search for each of many leases would be quadratic. */
 export function workerNamed(workers: readonly WorkerRow[], key: string | null): WorkerRow | undefined {
   const index = indices.get(workers) ?? new Map(workers.map((worker) => [worker.key, worker]))
   indices.set(workers, index)
@@ -190,8 +182,8 @@ export function workerNamed(workers: readonly WorkerRow[], key: string | null): 
 }
 
 /**
- * Returns how long this node was the target before it got the lease, in ms. Null for a free lease acquired by name,
- * where the node becomes target and holder at the same moment.
+ * Returns for how long this node was the target before it got the lease, in ms. Null for a free lease acquired by name,
+ * whose target and holder are set at once.
  */
 function namedForMs({ worker, acquiredAtMs, targetAtMs }: LeaseRow): number | null {
   if (acquiredAtMs === null || targetAtMs === null) return null
@@ -199,19 +191,19 @@ function namedForMs({ worker, acquiredAtMs, targetAtMs }: LeaseRow): number | nu
   return Math.max(0, acquiredAtMs - targetAtMs)
 }
 
-/** Returns why this node should end a term of its own, or undefined when there is no reason. */
+/** Returns why this node should end a term of its own; undefined when nothing requires it. */
 function reasonToEnd(lease: LeaseRow, { view, node, runners }: Circumstances): EndReason | undefined {
   if (lease.worker !== null) {
     const worker = workerNamed(view.workers, lease.worker)
     const runner = runners.get(lease.worker)
     if (runner === undefined || worker === undefined) return 'stopped'
-    // The lease was claimed for an earlier worker of this key, with another kind or number of leases. The new worker
-    // would run under it in addition to its own leases.
+    // Claimed for an earlier worker of this key, of another kind; the new one would run under it in addition to its own
+    // leases.
     if (!runner.fits(worker)) return 'stopped'
     if (worker.paused) return 'paused'
     if (isOutdated(lease, worker)) return view.state === 'draining' ? 'draining' : 'reassigned'
   }
-  // Also ends a lease of which this node is still the target because a fence kept it out of the plan.
+  // Also when this node is still the target, because a fence kept the lease out of the plan.
   if (view.state === 'draining') return 'draining'
   return lease.target === node ? undefined : 'reassigned'
 }
@@ -219,8 +211,8 @@ function reasonToEnd(lease: LeaseRow, { view, node, runners }: Circumstances): E
 /**
  * Returns whether a row that names this node results from a claim of this very session under the present server.
  *
- * A claim made under an earlier server may have been used and given back long ago. The failover has lost the release,
- * and perhaps with it a later claim by a node that still trusts.
+ * A claim under an earlier server may have been used and given back long ago; the failover has lost that, and perhaps a
+ * later claim by a node that still trusts.
  */
 export function isRecognised(
   { attempt, identity }: LeaseRow,

@@ -2,8 +2,8 @@
  * One life of this node in a namespace, from its join until it leaves or its session is found lost.
  *
  * The heartbeat runs by itself (`session.ts`). Everything else happens in turns, one at a time: read the view if there
- * is news, compare it with what this process is doing (`holdings.ts`, `agenda.ts`), and put the difference into one
- * change (`changes.ts`). A turn repeats this until no wish is left.
+ * is news, compare it with what this process is doing (`holdings.ts`, `agenda.ts`), put the difference into one change
+ * (`changes.ts`), and repeat until no wish is left.
  */
 
 import {
@@ -55,13 +55,13 @@ import { type Registration, Registrations } from './registrations.js'
 import type { KnownServer } from './server.js'
 import { Session } from './session.js'
 
-/** What outlives a life: the process, its work, and what it knows. */
+/** What outlives a life: the process and its work. */
 export interface Surroundings {
   readonly identity: Identity
   readonly timing: Timing
   readonly labels: Readonly<Record<string, string>>
   readonly version: string | null
-  /** Undefined where this process cannot tell whether other processes have ended, or is configured not to look. */
+  /** Undefined where other processes cannot be observed, or the application has turned that off. */
   readonly machine: Machine | undefined
   readonly watchdog: Watchdog | undefined
   readonly store: Store
@@ -77,8 +77,8 @@ export interface Surroundings {
 }
 
 /**
- * How long until wishes that a change left undone are made again, for example because a user's transaction fences the
- * lease. News that comes earlier does not shorten this.
+ * How long until wishes that a change left undone are made again, for example because of a fence. News does not shorten
+ * it.
  */
 const undoneRetryMs = 250
 
@@ -100,8 +100,8 @@ export class Life {
   readonly #renounced = new Set<string>()
   #firstJoinSentAt: Reading | undefined
   /**
-   * What the first try of the join declared, because that try may be the one that was carried out. What differs by now
-   * is registered later.
+   * What the first try of the join declared: that try may be the one that was carried out. Differences are registered
+   * later.
    */
   #declaredAtJoin: Declaration[] | undefined
   #stopListening: () => void = () => undefined
@@ -158,7 +158,6 @@ export class Life {
     return this.#session.id
   }
 
-  /** Returns whether this node may act on its leases at this very moment. */
   trusted(): boolean {
     return this.#session.trusted()
   }
@@ -167,12 +166,11 @@ export class Life {
     return this.#session.trustLeftMs
   }
 
-  /** Whether this node is the first of the two watchers. */
   get firstWatcher(): boolean {
     return this.#view?.watchers[0] === this.id
   }
 
-  /** Whether this node is draining: it hands everything over and takes nothing. */
+  /** Whether this node is to hand everything over and take nothing. */
   get draining(): boolean {
     return this.#view?.state === 'draining'
   }
@@ -182,18 +180,18 @@ export class Life {
     return this.#registrations.refuses(declaration)
   }
 
-  /** Asks for a new comparison because something has changed in this process. */
+  /** Asks for a new comparison, because something has changed in this process. */
   poke(): void {
     this.#turns.poke()
   }
 
   /**
-   * Joins the namespace. May be called again after a failure: trust then counts from the first try, because that one
-   * may be the one that was carried out. A worker that the database does not accept yet is registered later.
+   * Joins. May be called again after a failure: trust then counts from the first try, because that may be the one that
+   * was carried out. A worker that the database does not accept yet is registered later.
    *
-   * @param howRefused what happens when other nodes contradict a worker. `'throw'`: the join fails, as it should while
-   *   an application starts. `'go-on'`: this node joins without any worker, and then registers them one at a time, so
-   *   that one that is refused does not stop the others.
+   * @param howRefused when other nodes contradict a worker, `'throw'` makes the join fail, as it should while an
+   *   application starts; with `'go-on'` this node joins without workers and then registers them one at a time, so that
+   *   a refused one does not stop the others.
    * @param drained whether this process was draining in its previous life.
    * @returns false when this life cannot begin and another one must be tried.
    */
@@ -237,12 +235,12 @@ export class Life {
     return true
   }
 
-  /** Stops claiming anything new, from now on. */
+  /** Makes this node claim nothing new. */
   claimNothing(): void {
     this.#claiming = false
   }
 
-  /** Tells the other nodes that this node hands over, so that no plan names it as target any more. */
+  /** Tells the other nodes that this node hands over, so that no plan names it as target. */
   async drain(): Promise<void> {
     const by = { actor: this.#in.identity.node, reason: 'the node is closing' }
     await this.#inTurn((change) => drain(change, this.id, true, by))
@@ -254,10 +252,7 @@ export class Life {
     await this.#inTurn((change) => leave(change, this.id), aheadOfLeave(this.id, this.#registrations.keys))
   }
 
-  /**
-   * Resolves once no lease that this node has claimed for the worker is left without a handle. A claim may be under
-   * way.
-   */
+  /** Resolves once no lease that this node has claimed for the worker lacks a handle. A claim may be under way. */
   async whenGivenBack(worker: string): Promise<void> {
     await this.#turnstile.pass(() => Promise.resolve())
     while (!this.#session.over && this.#holdsUnhandled(worker)) await this.#stepped.promise
@@ -281,7 +276,9 @@ export class Life {
     this.#turns.poke()
   }
 
-  /** Records that a time of a schedule has been dealt with; see {@link fire}. Rejects when the outcome is unknown. */
+  /**
+   * Records that a schedule has been dealt with up to a time; see {@link fire}. Rejects when the outcome is unknown.
+   */
   async fire(held: Held, firedAtMs: number): Promise<Fired> {
     let fired: Fired | undefined
     const done = (answer: Fired): void => {
@@ -329,18 +326,14 @@ export class Life {
     }
   }
 
-  /**
-   * Takes one step of a turn. Returns 0 when there is more to do, else the ms until the next comparison; undefined for
-   * never.
-   */
+  /** Takes one step. Returns 0 when there is more to do, else the ms until the next comparison; undefined for never. */
   async #step(): Promise<number | undefined> {
     if (this.#session.over || this.#resting) return undefined
     if (this.#viewWanted || this.#view === undefined) await this.#read()
     if (this.#session.over || this.#view === undefined) return undefined
     const { server, clock } = this.#in
     const graceLeftMs = server.graceLeftMs(clock.read())
-    // Every change records a new server before it does anything else. If another node was quicker, this change does
-    // nothing.
+    // Every change first records a new server. If another node was quicker, this change does nothing.
     if (server.mustRecord) return this.#own(() => Promise.resolve())
     if (server.mustSayTokens) return this.#sayTokens()
     const waitedFor = server.identity
@@ -359,8 +352,7 @@ export class Life {
   }
 
   /**
-   * Answers callers that do not wait for a lease, while this node cannot claim one. They must not have to wait out an
-   * outage or a new server's grace period.
+   * Answers callers that do not wait for a lease, so that an outage or a new server's grace period does not delay them.
    */
   #answerTries({ state }: OwnView): void {
     const { server, requests, outage } = this.#in
@@ -426,9 +418,8 @@ export class Life {
   }
 
   /**
-   * Remembers a change that claims. This node later recognises its claim by the operation number of that change and the
-   * server it was made under. Once a later change has succeeded and its view was compared, an earlier one can no longer
-   * be carried out, so it is forgotten.
+   * Notes a change that claims: a claim is recognised by its operation number and its server. Once a later change has
+   * succeeded and its view was compared, an earlier one can no longer be carried out.
    */
   #noteAttempt(operation: number, wishes: Wishes): void {
     for (const earlier of this.#attempts.keys()) if (earlier < this.#lastDone) this.#attempts.delete(earlier)
@@ -437,9 +428,8 @@ export class Life {
   }
 
   /**
-   * Remembers the terms that are released. A release without an answer may still be carried out as long as this node
-   * makes no other change. Until the row is gone, no work must begin under its token, even if trust has come back in
-   * the meantime.
+   * Notes the terms that a change releases. A release without an answer may still be carried out while this node makes
+   * no other change. Until its row is gone, no work may begin under its token, even if trust has come back.
    */
   #noteRenounced({ release }: Wishes): void {
     const current = new Set(this.#view?.leases.map(termOf))
@@ -456,7 +446,7 @@ export class Life {
   ): Promise<0> {
     const { credit } = this.#session
     const changed = await this.#change(key, work, ahead)
-    // If this life has ended meanwhile, the result comes too late: nothing may begin, and trust must not be renewed.
+    // Too late for a life that has ended meanwhile: nothing may begin, and trust must not be renewed.
     if (this.#session.over) return 0
     if (changed.kind === 'no-session') this.#session.lost()
     else if (changed.kind === 'new-server') this.#viewWanted = true
@@ -499,7 +489,7 @@ export class Life {
     if (this.#session.over) return
     if (view === undefined) return this.#session.lost()
     this.#adopt(view)
-    // What the view takes away must end before the trust that it brings begins.
+    // What the view takes away must end before the trust it brings begins.
     this.#in.holdings.follow(this.#circumstances(view))
     this.#session.caughtUp(view, credit)
   }
@@ -525,7 +515,7 @@ export class Life {
     this.#pollWhereNothingIsPushed()
     this.#lookout.sawWatchers(answer.watchers, sentAt, receivedAt)
     if (this.#in.server.mustRecord) this.#turns.poke()
-    // The number of the news alone is not enough: a server that was set back may have reached the same number again.
+    // The number of the news is not enough: a server that was set back may have reached the same number again.
     return { mustReadAgain: this.#view?.serverIdentity !== answer.serverIdentity }
   }
 
@@ -540,7 +530,7 @@ export class Life {
     this.#turns.poke()
   }
 
-  /** Polls the news, by reading one row by its primary key. For stores that do not push hints. */
+  /** Polls the news where hints are not pushed: reads one row by its primary key. */
   async #poll(): Promise<void> {
     try {
       const news = await this.#in.store.news(this.id)
@@ -554,7 +544,7 @@ export class Life {
     if (!this.#session.over) this.#pollWhereNothingIsPushed()
   }
 
-  /** Checked again and again, because a store may begin to push hints, and may cease to. */
+  /** Called repeatedly, because a store may begin to push hints, and cease to. */
   #pollWhereNothingIsPushed(): void {
     if (this.#polls || this.#in.store.capabilities.push) return
     this.#polls = true
@@ -601,7 +591,7 @@ export class Life {
     return this.#inBetween((change) => attend(change, findings))
   }
 
-  /** Makes a change that no turn asks for, between two steps. A turn follows it. */
+  /** Makes a change that no turn asks for, between two steps. A turn follows. */
   async #inBetween<T>(work: (change: Change) => Promise<T>, done?: (result: T) => void): Promise<void> {
     await this.#turnstile.pass(async () => {
       if (!this.#session.over) await this.#own(work, undefined, done)
@@ -631,10 +621,7 @@ export class Life {
     return 0
   }
 
-  /**
-   * Logs schedules that differ. Each leader acts by the schedule of its own version, and until all versions agree,
-   * chance decides which one leads.
-   */
+  /** Warns because each leader acts by its own version's schedule: until all agree, chance decides which one counts. */
   #warnOf(otherSchedules: readonly OtherSchedule[]): void {
     for (const other of otherSchedules)
       this.#in.log.warn(
@@ -643,7 +630,7 @@ export class Life {
       )
   }
 
-  /** Schedules the next try of a turn that failed. Only reading the view shows what a failed change may have done. */
+  /** Schedules another try. Only reading the view shows what the failed change may have done. */
   #turnFailed(error: unknown): void {
     if (this.#session.over) return
     this.#viewWanted = true

@@ -1,14 +1,13 @@
 /**
- * Tracks, for one life, which of this process's workers its node is a candidate for in the database, and which are
- * still to be registered or withdrawn. Workers are registered one at a time, so that one that is refused does not stop
- * the others.
+ * Which of this process's workers its node is a candidate for, in one life, and which are still to be registered or
+ * withdrawn. They are registered one at a time, so that a refused one does not stop the others.
  */
 import type { Declaration } from '../changes/changes.js'
 import type { Reading } from '../time/clock.js'
 import { elapsedMs } from '../time/trust.js'
 import type { Runner } from '../work/worker.js'
 
-/** The workers that this node remains a candidate for, and at most one that it is to become a candidate for. */
+/** The workers that this node remains a candidate for, and at most one more. */
 export interface Registration {
   readonly added: Declaration | undefined
   readonly kept: readonly Declaration[]
@@ -20,28 +19,22 @@ const hinderedRetryMs = 250
 export class Registrations {
   readonly #runners: ReadonlyMap<string, Runner>
   #registered: readonly Declaration[] = []
-  /**
-   * The workers that other nodes contradict, and when they last did. They are tried again, because those nodes may be
-   * replaced or leave.
-   */
+  /** The workers that other nodes contradict, and when they last did. Those nodes may be replaced, or leave. */
   readonly #refused = new Map<Declaration, Reading>()
-  /**
-   * The workers whose registration must alter a lease that a user's transaction fences, and when that was last found.
-   */
+  /** The workers for which a fenced lease would have to be altered, and when that was last found. */
   readonly #hindered = new Map<Declaration, Reading>()
 
   readonly #refusedRetryMs: number
 
   /**
    * @param runners the workers registered in this process at any moment, by key.
-   * @param refusedRetryMs how long until a worker that was refused is tried again.
+   * @param refusedRetryMs how long until a refused worker is tried again.
    */
   constructor(runners: ReadonlyMap<string, Runner>, refusedRetryMs: number) {
     this.#runners = runners
     this.#refusedRetryMs = refusedRetryMs
   }
 
-  /** The workers that this process declares now. */
   get declared(): Declaration[] {
     return [...this.#runners.values()].map((runner) => runner.worker.declaration)
   }
@@ -56,15 +49,12 @@ export class Registrations {
     return this.#refused.has(declaration)
   }
 
-  /** Notes that this node has joined with these declarations; `keys` are those that it is a candidate for. */
+  /** Notes a join with these declarations; `keys` are the workers that this node is a candidate for. */
   joined(declarations: readonly Declaration[], keys: readonly string[]): void {
     this.#registered = declarations.filter(({ key }) => keys.includes(key))
   }
 
-  /**
-   * Returns how this process's declarations differ from what its node is a candidate for, limited to one addition;
-   * undefined when nothing is to be changed now.
-   */
+  /** Returns the next difference between what is declared and what this node is a candidate for; undefined for none. */
   wanted(now: Reading): Registration | undefined {
     const declared = new Set(this.declared)
     const kept = this.#registered.filter((declaration) => declared.has(declaration))
@@ -77,7 +67,7 @@ export class Registrations {
   }
 
   /**
-   * Notes that a registration was carried out. `keys` are the workers that this node is a candidate for now; the added
+   * Notes that a registration was carried out; `keys` are the workers that this node is a candidate for now. The added
    * one is missing where a fence hinders it.
    */
   carriedOut({ added, kept }: Registration, keys: readonly string[], now: Reading): void {

@@ -2,9 +2,9 @@
  * What this node knows of the database server, and whether it may claim under it.
  *
  * A server that crashed, failed over or was restored may have lost acknowledged writes, among them the claim of a node
- * that still trusts its lease. So once a new server identity has been recorded, no node claims until it has waited for
- * a whole block wait, by its own clocks, since it saw the record. By then every trust window from before has ended. The
- * first node to have waited records that in the database, which spares nodes that start later the same wait.
+ * that still trusts. So after a new server identity has been recorded, no node claims until it has waited for a whole
+ * block wait by its own clocks since it saw the record; by then every trust window from before has ended. The first
+ * node to have waited records that, which spares nodes that start later the same wait.
  */
 
 import type { ServerFacts } from '../store.js'
@@ -31,8 +31,8 @@ export class KnownServer {
   }
 
   /**
-   * The longest ttl among all nodes, this one included. A node that judges others by what stands still must wait by
-   * their ttl and not by its own, because nodes may be configured differently, above all during a deploy.
+   * The longest ttl among all nodes, this one included. A node that judges others must wait by their ttl, not its own:
+   * they may be configured differently, above all during a deploy.
    */
   get longestTtlMs(): number {
     return this.#longestTtlMs
@@ -41,9 +41,9 @@ export class KnownServer {
   /**
    * How long this node must itself have seen a block before it may claim in spite of it.
    *
-   * The ttl is the longest of all, but the statement timeout is this node's own: it only allows for a change in which
-   * this node itself made the block. A block that another node made is seen after its commit, and from then on every
-   * heartbeat of the revoked holder brings the news.
+   * The ttl is the longest of all; the statement timeout is its own, because it only allows for a change in which this
+   * node made the block. A block that another node made is seen once it is committed, and from then on every heartbeat
+   * of the revoked holder brings the news.
    */
   get blockWaitMs(): number {
     return blockWaitMs({ ...this.#timing, ttlMs: this.#longestTtlMs })
@@ -61,8 +61,7 @@ export class KnownServer {
 
   /**
    * Whether this node knew an earlier server and has not yet reported, under the present one, which tokens it has seen.
-   * The node that recorded the present server may have started only after the change, and then knows nothing of what
-   * was forgotten.
+   * The node that recorded the present server may have started later and then cannot know what was forgotten.
    */
   get mustSayTokens(): boolean {
     return this.#silent && !this.mustRecord
@@ -102,9 +101,9 @@ export class KnownServer {
   /**
    * Returns how long until this node has waited out the grace period, in ms; undefined when there is none.
    *
-   * The longest ttl that this node has ever heard of counts, because the new server may have lost the row of the node
-   * with that ttl. The statement timeout is this node's own here too: every change records a new server before it does
-   * anything else, so no change of another node that is under way can still give trust afterwards.
+   * The longest ttl it has ever heard of counts, because the new server may have lost the row of that node. The
+   * statement timeout is its own here too: every change first records a new server, so no change of another node that
+   * is under way can give trust afterwards.
    */
   graceLeftMs(now: Reading): number | undefined {
     if (this.#graceFrom === undefined) return undefined

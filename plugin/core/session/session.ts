@@ -1,9 +1,9 @@
 /**
- * One session of this node: its heartbeats, and how long it may trust them.
+ * One session of this node: its heartbeats, and how far it may trust them.
  *
- * A session begins with a join and ends when it is stopped or found lost; the next life uses another object with
- * another id. Heartbeats run by themselves, in parallel to everything else, because nothing may delay the one statement
- * on which all leases rest.
+ * A session begins with a join and ends when it is stopped or found lost; the next life has another object with another
+ * id. Heartbeats run by themselves, in parallel to everything else, because nothing may delay the one statement on
+ * which all leases rest.
  */
 
 import type { HeartbeatAnswer, OwnView, SessionKey, Store } from '../store.js'
@@ -58,7 +58,6 @@ export class Session {
     this.#trustAlarm = new Alarm(clock, () => this.#checkTrust())
   }
 
-  /** Whether the session was stopped or lost. */
   get over(): boolean {
     return this.#over
   }
@@ -74,10 +73,7 @@ export class Session {
     return { node: this.id, operation: 1 }
   }
 
-  /**
-   * Notes that the join was answered. Trust, and the time of the first heartbeat, count from when its first try was
-   * sent.
-   */
+  /** Notes that the join was answered. Trust, and the time of the first heartbeat, count from its first try. */
   joined(view: OwnView, firstSentAt: Reading): void {
     this.#seen = view.newsRevision
     this.#renew(firstSentAt)
@@ -85,8 +81,8 @@ export class Session {
   }
 
   /**
-   * Returns whether this node may act on its leases at this very moment. If its trust is found to have run out, tells
-   * the owner at once.
+   * Returns whether this node may act on its leases at this very moment. If its trust has run out, tells the owner at
+   * once.
    */
   trusted(): boolean {
     return this.#stillTrustedMs() > 0
@@ -97,14 +93,12 @@ export class Session {
     return this.#trust === undefined ? 0 : Math.max(0, remainingMs(this.#trust, this.#clock.read()))
   }
 
-  /** The credit to take before a view is requested, and to pass to {@link caughtUp} together with that view. */
+  /** Must be taken before a view is requested, and passed to {@link caughtUp} with that view. */
   get credit(): Credit | undefined {
     return this.#credit
   }
 
-  /**
-   * Notes that a view was read and acted upon. A heartbeat that was answered before the view was requested counts now.
-   */
+  /** Notes that a view was read and acted upon. A heartbeat answered before the view was requested counts now. */
   caughtUp(view: OwnView, credit: Credit | undefined): void {
     this.#seen = view.newsRevision
     if (credit !== undefined) this.#renew(credit)
@@ -184,21 +178,17 @@ export class Session {
   }
 
   /**
-   * Sets the timer that checks trust.
-   *
-   * Timers may fire early by the clock that counts, and while the machine is suspended they stand still with all that
-   * was left of the window. So the timer looks several times within a margin, and work that slept through the end of
-   * its trust is told soon after it wakes.
+   * Timers may fire early by the clock that counts, and stand still with the rest of the window while the machine is
+   * suspended. So trust is checked several times within a margin, and work that slept through its end is told soon
+   * after it wakes.
    */
   #watchTrust(leftMs: number): void {
     this.#trustAlarm.set(Math.min(Math.max(1, leftMs), this.#timing.marginMs / 4))
   }
 
   /**
-   * Extends trust by the heartbeat sent at `sentAt`.
-   *
-   * A window that is over must end everything that rests on it before a new one opens, even when the answer that opens
-   * the new one overtook the timer: a term that has ended never comes back.
+   * A window that is over must end what rests on it before a new one opens, even when the answer that opens it overtook
+   * the timer: a term that has ended never comes back.
    */
   #renew(sentAt: Reading): void {
     this.trusted()

@@ -9,10 +9,9 @@ import { openSync, readSync } from 'node:fs'
 import { platform, uptime } from 'node:os'
 
 /**
- * An instant on the two clocks that nobody can set, in milliseconds since an unspecified origin.
- *
- * The monotonic clock is exact but stands still while the machine is suspended. The boot-time clock runs on but is
- * coarse. See `trust.ts` for how the two give the time elapsed between two readings.
+ * An instant on the two clocks that nobody can set, in milliseconds since an unspecified origin. The monotonic clock is
+ * exact but stands still while the machine is suspended; the boot-time clock runs on but is coarse. See `trust.ts` for
+ * what has elapsed between two readings.
  */
 export interface Reading {
   readonly monoMs: number
@@ -36,9 +35,7 @@ export interface Clock {
   uuid(): string
 }
 
-/**
- * The longest delay that `setTimeout` accepts; it turns a longer one into 1 ms. A longer timer is set again in steps.
- */
+/** `setTimeout` turns a longer delay into 1 ms; a longer timer is set again when this much has passed. */
 const longestTimeoutMs = 2 ** 31 - 1
 
 /** The clock of the machine. A timer keeps the process alive until it fires or is cancelled. */
@@ -59,12 +56,10 @@ let uptimeFile: number | undefined
 const uptimeText = Buffer.alloc(64)
 
 /**
- * Returns the milliseconds since the machine was booted, including time spent suspended.
- *
- * Returns undefined on macOS: there the monotonic clock itself runs on during sleep, and the boot-time clock counts
- * whole seconds, which is too coarse for short trust windows. On Linux the file stays open because Node's `uptime()`
- * opens it anew each time, which takes three times as long, and work that checks its lease before each step calls this
- * often.
+ * Returns the milliseconds since the machine was booted, including those in which it was suspended. Returns undefined
+ * on macOS, where the monotonic clock itself runs on during sleep, and this one counts whole seconds: too coarse for
+ * short trust windows. Node's own `uptime()` opens the file anew each time, which takes three times as long, and work
+ * that checks its lease before each step calls this often.
  */
 export function bootMs(): number | undefined {
   if (platform() === 'darwin') return undefined

@@ -1,10 +1,9 @@
 /**
  * The async context that work belongs to, as `AsyncLocalStorage` sees it.
  *
- * A call into the engine can set work in motion that does not belong to the caller. For example, when a lease is
- * released within a request, a turn begins, and that turn may start a pass of some worker. Unless the engine restores
- * the right context, that pass would see the request's transaction, user and trace for as long as the lease lasts, and
- * would keep the request in memory.
+ * A call into the engine sets work in motion that is not the caller's: the release of a lease within a request makes a
+ * turn begin, and in that turn a pass of some worker. Without this file, that pass would see the request's transaction,
+ * user and trace for as long as the lease lasts, and keep the request in memory.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 

@@ -1,7 +1,4 @@
-/**
- * How the engine waits and takes turns: mutual exclusion, a resettable timer, a loop that can be poked, and waits with
- * a limit.
- */
+/** How the engine waits and takes turns: one timer at a time, one turn at a time, no wait without an end. */
 import type { Clock, Timer } from './clock.js'
 import { presentContext } from './context.js'
 
@@ -17,8 +14,8 @@ export class Turnstile {
 }
 
 /**
- * A timer that can be set again and again. Setting it replaces the previous setting. It rings in the async context in
- * which it was made.
+ * A timer that can be set again and again; setting it replaces the previous setting. It rings in the context in which
+ * it was made.
  */
 export class Alarm {
   readonly #clock: Clock
@@ -46,9 +43,8 @@ export class Alarm {
 }
 
 /**
- * Takes a turn whenever it is poked, and never two at once. All pokes during a turn together cause one more turn, so
- * that none is missed and none piles up. Turns run in the async context in which the loop was made, not in that of the
- * poke.
+ * Takes a turn whenever it is poked, never two at once. Pokes during a turn cause one more turn, so that none is missed
+ * and none piles up. Turns run in the context in which the loop was made, whichever caller pokes it.
  */
 export class Loop {
   readonly #turn: () => Promise<void>

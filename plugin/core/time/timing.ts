@@ -5,8 +5,8 @@
  *     trust        a node stops ttl·(1 − ρ) − margin after it sent its last good heartbeat
  *     standstill   a watcher buries a node whose beat it has itself seen unchanged for ttl·(1 + ρ)
  *
- * ρ is the largest error assumed for the rate of a clock. Everything here is a pure function; a function that applies
- * jitter receives the random number, or its source, as an argument.
+ * ρ is how far the rate of a clock may be wrong. Everything here is a pure function; jitter gets its random number as
+ * an argument.
  */
 import { CoordinationError } from '../errors.js'
 import { shown } from '../names.js'
@@ -17,10 +17,7 @@ export const clockRateError = 0.01
 /** By how much the interval between heartbeats varies, as a fraction, so that nodes do not beat in step. */
 export const heartbeatJitter = 0.1
 
-/**
- * The durations that an application may choose, in milliseconds. The defaults stated here apply when no preset is
- * named.
- */
+/** The durations that an application may choose, in milliseconds. The defaults below apply without a preset. */
 export interface Timing {
   /** How long a heartbeat may stand still before its session counts as dead. 500 to 3 600 000; default 15 000. */
   readonly ttlMs: number
@@ -29,8 +26,8 @@ export interface Timing {
   /** How long one request to the database, or one change, may take. Default ttl/5. */
   readonly statementTimeoutMs: number
   /**
-   * The least time between the end of a lost holder's trust and the earliest start of the next holder: time for work
-   * to stop. Default ttl/10, but at least 1 000 unless that exceeds ttl/5; then ttl/5.
+   * The least time between the end of a lost holder's trust and the earliest start of another, for work to stop.
+   * Default ttl/10, but at least 1 000 as far as ttl/5 allows.
    */
   readonly marginMs: number
   /** How long a target may take to claim before it is passed over. Default 2 000, or ttl/3 if that is less. */
@@ -38,8 +35,8 @@ export interface Timing {
   /** How long an old holder may take to hand over before its lease is revoked. Default 30 000. */
   readonly handoverTimeoutMs: number
   /**
-   * How long closing waits for passes to settle. Within the same time, but no longer than its trust lasts, the node
-   * retries giving its leases back when the database fails. Default 20 000.
+   * How long closing waits for passes to settle, and in that time, while trust lasts, retries giving leases back when
+   * the database fails. Default 20 000.
    */
   readonly drainTimeoutMs: number
   /** How often a node polls its news where the database cannot push hints. Default 1 000, or ttl/5 if that is less. */
@@ -50,11 +47,9 @@ export interface Timing {
 export type Preset = 'default' | 'fast' | 'relaxed'
 
 /**
- * Fills in the durations that are not given.
- *
- * They come from the preset's table when a preset is named, are computed in proportion to `ttlMs` when only that is
- * given, and otherwise come from the `default` table. A `ttlMs` of 15 000 gives the same values as the `default` table.
- * Only the preset's name is checked here; see {@link timingProblems} for the rest.
+ * Fills in the durations that are not given: from the preset's table when one is named, in proportion to `ttlMs` when
+ * only that is given, and otherwise from the `default` table. In proportion, 15 000 gives the `default` table. Checks
+ * only the preset's name; see {@link timingProblems} for the rest.
  *
  * @throws CoordinationError `WCO_OPTIONS` when there is no such preset.
  */
@@ -96,12 +91,10 @@ export function standstillMs({ ttlMs }: Pick<Timing, 'ttlMs'>): number {
 }
 
 /**
- * Returns how long a claimant must itself have seen a lease blocked on its revoked holder: {@link standstillMs} plus
- * 1.5 times the statement timeout.
- *
- * The extra time covers the change that makes the block. The node that makes it sees the block before the change is
- * committed, and until then heartbeats of the holder succeed without learning of it. A commit that was held up on its
- * way may take effect half a time limit after the limit.
+ * Returns how long a claimant must itself have seen a lease blocked on its revoked holder: {@link standstillMs}, plus
+ * the longest a change may take. The node that makes a block sees it before the commit, and until then heartbeats of
+ * the holder succeed without learning of it. A commit that was held up on its way may take effect half a time limit
+ * after the limit.
  */
 export function blockWaitMs(timing: Pick<Timing, 'ttlMs' | 'statementTimeoutMs'>): number {
   return standstillMs(timing) + Math.ceil(1.5 * timing.statementTimeoutMs)
@@ -118,10 +111,9 @@ export function jittered(ms: number, fraction: number, random: number): number {
 }
 
 /**
- * Returns the pause before a further attempt, in whole milliseconds.
- *
- * Its upper bound doubles from `firstMs` to `maxMs`, and chance picks a value in the upper half. So nodes that failed
- * together do not come back together, yet none comes back at once. `attempt` counts from 1; `random` is in [0, 1).
+ * Returns the pause before a further attempt, in whole milliseconds. Its bound doubles from `firstMs` to `maxMs`, and
+ * chance decides within the upper half, so that nodes that failed together do not come back together, yet none comes
+ * back at once. `attempt` counts from 1; `random` is in [0, 1).
  */
 export function backoffMs(
   attempt: number,
@@ -134,8 +126,8 @@ export function backoffMs(
 }
 
 /**
- * Returns the pause before a join, a turn or a start that failed is tried again: from a twentieth of a heartbeat
- * interval up to a whole one.
+ * Returns the pause before a failed join, turn or start is tried again: a twentieth of a heartbeat interval up to a
+ * whole one.
  */
 export function retryPauseMs(
   { heartbeatMs }: Pick<Timing, 'heartbeatMs'>,
@@ -145,10 +137,7 @@ export function retryPauseMs(
   return backoffMs(attempt, { firstMs: heartbeatMs / 20, maxMs: heartbeatMs }, random)
 }
 
-/**
- * The same as {@link retryPauseMs} for heartbeats, but at most half an interval, because two tries must fit into the
- * remaining trust.
- */
+/** The same for heartbeats, but at most half an interval, because two tries must fit into the remaining trust. */
 export function heartbeatRetryPauseMs(
   { heartbeatMs }: Pick<Timing, 'heartbeatMs'>,
   attempt: number,
@@ -158,9 +147,9 @@ export function heartbeatRetryPauseMs(
 }
 
 /**
- * Returns the shortest pause before the next look, even when something is due earlier: 1 ms, and after `failures` in a
- * row longer and longer pauses, up to `everyMs`. What is due stays due while looks fail, and the engine must not query
- * an unavailable database without pause.
+ * Returns the least pause before the next look, however much is due by then: 1 ms, and more and more after `failures`
+ * in a row, up to `everyMs`. What is due stays due while looks fail, and an unavailable database must not be asked
+ * without pause.
  */
 export function leastPauseMs(failures: number, everyMs: number, random: () => number): number {
   return failures === 0 ? 1 : backoffMs(failures, { firstMs: everyMs / 8, maxMs: everyMs }, random())
@@ -173,8 +162,8 @@ export interface TimingFigures {
    *
    *     ttl·(1 − ρ) − margin − 1.1·heartbeat − statementTimeout
    *
-   * The database goes away just before a heartbeat that was sent 1.1·heartbeat after the last good one. The try that is
-   * under way when it comes back hangs until its time limit; the next one is answered promptly.
+   * The database goes away just before a heartbeat that is 1.1·heartbeat younger than the last good one. The try under
+   * way when it comes back hangs until its time limit; the next one is answered promptly.
    */
   readonly toleratedOutageMs: number
   /**
@@ -182,26 +171,26 @@ export interface TimingFigures {
    *
    *     ttl·(1 − ρ) − margin − 1.1·heartbeat
    *
-   * The process stops just before a heartbeat is due; the one it sends when it continues is answered promptly.
+   * It stops just before a heartbeat is due; the one it sends when it goes on is answered promptly.
    */
   readonly toleratedStallMs: number
   /**
-   * The time from the crash of a holder until the next one holds its lease, while the database and a watcher are well:
+   * From the crash of a holder until the next one holds its lease, while the database and a watcher are well:
    *
    *     ttl·(1 + ρ) + ttl/10 + poll + 500
    *
-   * The holder crashes just after a heartbeat. A watcher first sees that beat one look later and buries the node when
-   * the beat has stood still; then the next holder learns of it and claims. 500 ms allow for the look, the two changes,
-   * and timers. Where the database pushes hints, the figure is less by poll.
+   * It crashes just after a heartbeat. A watcher first sees that beat one look later and buries when it has stood
+   * still; the next holder learns of it and claims. 500 ms is for the look, the two changes, and timers. Less by poll
+   * where the database pushes hints.
    */
   readonly takeoverAfterCrashMs: number
   /**
-   * The time from a clean stop until the next holder holds the lease, counted from when the passes of the stopped node
-   * have settled (for which they have `drainTimeoutMs`):
+   * From a clean stop until the next holder holds the lease, counted from when the passes of the stopped one have
+   * settled (for which they have `drainTimeoutMs`):
    *
    *     poll + 500
    *
-   * Nobody waits for an expiry. Where the database pushes hints, the figure is less by poll.
+   * No expiry is waited for. Less by poll where the database pushes hints.
    */
   readonly takeoverAfterStopMs: number
 }
@@ -222,7 +211,7 @@ export function timingFigures(timing: Timing, pushed = false): TimingFigures {
   }
 }
 
-/** A generous allowance for the statements, changes and timers between a cause and its effect. */
+/** A generous allowance for statements, changes and timers between a cause and its effect. */
 const handlingMs = 500
 
 /** Less than the 30 s that Kubernetes, for example, gives a process between SIGTERM and SIGKILL. */
@@ -276,8 +265,8 @@ function isPreset(name: unknown): name is Preset {
 }
 
 /**
- * Returns a sentence that begins with `name` and says what is wrong with the name of a preset, or undefined when there
- * is such a preset.
+ * Returns what is wrong with a preset's name, as a sentence beginning with `name`; undefined when there is such a
+ * preset.
  */
 export function presetProblem(name: string, preset: unknown): string | undefined {
   return isPreset(preset) ? undefined : noSuchPreset(name, preset)
@@ -306,10 +295,7 @@ function inProportionTo(ttlMs: number): Timing {
 const hourMs = 3_600_000
 const dayMs = 24 * hourMs
 
-/**
- * Below these limits, timers and round trips take as long as the duration itself; above them, the value is probably a
- * mistake.
- */
+/** Below these, timers and round trips take as long as the duration itself; above, the value is probably a mistake. */
 const ranges: Readonly<Record<keyof Timing, { readonly leastMs: number; readonly mostMs: number }>> = {
   ttlMs: { leastMs: 500, mostMs: hourMs },
   heartbeatMs: { leastMs: 100, mostMs: hourMs },
@@ -374,7 +360,7 @@ function inequalityProblems(timing: Timing): TimingProblem[] {
   return problems
 }
 
-/** Returns the longest time from one heartbeat to the next, with all of the jitter on the late side. */
+/** The longest time from one heartbeat to the next, with all of the jitter on the late side. */
 function longestHeartbeatGapMs({ heartbeatMs }: Pick<Timing, 'heartbeatMs'>): number {
   return jittered(heartbeatMs, heartbeatJitter, 1)
 }

@@ -1,12 +1,11 @@
 /**
  * How long a node may act on its leases, and how much time has passed between two readings.
  *
- * The elapsed time is never known exactly: the monotonic clock stands still while the machine is suspended, and the
- * boot-time clock is coarse. So there are two functions, and each caller must use the one that is safe for it. A holder
- * must stop too early rather than too late: it uses {@link elapsedMs}, what may have elapsed **at most**. A watcher
- * must judge too late rather than too early: it uses {@link surelyElapsedMs}, what has elapsed **at least**. The error
- * of clock rates is taken off the holder's time and added to the watcher's, so a holder has stopped before any watcher
- * lets another node begin.
+ * The elapsed time is never known exactly: the monotonic clock stands still while the machine is suspended, the
+ * boot-time clock is coarse. So there are two functions, and each caller uses the one that is safe for it. A holder
+ * must stop too early rather than too late: it asks what may have elapsed **at most**. A watcher must judge too late
+ * rather than too early: it asks what has elapsed **at least**. With the error of clock rates taken off one side and
+ * added to the other, a holder has stopped before any watcher lets another node begin.
  */
 import type { Reading } from './clock.js'
 import { type Timing, trustMs } from './timing.js'
@@ -34,8 +33,7 @@ export function remainingMs(window: TrustWindow, now: Reading): number {
 
 /**
  * Returns the window that ends later, so that a late answer neither shortens nor lengthens what a newer heartbeat gave.
- *
- * The two are compared as of the later start, where neither clock can favour a window that has not begun.
+ * Compares them as of the later start, where neither clock can favour a window that has not begun.
  */
 export function later(a: TrustWindow | undefined, b: TrustWindow): TrustWindow {
   if (a === undefined) return b

@@ -1,11 +1,10 @@
 /**
  * Looks for nodes that have died.
  *
- * The two watchers look at all nodes every tenth of a ttl; every other node sees the beats of the watchers in the
- * answers to its own heartbeats. The same rule holds for both: a node that has itself seen a beat stand still for long
- * enough buries the node it belongs to, and the change re-checks the beat. So any node may die, and even all but one,
- * and a healthy cluster pays for two looks per tenth of a ttl and no more. While neither watcher is heard of, the other
- * nodes look at each other (`stand-in.ts`).
+ * The two watchers look at all nodes every tenth of a ttl; every other node sees the watchers' beats in the answers to
+ * its own heartbeats. One rule holds for both: a node that has itself seen a beat stand still for long enough buries
+ * that node, and the change re-checks the beat. So any node may die, and even all but one, and a healthy cluster pays
+ * for two looks and no more. While neither watcher is heard of, the others look at each other (`stand-in.ts`).
  */
 
 import { barrierOpen, isBlocked, isOutdated } from '../changes/draft.js'
@@ -18,11 +17,11 @@ import { leastPauseMs, lookEveryMs, standstillMs, type Timing } from '../time/ti
 import { StandIn } from './stand-in.js'
 import { Standstill } from './watch.js'
 
-/** What acts on the findings of a look. `bury` and `attend` reject when the store does; the next look comes anyway. */
+/** What acts on a look. `bury` and `attend` reject when the store does; the next look comes anyway. */
 export interface LookoutOwner {
-  /** Returns whether targets can claim at all; they cannot during a new server's grace period. */
+  /** Whether targets can claim at all; they cannot during a new server's grace period. */
   mayClaim(): boolean
-  /** Returns the longest ttl among all nodes. */
+  /** The longest ttl among all nodes. */
   longestTtlMs(): number
   /** @param longestTtlMs the ttl by which the nodes were watched. */
   bury(beats: readonly Beat[], longestTtlMs: number): Promise<void>
@@ -80,7 +79,7 @@ export class Lookout {
     })
   }
 
-  /** Tells which nodes are the two watchers, or the one where only one node is active. */
+  /** Tells which nodes are the watchers: two, or one where only one node is active. */
   setWatchers(watchers: readonly string[]): void {
     const onDuty = watchers.includes(this.#self)
     const alone = onDuty && watchers.length === 1
@@ -92,7 +91,7 @@ export class Lookout {
     else this.#alarm.clear()
   }
 
-  /** Takes in what the answer to a heartbeat says of the watchers. This is how every other node watches them. */
+  /** Takes in what a heartbeat's answer says of the watchers: the way in which every other node watches them. */
   sawWatchers(beats: readonly Beat[], sentAt: Reading, receivedAt: Reading): void {
     if (this.#stopped) return
     this.#standIn.sawWatchers(this.#onDuty ? [] : beats, sentAt, receivedAt)
@@ -106,7 +105,7 @@ export class Lookout {
     else this.#alarm.clear()
   }
 
-  /** Forgets what was seen before, because the server is another one. */
+  /** Forgets what was seen, because the server is another one. */
   reset(): void {
     this.#forget()
     this.#standIn.reset()
@@ -162,7 +161,7 @@ export class Lookout {
     })
   }
 
-  /** Judges the extra look that a node other than a watcher takes at the very instant when a watcher's time is up. */
+  /** Judges the extra look that a node other than a watcher takes at the very instant a watcher's time is up. */
   async #judgeWatchers(look: Look, sentAt: Reading, receivedAt: Reading): Promise<void> {
     const beats = look.nodes.filter((node) => this.#suspects.has(node.id))
     const still = this.#watchers.observe(this.#others(beats), sentAt, receivedAt)
@@ -187,8 +186,8 @@ export class Lookout {
   }
 
   /**
-   * Returns the time until the next look: a tenth of a ttl, or less when something will have stood still for its wait
-   * before that. A watcher that is alone looks no more often than it beats, because it is told when another node joins.
+   * Returns a tenth of a ttl, or less if something will have stood still for its wait before then. A watcher that is
+   * alone looks no more often than it beats, because it is told when another node joins.
    */
   #nextLookInMs(): number {
     const now = this.#clock.read()
@@ -202,8 +201,8 @@ export class Lookout {
 }
 
 /**
- * Returns the free leases that their targets could claim but have not claimed, with the state to watch. Includes a
- * lease whose revoked holder is its target again, because that node's own block is then all that is in its way.
+ * Returns the free leases that their targets could claim but have not, with the state to watch; also those whose target
+ * is their own blocked node.
  */
 function unclaimedTargets(look: Look): Map<string, string> {
   const isGone = (node: string): boolean => look.gone.has(node)
@@ -213,14 +212,14 @@ function unclaimedTargets(look: Look): Map<string, string> {
     if (lease.target === null || !free || lease.holder === lease.target) continue
     const standsInItsOwnWay = lease.target === lease.blockedNode && !isGone(lease.target)
     if (!standsInItsOwnWay && (isBlocked(lease, isGone) || waitsAtBarrier(lease, look, isGone))) continue
-    // Not the revision of the row, because the row is rewritten whenever nodes join or leave its queue.
+    // Not the row's revision: the row is written whenever nodes join or leave its queue.
     const generation = workerNamed(look.workers, lease.worker)?.generation
     targets.set(lease.key, `${lease.target}@${lease.targetAtMs} ${lease.token} ${generation}`)
   }
   return targets
 }
 
-/** A look shows every lease that holds a barrier shut, because all of these are pending. */
+/** A look shows all leases that hold a barrier shut, because these are pending. */
 function waitsAtBarrier(lease: LeaseRow, look: Look, isGone: (node: string) => boolean): boolean {
   const worker = workerNamed(look.workers, lease.worker)
   if (worker?.kind !== 'coordinated') return false
@@ -231,7 +230,7 @@ function waitsAtBarrier(lease: LeaseRow, look: Look, isGone: (node: string) => b
   )
 }
 
-/** Returns the holders that must hand over, with the token they hold, by the key of the lease. */
+/** Holders that are to hand over, by the token they hold. */
 function lateHolders(look: Look): Map<string, number> {
   const late = new Map<string, number>()
   for (const lease of look.leases) {

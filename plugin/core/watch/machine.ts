@@ -1,8 +1,8 @@
 /**
- * The machine this process runs on, insofar as it can tell whether other processes there have ended.
+ * The machine this process runs on, as far as it can tell whether other processes there have ended.
  *
- * Silence proves nothing: a process may be stopped, starved or cut off, and then continue. But if the kernel that both
- * processes run on no longer knows a process, that process has certainly ended.
+ * Silence proves nothing: a process may be stopped, starved or cut off, and then go on. But a process that the kernel
+ * of both no longer knows has certainly ended.
  */
 import { createHash } from 'node:crypto'
 import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync } from 'node:fs'
@@ -12,18 +12,18 @@ import { hostname, networkInterfaces } from 'node:os'
 export interface Machine {
   /** The same for processes that can see one another, and different for any two that cannot. */
   readonly name: string
-  /** Identifies this process among all that ever ran on this machine. */
+  /** Identifies this process among all that ever ran there. */
   readonly process: string
-  /** Returns whether a process on this machine has certainly ended. A process that is merely silent has not. */
+  /** Returns whether a process there has certainly ended. A process that is merely silent has not. */
   hasEnded(process: string): boolean
 }
 
 /**
- * Returns this machine, or undefined where it cannot be identified. Works on Linux, by reading `/proc`.
+ * Returns this machine, or undefined where it cannot be identified. Reads Linux's `/proc`.
  *
- * All processes that can see one another share a boot of the kernel and a namespace of process ids, and they see the
- * same start times only within one namespace of clocks. A clone of a running virtual machine copies all of these. So
- * the name also contains the host's name and its network addresses, which a clone is given anew.
+ * Processes that can see one another share a boot of the kernel and a namespace of process ids, and they see the same
+ * start times only within one namespace of clocks. A clone of a running virtual machine has all of these in common with
+ * the original, but is given a new host name and network addresses; so these are part of the name, too.
  */
 export function thisMachine(): Machine | undefined {
   try {
@@ -40,14 +40,14 @@ export function thisMachine(): Machine | undefined {
   }
 }
 
-/** Returns the namespace of clocks; empty in kernels before 5.6, where all processes share one. */
+/** The namespace of clocks; empty in kernels before 5.6, where all processes share one. */
 function clocks(): string {
   return readdirSync('/proc/self/ns').includes('time') ? readlinkSync('/proc/self/ns/time') : ''
 }
 
 /**
- * Compares start times, in ticks since boot, because a process id may be reused. A process whose entry cannot be read,
- * for example because it belongs to another user, counts as running unless the kernel denies that it exists.
+ * Compares start times, in ticks since boot, because process ids are reused. A process whose entry cannot be read,
+ * because it is another user's, has not been seen to end.
  */
 function hasEnded(name: string): boolean {
   const [, pid, startedAt] = /^([1-9]\d*)@(\d+)$/.exec(name)?.map(Number) ?? []
@@ -61,8 +61,8 @@ function hasEnded(name: string): boolean {
 }
 
 /**
- * Returns whether the kernel knows no such process. Signal 0 is not delivered to any process; sending it to a process
- * of another user is refused, and only where no such process exists does it fail with ESRCH.
+ * Returns whether there is no such process. Signal 0 is not delivered; it is refused for a process of another user, and
+ * fails with ESRCH only where there is none.
  */
 function isUnknown(pid: number): boolean {
   try {
@@ -73,9 +73,7 @@ function isUnknown(pid: number): boolean {
   }
 }
 
-/**
- * Parses `/proc/<pid>/stat`. Its second field is the program's name in parentheses, which may contain any character.
- */
+/** The second field is the program's name in parentheses, and may contain any character. */
 function statOf(pid: number): { readonly state: string; readonly startedAt: number } {
   const text = statText(pid)
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
@@ -87,10 +85,7 @@ function statOf(pid: number): { readonly state: string; readonly startedAt: numb
 /** Large enough: a name has at most 16 bytes, and each of the fifty numbers fewer than 20 digits. */
 const statBytes = Buffer.alloc(2_048)
 
-/**
- * Reads by hand because this runs several times each second, and `readFileSync` takes twice as long for so short a
- * file.
- */
+/** By hand, because it runs several times a second: `readFileSync` takes twice as long for so short a file. */
 function statText(pid: number): string {
   const file = openSync(`/proc/${pid}/stat`, 'r')
   try {
@@ -100,7 +95,7 @@ function statText(pid: number): string {
   }
 }
 
-/** Returns the number of threads. When the first thread of a process has ended, others may go on. */
+/** Returns the number of threads: when the first thread of a process has ended, others may go on. */
 function threadsOf(pid: number): number {
   return readdirSync(`/proc/${pid}/task`).length
 }

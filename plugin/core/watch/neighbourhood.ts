@@ -1,14 +1,12 @@
 /**
  * Looks at the other processes on this machine.
  *
- * A node that ends without a word is found by its silence, a ttl later (`lookout.ts`). On the machine it ran on, this
- * can be known at once: when the kernel no longer has its process, no other node needs to wait for what it might still
- * do.
+ * A node that ends without a word is found by its silence, a ttl later (`lookout.ts`). On its own machine this is known
+ * at once: the kernel no longer has the process, so no node needs to wait for what it might still do.
  *
- * The nodes of one machine form a ring, in the order of their ids, and each looks at the next one. A node that finds an
- * ended process looks at all of them. So the cost to each node does not depend on their number, and when many end
- * together, the node before them finds them all. Each node also looks at one more per round, in turn, in case the node
- * before them is frozen.
+ * The nodes of a machine form a ring, ordered by id, and each looks at the next one; a node that finds an ended process
+ * looks at all. So the cost to each does not grow with their number, and when many end together, the node before them
+ * finds them all. In case that node is frozen, each also looks at one more every time, going round.
  */
 
 import type { Neighbour, Store } from '../store.js'
@@ -21,7 +19,7 @@ import type { Machine } from './machine.js'
 /** How often a node looks at the next process, and one more. */
 const lookEveryMs = 250
 
-/** What acts on the findings. `bury` may reject; the next look comes anyway. */
+/** What acts on a look. `bury` may reject; the next look comes anyway. */
 export interface NeighbourhoodOwner {
   /** Buries nodes whose processes have certainly ended. */
   bury(ended: readonly Neighbour[]): Promise<void>
@@ -45,7 +43,7 @@ export class Neighbourhood {
 
   /**
    * @param self the session on whose behalf this looks.
-   * @param rereadMs the list of neighbours is read again when there was news, but no more often than this.
+   * @param rereadMs the neighbours are read again when there was news, but no more often than this.
    */
   constructor(
     self: string,
@@ -69,7 +67,7 @@ export class Neighbourhood {
   /** Notes that a node may have joined. */
   noteNews(): void {
     this.#newsSince = true
-    // With neighbours, it looks anyway.
+    // With neighbours it looks anyway.
     if (this.#readAt !== undefined && this.#neighbours.length === 0) this.#setAlarm()
   }
 
@@ -115,17 +113,14 @@ export class Neighbourhood {
     }
   }
 
-  /**
-   * Checks the next node in the ring and one more. Returns all neighbours that have ended if one of these two has, else
-   * none.
-   */
+  /** Checks the next neighbour and one more. Only if one of these has ended, checks and returns all that have. */
   #ended(): Neighbour[] {
     const hasEnded = ({ process }: Neighbour): boolean => this.#machine.hasEnded(process)
     const next = this.#neighbours.find(({ id }) => id > this.#self) ?? this.#neighbours[0]
     const another = this.#neighbours[this.#looks++ % this.#neighbours.length]
     if (![...new Set([next, another])].some((each) => each !== undefined && hasEnded(each))) return []
     const ended = this.#neighbours.filter(hasEnded)
-    // The remaining neighbours are read again whether burying succeeds or not.
+    // Whether burying succeeds or not, the neighbours are read again.
     this.#newsSince = true
     this.#readAt = undefined
     return ended

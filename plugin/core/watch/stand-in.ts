@@ -1,14 +1,13 @@
 /**
  * Stands in for the watchers when both have fallen silent.
  *
- * When both watchers die, and other nodes with them, the two next watchers have seen nothing yet and would find the
- * other dead only a second ttl later. So a node that sees neither watcher's beat move when it should begins to look for
- * itself, without taking the place of a watcher. It looks at the nodes that come next after it by their ids, in a ring.
- * Each node looks at its own successors, so the cost to each does not depend on the number of nodes, and a dead node is
- * missed only where all nodes that look at it are dead as well. It buries by the same rule and in the same way as a
- * watcher.
+ * When both watchers die, and other nodes with them, the next two watchers have seen nothing yet and would find the
+ * others a second ttl later. So a node that sees neither watcher's beat move in time begins to look for itself, without
+ * taking their place. It looks at the nodes that come next by their ids, in a ring. So the cost to each node does not
+ * grow with their number, and a dead node is missed only where all that look at it are dead as well. It buries by the
+ * same rule and in the same way as a watcher.
  *
- * It stops when a watcher turns out to be alive, or when all nodes that it began to look at have moved or are gone.
+ * It ends when a watcher turns out to be alive, or when all nodes it began to look at have moved or are gone.
  */
 
 import type { Beat, Store } from '../store.js'
@@ -21,19 +20,17 @@ import { Standstill } from './watch.js'
 const nodesInView = 32
 
 /**
- * Returns for how long both watchers must be silent.
- *
- * For a node with the longest ttl, the watchers' heartbeats come at least as often as its own, and silence over one
- * interval is enough, however short that interval was. For any other node the time exceeds the longest possible
- * interval, which is a third of the longest ttl plus a tenth of that.
+ * Returns for how long both watchers must be silent. For a node with the longest ttl, their heartbeats come at least as
+ * often as its own, and one interval is enough, however short. For others the time exceeds the longest interval: a
+ * third of a ttl and a tenth of that.
  */
 function silenceMs({ ttlMs, heartbeatMs }: Timing, longestTtlMs: number): number {
   return ttlMs < longestTtlMs ? longestTtlMs * 0.4 : heartbeatMs * 0.7
 }
 
-/** What acts on the findings. */
+/** What acts on a look. */
 export interface StandInOwner {
-  /** Returns the longest ttl among all nodes. */
+  /** The longest ttl among all nodes. */
   longestTtlMs(): number
   /** Buries nodes whose beats have stood still for their wait. Never rejects. */
   bury(beats: readonly Beat[]): Promise<void>
@@ -75,7 +72,7 @@ export class StandIn {
     this.#alarm = new Alarm(clock, () => void this.#look())
   }
 
-  /** Takes in what the answer to a heartbeat says of the watchers; `beats` is empty when this node is one. */
+  /** Takes in what an answer says of the watchers; `beats` is empty when this node is one. */
   sawWatchers(beats: readonly Beat[], sentAt: Reading, receivedAt: Reading): void {
     const before = this.#watchers
     this.#watchers = new Map(beats.map(({ id, beat }) => [id, beat]))
@@ -84,7 +81,6 @@ export class StandIn {
     else if (beats.length > 0 && silent.length === beats.length) this.#begin()
   }
 
-  /** Forgets what was seen before. */
   reset(): void {
     this.#watchers = new Map()
     this.#silence.reset()

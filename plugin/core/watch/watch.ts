@@ -1,7 +1,7 @@
 /**
- * How a watcher observes that something stands still, and when it may judge.
+ * How a watcher sees that something stands still, and when it may judge.
  *
- * No node believes another machine's clock, so nothing ever "expires". A watcher looks again and again. What has not
+ * No node believes another machine's clock, so nothing ever "expires". A watcher looks again and again; what has not
  * changed between an early look and a late one has stood still for at least the time between them, by the watcher's own
  * clocks.
  */
@@ -40,14 +40,14 @@ export class Standstill<State> {
    * came. Returns the ids that have stood still for their wait, in the order seen, at this look and at every further
    * one that shows the same. Forgets what was not seen.
    *
-   * The first look that showed a state may have read it as late as when its answer came; this one may have read it as
-   * early as when it was sent. Only the time in between is certain, and of that the smaller of the two clocks'
-   * differences (see {@link surelyElapsedMs}).
+   * The first look that showed a state may have read it as late as when its answer came, this one as early as when it
+   * was sent. Only the time in between is certain, and of that the smaller of the two clocks' differences (see
+   * {@link surelyElapsedMs}).
    *
    * After a gap longer than `staleAfterMs`, everything starts afresh with this look. A gap means that this node was
-   * late or that its looks failed. The same cause may have held up the nodes it watches, so they get time to show
-   * themselves before they are judged. Here the larger difference of the clocks counts, so that a suspension is
-   * noticed. Gaps are measured from answer to answer, so that no instant goes uncounted.
+   * late or its looks failed; the same cause may have held up the nodes it watches, so they get time to show themselves
+   * before they are judged. Here the larger difference counts, so that a suspension is noticed, and gaps are taken from
+   * answer to answer, so that no instant goes uncounted.
    */
   observe(seen: ReadonlyMap<string, State>, sentAt: Reading, receivedAt: Reading): readonly string[] {
     if (this.#isLate(receivedAt)) this.reset()
@@ -60,10 +60,9 @@ export class Standstill<State> {
 
   /**
    * Returns how long until a look sent then could complete the earliest wait, as seen from `now`: whole milliseconds, 0
-   * when a look sent now could. Undefined when no wait is running.
-   *
-   * Waits that are complete do not count, since {@link observe} has returned their ids. If they did, a caller that
-   * sleeps by this number would not sleep at all while one of them cannot be dealt with.
+   * when a look sent now could, undefined when no wait is running. Complete waits, whose ids {@link observe} has
+   * returned, do not count: otherwise a caller that sleeps by this number would not sleep at all while one of them
+   * cannot be dealt with.
    */
   dueInMs(now: Reading): number | undefined {
     let dueInMs: number | undefined

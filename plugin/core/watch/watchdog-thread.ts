@@ -1,19 +1,19 @@
 /**
- * The watchdog's own thread (see `watchdog.ts`). It sleeps until the last deadline it knows, checks whether a later one
- * has been written by then, and sleeps again. When there is no later one, it ends the process.
+ * The watchdog's own thread (see `watchdog.ts`). It sleeps until the last deadline it knows, checks whether there is a
+ * later one by now, and sleeps on. When there is none, it ends the process.
  */
 import { write } from 'node:fs'
 import { workerData } from 'node:worker_threads'
 import { SharedDeadline, type WatchdogOrder } from './watchdog.js'
 
-/** How long the last line may take, in ms. A stalled reader of standard error must not keep the process alive. */
+/** A stalled reader of standard error must not keep the process alive for longer than this. */
 const lastWordsMs = 20
 
 const { memory, lookEveryMs, node } = workerData as WatchdogOrder
 const shared = new SharedDeadline(memory)
 if (isDue()) endProcess()
 
-/** Blocks until the deadline has passed (returns true) or there is nothing to watch any more (returns false). */
+/** Blocks. Returns true when the deadline has passed, false when there is nothing to watch any more. */
 function isDue(): boolean {
   for (;;) {
     const { state } = shared
@@ -24,7 +24,7 @@ function isDue(): boolean {
   }
 }
 
-/** Sends SIGKILL, because any other signal would be handled by the event loop that is blocked. */
+/** Sends SIGKILL, because the blocked event loop would have to handle any other signal. */
 function endProcess(): void {
   const kill = (): void => void process.kill(process.pid, 'SIGKILL')
   setTimeout(kill, lastWordsMs)

@@ -1,16 +1,16 @@
 /**
- * Ends this process when its event loop stands still for longer than the process may act on its leases.
+ * Ends this process when its event loop stands still for longer than it may act.
  *
- * While the event loop is blocked, no timer fires and no signal aborts, so code that never yields would work on under
- * leases that other nodes hold by then. A separate thread is told how far trust reaches. It kills the process when that
- * time has passed and the main thread has not noticed.
+ * While the loop is blocked, no timer fires and no signal aborts, so code that never yields would work on under leases
+ * that other nodes have by then. A separate thread is told how far trust reaches, and kills the process when that time
+ * has passed and the main thread has not noticed.
  *
  *     heartbeat sent                    trust ends         killed           burial by anybody, at the earliest
  *     ├─────────────────────────────────────┤◄─ margin / 2 ─►│                    │
  *
- * An event loop that still turns notices by itself, ends what it holds, and calls the watchdog off. It has half a
- * margin for that, which keeps a process alive whose loop is only briefly busy. The other half is left for the thread
- * to be scheduled. The margin begins where trust ends, so no other node has begun yet when the process is killed.
+ * An event loop that turns notices by itself, ends what it holds, and calls the watchdog off. It has half a margin for
+ * that, so that a loop that is merely busy for a moment is not killed. The other half is left for the thread to be
+ * scheduled. The margin begins where trust ends, so no other node has begun yet.
  */
 import { Worker } from 'node:worker_threads'
 import type { Log } from '../log.js'
@@ -19,11 +19,11 @@ import type { Timing } from '../time/timing.js'
 
 /** What the engine tells the watchdog. */
 export interface Watchdog {
-  /** Notes that this process may act on its leases for this much longer, counted from now, in milliseconds. */
+  /** This process may act on its leases for this much longer, counted from now, in milliseconds. */
   trustFor(leftMs: number): void
-  /** Notes that a lease is held from now on. While none is held, nothing is watched. */
+  /** A lease is held from now on. While none is, nothing is watched. */
   leaseBegan(): void
-  /** Notes that a lease that was said to be held has ended. */
+  /** A lease that was said to be held has ended. */
   leaseEnded(): void
   /** Ends the thread. */
   stop(): void
@@ -32,9 +32,9 @@ export interface Watchdog {
 /** What the thread is given. */
 export interface WatchdogOrder {
   readonly memory: SharedArrayBuffer
-  /** How often the thread checks the boot-time clock, because its timers stand still while the machine is suspended. */
+  /** How often the boot-time clock is checked, because timers stand still while the machine is suspended. */
   readonly lookEveryMs: number
-  /** The name of this node, for the last line that is printed. */
+  /** The name of this node, for the last line. */
   readonly node: string
 }
 
@@ -46,7 +46,7 @@ export function startWatchdog(node: string, timing: Pick<Timing, 'marginMs'>, lo
   const thread = new Worker(new URL('./watchdog-thread.js', import.meta.url), {
     workerData: order,
     name: 'coordination-watchdog',
-    // Node options and loaders of the application must not apply to this thread, which has little memory.
+    // The application's own Node options, a loader for example, are not for this thread, which has little memory.
     execArgv: [],
     env: {},
     resourceLimits: { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 2 },
@@ -72,13 +72,10 @@ export function startWatchdog(node: string, timing: Pick<Timing, 'marginMs'>, lo
 
 const states = ['resting', 'armed', 'over'] as const
 
-/**
- * The deadline and the state that the main thread writes and the watchdog's thread reads, without either waiting for
- * the other.
- */
+/** What the main thread writes and the watchdog's thread reads, without either waiting for the other. */
 export class SharedDeadline {
   readonly memory: SharedArrayBuffer
-  /** The deadlines by the monotonic and by the boot-time clock, in microseconds; whichever comes first counts. */
+  /** By the monotonic and by the boot-time clock, in microseconds; whichever comes first counts. */
   readonly #deadlines: BigInt64Array
   readonly #state: Int32Array
 
