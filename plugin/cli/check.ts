@@ -4,7 +4,7 @@
  * Nothing is left behind: what is written is rolled back.
  */
 
-import { freshLease } from '../core/changes/draft.js'
+import { freshLease } from '../core/changes/rows.js'
 import type { Store, WorkerRow } from '../core/store.js'
 import type { Timing } from '../core/time/timing.js'
 import { timingFigures } from '../core/time/timing.js'

@@ -2,7 +2,7 @@
  * Checks what an application passes to a method: a typing error must not become another lease, nor a wait without end.
  */
 import { actorLimits, checkText, reasonLimits } from './audit.js'
-import { maxCooldownMs } from './changes/draft.js'
+import { maxCooldownMs } from './changes/rows.js'
 import { CoordinationError } from './errors.js'
 import { shown } from './names.js'
 import type { Scope } from './store.js'

@@ -1,6 +1,6 @@
 /** What an application hands to the methods of a coordinator, when it is wrong. */
 import t from 'tap'
-import { maxCooldownMs } from '../../plugin/core/changes/draft.js'
+import { maxCooldownMs } from '../../plugin/core/changes/rows.js'
 import { CoordinationError } from '../../plugin/core/errors.js'
 import type { PassContext } from '../../plugin/core/work/worker.js'
 import { runCoordinator } from '../../plugin/node-cron.js'

@@ -1,8 +1,8 @@
 /** What a node makes of a database server that is another one than before. */
 import t from 'tap'
 import { settle, type Wishes } from '../../plugin/core/changes/changes.js'
-import { freshLease } from '../../plugin/core/changes/draft.js'
 import { inOrder, settleIdentity } from '../../plugin/core/changes/order.js'
+import { freshLease } from '../../plugin/core/changes/rows.js'
 import { Agendas } from '../../plugin/core/session/agenda.js'
 import { type Circumstances, Holdings, isRecognised } from '../../plugin/core/session/holdings.js'
 import { KnownServer } from '../../plugin/core/session/server.js'

@@ -356,20 +356,20 @@ export const mutants: readonly Mutant[] = [
   // ---------------------------------------------------------------- claiming
   {
     name: 'the barrier between generations stands open',
-    file: 'core/changes/draft',
+    file: 'core/changes/rows',
     find: 'if ((held && isOutdated(lease, worker)) || (isBlocked(lease, isGone) && !isWaived(lease)))',
     replace: 'if (false)',
   },
   {
     name: 'the barrier does not mind blocks',
-    file: 'core/changes/draft',
+    file: 'core/changes/rows',
     find: 'if ((held && isOutdated(lease, worker)) || (isBlocked(lease, isGone) && !isWaived(lease)))',
     replace: 'if (held && isOutdated(lease, worker))',
     test: 'core/regressions',
   },
   {
     name: 'a blocked lease is free',
-    file: 'core/changes/draft',
+    file: 'core/changes/rows',
     find: 'return lease.blockedNode !== null && !isGone(lease.blockedNode);',
     replace: 'return false;',
     mix: 'operators',

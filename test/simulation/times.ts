@@ -1,5 +1,6 @@
 /** The times of a schedule in a simulated world: each is begun once, none is forgotten without a reason, and they go on. */
-import { clockMistakeMs, type Schedule } from '../../plugin/core/work/schedule.js'
+import { clockMistakeMs } from '../../plugin/core/time/timing.js'
+import type { Schedule } from '../../plugin/core/work/schedule.js'
 import type { SimulatedDatabase, StoredLease } from './database.js'
 import type { History } from './history.js'
 import type { SimulatedProcess } from './process.js'

@@ -176,6 +176,19 @@ const rooms: readonly Room[] = [
   },
 ]
 
+/** Which other folders of the engine each of its folders may import. */
+const engineFolders: Readonly<Record<string, readonly string[]>> = {
+  time: [],
+  changes: ['time'],
+  watch: ['time', 'changes'],
+  work: ['time', 'changes'],
+  session: ['time', 'changes', 'watch', 'work'],
+  reports: ['time', 'changes', 'work'],
+}
+
+/** Made of the folders, and so known to none of them. */
+const atTheTop = new Set(['coordinator', 'operator'].map((name) => `plugin/core/${name}.ts`))
+
 const root = projectRoot()
 
 /** What a program has of its surroundings without importing it. A Date may be made of a number that is given. */
@@ -201,6 +214,21 @@ t.test('every file imports only what its room may know', async (t) => {
     }
     t.strictSame(strangersIn(file, read(file), room), [], `${file}: ${room.name}`)
   }
+})
+
+t.test('inside the engine knowledge points one way', async (t) => {
+  for (const file of sources('plugin/core')) {
+    const [folder, name] = relative('plugin/core', file).split('/')
+    if (folder === undefined || name === undefined) continue
+    const may = [folder, ...(engineFolders[folder] ?? [])].map((each) => `plugin/core/${each}/`)
+    const inner = importsOf(file, read(file)).filter(({ target }) => target.startsWith('plugin/core/'))
+    const strangers = inner.filter(({ target }) =>
+      dirname(target) === 'plugin/core' ? atTheTop.has(target) : !allowed(target, may),
+    )
+    t.strictSame(strangers, [], file)
+  }
+  const folders = new Set(sources('plugin/core').map((file) => dirname(relative('plugin/core', file))))
+  t.strictSame([...folders].sort(), ['.', ...Object.keys(engineFolders)].sort(), 'no folder is forgotten')
 })
 
 t.test('the engine takes time, chance and surroundings from its door alone', async (t) => {

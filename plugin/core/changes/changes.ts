@@ -19,9 +19,10 @@ import type {
   Scope,
   WorkerRow,
 } from '../store.js'
-import { clockMistakeMs } from '../work/schedule.js'
-import { barrierOpen, Draft, freshLease, isOutdated, vacated } from './draft.js'
+import { clockMistakeMs } from '../time/timing.js'
+import { Draft } from './draft.js'
 import type { Instruction } from './operations.js'
+import { barrierOpen, freshLease, isOutdated, vacated } from './rows.js'
 import { freeIfAbandoned, type Held, isFree, isWaived, noteNodes, replan, sortOut } from './rules.js'
 import { nextToken } from './token.js'
 

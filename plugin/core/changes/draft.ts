@@ -9,68 +9,7 @@
 import { slotKey } from '../names.js'
 import type { Change, LeaseFilter, LeaseRow, LockedLease, NewEvent, NodeRow, WorkerRow } from '../store.js'
 import { type Candidate, chooseSuccessor, planPartitions, planShares } from './plan.js'
-
-/** The longest cool-down that can be requested, in ms. A time further ahead comes from a clock that jumped. */
-export const maxCooldownMs = 24 * 3_600_000
-
-/** A lease with neither holder nor target. */
-export function freshLease(key: string, worker: string | null, slot: number): LockedLease {
-  return {
-    key,
-    worker,
-    slot,
-    generation: 0,
-    target: null,
-    targetAtMs: null,
-    ...vacated,
-    token: 0,
-    blockedNode: null,
-    blockedToken: null,
-    cooldownNode: null,
-    cooldownUntilMs: null,
-    firedAtMs: null,
-    waiters: [],
-    pending: false,
-    revision: 0,
-    fenced: false,
-  }
-}
-
-/** The columns of a lease that has lost its holder. */
-export const vacated = { holder: null, attempt: null, identity: null, acquiredAtMs: null } as const
-
-/** Whether no holder works under an older generation and no lease is blocked, apart from waived blocks. */
-export function barrierOpen(
-  worker: WorkerRow,
-  leases: Iterable<LeaseRow>,
-  isGone: (node: string) => boolean,
-  isWaived: (lease: LeaseRow) => boolean = () => false,
-): boolean {
-  for (const lease of leases) {
-    const held = lease.holder !== null && !isGone(lease.holder)
-    if ((held && isOutdated(lease, worker)) || (isBlocked(lease, isGone) && !isWaived(lease))) return false
-  }
-  return true
-}
-
-/** Whether a lease was claimed under an older generation of its worker than the one in force. */
-export function isOutdated(lease: LeaseRow, worker: WorkerRow | undefined): boolean {
-  return worker !== undefined && lease.generation < worker.generation
-}
-
-/** Whether a revoked holder has neither acknowledged nor gone. */
-export function isBlocked(lease: LeaseRow, isGone: (node: string) => boolean): boolean {
-  return lease.blockedNode !== null && !isGone(lease.blockedNode)
-}
-
-/**
- * Whether watchers must keep an eye on a lease: it is about to change hands, or a revoked holder has not
- * acknowledged.
- */
-function isPending(lease: LeaseRow, worker: WorkerRow | undefined): boolean {
-  const outdated = lease.holder !== null && isOutdated(lease, worker)
-  return lease.holder !== lease.target || lease.blockedNode !== null || outdated
-}
+import { barrierOpen, freshLease, isBlocked, isPending, maxCooldownMs } from './rows.js'
 
 export class Draft {
   readonly change: Change

@@ -5,7 +5,8 @@
 
 import type { EndReason } from '../errors.js'
 import type { Change, LeaseRow, LockedLease, NodeRow } from '../store.js'
-import { Draft, isBlocked, vacated } from './draft.js'
+import { Draft } from './draft.js'
+import { isBlocked, vacated } from './rows.js'
 
 /** A lease as its holder knows it. */
 export interface Held {

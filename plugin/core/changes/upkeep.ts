@@ -4,8 +4,9 @@
  */
 
 import type { Beat, Change, LeaseRow, Neighbour, WorkerRow } from '../store.js'
-import { barrierOpen, Draft, isOutdated } from './draft.js'
+import { Draft } from './draft.js'
 import { nextAfter } from './plan.js'
+import { barrierOpen, isOutdated } from './rows.js'
 import { freeIfAbandoned, type Held, isFree, replan, sortOut, takeAway } from './rules.js'
 
 /**

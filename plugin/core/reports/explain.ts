@@ -5,7 +5,7 @@
  * in the order in which they apply. What no row tells (a transaction that fences the lease, work that ignores its
  * signal, a node that hangs) is stated as possible, not as known.
  */
-import { barrierOpen, isBlocked, isOutdated, maxCooldownMs } from '../changes/draft.js'
+import { barrierOpen, isBlocked, isOutdated, maxCooldownMs } from '../changes/rows.js'
 import type { EventRow, LeaseRow, NodeRow, Snapshot, WorkerRow } from '../store.js'
 import { blockWaitMs, standstillMs, type Timing } from '../time/timing.js'
 import { type ScheduleStatus, scheduleStatus } from '../work/schedule.js'

@@ -1,7 +1,7 @@
 /**
  * What {@link Coordinator.status} returns: the whole namespace as of one instant, as plain JSON.
  */
-import { isOutdated } from '../changes/draft.js'
+import { isOutdated } from '../changes/rows.js'
 import type { Kind, LeaseRow, NodeRow, NodeState, Scope, Snapshot, WorkerRow } from '../store.js'
 import { type ScheduleStatus, scheduleStatus } from '../work/schedule.js'
 

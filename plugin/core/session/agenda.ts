@@ -6,13 +6,13 @@
  * as it has time for.
  */
 import type { Wishes } from '../changes/changes.js'
-import { barrierOpen, isBlocked } from '../changes/draft.js'
+import { barrierOpen, isBlocked, workerNamed } from '../changes/rows.js'
 import type { Held } from '../changes/rules.js'
 import type { LeaseRow, WorkerRow } from '../store.js'
 import type { Reading } from '../time/clock.js'
 import type { Timing } from '../time/timing.js'
 import { surelyElapsedMs } from '../time/trust.js'
-import { type Circumstances, type Holdings, isRecognised, workerNamed } from './holdings.js'
+import { type Circumstances, type Holdings, isRecognised } from './holdings.js'
 
 /** What is left to do. */
 export interface Agenda {

@@ -6,9 +6,9 @@
  * views, so a lost or doubled message leaves nothing half done.
  */
 
-import { isOutdated } from '../changes/draft.js'
+import { isOutdated, workerNamed } from '../changes/rows.js'
 import type { EndReason } from '../errors.js'
-import type { LeaseRow, OwnView, ServerFacts, WorkerRow } from '../store.js'
+import type { LeaseRow, OwnView, ServerFacts } from '../store.js'
 import type { Reading } from '../time/clock.js'
 import type { Requests } from '../work/acquire.js'
 import { Holding, type Keeper } from '../work/lease.js'
@@ -170,15 +170,6 @@ export class Holdings {
       this.#owner.assigned(worker.key, assignment)
     runner.start(holding, assignment, lease)
   }
-}
-
-const indices = new WeakMap<readonly WorkerRow[], ReadonlyMap<string | null, WorkerRow>>()
-
-/** Returns the worker with this key. Indexed, because a linear search for each of many leases would be quadratic. */
-export function workerNamed(workers: readonly WorkerRow[], key: string | null): WorkerRow | undefined {
-  const index = indices.get(workers) ?? new Map(workers.map((worker) => [worker.key, worker]))
-  indices.set(workers, index)
-  return index.get(key)
 }
 
 /**

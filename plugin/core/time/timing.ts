@@ -17,6 +17,13 @@ export const clockRateError = 0.01
 /** By how much the interval between heartbeats varies, as a fraction, so that nodes do not beat in step. */
 export const heartbeatJitter = 0.1
 
+/**
+ * When a lease's row says that times further ahead than this (in ms) have been dealt with, the clock was wrong when
+ * that was written, and the row's time is ignored. If it is less far ahead, the clock was set back and is waited
+ * for.
+ */
+export const clockMistakeMs = 24 * 3_600_000
+
 /** The durations that an application may choose, in milliseconds. The defaults below apply without a preset. */
 export interface Timing {
   /** How long a heartbeat may stand still before its session counts as dead. 500 to 3 600 000; default 15 000. */

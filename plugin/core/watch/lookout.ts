@@ -7,9 +7,8 @@
  * for two looks and no more. While neither watcher is heard of, the others look at each other (`stand-in.ts`).
  */
 
-import { barrierOpen, isBlocked, isOutdated } from '../changes/draft.js'
+import { barrierOpen, isBlocked, isOutdated, workerNamed } from '../changes/rows.js'
 import type { Findings } from '../changes/upkeep.js'
-import { workerNamed } from '../session/holdings.js'
 import type { Beat, LeaseRow, Look, Store } from '../store.js'
 import type { Clock, Reading } from '../time/clock.js'
 import { Alarm } from '../time/loop.js'

@@ -14,10 +14,10 @@ import type { Fired } from '../changes/changes.js'
 import { StoreError } from '../errors.js'
 import type { Clock, Reading } from '../time/clock.js'
 import { sleep } from '../time/loop.js'
-import { backoffMs } from '../time/timing.js'
+import { backoffMs, clockMistakeMs } from '../time/timing.js'
 import { elapsedMs } from '../time/trust.js'
 import type { Holding } from './lease.js'
-import { clockMistakeMs, type Timetable } from './schedule.js'
+import type { Timetable } from './schedule.js'
 
 /** What firing needs from its surroundings. */
 export interface Calendar {

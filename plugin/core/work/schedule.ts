@@ -6,6 +6,7 @@
  */
 import { Cron } from 'croner'
 import { shown } from '../names.js'
+import { clockMistakeMs } from '../time/timing.js'
 
 /** A schedule, as given to a worker. */
 export interface Schedule {
@@ -127,13 +128,6 @@ export function scheduleStatus(
     nextFireAtMs: timetable.next(fromMs) ?? null,
   }
 }
-
-/**
- * When a lease's row says that times further ahead than this (in ms) have been dealt with, the clock was wrong when
- * that was written, and the row's time is ignored. If it is less far ahead, the clock was set back and is waited
- * for.
- */
-export const clockMistakeMs = 24 * 3_600_000
 
 /**
  * Parsing a pattern costs far more than asking it, and a caller that looks at workers looks at the same ones again.

@@ -1,4 +1,4 @@
-import { maxCooldownMs } from '../../core/changes/draft.js'
+import { maxCooldownMs } from '../../core/changes/rows.js'
 import {
   asOf,
   body,

@@ -2,7 +2,7 @@
  * Finds the problems of a namespace that an operator should see. Pure: from one snapshot of the rows and this node's
  * health.
  */
-import { barrierOpen } from '../../core/changes/draft.js'
+import { barrierOpen } from '../../core/changes/rows.js'
 import type { Health } from '../../core/reports/health.js'
 import type { LeaseStatus, Status } from '../../core/reports/status.js'
 import type { EventRow, LeaseRow, NodeRow, Snapshot } from '../../core/store.js'

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import { freshLease } from '../../core/changes/draft.js'
+import { freshLease } from '../../core/changes/rows.js'
 import { StoreError } from '../../core/errors.js'
 import type {
   Change,

@@ -1,0 +1,78 @@
+/**
+ * What can be said of a lease and its worker from their rows alone. Pure.
+ *
+ * Changes decide by these predicates, and so do the watchers, the nodes that wait for a lease, and the reports: all of
+ * them must mean the same by "blocked" and "outdated".
+ */
+import type { LeaseRow, LockedLease, WorkerRow } from '../store.js'
+
+/** The longest cool-down that can be requested, in ms. A time further ahead comes from a clock that jumped. */
+export const maxCooldownMs = 24 * 3_600_000
+
+/** A lease with neither holder nor target. */
+export function freshLease(key: string, worker: string | null, slot: number): LockedLease {
+  return {
+    key,
+    worker,
+    slot,
+    generation: 0,
+    target: null,
+    targetAtMs: null,
+    ...vacated,
+    token: 0,
+    blockedNode: null,
+    blockedToken: null,
+    cooldownNode: null,
+    cooldownUntilMs: null,
+    firedAtMs: null,
+    waiters: [],
+    pending: false,
+    revision: 0,
+    fenced: false,
+  }
+}
+
+/** The columns of a lease that has lost its holder. */
+export const vacated = { holder: null, attempt: null, identity: null, acquiredAtMs: null } as const
+
+/** Whether no holder works under an older generation and no lease is blocked, apart from waived blocks. */
+export function barrierOpen(
+  worker: WorkerRow,
+  leases: Iterable<LeaseRow>,
+  isGone: (node: string) => boolean,
+  isWaived: (lease: LeaseRow) => boolean = () => false,
+): boolean {
+  for (const lease of leases) {
+    const held = lease.holder !== null && !isGone(lease.holder)
+    if ((held && isOutdated(lease, worker)) || (isBlocked(lease, isGone) && !isWaived(lease))) return false
+  }
+  return true
+}
+
+/** Whether a lease was claimed under an older generation of its worker than the one in force. */
+export function isOutdated(lease: LeaseRow, worker: WorkerRow | undefined): boolean {
+  return worker !== undefined && lease.generation < worker.generation
+}
+
+/** Whether a revoked holder has neither acknowledged nor gone. */
+export function isBlocked(lease: LeaseRow, isGone: (node: string) => boolean): boolean {
+  return lease.blockedNode !== null && !isGone(lease.blockedNode)
+}
+
+/**
+ * Whether watchers must keep an eye on a lease: it is about to change hands, or a revoked holder has not
+ * acknowledged.
+ */
+export function isPending(lease: LeaseRow, worker: WorkerRow | undefined): boolean {
+  const outdated = lease.holder !== null && isOutdated(lease, worker)
+  return lease.holder !== lease.target || lease.blockedNode !== null || outdated
+}
+
+const indices = new WeakMap<readonly WorkerRow[], ReadonlyMap<string | null, WorkerRow>>()
+
+/** Returns the worker with this key. Indexed, because a linear search for each of many leases would be quadratic. */
+export function workerNamed(workers: readonly WorkerRow[], key: string | null): WorkerRow | undefined {
+  const index = indices.get(workers) ?? new Map(workers.map((worker) => [worker.key, worker]))
+  indices.set(workers, index)
+  return index.get(key)
+}
