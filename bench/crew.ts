@@ -44,6 +44,8 @@ export class Crew {
   async add(order: Order): Promise<ChildProcess> {
     const child = fork(program, [this.#name, JSON.stringify(order)])
     this.#processes.add(child)
+    // One listener for each answer that is being waited for.
+    child.setMaxListeners(1_000)
     await new Promise<void>((resolve, reject) => {
       child.once('exit', () => {
         if (!this.#ending.has(child))

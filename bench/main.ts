@@ -12,7 +12,7 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 
 /** Each bench with the number of minutes after which it is stopped. */
-const benches = { 'steady-state': 6, 'hand-off': 3, takeover: 3, scale: 5, peers: 2 } as const
+const benches = { 'steady-state': 10, 'hand-off': 6, takeover: 8, scale: 15, peers: 5 } as const
 
 const named = process.argv.slice(2)
 const unknown = named.filter((name) => !Object.hasOwn(benches, name))
@@ -26,7 +26,10 @@ for (const [name, minutes] of Object.entries(benches)) {
   if (named.length > 0 && !named.includes(name)) continue
   process.stdout.write(`\n— ${name}\n`)
   const bench = fork(fileURLToPath(new URL(`./${name}.js`, import.meta.url)))
-  const late = setTimeout(() => bench.kill('SIGTERM'), minutes * 60_000)
+  const late = setTimeout(() => {
+    process.stderr.write(`The bench ${name} is ended: it has run for ${minutes} minutes.\n`)
+    bench.kill('SIGTERM')
+  }, minutes * 60_000)
   const [code] = await once(bench, 'exit')
   clearTimeout(late)
   if (code === 0) continue

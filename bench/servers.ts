@@ -184,6 +184,8 @@ export function versionOf(program: string): string {
 
 async function say(port: number, words: string): Promise<string> {
   const socket: Socket = dial(port, '127.0.0.1')
+  // A server that is still starting may accept the connection and never answer on it.
+  socket.setTimeout(2_000, () => socket.destroy(new Error('no answer in time')))
   await once(socket, 'connect')
   socket.write(words)
   return text(socket)
