@@ -37,7 +37,7 @@ t.test('every problem can be met on some route, and every route describes its ow
 
 t.test('every type of event is in the document, and no other', async (t) => {
   const folder = join(root, 'plugin/core')
-  const sources = readdirSync(folder)
+  const sources = readdirSync(folder, { recursive: true, encoding: 'utf8' })
     .filter((file) => file.endsWith('.ts'))
     .map((file) => readFileSync(join(folder, file), 'utf8'))
   const recorded = sources.flatMap((source) =>
