@@ -63,7 +63,7 @@ const ways: Ways = {
     const nodes = status.nodes.map((node) => ({ ...node, silent: isSilent(node) }))
     const leases = status.leases.map((lease) => ({ ...lease, silent: isSilent(lease.holder) }))
     return found(scene, { ...status, nodes, leases }, [
-      `Namespace ${status.namespace}, ${counted(status.nodes.filter(isStanding), 'node')}`,
+      `Namespace ${status.namespace}, ${counted(status.nodes.filter(isPresent), 'node')}`,
       '',
       nodeTable(scene, status.nodes),
       '',
@@ -154,15 +154,15 @@ async function look({ operator, settings, state }: Coordinator): Promise<Scene> 
 
 /** Returns what has been seen, and below it what is wrong. */
 function found({ status, isSilent }: Scene, json: unknown, text: Answer['text']): Answer {
-  const standing = status.nodes.filter(isStanding)
-  const silent = standing.filter(isSilent)
+  const present = status.nodes.filter(isPresent)
+  const silent = present.filter(isSilent)
   if (silent.length === 0) return done(json, text)
   const sentences = silent.map(
     ({ name, heartbeatAtMs }) =>
       `No heartbeat of node "${name}" has come for ${ago(status.nowMs - heartbeatAtMs)}.`,
   )
   const alone =
-    silent.length === standing.length
+    silent.length === present.length
       ? ['No node is running. Leases of silent nodes are taken over once another node has started.']
       : []
   return { json, text: [...text, '', ...sentences, ...alone], exitCode: exitCodes.no }
@@ -234,7 +234,7 @@ async function toNode(
   words: Words,
 ): Promise<Answer> {
   const { nodes } = scene.status
-  const byName = nodes.filter((node) => isStanding(node) && node.name === subject)
+  const byName = nodes.filter((node) => isPresent(node) && node.name === subject)
   const [node, ...others] = nodes.some(({ id }) => id === subject)
     ? nodes.filter(({ id }) => id === subject)
     : byName
@@ -250,7 +250,7 @@ async function toNode(
   return done({ outcome }, [words[outcome]])
 }
 
-function isStanding({ state }: NodeStatus): boolean {
+function isPresent({ state }: NodeStatus): boolean {
   return state !== 'gone'
 }
 

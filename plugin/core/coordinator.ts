@@ -8,7 +8,7 @@
 
 import { claimTime } from './changes/changes.js'
 import { Housekeeping } from './changes/housekeeping.js'
-import { changeWithoutSession } from './changes/order.js'
+import { changeWithoutSession } from './changes/run-change.js'
 import { claimedForMs } from './changes/upkeep.js'
 import { CoordinationError, StoreError } from './errors.js'
 import { type AboutLease, type EventName, Events, type Listener } from './events.js'
@@ -577,7 +577,7 @@ export class Coordinator implements AsyncDisposable {
     const state = (): WorkerState => {
       if (runner.busy) return 'working'
       if (this.#runners.get(key) !== runner) return 'stopped'
-      return this.#life?.refuses(declaration) ? 'refused' : 'standing'
+      return this.#life?.refuses(declaration) ? 'refused' : 'candidate'
     }
     return {
       name,

@@ -22,7 +22,7 @@ import {
   type Transferred,
   transfer,
 } from './changes/operations.js'
-import { changeWithoutSession } from './changes/order.js'
+import { changeWithoutSession } from './changes/run-change.js'
 import { checkCooldown, checkInstruction, checkKey, checkNode, checkOrder, checkToken } from './inputs.js'
 import type { Change, EventQuery, EventRow, Snapshot, Store } from './store.js'
 

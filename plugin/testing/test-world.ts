@@ -100,8 +100,8 @@ export class TestWorld implements AsyncDisposable {
 
   /** Starts the nodes that have not been started yet, and gives them time to share out the leases. */
   async start(): Promise<void> {
-    for (const { isStanding, coordinator } of this.#nodes) {
-      if (isStanding && coordinator.state === 'idle') await this.settled(coordinator.start())
+    for (const { isAlive, coordinator } of this.#nodes) {
+      if (isAlive && coordinator.state === 'idle') await this.settled(coordinator.start())
     }
     await this.advance(this.#timing.heartbeatMs)
   }
@@ -111,7 +111,7 @@ export class TestWorld implements AsyncDisposable {
    * none.
    */
   holderOf(lease: string): TestNode | undefined {
-    return this.#nodes.find(({ isStanding, coordinator }) => isStanding && coordinator.isHeld(lease))
+    return this.#nodes.find(({ isAlive, coordinator }) => isAlive && coordinator.isHeld(lease))
   }
 
   /** Lets time pass for all nodes. Timers that come due on the way fire, each at its time. */
@@ -197,8 +197,8 @@ export class TestNode {
   }
 
   /** Whether the node is neither frozen nor killed. */
-  get isStanding(): boolean {
-    return this.#body.standing === 'alive'
+  get isAlive(): boolean {
+    return this.#body.condition === 'alive'
   }
 
   /**
@@ -212,12 +212,12 @@ export class TestNode {
 
   /** Makes the node's process stand still while time passes, as under SIGSTOP or in a long garbage collection. */
   freeze(): void {
-    if (this.isStanding) this.#body.stop('frozen')
+    if (this.isAlive) this.#body.stop('frozen')
   }
 
   /** Lets a frozen node continue where it stopped. It does not know yet how late it is. */
   thaw(): void {
-    if (this.#body.standing === 'frozen') this.#body.goOn()
+    if (this.#body.condition === 'frozen') this.#body.goOn()
   }
 
   /** Cuts the node off from the database. */
@@ -234,36 +234,36 @@ export class TestNode {
 class Body {
   readonly clock = new ManualClock()
   readonly link: Link
-  standing: 'alive' | 'frozen' | 'killed' = 'alive'
+  condition: 'alive' | 'frozen' | 'killed' = 'alive'
 
   constructor(store: Store) {
     this.link = new Link(store)
   }
 
-  stop(standing: 'frozen' | 'killed'): void {
-    this.standing = standing
+  stop(condition: 'frozen' | 'killed'): void {
+    this.condition = condition
     this.link.hold()
   }
 
   goOn(): void {
-    this.standing = 'alive'
+    this.condition = 'alive'
     this.link.letGo()
   }
 
   /** Lets a killed node find out that it must not go on. */
   wakeForTheEnd(): void {
-    if (this.standing === 'killed') this.link.cut()
+    if (this.condition === 'killed') this.link.cut()
     this.goOn()
   }
 
   /** The time until something happens here by itself. */
   get dueInMs(): number {
-    return (this.standing === 'alive' ? this.clock.dueInMs : undefined) ?? Number.POSITIVE_INFINITY
+    return (this.condition === 'alive' ? this.clock.dueInMs : undefined) ?? Number.POSITIVE_INFINITY
   }
 
   pass(ms: number): void {
     this.clock.stall(ms)
-    if (this.standing === 'alive') this.clock.fireDue()
+    if (this.condition === 'alive') this.clock.fireDue()
   }
 }
 

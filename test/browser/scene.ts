@@ -3,7 +3,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import BetterSqlite from 'better-sqlite3'
-import { inOrder } from '../../plugin/core/changes/order.js'
+import { runChange } from '../../plugin/core/changes/run-change.js'
 import { silentLog } from '../../plugin/core/log.js'
 import { slotKey } from '../../plugin/core/names.js'
 import type { Change, LeaseRow, NewEvent, NewNode, WorkerRow } from '../../plugin/core/store.js'
@@ -84,7 +84,7 @@ export async function writeScene({ url, path }: { url: string; path: string }): 
   const id = (at: number | null): string | null => (at === null ? null : (nodes[at]?.id ?? null))
   const happened: { event: NewEvent; minutesAgo: number }[] = []
   try {
-    const done = await inOrder(store, undefined, 0, async (change) => {
+    const done = await runChange(store, undefined, 0, async (change) => {
       for (const each of nodes) await change.addNode(each, 1)
       await change.saveWorkers([...Object.keys(histories).map(single), ...shared])
       const singles = Object.entries(histories).map(([name, terms], at) => {

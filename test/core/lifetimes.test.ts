@@ -45,7 +45,7 @@ t.test(
       refused.push(`${worker} ${(error as CoordinationError).code}`),
     )
     const parts = b.coordinator.worker(partitioned(8, () => undefined))
-    t.equal(parts.state, 'standing')
+    t.equal(parts.state, 'candidate')
     await world.advance(2_000)
     t.same(refused, ['global/parts WCO_WORKER_CONFLICT'])
     t.equal(parts.state, 'refused')
@@ -94,7 +94,7 @@ t.test('a node whose worker others have with another schedule warns of it, and s
   const late = b.coordinator.worker(report('late', four))
   await world.advance(2_000)
   t.same(warnings.slice(1), [{ ...ofB, worker: 'global/late', registered: null }])
-  t.equal(late.state, 'standing')
+  t.equal(late.state, 'candidate')
 })
 
 t.test('a node that was away joins again though others have registered its worker differently', async (t) => {

@@ -1,6 +1,6 @@
 /** What the simulation and a second reading have found, each played out by itself. */
 import t from 'tap'
-import { inOrder } from '../../plugin/core/changes/order.js'
+import { runChange } from '../../plugin/core/changes/run-change.js'
 import { StoreError } from '../../plugin/core/errors.js'
 import type { Change, Store } from '../../plugin/core/store.js'
 import type { CoordinatedContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
@@ -391,7 +391,7 @@ t.test(
     await world.advance(1_000)
     const id = a.coordinator.nodeId ?? ''
     const tell = (): Promise<unknown> =>
-      inOrder(b.store, undefined, 0, (change) => change.tell(new Set([id])))
+      runChange(b.store, undefined, 0, (change) => change.tell(new Set([id])))
     const [view, change] = [gate(), gate()]
     answers.set('view', view.opened)
     await tell()
@@ -403,7 +403,7 @@ t.test(
     view.open()
     await world.advance(100)
     answers.clear()
-    await inOrder(b.store, undefined, 0, (burial) => burial.bury(id))
+    await runChange(b.store, undefined, 0, (burial) => burial.bury(id))
     await world.advance(world.timing.heartbeatMs)
     t.ok(a.history.includes('session.lost'))
     t.ok(a.coordinator.isHeld('one'), 'it has joined again')
@@ -435,14 +435,14 @@ t.test('a change that arrives twice is made once, and none is made for a session
   const a = await world.node('a')
   const node = { id: 'n', name: 'n', cluster: 'c', workers: [], labels: {}, version: null }
   const joining = { ...node, machine: null, process: null, ttlMs: 15_000 }
-  await inOrder(a.store, { node: 'n', operation: 1 }, 0, (change) => change.addNode(joining, 1))
+  await runChange(a.store, { node: 'n', operation: 1 }, 0, (change) => change.addNode(joining, 1))
   const made: number[] = []
   const make = async (operation: number): Promise<string> => {
     const work = async (change: Change): Promise<void> => {
       made.push(change.revision)
       await change.saveMeta({ longestTtlMs: 15_000 })
     }
-    return (await inOrder(a.store, { node: 'n', operation }, 0, work)).kind
+    return (await runChange(a.store, { node: 'n', operation }, 0, work)).kind
   }
   t.equal(await make(2), 'done')
   t.equal(await make(2), 'no-session', 'a later copy of it')

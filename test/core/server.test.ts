@@ -1,8 +1,8 @@
 /** What a node makes of a database server that is another one than before. */
 import t from 'tap'
 import { settle, type Wishes } from '../../plugin/core/changes/changes.js'
-import { inOrder, settleIdentity } from '../../plugin/core/changes/order.js'
 import { freshLease } from '../../plugin/core/changes/rows.js'
+import { runChange, settleIdentity } from '../../plugin/core/changes/run-change.js'
 import { Agendas } from '../../plugin/core/session/agenda.js'
 import { type Circumstances, Holdings, isRecognised } from '../../plugin/core/session/holdings.js'
 import { KnownServer } from '../../plugin/core/session/server.js'
@@ -81,7 +81,7 @@ t.test('the first change under another server records it, and does nothing else'
   let done = 0
   for (const identity of ['server-1', 'server-2', 'server-2']) {
     world.identity = identity
-    const { kind } = await inOrder(store, undefined, 0, async () => void done++)
+    const { kind } = await runChange(store, undefined, 0, async () => void done++)
     kinds.push(kind)
   }
   t.same(kinds, ['done', 'new-server', 'done'])

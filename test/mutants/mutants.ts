@@ -237,7 +237,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a change is made for a session that is gone',
-    file: 'core/changes/order',
+    file: 'core/changes/run-change',
     find: 'if (session !== undefined && !joining && change.session === undefined)',
     replace: 'if (false)',
     test: 'core/regressions',
@@ -266,7 +266,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a new server does not raise the floor',
-    file: 'core/changes/order',
+    file: 'core/changes/run-change',
     find: 'tokenFloor: raisedFloor(tokenFloor, await change.highestToken(), highestSeen, change.nowMs),',
     replace: 'tokenFloor,',
     mix: 'servers',
@@ -297,14 +297,14 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'another server is not noticed in a change',
-    file: 'core/changes/order',
+    file: 'core/changes/run-change',
     find: 'else if (change.meta.serverIdentity !== change.serverIdentity) {',
     replace: 'else if (false) {',
     test: 'core/server',
   },
   {
     name: 'nobody waits after another server',
-    file: 'core/changes/order',
+    file: 'core/changes/run-change',
     find: 'identitySettled: false,',
     replace: 'identitySettled: true,',
     mix: 'servers',
@@ -326,7 +326,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'the wait for one server counts for the next',
-    file: 'core/changes/order',
+    file: 'core/changes/run-change',
     find: 'if (change.meta.identitySettled || change.serverIdentity !== waitedFor)',
     replace: 'if (change.meta.identitySettled)',
     mix: 'servers',

@@ -4,7 +4,7 @@
  * nobody buries them meanwhile.
  */
 import { randomUUID } from 'node:crypto'
-import { inOrder } from '../../plugin/core/changes/order.js'
+import { runChange } from '../../plugin/core/changes/run-change.js'
 import { silentLog } from '../../plugin/core/log.js'
 import { slotKey } from '../../plugin/core/names.js'
 import type { Change, LeaseRow, NewEvent, NewNode, WorkerRow } from '../../plugin/core/store.js'
@@ -36,7 +36,7 @@ export async function writeCrowd(url: string, crowd: Crowd): Promise<Written> {
     log: silentLog,
   })
   const change = async (work: (change: Change) => Promise<void>): Promise<void> => {
-    const done = await inOrder(store, undefined, 0, work)
+    const done = await runChange(store, undefined, 0, work)
     if (done.kind !== 'done') throw new Error(`The crowd could not be written: ${done.kind}`)
   }
   try {

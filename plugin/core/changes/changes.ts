@@ -121,8 +121,8 @@ export async function join(
 /** Nodes on the same machine look at each other's processes, so each must know of the others. */
 async function neighboursOf(draft: Draft, { id, machine }: Omit<NewNode, 'workers'>): Promise<string[]> {
   if (machine === null) return []
-  const standing = await draft.standing()
-  return standing.filter((each) => each.machine === machine && each.id !== id).map((each) => each.id)
+  const present = await draft.presentNodes()
+  return present.filter((each) => each.machine === machine && each.id !== id).map((each) => each.id)
 }
 
 /**
@@ -317,8 +317,8 @@ async function otherSchedule(
 }
 
 async function othersStandingFor(draft: Draft, node: string, worker: string): Promise<NodeRow[]> {
-  const standing = await draft.standing()
-  return standing.filter(({ id, workers }) => id !== node && workers.includes(worker))
+  const present = await draft.presentNodes()
+  return present.filter(({ id, workers }) => id !== node && workers.includes(worker))
 }
 
 function putDeclared(draft: Draft, known: WorkerRow | undefined, declared: Declaration): void {
@@ -466,8 +466,8 @@ async function acquire(
   if (mayHave && vacant) return draft.assign(lease.key, node)
   if (lease.waiters.includes(node)) return
   // Gone nodes leave the queue. Otherwise it would only grow, over months of restarts.
-  const standing = new Set((await draft.standing()).map(({ id }) => id))
-  draft.edit(lease.key, { waiters: [...lease.waiters.filter((waiter) => standing.has(waiter)), node] })
+  const present = new Set((await draft.presentNodes()).map(({ id }) => id))
+  draft.edit(lease.key, { waiters: [...lease.waiters.filter((waiter) => present.has(waiter)), node] })
 }
 
 /**

@@ -23,7 +23,7 @@ export class Draft {
   readonly #concerned = new Set<string>()
   readonly #events: NewEvent[] = []
   readonly #goneNodes = new Set<string>()
-  #standing: NodeRow[] | undefined
+  #presentNodes: NodeRow[] | undefined
   #activeByWorker: Map<string, NodeRow[]> | undefined
   #loads: Map<string, number> | undefined
 
@@ -139,14 +139,14 @@ export class Draft {
 
   /** Must be called when this change has added, removed or altered a node: the nodes are then read again. */
   nodesChanged(): void {
-    this.#standing = undefined
+    this.#presentNodes = undefined
     this.#activeByWorker = undefined
   }
 
   /** All nodes that are not gone, oldest first. */
-  async standing(): Promise<readonly NodeRow[]> {
-    this.#standing ??= (await this.change.nodes()).filter((node) => !this.isGone(node.id))
-    return this.#standing
+  async presentNodes(): Promise<readonly NodeRow[]> {
+    this.#presentNodes ??= (await this.change.nodes()).filter((node) => !this.isGone(node.id))
+    return this.#presentNodes
   }
 
   /** The nodes that may hold the leases of a worker: active ones that registered it. None while it is paused. */
@@ -163,8 +163,8 @@ export class Draft {
   }
 
   async #activeFor(worker: string): Promise<readonly NodeRow[]> {
-    const standing = await this.standing()
-    this.#activeByWorker ??= byWorker(standing.filter((node) => node.state === 'active'))
+    const present = await this.presentNodes()
+    this.#activeByWorker ??= byWorker(present.filter((node) => node.state === 'active'))
     return this.#activeByWorker.get(worker) ?? []
   }
 
@@ -173,7 +173,9 @@ export class Draft {
     const worker = lease.worker === null ? undefined : this.worker(lease.worker)
     if (worker !== undefined) return this.candidates(worker)
     const waiting = new Set(lease.waiters)
-    const nodes = (await this.standing()).filter((node) => node.state === 'active' && waiting.has(node.id))
+    const nodes = (await this.presentNodes()).filter(
+      (node) => node.state === 'active' && waiting.has(node.id),
+    )
     return nodes.map(({ id, version, joinedRevision }) => ({ id, version, joinedRevision, load: 0 }))
   }
 
@@ -212,7 +214,7 @@ export class Draft {
   async planByName(lease: LockedLease): Promise<void> {
     if (lease.holder !== null && lease.holder === lease.target) return
     const alive = new Set(
-      (await this.standing()).filter((node) => node.state === 'active').map((node) => node.id),
+      (await this.presentNodes()).filter((node) => node.state === 'active').map((node) => node.id),
     )
     if (lease.target !== null && alive.has(lease.target)) return
     const [next = null, ...rest] = lease.waiters.filter((node) => alive.has(node))
@@ -255,10 +257,11 @@ export class Draft {
     const lease = this.lease(worker.key)
     if (lease === undefined) return
     const cooling = this.cooling(lease, candidates)
-    const stands = (node: string | null): node is string =>
+    const mayHold = (node: string | null): node is string =>
       candidates.some((candidate) => candidate.id === node)
-    const current = [lease.target, lease.holder].filter(stands)
-    const kept = current.find((node) => !cooling.has(node)) ?? (stands(lease.holder) ? current[0] : undefined)
+    const current = [lease.target, lease.holder].filter(mayHold)
+    const kept =
+      current.find((node) => !cooling.has(node)) ?? (mayHold(lease.holder) ? current[0] : undefined)
     this.assign(lease.key, kept ?? chooseSuccessor(lease.key, candidates, cooling) ?? null)
   }
 

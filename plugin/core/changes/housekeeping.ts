@@ -9,7 +9,7 @@ import type { Log } from '../log.js'
 import type { Retention, Store } from '../store.js'
 import type { Clock } from '../time/clock.js'
 import { Alarm, sleep } from '../time/loop.js'
-import { changeWithoutSession } from './order.js'
+import { changeWithoutSession } from './run-change.js'
 import { isUnusedName, pruneLeases } from './upkeep.js'
 
 const everyMs = 3_600_000

@@ -267,7 +267,7 @@ export async function pause(
   if (worker.paused === paused) return 'unchanged'
   draft.putWorker({ ...worker, paused })
   draft.record({ type: paused ? 'worker.paused' : 'worker.resumed', subject: key, ...by })
-  const nodes = await draft.standing()
+  const nodes = await draft.presentNodes()
   draft.concern(nodes.filter((node) => node.workers.includes(key)).map((node) => node.id))
   await draft.plan([key])
   await draft.write()

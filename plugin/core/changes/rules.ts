@@ -114,7 +114,7 @@ export async function sortOut(
  */
 export async function noteNodes(draft: Draft): Promise<void> {
   draft.nodesChanged()
-  const nodes = await draft.standing()
+  const nodes = await draft.presentNodes()
   const active = nodes.filter((node) => node.state === 'active')
   const { meta, session } = draft.change
   const rank = ({ id }: NodeRow): number => (meta.watchers.includes(id) ? 0 : id === session?.id ? 1 : 2)

@@ -393,10 +393,10 @@ function awaited({ lease }: Scene): ExplanationReason[] {
 
 function countOf(scene: Scene, candidates: readonly Candidacy[]): ExplanationReason[] {
   if (scene.worker === undefined || scene.worker.paused) return []
-  const standing = candidates.filter(({ obstacles }) => !obstacles.includes('not-registered'))
-  const draining = standing.filter(({ obstacles }) => obstacles.includes('draining')).length
-  const may = standing.length - draining
-  const others = candidates.length - standing.length
+  const registered = candidates.filter(({ obstacles }) => !obstacles.includes('not-registered'))
+  const draining = registered.filter(({ obstacles }) => obstacles.includes('draining')).length
+  const may = registered.length - draining
+  const others = candidates.length - registered.length
   const notes = [
     ...(draining > 0
       ? [`${draining}${may > 0 ? ' more' : ''} ${draining === 1 ? 'is' : 'are'} draining`]

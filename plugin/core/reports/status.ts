@@ -122,7 +122,7 @@ export function describe(
   const byId = new Map(snapshot.nodes.map((node) => [node.id, node]))
   const workers = new Map(snapshot.workers.map((worker) => [worker.key, worker]))
   const leases = snapshot.leases.map((lease) => describeLease(lease, byId, workers))
-  const standing = candidatesByWorker(snapshot.nodes)
+  const candidates = candidatesByWorker(snapshot.nodes)
   const firedAt = new Map(snapshot.leases.map(({ worker, firedAtMs }) => [worker, firedAtMs]))
   return {
     nowMs: snapshot.nowMs,
@@ -133,7 +133,7 @@ export function describe(
     workers: snapshot.workers.map((worker) => {
       const firedAtMs = firedAt.get(worker.key) ?? null
       const schedule = scheduleStatus(worker.schedule, firedAtMs, snapshot.nowMs)
-      return { ...describeWorker(worker, standing.get(worker.key) ?? []), schedule }
+      return { ...describeWorker(worker, candidates.get(worker.key) ?? []), schedule }
     }),
     leases,
     assignments: snapshot.workers.flatMap((worker) => describeAssignment(worker, leases)),

@@ -20,8 +20,8 @@ import {
   type Wishes,
 } from '../changes/changes.js'
 import { drain } from '../changes/operations.js'
-import { inOrder, type Ordered, sayTokens, settleIdentity } from '../changes/order.js'
 import type { Held } from '../changes/rules.js'
+import { type ChangeOutcome, runChange, sayTokens, settleIdentity } from '../changes/run-change.js'
 import { attend, bury, buryEnded, type Findings } from '../changes/upkeep.js'
 import { StoreError } from '../errors.js'
 import type { Events } from '../events.js'
@@ -475,9 +475,9 @@ export class Life {
     key: SessionKey,
     work: (change: Change) => Promise<T>,
     ahead?: Ahead,
-  ): Promise<Ordered<T>> {
+  ): Promise<ChangeOutcome<T>> {
     const { store, holdings } = this.#in
-    const changed = await inOrder(store, key, holdings.highestToken, work, ahead)
+    const changed = await runChange(store, key, holdings.highestToken, work, ahead)
     if (changed.kind === 'done') holdings.sawToken(changed.tokenFloor)
     return changed
   }

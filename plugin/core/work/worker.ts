@@ -117,7 +117,7 @@ export type WorkerDefinition = SingleWorker | CoordinatedWorker | PartitionedWor
 /** The state of a worker on this node. */
 export type WorkerState =
   /** Registered here, so this node is a candidate. Another node may be at work. */
-  | 'standing'
+  | 'candidate'
   /** At work here. */
   | 'working'
   /** Other nodes have registered it differently, so this node is not a candidate; see the event `worker.refused`. */

@@ -54,7 +54,7 @@ import {
   readId,
   records,
   rowsOf,
-  standing,
+  stateOf,
   written,
 } from './rows.js'
 import { collation, events, leases, meta, nodes, storedKey, workers } from './schema.js'
@@ -103,7 +103,7 @@ export class Queries {
     return this.#query(sql, { node: storedKey(node), beat }, (answer, serverIdentity) => {
       const row = first(answer)
       if (row === undefined) return undefined
-      return { ...standing(row), ...facts(row, serverIdentity), watchers: beatsOf(row.watchers) }
+      return { ...stateOf(row), ...facts(row, serverIdentity), watchers: beatsOf(row.watchers) }
     })
   }
 
@@ -146,7 +146,7 @@ export class Queries {
       if (row === undefined) return undefined
       const watchers = row.watchers === null ? [] : meta.watchers.mapFromDriverValue(String(row.watchers))
       return {
-        ...standing(row),
+        ...stateOf(row),
         ...facts(row, serverIdentity),
         watchers: watchers as readonly string[],
         ...foundIn(row),

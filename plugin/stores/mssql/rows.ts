@@ -71,7 +71,7 @@ export function beatsOf(json: unknown): Beat[] {
   return records(json).map(({ id, beat }) => ({ id: readId(id), beat: Number(beat) }))
 }
 
-export function standing(row: Record<string, unknown>): Pick<HeartbeatAnswer, 'state' | 'newsRevision'> {
+export function stateOf(row: Record<string, unknown>): Pick<HeartbeatAnswer, 'state' | 'newsRevision'> {
   const { state } = row
   return {
     state: state === 'draining' ? state : 'active',

@@ -130,7 +130,7 @@ export class MysqlChange extends ServerChange<Loan> implements Change {
       this.#queries.db
         .update(nodes)
         .set({ ...patch, revision: this.revision })
-        .where(this.#isStanding(id)),
+        .where(this.#isPresent(id)),
     )
   }
 
@@ -140,7 +140,7 @@ export class MysqlChange extends ServerChange<Loan> implements Change {
       const [{ affectedRows }] = await this.#queries.db
         .update(nodes)
         .set(this.buried)
-        .where(and(this.#isStanding(id), sameBeat))
+        .where(and(this.#isPresent(id), sameBeat))
       return affectedRows > 0
     })
   }
@@ -174,7 +174,7 @@ export class MysqlChange extends ServerChange<Loan> implements Change {
     return this.#setting.terms.namespace
   }
 
-  #isStanding(id: string): SQL | undefined {
+  #isPresent(id: string): SQL | undefined {
     return and(eq(nodes.namespace, this.#namespace), eq(nodes.id, id), ne(nodes.state, 'gone'))
   }
 

@@ -85,11 +85,11 @@ export function beats(db: MySql2Database, { namespace }: Terms) {
 }
 
 export function neighbours(db: MySql2Database, { namespace }: Terms) {
-  const standing = and(eq(nodes.namespace, namespace), ne(nodes.state, 'gone'))
+  const present = and(eq(nodes.namespace, namespace), ne(nodes.state, 'gone'))
   return db
     .select({ id: nodes.id, process: sql<string>`${nodes.process}` })
     .from(nodes)
-    .where(and(standing, eq(nodes.machine, sql.placeholder('machine')), isNotNull(nodes.process)))
+    .where(and(present, eq(nodes.machine, sql.placeholder('machine')), isNotNull(nodes.process)))
     .orderBy(asc(nodes.id))
 }
 

@@ -292,7 +292,7 @@ export class PostgresChange extends ServerChange<Loan> implements Change {
       this.#queries.db
         .update(nodes)
         .set({ ...patch, revision: this.revision })
-        .where(this.#isStanding(id)),
+        .where(this.#isPresent(id)),
     )
   }
 
@@ -302,7 +302,7 @@ export class PostgresChange extends ServerChange<Loan> implements Change {
       const buried = await this.#queries.db
         .update(nodes)
         .set(this.buried)
-        .where(and(this.#isStanding(id), sameBeat))
+        .where(and(this.#isPresent(id), sameBeat))
         .returning({ id: nodes.id })
       return buried.length > 0
     })
@@ -340,7 +340,7 @@ export class PostgresChange extends ServerChange<Loan> implements Change {
     return this.#setting.terms.namespace
   }
 
-  #isStanding(id: string): SQL | undefined {
+  #isPresent(id: string): SQL | undefined {
     return and(eq(nodes.namespace, this.#namespace), eq(nodes.id, id), ne(nodes.state, 'gone'))
   }
 

@@ -76,7 +76,7 @@ export function foundLeases([row]: Answer<'leases'>): FoundLeases {
 /** Without a row there was nothing to stamp. Before the first change there is no revision row either. */
 export function heartbeatAnswer([row]: Answer<'heartbeat'>): HeartbeatAnswer | undefined {
   if (row === undefined) return undefined
-  const { committing: _, standing: __, ...answer } = row
+  const { committing: _, present: __, ...answer } = row
   return { ...answer, ...recorded(row) }
 }
 

@@ -91,7 +91,7 @@ export class PostgresStore implements Store {
       const on = this.#on(client)
       if (!counts) return heartbeatAnswer(await on.heartbeat().execute({ node, beat }))
       const answer = await on.countingHeartbeat().execute({ node, beat })
-      this.#count(answer[0]?.standing ?? 0)
+      this.#count(answer[0]?.present ?? 0)
       return heartbeatAnswer(answer)
     })
   }

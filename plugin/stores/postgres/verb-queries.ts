@@ -22,7 +22,7 @@ export const committing = sql`
  */
 export function heartbeat(db: NodePgDatabase, terms: Terms, counting: boolean) {
   // Counts no further than it matters: with ten thousand nodes a full count would cost more than the heartbeat.
-  const standing = sql`(select count(*) from (
+  const present = sql`(select count(*) from (
     select from ${nodes} where namespace = ${terms.namespace} and state <> 'gone' limit ${sql.raw(String(pushedNodes + 1))}) as s)`
   const beat = sql`${sql.placeholder('beat')}::bigint`
   const beaten = db.$with('beaten').as(
@@ -46,7 +46,7 @@ export function heartbeat(db: NodePgDatabase, terms: Terms, counting: boolean) {
       state: beaten.state,
       newsRevision: beaten.newsRevision,
       watchers: watchers.mapWith(json<Beat[]>),
-      standing: counting ? standing.mapWith(Number) : sql<null>`null`,
+      present: counting ? present.mapWith(Number) : sql<null>`null`,
       committing,
     })
     .from(beaten)
@@ -131,11 +131,11 @@ export function beats(db: NodePgDatabase, { namespace }: Terms) {
 }
 
 export function neighbours(db: NodePgDatabase, { namespace }: Terms) {
-  const standing = and(eq(nodes.namespace, namespace), ne(nodes.state, 'gone'))
+  const present = and(eq(nodes.namespace, namespace), ne(nodes.state, 'gone'))
   return db
     .select({ id: nodes.id, process: sql<string>`${nodes.process}` })
     .from(nodes)
-    .where(and(standing, eq(nodes.machine, sql.placeholder('machine')), isNotNull(nodes.process)))
+    .where(and(present, eq(nodes.machine, sql.placeholder('machine')), isNotNull(nodes.process)))
     .orderBy(inOrder(nodes.id))
 }
 
@@ -155,9 +155,9 @@ function aboutFound({ namespace }: Terms, workerKeys: SQL) {
     select coalesce(json_agg(named.id), '[]')
     from (select holder as id from found union select blocked_node from found) as named
     left join lateral (
-      select true as stands from ${nodes}
+      select true as present from ${nodes}
       where namespace = ${namespace} and id = named.id and state <> 'gone' offset 0) as n on true
-    where named.id is not null and n.stands is null)`
+    where named.id is not null and n.present is null)`
   return {
     leases: found.mapWith(rowsOf<LeaseRow>(leases)),
     workers: namedWorkers(namespace, workerKeys),

@@ -1,6 +1,6 @@
 /** Changes that no session asks for, while the server becomes another one. */
 import t from 'tap'
-import { changeWithoutSession, inOrder } from '../../plugin/core/changes/order.js'
+import { changeWithoutSession, runChange } from '../../plugin/core/changes/run-change.js'
 import { StoreError } from '../../plugin/core/errors.js'
 import { Operator } from '../../plugin/core/operator.js'
 import { commit, metaOf, newWorker, rejectionOf } from '../../plugin/testing/conformance/world.js'
@@ -9,7 +9,7 @@ import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
 /** A store on a database that names itself as it is told to. */
 async function storeOf(identity: () => string) {
   const store = new MemoryDatabase({ identity }).open({ namespace: 'default', statementTimeoutMs: 30_000 })
-  await inOrder(store, undefined, 0, (change) => change.saveWorkers([newWorker('w')]))
+  await runChange(store, undefined, 0, (change) => change.saveWorkers([newWorker('w')]))
   return store
 }
 

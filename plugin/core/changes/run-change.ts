@@ -6,7 +6,7 @@ import type { Ahead, Change, Changed, OwnView, SessionKey, Store } from '../stor
 import { raisedFloor } from './token.js'
 
 /** What a change returns to the node that made it, in addition to its result. */
-export type Ordered<T> =
+export type ChangeOutcome<T> =
   /** The server is not the one on record. It has now been recorded, and nothing else was done. */
   | { readonly kind: 'new-server' }
   /** The session is gone, or has already made a later change. */
@@ -28,14 +28,14 @@ export type Ordered<T> =
  * @param highestSeen the greatest token or floor this process has ever seen. The database may have lost it, and with
  *   it the record of more than one server.
  */
-export async function inOrder<T>(
+export async function runChange<T>(
   store: Store,
   session: SessionKey | undefined,
   highestSeen: number,
   work: (change: Change) => Promise<T>,
   ahead?: Ahead,
-): Promise<Ordered<T>> {
-  const inside = async (change: Change): Promise<Ordered<T>> => {
+): Promise<ChangeOutcome<T>> {
+  const inside = async (change: Change): Promise<ChangeOutcome<T>> => {
     if (change.meta.serverIdentity === '') {
       await change.saveMeta({ serverIdentity: change.serverIdentity, identitySettled: true })
     } else if (change.meta.serverIdentity !== change.serverIdentity) {
@@ -48,7 +48,7 @@ export async function inOrder<T>(
     const view = session === undefined ? undefined : await change.view(session.node, true)
     return { kind: 'done', result, view, tokenFloor: change.meta.tokenFloor }
   }
-  const changed: Changed<Ordered<T>> = await store.change(session, inside, ahead)
+  const changed: Changed<ChangeOutcome<T>> = await store.change(session, inside, ahead)
   return changed.result
 }
 
@@ -68,7 +68,7 @@ export async function changeWithoutSession<T>(
   work: (change: Change) => Promise<T>,
 ): Promise<T> {
   for (let attempt = 1; attempt <= mostServers; attempt++) {
-    const changed = await inOrder(store, undefined, highestSeen(), work)
+    const changed = await runChange(store, undefined, highestSeen(), work)
     if (changed.kind === 'done') return changed.result
   }
   throw new StoreError(
