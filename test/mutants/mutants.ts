@@ -484,8 +484,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a draining node is a candidate',
     file: 'core/changes/draft',
-    find: "byWorker(standing.filter((node) => node.state === 'active'))",
-    replace: 'byWorker(standing)',
+    find: "byWorker(present.filter((node) => node.state === 'active'))",
+    replace: 'byWorker(present)',
     mix: 'operators',
   },
   // ---------------------------------------------------------------- operators, closing
@@ -590,9 +590,9 @@ export const mutants: readonly Mutant[] = [
     test: 'core/server',
   },
   {
-    name: 'a target that cools down stays the target when another comes to stand',
+    name: 'a target that cools down stays the target when another becomes a candidate',
     file: 'core/changes/draft',
-    find: '(stands(lease.holder) ? current[0] : undefined)',
+    find: '(isCandidate(lease.holder) ? current[0] : undefined)',
     replace: 'current[0]',
     mix: 'operators',
     from: 127,

@@ -257,11 +257,11 @@ export class Draft {
     const lease = this.lease(worker.key)
     if (lease === undefined) return
     const cooling = this.cooling(lease, candidates)
-    const mayHold = (node: string | null): node is string =>
+    const isCandidate = (node: string | null): node is string =>
       candidates.some((candidate) => candidate.id === node)
-    const current = [lease.target, lease.holder].filter(mayHold)
+    const current = [lease.target, lease.holder].filter(isCandidate)
     const kept =
-      current.find((node) => !cooling.has(node)) ?? (mayHold(lease.holder) ? current[0] : undefined)
+      current.find((node) => !cooling.has(node)) ?? (isCandidate(lease.holder) ? current[0] : undefined)
     this.assign(lease.key, kept ?? chooseSuccessor(lease.key, candidates, cooling) ?? null)
   }
 
