@@ -3,12 +3,12 @@
  * processes of a machine share.
  */
 import { Client } from 'pg'
-import type { Order, Standing } from './adapters/adapter.js'
+import type { Candidate, Order } from './adapters/adapter.js'
 import { type ContestantName, contestants } from './adapters/index.js'
 
 export type Told =
   | { readonly resign: string; readonly node: string }
-  | { readonly stand: string; readonly node: string }
+  | { readonly campaign: string; readonly node: string }
   | { readonly report: number }
   | { readonly close: true }
 
@@ -20,34 +20,34 @@ export type Says =
 
 const [name = '', given = '{}'] = process.argv.slice(2)
 const order = JSON.parse(given) as Order
-const { stand } = contestants[name as ContestantName]
-const standing = new Map<string, Standing>()
+const { join } = contestants[name as ContestantName]
+const candidates = new Map<string, Candidate>()
 const requests = countRequests()
 
 process.on('message', (told: Told) => void hear(told))
 process.on('disconnect', () => process.exit())
 process.on('SIGTERM', () => {
-  const closed = [...standing.values()].map((each) => each.close())
+  const closed = [...candidates.values()].map((each) => each.close())
   void Promise.all(closed).then(() => process.exit())
 })
 for (const node of order.nodes) {
   const leads = (key: string): void => say({ leads: key, node, atNs: String(process.hrtime.bigint()) })
-  standing.set(node, await stand(order, node, leads))
+  candidates.set(node, await join(order, node, leads))
 }
 say({ ready: true })
 
 async function hear(told: Told): Promise<void> {
   if ('resign' in told) {
     const calledAtNs = String(process.hrtime.bigint())
-    await standing.get(told.node)?.resign(told.resign)
+    await candidates.get(told.node)?.resign(told.resign)
     say({ resigned: told.resign, calledAtNs })
-  } else if ('stand' in told) {
-    await standing.get(told.node)?.stand(told.stand)
+  } else if ('campaign' in told) {
+    await candidates.get(told.node)?.campaign(told.campaign)
   } else if ('report' in told) {
     const { user, system } = process.cpuUsage()
     say({ report: told.report, requests: requests(), cpuMs: (user + system) / 1_000 })
   } else {
-    await Promise.all([...standing.values()].map((each) => each.close()))
+    await Promise.all([...candidates.values()].map((each) => each.close()))
     process.disconnect()
   }
 }

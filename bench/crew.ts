@@ -74,7 +74,7 @@ export class Crew {
     tell(before.process, { resign: key, node: before.node })
     const after = await next
     const tookMs = Number(after.atNs - (await calledAtNs)) / 1e6
-    tell(before.process, { stand: key, node: before.node })
+    tell(before.process, { campaign: key, node: before.node })
     return tookMs
   }
 
@@ -86,7 +86,7 @@ export class Crew {
     )
     tell(before.process, { resign: key, node: before.node })
     await resigned
-    tell(before.process, { stand: key, node: before.node })
+    tell(before.process, { campaign: key, node: before.node })
     await this.#until(() => this.#leads.get(key) !== before || undefined)
   }
 

@@ -23,7 +23,7 @@ const fast = [
   'PostgreSQL advisory locks',
 ] as const satisfies ContestantName[]
 /** Their standbys wait for their next attempt, so a few trials are as informative as many. */
-const polled = ['Redis (redlock)', 'seed, cluster locks'] as const satisfies ContestantName[]
+const polled = ['Redis (redlock)', '.NET library, cluster locks'] as const satisfies ContestantName[]
 const crowded = [
   'this project, PostgreSQL',
   'this project, PostgreSQL, by name',

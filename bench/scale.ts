@@ -55,7 +55,7 @@ function plans(): void {
     const one = candidates.slice(1)
     const tenth = candidates.slice(Math.floor(nodes / 10))
     const newcomers = [...candidates, ...crowdOf(nodes + Math.ceil(nodes / 10)).slice(nodes)]
-    for (const [what, current, standing] of [
+    for (const [what, current, present] of [
       ['from nothing', nobody, candidates],
       ['one leaves', first, one],
       ['a tenth leaves', first, tenth],
@@ -64,11 +64,11 @@ function plans(): void {
     ] as const) {
       const tookMs: number[] = []
       const times = 20
-      let plan = planPartitions(current, standing)
+      let plan = planPartitions(current, present)
       const before = process.cpuUsage()
       for (let time = 0; time < times; time++) {
         const fromMs = performance.now()
-        plan = planPartitions(current, standing)
+        plan = planPartitions(current, present)
         tookMs.push(performance.now() - fromMs)
       }
       const { user, system } = process.cpuUsage(before)
@@ -77,8 +77,8 @@ function plans(): void {
         'median ms': summarise(tookMs).median,
         'max ms': summarise(tookMs).max,
         moved: moves(current, plan),
-        'moves at least': fewestMoves(current, standing),
-        'max/mean': fullest(plan) / (partitions / standing.length),
+        'moves at least': fewestMoves(current, present),
+        'max/mean': fullest(plan) / (partitions / present.length),
       }
     }
   }
@@ -102,11 +102,11 @@ function moves(before: readonly (string | null)[], after: readonly (string | nul
  * Returns the fewest moves of any balanced plan. A partition without a candidate as holder must move, and so must what
  * a node holds beyond its share.
  */
-function fewestMoves(before: readonly (string | null)[], standing: readonly Candidate[]): number {
-  const held = new Map(standing.map(({ id }) => [id, 0]))
+function fewestMoves(before: readonly (string | null)[], present: readonly Candidate[]): number {
+  const held = new Map(present.map(({ id }) => [id, 0]))
   for (const id of before) if (id !== null && held.has(id)) held.set(id, (held.get(id) ?? 0) + 1)
-  const least = Math.floor(before.length / standing.length)
-  const more = before.length % standing.length
+  const least = Math.floor(before.length / present.length)
+  const more = before.length % present.length
   const above = [...held.values()].filter((count) => count > least).length
   const kept =
     [...held.values()].reduce((sum, count) => sum + Math.min(count, least), 0) + Math.min(above, more)

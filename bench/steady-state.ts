@@ -31,19 +31,19 @@ const standby: ContestantName[] = [
   'etcd (etcd3)',
   'ZooKeeper (recipe)',
   'Redis (redlock)',
-  'seed, cluster locks',
-  'seed, global locks',
-  'seed, coordinated workers',
+  '.NET library, cluster locks',
+  '.NET library, global locks',
+  '.NET library, coordinated workers',
 ]
 await compare(
-  `50 nodes stand for 20 keys; ttl ${ttlMs / 1_000} s, the seed's its own`,
+  `50 nodes compete for 20 keys; ttl ${ttlMs / 1_000} s, the .NET library's its own`,
   standby.map((name) => [name, { keys }]),
 )
-await compare(`50 nodes hold leases of their own; ttl ${ttlMs / 1_000} s, the seed's its own`, [
+await compare(`50 nodes hold leases of their own; ttl ${ttlMs / 1_000} s, the .NET library's its own`, [
   [mine, { keys: [], heldEach: 20 }, 'this project, 20 leases a node'],
   [mine, { keys: [], heldEach: 1_000 }, 'this project, 1 000 leases a node'],
   ['etcd (etcd3)', { keys: [], heldEach: 20 }],
-  ['seed, cluster locks', { keys: [], heldEach: 20 }],
+  ['.NET library, cluster locks', { keys: [], heldEach: 20 }],
 ])
 await report.end()
 

@@ -3,13 +3,13 @@ import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
 
 /** One node, which is a candidate for every key it is given. */
-export interface Standing {
+export interface Candidate {
   /**
    * Gives up a key that the node leads, so that the next may begin. The node is no candidate for it until {@link
-   * stand}.
+   * campaign}.
    */
   resign(key: string): Promise<void>
-  stand(key: string): Promise<void> | void
+  campaign(key: string): Promise<void> | void
   /** Ends the node, where possible without giving anything back; used when a bench is over. */
   close(): Promise<void>
 }
@@ -30,7 +30,7 @@ export interface Order {
 }
 
 /** @param leads called when the work under a key begins. */
-export type Stand = (order: Order, node: string, leads: (key: string) => void) => Promise<Standing>
+export type Join = (order: Order, node: string, leads: (key: string) => void) => Promise<Candidate>
 
 const peers = createRequire(fileURLToPath(new URL('../../../bench/peers/package.json', import.meta.url)))
 

@@ -1,5 +1,5 @@
 /** etcd through `etcd3`: the library's own election, with one campaign per key. */
-import { keysOf, type Order, peer, type Stand } from './adapter.js'
+import { type Join, keysOf, type Order, peer } from './adapter.js'
 
 interface Campaign {
   on(event: 'elected' | 'error', listener: (error?: unknown) => void): this
@@ -15,7 +15,7 @@ interface Etcd {
   }
 }
 
-export const etcd: Stand = async (order: Order, node, leads) => {
+export const etcd: Join = async (order: Order, node, leads) => {
   const { Etcd3 } = peer<Etcd>('etcd3')
   // Disables the library's circuit breaker. When many leaders die at once, it makes standbys give up permanently.
   const never = {
@@ -27,15 +27,15 @@ export const etcd: Stand = async (order: Order, node, leads) => {
     faultHandling: { host: () => never, global: never },
   })
   const campaigns = new Map<string, Campaign>()
-  const stand = (key: string): void => {
-    const campaign = client.election(key, Math.ceil(order.ttlMs / 1_000)).campaign(node)
-    campaigns.set(key, campaign)
-    campaign.on('elected', () => leads(key)).on('error', () => undefined)
+  const campaign = (key: string): void => {
+    const election = client.election(key, Math.ceil(order.ttlMs / 1_000)).campaign(node)
+    campaigns.set(key, election)
+    election.on('elected', () => leads(key)).on('error', () => undefined)
   }
-  for (const key of keysOf(order, node)) stand(key)
+  for (const key of keysOf(order, node)) campaign(key)
   return {
     resign: async (key) => campaigns.get(key)?.resign(),
-    stand,
+    campaign,
     close: async () => client.close(),
   }
 }

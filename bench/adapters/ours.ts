@@ -1,10 +1,10 @@
 /** This project: one single worker per key, or leases acquired by name, as locks are. */
 import { createCoordinator, type PassContext } from 'fastify-worker-coordination/coordinator'
 import { eventually } from '../../test/support/eventually.js'
-import { keysOf, type Order, type Stand } from './adapter.js'
+import { type Join, keysOf, type Order } from './adapter.js'
 
 /** Runs one single worker per key. Its pass waits for its signal. */
-export const ours: Stand = async (order, node, leads) => {
+export const ours: Join = async (order, node, leads) => {
   if (order.heldEach !== undefined) return oursByName(order, node, leads)
   const coordinator = await join(order, node)
   const passes = new Map<string, PassContext>()
@@ -25,25 +25,25 @@ export const ours: Stand = async (order, node, leads) => {
     async resign(key) {
       passes.get(key)?.stepDown(1)
     },
-    stand: () => undefined,
+    campaign: () => undefined,
     close: () => coordinator.close(),
   }
 }
 
-export const oursByName: Stand = async (order, node, leads) => {
+export const oursByName: Join = async (order, node, leads) => {
   const coordinator = await join(order, node)
   await started(coordinator)
   const held = new Map<string, { release(): Promise<void> }>()
-  const stand = async (key: string): Promise<void> => {
+  const campaign = async (key: string): Promise<void> => {
     const lease = await coordinator.acquire(key).catch(() => undefined)
     if (lease === undefined) return
     held.set(key, lease)
     leads(key)
   }
-  for (const key of keysOf(order, node)) void stand(key)
+  for (const key of keysOf(order, node)) void campaign(key)
   return {
     resign: async (key) => held.get(key)?.release(),
-    stand: (key) => void stand(key),
+    campaign: (key) => void campaign(key),
     close: () => coordinator.close(),
   }
 }

@@ -1,5 +1,5 @@
 /** Redis through `redlock` and through `redis-semaphore`, each with its own default intervals for retries. */
-import { keysOf, pause, peer, type Stand } from './adapter.js'
+import { type Join, keysOf, pause, peer } from './adapter.js'
 
 interface Redis {
   disconnect(): void
@@ -15,7 +15,7 @@ interface RedisLock {
   release(): Promise<unknown>
 }
 
-export const redlock: Stand = async (order, node, leads) => {
+export const redlock: Join = async (order, node, leads) => {
   const { Redis: Client } = peer<{ Redis: new (url: string) => Redis }>('ioredis')
   const { default: Lock } = peer<{ default: new (clients: Redis[], options: object) => Redlock }>('redlock')
   const client = new Client(order.url)
@@ -32,21 +32,21 @@ export const redlock: Stand = async (order, node, leads) => {
       if (extended !== undefined && held.get(key) === lock) held.set(key, extended)
     }
   }
-  const stand = async (key: string): Promise<void> => {
+  const campaign = async (key: string): Promise<void> => {
     const lock = await locks.acquire([key], order.ttlMs).catch(() => undefined)
     if (lock === undefined) return
     held.set(key, lock)
     leads(key)
     void keep(key)
   }
-  for (const key of keysOf(order, node)) void stand(key)
+  for (const key of keysOf(order, node)) void campaign(key)
   return {
     async resign(key) {
       const lock = held.get(key)
       held.delete(key)
       await lock?.release()
     },
-    stand: (key) => void stand(key),
+    campaign: (key) => void campaign(key),
     async close() {
       closed = true
       client.disconnect()
@@ -59,24 +59,24 @@ interface Mutex {
   release(): Promise<void>
 }
 
-export const redisSemaphore: Stand = async (order, node, leads) => {
+export const redisSemaphore: Join = async (order, node, leads) => {
   const { Redis: Client } = peer<{ Redis: new (url: string) => Redis }>('ioredis')
   const { Mutex } = peer<{ Mutex: new (client: Redis, key: string, options: object) => Mutex }>(
     'redis-semaphore',
   )
   const client = new Client(order.url)
   const held = new Map<string, Mutex>()
-  const stand = async (key: string): Promise<void> => {
+  const campaign = async (key: string): Promise<void> => {
     const options = { lockTimeout: order.ttlMs, acquireTimeout: 2 ** 31, onLockLost: () => undefined }
     const mutex = new Mutex(client, key, options)
     await mutex.acquire()
     held.set(key, mutex)
     leads(key)
   }
-  for (const key of keysOf(order, node)) void stand(key).catch(() => undefined)
+  for (const key of keysOf(order, node)) void campaign(key).catch(() => undefined)
   return {
     resign: async (key) => held.get(key)?.release(),
-    stand: (key) => void stand(key).catch(() => undefined),
+    campaign: (key) => void campaign(key).catch(() => undefined),
     close: async () => client.disconnect(),
   }
 }

@@ -1,5 +1,5 @@
 /** ZooKeeper's recipe for leader election: ephemeral sequential nodes, each of which watches its predecessor. */
-import { keysOf, peer, type Stand } from './adapter.js'
+import { type Join, keysOf, peer } from './adapter.js'
 
 type Answer<T> = (error: Error | null, answer: T) => void
 
@@ -19,7 +19,7 @@ interface Zookeeper {
   readonly CreateMode: { readonly EPHEMERAL_SEQUENTIAL: number }
 }
 
-export const zookeeper: Stand = async (order, node, leads) => {
+export const zookeeper: Join = async (order, node, leads) => {
   const { createClient, CreateMode } = peer<Zookeeper>('node-zookeeper-client')
   const client = createClient(order.url, { sessionTimeout: order.ttlMs })
   const connected = new Promise<void>((resolve) => client.once('connected', resolve))
@@ -37,7 +37,7 @@ export const zookeeper: Stand = async (order, node, leads) => {
     const there = await asked<object | null>((done) => client.exists(`${folder}/${before}`, again, done))
     if (there === null) await look(key, place)
   }
-  const stand = async (key: string): Promise<void> => {
+  const campaign = async (key: string): Promise<void> => {
     const folder = `/election/${key}`
     await asked<string>((done) => client.mkdirp(folder, done))
     const path = await asked<string>((done) =>
@@ -46,12 +46,12 @@ export const zookeeper: Stand = async (order, node, leads) => {
     places.set(key, path)
     await look(key, path.slice(folder.length + 1))
   }
-  for (const key of keysOf(order, node)) await stand(key)
+  for (const key of keysOf(order, node)) await campaign(key)
   return {
     async resign(key) {
       await asked<void>((done) => client.remove(places.get(key) ?? '', done))
     },
-    stand,
+    campaign,
     async close() {
       closed = true
       client.close()

@@ -10,12 +10,12 @@
  *                    before each pass, once a second, all rows of its type are selected
  */
 import { Pool, type PoolClient } from 'pg'
-import { keysOf, pause, type Stand } from './adapter.js'
+import { type Join, keysOf, pause } from './adapter.js'
 
 const tables = `
-  create table if not exists seed_locks (
+  create table if not exists dotnet_locks (
     key text primary key, owner text, acquired_at timestamptz, expires_at timestamptz not null);
-  create table if not exists seed_workers (
+  create table if not exists dotnet_workers (
     type text not null, id text not null, seen_at timestamptz not null, primary key (type, id))`
 
 interface Kind {
@@ -29,10 +29,10 @@ const clusterKind: Kind = { ttlMs: 30_000, renewMs: 10_000, reads: true }
 const globalKind: Kind = { ttlMs: 60_000, renewMs: 15_000, reads: false }
 const standbyMs = 5_000
 
-export const seedCluster = locks(clusterKind)
-export const seedGlobal = locks(globalKind)
+export const dotnetCluster = locks(clusterKind)
+export const dotnetGlobal = locks(globalKind)
 
-function locks(kind: Kind): Stand {
+function locks(kind: Kind): Join {
   return async (order, node, leads) => {
     const pool = await poolFor(order.url)
     const led = new Set<string>()
@@ -40,27 +40,27 @@ function locks(kind: Kind): Stand {
     const take = (key: string): Promise<boolean> => inTransaction(pool, (client) => tryTake(client, key))
     const tryTake = async (client: PoolClient, key: string): Promise<boolean> => {
       const { rows } = await client.query<{ free: boolean }>(
-        'select expires_at < now() as free from seed_locks where key = $1',
+        'select expires_at < now() as free from dotnet_locks where key = $1',
         [key],
       )
       if (rows[0]?.free === false) return false
       const taken = await client.query(
-        `insert into seed_locks (key, owner, acquired_at, expires_at)
+        `insert into dotnet_locks (key, owner, acquired_at, expires_at)
         values ($1, $2, now(), now() + $3 * interval '1 ms')
         on conflict (key) do update set owner = $2, acquired_at = now(), expires_at = excluded.expires_at
-        where seed_locks.expires_at < now()`,
+        where dotnet_locks.expires_at < now()`,
         [key, node, kind.ttlMs],
       )
       return taken.rowCount === 1
     }
     const renew = async (key: string): Promise<void> => {
-      if (kind.reads) await pool.query('select owner, expires_at from seed_locks where key = $1', [key])
+      if (kind.reads) await pool.query('select owner, expires_at from dotnet_locks where key = $1', [key])
       await pool.query(
-        `update seed_locks set expires_at = now() + $3 * interval '1 ms' where key = $1 and owner = $2`,
+        `update dotnet_locks set expires_at = now() + $3 * interval '1 ms' where key = $1 and owner = $2`,
         [key, node, kind.ttlMs],
       )
     }
-    const campaign = async (key: string): Promise<void> => {
+    const compete = async (key: string): Promise<void> => {
       await pause(Math.random() * standbyMs)
       while (!closed && !(await take(key))) await pause(standbyMs)
       if (closed) return
@@ -72,14 +72,14 @@ function locks(kind: Kind): Stand {
         await pause(kind.renewMs)
       }
     }
-    const stand = (key: string): void => void campaign(key).catch(() => undefined)
-    for (const key of keysOf(order, node)) stand(key)
+    const campaign = (key: string): void => void compete(key).catch(() => undefined)
+    for (const key of keysOf(order, node)) campaign(key)
     return {
       async resign(key) {
         led.delete(key)
-        await pool.query('delete from seed_locks where key = $1 and owner = $2', [key, node])
+        await pool.query('delete from dotnet_locks where key = $1 and owner = $2', [key, node])
       },
-      stand,
+      campaign,
       async close() {
         closed = true
         await pool.end()
@@ -89,23 +89,23 @@ function locks(kind: Kind): Stand {
 }
 
 /** Each key is a type. Every node runs one worker of each type, and all of them work at once. */
-export const seedCoordinated: Stand = async (order, node, leads) => {
+export const dotnetCoordinated: Join = async (order, node, leads) => {
   const pool = await poolFor(order.url)
   let closed = false
   const beat = async (type: string): Promise<void> => {
     await pause(Math.random() * 2_500)
     for (let count = 1; !closed; count++) {
-      const { rowCount } = await pool.query('select seen_at from seed_workers where type = $1 and id = $2', [
-        type,
-        node,
-      ])
+      const { rowCount } = await pool.query(
+        'select seen_at from dotnet_workers where type = $1 and id = $2',
+        [type, node],
+      )
       const write =
         rowCount === 0
-          ? 'insert into seed_workers (type, id, seen_at) values ($1, $2, now()) on conflict do nothing'
-          : 'update seed_workers set seen_at = now() where type = $1 and id = $2'
+          ? 'insert into dotnet_workers (type, id, seen_at) values ($1, $2, now()) on conflict do nothing'
+          : 'update dotnet_workers set seen_at = now() where type = $1 and id = $2'
       await pool.query(write, [type, node])
       if (count % 5 === 0) {
-        await pool.query(`delete from seed_workers where type = $1 and seen_at < now() - interval '30 s'`, [
+        await pool.query(`delete from dotnet_workers where type = $1 and seen_at < now() - interval '30 s'`, [
           type,
         ])
       }
@@ -116,7 +116,7 @@ export const seedCoordinated: Stand = async (order, node, leads) => {
     await pause(Math.random() * 1_000)
     leads(type)
     while (!closed) {
-      await pool.query('select id, seen_at from seed_workers where type = $1 order by id', [type])
+      await pool.query('select id, seen_at from dotnet_workers where type = $1 order by id', [type])
       await pause(1_000)
     }
   }
@@ -126,7 +126,7 @@ export const seedCoordinated: Stand = async (order, node, leads) => {
   }
   return {
     resign: async () => undefined,
-    stand: () => undefined,
+    campaign: () => undefined,
     async close() {
       closed = true
       await pool.end()
