@@ -1,4 +1,4 @@
-/** Coordinators without Fastify, over real databases in bad weather. */
+/** Tests coordinators without Fastify, over real databases whose connections break. */
 import { readFile } from 'node:fs/promises'
 import BetterSqlite3 from 'better-sqlite3'
 import { drizzle } from 'drizzle-orm/node-postgres'
@@ -20,7 +20,7 @@ import {
 import { eventually } from './support/eventually.js'
 import { answersCommit, type TcpProxy, useProxy } from './support/proxy.js'
 
-/** Many heartbeats within a trust window that no slow machine outlasts. */
+/** Timing with many heartbeats in one trust window, which is longer than any delay of a slow machine. */
 const patient = { ttlMs: 60_000, heartbeatMs: 200, statementTimeoutMs: 5_000 } as const
 
 async function useCoordinator(
@@ -193,7 +193,7 @@ t.test('connections killed at any moment lose nothing and double nothing', async
       'select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()',
     )
     killed += rowCount ?? 0
-    // Something is to be got done in between, and then it may be any moment.
+    // Let the work make progress between two terminations, then terminate at a random moment.
     const before = tokens.length
     await eventually(() => done || tokens.length > before)
     for (let left = Math.random() * 20; left > 0 && !done; left--) await admin.query('select 1')
@@ -426,7 +426,7 @@ t.test(
   async (t) => {
     const { path, url } = await useSqlite(t)
     const coordinator = await useCoordinator(t, url)
-    // Patience would be of no use: what it waits for could not go on.
+    // Waiting would be useless: the driver would block the process, and with it the change it waits for.
     const own = new BetterSqlite3(path, { timeout: 0 })
     t.teardown(() => own.close())
     own.exec('create table written (hops integer)')

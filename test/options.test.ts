@@ -14,7 +14,7 @@ import {
 const database = 'sqlite:coordination.db'
 const identity = { node: 'n1', cluster: 'c1' }
 
-/** What is not allowed by the types can still come from JavaScript. */
+/** Returns the problems of plugin options. JavaScript can pass what the types forbid, so they are untyped here. */
 function pluginProblems(options: Readonly<Record<string, unknown>>): Promise<string[]> {
   return problemsOf(readPluginOptions(options as unknown as WorkerCoordinationOptions))
 }

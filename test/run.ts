@@ -1,6 +1,6 @@
 /**
- * All tests, or those that are named, by tap. A store is left out of the coverage where there is no server for it: hardly
- * any of it is loaded then. Where there is one it counts like everything else.
+ * Runs all tests with tap, or those named on the command line. A store without a server is left out of the coverage,
+ * because hardly any of its code is loaded then. A store with a server counts like everything else.
  */
 import { spawn } from 'node:child_process'
 import { withoutMssql, withoutMysql } from './support/databases.js'

@@ -1,4 +1,4 @@
-/** The clocks of the machine, as they are. */
+/** Tests the real clocks of the machine. */
 import { platform, uptime } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'

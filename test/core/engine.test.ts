@@ -5,7 +5,7 @@ import { resolveTiming } from '../../plugin/core/time/timing.js'
 import type { Assignment, PassContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
 import { World, type WorldNode } from '../support/world.js'
 
-/** A worker whose passes last until their signal aborts. */
+/** Returns a worker whose passes last until their signal aborts. */
 function leader(name: string, more: Partial<WorkerDefinition> = {}): WorkerDefinition {
   return {
     name,
@@ -645,8 +645,7 @@ t.test('1 000 leases on one node cost one statement per heartbeat', async (t) =>
   t.same([...calls.keys()].sort(), ['heartbeat', 'look'])
 })
 
-/** Counts what a store is asked for, by verb. */
-/** A store that cannot be reached while `isAway`. */
+/** Wraps a store so that it cannot be reached while `isAway`. */
 function failing(store: Store, isAway: () => boolean): Store {
   const verbs = ['heartbeat', 'view', 'look', 'beats', 'change', 'news']
   return new Proxy(store, {
@@ -662,6 +661,7 @@ function failing(store: Store, isAway: () => boolean): Store {
   })
 }
 
+/** Wraps a store and counts the calls of each verb. */
 function counting(store: Store, calls: Map<string, number>): Store {
   return new Proxy(store, {
     get(target, property) {

@@ -1,4 +1,4 @@
-/** What the audit trail says to people. */
+/** Tests the sentences of the audit trail. */
 import t from 'tap'
 import { eventSentence, eventTypes } from '../../plugin/core/reports/event-sentences.js'
 import type { EventRow } from '../../plugin/core/store.js'

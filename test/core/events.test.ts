@@ -1,8 +1,10 @@
-/** Listeners cannot break who tells them, and what goes wrong in them is reported under the right name. */
+/**
+ * Tests that listeners cannot break the code that emits an event, and that their errors are reported under its name.
+ */
 import t from 'tap'
 import { Events } from '../../plugin/core/events.js'
 
-/** Events, and what was reported about their listeners. */
+/** Returns events, and what was reported about their listeners. */
 function useEvents() {
   const reported: string[] = []
   const events = new Events((error, name) => void reported.push(`${name}: ${String(error)}`))

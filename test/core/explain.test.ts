@@ -1,4 +1,4 @@
-/** Why a lease has its holder or none: one row for each case, then the words as the engine's own rows bring them. */
+/** Tests the explanations of why a lease has its holder or none: one row per case, then rows of the engine itself. */
 import t from 'tap'
 import {
   type Explanation,
@@ -23,7 +23,7 @@ interface Case {
   readonly settled?: boolean
   readonly revokedAtMs?: number | null
   readonly pause?: ExplanationCircumstances['pause']
-  /** In this order. */
+  /** The codes that are expected, in this order. */
   readonly codes: readonly ExplanationCode[]
   readonly says?: readonly RegExp[]
   readonly facts?: Partial<Record<keyof Explanation, unknown>>

@@ -1,4 +1,4 @@
-/** What a node begins, and does not begin, under a row that names it. */
+/** Tests what a node begins, and does not begin, under a row that names it. */
 import t from 'tap'
 import { type Circumstances, Holdings, termOf } from '../../plugin/core/session/holdings.js'
 import { blockWaitMs, resolveTiming } from '../../plugin/core/time/timing.js'
@@ -10,7 +10,10 @@ const attempt = 3
 const identity = 'one'
 const lease = newLease('global/rebuild', { holder: 'me', target: 'me', token: 7, attempt, identity })
 
-/** A node that somebody asks for the lease, and to which a row says that its own claim was carried out. */
+/**
+ * Returns the terms that a node begins. The application asks it for the lease, and a row says that its own claim was
+ * carried out.
+ */
 function follow(differing: Partial<Circumstances>): string[] {
   const begun: string[] = []
   const ignore = () => undefined

@@ -1,4 +1,4 @@
-/** Clearing away, on a store in memory and by a clock that is moved by hand. */
+/** Tests housekeeping, on a store in memory and with a clock that is moved by hand. */
 import t, { type Test } from 'tap'
 import { Housekeeping, leasesAtOnce } from '../../plugin/core/changes/housekeeping.js'
 import { type Log, silentLog } from '../../plugin/core/log.js'
@@ -11,7 +11,7 @@ const hourMs = 3_600_000
 const pauseMs = 100
 const retention = { eventsForMs: 1e12, events: 10, goneNodesForMs: 1_000 }
 
-/** By the clock of the database, which stands still. */
+/** The time by the database's clock, which stands still. */
 const nowMs = 1_700_000_000_000
 
 t.test('what is more than one portion goes soon after, not an hour later', async (t) => {
@@ -121,7 +121,7 @@ interface House {
   ours: boolean
 }
 
-/** One that begins in half an hour. */
+/** Starts housekeeping whose first round is half an hour away. */
 async function houseWith(t: Test, { events = 0, log = silentLog } = {}): Promise<House> {
   const store = new MemoryDatabase({ nowMs: () => nowMs }).open({
     namespace: 'default',

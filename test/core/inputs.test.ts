@@ -1,4 +1,4 @@
-/** What an application hands to the methods of a coordinator, when it is wrong. */
+/** Tests how the methods of a coordinator refuse wrong input from an application. */
 import t from 'tap'
 import { maxCooldownMs } from '../../plugin/core/changes/rows.js'
 import { CoordinationError } from '../../plugin/core/errors.js'
@@ -6,8 +6,8 @@ import type { PassContext } from '../../plugin/core/work/worker.js'
 import { runCoordinator } from '../../plugin/node-cron.js'
 import { World } from '../support/world.js'
 
-/** As a program without types would call it. */
-// biome-ignore lint/suspicious/noExplicitAny: what must be tried here no type allows
+/** A value as a program without types would use it. */
+// biome-ignore lint/suspicious/noExplicitAny: no type allows what must be tried here
 type Untyped = any
 
 async function refusal(work: () => Promise<unknown>): Promise<CoordinationError> {

@@ -1,4 +1,7 @@
-/** What outlives what: handles their session and their coordinator, workers their registration, a node its refused workers. */
+/**
+ * Tests which objects outlive others: handles their session and their coordinator, workers their registration, and a
+ * node its refused workers.
+ */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import t from 'tap'
 import { type CoordinationError, StoreError } from '../../plugin/core/errors.js'
@@ -22,7 +25,7 @@ function single(name: string, run: () => unknown): WorkerDefinition {
   return { name, kind: 'single', scope: 'global', run }
 }
 
-/** What a promise has come to, without waiting for it. */
+/** Returns a state whose `over` becomes true when the promise is fulfilled. Does not wait for it. */
 function watched(promise: Promise<unknown>): { over: boolean } {
   const state = { over: false }
   void promise.then(() => {
@@ -305,7 +308,7 @@ t.test('a time of a schedule that cannot be written down is told', async (t) => 
   t.equal(ran, 2, 'and written down and acted upon when it can')
 })
 
-/** A log of which each line is kept as `level: message`. */
+/** Returns a log that keeps each line as `level: message`. */
 function writing(lines: string[]): Log {
   const note = (level: string) => (_fields: object, message: string) => {
     lines.push(`${level}: ${message}`)
@@ -313,7 +316,7 @@ function writing(lines: string[]): Log {
   return { debug: () => undefined, info: note('info'), warn: note('warn'), error: note('error') }
 }
 
-/** A store some verbs of which fail while an outage is on. */
+/** Wraps a store so that some verbs fail while the outage is on. */
 function failing(store: Store, verbs: readonly (keyof Store)[], outage: { readonly on: boolean }): Store {
   return new Proxy(store, {
     get(target, property) {
@@ -564,7 +567,7 @@ t.test('failures are counted for each partition by itself', async (t) => {
   for (const node of [a, b]) {
     const parts = partitioned(8, ({ partition }) => {
       const failures = failed.get(partition) ?? 0
-      // One is poisoned, the others fail once.
+      // One partition fails on every node but `b`. The others fail once.
       if (node === b || (partition !== poisoned && failures > 0)) return
       failed.set(partition, failures + 1)
       throw new Error('no')
@@ -711,7 +714,7 @@ t.test('an outage is told though something else has failed before', async (t) =>
   )
 })
 
-/** The promises that are waited for go on by one step each time this resolves. */
+/** Lets pending promises proceed by `count` steps. */
 async function steps(count: number): Promise<void> {
   for (let step = 0; step < count; step++) await Promise.resolve()
 }
@@ -752,7 +755,7 @@ t.test('a session that is lost leaves no timer, at whatever step of a turn that 
     })
     a.coordinator.worker(single('job', () => undefined))
     await world.start(a)
-    // What a turn waits for: the end of the time in which nothing is claimed on a new server.
+    // A turn now waits for the end of the grace period in which nothing is claimed on a new server.
     world.identity = 'server-2'
     await world.advance(world.timing.heartbeatMs * 2)
     view.held = true
@@ -899,7 +902,7 @@ t.test('closing between two sessions waits for work that has not settled', async
   t.ok(closed.over)
 })
 
-/** How many events of this type each change has written, in their order. */
+/** Returns how many events of this type each change has written, in the order of the changes. */
 async function perChange(node: WorldNode, type: string): Promise<number[]> {
   const counts = new Map<number, number>()
   for (const { revision } of await node.store.events({ limit: 10_000, types: [type] }))
@@ -999,7 +1002,7 @@ t.test(
   },
 )
 
-/** A store whose changes are carried out at once and answered late. */
+/** Wraps a store so that changes are carried out at once and answered `pauseMs` later. */
 function slow(node: () => WorldNode, answers: { pauseMs: number }) {
   return (store: Store): Store =>
     new Proxy(store, {

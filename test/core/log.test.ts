@@ -1,4 +1,4 @@
-/** The log that passes receive: called as pino is, with the fields of its lease on every line. */
+/** Tests the log that passes receive: it is called like pino, and every line has the fields of its lease. */
 import Fastify from 'fastify'
 import t from 'tap'
 import { type Log, type PassLog, silentLog, withFields } from '../../plugin/core/log.js'
@@ -7,7 +7,7 @@ import { World } from '../support/world.js'
 
 const boom = new Error('boom')
 
-/** One call each, in the ways people know from pino. */
+/** The ways to call a log that users know from pino, one call each. */
 const calls: Readonly<Record<string, (log: PassLog) => void>> = {
   'fields and a text': (log) => log.info({ a: 1 }, 'text'),
   'fields and a text with placeholders': (log) => log.info({ a: 1 }, 'x %s %d', 'y', 2),
@@ -25,7 +25,7 @@ const calls: Readonly<Record<string, (log: PassLog) => void>> = {
   'null and a text': (log) => log.info(null, 'text'),
 }
 
-/** A logger of Fastify's, which is pino's, and what it has written. */
+/** Returns a logger of Fastify, which is a pino logger, and the lines it has written. */
 function pino() {
   const lines: Record<string, unknown>[] = []
   const stream = { write: (line: string) => void lines.push(JSON.parse(line)) }

@@ -1,4 +1,4 @@
-/** Whether a process of this machine has ended, asked of real ones. */
+/** Tests, with real processes, how a node learns whether a process of its machine has ended. */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -81,7 +81,7 @@ function lines({ stdout }: ChildProcess): NonNullable<ChildProcess['stdout']> {
   return stdout
 }
 
-/** As a process names itself. */
+/** Returns the name of a process as the process itself gives it: its id and its start time. */
 function nameOf(pid: number | undefined): string {
   return `${pid}@${fieldsOf(pid)[19]}`
 }

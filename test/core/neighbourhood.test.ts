@@ -1,4 +1,4 @@
-/** Looking at the processes beside this one, with a store in memory and a clock that is moved by hand. */
+/** Tests looking at the processes of the same machine, with a store in memory and a clock that is moved by hand. */
 import t, { type Test } from 'tap'
 import { buryEnded } from '../../plugin/core/changes/upkeep.js'
 import { Neighbourhood } from '../../plugin/core/watch/neighbourhood.js'
@@ -35,7 +35,7 @@ t.test('while the database is away it is asked less and less about one that has 
   t.same(buried, ['b', 'c'], 'then it looks as often as before')
 })
 
-/** That of the node a, whose neighbours are b and c. Processes are named like their nodes. */
+/** Starts the neighbourhood of node `a`, whose neighbours are `b` and `c`. Processes are named like their nodes. */
 async function useNeighbourhood(t: Test) {
   const store = new MemoryDatabase().open({ namespace: 'default', statementTimeoutMs: 30_000 })
   for (const id of ['a', 'b', 'c']) await join(store, [id], { machine: 'here', process: id })

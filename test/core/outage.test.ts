@@ -1,4 +1,4 @@
-/** What counts as a failure of the database, and what does not. */
+/** Tests what counts as a failure of the database and what does not. */
 import t from 'tap'
 import { StoreError } from '../../plugin/core/errors.js'
 import { Events } from '../../plugin/core/events.js'

@@ -296,7 +296,7 @@ t.test('a hundred nodes and thousands of partitions are planned soundly', async 
   t.equal(movesOf(current, plan), fewestMoves(current, after))
 })
 
-/** One node after another is replaced: its successor joins, then it leaves. Answers how many partitions moved. */
+/** Replaces one node after another: a successor joins, then the old node leaves. Returns how many partitions moved. */
 function rollingDeploy(partitions: number, count: number, newVersion: string): number {
   let candidates = nodes(count).map((candidate) => ({ ...candidate, version: '1' }))
   let plan = planPartitions(empty(partitions), candidates)
@@ -323,7 +323,7 @@ function assertSound(plan: Slots, current: Slots, candidates: readonly Candidate
   if (spreadOf(plan, candidates) > 1) throw new Error(`not balanced: ${plan}`)
 }
 
-/** Difference between the most and the fewest partitions of a candidate. */
+/** Returns the difference between the most and the fewest partitions of a candidate. */
 function spreadOf(plan: Slots, candidates: readonly Candidate[]): number {
   if (candidates.length === 0) return 0
   const counts = new Map(candidates.map(({ id }) => [id, 0]))
@@ -335,7 +335,7 @@ function movesOf(current: Slots, plan: Slots): number {
   return plan.filter((id, slot) => id !== current[slot]).length
 }
 
-/** From the definition: a node can keep its fair share, and `remainder` of those above it one more. */
+/** Counts by definition: a node can keep its fair share, and `remainder` of the nodes above it can keep one more. */
 function fewestMoves(current: Slots, candidates: readonly Candidate[]): number {
   if (candidates.length === 0) return current.filter((id) => id !== null).length
   const fairShare = Math.floor(current.length / candidates.length)
@@ -351,7 +351,7 @@ function allPlans(partitions: number, ids: readonly string[]): string[][] {
   return allPlans(partitions - 1, ids).flatMap((plan) => ids.map((id) => [...plan, id]))
 }
 
-/** Any table whatever: unbalanced, with holes, and naming nodes that are gone. */
+/** Returns a random table. It may be unbalanced, have holes, and name nodes that are gone. */
 function randomTable(
   random: Random,
   mostNodes: number,
@@ -372,7 +372,7 @@ function randomTable(
   return { current, candidates }
 }
 
-/** Some leave, some join. */
+/** Returns the nodes after some have left and others have joined. */
 function changedNodes(before: readonly Candidate[], random: Random): readonly Candidate[] {
   const survivors = before.filter(() => random.below(3) > 0)
   const newcomers = Array.from({ length: random.below(4) }, (_, index) =>
@@ -381,7 +381,7 @@ function changedNodes(before: readonly Candidate[], random: Random): readonly Ca
   return [...survivors, ...newcomers]
 }
 
-/** `c1 a2`: c joined in change 1, a in change 2. */
+/** Reads candidates from a text: `c1 a2` means that c joined in change 1 and a in change 2. */
 function joined(text: string): Candidate[] {
   return text
     .split(' ')
@@ -405,7 +405,7 @@ function countOf(plan: Slots, id: string): number {
   return plan.filter((holder) => holder === id).length
 }
 
-/** The order in which equally loaded candidates are chosen. */
+/** Returns the candidates in the order in which they are chosen when all have the same load. */
 function ring(key: string, ids: readonly string[]): string[] {
   const left = new Set(ids)
   return ids.map(() => {
@@ -419,7 +419,7 @@ function ring(key: string, ids: readonly string[]): string[] {
   })
 }
 
-/** Among some hundred thousand texts two have the same 32 bits. */
+/** Returns two ids with the same 32-bit hash. Among some hundred thousand texts there is such a pair. */
 function idsOfEqualHash(): string[] {
   const seen = new Map<number, string>()
   for (let index = 0; index < 1_000_000; index++) {
@@ -432,7 +432,7 @@ function idsOfEqualHash(): string[] {
 }
 
 interface Random {
-  /** A whole number from 0 to `limit` - 1. */
+  /** Returns a whole number from 0 to `limit` - 1. */
   below(limit: number): number
 }
 
@@ -451,7 +451,7 @@ function forSeeds(
   t.pass(`${seeds} seeds`)
 }
 
-/** Mulberry32. */
+/** Returns a Mulberry32 generator. */
 function randomFrom(seed: number): Random {
   let state = seed
   return {
@@ -471,7 +471,9 @@ function shuffled<Item>(items: readonly Item[], random: Random): Item[] {
     .map(({ item }) => item)
 }
 
-/** For loops of thousands, in which an assertion each would bury the report. */
+/**
+ * Throws when two values differ. Loops of thousands use it, because an assertion in each turn would bury the report.
+ */
 function assertSame(actual: unknown, expected: unknown, what: string): void {
   const [actualText, expectedText] = [JSON.stringify(actual), JSON.stringify(expected)]
   if (actualText !== expectedText) throw new Error(`${what}: expected ${expectedText}, got ${actualText}`)

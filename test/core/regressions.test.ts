@@ -1,4 +1,4 @@
-/** What the simulation and a second reading have found, each played out by itself. */
+/** Tests for faults that the simulation and a second reading of the code have found, each by itself. */
 import t from 'tap'
 import { runChange } from '../../plugin/core/changes/run-change.js'
 import { StoreError } from '../../plugin/core/errors.js'
@@ -20,7 +20,7 @@ function untilAborted(name: string, more: object = {}): WorkerDefinition {
   } as WorkerDefinition
 }
 
-/** A store whose changes see these leases as fenced: by their keys, those that a user's transaction holds at the moment. */
+/** Wraps a store so that changes see the leases with these keys as fenced, as if a user's transaction held them. */
 function fenced(fences: ReadonlySet<string>): (store: Store) => Store {
   return (store) => fencedOver(store, fences)
 }
@@ -55,11 +55,11 @@ async function generationOf(node: WorldNode): Promise<number> {
   return workers.find((worker) => worker.key === 'global/data')?.generation ?? -1
 }
 
-/** The nodes that share a worker. */
+/** The nodes that share a coordinated worker. */
 class Team {
-  /** What each is at, by name. */
+  /** What each node is running, by its name: a share, `-` for nothing, or `stubborn`. */
   readonly running = new Map<string, string>()
-  /** Lets the work end that has ignored its signal. */
+  /** Ends the work that has ignored its signal. */
   release: () => void = () => undefined
 }
 
@@ -343,7 +343,7 @@ t.test('heartbeats to another server do not count before rows have been read fro
   t.ok(a.coordinator.health().trusted)
 })
 
-/** Heartbeats are answered; nothing can be read or changed. */
+/** Wraps a store so that, while `isBlind`, heartbeats are answered but nothing can be read or changed. */
 function blinded(store: Store, isBlind: () => boolean): Store {
   return new Proxy(store, {
     get(target, name) {
@@ -414,7 +414,7 @@ t.test(
   },
 )
 
-/** A store whose answers come once the promise for their verb is fulfilled. */
+/** Wraps a store so that views and changes are answered once the promise for their verb is fulfilled. */
 function answeringLate(store: Store, answers: ReadonlyMap<string, Promise<void>>): Store {
   return new Proxy(store, {
     get(target, name) {

@@ -1,4 +1,4 @@
-/** Changes that no session asks for, while the server becomes another one. */
+/** Tests changes without a session that are made while the database becomes another server. */
 import t from 'tap'
 import { changeWithoutSession, runChange } from '../../plugin/core/changes/run-change.js'
 import { StoreError } from '../../plugin/core/errors.js'
@@ -6,7 +6,7 @@ import { Operator } from '../../plugin/core/operator.js'
 import { commit, metaOf, newWorker, rejectionOf } from '../../plugin/testing/conformance/world.js'
 import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
 
-/** A store on a database that names itself as it is told to. */
+/** Returns a store on a database whose identity is what `identity` returns. */
 async function storeOf(identity: () => string) {
   const store = new MemoryDatabase({ identity }).open({ namespace: 'default', statementTimeoutMs: 30_000 })
   await runChange(store, undefined, 0, (change) => change.saveWorkers([newWorker('w')]))

@@ -1,4 +1,4 @@
-/** Passes at times of day: each time once, whoever holds the lease, whatever the clocks do. */
+/** Tests passes at times of day: each time once, whichever node holds the lease, whatever the clocks do. */
 import t from 'tap'
 import { claimTime, fire } from '../../plugin/core/changes/changes.js'
 import { claimedForMs, pruneLeases } from '../../plugin/core/changes/upkeep.js'
@@ -11,13 +11,13 @@ import { leaseOf, newLease, saveLeases } from '../../plugin/testing/conformance/
 import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
 import { World, type WorldNode } from '../support/world.js'
 
-/** A pass: who began it, and for when. */
+/** A pass: the node that began it, and the time for which it was due. */
 interface Fired {
   readonly by: string
   readonly due: string
 }
 
-/** Registers a scheduled worker; each pass is noted, and then does what the test wants. */
+/** Registers a scheduled worker. Each pass is noted, and then does what the test wants. */
 function scheduled(
   node: WorldNode,
   schedule: string | Schedule,
@@ -48,7 +48,7 @@ t.test('a schedule is due when its clocks say so, whatever their zone does', asy
     ['*/10 * * * * *', '2026-01-31T12:00:05Z', '2026-01-31T12:00:10.000Z'],
     [{ cron: '0 3 * * *', timeZone: 'Europe/Vienna' }, '2026-07-01T00:00:00Z', '2026-07-01T01:00:00.000Z'],
     [{ cron: '0 3 * * *', timeZone: 'Europe/Vienna' }, '2026-01-01T00:00:00Z', '2026-01-01T02:00:00.000Z'],
-    // In autumn half past two comes twice.
+    // In autumn, half past two occurs twice.
     [{ cron: '30 2 * * *', timeZone: 'Europe/Vienna' }, '2026-10-25T00:30:00Z', '2026-10-26T01:30:00.000Z'],
   ]
   for (const [schedule, after, expected] of cases) {
@@ -316,7 +316,10 @@ t.test('a change whose answer is lost is written again, and its pass is begun on
   t.ok(losing <= 0, 'answers were lost')
 })
 
-/** A store whose changes are answered late while `pauseMs` is above 0, or with an error though they were carried out. */
+/**
+ * Wraps a store whose changes are carried out. They are answered late while `pauseMs` is above 0, and with an error
+ * while `lost`.
+ */
 function late(node: () => WorldNode, answers: { pauseMs: number; lost: boolean }) {
   return (store: Store): Store =>
     new Proxy(store, {

@@ -1,4 +1,4 @@
-/** What a node makes of a database server that is another one than before. */
+/** Tests what a node does when its database has become another server. */
 import t from 'tap'
 import { settle, type Wishes } from '../../plugin/core/changes/changes.js'
 import { freshLease } from '../../plugin/core/changes/rows.js'
@@ -99,7 +99,7 @@ t.test('a claim counts under the server it was made under, and under no other', 
   t.notOk(under('two'), 'it may long have been used and given back, which the failover has lost')
 })
 
-/** A lease whose revoked holder may still be at work. The next, who stands, is named for it. */
+/** Returns a store with a lease whose revoked holder may still be at work. Its target is the candidate `next`. */
 async function blocked() {
   const server = { identity: 'one' }
   const store = new MemoryDatabase({ identity: () => server.identity }).open({
@@ -123,7 +123,7 @@ const blockedLease = newLease('w', {
   blockedToken: 7,
 })
 
-/** Claims it as one who has waited for the block to pass. */
+/** Claims the lease for `next`, which has waited for the block to pass, and returns the holder. */
 async function claimOver(store: Store, operation: number, waited: Partial<Wishes>): Promise<string | null> {
   const wishes: Wishes = {
     release: [],
@@ -194,7 +194,7 @@ function holdingNothing(): Holdings {
   })
 }
 
-/** What the node "next" is told, which stands for the worker and may claim. */
+/** Returns what the node `next` is told. It is a candidate for the worker and may claim. */
 function circumstances(told: { identity?: string; ms?: number; leases: readonly LeaseRow[] }): Circumstances {
   const view = {
     ...facts({ serverIdentity: told.identity ?? 'one' }),

@@ -1,4 +1,4 @@
-/** From when trust counts: what a session makes of answers that are late, and of news that it has not read. */
+/** Tests from when trust counts: what a session does with late answers, and with news that it has not read. */
 import t, { type Test } from 'tap'
 import { StoreError } from '../../plugin/core/errors.js'
 import { Session } from '../../plugin/core/session/session.js'
@@ -19,7 +19,7 @@ const facts = {
   state: 'active',
 } as const
 
-/** A session that has just joined, over a database that answers when and what the test says. */
+/** Returns a session that has just joined. The test says when its database answers, and what. */
 function joined(t: Test, chance: () => number = () => 0.5) {
   const clock = new ManualClock(chance)
   const sentAtMs: number[] = []
@@ -183,7 +183,7 @@ t.test('a join counts from its first try, also when another was answered', async
   )
 })
 
-/** What is asked is done, and its answer lost. */
+/** Wraps a store so that changes are made but their answers are lost while `isLost`. */
 function losingAnswers(store: Store, isLost: () => boolean): Store {
   return new Proxy(store, {
     get(target, name) {

@@ -1,4 +1,4 @@
-/** Looking in place of silent watchers: at whom, and for how long. */
+/** Tests standing in for silent watchers: at which nodes a node looks, and for how long. */
 import t, { type Test } from 'tap'
 import type { Store } from '../../plugin/core/store.js'
 import { resolveTiming } from '../../plugin/core/time/timing.js'
@@ -38,7 +38,7 @@ t.test('standing in ends when all that were looked at are gone', async (t) => {
   t.equal(looks(), asked)
 })
 
-/** A node that has heard nothing of the watchers for as long as it takes. */
+/** Returns a node that stands in, because it has heard nothing of the watchers for two heartbeats. */
 async function standingIn(t: Test, self: string, ids: readonly string[]) {
   const store = new MemoryDatabase().open({ namespace: 'default', statementTimeoutMs: 30_000 })
   await join(store, ids)

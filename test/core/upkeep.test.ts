@@ -1,4 +1,6 @@
-/** What watchers do for everybody, change by change: whom they bury, whom they pass over, and who watches next. */
+/**
+ * Tests what watchers do for all nodes, change by change: which they bury, which they pass over, and which watch next.
+ */
 import t from 'tap'
 import { join } from '../../plugin/core/changes/changes.js'
 import { attend, bury, buryEnded } from '../../plugin/core/changes/upkeep.js'
@@ -17,7 +19,7 @@ import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
 
 const ttlMs = 15_000
 
-/** Joins nodes by the rules, all of which stand for one coordinated worker. */
+/** Joins nodes by the rules of the engine. All are candidates for one coordinated worker. */
 async function joinAll(store: Store, ids: readonly string[], more: { ttlMs?: number } = {}): Promise<void> {
   const declaration = {
     key: 'data',
@@ -44,7 +46,7 @@ function opened({ clock = { nowMs } } = {}): Store {
   })
 }
 
-/** What one change answers, whether or not it has written anything. */
+/** Returns the result of one change, whether or not it has written anything. */
 async function answerOf<T>(store: Store, work: (change: Change) => Promise<T>): Promise<T> {
   return (await store.change(undefined, work)).result
 }

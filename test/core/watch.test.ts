@@ -197,7 +197,10 @@ t.test(
   },
 )
 
-/** Readings of one machine at true times: its rate is up to 1 % wrong, its boot-time clock ticks, and it is suspended once. */
+/**
+ * Returns the clocks of one machine at true times. Their rate is up to 1 % wrong, the boot-time clock ticks, and the
+ * machine may be suspended once.
+ */
 function machine(random: () => number): (trueMs: number) => Reading {
   const rate = [0.99, 1, 1.01][Math.floor(3 * random())] ?? 1
   const tickMs = [1, 10, 16][Math.floor(3 * random())] ?? 1
@@ -211,7 +214,7 @@ function machine(random: () => number): (trueMs: number) => Reading {
   }
 }
 
-/** Mulberry32. */
+/** Returns a Mulberry32 generator. */
 function randomFrom(seed: number): () => number {
   let state = seed
   return () => {
