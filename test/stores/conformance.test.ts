@@ -1,4 +1,4 @@
-/** The promises of the port, over every database there is a store for. */
+/** Runs the conformance suite over every database that has a store. */
 import Sqlite from 'better-sqlite3'
 import { type Connection, createConnection } from 'mysql2/promise'
 import { Client } from 'pg'
@@ -37,7 +37,7 @@ for (const [dialect, harnessFor] of Object.entries(dialects)) {
   })
 }
 
-/** What the testing kit runs on. There is no transaction of users' there, and no table. */
+/** Returns the harness of the database that the testing kit uses. It has no transactions of users and no tables. */
 async function memoryHarness(): Promise<ConformanceHarness> {
   const database = new MemoryDatabase()
   return {
@@ -70,7 +70,7 @@ async function sharedSqliteHarness(t: Test): Promise<ConformanceHarness> {
 }
 
 async function onSqlite(path: string, work: (client: Sqlite.Database) => unknown): Promise<void> {
-  // A driver that waits would stop whoever it waits for: they are in this process.
+  // A driver that waits would also stop what it waits for, because both are in this process.
   const client = new Sqlite(path, { timeout: 0 })
   try {
     await work(client)
@@ -129,7 +129,7 @@ async function openFragilePostgres(t: Test, url: string, options: StoreOptions):
   }
 }
 
-/** Whether the server says that it is idle, after something that was a transaction by itself. */
+/** Returns whether the server says that it is idle after a statement that was a transaction by itself. */
 function answersStatement(bytes: Buffer): boolean {
   return bytes.includes('Z\0\0\0\x05I')
 }
@@ -173,7 +173,7 @@ function openMysql(url: string, options: StoreOptions) {
   return openMysqlStore({ ...options, database: url, migrate: true, onWarning: () => undefined })
 }
 
-/** Of a heartbeat the first statement is the one that counts, and of a change the last. */
+/** Opens a store behind a proxy. In a heartbeat the first statement is the one that counts, in a change the last. */
 async function openFragileMysql(t: Test, url: string, options: StoreOptions): Promise<FragileStore> {
   const { proxy, url: proxied } = await throughProxy(t, url, 3306)
   const store = await openMysql(proxied, options)
@@ -185,12 +185,12 @@ async function openFragileMysql(t: Test, url: string, options: StoreOptions): Pr
   }
 }
 
-/** Whether the server says no more than that all is well and that no transaction is open. */
+/** Returns whether the server says only that all is well and that no transaction is open. */
 function answersMysqlCommit(bytes: Buffer): boolean {
   return bytes.equals(Buffer.from([7, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0]))
 }
 
-/** Whether the server says that an update has altered its row. */
+/** Returns whether the server says that an update has changed its row. */
 function answersStamp(bytes: Buffer): boolean {
   return bytes.includes('Rows matched: 1  Changed: 1')
 }
@@ -215,7 +215,7 @@ async function mysqlTransaction(client: Connection, work: (handle: unknown) => P
   }
 }
 
-/** The same database by way of a proxy. */
+/** Puts a proxy in front of the server, and returns the URL of the same database through it. */
 async function throughProxy(
   t: Test,
   url: string,

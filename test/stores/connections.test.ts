@@ -1,4 +1,7 @@
-/** Lending connections that take their time to be made ready: on PostgreSQL, which waits for a lock for as long as wanted. */
+/**
+ * Tests lending connections that take time to become ready. It uses PostgreSQL, where a connection waits for a lock for
+ * as long as the test wants.
+ */
 import { Client, Pool, type PoolClient } from 'pg'
 import t, { type Test } from 'tap'
 import { judgement } from '../../plugin/stores/postgres/failures.js'
@@ -11,7 +14,7 @@ import { eventually } from '../support/eventually.js'
 
 type PgLoan = Loan<PoolClient>
 
-/** How long a verb waits that is to be late. */
+/** The time limit of a verb that is meant to be late. */
 const hastyMs = 300
 
 t.test('a connection that is ready too late for one verb serves the next', async (t) => {
@@ -125,7 +128,7 @@ t.test('the next one begins where the one that was waited for does not get ready
 })
 
 class Patient extends LentConnections<PoolClient, PgLoan> {
-  /** Until when a connection that is acquired from now on is kept from the verb. */
+  /** While this promise is pending, a newly acquired connection is kept from the verb. */
   late: Promise<unknown> | undefined
 
   constructor(
@@ -166,7 +169,7 @@ class Patient extends LentConnections<PoolClient, PgLoan> {
   }
 }
 
-/** Connections to a database of their own, and somebody who can keep them from getting ready. */
+/** Opens connections to a database of their own, with means to keep them from becoming ready. */
 async function useConnections(
   t: Test,
   {
@@ -181,18 +184,18 @@ async function useConnections(
   await admin.connect()
   t.teardown(() => admin.end())
   const pool = new Pool({ connectionString: url, max })
-  // What ends in the background, when the database is dropped in the end, is no error of what is tested.
+  // Connections end in the background when the database is dropped. This is no error of the code under test.
   pool.on('error', () => undefined)
   const connections = new Patient(pool, { readyMs, oneByOne }, settings)
   t.teardown(() => connections.close())
   return {
     connections,
-    /** From now on no connection gets ready, until the answered function is called. */
+    /** Keeps further connections from becoming ready until the returned function is called. */
     async makeSlow(): Promise<() => Promise<unknown>> {
       await admin.query('select pg_advisory_lock(1)')
       return () => admin.query('select pg_advisory_unlock(1)')
     },
-    /** How many connections wait to get ready. */
+    /** Returns how many connections are waiting to become ready. */
     async preparing(): Promise<number> {
       const { rows } = await admin.query(
         "select 1 from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database()) and not granted",
@@ -213,7 +216,7 @@ async function processOf(loan: PgLoan): Promise<unknown> {
   return rows[0]?.pid
 }
 
-/** What is in a list of one. */
+/** Returns the element of a list of one. */
 function one<T>(list: readonly T[]): T | undefined {
   return list.length === 1 ? list[0] : undefined
 }

@@ -1,8 +1,8 @@
 /**
- * Asks a store what a course says, and says what it answered in a form in which two stores can be compared.
+ * Makes the calls of a course on a store, and returns the answers in a form in which two stores can be compared.
  *
- * What the port leaves open is taken out here: the order of rows where none is promised, and what belongs to the database
- * itself, its clock and its identity, which are handed to whoever compares.
+ * What the port leaves open is removed here: the order of rows where none is promised, and the database's own clock and
+ * identity. Those are handed to the code that compares.
  */
 import { isDeepStrictEqual } from 'node:util'
 import { CoordinationError, FencedError, StoreError } from '../../plugin/core/errors.js'
@@ -19,18 +19,18 @@ import type {
 import { newLease } from '../../plugin/testing/conformance/world.js'
 import type { Age, Alteration, Deed, Heartbeat, Read, Relation } from './course.js'
 
-/** A store and what the course must know of it beside. */
+/** A store, and what a course needs besides it. */
 export interface Actor {
   readonly store: Store
-  /** What it says of its database. */
+  /** Receives what the store says of its database. */
   heard(facts: Partial<Pick<ServerFacts, 'nowMs' | 'serverIdentity'>>): void
-  /** A node's row with the time of its heartbeat as it may be compared. */
+  /** Returns a node's row with the time of its heartbeat in a form that can be compared. */
   settled(row: NodeRow): NodeRow
-  /** Undefined for the one that is tried; what the reference does is counted. */
+  /** Undefined for the store under test: only what the reference does is counted. */
   readonly tally: Tally | undefined
 }
 
-/** How often what happened. */
+/** Counts how often each thing has happened. */
 export class Tally {
   readonly counts = new Map<string, number>()
 
@@ -39,20 +39,20 @@ export class Tally {
   }
 }
 
-/** What is said relative to what is stored, worked out. */
+/** The numbers that a change gives relative to what is stored, worked out. */
 export interface Resolved {
   readonly session: SessionKey | undefined
   /** The beats that burials name, by deed. */
   readonly beats: ReadonlyMap<Deed, number>
 }
 
-/** As it is to this number; no less than 0, and no number that is not exact. */
+/** Returns the number that has this relation to the stored one, kept between 0 and the greatest exact integer. */
 export function related(stored: number, relation: Relation): number {
   const by = { next: 1, far: 2 ** 33, same: 0, older: -1 }[relation]
   return Math.max(0, Math.min(Number.MAX_SAFE_INTEGER, stored + by))
 }
 
-/** What a verb came to: its answer, or how it failed. The words of an error are its own. */
+/** The result of a verb: its answer, or how it failed. The messages of the library's errors are not compared. */
 export type Outcome = { readonly answered: unknown } | { readonly failed: string }
 
 export async function outcomeOf(verb: () => Promise<unknown>): Promise<Outcome> {
@@ -119,13 +119,13 @@ export async function prune(
   return store.prune({ events, eventsForMs, goneNodesForMs })
 }
 
-/** So many ms; where the clock is not the test's, what is of no certain age is not too old. */
+/** Returns an age in ms. Where the test does not own the clock, no row is too old by an age in ms. */
 export function milliseconds(age: Age, ownClock: boolean): number {
   if (age === 'all') return -1
   return age === 'none' || !ownClock ? 1e12 : age
 }
 
-/** All that is stored, events included. */
+/** Returns all that is stored, events included. */
 export async function wholeRows(actor: Actor): Promise<unknown> {
   const { nowMs, meta, nodes, workers, leases } = await actor.store.snapshot()
   actor.heard({ nowMs })
@@ -163,8 +163,8 @@ function viewFound({ heard, tally }: Actor, view: Awaited<ReturnType<Store['view
 }
 
 /**
- * The port leaves the order open, as long as it stays the same: which rows there are is compared, and that those asked for are
- * the ones that follow in the store's own order. Where a name that is not there comes in it, is open as well.
+ * Compares which rows there are, and whether the rows asked for are those that follow in the store's own order. The
+ * port leaves this order open, as long as it stays the same. The place of a name that does not exist is open as well.
  */
 async function followed<T>(
   ask: (after: string, most: number) => Promise<T[]>,
@@ -179,9 +179,9 @@ async function followed<T>(
   return { all: byText(all, nameOf), follow: follow ? 'in the order of all' : some }
 }
 
-/** What a change did, deed by deed. */
+/** Follows a change deed by deed. */
 export interface Course {
-  /** Called with the time of the change as soon as it has begun, and again when it is made again. */
+  /** Called with the time of the change as soon as it has begun, and again when the store begins it anew. */
   begun(nowMs: number): void
   /** Called when half of the deeds are done. */
   half(): Promise<void>
@@ -207,13 +207,13 @@ export async function alter(
         const { nowMs, serverIdentity, revision, meta } = change
         heard({ nowMs, serverIdentity })
         begun(nowMs)
-        // Of this row its number says which change it is, and that is said already.
+        // The revision in this row only says which change this is, and that is noted already.
         began = { revision, meta: { ...meta, revision: 0 }, session: settledSession(actor, change) }
         for (const [place, deed] of deeds.entries()) {
           if (place === Math.floor(deeds.length / 2)) await half()
           const doing = () => doDeed(actor, change, deed, beats.get(deed))
           const answer = end === 'goes on' ? await outcomeOf(doing) : { answered: await doing() }
-          // Once a deed has failed, so will the change, and what is said to the others is open.
+          // After a deed has failed, the change fails too, and the answers to further deeds are open.
           if (!answers.some((each) => 'failed' in each)) answers.push(answer)
         }
         if (deeds.length === 0) await half()
@@ -229,7 +229,7 @@ export async function alter(
   return { began, answers, outcome, late }
 }
 
-/** A change that has ended answers nothing and writes nothing. */
+/** Asks a change that has ended, which must answer nothing and write nothing. */
 async function askedLate(change: Change): Promise<unknown[]> {
   return [
     await outcomeOf(() => change.nodes()),
@@ -297,7 +297,7 @@ async function viewIn(actor: Actor, change: Change, node: string, last?: boolean
   return viewFound(actor, await change.view(node, last))
 }
 
-/** As the engine does: reads a lease, and writes all of it. */
+/** Reads a lease and writes all of it, as the engine does. */
 async function edit(change: Change, { key, as, other, number }: Deed & { deed: 'edit' }): Promise<unknown> {
   const [found] = await change.leases({ keys: [key] })
   const row = found ?? newLease(key)
@@ -329,14 +329,14 @@ async function edit(change: Change, { key, as, other, number }: Deed & { deed: '
   return found
 }
 
-/** Tells whether a claim is true, in a transaction of a user's. */
+/** Returns whether a claim is true, in a transaction of a user. */
 export function fenceOn(actor: Actor, handle: unknown, claim: Claim): Promise<unknown> {
   return outcomeOf(async () => actor.store.fence(handle, claim))
 }
 
 /**
- * Free text comes back without what some databases cannot store: NUL, halves of pairs, and code points that are no
- * characters. How many marks stand in their place is open.
+ * Returns an event without what some databases cannot store in free text: NUL, halves of surrogate pairs, and code
+ * points that are no characters. How many marks replace them is open.
  */
 function storable(event: EventRow): EventRow {
   const { actor, reason, detail } = event
@@ -362,7 +362,7 @@ function byText<T>(rows: readonly T[], textOf: (row: T) => string): T[] {
   return [...rows].sort((a, b) => (textOf(a) < textOf(b) ? -1 : 1))
 }
 
-/** What a deed is about to meet, seen by the reference: there one may look twice. */
+/** Counts what a deed is about to meet. Only the reference is asked, where an additional look is possible. */
 async function tallyOf(
   change: Change,
   deed: Deed,
@@ -445,7 +445,7 @@ async function leasesMet(change: Change, { filter }: Deed & { deed: 'leases' }):
   return met.flat().length > 0 ? met.flat() : ['not found']
 }
 
-/** Which columns are filled that were empty, and emptied that were not. */
+/** Returns which columns were empty and are filled now, and which were filled and are empty now. */
 function savedOver<T extends { readonly key: string }>(before: readonly T[], rows: readonly T[]): string[] {
   return rows.flatMap((row) => {
     const old = before.find(({ key }) => key === row.key)

@@ -1,4 +1,4 @@
-/** How courses reach each database there is. */
+/** How courses reach each database that is available. */
 import Sqlite from 'better-sqlite3'
 import mssql from 'mssql'
 import { createConnection } from 'mysql2/promise'
@@ -22,7 +22,7 @@ import {
 import type { Tried } from './course-match.js'
 import { within } from './mssql-harness.js'
 
-/** What is compared with the reference, by its name. */
+/** What is compared with the reference, by name. */
 export const courseDatabases: Readonly<Record<string, (t: Lifetime) => Promise<Tried>>> = {
   sqlite: useSqliteFile,
   'sqlite, several stores on one database object': useSqliteObject,
@@ -31,7 +31,7 @@ export const courseDatabases: Readonly<Record<string, (t: Lifetime) => Promise<T
   ...(withoutMssql ? {} : { mssql: useMssqlStores }),
 }
 
-/** A second reference, whose stores are opened by others, who put faults in. */
+/** Returns a second reference in memory. The caller opens its stores and can put faults into them. */
 export async function useMemory(
   openIn: (database: MemoryDatabase, options: MemoryStoreOptions) => Store,
 ): Promise<Tried> {
@@ -56,7 +56,7 @@ export async function useMemory(
 
 const beginningMs = 1_790_000_000_000
 
-/** So long that no machine is too slow. */
+/** Long enough for any slow machine. */
 const statementTimeoutMs = 60_000
 
 interface Opening {
@@ -66,7 +66,7 @@ interface Opening {
   readonly onWarning: () => void
 }
 
-/** The namespaces are kin, too. */
+/** Opens two stores of one namespace and one of another, whose name is nearly the same. */
 async function threeStores(open: (options: Opening) => Promise<Store>): Promise<Tried['stores']> {
   const as = (namespace: string): Promise<Store> =>
     open({ namespace, statementTimeoutMs, migrate: true, onWarning: () => undefined })
@@ -82,7 +82,7 @@ async function useSqliteFile(t: Lifetime): Promise<Tried> {
   const clock = { nowMs: beginningMs }
   const nowMs = (): number => clock.nowMs
   const stores = await threeStores((options) => openSqliteStore({ ...options, database: path, nowMs }))
-  // A driver that waits would stop whoever it waits for: they are in this process.
+  // A driver that waits would also stop what it waits for, because both are in this process.
   const client = new Sqlite(path, { timeout: 0 })
   t.teardown(async () => {
     client.close()
@@ -159,7 +159,7 @@ function onServer(stores: Tried['stores']) {
   return { stores, beside: { reads: true, heartbeats: true } }
 }
 
-/** The rest, on a connection of its own. */
+/** Returns the remaining members of `Tried`, which use a connection of their own. */
 function speaking(handle: unknown, query: (sql: string) => Promise<unknown>) {
   return {
     async empty() {

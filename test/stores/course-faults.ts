@@ -1,4 +1,4 @@
-/** Stores in memory with one fault each, for courses to find. */
+/** Stores in memory with one fault each, which the courses must find. */
 import type { Change, LeaseFilter, LockedLease, Store } from '../../plugin/core/store.js'
 import type { MemoryDatabase, MemoryStoreOptions } from '../../plugin/testing/memory-store.js'
 
@@ -60,7 +60,7 @@ function inChanges(ownOf: (change: Change) => Partial<Change>): Open {
   }))
 }
 
-/** The same thing, apart from what it has of its own. */
+/** Returns the same object with some members replaced. */
 function overriding<T extends object>(target: T, own: Partial<T>): T {
   return new Proxy(target, {
     get(_, name) {

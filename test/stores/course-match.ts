@@ -1,9 +1,10 @@
 /**
  * Runs a course on a store and on the reference in memory, and fails where they differ.
  *
- * The store goes first. Its database tells what is its own, the time and its identity, and the reference is set to the same: so
- * times that a change writes are compared as they are. Where the clock is the test's, all of them are; elsewhere a
- * heartbeat's time must lie between what was last heard of the clock and what its own answer says of it.
+ * The store goes first. It tells what belongs to its database, the time and the identity, and the reference is set to
+ * the same, so that times written by a change can be compared exactly. Where the test owns the clock, all times can.
+ * Elsewhere the time of a heartbeat must lie between the time last heard of the clock and the one in the heartbeat's
+ * own answer.
  */
 import assert from 'node:assert/strict'
 import { inspect } from 'node:util'
@@ -32,20 +33,20 @@ import {
   wholeRows,
 } from './course-actor.js'
 
-/** Stores that are compared with the reference: two of one namespace, and one of another in the same database. */
+/** Stores to compare with the reference: two of one namespace, and one of another in the same database. */
 export interface Tried {
   readonly stores: readonly [Store, Store, Store]
-  /** What the database takes for the time, where that is for the test to say. */
+  /** The database's clock, where the test owns it. */
   readonly clock?: { nowMs: number }
-  /** What others may do while a change is open, without waiting for it. */
+  /** What others can do while a change is open without waiting for it. */
   readonly beside: { readonly reads: boolean; readonly heartbeats: boolean }
   /** Deletes all rows. */
   empty(): Promise<void>
-  /** A transaction of a user's. Left out where there can be none. */
+  /** Runs work in a transaction of a user. Left out where no such transaction is possible. */
   transaction?(work: (handle: unknown) => Promise<void>): Promise<void>
 }
 
-/** Where a store and the reference part. */
+/** Tells where a store and the reference differ. */
 export class Difference extends Error {
   constructor(where: string, reference: unknown, store: unknown) {
     super(`${where}\nthe reference: ${shown(reference)}\nthe store: ${shown(store)}`)
@@ -57,7 +58,7 @@ export function shown(value: unknown): string {
   return inspect(value, { depth: 12, breakLength: 140, maxStringLength: 300, sorted: true })
 }
 
-/** Fails with a {@link Difference}. */
+/** Runs a course. Throws a {@link Difference} where the store and the reference differ. */
 export async function follow(tried: Tried, course: Course, tally: Tally): Promise<void> {
   await tried.empty()
   const match = new Match(tried, tally)
@@ -68,7 +69,7 @@ export async function follow(tried: Tried, course: Course, tally: Tally): Promis
 
 type Via = Step['via']
 
-/** Between which times a node's latest heartbeat has been stamped. */
+/** The interval in which a node's latest heartbeat was stamped. */
 interface Stamp {
   readonly fromMs: number
   readonly toMs: number
@@ -78,14 +79,14 @@ class Match {
   readonly #tried: Tried
   readonly #tally: Tally
   readonly #reference: readonly [Store, Store, Store]
-  /** The time as the reference has it. */
+  /** The time of the reference. */
   #nowMs = 0
   #identity: string | undefined
-  /** What was heard of the store's clock before the present step, and so far. */
+  /** The time last heard of the store's clock: before the present step, and up to now. */
   #startMs = 0
   #heardMs = 0
   readonly #stamps = new Map<string, Stamp>()
-  /** Nodes whose beats a change that is open may or may not see yet. */
+  /** Nodes whose latest beats an open change may or may not see. */
   #uncertain = new Set<string>()
   #where = ''
 
@@ -269,7 +270,7 @@ class Match {
     return expected
   }
 
-  /** Which of two changes at once comes first is for the store to say; they must come one after the other. */
+  /** Makes two changes at once. The store decides which comes first, but one must come after the other. */
   async #race(changes: readonly [Alteration, Alteration], before: Snapshot): Promise<void> {
     const resolved = changes.map((alteration) => resolve(alteration, before))
     const order: number[] = []
@@ -291,7 +292,7 @@ class Match {
     this.#tally.add('race: two changes at once')
   }
 
-  /** What others can do while the change is open, and what has to be done before. */
+  /** Splits the verbs of others into those possible while the change is open and those that must come before. */
   #besides(via: Via, alteration: Alteration) {
     const { reads, heartbeats } = this.#tried.beside
     const concerned = JSON.stringify(alteration)
@@ -341,7 +342,7 @@ class Match {
     this.#tally.add(`${verb.verb}: ${nodes.find(({ id }) => id === verb.node)?.state ?? 'unknown'}`)
   }
 
-  /** Which parts of a query leave out what would come without them. */
+  /** Counts which parts of a query leave out events that would come without them. */
   async #countEvents(via: Via, { types, subject, after }: EventQuery): Promise<void> {
     const all = await this.#reference[via].events({ limit: 1_000 })
     const leaves = {
@@ -413,7 +414,7 @@ function spaceOf(via: Via): string {
   return via === 2 ? 'other' : 'one'
 }
 
-/** The other store of the same namespace, where there is one. */
+/** Returns the other store of the same namespace, or the same store when there is no other. */
 function other(via: Via): Via {
   return via === 0 ? 1 : via === 1 ? 0 : 2
 }

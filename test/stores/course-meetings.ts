@@ -1,6 +1,6 @@
 /**
- * What the courses that are the same in each run must have met: every verb, each answer and refusal it has, every kind of row
- * that is written, and each column filled where it was empty and emptied where it was not.
+ * What the fixed courses must have met: every verb, each of its answers and refusals, every kind of row that is
+ * written, and each column filled where it was empty and emptied where it was filled.
  */
 const kinds: Readonly<Record<string, readonly string[]>> = {
   addNode: ['is there already', 'joins'],

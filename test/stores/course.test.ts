@@ -1,10 +1,10 @@
 /**
- * Courses of random verbs over every database: whatever a store is asked, it answers as the reference in memory does, and keeps
- * the same rows.
+ * Runs courses of random verbs over every database. Whatever a store is asked, it must answer like the reference in
+ * memory and keep the same rows.
  *
- * Each run takes the same courses, which must have met everything there is, and some of a seed of its own. `COURSES` says how
- * many those are. A failure prints its seed and path, the shortest course that still differs, and both answers;
- * `COURSE_SEED` and `COURSE_PATH` repeat it.
+ * Each run takes the same fixed courses, which must meet everything there is, and some of a new seed. `COURSES` sets
+ * the number of the latter. A failure prints its seed and path, the shortest course that still differs, and both
+ * answers. `COURSE_SEED` and `COURSE_PATH` repeat it.
  */
 import { randomInt } from 'node:crypto'
 import fc from 'fast-check'
@@ -22,13 +22,13 @@ const newCourses = Number(process.env.COURSES ?? 10)
 const newSeed = Number(process.env.COURSE_SEED ?? randomInt(2 ** 31))
 const path = process.env.COURSE_PATH
 
-/** Up to so many steps, beside those that found the namespaces. */
+/** The greatest number of steps, not counting those that found the namespaces. */
 const courseLength = 50
-/** In memory they cost little. */
+/** The number of courses for each fault. In memory they cost little. */
 const faultCourses = 500
-/** So often a course that fails is tried again to make it shorter. */
+/** How often a failing course is tried again to make it shorter. */
 const shrinkingTries = 300
-/** So often everything must have happened in the same courses. */
+/** How often everything must have happened in the fixed courses. */
 const leastMeetings = 2
 
 t.setTimeout(900_000)
@@ -75,7 +75,7 @@ async function holds(t: Test, tried: Tried, share: Share): Promise<Tally> {
   return tally
 }
 
-/** What has gone wrong, if anything, in words; and the course that was left of the one that showed it. */
+/** Returns in words what went wrong, if anything, and the shortened course that showed it. */
 async function run(tried: Tried, share: Share) {
   const tally = new Tally()
   let verbs = 0
@@ -108,7 +108,7 @@ function inWords(details: fc.RunDetails<[Course]>, course: Course): string {
   ].join('\n')
 }
 
-/** What has happened too seldom, or was not to happen. */
+/** Returns what happened too seldom, and what happened although no one knows of it. */
 function rarities({ counts }: Tally, { transaction, beside }: Tried): string[] {
   const possible = meetings.filter(
     (meeting) =>

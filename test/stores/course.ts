@@ -1,9 +1,9 @@
 /**
- * Courses: what a store is asked one after another, as plain data that chance has made.
+ * Courses: random calls on a store, one after another, as plain data.
  *
- * A course has a small cast of names, so that its steps meet each other's rows again and again, and the names are of those
- * that some database takes for one another. What must fit what is stored, such as the number of a heartbeat, is said
- * relative to it: a course stays meaningful when steps are left out of it, so that what fails can be made short.
+ * A course has a small cast of names, so that its steps meet each other's rows again and again. Its names are such that
+ * some database takes one for another. What must fit what is stored, such as the number of a heartbeat, is given
+ * relative to it. So a course stays meaningful when steps are left out of it, and a failing one can be shortened.
  */
 import fc from 'fast-check'
 import type {
@@ -23,14 +23,14 @@ export interface Course {
 }
 
 export interface Step {
-  /** Which of the stores is asked: two are of one namespace, and the third one is of another beside it. */
+  /** The store that is asked. The first two have the same namespace, the third has another in the same database. */
   readonly via: 0 | 1 | 2
-  /** How much time goes by before, where the clock is the test's. It may be set back. */
+  /** The time that passes before the step, where the test owns the clock. A negative time sets it back. */
   readonly passMs: number
   readonly verb: Verb
 }
 
-/** A number as it is to what is stored. */
+/** How a number relates to the stored one. */
 export type Relation = 'next' | 'far' | 'same' | 'older'
 
 export type Read =
@@ -46,7 +46,7 @@ export interface Heartbeat {
   readonly beat: Relation
 }
 
-/** How old something may be: all of it is too old, none of it is, or so many ms where the clock is the test's. */
+/** How old something may be: everything is too old, nothing is, or an age in ms where the test owns the clock. */
 export type Age = 'all' | 'none' | number
 
 export type Verb =
@@ -55,9 +55,9 @@ export type Verb =
   | { readonly verb: 'prune'; readonly events: number; readonly eventsFor: Age; readonly goneNodesFor: Age }
   | {
       readonly verb: 'fence'
-      /** Undefined for one that is held, if any is. */
+      /** Undefined for a lease that is held, if there is one. */
       readonly key: string | undefined
-      /** Undefined for whoever holds it. */
+      /** Undefined for the holder. */
       readonly node: string | undefined
       readonly token: Relation
     }
@@ -67,16 +67,16 @@ export type Verb =
 
 export interface Alteration {
   readonly session: { readonly node: string; readonly operation: Relation } | undefined
-  /** Whether it says what it will read first, and whether that is so. */
+  /** Whether the change says ahead what it will read first, and whether that is true. */
   readonly ahead: 'nothing' | 'the truth' | 'something else'
   readonly deeds: readonly Deed[]
   /** Asked of another store when half of the deeds are done. */
   readonly beside: readonly (Read | Heartbeat)[]
-  /** `goes on`: its maker takes no notice of deeds that fail. */
+  /** `goes on`: the change ignores deeds that fail. */
   readonly end: 'well' | 'throws' | 'goes on' | 'asks when it is over' | 'with a last view'
 }
 
-/** What the engine does to a lease, which it reads before. */
+/** What the engine does to a lease that it has read. */
 export const edits = [
   ...([
     'plan',
@@ -121,7 +121,7 @@ export type Deed =
   | { readonly deed: 'record'; readonly events: readonly NewEvent[] }
   | { readonly deed: 'tell'; readonly nodes: readonly string[] }
 
-/** The same with the names of its cast in place. */
+/** Returns the steps with the names of the cast in place of their placeholders. */
 export function cast({ cast, steps }: Course): readonly Step[] {
   return named(steps, new Map(cast.map((name, place) => [placeholder(place), name])))
 }
@@ -139,7 +139,10 @@ function placeholder(place: number): string {
 
 const castSize = 6
 
-/** Names that are alike, beside those that others have stumbled over. The longest has as many characters as a key can have. */
+/**
+ * Names that are alike, and names that have caused faults elsewhere. The longest has as many characters as a key can
+ * have.
+ */
 const hostileNames = [
   ...names,
   ...[
@@ -161,7 +164,7 @@ const hostileNames = [
   ...['x'.repeat(212), `${'x'.repeat(211)}X`, `${'x'.repeat(211)} `, 'é'.repeat(212), '😀'.repeat(106)],
 ]
 
-/** Kin stand together in a cast more often than strangers. */
+/** Names that are alike. A cast is more often made of one such family than of unrelated names. */
 const families = [
   ['plain', 'Plain', 'PLAIN', 'plain ', ' plain', 'pl\u00e1in', 'pla\u0301in', 'plain\t', 'plain%', 'pl_in'],
   ['strasse', 'straße', 'Straße', 'ß', 'ss', 'STRASSE', 'ẞ'],
@@ -181,20 +184,20 @@ const casts = fc.oneof(
   { arbitrary: fc.oneof(...families.map((family) => castOf(fc.constantFrom(...family)))), weight: 3 },
 )
 
-/** One of the cast, seldom a stranger. */
+/** A name of the cast, seldom another one. */
 const who = fc.oneof(
   { arbitrary: fc.nat(castSize - 1).map(placeholder), weight: 24 },
   { arbitrary: manyNames, weight: 1 },
 )
 
-/** Nodes are fewer, so that most of those that are named are there. */
+/** There are fewer node names, so that most of the nodes named exist. */
 const aNode = fc.oneof({ arbitrary: fc.nat(2).map(placeholder), weight: 12 }, { arbitrary: who, weight: 2 })
 
 const few = fc.array(who, { maxLength: 3 })
 const fewNodes = fc.array(aNode, { maxLength: 3 })
 const orNothing = <T>(arbitrary: fc.Arbitrary<T>): fc.Arbitrary<T | null> => fc.option(arbitrary, { freq: 2 })
 
-/** Small, and large enough for what is kept in too few bits. */
+/** Mostly small numbers, and some that are too large for a column with too few bits. */
 const numbers = fc.oneof(
   { arbitrary: fc.nat(5), weight: 6 },
   {
@@ -208,7 +211,7 @@ const relations: fc.Arbitrary<Relation> = fc.oneof(
   { arbitrary: fc.constantFrom<Relation[]>('far', 'same', 'older'), weight: 2 },
 )
 
-/** What people and programs write, which no index is made of. */
+/** Text that people and programs write and that is in no index. */
 const freeText = fc.oneof(
   manyNames,
   fc.constantFrom(
@@ -456,7 +459,7 @@ const steps: fc.Arbitrary<Step> = fc.record({
   verb: verbs,
 })
 
-/** Most namespaces have nodes from the beginning, or there would be little to meet. */
+/** Lets most namespaces have nodes from the beginning, because there would be little to meet otherwise. */
 function founding(via: 0 | 2): fc.Arbitrary<readonly Step[]> {
   const founders = fc
     .tuple(joins, joins, joins)
@@ -478,7 +481,7 @@ function founding(via: 0 | 2): fc.Arbitrary<readonly Step[]> {
   )
 }
 
-/** Courses of up to so many steps, in most of which two namespaces are founded first. */
+/** Returns courses of up to `length` steps. In most of them two namespaces are founded first. */
 export function courses(length: number): fc.Arbitrary<Course> {
   const rest = fc.array(steps, { maxLength: length, size: 'max' })
   const all = fc.tuple(founding(0), founding(2), rest).map((parts) => parts.flat())

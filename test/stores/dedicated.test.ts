@@ -1,4 +1,4 @@
-/** The connection of the heartbeats, over a driver that says no more than it must. */
+/** Tests the connection for heartbeats, over a driver that reports no more than it must. */
 import t, { type Test } from 'tap'
 import { DedicatedConnection } from '../../plugin/stores/shared/dedicated.js'
 import { gate, rejectionOf } from '../../plugin/testing/conformance/world.js'
@@ -9,7 +9,7 @@ interface Client {
   readonly lost: (error: unknown) => void
 }
 
-/** A server that can hang up and be away. */
+/** A server that can hang up and be unreachable. */
 class Server {
   away = false
   readonly #clients: Client[] = []
@@ -25,7 +25,7 @@ class Server {
   }
 }
 
-/** Timers that fire when they are asked for. */
+/** Timers that fire on request. */
 class Timers {
   readonly #set = new Set<{ readonly ms: number; readonly fire: () => void }>()
   #wanted: (() => void) | undefined
@@ -37,7 +37,7 @@ class Timers {
     return () => void this.#set.delete(timer)
   }
 
-  /** Fires the next one, once there is one, and answers after how long it was to fire. */
+  /** Fires the next timer as soon as there is one, and returns its time in ms. */
   async next(): Promise<number> {
     for (;;) {
       const [timer] = this.#set
@@ -117,7 +117,7 @@ async function useConnection(t: Test, chance = 0) {
     { random: () => chance, after: (ms, fire) => timers.after(ms, fire) },
   )
   await connection.open()
-  // What waits for a connection holds no process: this does, for as long as the test takes.
+  // Waiting for a connection keeps no process alive. This timer does, for as long as the test takes.
   const awake = setInterval(() => undefined, limitMs)
   t.teardown(async () => {
     clearInterval(awake)

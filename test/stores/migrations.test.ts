@@ -1,4 +1,4 @@
-/** The schema comes to be once, however many start at once, and never by half. */
+/** Tests that the schema is made once, however many nodes start at once, and never in part. */
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
@@ -267,7 +267,7 @@ t.test('schemas and migrations have not drifted apart', async (t) => {
   }
 })
 
-/** A store whose nodes `a` and `b` have joined, and whose heartbeats have more patience than a migration. */
+/** Opens a store whose nodes `a` and `b` have joined, and whose heartbeats wait longer than a migration. */
 async function joinedStore(t: Test, url: string): Promise<Store> {
   const store = await open(url)
   t.teardown(() => store.close())
@@ -275,7 +275,7 @@ async function joinedStore(t: Test, url: string): Promise<Store> {
   return store
 }
 
-/** Migrates as a store does that has a statement timeout of three seconds. */
+/** Migrates as a store with a statement timeout of three seconds does. */
 async function migrating(
   t: Test,
   url: string,
@@ -293,7 +293,10 @@ async function migrating(
   return postgresTarget(connections).locked(work)
 }
 
-/** Somebody who has read the nodes, or on SQL Server, where readers are in nobody's way, written `b`, and stays in that transaction. */
+/**
+ * Opens a transaction that has read the nodes, and keeps it open. On SQL Server, where readers block nobody, it has
+ * written the row of `b` instead.
+ */
 async function usingNodes(t: Test, { dialect, url }: Database): Promise<{ end: () => Promise<void> }> {
   if (dialect === 'mssql') {
     const pool = new mssql.ConnectionPool(mssqlConfig(url))
@@ -318,7 +321,7 @@ async function usingNodes(t: Test, { dialect, url }: Database): Promise<{ end: (
   return { end: async () => void (await reader.query('commit')) }
 }
 
-/** A statement that answers something while a migration waits for a table. */
+/** Returns a statement that finds a row while a migration waits for a table. */
 function waitsFor(dialect: string): string {
   if (dialect === 'mssql')
     return "select spid from sys.sysprocesses where dbid = db_id() and blocked <> 0 and lastwaittype like N'L%CK%'"
@@ -327,7 +330,7 @@ function waitsFor(dialect: string): string {
     : "select 1 from pg_stat_activity where query like 'alter table%' and wait_event = 'relation'"
 }
 
-/** A statement that answers the names of all tables. */
+/** Statements that return the names of all tables. */
 const tablesIn: Record<Database['dialect'], string> = {
   postgres: "select tablename from pg_tables where schemaname = 'public' order by tablename",
   sqlite: "select name from sqlite_master where type = 'table' order by name",
@@ -361,8 +364,8 @@ async function refusal(attempt: Promise<unknown>): Promise<CoordinationError> {
 }
 
 /**
- * Runs one body over an empty database of each dialect, or of each that can undo the making of a table, and the
- * store's own way to migrate it.
+ * Runs a test over an empty database of each dialect, or of each that can undo the creation of a table. The test
+ * receives the store's own way to migrate the database.
  */
 async function eachTarget(
   t: Test,
@@ -402,7 +405,10 @@ async function useMssqlTarget(t: Test, url: string, limits: Limits): Promise<Mig
   return mssqlTarget(connections)
 }
 
-/** One connection has one transaction at a time; the store itself sees to that by taking turns. */
+/**
+ * Lets one migration run after another, because one connection has one transaction at a time. The store itself does so
+ * by taking turns.
+ */
 function oneByOne(target: MigrationTarget): MigrationTarget {
   let last: Promise<unknown> = Promise.resolve()
   return {
@@ -415,7 +421,7 @@ function oneByOne(target: MigrationTarget): MigrationTarget {
   }
 }
 
-/** The first column of the answer. */
+/** Returns the first column of the answer. */
 async function query({ dialect, url }: Database, sql: string): Promise<unknown[]> {
   if (dialect === 'sqlite') return onSqlite(url, (client) => client.prepare(sql).pluck().all())
   if (dialect === 'mysql') return onMysql(url, async (client) => firstColumn(await client.query(sql)))
@@ -466,7 +472,7 @@ function firstColumn([rows]: readonly unknown[]): unknown[] {
   return Array.isArray(rows) ? rows.map((row) => Object.values(row)[0]) : []
 }
 
-/** A role that may connect, and create nothing. */
+/** Makes a role that may connect but create nothing. */
 async function useRole(t: Test, database: Database): Promise<{ role: string; url: string }> {
   const role = `coordination_test_${randomBytes(8).toString('hex')}`
   const password = randomBytes(8).toString('hex')
@@ -479,7 +485,7 @@ async function useRole(t: Test, database: Database): Promise<{ role: string; url
   return { role, url: url.href }
 }
 
-/** What drizzle-kit answers; its exit code says nothing. */
+/** Returns the report of drizzle-kit. Its exit code says nothing. */
 async function drizzleKit(DIALECT: string, ...args: string[]): Promise<Record<string, unknown>> {
   const root = projectRoot(dirname(fileURLToPath(import.meta.url)))
   const { stdout } = await promisify(execFile)(

@@ -1,4 +1,4 @@
-/** How the promises of the port reach a SQL Server. */
+/** Connects the conformance suite to SQL Server. */
 import type { Transaction } from 'mssql'
 import type { Test } from 'tap'
 import { openMssqlStore } from '../../plugin/stores/mssql/index.js'
@@ -24,7 +24,7 @@ export async function mssqlHarness(t: Test): Promise<ConformanceHarness> {
   }
 }
 
-/** The same database by way of a proxy. */
+/** Puts a proxy in front of the server, and returns the URL of the same database through it. */
 export async function throughProxy(t: Test, url: string): Promise<{ proxy: TcpProxy; url: string }> {
   const target = new URL(url)
   const proxy = await useProxy(t, { host: target.hostname, port: Number(target.port || 1433) })
@@ -33,12 +33,12 @@ export async function throughProxy(t: Test, url: string): Promise<{ proxy: TcpPr
   return { proxy, url: target.href }
 }
 
-/** Whether the server says that a transaction has been committed: that it is no longer the connection's. */
+/** Returns whether the server says that the transaction of this connection has been committed. */
 export function answersCommit(bytes: Buffer): boolean {
   return bytes.includes(Buffer.from([0xe3, 0x0b, 0x00, 0x09]))
 }
 
-/** Runs a transaction as an application does. */
+/** Runs work in a transaction, as an application does. */
 export async function within(
   transaction: Transaction,
   work: (transaction: Transaction) => Promise<void>,
@@ -54,8 +54,8 @@ export async function within(
 }
 
 /**
- * With more time than a case has asked for. Babelfish reads a statement anew on each connection, which may take it seconds
- * when the machine is busy.
+ * Opens a store with more time than a case asks for. Babelfish parses a statement anew on each connection, which can
+ * take seconds on a busy machine.
  */
 function openMssql(url: string, options: StoreOptions) {
   const statementTimeoutMs = Math.min(120_000, 40 * options.statementTimeoutMs)
@@ -79,7 +79,7 @@ async function openFragile(t: Test, url: string, options: StoreOptions): Promise
   }
 }
 
-/** Whether there is a column in the answer that heartbeats have. */
+/** Returns whether the answer has a column that heartbeats have. */
 function answersHeartbeat(bytes: Buffer): boolean {
   return bytes.includes(Buffer.from('longest_ttl_ms', 'utf16le'))
 }

@@ -1,4 +1,4 @@
-/** What is special about the store on SQL Server: its connections, and the rights it takes. */
+/** Tests what is special about the store on SQL Server: its connections, and the rights it needs. */
 import { randomBytes } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { isLockTimeout } from '../../plugin/stores/mssql/failures.js'
@@ -29,7 +29,7 @@ function tests(): void {
     const { proxy, url: proxied } = await throughProxy(t, url)
     const store = await opened(t, proxied, { statementTimeoutMs: 2_000 })
     proxy.cut()
-    // Six questions, one after another, are asked to get it ready.
+    // A connection becomes ready after six requests, one after another.
     proxy.toClient.delayMs = 400
     t.same((await eventually(() => store.look(), { timeoutMs: 120_000 })).nodes, [])
   })
@@ -39,7 +39,7 @@ function tests(): void {
     const { proxy, url: proxied } = await throughProxy(t, url)
     const store = await opened(t, proxied, { statementTimeoutMs: 12_000 })
     proxy.cut()
-    // Six times this is more than one answer may take.
+    // Six times this delay is longer than one answer may take.
     proxy.toClient.delayMs = 2_700
     t.same((await eventually(() => store.look(), { timeoutMs: 120_000 })).nodes, [])
   })
@@ -134,7 +134,7 @@ async function opened(t: Test, url: string, more: Partial<MssqlOptions> = {}): P
   return store
 }
 
-/** A user of this database who may do nothing yet, and goes with it. */
+/** Makes a user of this database who has no rights yet. The user ends with the database. */
 async function useUser(t: Test, url: string): Promise<{ user: string; url: string }> {
   const user = `clerk_${randomBytes(6).toString('hex')}`
   const password = `Secret-${randomBytes(12).toString('hex')}`

@@ -1,4 +1,4 @@
-/** What is special about the store on MySQL and MariaDB: its connections, its locks, its fences and its migrations. */
+/** Tests what is special about the store on MySQL and MariaDB: its connections, locks, fences and migrations. */
 import { randomBytes } from 'node:crypto'
 import { sql } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/mysql2'
@@ -216,7 +216,7 @@ function tests(): void {
     const { url } = await useMysql(t)
     const [store, proxy] = await openedThroughProxy(t, url, { statementTimeoutMs: 2_000 })
     await join(store, ['a'])
-    // Of this change only the commit is left when the answers stop.
+    // Only the commit of this change is left when the answers stop.
     const error = await rejectionOf(
       store.change(undefined, async (change) => {
         await change.saveLeases([newLease('l')])
@@ -277,7 +277,7 @@ function tests(): void {
     await admin.query('begin')
     await admin.query('select * from coordination_meta for update')
     const change = store.change(undefined, async ({ nowMs }) => nowMs)
-    // The server answers the same for a tenth of a second, and for as long as it is asked more often.
+    // The server repeats its last answer for a tenth of a second, and for as long as it is asked more often than that.
     await eventually(async () => (await only(admin, waiting)) !== 0, { everyMs: 200 })
     const now = await only(admin, 'select floor(unix_timestamp(now(3)) * 1000)')
     await admin.query('commit')
@@ -702,7 +702,7 @@ function through(proxy: TcpProxy, url: string): string {
   return way.href
 }
 
-/** Whatever the server is, its variable `version` now begins with a five. */
+/** Makes any server look old: its variable `version` now begins with a five. */
 function madeOld(bytes: Buffer): true {
   const name = Buffer.from('\x07version')
   const at = bytes.indexOf(name)
@@ -722,7 +722,7 @@ function usePool(t: Test, url: string, more: object = {}): Pool {
   return pool
 }
 
-/** A user who may do nothing yet. */
+/** Makes a user who may only read the journal of migrations, if there is one, and a table of another application. */
 async function useUser(t: Test, admin: Connection, url: string) {
   const user = `clerk_${randomBytes(6).toString('hex')}`
   await admin.query(`create user ${user} identified by 'clerk'`)
@@ -746,7 +746,7 @@ async function onServer(url: string, sql: string): Promise<void> {
   await client.end()
 }
 
-/** How many transactions in this database wait for a row. */
+/** Counts the transactions in this database that wait for a row. */
 const waiting = `
   select count(*) from information_schema.innodb_trx join information_schema.processlist on id = trx_mysql_thread_id
   where trx_state = 'LOCK WAIT' and db = database()`
@@ -757,14 +757,14 @@ async function only(client: Connection, sql: string): Promise<unknown> {
   return Array.isArray(row) ? row[0] : undefined
 }
 
-/** Whether the server says that it has prepared a statement: a packet of twelve bytes that begins with nought. */
+/** Returns whether the server says that it has prepared a statement: a packet of twelve bytes that begins with zero. */
 function answersPreparation(bytes: Buffer): boolean {
   return bytes.length > 16 && bytes.readUIntLE(0, 3) === 12 && bytes[3] === 1 && bytes[4] === 0
 }
 
 async function settingsOf(client: Connection): Promise<unknown> {
   const [rows] = await client.query('show session variables')
-  // What the last statement has left behind is no setting.
+  // Values that the last statement has left behind are not settings.
   return Array.isArray(rows)
     ? rows.filter(
         (row) =>
@@ -775,7 +775,7 @@ async function settingsOf(client: Connection): Promise<unknown> {
     : rows
 }
 
-/** The connections of stores to this database: those of nobody else are idle or asking under another identity. */
+/** Returns the ids of all connections to this database but the asking one. In these tests they belong to stores. */
 async function storeProcesses(admin: Connection): Promise<number[]> {
   const [rows] = await admin.query({
     sql: 'select id from information_schema.processlist where db = database() and id <> connection_id()',
@@ -790,7 +790,10 @@ async function killStores(admin: Connection): Promise<number> {
   return processes.length
 }
 
-/** Lets the next insertions, of events where nothing else is said, fail, as often as that, with an error of this number. The table is not undone. */
+/**
+ * Makes the next inserts into a table, as many as `times`, fail with an error of this number. The count of failures
+ * outlives a rollback.
+ */
 async function failInserts(
   admin: Connection,
   number: number,
@@ -807,7 +810,7 @@ async function failInserts(
     end`)
 }
 
-/** Everything that a log of this error could show. */
+/** Returns everything that a log of this error could show. */
 function describe(error: unknown): string {
   const seen: unknown[] = []
   for (let at = error; at instanceof Error; at = at.cause) {

@@ -1,4 +1,4 @@
-/** What the option `database` may be, and what is said when it is something else. */
+/** Tests what the option `database` may be, and the messages when it is something else. */
 import { writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import Sqlite from 'better-sqlite3'
@@ -47,7 +47,7 @@ t.test("a driver's client, or Drizzle over it, is used and left open", async (t)
   const { path } = await useSqlite(t)
   const file = new Sqlite(path)
   const pool = new Pool({ connectionString: (await usePostgres(t)).url })
-  // The database may be dropped before the last of its connections have gone.
+  // The database may be dropped before its last connections have ended.
   pool.on('error', () => undefined)
   t.teardown(() => file.close())
   const stores = {

@@ -1,4 +1,4 @@
-/** What is special about the store on PostgreSQL: its connections, its plans, its locks and its hints. */
+/** Tests what is special about the store on PostgreSQL: its connections, query plans, locks and hints. */
 import { sql } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/node-postgres'
 import pg, { type Client, type ClientBase, type Pool } from 'pg'
@@ -35,7 +35,7 @@ t.test('heartbeats are heap-only updates', async (t) => {
   await join(store, ['a', 'b'])
   const before = await updatesOfNodes(client)
   for (let beat = 1; beat <= 100; beat++) t.ok(await store.heartbeat('a', beat))
-  // A server process that ends reports what it has done.
+  // A server process reports its statistics when it ends.
   await store.close()
   await eventually(async () => (await updatesOfNodes(client)).all - before.all >= 100)
   const after = await updatesOfNodes(client)
@@ -48,7 +48,7 @@ t.test('journeys to the database are few, whatever the number of rows', async (t
   const store = await opened(t, url)
   await join(store, ['a', 'b'], { workers: ['w'] })
   const count = async (work: () => Promise<unknown>) => (await queriesOf(work)).length
-  // The first statement on a connection is preceded by its settings.
+  // A connection sends its settings before its first statement.
   await store.view('a')
   t.equal(await count(() => store.heartbeat('a', 1)), 1)
   t.equal(await count(() => store.view('a')), 1)
@@ -125,7 +125,7 @@ t.test('a plan that was made for empty tables does not become a trap when they h
       '[]', '{}', null, 15000, 1, 0, 0, 0, 0, 1, 1, 1 from generate_series(1, 1999) as i`,
   )
   await saveLeases(store, ...rows)
-  // What compares each row with each takes minutes; a limit of 30 s would end it.
+  // A query plan that compares each row with each takes minutes. The limit of 30 s would end it.
   await all()
 })
 
@@ -270,7 +270,7 @@ t.test('a commit that nobody answers may have happened', async (t) => {
   const { url } = await usePostgres(t)
   const [store, proxy] = await openedThroughProxy(t, url, { statementTimeoutMs: 2_000 })
   await join(store, ['a'])
-  // Of this change only the commit is left when the answers stop.
+  // Only the commit of this change is left when the answers stop.
   const error = await rejectionOf(
     store.change(undefined, async (change) => {
       await change.saveLeases([newLease('l')])
@@ -913,7 +913,7 @@ t.test('behind a pooler', async (t) => {
   })
 })
 
-/** A server names its process as it takes a connection; a pooler makes one up. */
+/** Changes the process number that the server gives to a new connection. A pooler makes up its own. */
 function disguised(bytes: Buffer): true {
   const at = bytes.indexOf(Buffer.from([0x4b, 0, 0, 0, 12]))
   if (at >= 0) bytes.writeInt32BE(1, at + 5)
@@ -971,7 +971,7 @@ function withSearchPath(url: string, path: string): string {
 
 async function connected(t: Test, url: string): Promise<Client> {
   const client = new pg.Client({ connectionString: url, application_name: 'test' })
-  // A database that is dropped at the end of a test ends whoever is connected.
+  // A database that is dropped at the end of a test ends its connections.
   client.on('error', () => undefined)
   await client.connect()
   t.teardown(() => client.end())
@@ -1000,7 +1000,7 @@ async function updatesOfNodes(client: Client): Promise<{ all: number; heapOnly: 
   return { all: Number(rows[0]?.n_tup_upd ?? 0), heapOnly: Number(rows[0]?.n_tup_hot_upd ?? 0) }
 }
 
-/** What any client of the driver sends while `work` runs. */
+/** Returns what all clients of the driver send while `work` runs. */
 async function queriesOf(
   work: () => Promise<unknown>,
 ): Promise<{ name: string | undefined; text: string }[]> {
@@ -1030,7 +1030,7 @@ interface PlanNode {
   readonly Plans?: readonly PlanNode[]
 }
 
-/** Rows of leases, those that were read in vain included. */
+/** Returns how many rows of leases were read, including those read in vain. */
 function rowsRead(node: PlanNode): number {
   const { 'Relation Name': table, 'Actual Rows': found, 'Rows Removed by Filter': inVain = 0 } = node
   const below = (node.Plans ?? []).reduce((sum, each) => sum + rowsRead(each), 0)
@@ -1050,7 +1050,7 @@ async function terminateStores(client: Client): Promise<number> {
   return processes.length
 }
 
-/** Lets the next insertions, of events where nothing else is said, fail, as often as that, with an error of this state. */
+/** Makes the next inserts into a table, as many as `times`, fail with an error of this state. */
 async function failInserts(
   client: Client,
   state: string,
@@ -1068,7 +1068,7 @@ async function failInserts(
     create trigger fail before insert on ${table} for each statement execute function fail()`)
 }
 
-/** What is notified on the channel of the namespace in the schema `public`. */
+/** Returns a list that receives what is notified on the channel of the namespace in the schema `public`. */
 async function notifications(t: Test, url: string): Promise<string[]> {
   const client = await connected(t, url)
   const payloads: string[] = []
@@ -1077,7 +1077,7 @@ async function notifications(t: Test, url: string): Promise<string[]> {
   return payloads
 }
 
-/** Everything that a log of this error could show. */
+/** Returns everything that a log of this error could show. */
 function describe(error: unknown): string {
   const seen: unknown[] = []
   for (let at = error; at instanceof Error; at = at.cause) {

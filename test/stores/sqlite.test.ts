@@ -1,4 +1,4 @@
-/** What is special about SQLite: one writer, a driver that blocks, and a database that is a file. */
+/** Tests what is special about SQLite: one writer, a driver that blocks, and a database that is a file. */
 
 import { once } from 'node:events'
 import { chmodSync, existsSync, renameSync, rmSync } from 'node:fs'
@@ -45,7 +45,7 @@ t.test('a heartbeat that could not be committed is no heartbeat', async (t) => {
   await addNodes(store, 'a')
   const other = new Sqlite(path)
   t.teardown(() => other.close())
-  // What this trigger writes is looked at when the statement commits, after the row has been handed out.
+  // What this trigger writes is checked when the statement commits, after the row has been returned.
   other.exec(`
     create table one (id integer primary key);
     create table another (id integer references one deferrable initially deferred);
@@ -446,7 +446,7 @@ t.test('a fence is taken through another version of Drizzle than ours', async (t
   await holdLease(store)
   const client = new Sqlite(path)
   t.teardown(() => client.close())
-  // What all versions have in common: a database with `$client`, and transactions with a session.
+  // All versions have this in common: a database with `$client`, and transactions with a session.
   store.fence({ $client: begun(client) }, claim)
   store.fence({ session: { client } }, claim)
   client.exec('rollback')
@@ -549,7 +549,7 @@ function checked(path: string): unknown {
   }
 }
 
-/** Takes the right to write the file away while something is done, from root by being somebody else. */
+/** Withdraws the right to write the file while work is done. When run as root, the process becomes another user. */
 function readOnly(path: string): <T>(work: () => Promise<T>) => Promise<T> {
   const nobody = 65_534
   const isRoot = process.geteuid?.() === 0
@@ -566,7 +566,7 @@ function readOnly(path: string): <T>(work: () => Promise<T>) => Promise<T> {
   }
 }
 
-/** Takes the place of the interval timer: it fires when the answered function is called, and not otherwise. */
+/** Replaces the interval timer. It fires only when the returned function is called. */
 function stopTicking(t: Test): () => void {
   let fire = (): void => undefined
   const setInterval = (tick: () => void) => {
@@ -604,7 +604,7 @@ async function storeErrorOf(attempt: Promise<unknown>): Promise<StoreError> {
   throw new Error('Expected a StoreError', { cause: error })
 }
 
-/** How often this client is asked to commit from now on, whatever comes of it. */
+/** Returns a function that counts how often this client has been asked to commit since, whatever the outcome. */
 function countingCommits(client: Sqlite.Database): () => number {
   let commits = 0
   const exec = client.exec.bind(client)

@@ -1,7 +1,8 @@
 /**
- * Another process with a store, to be told what to do: promises between processes are tried between processes.
+ * Another process with a store, which does what the test tells it. Promises between processes must be tested between
+ * processes.
  *
- * Run directly it is that process; imported it is the way to start one.
+ * Run directly, this file is that process. Imported, it starts one.
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
@@ -12,9 +13,9 @@ import { openStore } from '../../plugin/stores/open.js'
 
 const thisFile = fileURLToPath(import.meta.url)
 
-/** What the process can be asked to do. */
+/** The commands of the process. */
 const commands = {
-  /** Opens the store, and runs the migrations. */
+  /** Opens the store and runs the migrations. */
   async open(url: string) {
     store = await openStore({
       database: url,
@@ -32,7 +33,7 @@ const commands = {
   async join(node: string) {
     await opened().change(undefined, (change) => change.addNode(newNode(node), 1))
   },
-  /** Has news for a node. Answers the number of the change. */
+  /** Makes news for a node. Returns the number of the change. */
   async tell(node: string) {
     const { result } = await opened().change(undefined, async (change) => {
       await change.tell(new Set([node]))
@@ -44,11 +45,11 @@ const commands = {
   async listen(node: string) {
     opened().listen(node, () => undefined)
   },
-  /** Makes changes for ever, and says the number of each that was acknowledged. */
+  /** Makes changes for ever, and sends the number of each that was acknowledged. */
   async changeForEver(node: string) {
     for (;;) process.send?.({ acknowledged: await commands.tell(node) })
   },
-  /** Takes the one write slot of an SQLite file, and keeps it. */
+  /** Takes the one write slot of an SQLite file and keeps it. */
   async hold(path: string) {
     holder = new Sqlite(path)
     holder.exec('begin immediate')
@@ -64,7 +65,7 @@ let holder: Sqlite.Database | undefined
 /** A process with a store. */
 export interface StoreProcess {
   readonly child: ChildProcess
-  /** Asks it for something and answers its answer; rejects with the message of its error. */
+  /** Sends a command and returns its answer. Rejects with the message of its error. */
   ask<C extends keyof typeof commands>(
     command: C,
     ...args: Parameters<(typeof commands)[C]>
@@ -86,7 +87,7 @@ export function startProcess(t: { teardown(work: () => unknown): void }): StoreP
   }
 }
 
-/** Ends a process at once, as a power cut would. */
+/** Ends a process at once, as a power failure would. */
 export async function kill(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return
   child.kill('SIGKILL')

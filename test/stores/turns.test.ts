@@ -1,4 +1,4 @@
-/** Turns: who gives up is out of line, and holds up nobody. */
+/** Tests turns: a caller that gives up leaves the line and holds up nobody. */
 import t from 'tap'
 import { Turns } from '../../plugin/stores/shared/turns.js'
 import { rejectionOf } from '../../plugin/testing/conformance/world.js'
