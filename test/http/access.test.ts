@@ -1,4 +1,4 @@
-/** Who may do what: each rule by which a request is refused. */
+/** Tests access: each rule by which a request is refused. */
 import { request as httpsRequest } from 'node:https'
 import { connect } from 'node:net'
 import Fastify, { type FastifyInstance, type InjectOptions } from 'fastify'
@@ -11,7 +11,7 @@ const pause: InjectOptions = {
   url: '/coordination/workers/global:month-close/pause',
   payload: { reason: 'a good one' },
 }
-/** What {@link pause} is answered once it has been let through: there is no such worker. */
+/** The status of {@link pause} once it has been let through: there is no such worker. */
 const letThrough = 404
 
 const strangers: [what: string, request: { remoteAddress?: string; headers?: Record<string, string> }][] = [

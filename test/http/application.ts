@@ -1,4 +1,4 @@
-/** Applications with the plugin, over databases of their own. */
+/** Starts applications with the plugin, over databases of their own. */
 import type { IncomingMessage } from 'node:http'
 import { request } from 'node:http'
 import Fastify, { type FastifyInstance } from 'fastify'
@@ -11,25 +11,25 @@ import { type Lifetime, useSqlite } from '../support/databases.js'
 
 export interface Use {
   readonly app?: FastifyInstance
-  /** Default: a fresh SQLite database. */
+  /** Default: a new SQLite database. */
   readonly url?: string
   readonly node?: string
   readonly options?: Partial<WorkerCoordinationOptions>
   readonly workers?: readonly WorkerDefinition[]
   /** What the application does before it registers the plugin. */
   readonly before?: (app: FastifyInstance) => unknown
-  /** And after it. */
+  /** What the application does after it has registered the plugin. */
   readonly after?: (app: FastifyInstance) => unknown
 }
 
-/** Everybody is mira, and may do everything. */
+/** Every caller is mira and may do everything. */
 export const mira: Authorize = () => ({ id: 'mira', display: 'Mira' })
 
-/** A ready application. */
+/** Returns an application that is ready. */
 export async function useApp(
   t: Lifetime,
   {
-    // Opening a database may take a busy machine longer than Fastify waits by itself.
+    // On a busy machine, opening a database may take longer than Fastify waits by default.
     app = Fastify({ pluginTimeout: 60_000 }),
     url,
     node = 'n1',
@@ -55,7 +55,7 @@ export function untilAborted({ signal }: { readonly signal: AbortSignal }): Prom
   return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
 }
 
-/** One of each kind. */
+/** One worker of each kind. */
 export const threeWorkers: readonly WorkerDefinition[] = [
   { name: 'indexing', kind: 'single', scope: 'cluster', run: untilAborted },
   { name: 'data', kind: 'coordinated', scope: 'global', run: untilAborted },
@@ -72,7 +72,7 @@ export function useEnvironment(t: Lifetime, environment: string): void {
   process.env.NODE_ENV = environment
 }
 
-/** The origin of a server that has begun to listen. */
+/** Starts to listen and returns the origin of the server. */
 export async function listening(app: FastifyInstance): Promise<string> {
   return app.listen({ port: 0, host: '127.0.0.1' })
 }
@@ -83,7 +83,9 @@ export interface Answer {
   readonly body: string
 }
 
-/** A request over a socket, with exactly these headers; `body` is written after them, or never. */
+/**
+ * Sends a request over a socket with exactly these headers. The body is written after them, or never when undefined.
+ */
 export function over(
   origin: string,
   { method = 'GET', path = '/', headers = {}, body = '' as string | undefined } = {},

@@ -1,4 +1,4 @@
-/** From when on something is a problem that a person should see. */
+/** Tests from when on something is a problem that a person should see. */
 import t from 'tap'
 import type { CoordinatorSettings } from '../../plugin/core/coordinator.js'
 import { explain } from '../../plugin/core/reports/explain.js'
@@ -85,7 +85,7 @@ t.test('nodes that pass a lease between themselves and cannot claim it hide noth
   t.match(why?.reasons[0], { code: 'unclaimed', sentence: /^Nobody has held it for 1 min .*Named in turn/ })
 })
 
-/** What there is to be said of a namespace with this node only, so long after its heartbeat. */
+/** Returns the problems of a namespace with only this node, so long after its last heartbeat. */
 function codesOf(node: NodeRow, silentMs: number): string[] {
   const nowMs = node.heartbeatAtMs + silentMs
   const snapshot = { nowMs, meta: beforeAnyChange, nodes: [node], workers: [], leases: [] }

@@ -1,4 +1,4 @@
-/** Tags of answers: another one whenever something is new, and only then. */
+/** Tests the tags of answers: a tag changes whenever something is new, and only then. */
 import t from 'tap'
 import { contentTag } from '../../plugin/http/etag.js'
 

@@ -1,8 +1,8 @@
 /**
- * Requests made from the routes' own schemas: fair ones, and fair ones with one or two tricks played on them.
+ * Makes requests from the routes' own schemas: fair ones, and fair ones with one or two tricks applied.
  *
- * A trick knows whether it alone is enough for a refusal. What the schemas refuse is not written down here once
- * more: values are drawn from all over, and the schemas say which of them are wrong.
+ * A trick knows whether it alone is enough for a refusal. What the schemas refuse is not repeated here: values of all
+ * kinds are drawn, and the schemas tell which of them are wrong.
  */
 import ajvCompiler from '@fastify/ajv-compiler'
 import fc from 'fast-check'
@@ -10,32 +10,32 @@ import type { RouteOptions } from 'fastify'
 import { documentedUrl } from '../../plugin/http/keys.js'
 import { inPath, type Known, strangers } from './fuzz-world.js'
 
-/** One request, as it is sent but for what only the moment knows. */
+/** A request as it is sent, except for what is known only at that moment. */
 export interface FuzzRequest {
-  /** Method and address of the route it is meant for. */
+  /** Method and address of the route for which the request is meant. */
   readonly route: string
   readonly method: string
-  /** Below the prefix, percent-encoded, with the query. */
+  /** The path below the prefix, percent-encoded, with the query. */
   readonly path: string
   readonly headers: Readonly<Record<string, string | readonly string[]>>
   readonly body: string | Buffer | undefined
-  /** What is written to, if that needs `If-Match`: the path that has its tag. */
+  /** The path that has the tag for `If-Match`, when the request writes to something that needs it. */
   readonly tagged: string | undefined
-  /** How far the token or revision in `If-Match` is from the one in the tag. Undefined when it is not made from that. */
+  /** The token or revision in `If-Match` minus the one in the tag. Undefined when it is not made from the tag. */
   readonly distance: number | undefined
-  /** Key or id that the path names, when it names one that exists. */
+  /** The key or id that the path names, when it names one that exists. */
   readonly subject: string | undefined
-  /** Whether it comes from an actor of its own, whom nobody else is. */
+  /** Whether the request comes from an actor of its own, which no other request has. */
   readonly signed: boolean
   readonly remoteAddress: string
-  /** `fair`: nothing is wrong with it as far as the schemas say. `refused`: it must be. `open`: either may be. */
+  /** `fair`: valid as far as the schemas say. `refused`: must be refused. `open`: may be accepted or refused. */
   readonly verdict: 'fair' | 'refused' | 'open'
   readonly tricks: readonly string[]
-  /** Whether its route is the one that answers it. */
+  /** Whether the route for which the request is meant answers it. */
   readonly arrives: boolean
 }
 
-/** Any request to any route, most often to those that alter something, and least often for a file. */
+/** Returns requests to all routes: most often to those that alter something, least often to those of files. */
 export function requests(known: Known): fc.Arbitrary<FuzzRequest> {
   const weightOf = ({ method, url }: RouteOptions): number =>
     isWrite(String(method)) ? 12 : url.includes('/ui') ? 2 : 4
@@ -44,7 +44,7 @@ export function requests(known: Known): fc.Arbitrary<FuzzRequest> {
   )
 }
 
-/** The name of a route in {@link FuzzRequest.route}. */
+/** Returns the name of a route in {@link FuzzRequest.route}. */
 export function routeName({ method, url }: RouteOptions): string {
   return `${method} ${documentedUrl(url)}`
 }
@@ -86,22 +86,22 @@ interface Draft {
   readonly remoteAddress: string
 }
 
-/** Something that is done to a draft. */
+/** A manipulation of a draft. */
 interface Trick {
-  /** Two tricks of one kind would undo one another. */
+  /** Two tricks of one kind would undo each other. */
   readonly kind: string
   readonly what: string
   readonly alter: (draft: Draft) => Draft
-  /** Whether who is sent this, in the end, must refuse it. */
+  /** Whether the server must refuse the finished draft because of this trick. */
   readonly suffices: (draft: Draft) => boolean
 }
 
-/** What a route is made of, for those who draw. */
+/** What is known of a route when requests to it are drawn. */
 interface Target {
   readonly method: string
   readonly url: string
   readonly schemas: RouteSchemas
-  /** Whether anybody may ask. */
+  /** Whether the route answers every caller. */
   readonly open: boolean
   readonly known: Known
 }
@@ -156,7 +156,7 @@ function finished(
   }
 }
 
-/** Half of a character cannot be sent in a path; what stands in for it can. */
+/** Encodes a text for a path. A path cannot contain half of a surrogate pair, so a replacement takes its place. */
 function encoded(text: string): string {
   return encodeURIComponent(text.replace(/\p{Cs}/gu, '\ufffd'))
 }
@@ -189,7 +189,7 @@ function fairDrafts(target: Target): fc.Arbitrary<Draft> {
     }))
 }
 
-/** Something that exists, for routes that are about one thing. */
+/** Returns something that exists, for routes that are about one thing. */
 function places({ url, known }: Target): fc.Arbitrary<string | undefined> {
   if (/^\/nodes\/:id/.test(url)) return fc.constantFrom(...known.nodes)
   if (/^\/(workers|assignments)\/:key/.test(url)) return fc.constantFrom(...known.workers)
@@ -224,7 +224,7 @@ function fairBodies({ schemas: { body }, known }: Target): fc.Arbitrary<string |
   return required.length > 0 ? bodies : fc.option(bodies, { nil: undefined })
 }
 
-/** Mostly what exists, so that what is asked for is found. */
+/** Returns mostly values that exist, so that requests find something. */
 function valuesOf(name: string, schema: Schema, known: Known): fc.Arbitrary<unknown> {
   const there: Readonly<Record<string, readonly string[]>> = {
     to: known.nodes,
@@ -238,18 +238,18 @@ function valuesOf(name: string, schema: Schema, known: Known): fc.Arbitrary<unkn
   }
   const existing = there[name]
   if (existing === undefined) return accepted(schema)
-  // Types of events must exist, which their schema does not tell.
+  // Types of events must exist, which their schema does not say.
   if (name === 'type') return fc.constantFrom(...existing)
   const others = accepted(schema).map((value) => (name === 'after' ? withoutZeros(String(value)) : value))
   return fc.oneof({ weight: 3, arbitrary: fc.constantFrom(...existing) }, { weight: 1, arbitrary: others })
 }
 
-/** Places in the audit trail are written in one way only, which their schema does not tell. */
+/** Removes leading zeros: a place in the audit trail is written in one way only, which its schema does not say. */
 function withoutZeros(place: string): string {
   return place.replace(/(?<!\d)0+(?=\d)/g, '')
 }
 
-/** Whatever a schema accepts. */
+/** Returns any value that a schema accepts. */
 function accepted(schema: Schema): fc.Arbitrary<unknown> {
   if (schema.enum !== undefined) return fc.constantFrom(...schema.enum)
   if (schema.type === 'integer')
@@ -278,7 +278,7 @@ function tricksOn(target: Target): fc.Arbitrary<Trick> {
   )
 }
 
-/** Texts that have been somebody's undoing somewhere. */
+/** Texts that have caused faults in other programs. */
 const texts = [
   ...['', ' ', '\u0000', '%00', '%', '%2F', '..', '../../etc/passwd', '__proto__', 'constructor', 'toString'],
   ...['<script>alert(1)</script>', '"><img src=x onerror=alert(1)>', "' or 1=1 --", '{{7*7}}'],
@@ -341,7 +341,7 @@ function strangePaths({ url }: Target): fc.Arbitrary<Trick> {
       'GLOBAL:data',
     ),
   )
-  // Clients resolve dots by themselves, and ask for the path above.
+  // Clients resolve dots by themselves and ask for the path above.
   const sent = segments.filter((segment) => !/^(\.|%2e){1,2}$/i.test(segment))
   return sent.map((segment) => ({
     kind: 'path',
@@ -561,7 +561,7 @@ function otherSites(): fc.Arbitrary<Trick> {
     }))
 }
 
-/** Headers that may mean something to somebody, and must not do harm. */
+/** Adds headers that mean something to some servers and must do no harm. */
 function strangeHeaders({ url }: Target): fc.Arbitrary<Trick> {
   const names = [
     ...[
@@ -615,7 +615,7 @@ function strangeActors({ open }: Target): fc.Arbitrary<Trick> {
   }))
 }
 
-/** Who asks so often is told to wait. */
+/** Makes an actor ask so often that it is told to wait. */
 function hurriedActor(): fc.Arbitrary<Trick> {
   return fc.constant({
     kind: 'actor',
@@ -625,7 +625,7 @@ function hurriedActor(): fc.Arbitrary<Trick> {
   })
 }
 
-/** Who has it already is not sent it again. */
+/** Asks for an answer on behalf of a client that already has it, and is not sent it again. */
 function knownAlready(): fc.Arbitrary<Trick> {
   return fc.constantFrom('*', 'W/"x", *', '"1", "2"').map((tags) => ({
     kind: 'header if-none-match',
@@ -635,7 +635,7 @@ function knownAlready(): fc.Arbitrary<Trick> {
   }))
 }
 
-/** Who names no actor is let in from this machine itself only; who seems to come from elsewhere is not. */
+/** Names no actor. Such a request is let in only from this machine, and not when it seems to come from elsewhere. */
 function forgedOrigins({ open }: Target): fc.Arbitrary<Trick> {
   const trick = (remoteAddress: string, headers: Draft['headers'], suffices: boolean): Trick => ({
     kind: 'actor',
@@ -701,7 +701,7 @@ const compilers = [false, true].map((coerceTypes) =>
   ),
 )
 
-/** Those of the values that the schema refuses. In a query all values are texts, and texts may be numbers. */
+/** Returns those of the values that the schema refuses. In a query all values are texts, and texts may be numbers. */
 function refusedBy<Value>(
   schema: Schema,
   values: fc.Arbitrary<Value>,

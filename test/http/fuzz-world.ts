@@ -1,7 +1,7 @@
 /**
- * A world at rest: the photograph of one in which nodes held leases and worked, below an application whose own node
- * has not joined. Nothing happens in it but what requests do, so each change there is has been made by the request
- * that has just been answered. After each change it is put back to how it was.
+ * A world at rest: a copy of a database whose nodes held leases and worked, below an application whose own node has not
+ * joined. Only requests change anything in it, so each change was made by the request that has just been answered.
+ * After each change the world is restored.
  */
 import BetterSqlite, { type Database } from 'better-sqlite3'
 import type { FastifyInstance, RouteOptions } from 'fastify'
@@ -19,16 +19,16 @@ import { threeWorkers, untilAborted, useApp } from './application.js'
 
 export const prefix = '/coordination'
 
-/** One of each kind, and one that is paused. */
+/** One worker of each kind, and one that is paused. */
 export const workers: readonly WorkerDefinition[] = [
   ...threeWorkers,
   { name: 'month-close', kind: 'single', scope: 'global', run: untilAborted },
 ]
 
-/** Actors that are none. */
+/** Users that are no valid actors. */
 export const strangers = ['stranger', 'thrower', 'nobody', 'longwinded'] as const
 
-/** The actor is whom `x-user` names. Without it only this machine itself may do anything, as `allowLoopback` has it. */
+/** The header `x-user` names the actor. Without it only this machine may do anything, as `allowLoopback` says. */
 export const authorize: Authorize = (request, action) => {
   const { 'x-user': user } = request.headers
   if (user === 'stranger') return false
@@ -38,38 +38,38 @@ export const authorize: Authorize = (request, action) => {
   return typeof user === 'string' ? { id: user } : allowLoopback()(request, action)
 }
 
-/** What requests can name. In an order that is the same in each run, though ids are not. */
+/** What requests can name. The order is the same in each run, although the ids are not. */
 export interface Known {
   readonly routes: readonly RouteOptions[]
   readonly leases: readonly string[]
   readonly workers: readonly string[]
   readonly nodes: readonly string[]
-  /** The `next` of a page, by path of the list. */
+  /** The `next` of a page, by the path of the list. */
   readonly cursors: ReadonlyMap<string, string>
 }
 
 export interface World {
   readonly app: FastifyInstance
   readonly known: Known
-  /** What `If-Match` must be for this path to be written to. */
+  /** Returns what `If-Match` must be for a write to this path. */
   tagOf(path: string): Promise<string>
 }
 
 export type Row = Readonly<Record<string, unknown>>
 
-/** All rows of all tables of ours. */
+/** All rows of all tables of the library. */
 export type Rows = Readonly<Record<string, readonly Row[]>>
 
 export interface WorldAtRest extends World {
-  /** How it is put back to. */
+  /** The rows that are restored. */
   readonly before: Rows
-  /** All there is after somebody else has committed something since this was last asked, and undefined otherwise. */
+  /** Returns all rows when another connection has committed something since the last call, and undefined otherwise. */
   changed(): Rows | undefined
-  /** Puts everything back. */
+  /** Restores all rows. */
   restore(): void
 }
 
-/** See the head of this file. */
+/** Opens a world at rest, which the head of this file describes. */
 export async function useWorldAtRest(t: Lifetime): Promise<WorldAtRest> {
   const { path, url } = await photograph(t)
   const routes: RouteOptions[] = []
@@ -89,7 +89,7 @@ export async function useWorldAtRest(t: Lifetime): Promise<WorldAtRest> {
   return { app, known, before, changed, restore, tagOf: async (path) => tags.get(path) ?? '"1"' }
 }
 
-/** A running application, and another node beside it that stands for the same workers. */
+/** Starts an application, and another node that is a candidate for the same workers. */
 export async function useLivingWorld(t: Lifetime): Promise<World> {
   const { url } = await useSqlite(t)
   const routes: RouteOptions[] = []
@@ -111,7 +111,7 @@ export async function useLivingWorld(t: Lifetime): Promise<World> {
   return { app, known: await knownIn(app, routes), tagOf: (path) => readTag(app, path) }
 }
 
-/** Notes the routes, and lets streams be injected: what stands in for a socket there knows of no time limits. */
+/** Notes the routes, and lets streams be injected: the stand-in for a socket there has no time limits. */
 function prepare(app: FastifyInstance, routes: RouteOptions[]): void {
   app.addHook('onRoute', (route) => void routes.push(route))
   app.addHook('onRequest', async (_request, { raw: { socket } }) => {
@@ -119,7 +119,7 @@ function prepare(app: FastifyInstance, routes: RouteOptions[]): void {
   })
 }
 
-/** Whether each lease has the holder it is meant to have, but for shares that there are not nodes enough for. */
+/** Returns whether each lease has its intended holder. Shares for which there are too few nodes may be free. */
 export async function allHeld(coordinator: Coordinator): Promise<boolean> {
   const { leases } = await coordinator.status()
   const isSettled = ({ state, worker }: LeaseStatus): boolean =>
@@ -127,12 +127,12 @@ export async function allHeld(coordinator: Coordinator): Promise<boolean> {
   return leases.length > 14 && leases.every(isSettled)
 }
 
-/** A key as it is written in paths. */
+/** Returns a key as it is written in paths. */
 export function inPath(key: string): string {
   return key.replace('/', ':').replace('#', '~')
 }
 
-/** Three nodes, one of them draining, and one that has left; a lease by name; something in the audit trail. */
+/** Makes a database with three nodes, one of them draining, one that has left, a lease by name, and some events. */
 async function photograph(t: Lifetime): Promise<{ path: string; url: string }> {
   const { path, url } = await useSqlite(t)
   const first = await joined(url, 'n1')
@@ -167,7 +167,7 @@ async function joined(url: string, node: string): Promise<Coordinator> {
   return coordinator
 }
 
-/** There is something to resume and something to rebalance; what is done once for a new file is done with that. */
+/** Makes something to resume and something to rebalance. This also does what is done once for a new file. */
 async function arrange({ coordination: { operator } }: FastifyInstance, path: string): Promise<void> {
   await operator.pause('global/month-close', by)
   const database = new BetterSqlite(path)

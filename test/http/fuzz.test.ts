@@ -1,6 +1,6 @@
 /**
- * All routes under thousands of requests, fair ones and malicious ones, that are made from their own schemas: the same
- * ones on each run, or those of `FUZZ_SEED`. A failure shows the smallest request that still breaks the rule.
+ * Tests all routes with thousands of fair and malicious requests made from their own schemas. The requests are the same
+ * in each run, or those of `FUZZ_SEED`. A failure shows the smallest request that still breaks the rule.
  */
 import { once } from 'node:events'
 import ajvCompiler from '@fastify/ajv-compiler'
@@ -91,7 +91,7 @@ t.test('a living world outlasts whatever is asked of it', async (t) => {
   t.equal(app.coordination.state, 'closed')
 })
 
-/** Sends so many requests one by one, and fails with the smallest of those that have flaws. */
+/** Sends `count` requests one by one, and fails with the smallest request that has flaws. */
 async function fuzz(
   { known }: World,
   count: number,
@@ -108,15 +108,15 @@ interface Answer {
   readonly status: number
   readonly headers: Readonly<Record<string, unknown>>
   readonly body: string
-  /** On whose behalf it was asked for. */
+  /** The actor of the request. */
   readonly actor: string
-  /** Whether what it is about was named as it is now. */
+  /** Whether the request named the present token or revision, where it had to name one. */
   readonly wasUpToDate: boolean
 }
 
 let sent = 0
 
-/** Each signed request comes from an actor of its own, so that none is turned away for what another one has done. */
+/** Sends a request. Each signed request has an actor of its own, so that none is refused because of another one. */
 async function send({ app, tagOf }: World, request: FuzzRequest): Promise<Answer> {
   const { method, path, body, signed, tagged, distance, remoteAddress } = request
   sent += 1
@@ -140,14 +140,14 @@ async function send({ app, tagOf }: World, request: FuzzRequest): Promise<Answer
   return { status, headers: answered, body: text, actor, wasUpToDate }
 }
 
-/** The token or revision in a tag. */
+/** Returns the token or revision in a tag. */
 function numberIn(tag: string): number {
   return Number(/\d+/.exec(tag)?.[0])
 }
 
 type Reply = Awaited<ReturnType<World['app']['inject']>>
 
-/** The first of what a stream tells; then its reader leaves. */
+/** Returns the first part of a stream. Then its reader leaves. */
 async function beginningOf(reply: Reply): Promise<string> {
   const [first] = await once(reply.stream(), 'data')
   const gone = once(reply.raw.res, 'close')
@@ -170,7 +170,7 @@ function isAcceptedWrite({ method }: FuzzRequest, answer: Answer): boolean {
   return isWrite(method) && isAccepted(answer)
 }
 
-/** What is wrong with an answer, whatever the request has done. */
+/** Returns what is wrong with an answer, whatever the request has done. */
 function flawsOf({ known }: World, request: FuzzRequest, answer: Answer): string[] {
   const schema = (known.routes.find((each) => routeName(each) === request.route)?.schema ?? {}) as Described
   const flaws = [
@@ -205,7 +205,7 @@ function flawsOfStatus(
   ]
 }
 
-/** These routes are there to tell that this process does not take part, or does not lead. */
+/** Returns whether a route for health tells that this process does not take part or does not lead. */
 function isNoYet({ route }: FuzzRequest, { status }: Pick<Answer, 'status'>): boolean {
   return status === 503 && route.includes('/health')
 }
@@ -233,7 +233,7 @@ function flawsOfReply(
 const anyPart = { method: '', url: '', httpPart: '' }
 const compile = ajvCompiler()({}, { customOptions: { strict: false, coerceTypes: false } })
 
-/** Words that only drivers, databases and stacks use. */
+/** Words that only drivers, databases and stack traces use. */
 const leak = /sqlite|drizzle|node_modules|\.[jt]s:\d|\n\s+at |\bselect\b|\binsert\b|coordination_/i
 
 function flawsOfProblem({ method, path }: FuzzRequest, { status, headers, body }: Answer): string[] {
@@ -259,7 +259,10 @@ function flawsOfProblem({ method, path }: FuzzRequest, { status, headers, body }
   ]
 }
 
-/** Fastify itself turns away what it cannot route, before any plugin hears of it; so it does with 414. */
+/**
+ * Returns whether Fastify itself refuses a request that it cannot route, before any plugin sees it. It does the same
+ * with 414.
+ */
 function isOutOfReach(method: string, path: string): boolean {
   return (
     !['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE'].includes(method) ||
@@ -283,7 +286,7 @@ function parsed(body: string): Readonly<Record<string, unknown>> {
   }
 }
 
-/** What a change that has happened should not have done. */
+/** Returns what a change should not have done. */
 function flawsOfChange(request: FuzzRequest, answer: Answer, before: Rows, after: Rows): string[] {
   if (!isAcceptedWrite(request, answer))
     return [`it has changed something, and was answered ${answer.status}`]
@@ -310,7 +313,7 @@ function flawsOfChange(request: FuzzRequest, answer: Answer, before: Rows, after
   ]
 }
 
-/** What a request has changed besides what it is about. A drain moves whatever its node has. */
+/** Returns what a request has changed besides its subject. A drain moves whatever its node has. */
 function beyondReach({ route, subject = '' }: FuzzRequest, before: Rows, after: Rows): string[] {
   const worker = String(rowsOf(before, 'leases').find(({ key }) => key === subject)?.worker ?? subject)
   const ofNode = route.includes('/nodes/')
@@ -324,7 +327,7 @@ function beyondReach({ route, subject = '' }: FuzzRequest, before: Rows, after: 
   ].map((row) => JSON.stringify(row))
 }
 
-/** Rows that are gone, new or otherwise. That a node is told of a change is no change of the node. */
+/** Returns the rows that are gone, new or altered. Being told of a change is not a change of the node. */
 function changedIn(table: string, before: Rows, after: Rows): Row[] {
   const written = (row: Row): string => JSON.stringify({ ...row, revision: 0, news_revision: 0 })
   const [old, present] = [rowsOf(before, table), rowsOf(after, table)]
@@ -343,7 +346,7 @@ function flaw(is: boolean, what: string): string[] {
   return is ? [what] : []
 }
 
-/** Takes back what drains and pauses were asked for, over the same interface. */
+/** Takes back the drains and pauses that requests asked for, over the same interface. */
 async function recover({ app, known }: World): Promise<void> {
   const headers = { 'x-user': 'mira' }
   for (const key of known.workers)
@@ -353,7 +356,7 @@ async function recover({ app, known }: World): Promise<void> {
     await app.inject({ method: 'DELETE', url: `${prefix}/nodes/${id}/drain`, headers })
 }
 
-/** How often what was answered. */
+/** Counts the answers by status and by route. */
 class Tally {
   readonly statuses = new Map<number, number>()
   readonly #routes = new Map<string, number>()

@@ -1,4 +1,7 @@
-/** What balancers and supervisors ask, over real sockets: answered from memory, whatever the database does. */
+/**
+ * Tests what load balancers and supervisors ask, over real sockets. It is answered from memory, whatever the database
+ * does.
+ */
 import t from 'tap'
 import { StoreError } from '../../plugin/core/errors.js'
 import { resolveTiming } from '../../plugin/core/time/timing.js'

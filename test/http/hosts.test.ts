@@ -1,6 +1,6 @@
 /**
- * Applications of every kind: each has chosen something that reaches all of its routes, and neither its own routes nor
- * ours are any the worse for the other.
+ * Tests the plugin in applications that have chosen something that affects all of their routes. Neither their own
+ * routes nor those of the plugin may suffer from it.
  */
 import { once } from 'node:events'
 import { createServer, get, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
@@ -37,7 +37,7 @@ const pause: InjectOptions = {
   url: '/coordination/workers/global:month-close/pause',
   payload: { reason: 'a good one' },
 }
-/** What {@link pause} is answered once it has been let through: there is no such worker. */
+/** The status of {@link pause} once it has been let through: there is no such worker. */
 const letThrough = 404
 
 t.test('an application that validates with zod does so, and our schemas are not zod', async (t) => {
@@ -386,7 +386,7 @@ t.test('an application that speaks HTTP/2 has us all the same', async (t) => {
   t.match(beginning, 'event: snapshot')
   const closing = app.close()
   await eventually(() => stream.closed, { until: 'closing has ended the stream' })
-  // Fastify itself waits until sessions have been left, with or without us.
+  // Fastify itself waits until all sessions have ended, with or without the plugin.
   session.destroy()
   await closing
 })
@@ -450,7 +450,7 @@ t.test(
   },
 )
 
-/** A route with zod schemas on both sides: it doubles amounts, and cannot answer more than 1 000. */
+/** Adds a route with zod schemas on both sides. It doubles amounts, and cannot answer more than 1 000. */
 function withZod(app: FastifyInstance): void {
   app.setValidatorCompiler(validatorCompiler)
   app.setSerializerCompiler(serializerCompiler)
@@ -461,7 +461,7 @@ function withZod(app: FastifyInstance): void {
     .post('/theirs', { schema }, async ({ body }) => ({ doubled: 2 * body.amount }))
 }
 
-/** Our routes read, check and answer as they do in an application that has chosen nothing. */
+/** Checks that the plugin's routes read, check and answer as in an application that has chosen nothing. */
 async function asEver(t: Test, app: FastifyInstance): Promise<void> {
   const { url = '' } = pause
   const cases: [what: string, request: InjectOptions, status: number, answer: object][] = [
@@ -497,7 +497,7 @@ async function asEver(t: Test, app: FastifyInstance): Promise<void> {
   }
 }
 
-/** Reading, writing and watching over a socket. */
+/** Checks reading, writing and watching over a socket. */
 async function worksFrom(t: Test, origin: string, app: FastifyInstance): Promise<void> {
   const status = await over(origin, { path: '/coordination/status' })
   t.match([status.status, JSON.parse(status.body)], [200, { namespace: 'default' }])

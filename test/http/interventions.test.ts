@@ -1,4 +1,4 @@
-/** What operators may do, over every database: each with its answers, and what comes of it. */
+/** Tests what operators may do, over every database: the answers, and the effects. */
 import BetterSqlite from 'better-sqlite3'
 import type { FastifyInstance, LightMyRequestResponse } from 'fastify'
 import mssql from 'mssql'
@@ -13,7 +13,7 @@ import { type Database, eachDatabase, mssqlConfig, useSqlite } from '../support/
 import { eventually } from '../support/eventually.js'
 import { threeWorkers, untilAborted, useApp } from './application.js'
 
-// All of them together: on a server that is slow to get ready each takes many seconds.
+// For all of them together: on a server that is slow to become ready, each test takes many seconds.
 t.setTimeout(600_000)
 
 const reason = 'stuck since 03:10'
@@ -96,7 +96,7 @@ t.test('a stuck lease is freed by force, and the next holder begins when the old
 
 t.test('who never acknowledges is waited for until safeAt, and no longer', (t) =>
   eachDatabase(t, async (t, { url, dialect }) => {
-    // Soon over, but not before a server that is slow at first has answered.
+    // Short, but long enough for the first answer of a server that is slow at first.
     const ttlMs = dialect === 'mssql' ? 15_000 : 3_000
     const timing = { ttlMs, handoverTimeoutMs: 60_000 }
     const { old, other, stuck, key, path } = await useStuckLease(t, url, timing)
@@ -149,7 +149,7 @@ t.test('one after another is stuck: who was first does not win again while anoth
   const path = '/coordination/leases/global:report'
   let taken = 0
   const take = async (): Promise<void> => {
-    // What is read may be older than what was done a moment ago.
+    // A read may return a state older than a change made a moment ago.
     taken = await eventually(async () => {
       const { token } = (await second.inject(path)).json()
       return token > taken && token
@@ -657,7 +657,9 @@ interface Stuck {
   stop(): void
 }
 
-/** A holder that is alive and renews its session, does nothing, and ignores its signal; and one who waits. */
+/**
+ * Starts a holder that renews its session but does nothing and ignores its signal, and a node that waits for the lease.
+ */
 async function useStuckLease(
   t: Test,
   url: Database['url'],
@@ -690,7 +692,7 @@ async function useStuckLease(
   return { old, other, stuck, key, path: '/coordination/leases/global:report' }
 }
 
-/** A transaction of the application's own, which has begun. */
+/** Begins a transaction of the application's own. */
 async function useTransaction(
   t: Test,
   { dialect, url }: Database,
@@ -733,7 +735,7 @@ function methodBody(method: 'PUT' | 'DELETE'): { payload?: object } {
   return method === 'PUT' ? { payload: { reason } } : {}
 }
 
-/** Apart from the time, which goes on, and heartbeats. */
+/** Returns what is stored, except for heartbeats and the time, which goes on. */
 async function contentsOf(app: FastifyInstance): Promise<object> {
   const { meta, nodes, workers, leases } = await app.coordination.operator.snapshot()
   const standing = nodes.map(({ id, state, newsRevision }) => ({ id, state, newsRevision }))

@@ -1,4 +1,4 @@
-/** Routes that only the leader answers. */
+/** Tests routes that only the leader answers. */
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { deferred } from '../../plugin/core/time/loop.js'
@@ -9,7 +9,7 @@ import { mira, untilAborted, useApp } from './application.js'
 
 type Workers = NonNullable<NonNullable<Parameters<typeof useApp>[1]>['workers']>
 
-/** Two applications on one database, with a route for leaders only. */
+/** Starts two applications on one database, with a route for leaders only. */
 async function useTwo(t: Test, labels: Readonly<Record<string, string>>, redirect: boolean) {
   const { url } = await useSqlite(t)
   const start = (node: string) =>
@@ -135,7 +135,7 @@ t.test('a leader whose pass outlasts its term is not sent to itself', async (t) 
       app.post('/orders', { preHandler }, async () => ({}))
     },
   })
-  // What is registered last is done first: closing waits for the pass.
+  // The teardown registered last runs first: closing waits for the pass.
   t.teardown(() => pass.resolve())
   const { coordination } = app
   await eventually(() => coordination.isHeld('orders'))

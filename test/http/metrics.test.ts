@@ -1,4 +1,4 @@
-/** The figures for Prometheus, by what a scrape over a real socket brings. */
+/** Tests the metrics for Prometheus with scrapes over a real socket. */
 import { execFile } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -262,7 +262,7 @@ t.test('without prom-client the route tells how to install it, and everything el
   })
 })
 
-/** A node and its metrics, once it holds all it is meant to. */
+/** Returns a node with metrics, once it holds all it is meant to hold. */
 async function useMetrics(
   t: Test,
   database: Database,
@@ -282,7 +282,7 @@ async function useMetrics(
   await eventually(async () => {
     const { leases } = await room.coordinator.status()
     const { held } = room.coordinator.health()
-    // Its rows tell that it holds them a moment before it has heard so itself.
+    // Its rows tell that it holds a lease a moment before the node itself knows.
     return held.length > 0 && held.length === leases.length
   })
   return room
@@ -316,7 +316,7 @@ function snapshots({ calls }: Room): number {
   return calls.get('snapshot') ?? 0
 }
 
-/** The table in `docs/operations.md`. */
+/** Returns the table in `docs/operations.md`. */
 function documentedMetrics(): { name: string; type: string; labels: string[]; help: string }[] {
   let root = dirname(fileURLToPath(import.meta.url))
   while (!existsSync(join(root, 'tsconfig.json')) || !existsSync(join(root, 'docs'))) root = dirname(root)
@@ -331,7 +331,7 @@ function documentedMetrics(): { name: string; type: string; labels: string[]; he
   }))
 }
 
-/** A program in which that package cannot be found, whatever is installed here. */
+/** Returns a program that cannot find that package, whatever is installed here. */
 function withoutPromClient(database: string): string {
   const hook = `export async function resolve(name, context, next) {
     if (name === 'prom-client') throw Object.assign(new Error('Cannot find package'), { code: 'ERR_MODULE_NOT_FOUND' })

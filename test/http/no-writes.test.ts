@@ -1,4 +1,6 @@
-/** A database that answers and takes no writes, as after a failover or with a full disk: nobody is said to lead. */
+/**
+ * Tests a database that answers but takes no writes, as after a failover or with a full disk: no node is said to lead.
+ */
 import BetterSqlite from 'better-sqlite3'
 import t from 'tap'
 import { useSqlite } from '../support/databases.js'

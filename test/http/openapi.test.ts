@@ -1,6 +1,6 @@
 /**
- * The OpenAPI document of an application that has `@fastify/swagger`: every route of ours is in it, and described so
- * that it can be used without trying.
+ * Tests the OpenAPI document of an application that has `@fastify/swagger`: it contains every route of the plugin,
+ * described so that it can be used without experiments.
  */
 import ajvCompiler from '@fastify/ajv-compiler'
 import serializerCompiler from '@fastify/fast-json-stringify-compiler'
@@ -92,7 +92,7 @@ for (const version of ['3.0.3', '3.1.0'])
         for (const [status, { description, content }] of Object.entries(responses)) {
           if (Number(status) < 400) continue
           t.ok(description, `${name}: ${status}`)
-          // Who asks for health wants a word in any case, and 503 is one of two answers.
+          // A probe of health wants a readable body in any case, and 503 is one of its two answers.
           if (probes && status === '503') exemplary(t, `${name}: ${status}`, content, 'application/json')
           else
             for (const { type, title, status: said } of exemplary(
@@ -242,7 +242,7 @@ interface Description extends Pick<Use, 'options' | 'workers'> {
   readonly transform?: () => never
 }
 
-/** An application with its document, and the routes of ours as Fastify was told of them. */
+/** Returns an application with its document, and the plugin's routes as Fastify was told of them. */
 async function describedApp(
   t: Test,
   { version: openapi, components = {}, transform, ...use }: Description,
@@ -274,13 +274,13 @@ function operationsOf({ paths }: Document): Placed[] {
   )
 }
 
-/** What is wrong with it, according to the schema of OpenAPI itself. */
+/** Returns what is wrong with a document, according to the schema of OpenAPI itself. */
 async function flaws(document: Document): Promise<unknown[]> {
   const { valid, errors = [] } = await new Validator().validate({ ...document })
   return valid ? [] : [errors].flat()
 }
 
-/** A path as OpenAPI writes it: without the patterns of parameters. */
+/** Returns a path as OpenAPI writes it, without the patterns of parameters. */
 function documentedPath(url: string): string {
   return url.replace(/:(\w+)(\(.*?\))*(?=\/|$)/g, '{$1}')
 }
@@ -297,7 +297,7 @@ function keyFor(path: string): string {
   return path.includes('/leases/') || path.includes('/leader/') ? 'global:consumer~0' : 'global:consumer'
 }
 
-/** Of each type of media: its schema, and its examples wherever the version at hand keeps them. */
+/** Returns the schema of each media type, and its examples, wherever this version of OpenAPI keeps them. */
 function examplesOf(content: Content = {}): { type: string; schema: Schema; examples: Example[] }[] {
   return Object.entries(content).map(([type, { schema, example }]) => ({
     type,
@@ -306,7 +306,7 @@ function examplesOf(content: Content = {}): { type: string; schema: Schema; exam
   }))
 }
 
-/** Answers the examples, once they have been found to be as their schema says and to name nothing beyond it. */
+/** Returns the examples, after checking that they fit their schema and name nothing beyond it. */
 function exemplary(t: Test, name: string, content: Content | undefined, mediaType: string): Example[] {
   const described = examplesOf(content)
   t.strictSame(

@@ -1,4 +1,4 @@
-/** `GET /overview`: what a page can show, of few and of thousands. */
+/** Tests `GET /overview`: what a page can show of few and of thousands. */
 import t from 'tap'
 import { writeCrowd } from '../support/crowd.js'
 import { eachDatabase, useSqlite } from '../support/databases.js'
@@ -136,7 +136,7 @@ t.test('of thousands the worst come first, and no list is without end', async (t
     ),
     'many of one kind do not hide the others',
   )
-  // Each by itself: between two requests a lease may have become one that nobody claims in time.
+  // Each answer is checked by itself: between two requests a lease may have become one that no node claims in time.
   for (const { problems, problemCodes, problemCounts } of [body, few]) {
     const { error, warning, info } = problemCounts
     const counted = problemCodes.reduce((sum: number, { count }: { count: number }) => sum + count, 0)

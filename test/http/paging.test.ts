@@ -1,4 +1,4 @@
-/** Lists, a page at a time. */
+/** Tests lists that are returned page by page. */
 import t from 'tap'
 import { pageOf } from '../../plugin/http/paging.js'
 

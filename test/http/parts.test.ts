@@ -1,4 +1,4 @@
-/** The smaller parts, by themselves. */
+/** Tests the smaller parts by themselves. */
 import t from 'tap'
 import { StoreError } from '../../plugin/core/errors.js'
 import type { Snapshot } from '../../plugin/core/store.js'

@@ -1,4 +1,4 @@
-/** What can be read, over every database: status, lists, single things, tags, pages. */
+/** Tests what can be read, over every database: status, lists, single things, tags and pages. */
 import type { FastifyInstance } from 'fastify'
 import t from 'tap'
 import { silentLog } from '../../plugin/core/log.js'

@@ -1,6 +1,6 @@
 /**
- * The routes under test in an application of their own, over a real database whose readings are counted, and clients
- * that read streams as browsers do.
+ * The routes under test in an application of their own, over a real database whose calls are counted, and clients that
+ * read streams as browsers do.
  */
 import { once } from 'node:events'
 import { get, type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
@@ -23,7 +23,7 @@ import type { StreamBodies } from '../../plugin/http/stream/feed.js'
 import { openStore } from '../../plugin/stores/open.js'
 import type { Database, Lifetime } from '../support/databases.js'
 
-/** What the events of a stream carry here. */
+/** What the events of a stream contain here. */
 export const bodies: StreamBodies = {
   snapshot: ({ namespace, revision, nodes, leases }) => ({ namespace, revision, nodes, leases }),
   event: ({ revision, position, ...event }) => ({ id: `${revision}-${position}`, ...event }),
@@ -34,19 +34,19 @@ export const bodies: StreamBodies = {
 export interface Room {
   readonly app: FastifyInstance
   readonly coordinator: Coordinator
-  /** How often which verb of the store was called. */
+  /** How often each verb of the store was called. */
   readonly calls: Map<string, number>
-  /** While set, every verb of the store fails with it. */
+  /** While set, every verb of the store but `close` and `listen` fails with it. */
   failure: Error | undefined
-  /** How much longer reading everything, or the audit trail, takes. */
+  /** How much longer it takes to read a snapshot or the audit trail. */
   delayMs: number
-  /** What the database's clock adds to its time in the answers to heartbeats. */
+  /** What is added to the database's time in the answers to heartbeats. */
   clockOffsetMs: number
-  /** Where it listens. */
+  /** The origin at which the application listens. */
   readonly origin: string
 }
 
-/** The actor is whoever the header `x-user` names; nobody else may do anything. */
+/** The header `x-user` names the actor. Without it, and as `stranger`, nothing is allowed. */
 export const byHeader: Authorize = ({ headers }) => {
   const { 'x-user': id } = headers
   return typeof id === 'string' && id !== 'stranger' && { id }
@@ -109,7 +109,7 @@ export async function useRoom(
   return Object.assign(weather, { app, coordinator, calls, origin })
 }
 
-/** A worker whose pass lasts as long as its authority. */
+/** Returns a worker whose pass lasts until its signal aborts. */
 export function untilAborted(name: string, more: Partial<WorkerDefinition> = {}): WorkerDefinition {
   const run = ({ signal }: { signal: AbortSignal }): Promise<void> =>
     new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
@@ -127,16 +127,16 @@ export interface Frame {
 export interface Client {
   readonly status: number
   readonly headers: IncomingHttpHeaders
-  /** Everything that has come, comments and all. */
+  /** Everything that has arrived, comments included. */
   readonly text: string
   readonly frames: readonly Frame[]
   readonly ended: boolean
-  /** The id a browser would send when it comes again. */
+  /** The id that a browser would send when it reconnects. */
   readonly lastId: string | undefined
   leave(): void
 }
 
-/** Connects, and resolves when the headers are there. It leaves when the test ends. */
+/** Connects a client and resolves when the headers have arrived. The client leaves when the test ends. */
 export async function watch(
   t: Lifetime,
   origin: string,
@@ -197,10 +197,10 @@ function framesIn(text: string): Frame[] {
   })
 }
 
-/** What the database does to a room. */
+/** The behaviour of a room's database. */
 type Weather = Pick<Room, 'failure' | 'clockOffsetMs' | 'delayMs'>
 
-/** Counts the calls, and lets them fail when that is wished. */
+/** Wraps a store so that calls are counted, and fail or are delayed as the weather says. */
 function counting(store: Store, calls: Map<string, number>, weather: Weather): Store {
   return new Proxy(store, {
     get(target, name) {

@@ -1,4 +1,4 @@
-/** The routes as a whole: that each is guarded, and that they keep to themselves. */
+/** Tests the routes as a whole: each is guarded, and they affect nothing outside them. */
 import { createServer, request } from 'node:http'
 import Fastify, { type RouteOptions } from 'fastify'
 import t from 'tap'
@@ -234,7 +234,7 @@ t.test('mounted in a server that has read the body already, nothing waits for it
   t.equal((await put({ reason: 'x'.repeat(5_000) })).status, 413)
 })
 
-/** As Fastify was told of them. */
+/** Returns the routes as Fastify was told of them. */
 async function routesOf(t: Parameters<typeof useApp>[0]): Promise<RouteOptions[]> {
   const all: RouteOptions[] = []
   await useApp(t, { before: (app) => app.addHook('onRoute', (route) => void all.push(route)) })

@@ -1,17 +1,17 @@
 /**
  * What the interface promises about safety, rule by rule: the place in the code that keeps it, and the test that fails
- * when that place does something else. `without-rules.ts` shows that it does; `docs/http-api.md` has the same table.
+ * when that place does something else. `without-rules.ts` shows that it fails. `docs/http-api.md` has the same table.
  *
- * A place is one of the compiled code, and must be found exactly once, so that a line which has moved on is noticed.
+ * A place is one in the compiled code. It must be found exactly once, so that a line that has changed is noticed.
  */
 
 export interface Rule {
   readonly rule: string
-  /** Under `plugin`, without its ending. */
+  /** A file under `plugin`, without its ending. */
   readonly file: string
   readonly find: string
   readonly replace: string
-  /** File under `test`, without its ending, and name of the test. */
+  /** A file under `test`, without its ending, and the name of the test. */
   readonly test: readonly [file: string, name: string]
 }
 
@@ -37,7 +37,7 @@ const preParsing = "scope.addHook('preParsing', dependencies.guard.check);"
 const queryLine = "return { type: 'object', additionalProperties: false, properties };"
 
 export const rules: readonly Rule[] = [
-  // ---------------------------------------------------------------- who may
+  // ---------------------------------------------------------------- access
   {
     rule: 'Each route names an action',
     file: 'http/routes',
@@ -267,7 +267,7 @@ export const rules: readonly Rule[] = [
     replace: "reply.header('cache-control', 'no-store').header('access-control-allow-origin', '*');",
     test: access('no other origin is invited: there are no CORS headers, and OPTIONS is not answered'),
   },
-  // ---------------------------------------------------------------- what is taken
+  // ---------------------------------------------------------------- input
   {
     rule: 'No text bodies',
     file: 'http/routes',
@@ -401,7 +401,7 @@ export const rules: readonly Rule[] = [
     replace: 'false',
     test: ['options', 'one wrong option is one sentence that says what was expected and what came'],
   },
-  // ---------------------------------------------------------------- what is done
+  // ---------------------------------------------------------------- interventions
   {
     rule: 'If-Match where something is taken away',
     file: 'http/etag',
@@ -471,7 +471,7 @@ export const rules: readonly Rule[] = [
       'try { this.#queries.recordEvent({ ...event, revision, position, atMs }); this.wrote = true; } catch {}',
     test: interventions('what cannot be written to the audit trail is not done'),
   },
-  // ---------------------------------------------------------------- what is told
+  // ---------------------------------------------------------------- answers
   {
     rule: 'Nothing is for a cache',
     file: 'http/routes',

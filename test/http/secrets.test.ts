@@ -1,4 +1,4 @@
-/** What must not be told: the password of the database. */
+/** Tests that the password of the database is never disclosed. */
 import { randomBytes } from 'node:crypto'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { Client } from 'pg'
@@ -86,13 +86,13 @@ t.test('nor is it told when the database refuses', async (t) => {
   }
 })
 
-/** Undefined while the answer is another one: what has just been read is good for a moment. */
+/** Returns the body, or undefined while the status is another one: what was read is reused for a moment. */
 async function bodyWith(app: FastifyInstance, status: number): Promise<string | undefined> {
   const reply = await app.inject('/coordination/status')
   return reply.statusCode === status ? reply.body : undefined
 }
 
-/** A database whose URL has a password that is the right one, should the server ask for it. */
+/** Returns the URL of a database with a password that is the right one, in case the server asks for it. */
 async function useSecret(t: Test): Promise<URL> {
   const { url } = await usePostgres(t)
   const role = `coordination_test_${randomBytes(8).toString('hex')}`

@@ -1,4 +1,4 @@
-/** Seats for viewers of the stream: so many for all, so many for each. */
+/** Tests the seats for viewers of streams: there is a limit for all actors together and one for each. */
 import t from 'tap'
 import { Seats } from '../../plugin/http/stream/seats.js'
 

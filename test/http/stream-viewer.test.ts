@@ -1,4 +1,4 @@
-/** One open stream, over a real socket. */
+/** Tests one open stream, over a real socket. */
 import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'

@@ -1,4 +1,4 @@
-/** Streams over real sockets and real databases: what they tell, what they cost, and how they end. */
+/** Tests streams over real sockets and real databases: what they tell, what they cost, and how they end. */
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
@@ -22,7 +22,7 @@ import { eventually, latest } from '../support/eventually.js'
 import { freePort } from '../support/ports.js'
 import { bodies, byHeader, type Client, type Frame, type Room, untilAborted, useRoom, watch } from './room.js'
 
-// All of them together: on a server that is slow to get ready each takes many seconds.
+// For all of them together: on a server that is slow to become ready, each test takes many seconds.
 t.setTimeout(300_000)
 
 const by = { actor: 'ops', reason: 'a good one' }
@@ -271,7 +271,7 @@ t.test('close() ends every stream, also of those who do not read, and waits for 
     const room = await useStream(t, database, { everyMs: 20 })
     const viewers = await Promise.all(users(8).map((user) => watch(t, room.origin, { user })))
     await watch(t, room.origin, { user: 'slow', pause: true })
-    // More in all than sockets keep for a reader, and in pieces that every database takes.
+    // In all more than sockets buffer for a reader, in pieces that every database accepts.
     const record = await recorder(t, database)
     for (let times = 0; times < 10; times++)
       await record(times < 9 ? 'worker.paused' : 'worker.resumed', 60_000)
@@ -363,7 +363,7 @@ t.test(
     t.equal(viewer.status, 200)
     await framesOf(viewer, 1)
     await room.coordinator.operator.pause(key, by)
-    // The last that comes of it: what came after the viewer has left would be shown first.
+    // The last event of the pause: an event after the viewer has left would be the first one shown later.
     await eventsOf(viewer, 'lease.released')
     t.equal(arrived, '', 'what does not ask for it is kept back by this very proxy')
     viewer.leave()
@@ -379,7 +379,7 @@ function isZero(count: number): boolean {
   return count === 0
 }
 
-/** Has the loops of streams with this pace go round when they are told to, and at no other time. */
+/** Runs the loops of streams with this pace when the test says so, and at no other time. */
 function useTicks(t: Test) {
   const everyMs = 2 ** 31 - 2
   const { setInterval: begin, clearInterval: end } = globalThis
@@ -408,7 +408,7 @@ function useTicks(t: Test) {
   }
 }
 
-/** A node that leads `global/month-close`, and its stream. */
+/** Starts a node that leads `global/month-close`, and its stream. */
 async function useStream(
   t: Test,
   database: Database,
@@ -434,7 +434,7 @@ async function useStream(
   return room
 }
 
-/** A stream that says nothing of buffers, to see that the proxy has some. */
+/** Adds a stream that says nothing of buffers, to show that the proxy has some. */
 function withBufferedStream(scope: Room['app']): void {
   const open = new Set<{ destroy(): void }>()
   scope.get('/buffered', async (_request, reply) => {
@@ -448,7 +448,7 @@ function withBufferedStream(scope: Room['app']): void {
   })
 }
 
-/** An instance of the test's own, with a place of its own for everything. */
+/** Starts an instance of the test's own, with its own folder for everything. */
 async function useNginx(t: Test, origin: string): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'coordination-nginx-'))
   const port = await freePort()
@@ -488,7 +488,9 @@ async function useNginx(t: Test, origin: string): Promise<string> {
   return front
 }
 
-/** Writes events into the audit trail, with reasons of this length, which is more than an operator may give. */
+/**
+ * Returns a function that writes events into the audit trail. Their reasons may be longer than an operator may give.
+ */
 async function recorder(
   t: Test,
   database: Database,
@@ -501,7 +503,7 @@ async function recorder(
   }
 }
 
-/** Everything in the audit trail is cleared away. */
+/** Deletes everything in the audit trail. */
 async function prune(database: Database): Promise<void> {
   const store = await openedFor(database)
   await store.prune({ eventsForMs: 0, events: 0, goneNodesForMs: 1e9 })
@@ -519,14 +521,14 @@ function openedFor({ url }: Database): Promise<Store> {
   })
 }
 
-/** Whether one who comes now is answered like this. */
+/** Returns whether a viewer that comes now gets this status. */
 async function isAnswered(t: Test, { origin }: Room, status: number): Promise<boolean> {
   const viewer = await watch(t, origin, { user: 'late' })
   viewer.leave()
   return viewer.status === status
 }
 
-/** Many, of whom each watches `each` streams. */
+/** Returns names of users, each of which watches `each` streams. */
 function users(count: number, each = 4): string[] {
   return Array.from({ length: count }, (_, at) => `user-${Math.floor(at / each)}`)
 }
@@ -545,7 +547,7 @@ async function framesOf(viewer: Client, count: number): Promise<readonly Frame[]
   }) as Promise<readonly Frame[]>
 }
 
-/** The events of the audit trail that have come, once there is one of this type. */
+/** Returns the events of the audit trail that have arrived, once there is one of this type. */
 async function eventsOf(viewer: Client, type: string): Promise<Frame['data'][]> {
   await eventually(() => types(viewer).includes(type), { until: `${type} has come` })
   return viewer.frames.filter(({ event }) => event === 'event').map(({ data }) => data)

@@ -1,9 +1,9 @@
 /**
- * Takes one rule after another out of a copy of the compiled code, and sees its test fail.
+ * Takes one rule after another out of a copy of the compiled code, and checks that its test fails.
  *
  *     npm run rules -- [--jobs 2] [--only "streams per"]
  *
- * First each of the tests is run with all rules in place: a test that fails anyway would hold nothing.
+ * First each of the tests is run with all rules in place, because a test that fails anyway would prove nothing.
  */
 import { spawn } from 'node:child_process'
 import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -14,7 +14,7 @@ import { type Rule, rules } from './rules.js'
 
 const values = optionsOf('npm run rules -- [--jobs 1] [--only "streams per"]', { jobs: 1, only: '' })
 
-/** What holds the rule may be what ends its test: a stream that is never closed, say. */
+/** Without a rule its test may not end at all, for example because a stream is never closed. */
 const longestMs = 120_000
 
 const build = fileURLToPath(new URL('../..', import.meta.url))
@@ -41,7 +41,7 @@ rmSync(copies, { recursive: true, force: true })
 console.log(`${chosen.length} rules, ${held.filter(Boolean).length} held by their tests`)
 if (broken.some(Boolean) || !held.every(Boolean)) process.exitCode = 1
 
-/** Several at a time, each with an answer. */
+/** Does the work for several items at a time. Returns an answer for each. */
 async function inTurns<Item>(
   items: readonly Item[],
   work: (item: Item) => Promise<boolean>,
@@ -56,7 +56,7 @@ async function inTurns<Item>(
   return answers
 }
 
-/** The compiled code in a folder of its own, without the rule. */
+/** Copies the compiled code without the rule into a folder of its own. */
 function copyOf(name: string, without?: Rule): string {
   const copy = join(copies, name)
   mkdirSync(join(copy, 'build'), { recursive: true })
@@ -75,7 +75,7 @@ function sourceWithout({ rule, file, find, replace }: Rule): string {
   return source.replace(find, () => replace)
 }
 
-/** Whether the test fails in this copy. One that does not end has failed. */
+/** Returns whether the test fails in this copy. A test that does not end has failed. */
 async function fails(copy: string, [file, name]: Rule['test']): Promise<boolean> {
   const pattern = `^${name.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')}$`
   const child = spawn(process.execPath, [join(copy, `build/test/${file}.test.js`)], {
