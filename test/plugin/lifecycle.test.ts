@@ -1,4 +1,4 @@
-/** What registering, starting and closing promise, with real databases and without a listening server. */
+/** Tests what registering, starting and closing promise, with real databases and without a listening server. */
 import { execFile } from 'node:child_process'
 import { readdirSync, readlinkSync } from 'node:fs'
 import { promisify } from 'node:util'
@@ -299,7 +299,7 @@ t.test(
     const { nodes } = await goesOn.app.coordination.status()
     t.match(nodes, [{ name: 'n1', state: 'active' }])
 
-    /** Connected, and about to listen. */
+    /** Returns an application that is connected and about to listen. */
     async function useListener(node: string) {
       const failed = deferred()
       const write = (line: string): void => {
@@ -323,7 +323,7 @@ t.test('leases are handed over before onClose, for which a kept-alive connection
     const app = Fastify()
     await app.register(workerCoordination, { database: database.url, identity })
     let tokenBeforeOurs: number | undefined
-    // Hooks of this name run in reverse order: this one before that of the plugin.
+    // Hooks of this name run in reverse order, so this one runs before that of the plugin.
     app.addHook('onClose', async () => {
       const next = await other.acquire('report')
       tokenBeforeOurs = next.token
@@ -354,7 +354,7 @@ t.test('a pass that is slow to settle makes close wait, and is no error', async 
       settled = true
     },
   })
-  // That this hook runs at all shows that `preClose` did not wait for the pass, which it ends.
+  // This hook ends the pass. That it runs at all shows that `preClose` did not wait for the pass.
   app.addHook('onClose', async () => release.resolve())
   await app.ready()
   await working.promise
@@ -394,7 +394,7 @@ t.test('the log says at the beginning what the chosen durations mean', async (t)
   })
 })
 
-/** Port 1 answers nobody. */
+/** Nothing listens on port 1. */
 const nowhere = 'postgres://app:hunter2@127.0.0.1:1/app'
 
 async function refusal(app: FastifyInstance, options: WorkerCoordinationOptions): Promise<CoordinationError> {
@@ -415,7 +415,7 @@ function fail(): never {
   throw new Error('the log is full')
 }
 
-/** How many connections to this database are open: on the server, or in this process to the file. */
+/** Returns how many connections to this database are open: on the server, or to the file in this process. */
 async function connectionsTo(database: Database): Promise<number> {
   const { dialect, url } = database
   if (dialect === 'sqlite') return openFiles().filter((path) => path === url.slice('sqlite:'.length)).length
@@ -460,7 +460,7 @@ async function connectionsToMssql(url: string): Promise<number> {
   })
 }
 
-/** Where the system does not tell, none. */
+/** Returns no files where the system does not list them. */
 function openFiles(): string[] {
   try {
     return readdirSync('/proc/self/fd').flatMap((fd) => {

@@ -1,4 +1,4 @@
-/** node-cron's own tasks, as several nodes would run them, over one real database. */
+/** Tests node-cron's own tasks as several nodes would run them, over one real database. */
 import cron, { type ScheduledTask } from 'node-cron'
 import t, { type Test } from 'tap'
 import { type Coordinator, createCoordinator } from '../../plugin/coordinator.js'
@@ -13,13 +13,13 @@ async function useNode(t: Test, database: string, node: string, cluster = 'c1'):
   return coordinator
 }
 
-/** What has been run, and what was not, as `node second`. */
+/** What has been run and what has been skipped, as `node date`. */
 interface Seen {
   readonly ran: string[]
   readonly skipped: string[]
 }
 
-/** A task that is due each second. */
+/** Schedules a task that is due each second. */
 function useTask(t: Test, coordinator: Coordinator, seen: Seen): ScheduledTask {
   const { node } = coordinator.settings.identity
   const note = (list: string[]) => {
@@ -29,7 +29,7 @@ function useTask(t: Test, coordinator: Coordinator, seen: Seen): ScheduledTask {
     name: 'backup',
     distributed: true,
     runCoordinator: runCoordinator(coordinator),
-    // Nobody is late on a busy machine.
+    // On a busy machine, no execution counts as missed.
     missedExecutionTolerance: 20_000,
     suppressMissedWarning: true,
   })

@@ -1,4 +1,4 @@
-/** A Fastify application inside other servers, over real sockets. */
+/** Tests a Fastify application inside other servers, over real sockets. */
 import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import express from 'express'

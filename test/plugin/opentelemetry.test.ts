@@ -1,4 +1,4 @@
-/** Spans and metrics, as OpenTelemetry's own SDK collects them, of two nodes that hand over to each other. */
+/** Tests the spans and metrics of two nodes that hand over to each other, as OpenTelemetry's own SDK collects them. */
 import { context, trace } from '@opentelemetry/api'
 import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks'
 import {
@@ -19,7 +19,7 @@ import { TestWorld } from '../../plugin/testing/index.js'
 
 context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable())
 
-/** What one process exports. */
+/** Collects what one process exports. */
 function useTelemetry() {
   const spans = new InMemorySpanExporter()
   const tracerProvider = new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(spans)] })

@@ -1,4 +1,6 @@
-/** The same visit to each server that the documents show a way into: read, release, listen to the stream, close. */
+/**
+ * Makes the same visit to each server for which the documents show a way: read, release, listen to the stream, close.
+ */
 import 'reflect-metadata'
 import { once } from 'node:events'
 import { createServer, type RequestListener } from 'node:http'
@@ -21,7 +23,7 @@ import { eventually } from '../support/eventually.js'
 interface Served {
   readonly origin: string
   readonly coordination: FastifyInstance['coordination']
-  /** In the order that the documents tell. */
+  /** Closes everything in the order that the documents give. */
   close(): Promise<void>
 }
 
@@ -38,8 +40,8 @@ class TheirController {
 
 class AppModule {}
 
-// What `@Controller()`, `@Get('theirs')` and `@Module({ … })` do: they are decorators of the older kind, which this project is
-// not compiled with.
+// Does what `@Controller()`, `@Get('theirs')` and `@Module({ … })` do. They are decorators of the older kind, with
+// which this project is not compiled.
 Controller()(TheirController)
 Get('theirs')(TheirController.prototype, 'theirs', { value: TheirController.prototype.theirs })
 Module({ controllers: [TheirController] })(AppModule)
@@ -150,7 +152,7 @@ async function leaderToken(origin: string): Promise<number | undefined> {
   return leaders['c1/indexing']?.token
 }
 
-/** Reads the stream until its first event, and answers how it ends. */
+/** Reads the stream until its first event, and returns how it ends. */
 async function streamOf(t: Test, { origin }: Served): Promise<{ ended: Promise<boolean> }> {
   const { body } = await fetch(`${origin}/coordination/stream`)
   const reader = body?.pipeThrough(new TextDecoderStream()).getReader()

@@ -1,6 +1,6 @@
 /**
- * What must be installed for what, tried in copies of the compiled package beside which some packages are
- * missing.
+ * Tests which packages must be installed for which features, in copies of the compiled package beside which some
+ * packages are missing.
  */
 import { execFile } from 'node:child_process'
 import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
@@ -68,7 +68,7 @@ t.test('without Fastify nothing of Fastify need be there, nor what else is optio
   t.equal(await run(t, missing, programWithoutFastify, 'sqlite::memory:'), 'running')
 })
 
-/** What a program prints that runs where these packages are not installed. */
+/** Returns what a program prints where these packages are not installed. */
 async function run(t: Test, missing: readonly string[], program: string, database: string): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'coordination-packages-'))
   t.teardown(() => rm(folder, { recursive: true, force: true }))
@@ -78,7 +78,7 @@ async function run(t: Test, missing: readonly string[], program: string, databas
   return stdout.trim()
 }
 
-/** Our own code is copied, because Node looks for packages where a file really is; packages are only linked. */
+/** Copies the project's own code, because Node looks for packages where a file really is. Packages are only linked. */
 async function installWithout(missing: readonly string[], folder: string): Promise<void> {
   const compiled = fileURLToPath(new URL('../../plugin', import.meta.url))
   await cp(compiled, join(folder, 'build', 'plugin'), { recursive: true })
