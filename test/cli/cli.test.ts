@@ -1,4 +1,4 @@
-/** The command line, as a process of its own, beside nodes at work. */
+/** Tests the command line as a process of its own, beside nodes at work. */
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
@@ -15,7 +15,7 @@ import workerCoordination, {
 import { type Database, eachDatabase, usePostgres, useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 
-// All of them together: on a server that is slow to get ready each takes many seconds.
+// For all of them together: on a server that is slow to become ready, each test takes many seconds.
 t.setTimeout(600_000)
 
 const program = fileURLToPath(new URL('../../plugin/cli/main.js', import.meta.url))
@@ -30,7 +30,10 @@ function cli(database: string | undefined, ...typed: string[]): Promise<Ended> {
   return ended(database, process.execPath, [program, ...typed])
 }
 
-/** As a user of this number. What tap puts into NODE_OPTIONS would write to where that user may not. */
+/**
+ * Runs the command line as the user of this number. What tap puts into NODE_OPTIONS would write where that user may
+ * not.
+ */
 function cliAs(id: number, database: string, ...typed: string[]): Promise<Ended> {
   const typedWhole = ['-u', 'NODE_OPTIONS', process.execPath, program, ...typed]
   return ended(database, 'env', typedWhole, { uid: id, gid: id })
@@ -286,7 +289,7 @@ t.test('a database is brought up to date, and checked without a trace', (t) =>
     t.match(await cli(url, 'check'), { code: 3, err: remedy }, 'before there are tables')
     t.match(await cli(url, 'status'), { code: 3, err: remedy }, 'looking changes no tables')
     t.match(await cli(url, 'migrate'), { code: 0, out: /up to date/ })
-    // What has never been asked before may take a server longer than `fast` allows.
+    // A server may need longer for a query that it has never seen than `fast` allows.
     const [preset, ttlMs] = dialect === 'mssql' ? ['relaxed', 60_000] : ['fast', 6_000]
     const { code, out, err } = await cli(url, 'check', '--json', '--preset', preset)
     t.equal(code, 0, out + err)
@@ -347,7 +350,7 @@ t.test('a node whose heartbeat has stood still for its ttl is shown as silent, a
   }),
 )
 
-/** A node that says so once it leads, and is to be killed. */
+/** The program of a node that says so once it leads. The test kills it. */
 const leading = `
   import { createCoordinator } from '${new URL('../../plugin/coordinator.js', import.meta.url)}'
   const coordinator = await createCoordinator({
