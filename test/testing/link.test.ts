@@ -1,4 +1,4 @@
-/** What goes through a link arrives as it was sent. */
+/** Tests that what goes through a link arrives as it was sent. */
 import t from 'tap'
 import type { Store } from '../../plugin/core/store.js'
 import { Link } from '../../plugin/testing/link.js'

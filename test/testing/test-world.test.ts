@@ -1,4 +1,4 @@
-/** The testing kit as users would use it: their workers, their failovers, no database and no waiting. */
+/** Tests the testing kit as users use it: their workers, their failovers, no database and no waiting. */
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { leaderOnly, type SingleWorker } from '../../plugin/index.js'
@@ -10,7 +10,7 @@ function useWorld(t: Test, options: TestWorldOptions = {}): TestWorld {
   return world
 }
 
-/** A worker that notes who began and who ended, and works until it is told to stop. */
+/** Returns a worker that notes who began and who ended, and works until its signal aborts. */
 function leading(log: string[], by: string): SingleWorker {
   return {
     name: 'indexing',
@@ -32,7 +32,7 @@ function useTwo(t: Test, options?: TestWorldOptions) {
   return { world, log, a, b }
 }
 
-/** How many of the machine's timers go off from now on. */
+/** Returns a function that counts the timers of the machine that have fired since. */
 function countingTimers(t: Test): () => number {
   const { setTimeout } = globalThis
   let rung = 0
@@ -99,7 +99,7 @@ t.test('a node that is cut off stops before the other one begins', async (t) => 
 })
 
 t.test('a day of a schedule goes by in no time', async (t) => {
-  // Long durations make few heartbeats to go through.
+  // Long durations mean fewer heartbeats to simulate.
   const world = useWorld(t, { startsAt: '2030-03-31T00:00:00Z', ttlMs: 600_000 })
   const due: string[] = []
   for (const name of ['a', 'b']) {
