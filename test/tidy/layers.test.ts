@@ -1,6 +1,6 @@
 /**
- * Who may know whom, read off the imports. A room that reached into another one would still
- * work, and would be hard to take apart again later.
+ * Tests by their imports which files may know which others. A room is a set of files with the same rules. A room that
+ * reached into another one would still work, but would be hard to separate later.
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
@@ -13,7 +13,7 @@ interface Room {
   readonly name: string
   readonly holds: (file: string) => boolean
   readonly may: readonly string[]
-  /** What of another room it may know as types only: then nothing of it is loaded. */
+  /** What the room may import as types only, so that nothing of it is loaded. */
   readonly mayAsTypes?: readonly string[]
 }
 
@@ -34,7 +34,8 @@ const rooms: readonly Room[] = [
     may: ['plugin/core/', 'node:os', 'node:crypto', 'node:fs'],
   },
   {
-    // Whose request, trace or transaction it is can be asked of nothing else, and is no matter of time or chance.
+    // Only this module can tell to which request, trace or transaction work belongs. This is no matter of time or
+    // chance.
     name: 'the engine where it keeps async contexts apart',
     holds: (file) => file === 'plugin/core/time/context.ts',
     may: ['node:async_hooks'],
@@ -176,7 +177,7 @@ const rooms: readonly Room[] = [
   },
 ]
 
-/** Which other folders of the engine each of its folders may import. */
+/** The other folders of the engine that each of its folders may import. */
 const engineFolders: Readonly<Record<string, readonly string[]>> = {
   time: [],
   changes: ['time'],
@@ -186,12 +187,12 @@ const engineFolders: Readonly<Record<string, readonly string[]>> = {
   reports: ['time', 'changes', 'work'],
 }
 
-/** Made of the folders, and so known to none of them. */
+/** These files are made of the folders, so no folder may import them. */
 const atTheTop = new Set(['coordinator', 'operator'].map((name) => `plugin/core/${name}.ts`))
 
 const root = projectRoot()
 
-/** What a program has of its surroundings without importing it. A Date may be made of a number that is given. */
+/** What a program can use of its surroundings without importing it. A Date may be made of a given number. */
 const ambient = new RegExp(
   [
     String.raw`(?<![.#])\b(?:setTimeout|setInterval|setImmediate|queueMicrotask|fetch|crypto|performance|console)\b(?! :)`,
@@ -202,7 +203,9 @@ const ambient = new RegExp(
   'g',
 )
 
-/** What a library must not do to the process that loads it. That signal 0 asks whether a process is there harms nobody. */
+/**
+ * What a library must not do to the process that loads it. Signal 0 is allowed: it only asks whether a process exists.
+ */
 const intrusive = /\b(?:process\.(?:exit|abort|kill(?!\(pid,0\))|on|once|stdout|stderr)\b|console\.)/g
 
 t.test('every file imports only what its room may know', async (t) => {
@@ -242,7 +245,7 @@ t.test('the engine takes time, chance and surroundings from its door alone', asy
 })
 
 t.test('nothing of ours ends a process, catches its signals or prints', async (t) => {
-  // The command line is a program of its own; the watchdog is asked for in so many words.
+  // The command line is a program of its own, and the watchdog runs only when an application asks for it.
   const ours = sources('plugin').filter((file) => !file.startsWith('plugin/cli/') && !isWatchdog(file))
   for (const file of ours) t.strictSame(matchesIn(read(file), intrusive), [], file)
 })
@@ -356,7 +359,7 @@ function allowed(target: string, list: readonly string[]): boolean {
   )
 }
 
-/** What a file imports that its room may not know. */
+/** Returns what a file imports that its room may not know. */
 function strangersIn(file: string, source: string, room: Room): string[] {
   return importsOf(file, source)
     .filter(
@@ -376,7 +379,7 @@ function importsOf(file: string, source: string): Import[] {
   }))
 }
 
-/** Imports name what is compiled, `./store.js`; the rules name what is written. */
+/** Returns the path of an imported source. Imports name compiled files such as `./store.js`; the rules name sources. */
 function pathFrom(file: string, target: string): string {
   return relative(root, resolve(root, dirname(file), target)).replace(/\.js$/, '.ts')
 }
@@ -392,7 +395,7 @@ function read(file: string): string {
   return readFileSync(join(root, file), 'utf8')
 }
 
-/** The nearest folder above that has sources: where this test was compiled to does not matter. */
+/** Returns the nearest folder above that has sources. It does not matter where this test was compiled to. */
 function projectRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url))
   while (!readdirSync(folder).includes('tsconfig.json') || !readdirSync(folder).includes('plugin')) {
