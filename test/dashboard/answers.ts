@@ -1,8 +1,8 @@
 /**
- * What the page expects the server to answer, compared with the schemas of the routes and with what the routes send. Only compiled:
- * where a field is called otherwise in one of the three, or is of another type, this file does not compile.
+ * Compares what the page expects the server to answer with the schemas of the routes and with what the routes send.
+ * This file is only compiled: it does not compile when a field has another name or type in one of the three.
  *
- * The page itself may know nothing of the server, so it says in its own words what it reads.
+ * The page itself must know nothing of the server, so it declares what it reads in its own words.
  */
 import type {
   Action,
@@ -36,7 +36,7 @@ import type {
   termBody,
 } from '../../plugin/http/snapshot/presenters.js'
 
-/** What is sent by a schema. What may be null is sent as null; anything else that is not required may be missing. */
+/** What is sent by a schema. A nullable value is sent as null. Any other value that is not required may be missing. */
 type Sent<Schema> = Schema extends { readonly nullable: true } ? Value<Schema> | null : Value<Schema>
 
 type Value<Schema> = Schema extends { readonly enum: readonly (infer Word)[] }
@@ -73,7 +73,7 @@ type IsThere<Name, Schema, Required> = Name extends Required
     ? true
     : false
 
-/** Compiles only where each of the pairs fits. */
+/** Compiles only where the first type fits the second. */
 type Fits<Sent extends Expected, Expected> = Sent
 
 /** What the page reads is in the schemas. */

@@ -1,4 +1,4 @@
-/** The files of the dashboard: what they may weigh and hold, and how they are served. */
+/** Tests the files of the dashboard: their size and contents, and how they are served. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'

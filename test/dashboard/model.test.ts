@@ -1,4 +1,4 @@
-/** What things mean on the page: pure, so it is tested without a browser. */
+/** Tests what things mean on the page. These functions are pure, so no browser is needed. */
 import t from 'tap'
 import {
   ago,
