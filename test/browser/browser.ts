@@ -1,6 +1,6 @@
 /**
- * A real Chromium, without a window. It is the program that `CHROMIUM` names, or the first of the usual names on the
- * `PATH`. Where there is none the tests say so, and are left out.
+ * Runs pages in a real Chromium without a window. It is the program that `CHROMIUM` names, or the first of the usual
+ * names on the `PATH`. Where there is none, the tests say so and are skipped.
  */
 import { accessSync, constants } from 'node:fs'
 import { delimiter, join } from 'node:path'
@@ -11,7 +11,7 @@ import { eventually } from '../support/eventually.js'
 
 const executable = process.env.CHROMIUM || onPath(['chromium', 'chromium-browser', 'google-chrome'])
 
-/** Why nothing can be tried in a browser; undefined when it can. */
+/** Why nothing can be tested in a browser. Undefined when it can. */
 export const withoutChromium =
   executable === undefined
     ? 'there is no Chromium on this machine (Debian: apt-get install chromium; or name one: CHROMIUM=/path)'
@@ -32,7 +32,7 @@ const flags = [
 
 let launched: Promise<Browser> | undefined
 
-/** The browser of this process, which ends with its tests. */
+/** Returns the browser of this process, which ends with its tests. */
 function useBrowser(): Promise<Browser> {
   if (launched === undefined) {
     launched = launch()
@@ -41,25 +41,28 @@ function useBrowser(): Promise<Browser> {
   return launched
 }
 
-/** A browser of the caller's own. */
+/** Starts a browser of the caller's own. */
 export function launch(): Promise<Browser> {
   return chromium.launch({ ...(executable ? { executablePath: executable } : {}), args: flags })
 }
 
-/** How a page is looked at. */
+/** How a page is opened. */
 export interface Look extends BrowserContextOptions {
   /** Runs before the page's own script. */
   readonly before?: string
-  /** What the browser may say of answers: it calls each one that is no success an error. */
+  /** What the browser may say about answers: it reports each one that is no success as an error. */
   readonly expected?: RegExp
-  /** The page's clock can be moved by hand; it goes on by itself as well. Measures, as {@link drawn} waits for, are not taken then. */
+  /**
+   * Lets the test move the page's clock, which also runs by itself. No measures are taken then, for which {@link drawn}
+   * waits.
+   */
   readonly movable?: boolean
 }
 
-/** Opens a page, and answers once it shows something. */
+/** Opens a page, and resolves once it has loaded. */
 export type Visit = (address: string, look?: Look) => Promise<Page>
 
-/** A test with pages of its own. None of them may say anything in the console. */
+/** Adds a test with pages of its own. None of them may write to the console. */
 export function inBrowser(name: string, body: (t: Test, visit: Visit) => Promise<void>): void {
   t.setTimeout(600_000)
   t.test(name, { skip: withoutChromium ?? false }, async (t) => {
@@ -84,14 +87,16 @@ export function inBrowser(name: string, body: (t: Test, visit: Visit) => Promise
   })
 }
 
-/** What Chromium says when an answer is no success, or none. */
+/** Returns what Chromium says when an answer is no success, or when there is none. */
 export function failing(...statuses: readonly (number | string)[]): RegExp {
   return new RegExp(`^Failed to load resource: .*(${statuses.join('|')})`)
 }
 
-/** axe finds nothing wrong with what is there now, light or dark. Only colours can differ between the two. */
+/**
+ * Checks that axe finds nothing wrong with what is shown now, light or dark. Only colours can differ between the two.
+ */
 export async function accessible(t: Test, page: Page, what: string): Promise<void> {
-  // The page has no frames, and needs no other tab to be put together in.
+  // The page has no frames, so axe needs no second tab to combine its results.
   const axe = (): AxeBuilder => new AxeBuilder({ page }).setLegacyMode(true)
   await page.emulateMedia({ colorScheme: 'light', reducedMotion: 'reduce' })
   const light = await axe().analyze()
@@ -106,7 +111,7 @@ export async function accessible(t: Test, page: Page, what: string): Promise<voi
     )
 }
 
-/** Waits until an element's text fits. */
+/** Waits until an element's text fits, and returns it. */
 export async function reads(locator: Locator, fits: RegExp): Promise<string> {
   let text = ''
   await eventually(
@@ -121,21 +126,21 @@ export async function reads(locator: Locator, fits: RegExp): Promise<string> {
   return text
 }
 
-/** What can be seen of the first of them, on one line. */
+/** Returns the visible text of the first element, on one line. */
 export async function textOf(locator: Locator): Promise<string> {
   await locator.first().waitFor({ state: 'attached' })
   const [text = ''] = await locator.allInnerTexts()
   return text.replace(/\s+/g, ' ').trim()
 }
 
-/** The row of a table or list that has a link of this name. */
+/** Returns the row of a table or list that has a link of this name. */
 export function rowOf(page: Page, section: string, name: string): Locator {
   return page.locator(`#${section} tbody tr, #${section} .assignment`).filter({
     has: page.getByRole('link', { name, exact: true }),
   })
 }
 
-/** Waits until the page has been drawn so many times more. Each is a second after the other at the latest. */
+/** Waits until the page has been drawn this many times more. It is drawn at least once a second. */
 export async function drawn(page: Page, times: number): Promise<void> {
   await page.evaluate(
     `new Promise((resolve) => {
@@ -148,7 +153,7 @@ export async function drawn(page: Page, times: number): Promise<void> {
   )
 }
 
-/** Whether nothing has to be scrolled sideways. */
+/** Returns whether the page fits without scrolling sideways. */
 export async function fitsSideways(page: Page): Promise<boolean> {
   return page.evaluate('document.documentElement.scrollWidth <= document.documentElement.clientWidth')
 }

@@ -1,4 +1,4 @@
-/** One node or thousands, wide or narrow: it can be read, and has an end. */
+/** Tests that the page is readable and has an end, with one node or thousands, on wide and narrow screens. */
 import type { Page } from 'playwright-core'
 import type { Test } from 'tap'
 import { listening, mira, useApp } from '../http/application.js'
@@ -16,7 +16,7 @@ const crowds: readonly Crowd[] = [
 
 const widths = [390, 768, 1_024, 1_440, 2_560]
 
-/** However many there are. */
+/** The limit for the elements of a page, however many nodes there are. */
 const mostElements = 8_000
 
 for (const crowd of crowds)
@@ -87,7 +87,7 @@ async function isReadable(t: Test, visit: Visit, crowd: Crowd): Promise<void> {
   t.ok((await count('#panel tbody tr')) <= 20)
 }
 
-/** Written down, not judged: how long it takes is the machine's business, too. */
+/** Reports the times without judging them, because they depend on the machine, too. */
 async function tellTimes(t: Test, page: Page, { nodes }: Crowd): Promise<void> {
   const times = await page.evaluate<number[][]>(
     `['draw', 'update'].map((name) => performance.getEntriesByName(name).map(({ duration }) => duration))`,

@@ -1,4 +1,4 @@
-/** Wherever the page is put, and whatever is written in what it shows. */
+/** Tests the page wherever it is served, and whatever is written in what it shows. */
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import helmet from '@fastify/helmet'
@@ -13,7 +13,7 @@ import { accessible, inBrowser, reads, rowOf } from './browser.js'
 
 const lease = 'c1/indexing'
 
-/** Everything is there, kept up to date by the stream, and something can be done. */
+/** Checks that everything is there, that the stream keeps it up to date, and that an intervention works. */
 async function works(page: Page): Promise<void> {
   await reads(page.locator('.fresh'), /^Live$/)
   await reads(page.locator('h1'), /^All well$/)
@@ -108,7 +108,7 @@ inBrowser('nothing but its own script runs in it, and no text becomes markup', a
 })
 
 const markup = `"><img src=x onerror="window.ran='yes'"><script>window.ran='yes'</script>`
-/** Turns whatever follows around, unless it is kept apart. */
+/** Reverses the direction of all text that follows, unless it is isolated. */
 const bidi = 'gnp.\u202eexe'
 
 inBrowser('names full of markup are shown as they are', async (t, visit) => {
@@ -152,7 +152,7 @@ inBrowser('names full of markup are shown as they are', async (t, visit) => {
   t.equal(await page.locator('body img, body script, body b b').count(), 0)
 })
 
-/** Names that the plugin would refuse: other programs can write to a database, too. */
+/** Writes names that the plugin would refuse, because other programs can write to a database, too. */
 function spoil(path: string, { bad, odd }: { bad: string; odd: string }): void {
   const file = new BetterSqlite(path)
   const [node] = file.prepare('select id from coordination_nodes order by name').all() as { id: string }[]

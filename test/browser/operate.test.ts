@@ -1,4 +1,4 @@
-/** What a person sees and does, against real nodes on real databases. */
+/** Tests what a person sees and does, with real nodes on real databases. */
 import type { FastifyInstance } from 'fastify'
 import type { Page } from 'playwright-core'
 import type { Test } from 'tap'
@@ -35,7 +35,7 @@ const work: readonly WorkerOrder[] = [
   { name: 'consumer', kind: 'partitioned', scope: 'global', partitions: 4 },
 ]
 
-/** So long that a node on a busy machine is not taken for dead. */
+/** Returns a ttl so long that a node on a busy machine is not taken for dead. */
 function patientTtlMs(database: Database): number {
   return Math.max(6_000, shortTtlMs(database))
 }
@@ -75,10 +75,10 @@ async function aLeaderDies(t: Test, visit: Visit, database: Database): Promise<v
   t.match(await lane.getAttribute('aria-label'), `1 earlier term in 15 minutes; now ${heir.name}`)
 }
 
-/** A holder that renews its session and does not stop when it is told to, and one that would follow. */
+/** Starts a holder that renews its session but ignores its signal, and a candidate to follow it. */
 async function useStuckLease(t: Test, database: Database) {
   const { url } = database
-  // So long that the page has shown the wait before it is over.
+  // Long enough for the page to show the wait before it is over.
   const options = { authorize: mira, ttlMs: Math.max(30_000, shortTtlMs(database)) }
   const stuck = deferred<void>()
   const worker = (run: WorkerDefinition['run']): WorkerDefinition =>
@@ -92,7 +92,7 @@ async function useStuckLease(t: Test, database: Database) {
     ...{ url, node: 'n2', workers: [worker(untilAborted)] },
     options,
   })
-  // What is registered last is done first: closing waits for the pass.
+  // The teardown registered last runs first: closing waits for the pass.
   t.teardown(() => stuck.resolve())
   return { old, other, stuck }
 }
@@ -112,7 +112,7 @@ async function aStuckLeaseIsFreed(t: Test, visit: Visit, database: Database): Pr
   t.match(text, /Last heartbeat (just now|\d+ s ago), at \d\d:\d\d:\d\d Candidates 2/)
   t.match(text, /n1 is alive\. It is told to stop; its work goes on until it has\./)
   t.match(text, `Only token ${token} is released: if the lease moves meanwhile, nothing happens.`)
-  // So that the end of the wait is seen at once.
+  // Shortens the wait, so that its end is seen soon.
   await page.route('**/release', async (route) => {
     const response = await route.fetch()
     const safeAt = new Date(Date.now() + 5_000).toISOString()
@@ -275,7 +275,7 @@ async function everythingElse(t: Test, visit: Visit, database: Database): Promis
   for (const item of await page.locator('.events li').all()) t.match(await textOf(item), /, by mira/)
 }
 
-/** Gives the reason, confirms, and closes what comes of it. */
+/** Gives the reason, confirms, and closes the dialog that shows the outcome. */
 async function answered(page: Page, submit: string, outcome: RegExp, reason = why): Promise<void> {
   const dialog = page.locator('dialog')
   if (reason !== '') await dialog.getByLabel('Reason').fill(reason)
@@ -376,7 +376,7 @@ inBrowser('when a scheduled worker fired, and when it does next, stands in its p
   )
 })
 
-/** The last and the next time, as they are shown. */
+/** Returns the last and the next time, as the page shows them. */
 function firesIn(text: string): number[] {
   return [...text.matchAll(/fire ([\d-]+ [\d:]+)/g)].map(([, time]) => Date.parse(`${time}Z`))
 }

@@ -1,5 +1,6 @@
 /**
- * Ten nodes on a bad night, as rows: what the screenshots show. They have a history, and whatever can be wrong is.
+ * Rows of ten nodes on a bad night, which the screenshots show. The nodes have a history, and whatever can be wrong is
+ * wrong.
  */
 import { randomUUID } from 'node:crypto'
 import BetterSqlite from 'better-sqlite3'
@@ -12,7 +13,7 @@ import { openStore } from '../../plugin/stores/open.js'
 const minuteMs = 60_000
 const plan = 25
 
-/** Names, and for how many minutes they have been up. */
+/** The names of the nodes, and for how many minutes each has been up. */
 const people = [
   ...[
     ['api-1-7pl', 1_440],
@@ -30,7 +31,7 @@ const people = [
   ],
 ] as [string, number][]
 
-/** Of each lease who had it, and at how many minutes ago they began; `null` is a time without a leader. */
+/** The holders of each lease, and how many minutes ago each began. `null` is a time without a leader. */
 const histories: Readonly<Record<string, readonly [minutesAgo: number, holder: number | null][]>> = {
   'billing-cron': [[940, 6]],
   'email-digest': [
@@ -177,7 +178,10 @@ function leaseOf(
   }
 }
 
-/** Over the seven that are well: what is beside the last one's share moves, and two have nobody. */
+/**
+ * Spreads the slots over the seven healthy nodes. Two of `global/inbox` are moving, and two of `global/orders` have no
+ * holder.
+ */
 function slotsOf(
   { key, slots }: WorkerRow,
   at: number,
@@ -265,7 +269,7 @@ function others(id: (at: number | null) => string | null): { event: NewEvent; mi
   ]
 }
 
-/** Into the past, where the store itself would never write. */
+/** Writes times of the past, which the store itself never would. */
 function rewrite(
   path: string,
   nodes: readonly NewNode[],
@@ -301,7 +305,9 @@ function rewrite(
   keepAlive(path)
 }
 
-/** To be called every now and then: their heartbeats come from here. One is late, and one has fallen silent. */
+/**
+ * Writes the heartbeats of the nodes. Must be called from time to time. One node is late, and one has fallen silent.
+ */
 export function keepAlive(path: string): void {
   const file = new BetterSqlite(path)
   const beat = file.prepare('update coordination_nodes set heartbeat_at_ms = ? where name = ?')

@@ -1,6 +1,6 @@
 /**
- * Takes the pictures of `docs/screenshots`: `npm run screenshots`. Everything in them is the page as it is, over rows
- * that were made up. It looks as the fonts of the machine have it.
+ * Takes the pictures of `docs/screenshots`: `npm run screenshots`. They show the real page over invented rows, with the
+ * fonts of this machine.
  */
 import { mkdirSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -89,12 +89,12 @@ async function open(address: string, width: number, colorScheme: 'light' | 'dark
   return page
 }
 
-/** What can be seen without scrolling. */
+/** Takes a picture of what can be seen without scrolling. */
 async function take(page: Page, name: string): Promise<void> {
   await page.screenshot({ path: join(pictures, `${name}.png`), animations: 'disabled' })
 }
 
-/** The page over a database of its own, without a node that would tidy it up. */
+/** Serves the page over a database of its own, without a node that would tidy it up. */
 async function serve(
   name: string,
   write: (database: { url: string; path: string }) => Promise<unknown>,

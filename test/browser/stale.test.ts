@@ -1,4 +1,6 @@
-/** Old data is never shown as new: each way of not being current can be seen, and nothing counts on in it. */
+/**
+ * Tests that old data is never shown as new: each way of not being current is visible, and nothing counts on meanwhile.
+ */
 import type { FastifyInstance } from 'fastify'
 import type { Locator, Page } from 'playwright-core'
 import type { Test } from 'tap'
@@ -12,7 +14,7 @@ import { accessible, drawn, failing, inBrowser, reads, rowOf, textOf } from './b
 
 const lease = 'c1/indexing'
 
-/** A node that leads, and another one that serves the page. */
+/** Starts a node that leads, and another one that serves the page. */
 async function useTwo(
   t: Test,
   url: string,
@@ -30,8 +32,8 @@ async function useTwo(
 }
 
 /**
- * Presses the button, and answers how often the page has asked in that moment. The page tries by itself as well: once the
- * server is back it may have done so just now, and there is nothing left to press.
+ * Presses the button, and returns how many requests the page makes at that moment. The page also tries by itself: once
+ * the server is back it may have done so just now, and then there is no button left to press.
  */
 async function tryNow(page: Page): Promise<number> {
   return page.evaluate(`{
@@ -44,7 +46,7 @@ async function tryNow(page: Page): Promise<number> {
   }`)
 }
 
-/** Time goes on, longer than from one look to the next, and the page is drawn: what it says of time stays. */
+/** Lets more time pass than there is between two looks, and checks that what the page says of time does not change. */
 async function standsStill(t: Test, page: Page): Promise<void> {
   const shown = async (): Promise<(string | null)[]> => [
     await textOf(counting(page)),
@@ -63,7 +65,7 @@ function counting(page: Page): Locator {
   return rowOf(page, 'leases', lease).locator('td.left')
 }
 
-/** Lets some of the page's time pass, and has it drawn. */
+/** Lets some of the page's time pass, and has the page drawn. */
 async function passing(page: Page, ms: number): Promise<void> {
   await page.clock.runFor(ms)
   for (const _ of ['light', 'dark', 'system']) await page.locator('#bar button').last().click()
@@ -75,7 +77,7 @@ async function isLive(page: Page): Promise<void> {
   await reads(counting(page), /^\d+ s left$/)
 }
 
-/** Paths that the page asks for from now on, without its own files. */
+/** Returns the paths that the page requests from now on, without its own files. */
 function asked(page: Page): string[] {
   const paths: string[] = []
   page.on('request', (request) => void paths.push(new URL(request.url()).pathname))
@@ -187,7 +189,7 @@ for (const [how, answer] of Object.entries({
     await isLive(page)
   })
 
-/** Chromium without a window never hides a tab: so the page is told that it is. */
+/** Chromium without a window never hides a tab, so the page is told that it is hidden. */
 const hideable = `
   let isHidden = false
   Object.defineProperty(document, 'hidden', { get: () => isHidden })

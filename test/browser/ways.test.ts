@@ -1,4 +1,4 @@
-/** Whoever comes, with a keyboard, a phone, a dark room or a screen reader: it can be used. */
+/** Tests that the page can be used with a keyboard, on a phone, in a dark room and with a screen reader. */
 import type { Page } from 'playwright-core'
 import { listening, mira, threeWorkers, untilAborted, useApp } from '../http/application.js'
 import { eventually } from '../support/eventually.js'
