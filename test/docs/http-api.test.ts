@@ -1,4 +1,4 @@
-/** `docs/http-api.md`, held to the routes it describes. */
+/** Compares `docs/http-api.md` with the routes it describes. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -28,9 +28,9 @@ t.test('every problem can be met on some route, and every route describes its ow
   const { routes = '' } = await reference()
   const rows = [...routes.matchAll(/^\| [45]\d\d +\| (.*) \|$/gm)].map(([, names = '']) => names)
   const met = new Set(rows.flatMap((names) => [...names.matchAll(/`([a-z-]+)`/g)].map(([, name]) => name)))
-  // Answered on routes of the application that only the leader is to serve.
+  // This is answered on routes of the application that only the leader serves.
   met.add('misdirected')
-  // Answered where a path has routes, but none for the method.
+  // This is answered where a path has routes, but none for the method.
   met.add('method-not-allowed')
   t.strictSame([...met].sort(), Object.keys(httpProblems).sort())
 })
@@ -64,7 +64,7 @@ t.test('every rule has its place in the code, and a test of that name', async (t
   }
 })
 
-/** The nearest folder above that has sources: where this test was compiled to does not matter. */
+/** Returns the nearest folder above that has sources. It does not matter where this test was compiled to. */
 function projectRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url))
   while (!existsSync(join(folder, 'tsconfig.json')) || !existsSync(join(folder, 'plugin'))) {

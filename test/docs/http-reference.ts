@@ -1,8 +1,8 @@
 /**
- * The tables of `docs/http-api.md`, made from what the routes themselves say: their schemas, actions and problems.
+ * Makes the tables of `docs/http-api.md` from what the routes themselves declare: their schemas, actions and problems.
  *
- * They stand in the document between comments that name them. `npm run docs` writes them anew, and a test makes
- * sure that this has been done.
+ * In the document the tables stand between comments that name them. `npm run docs` writes them anew, and a test checks
+ * that this has been done.
  */
 import Fastify, { type RouteOptions } from 'fastify'
 import { actions } from '../../plugin/http/guard/access.js'
@@ -23,10 +23,10 @@ import { workerItem } from '../../plugin/http/schemas/workers.js'
 import workerCoordination from '../../plugin/index.js'
 import { rules } from '../http/rules.js'
 
-/** The parts of the document that are made here, by name. */
+/** The generated parts of the document, by name. */
 export type Parts = Readonly<Record<string, string>>
 
-/** A JSON schema, as far as ours go. */
+/** The part of JSON schema that the schemas of the routes use. */
 interface Schema {
   readonly type?: string
   readonly description?: string
@@ -66,7 +66,7 @@ interface Endpoint {
   readonly schema: Described
 }
 
-/** Everything that is made, from an application with the plugin as anybody registers it. */
+/** Returns all generated parts, made from an application that registers the plugin in the usual way. */
 export async function reference(): Promise<Parts> {
   const endpoints = await endpointsOf()
   return {
@@ -98,7 +98,7 @@ export async function reference(): Promise<Parts> {
   }
 }
 
-/** The document with its parts replaced. */
+/** Returns the document with its parts replaced. */
 export function filled(document: string, parts: Parts): string {
   return document.replaceAll(
     /(<!-- made: (\w+) -->\n).*?(<!-- end -->)/gs,
@@ -118,7 +118,7 @@ async function endpointsOf(): Promise<Endpoint[]> {
   app.addHook('onRoute', (route) => void found.push(route))
   await app.register(workerCoordination, { database: 'sqlite::memory:', prefix: prefix })
   await app.close()
-  // The page and its files are no part of the interface.
+  // The page and its files are not part of the interface.
   return found
     .filter(({ method, schema }) => method !== 'HEAD' && !schema?.hide)
     .map(endpointOf)
@@ -139,7 +139,9 @@ function endpointOf({ method, url, config, schema }: RouteOptions): Endpoint {
   }
 }
 
-/** In the order of the things they are about; for each thing, first what is only looked at. */
+/**
+ * Returns the place of an endpoint: in the order of the things it is about, and for each thing first what only reads.
+ */
 function rank({ path, action }: Endpoint): number {
   const things = [
     'status',
@@ -230,7 +232,7 @@ function exampleOf(response: Described['response']): string[] {
 
 const statusReply = statusSchema.response as unknown as Described['response']
 
-/** What is answered in more than one place is described in one. */
+/** What is returned in several places is described once. */
 const objects: [name: string, schema: Schema][] = [
   ['Status', statusReply['200'] as Schema],
   ['Node', nodeItem],
@@ -249,7 +251,7 @@ function fieldTable(schema: Schema): string {
   return table(['field', 'type', 'what'], rows)
 }
 
-/** With those of fields that are objects of no name. */
+/** Returns the fields of a schema, and the fields of those that are objects without a name. */
 function fieldsOf({ properties = {} }: Schema): [path: string, schema: Schema][] {
   return Object.entries(properties).flatMap(([name, each]): [string, Schema][] => {
     if (named(each) !== undefined) return [[name, each]]
@@ -260,7 +262,7 @@ function fieldsOf({ properties = {} }: Schema): [path: string, schema: Schema][]
   })
 }
 
-/** Schemas are spread to describe a field, so it is by their properties that they are known again. */
+/** Returns the name of an object. Its properties identify it, because schemas are spread to describe a field. */
 function named({ properties }: Schema): string | undefined {
   return properties && objects.find(([, schema]) => schema.properties === properties)?.[0]
 }
@@ -295,7 +297,7 @@ function range(least: number | undefined, most: number | undefined, unit: string
   return `, ${least ?? 0} to ${most ?? 'any number'}${unit}`
 }
 
-/** The patterns of free text only keep control characters out. */
+/** Returns the pattern of a field. The patterns of free text only exclude control characters and are left out. */
 function matching(pattern: string | undefined): string {
   if (pattern === undefined || pattern.startsWith('^[^')) return ''
   return ` like ${code(pattern.replaceAll('|', '\\|'))}`
@@ -309,7 +311,7 @@ function code(text: string): string {
   return `\`${text}\``
 }
 
-/** As it is linked to on the usual sites. */
+/** Returns the anchor of a heading, as the usual sites make it. */
 function anchor(heading: string): string {
   return heading
     .toLowerCase()
@@ -317,7 +319,7 @@ function anchor(heading: string): string {
     .replaceAll(' ', '-')
 }
 
-/** Lists of plain values stay on their line, as formatters of Markdown have it. */
+/** Writes JSON. Lists of plain values stay on one line, as formatters of Markdown have them. */
 function json(value: unknown): string {
   const plain = String.raw`(?:"(?:[^"\\]|\\.)*"|-?\d+|true|false|null)`
   const list = new RegExp(String.raw`\[\s+(${plain}(?:,\s+${plain})*)\s+\]`, 'g')

@@ -1,6 +1,6 @@
 /**
- * The documents, held to what they speak of: snippets compile against the package as it is published, tables of
- * options and figures are those of the code, tests that are quoted exist, links lead somewhere.
+ * Compares the documents with what they speak of: snippets compile against the package as it is published, tables of
+ * options and figures are those of the code, quoted tests exist, and links lead somewhere.
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -18,7 +18,7 @@ import workerCoordination from '../../plugin/index.js'
 import { coordinatorOptions, type Option, pluginOptions } from '../../plugin/options.js'
 import { tokensOf } from '../support/source.js'
 
-/** What the snippets leave to the reader's imagination. */
+/** The declarations that the snippets take for granted. */
 const given = `
 import type { FastifyInstance } from 'fastify'
 import { integer, pgTable } from 'drizzle-orm/pg-core'
@@ -48,7 +48,7 @@ declare global {
 }
 `
 
-/** All that Logx.WorkerCoordination makes public or protected, and the parameters of its constructors and methods. */
+/** All public and protected names of Logx.WorkerCoordination, and the parameters of its constructors and methods. */
 const namesInDotNet = [
   ...[
     'ServiceCollectionExtensions',
@@ -77,14 +77,14 @@ const namesInDotNet = [
   ],
   ...['WorkerRegistration', 'WorkerId', 'WorkerType', 'PodName', 'RegisteredAt', 'LastHeartbeat'],
 ]
-/** Environment variables that name a node there. */
+/** Environment variables that name a node in Logx.WorkerCoordination. */
 const variables = ['HOSTNAME', 'COMPUTERNAME', 'CLUSTER_NAME', 'KUBERNETES_CLUSTER']
 
 const root = projectRoot()
 const options: Readonly<Record<string, Option>> = { ...coordinatorOptions, ...pluginOptions }
 const presets = ['default', 'fast', 'relaxed'] as const
 
-/** The compiler itself, without the script around it: tap gives every script it starts a loader of its own. */
+/** The compiler itself, without the script around it, because tap gives every script it starts a loader of its own. */
 const compiler = await compilerPath()
 
 t.test('every snippet compiles against the package by its published name', async (t) => {
@@ -332,8 +332,8 @@ t.test('relative links lead somewhere', async (t) => {
 })
 
 /**
- * The names of the tests in a file, without those that are left out wherever they are run. Where names are not written in
- * the calls, they are the keys of a table.
+ * Returns the names of the tests in a file, without those that are skipped everywhere. Where the calls do not contain
+ * the names, they are the keys of a table.
  */
 function testsIn(source: string): string[] {
   const tokens = tokensOf(source)
@@ -355,11 +355,11 @@ const testing = /^(?:test|promise)$/
 interface Snippet {
   readonly name: string
   readonly source: string
-  /** It is a whole program, marked as `ts run`: the others are parts of one. */
+  /** Whether the snippet is a whole program, marked as `ts run`. The others are parts of one. */
   readonly runs: boolean
 }
 
-/** Every Markdown file of the project, as a path from its root. */
+/** Returns every Markdown file of the project, as a path from its root. */
 function documents(folder = ''): string[] {
   return readdirSync(join(root, folder), { withFileTypes: true }).flatMap((entry) => {
     const path = join(folder, entry.name)
@@ -372,7 +372,10 @@ function isOurs(folder: string): boolean {
   return !folder.startsWith('.') && !['node_modules', 'build'].includes(folder)
 }
 
-/** Each begins on the line it has in its document, so that the compiler's complaints can be found there. */
+/**
+ * Returns the snippets of a file. Each begins on the same line as in its document, so that the compiler's errors can be
+ * found there.
+ */
 function snippetsOf(file: string): Snippet[] {
   const text = read(file)
   return [...text.matchAll(/^```ts( run)?\n(.*?)^```$/gms)].map(({ index, 1: run, 2: code = '' }, place) => {
@@ -386,10 +389,10 @@ function snippetsOf(file: string): Snippet[] {
 }
 
 /**
- * What the project's own compiler says of these, strict as it is with the project itself. They are put into the
- * package, where its own name is known, and beside what was compiled, which is what its name leads to.
+ * Returns what the project's own compiler says of the snippets, as strictly as of the project itself. They are put into
+ * the package, where its own name is known, and beside the compiled code, to which that name leads.
  *
- * @param outDir where programs are to be written; default nowhere.
+ * @param outDir Where to write programs. Default: nowhere.
  */
 function compilationOf(t: Test, snippets: readonly Snippet[], outDir?: string): string {
   const folder = emptyFolder(t)
@@ -397,7 +400,7 @@ function compilationOf(t: Test, snippets: readonly Snippet[], outDir?: string): 
   for (const { name, source } of sources) writeFileSync(join(folder, name), source)
   const config = {
     extends: join(root, 'tsconfig.json'),
-    // Elsewhere than the project's own: else the compiler would look through to the sources.
+    // Must differ from the project's own folder, or the compiler would look through to the sources.
     compilerOptions: {
       noEmit: outDir === undefined,
       rootDir: folder,
@@ -415,14 +418,14 @@ function compilationOf(t: Test, snippets: readonly Snippet[], outDir?: string): 
   return (stdout + stderr).trim()
 }
 
-/** Inside the package. */
+/** Makes an empty folder inside the package. */
 function emptyFolder(t: Test): string {
   const folder = mkdtempSync(join(dirname(fileURLToPath(import.meta.url)), 'snippets-'))
   t.teardown(() => rmSync(folder, { recursive: true, force: true }))
   return folder
 }
 
-/** As a program of its own, which knows nothing of the test around it. */
+/** Runs a file as a program of its own, which knows nothing of the test around it. */
 async function ran(file: string): Promise<{ status: number | null; stdout: string; stderr: string }> {
   const { NODE_OPTIONS: _, NODE_TEST_CONTEXT: __, ...env } = process.env
   const child = spawn(process.execPath, [file], { env, cwd: dirname(file), timeout: 120_000 })
@@ -443,7 +446,7 @@ async function compilerPath(): Promise<string> {
   return getExePath()
 }
 
-/** Compiles only when the type has exactly the keys that the table names. */
+/** Returns a snippet that compiles only when the type has exactly the keys that the table names. */
 function keyCheck(name: string, type: string, header: string, file = 'docs/configuration.md'): Snippet {
   const documented = rowsOf(file, header)
     .map((row) => `'${nameIn(row)}'`)
@@ -475,7 +478,7 @@ function checkOption(t: Test, row: readonly string[]): void {
   }
 }
 
-/** The rows of all tables of a document whose first column is headed so. */
+/** Returns the rows of all tables of a document whose first column has this header. */
 function rowsOf(file: string, header: string | RegExp): string[][] {
   const rows: string[][] = []
   let within = false
@@ -509,12 +512,12 @@ function nameIn(row: readonly string[]): string {
   return valueIn(row[0])
 }
 
-/** `15 000` is written so for people. */
+/** Returns the value in a cell. Numbers are written as `15 000` for people. */
 function valueIn(cell = ''): string {
   return cell.replaceAll('`', '').replaceAll(/(?<=\d) (?=\d)/g, '')
 }
 
-/** The lines of shell snippets, those that are continued put together. */
+/** Returns the lines of shell snippets, with continued lines joined. */
 function shellLinesOf(file: string): string[] {
   return [...read(file).matchAll(/^```sh\n(.*?)^```$/gms)].flatMap(([, code = '']) =>
     code
@@ -524,14 +527,14 @@ function shellLinesOf(file: string): string[] {
   )
 }
 
-/** As a shell would, as far as documents go. */
+/** Splits a line into words like a shell, as far as documents need it. */
 function wordsOf(line: string): string[] {
   return [...line.replace(/ #.*$/, '').matchAll(/"([^"]*)"|(\S+)/g)].map(
     ([, quoted, bare = '']) => quoted ?? bare,
   )
 }
 
-/** Paths below the prefix that curl asks for. What stands for a value is one segment. */
+/** Returns the paths below the prefix that curl requests. A placeholder for a value is one segment. */
 function requestsIn(file: string): string[] {
   return shellLinesOf(file)
     .filter((line) => line.includes('curl'))
@@ -539,7 +542,7 @@ function requestsIn(file: string): string[] {
     .map(([, path = '']) => path.replaceAll(/\$\w+/g, 'value'))
 }
 
-/** Every route of an application with the plugin, without its prefix. */
+/** Returns the pattern of every route of an application with the plugin, without its prefix. */
 async function routePatterns(): Promise<RegExp[]> {
   const app = Fastify({ pluginTimeout: 0 })
   const urls: string[] = []
@@ -552,7 +555,7 @@ async function routePatterns(): Promise<RegExp[]> {
     .map((url) => new RegExp(`^${url.replaceAll(/:\w+(\([^/]*\))?|\*/g, '[^/]+')}$`))
 }
 
-/** Targets of links, without those to other sites and those in code. */
+/** Returns the targets of links, without those to other sites and those in code. */
 function linksOf(file: string): string[] {
   const prose = read(file)
     .replaceAll(/^```.*?^```$/gms, '')
@@ -569,7 +572,7 @@ function leadsSomewhere(file: string, link: string): boolean {
   return heading === undefined || headingsOf(readFileSync(target, 'utf8')).includes(heading)
 }
 
-/** As they are linked to on the usual sites. */
+/** Returns the anchors of the headings, as the usual sites make them. */
 function headingsOf(text: string): string[] {
   return [...text.matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) =>
     heading
@@ -583,7 +586,7 @@ function read(file: string): string {
   return readFileSync(join(root, file), 'utf8')
 }
 
-/** The nearest folder above that has sources: where this test was compiled to does not matter. */
+/** Returns the nearest folder above that has sources. It does not matter where this test was compiled to. */
 function projectRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url))
   while (!existsSync(join(folder, 'tsconfig.json')) || !existsSync(join(folder, 'plugin'))) {

@@ -1,4 +1,4 @@
-/** The pages on testing, held to the mutants and tests they name. */
+/** Compares the pages on testing with the mutants and tests they name. */
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -38,7 +38,7 @@ function sourceOf(name: string): string {
   return join(root, name.startsWith('conformance/') ? `plugin/testing/${name}.ts` : `test/${name}.test.ts`)
 }
 
-/** Whether a test of that name is in the file, or among the promises of stores, which all databases share. */
+/** Returns whether a test of that name is in the file, or in the conformance suite, which all databases share. */
 function isQuotedFrom(file: string, name: string): boolean {
   const promises = ['changes', 'fences', 'heartbeats', 'limits', 'reads', 'rows', 'sessions']
   const files = [
@@ -51,7 +51,7 @@ function isQuotedFrom(file: string, name: string): boolean {
   })
 }
 
-/** The rows of all tables of a page, without their heads. */
+/** Returns the rows of all tables of a page, without their headers. */
 function rowsOf(file: string): string[][] {
   const lines = readFileSync(join(root, file), 'utf8').split('\n')
   return lines
@@ -62,7 +62,7 @@ function rowsOf(file: string): string[][] {
     .map((cells) => cells.map((cell) => cell.trim()))
 }
 
-/** The nearest folder above that has sources: where this test was compiled to does not matter. */
+/** Returns the nearest folder above that has sources. It does not matter where this test was compiled to. */
 function projectRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url))
   while (!existsSync(join(folder, 'tsconfig.json')) || !existsSync(join(folder, 'plugin'))) {
