@@ -1,4 +1,4 @@
-/** The examples, each run as its first comment says, as real processes over one real database. */
+/** Tests the examples: each runs as its first comment says, as real processes over one real database. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
@@ -9,11 +9,11 @@ import t, { type Test } from 'tap'
 import { type Database, databases, type FileDatabase, useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 
-// They mostly wait for one another.
+// The tests mostly wait for one another.
 t.jobs = 4
 t.setTimeout(600_000)
 
-/** For a program to open its database, which some servers take long for when the machine is busy. */
+/** The time for a program to open its database, which takes some servers long when the machine is busy. */
 const patienceMs = 240_000
 
 const folder = fileURLToPath(new URL('../../examples/', import.meta.url))
@@ -22,13 +22,13 @@ const folder = fileURLToPath(new URL('../../examples/', import.meta.url))
 interface Program {
   readonly child: ChildProcess
   readonly lines: string[]
-  /** The first line that matches, once there is one. */
+  /** Returns the first line that matches, once there is one. */
   said(what: RegExp): Promise<string>
-  /** Asks it to end, and answers its exit code. */
+  /** Asks the program to end, and returns its exit code. */
   stopped(): Promise<number | null>
 }
 
-/** @param node and cluster, where the example takes them. */
+/** Starts an example. The environment can name, for example, its node and its cluster. */
 function run(
   t: Test,
   name: string,
@@ -274,8 +274,9 @@ interface Shown {
 }
 
 /**
- * These nodes are there and no others, and each holds something: a share each of the one coordinated worker, and of the others
- * together one lease in each cluster, one everywhere, and eight partitions. Shares that nobody needs are left over as free.
+ * Returns whether exactly these nodes are active and each holds something. Each holds a share of the coordinated
+ * worker. Of the others, they hold together one lease in each cluster, one global lease and eight partitions. Shares
+ * that no node needs stay free.
  */
 function isSettled({ nodes, leases }: Shown, alive: readonly string[]): boolean {
   const active = nodes.filter(({ state }) => state === 'active').map(({ name }) => name)
@@ -284,7 +285,7 @@ function isSettled({ nodes, leases }: Shown, alive: readonly string[]): boolean 
   return there === expected && holding === expected && held.length === alive.length + 2 + 1 + 8
 }
 
-/** The request that the README makes with curl to free a lease, made of this server. */
+/** Returns the request with which the README frees a lease with curl, addressed to this server. */
 function releaseOfReadme(origin: string, token: number): [url: string, request: RequestInit] {
   const readme = readFileSync(new URL('README.md', projectRoot()), 'utf8')
   const [curl = ''] = /^curl -X POST[^`]*/m.exec(readme) ?? []
@@ -304,7 +305,7 @@ function projectRoot(): URL {
   return folder
 }
 
-/** The first of so many ports in a row that nobody listens on. */
+/** Returns the first of `count` ports in a row on which nothing listens. */
 async function freePorts(count: number): Promise<number> {
   const first = 20_000 + Math.floor(Math.random() * 10_000)
   const servers = Array.from({ length: count }, (_, at) => createServer().listen(first + at, '127.0.0.1'))

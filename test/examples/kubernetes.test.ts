@@ -1,4 +1,6 @@
-/** The manifests for Kubernetes, held to its own schemas, to one another, and to what they say of this package. */
+/**
+ * Compares the manifests for Kubernetes with its own schemas, with one another, and with what they say of this package.
+ */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -17,7 +19,7 @@ import { eventually } from '../support/eventually.js'
 const models = { Deployment, PodDisruptionBudget, Secret, Service }
 const folder = join(projectRoot(), 'examples/kubernetes')
 
-/** Every object of every manifest, by its kind. */
+/** Returns every object of every manifest, by its kind. */
 function manifests(): Map<string, Record<string, unknown>> {
   const files = readdirSync(folder).filter((name) => name.endsWith('.yaml'))
   const documents = files.flatMap((name) => parseAllDocuments(readFileSync(join(folder, name), 'utf8')))
@@ -75,7 +77,7 @@ t.test('the probes are answered as Kubernetes asks them', async (t) => {
   const { url } = await useSqlite(t)
   await app.register(workerCoordination, { database: url })
   await app.ready()
-  // By the address of the pod, as nobody in particular.
+  // Kubernetes asks by the address of the pod and names no user.
   const asked = {
     remoteAddress: '10.42.0.1',
     headers: { host: '10.42.0.17:3000', 'user-agent': 'kube-probe/1.34' },
