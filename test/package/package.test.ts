@@ -1,4 +1,4 @@
-/** What would be published: that it is whole, that tools can resolve it, and that it runs by itself. */
+/** Tests what would be published: it is complete, tools can resolve it, and it runs by itself. */
 import { execFile, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readdirSync } from 'node:fs'
@@ -15,7 +15,7 @@ import { linkPackages } from '../support/packages.js'
 
 const run = promisify(execFile)
 const root = packageRoot()
-/** Neither tap's loader nor its coverage is for programs that are tried as users have them. */
+/** The environment without tap's loader and coverage, because programs must run here as users have them. */
 const { NODE_OPTIONS: _, NODE_V8_COVERAGE: __, ...env } = process.env
 
 interface Manifest {
@@ -26,7 +26,7 @@ interface Manifest {
 
 const manifest: Manifest = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
 
-/** Packs the package into a folder, and answers what npm says of it. */
+/** Packs the package into a folder, and returns what npm says of it. */
 async function pack(into: string) {
   const { stdout } = await run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', into], {
     cwd: root,
@@ -42,7 +42,7 @@ async function pack(into: string) {
   return packed
 }
 
-/** Paths below the root of the package, of a folder in it. */
+/** Returns the paths of all files in a folder of the package, relative to its root. */
 function filesBelow(folder: string): string[] {
   const entries = readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
   return entries
@@ -201,14 +201,17 @@ const waiting = `
   while (!app.coordination.isHeld('indexing')) await new Promise((resolve) => setTimeout(resolve, 10))
 `
 
-/** The compiler itself, without the script around it: tap gives every script it starts a loader of its own. */
+/**
+ * Returns the compiler itself, without the script around it, because tap gives every script it starts a loader of its
+ * own.
+ */
 async function compilerPath(): Promise<string> {
   const finder = join(root, 'node_modules/typescript/lib/getExePath.js')
   const { default: getExePath } = (await import(pathToFileURL(finder).href)) as { default: () => string }
   return getExePath()
 }
 
-/** The first message of a program, which then ends by itself. */
+/** Returns the first message of a program, which then ends by itself. */
 async function answerOf(folder: string, file: string): Promise<unknown> {
   const child = fork(join(folder, file), {
     cwd: folder,
@@ -224,7 +227,7 @@ async function answerOf(folder: string, file: string): Promise<unknown> {
   return answer
 }
 
-/** As npm would: what is packed, and beside it what is installed here already. */
+/** Installs as npm would: the packed files, and beside them the packages that are already installed here. */
 async function install(folder: string): Promise<void> {
   const { filename } = await pack(folder)
   const modules = join(folder, 'node_modules')

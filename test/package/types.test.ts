@@ -1,4 +1,4 @@
-/** What an editor shows of the package: every type that a public one is made of can be named as well. */
+/** Tests what an editor shows of the package: every type of which a public one is made has a public name as well. */
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -13,15 +13,15 @@ interface Declaration {
 
 /** A file of declarations, as the compiler writes it. */
 interface Source {
-  /** What is declared in it, without comments, by name. */
+  /** What the file declares, without comments, by name. */
   readonly declared: ReadonlyMap<string, string>
-  /** What it has from other files of the package, by the name it has here. */
+  /** What it imports from other files of the package, by the name it has here. */
   readonly imported: ReadonlyMap<string, Declaration>
-  /** What it gives away, by the name it has outside. */
+  /** What it exports, by the name it has outside. */
   readonly exported: ReadonlyMap<string, Declaration>
 }
 
-/** Only what others have in common or are derived from: nobody needs a name for that. */
+/** Types that others only share or derive from. Users need no name for them. */
 const unnamed = ['CommonOptions', 'Given', 'NamedSingleWorker', 'NamedWorker']
 
 class Sources {
@@ -35,7 +35,7 @@ class Sources {
     return source
   }
 
-  /** What the text of a declaration names, of the package's own types. */
+  /** Returns the package's own types that the text of a declaration names. */
   namedBy({ file, name }: Declaration): Declaration[] {
     const { declared, imported } = this.of(file)
     const words = new Set(declared.get(name)?.match(/\b[A-Z]\w*\b/g))
@@ -47,7 +47,7 @@ class Sources {
     })
   }
 
-  /** Where something is declared that a file may only hand on. */
+  /** Returns where something is declared that a file may only export again. */
   #origin(declaration: Declaration): Declaration {
     return this.of(declaration.file).exported.get(declaration.name) ?? declaration
   }
@@ -109,7 +109,7 @@ t.test('what only this package may make has no public constructor', async (t) =>
     t.notMatch(sources.of(file).declared.get(name), /constructor\(/, name)
 })
 
-/** `{ type A, B as C }` as names, and the names they have here. */
+/** Returns the names in `{ type A, B as C }`, and the names they have here. */
 function namesIn(list: string): [name: string, as: string][] {
   return list
     .slice(1, -1)
@@ -126,7 +126,7 @@ function read(file: string): string {
   return readFileSync(join(root, file), 'utf8')
 }
 
-/** The nearest folder above that has sources: where this test was compiled to does not matter. */
+/** Returns the nearest folder above that has sources. It does not matter where this test was compiled to. */
 function packageRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url))
   while (!existsSync(join(folder, 'tsconfig.json')) || !existsSync(join(folder, 'plugin')))
