@@ -1,4 +1,7 @@
-/** The application of each node in a simulated world: what its workers do, and which leases it asks for by name. */
+/**
+ * The application of each node in a simulated world: what its workers do, and which leases it acquires by name. How
+ * long passes last, whether they throw or ignore their signal, and how late their writes arrive is drawn from the seed.
+ */
 
 import type { Timing } from '../../plugin/core/time/timing.js'
 import type { HeldLease, Lease } from '../../plugin/core/work/lease.js'
@@ -38,12 +41,12 @@ export class Application {
     this.#writes = scene.chances.writes
   }
 
-  /** Who waits for a lease at this moment. */
+  /** The requests that are waiting for a lease at this moment. */
   get waiting(): readonly Request[] {
     return [...this.#waiting.values()]
   }
 
-  /** A process is no more: nobody waits there. */
+  /** Drops the requests of a process that has ended. */
   forget(process: SimulatedProcess): void {
     for (const [request, { process: asking }] of this.#waiting)
       if (asking === process) this.#waiting.delete(request)
@@ -68,7 +71,7 @@ export class Application {
     return { ...common, kind: 'single', scope: name === 'indexing' ? 'cluster' : 'global' }
   }
 
-  /** A pass that works until its signal aborts, or does one of the other things that passes do. */
+  /** A pass: it works until its signal aborts, or it ends early, ignores its signal, throws or steps down. */
   async #pass(process: SimulatedProcess, context: PassContext): Promise<void> {
     const faults = this.#scene.stage === 'faults'
     const { traits } = this.#plan
@@ -98,7 +101,7 @@ export class Application {
     }
   }
 
-  /** A pass for a time of the schedule, which may be short or outlast the next time. */
+  /** A pass for a time of the schedule. It may be short, or last beyond the next time. */
   async #tick(process: SimulatedProcess, { lease, signal, dueAtMs }: SingleContext): Promise<void> {
     const pass = { process, lease, obedient: true }
     this.#history.passBegan(pass)
@@ -115,8 +118,8 @@ export class Application {
   }
 
   /**
-   * What a pass writes may arrive when others have long begun: at a resource that refuses lower tokens than it has
-   * seen, and, in a fenced transaction, at the database itself.
+   * Lets a write of a pass arrive later, perhaps long after other holders have begun. It goes to a resource that
+   * refuses tokens lower than one it has seen, and, in a fenced transaction, to the database itself.
    */
   #write(process: SimulatedProcess, { key, token, holder }: HeldLease): void {
     const lateMs = this.#writes.magnitude(1, this.#scene.stage === 'faults' ? 40_000 : 10)
@@ -129,7 +132,7 @@ export class Application {
     })
   }
 
-  /** Waits by the clock of the process; after the faults all waiting is short. */
+  /** Waits by the clock of the process, until the signal aborts or the faults are over. */
   #wait(process: SimulatedProcess, delayMs: number, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
       const leftMs = { ms: delayMs }
@@ -151,7 +154,7 @@ export class Application {
     })
   }
 
-  /** Application code that takes leases by name, now and then, and gives them back. */
+  /** Lets application code acquire leases by name from time to time, use them and release them. */
   askForNames(life: LifeOnSite, chance: Chance): void {
     const { process, coordinator } = life
     const again = (): void => {

@@ -1,23 +1,23 @@
-/** Many seeds, and what came of them all together. */
+/** Runs many seeds and adds up their outcomes. */
 import { type MixName, mixes, mixOf, timedKinds, traits } from './faults.js'
 import { type Outcome, simulate } from './world.js'
 
-/** Which seeds, and in which kind of world. */
+/** Which seeds to simulate, and in which kind of world. */
 export interface CampaignOptions {
   readonly from: number
   readonly seeds: number
-  /** From one seed to the next; default 1. */
+  /** The distance from one seed to the next; default 1. */
   readonly step?: number
-  /** `all`: each seed has a mix of its own. */
+  /** The mix of all seeds; with `all`, each seed has a mix of its own. */
   readonly mix: MixName | 'all'
   readonly without?: ReadonlySet<string>
-  /** No further seed begins after so long. */
+  /** No further seed begins after this many minutes; default: no limit. */
   readonly minutes?: number
-  /** Told of every seed that has broken a promise. Answers whether to go on. */
+  /** Called for each seed that has broken a promise. Returns whether to go on. */
   readonly broken?: (seed: number, outcome: Outcome) => boolean
 }
 
-/** What a campaign adds up to. Plain data, so that processes can hand it to one another. */
+/** The sum of a campaign. It is plain data, so that processes can send it to one another. */
 export interface Tally {
   seeds: number
   failed: number
@@ -27,7 +27,7 @@ export interface Tally {
   cpuMs: number
   slowestRecoveryMs: number
   readonly counts: Record<string, number>
-  /** Seeds by the rule they broke. */
+  /** The seeds that broke a rule, by rule. */
   readonly broken: Record<string, number[]>
 }
 
@@ -44,7 +44,7 @@ export function emptyTally(): Tally {
   return { ...nothing, counts: {}, broken: {} }
 }
 
-/** Simulates seed after seed. */
+/** Simulates one seed after another. */
 export async function runCampaign(options: CampaignOptions): Promise<Tally> {
   const { from, seeds, step = 1, mix, without = new Set(), minutes = Number.POSITIVE_INFINITY } = options
   const tally = emptyTally()
@@ -88,7 +88,7 @@ function brokenBy(tally: Tally, rule: string): number[] {
   return tally.broken[rule]
 }
 
-/** What must have been refused for a campaign to have shown anything. */
+/** Refusals that must have occurred; without them a campaign has shown little. */
 const refusals = [
   'stale write refused',
   'fenced write refused',
@@ -96,7 +96,10 @@ const refusals = [
   'late change refused',
 ]
 
-/** Faults that were on and never did anything, and refusals that never came: such a campaign has proved little. */
+/**
+ * Returns the enabled faults that never had an effect, and the refusals that never occurred. A campaign that has any of
+ * these has proved little.
+ */
 export function vacuities(tally: Tally, mix: MixName | 'all', without: ReadonlySet<string>): string[] {
   const enabled = mix === 'all' ? timedKinds : timedKinds.filter((kind) => mixes[mix].kinds.has(kind))
   const idle = [...enabled, ...traits].filter((kind) => !without.has(kind) && !tally.counts[`hit ${kind}`])
@@ -106,7 +109,7 @@ export function vacuities(tally: Tally, mix: MixName | 'all', without: ReadonlyS
   ]
 }
 
-/** The whole tally as lines for people. */
+/** Returns the whole tally as lines for people. */
 export function report(tally: Tally): string[] {
   const { seeds, failed, events, simulatedMs, nodeMs, cpuMs, counts, broken, slowestRecoveryMs } = tally
   const hits = Object.entries(counts).filter(([what]) => what.startsWith('hit '))

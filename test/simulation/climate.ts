@@ -1,4 +1,7 @@
-/** What becomes of each request in a simulated world, by the disturbances that are on where it comes from. */
+/**
+ * Decides what happens to each request in a simulated world. This depends on the disturbances that are on at the site
+ * it comes from.
+ */
 import type { Timing } from '../../plugin/core/time/timing.js'
 import type { Commits } from './commits.js'
 import type { Fault, Plan, TimedKind } from './faults.js'
@@ -22,7 +25,7 @@ export class Climate {
     this.#network = scene.chances.network
   }
 
-  /** The weather for one life on a site; `calls` counts what it asks for. */
+  /** Returns the weather for one life on a site. `calls` counts its requests by verb. */
   of(site: Site, label: string, calls: Map<string, number>): Weather {
     const chance = this.#network
     return {

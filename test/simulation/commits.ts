@@ -1,4 +1,8 @@
-/** What a commit in a simulated world may do, by the rules that need to know who stands and what was ordered. */
+/**
+ * Checks each commit in a simulated world against the rules that need more than the lease rows: which nodes are active,
+ * which orders operators have given, and when the database's clock was set. Rules about leases alone are in
+ * `history.ts`.
+ */
 import { blockWaitMs, type Timing } from '../../plugin/core/time/timing.js'
 import type { SimulatedDatabase, StoredLease } from './database.js'
 import type { Plan } from './faults.js'
@@ -7,7 +11,7 @@ import type { Scene, Site } from './scene.js'
 import type { Scheduler } from './scheduler.js'
 import type { Times } from './times.js'
 
-/** For so long after a node was passed over, others that cool down may well come before it. */
+/** For this long after a node was passed over, nodes that are cooling down may be granted the lease before it. */
 const passedOverForMs = 30_000
 
 export class Commits {
@@ -19,13 +23,15 @@ export class Commits {
   readonly #plan: Plan
   readonly #times: Times
   readonly #sites: readonly Site[]
-  /** Leases and nodes that an operator has named for them, who need not have cooled down. */
+  /** Pairs of lease and node that an operator or a plan has named as target. These nodes need not have cooled down. */
   readonly #named = new Set<string>()
-  /** Who was passed over for which lease, and when. */
+  /** When each node was passed over for each lease. */
   readonly #passedOver = new Map<string, number>()
-  /** Tell of orders whether they are in force; those of which one was taken back meanwhile are not among them. */
+  /**
+   * For each order that is awaited: whether it is in force now. An order that was ever taken back meanwhile is removed.
+   */
   readonly #inForce = new Set<() => boolean>()
-  /** When the database's clock was set last. */
+  /** When the database's clock was last set. */
   clockMovedAtMs = Number.NEGATIVE_INFINITY
   #hasFailedOver = false
   #recorded = { identity: '', settled: true, sinceMs: 0 }
@@ -41,7 +47,7 @@ export class Commits {
     this.#sites = scene.sites
   }
 
-  /** A change was committed that touched these leases. */
+  /** Checks a committed change that touched these leases. */
   committed(leases: readonly StoredLease[]): void {
     this.#checkGrace()
     for (const inForce of this.#inForce) if (!inForce()) this.#inForce.delete(inForce)
@@ -60,15 +66,15 @@ export class Commits {
   }
 
   /**
-   * Whether nothing is left that could know of a token: a failover has lost its row and the floor, its holder is no more, and the
-   * clock was set back. That tokens grow is promised for as long as one of these is left.
+   * Returns whether nothing is left that could know of a token: a failover has lost its row and the floor, its holder
+   * has ended, and the database's clock was set back. Growing tokens are promised only while one of these is left.
    */
   #isTokenForgotten(holder: string): boolean {
     const isLeft = this.#sites.some(({ life }) => life?.process.made(holder))
     return this.#hasFailedOver && this.#database.isClockBehind && !isLeft
   }
 
-  /** The database has come back as it was some time ago. */
+  /** Called when the database has failed over to an earlier state. */
   failedOver(): void {
     this.#hasFailedOver = true
     this.#recorded = { ...this.#database.record(), sinceMs: this.#scheduler.nowMs }
@@ -80,12 +86,12 @@ export class Commits {
     this.clockMovedAtMs = this.#scheduler.nowMs
   }
 
-  /** An operator wants this node to have this lease. */
+  /** Notes that this node was named as target of this lease. */
   named(key: string, node: string): void {
     this.#named.add(`${key} ${node}`)
   }
 
-  /** Nobody says that a new server has been waited out before its whole grace period is over. */
+  /** Checks that a new server is recorded as waited out only after its whole grace period. */
   #checkGrace(): void {
     const { nowMs } = this.#scheduler
     const record = this.#database.record()
@@ -98,7 +104,7 @@ export class Commits {
     }
   }
 
-  /** Nobody is granted a worker that is paused, nor anything while handing over. */
+  /** Checks that no lease of a paused worker is granted, and that none is granted to a node that is not active. */
   #checkPermission({ key, worker, holder }: StoredLease): void {
     if (this.#database.workers().some((each) => each.key === worker && each.paused))
       this.#history.violate('S7', `${key} was granted to ${holder} while ${worker} is paused`)
@@ -106,7 +112,7 @@ export class Commits {
       this.#history.violate('S7', `${key} was granted to ${holder}, which is not active`)
   }
 
-  /** Nobody is meant to have a lease who hands over or is gone. */
+  /** Checks that a node which is draining, leaving or gone is not named as target. */
   #checkNamed({ key, target }: StoredLease, before: StoredLease | undefined): void {
     if (target === null || target === before?.target) return
     const { state = 'gone' } = this.#database.nodes().find((each) => each.id === target) ?? {}
@@ -114,8 +120,9 @@ export class Commits {
   }
 
   /**
-   * An order reaches a holder before its trust is renewed again, or its trust ends: after a ttl nobody trusts what
-   * the order forbids, unless it was taken back, by whatever came however late, or a failover has lost it.
+   * Checks one ttl later that an order is obeyed. The order reaches a holder before its trust is renewed again, or that
+   * trust ends; so after a ttl no holder trusts what the order forbids. Orders that were taken back, even by a late
+   * request, or lost in a failover are left out.
    */
   expectObedience(what: string, inForce: () => boolean, forbids: (term: Term) => boolean): void {
     const server = this.#database.identity
@@ -127,7 +134,10 @@ export class Commits {
     })
   }
 
-  /** Somebody else was named for what its holder is to hand over, or in place of one that did not claim. */
+  /**
+   * Notes a new target: one named for a lease that is to be handed over, or one named in place of a target that did not
+   * claim.
+   */
   #noteOthers({ key, holder, target }: StoredLease, before: StoredLease | undefined): void {
     if (before === undefined || target === before.target || holder !== before.holder) return
     if (holder !== null && target !== null) this.named(key, target)
@@ -135,7 +145,10 @@ export class Commits {
       this.#passedOver.set(`${key} ${before.target}`, this.#scheduler.nowMs)
   }
 
-  /** Who cools down does not win while a healthy other could, one that has not just been passed over. */
+  /**
+   * Checks that a node which is cooling down is not granted a lease while a healthy node could take it. Nodes that were
+   * passed over recently do not count as healthy.
+   */
   #checkCooldown(lease: StoredLease, before: StoredLease | undefined): void {
     const { ttlMs } = this.#timing
     const { nowMs } = this.#scheduler

@@ -1,6 +1,6 @@
 /**
- * The database of a simulated world: the real store over real SQLite in memory, with a clock that can be set,
- * outages, and failovers that lose the latest writes.
+ * The database of a simulated world: the real SQLite store over a real SQLite database in memory. Added are a clock
+ * that can be set, outages, and failovers that lose the latest writes. The checker reads rows past the store.
  */
 import Database from 'better-sqlite3'
 import { FencedError } from '../../plugin/core/errors.js'
@@ -27,7 +27,7 @@ import type {
 } from '../../plugin/core/store.js'
 import { openSqliteStoreOver } from '../../plugin/stores/sqlite/index.js'
 
-/** A lease as the checker knows it. */
+/** A lease row as the checker reads it. */
 export interface StoredLease {
   readonly key: string
   readonly worker: string | null
@@ -59,7 +59,7 @@ export interface StoredWorker {
   readonly paused: number
 }
 
-/** Which tables a change has written to. */
+/** The tables that a change has written to. */
 interface Wrote {
   leases: boolean
   nodes: boolean
@@ -72,10 +72,10 @@ type Rows = ReadonlyMap<string, readonly unknown[][]>
 
 const tables = ['nodes', 'workers', 'leases', 'events', 'meta']
 
-/** When the world began by the database's clock. */
+/** When the world begins, by the database's clock. */
 const epochMs = 1_700_000_000_000
 
-/** The store has time limits of its own by the clock on the wall; none of them may ever matter here. */
+/** The time limit of the store's statements. It runs on the wall clock, so it must never take effect here. */
 const neverMs = 1_000_000_000
 
 export class SimulatedDatabase {
@@ -85,19 +85,21 @@ export class SimulatedDatabase {
   #offsetMs = 0
   #furthestMs = 0
   #lives = 1
-  /** Whether requests are answered; `hang` takes them and says nothing. */
+  /** Whether requests are answered. In state `hangs` the database takes requests and does not answer. */
   away: 'no' | 'refuses' | 'hangs' = 'no'
-  /** Requests that were given up before the latest number here never arrive. */
+  /**
+   * The number of the present era. A request that was sent in an earlier era and has been given up on never arrives.
+   */
   era = 0
-  /** When the change that is under way will have ended; the next ones wait for it. */
+  /** When the change that is under way will have ended. Later changes wait for it. */
   busyUntilMs = 0
-  /** The session whose change is being carried out at this moment: a store sends no hints to whoever made a change. */
+  /** The session whose change is being carried out. A store sends no hints to the node that made the change. */
   changing: string | undefined
-  /** Leases that transactions of the application hold, by key. */
+  /** How many transactions of the application fence each lease, by its key. */
   readonly #fences = new Map<string, number>()
   readonly #statements: Statements
 
-  /** What was read since anything was last written: the same again costs nothing. */
+  /** Rows that were read since the last write to their table, so that they need not be read again. */
   #rows: {
     leases?: StoredLease[] | undefined
     nodes?: StoredNode[] | undefined
@@ -115,8 +117,8 @@ export class SimulatedDatabase {
   }
 
   /**
-   * An empty database. One world at a time: it is always the same one, emptied, since to open one and prepare all
-   * statements takes longer than to simulate a small world.
+   * Opens an empty database. It is always the same one, emptied, so only one world may exist at a time: opening one and
+   * preparing all statements takes longer than simulating a small world.
    */
   static async open(trueMs: () => number): Promise<SimulatedDatabase> {
     engine ??= await openEngine()
@@ -128,12 +130,12 @@ export class SimulatedDatabase {
     return Math.round(epochMs + this.#trueMs() + this.#offsetMs)
   }
 
-  /** Names this life of the server. */
+  /** The identity of the server. It changes with each restart and failover. */
   get identity(): string {
     return `server-${this.#lives}`
   }
 
-  /** The network empties: what was given up and is still on its way gets lost. */
+  /** Begins a new era: requests that were given up on and are still on their way are lost. */
   forgetLate(): void {
     this.era += 1
   }
@@ -143,14 +145,14 @@ export class SimulatedDatabase {
     this.#furthestMs = Math.max(this.#furthestMs, this.#offsetMs)
   }
 
-  /** Whether the clock was set back and not put right since. */
+  /** Whether the clock was set back and has not been put right since. */
   get isClockBehind(): boolean {
     return this.#offsetMs < this.#furthestMs
   }
 
   /**
-   * What is stored now, to fail over to later. Undefined before the first change: who loses everything, the
-   * namespace itself included, cannot be told from who begins, and nothing is promised for it.
+   * Returns what is stored now, for a later failover. Undefined before the first change: a namespace that has lost
+   * everything cannot be told from a new one, and nothing is promised for it.
    */
   backup(): Rows | undefined {
     if (this.#statements.record.get() === undefined) return undefined
@@ -158,7 +160,7 @@ export class SimulatedDatabase {
     return new Map([...tables].map(([table, { all }]) => [table, all.all() as unknown[][]]))
   }
 
-  /** The server comes back under a new identity; with a backup, as it was then. */
+  /** Restarts the server under a new identity; with a backup, in the state of that backup. */
   restart(backup?: Rows): void {
     this.#lives += 1
     this.#forgetRows()
@@ -172,13 +174,13 @@ export class SimulatedDatabase {
     })()
   }
 
-  /** Stamps a heartbeat. */
+  /** Stores a heartbeat. */
   heartbeat(node: string, beat: number): Promise<HeartbeatAnswer | undefined> {
     this.#look = undefined
     return this.store.heartbeat(node, beat)
   }
 
-  /** Two watchers look far more often than anything changes, and a look is nothing but what is stored. */
+  /** Returns what watchers see, from a cache. Watchers look far more often than anything changes. */
   look(): Promise<Look> {
     this.#look ??= this.store.look()
     return this.#look
@@ -194,7 +196,10 @@ export class SimulatedDatabase {
     this.#look = undefined
   }
 
-  /** What a change may have written is read again; all of it, where the change did not even begin. */
+  /**
+   * Forgets cached rows of the tables that a change may have written to: of all tables when the change did not even
+   * begin.
+   */
   #forget(wrote: Wrote = everything): void {
     if (wrote.leases) this.#rows.leases = undefined
     if (wrote.nodes) this.#rows.nodes = undefined
@@ -202,7 +207,7 @@ export class SimulatedDatabase {
     if (wrote.leases || wrote.nodes || wrote.workers) this.#look = undefined
   }
 
-  /** Runs a change, and says which leases it touched if it was committed. */
+  /** Runs a change. When it was committed, reports which leases it touched. */
   async change<T>(
     session: SessionKey | undefined,
     work: (change: Change) => Promise<T>,
@@ -226,7 +231,7 @@ export class SimulatedDatabase {
     return changed
   }
 
-  /** A transaction of the application holds a lease row until it ends. */
+  /** Fences a lease row, as a transaction of the application does. Returns a function that ends the fence. */
   fence(key: string): () => void {
     this.#fences.set(key, (this.#fences.get(key) ?? 0) + 1)
     const life = this.#lives
@@ -256,7 +261,7 @@ export class SimulatedDatabase {
     return this.#statements.goneNodes.all() as string[]
   }
 
-  /** Whether others have declared it gone; a node that leaves by itself has stopped before it says so. */
+  /** Whether other nodes have declared this node gone. A node that leaves by itself has stopped before it leaves. */
   wasBuried(node: string): boolean {
     return this.#statements.burials.get(node) !== undefined
   }
@@ -267,8 +272,8 @@ export class SimulatedDatabase {
   }
 
   /**
-   * A transaction of the application writes under a lease that its process believes to hold. Answers whether it
-   * could; nothing is kept of it.
+   * Writes in a fenced transaction of the application, under a lease that its process believes it holds. Returns
+   * whether the fence let it pass. The transaction is rolled back.
    */
   writeFenced(claim: Claim): boolean {
     this.#statements.begin.run()
@@ -283,21 +288,21 @@ export class SimulatedDatabase {
     }
   }
 
-  /** The server that is recorded, and whether somebody has waited out its grace period. */
+  /** The recorded server, and whether a node has waited out its grace period. */
   record(): { readonly identity: string; readonly settled: boolean } {
     const [identity = '', settled = 1] = (this.#statements.record.get() ?? []) as [string?, number?]
     return { identity, settled: settled === 1 }
   }
 
-  /** How many events of the audit trail bear this reason and an actor. */
+  /** Returns how many events of the audit trail have this reason and an actor. */
   eventsWithReason(reason: string): number {
     return Number(this.#statements.byReason.get(reason))
   }
 }
 
 /**
- * A change of the real store that notes where it writes, and on whose leases transactions of the application may lie.
- * Here a fence would stop every change, as SQLite has it; elsewhere it marks the row.
+ * A change of the real store that notes which tables it writes to, and marks fenced leases. In SQLite itself a fence
+ * stops every change; this imitates the other databases, where a fence only locks its row.
  */
 class WatchedChange implements Change {
   readonly wrote: Wrote = { leases: false, nodes: false, workers: false }
@@ -425,7 +430,7 @@ interface Engine {
   readonly client: Database.Database
   readonly store: Store
   readonly statements: Statements
-  /** What the store asks the world about; each world puts its own in place. */
+  /** What the store asks its surroundings. Each world puts its own functions in place. */
   readonly facts: { nowMs: () => number; identity: () => string }
 }
 
@@ -440,7 +445,7 @@ async function openEngine(): Promise<Engine> {
     migrate: true,
     nowMs: () => facts.nowMs(),
     identity: () => facts.identity(),
-    // Between two events of the world everything comes to rest: each turn is a fresh one.
+    // Between two events of a world all promises have settled, so each turn is a fresh one.
     freshTurn: () => Promise.resolve(),
   })
   return { client, store, facts, statements: prepareStatements(client) }
@@ -448,7 +453,7 @@ async function openEngine(): Promise<Engine> {
 
 type Statements = ReturnType<typeof prepareStatements>
 
-/** What the world itself asks, past the store. */
+/** Prepares the statements that the world runs past the store. */
 function prepareStatements(client: Database.Database) {
   const leaseColumns = `key, worker, slot, generation, holder, target, token, pending, blocked_node as blockedNode,
     cooldown_node as cooldownNode, cooldown_until_ms as cooldownUntilMs, fired_at_ms as firedAtMs`

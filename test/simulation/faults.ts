@@ -1,14 +1,14 @@
 /**
- * What goes wrong in a simulated world, drawn from its seed.
+ * Draws from a seed what goes wrong in a simulated world.
  *
- * Each kind of fault is on in some worlds and off in others, with a rate of its own: what only shows when some kinds
- * are absent would never show if all were always there. The faults of a world are a list, so that a
- * failure can be cut down by leaving entries out.
+ * Each kind of fault is on in some worlds and off in others, and has a rate of its own. Some errors show only where
+ * certain kinds are absent, so a world with all kinds would never show them. The faults of a world are a list, so that
+ * a failing world can be minimised by leaving entries out.
  */
 import type { Timing } from '../../plugin/core/time/timing.js'
 import { Chance } from './scheduler.js'
 
-/** Kinds that hit at an instant, or last a while. */
+/** Kinds that happen at an instant or last for a while. */
 export const timedKinds = [
   'pause',
   'suspend',
@@ -57,15 +57,15 @@ export const traits = [
 export type TimedKind = (typeof timedKinds)[number]
 export type Trait = (typeof traits)[number]
 
-/** One thing that goes wrong. */
+/** One fault. */
 export interface Fault {
   readonly kind: TimedKind
   readonly atMs: number
-  /** How long it lasts; what it means when it is none of the lasting kinds depends on the kind. */
+  /** How long it lasts, in ms. For kinds that do not last, the meaning depends on the kind. */
   readonly forMs: number
-  /** Which node it hits, counted from 0; -1 for all. */
+  /** The index of the node it hits, from 0; -1 for all nodes. */
   readonly node: number
-  /** How often, how much: in [0, 1), for each kind to make its own of. */
+  /** How strong or how frequent it is, in [0, 1). Each kind interprets this in its own way. */
   readonly degree: number
 }
 
@@ -74,23 +74,23 @@ export interface Plan {
   readonly traits: ReadonlySet<Trait>
 }
 
-/** What a world is like before its seed has decided anything. */
+/** The kind of a world, before its seed has decided anything. */
 export interface Mix {
-  /** How many nodes, from and to. */
+  /** The least and the greatest number of nodes. */
   readonly nodes: readonly [number, number]
-  /** How likely each node stands for each of the five workers. */
+  /** The probability that a node is a candidate for a worker, for each of the five workers. */
   readonly workers: number
-  /** For how many ttls faults happen, from and to. */
+  /** The least and the greatest number of ttls for which faults happen. */
   readonly ttls: readonly [number, number]
   /** The kinds of fault that may be on. */
   readonly kinds: ReadonlySet<TimedKind>
-  /** How likely each of them is on. */
+  /** The probability that each of them is on. */
   readonly on: number
-  /** How many faults of a kind there are, against `full`. */
+  /** The rate of faults of each kind, relative to `full`. */
   readonly density: number
-  /** How likely the world lives through the calm at the end, which costs as much as all faults. */
+  /** The probability that the calm at the end is simulated, which costs as much as all faults. */
   readonly calm: number
-  /** Whether the recovery is over as soon as all is well for two ttls; else it is watched to the end. */
+  /** Whether the recovery ends as soon as all has been well for two ttls. Otherwise it is watched to its end. */
   readonly hasty: boolean
 }
 
@@ -105,7 +105,10 @@ const full: Mix = {
   hasty: false,
 }
 
-/** Worlds with many faults of few kinds find what worlds with some of all kinds do not, and the other way round. */
+/**
+ * Short worlds with many faults of few kinds. They find what worlds with some faults of all kinds do not, and vice
+ * versa.
+ */
 const short: Mix = { ...full, nodes: [2, 4], workers: 0.6, ttls: [3, 9], density: 2, calm: 0.04, hasty: true }
 
 /** The mixes, by name. */
@@ -168,7 +171,7 @@ export const mixes = {
     on: 0.6,
     density: 4,
   },
-  /** Enough nodes for some to be neither watchers nor those who are watched for. */
+  /** Enough nodes that most are not watchers. */
   crowd: {
     ...short,
     nodes: [4, 7],
@@ -212,7 +215,7 @@ export const mixes = {
 
 export type MixName = keyof typeof mixes
 
-/** Which mix a seed has when none is asked for. */
+/** Returns the mix of a seed for which none was asked for. */
 export function mixOf(seed: number): MixName {
   return Chance.of(seed, 'mix').pick([
     'brief',
@@ -226,7 +229,7 @@ export function mixOf(seed: number): MixName {
   ] as const)
 }
 
-/** The faults of a seed. */
+/** Draws the faults of a seed. */
 export function planFaults(
   seed: number,
   mix: Mix,

@@ -1,8 +1,9 @@
 /**
- * What happened in a simulated world, in true time, and whether it was allowed to.
+ * What happens in a simulated world, in true time, and whether it was allowed.
  *
- * The checker knows more than any node can: at each instant it sees which processes trust that they hold
- * which lease, by their own clocks, whether or not they are scheduled at that instant.
+ * The checker knows more than any node can: at each instant it sees which processes trust that they hold which lease.
+ * It asks their own clocks, whether or not a process is scheduled at that instant. A broken rule becomes a {@link
+ * Violation}; the simulation goes on.
  */
 
 import type { Session } from '../../plugin/core/session/session.js'
@@ -17,7 +18,7 @@ export interface Violation {
   readonly what: string
 }
 
-/** One term of one lease on one node: from the making of its handle until it ends. */
+/** One term of one lease on one node, from the creation of its handle to its end. */
 export interface Term {
   readonly process: SimulatedProcess
   readonly session: Session | undefined
@@ -25,12 +26,12 @@ export interface Term {
   readonly token: number
   readonly worker: string | null
   readonly generation: number
-  /** How long its work was promised to stop before another begins. */
+  /** The promised time between the end of its work and the beginning of work elsewhere, in ms. */
   readonly marginMs: number
-  /** Whether its session has been declared gone by others. */
+  /** Whether other nodes have declared its session gone. */
   readonly buried: () => boolean
   ended: boolean
-  /** Its trust has been seen to be over. */
+  /** Whether its trust was seen to have ended. */
   lapsed: boolean
 }
 
@@ -38,7 +39,7 @@ export interface Term {
 export interface Pass {
   readonly process: SimulatedProcess
   readonly lease: HeldLease
-  /** Stops as soon as its signal aborts. */
+  /** Whether it stops as soon as its signal aborts. */
   readonly obedient: boolean
 }
 
@@ -59,10 +60,10 @@ export class History {
   readonly #contested = new Set<string>()
   readonly #passes = new Map<string, Set<Pass>>()
   readonly #grants = new Map<string, Grant>()
-  /** The greatest token of each lease, and who was given it. */
+  /** The greatest token of each lease, and the node it was granted to. */
   readonly #highest = new Map<string, { readonly token: number; readonly holder: string }>()
   readonly #handles = new Set<string>()
-  /** Terms whose token was given although a greater or equal one had been, which nothing was left to know of. */
+  /** Terms whose token was granted after a greater or equal one that nothing was left to know of. */
   readonly #forgotten = new Set<string>()
   readonly #written = new Map<string, { readonly token: number; readonly process: SimulatedProcess }>()
   /** The last term of each lease whose trust ran out. */
@@ -77,7 +78,7 @@ export class History {
     this.#keep = keep
   }
 
-  /** A line for people; only made when somebody will read it. */
+  /** Adds a line for people. The line is made only when histories are kept. */
   note(line: () => string): void {
     if (this.#keep) this.lines.push(`${(this.#nowMs() / 1_000).toFixed(3).padStart(9)}  ${line()}`)
   }
@@ -86,7 +87,7 @@ export class History {
     this.counts.set(what, (this.counts.get(what) ?? 0) + by)
   }
 
-  /** A fault has not only been ordered, it has done something. */
+  /** Counts a fault that had an effect, as opposed to one that was only ordered. */
   hit(kind: string): void {
     this.count(`hit ${kind}`)
   }
@@ -96,12 +97,12 @@ export class History {
     this.violations.push({ rule, atMs: this.#nowMs(), what })
   }
 
-  /** An operator has said that the next may begin at once, whatever this term still does. */
+  /** Notes that an operator has allowed the next holder to begin at once, whatever this term still does. */
   excuse(key: string, token: number): void {
     this.#excused.add(`${key}@${token}`)
   }
 
-  /** The database has lost its latest writes: what is stored now is what counts, but tokens never go back. */
+  /** Notes that the database has lost its latest writes. From now on these rows count, but tokens must still grow. */
   rolledBack(leases: readonly StoredLease[]): void {
     this.#stored = new Map(leases.map((lease) => [lease.key, lease]))
   }
@@ -110,7 +111,7 @@ export class History {
     return this.#stored.get(key)
   }
 
-  /** A change was committed that touched these leases. */
+  /** Checks a committed change that touched these leases. */
   committed(
     leases: readonly StoredLease[],
     isStanding: (node: string) => boolean,
@@ -130,7 +131,7 @@ export class History {
     }
   }
 
-  /** A node has made a handle. */
+  /** Notes that a node has created a handle. */
   began(
     process: SimulatedProcess,
     session: Session | undefined,
@@ -165,7 +166,7 @@ export class History {
       }
   }
 
-  /** A process is no more, and trusts nothing. */
+  /** Notes that a process has ended, and so trusts nothing. */
   died(process: SimulatedProcess): void {
     for (const term of this.#termsByProcess.get(process) ?? []) this.#drop(term)
     for (const passes of this.#passes.values())
@@ -197,7 +198,7 @@ export class History {
     return [...this.#passes.values()].flatMap((passes) => [...passes])
   }
 
-  /** A write with a token has arrived at a resource that refuses lower ones than it has seen. */
+  /** Notes a write with a token that arrives at a resource. The resource refuses tokens lower than one it has seen. */
   written(process: SimulatedProcess, key: string, token: number, name: string): void {
     const last = this.#written.get(key)
     if (last !== undefined && last.token > token) {
@@ -210,34 +211,37 @@ export class History {
     this.#written.set(key, { token, process })
   }
 
-  /** A transaction of the application has tried to tie itself to a lease. */
+  /** Notes that a transaction of the application tried to fence a lease. */
   fenced(key: string, token: number, succeeded: boolean, name: string): void {
     this.count(succeeded ? 'fenced write done' : 'fenced write refused')
     const stored = this.#stored.get(key)
     if (succeeded && stored?.token !== token)
       this.violate('S2', `${name} passes its fence, but the lease is at ${stored?.token}`)
-    // A greater token than the stored one was granted by writes that a failover has lost, and the fence with them.
+    // A token greater than the stored one was granted by a write that a failover has lost, together with the fence.
     const others = this.trusting(key).filter((term) => term.token < token && !this.#isExcused(term))
     if (succeeded && others.length > 0)
       this.violate('S1', `${name} passes its fence while ${others.map(nameOf).join(' and ')} trusts it`)
   }
 
-  /** The terms of a lease whose holders trust it at this instant. */
+  /** Returns the terms of a lease that are trusted at this instant. */
   trusting(key: string): Term[] {
     return [...(this.#termsByKey.get(key) ?? [])].filter(trusts)
   }
 
-  /** The trusted terms that match, of whatever lease. */
+  /** Returns the trusted terms of any lease that match. */
   trustedWhere(matches: (term: Term) => boolean): Term[] {
     return [...this.#termsByKey.values()].flatMap((terms) => [...terms].filter(trusts).filter(matches))
   }
 
-  /** Whether a certain term is still trusted. */
+  /** Whether a certain term is trusted at this instant. */
   isTrusted(key: string, token: number): boolean {
     return this.trusting(key).some((term) => term.token === token)
   }
 
-  /** After every event: no lease is trusted twice, and trust that has lapsed does not come back. */
+  /**
+   * Checks after every event that no lease is trusted twice. {@link History.checkLapses} checks that lapsed trust does not
+   * return.
+   */
   check(): void {
     this.#checkedBeforeMs = this.#checkedMs
     this.#checkedMs = this.#nowMs()
@@ -259,7 +263,7 @@ export class History {
     }
   }
 
-  /** What a node gives back of its own accord it has stopped working on. */
+  /** Checks that a node which releases a lease by itself has stopped working under it. */
   #checkGivenBack(before: StoredLease, now: StoredLease, isStanding: (node: string) => boolean): void {
     const { key, holder, token } = before
     const givenBack =
@@ -270,7 +274,10 @@ export class History {
         this.violate('S3', `${key}@${token} is given back while its pass on ${pass.process.label} goes on`)
   }
 
-  /** A lease is taken from a holder that has been buried: its trust has been over for a good part of the margin. */
+  /**
+   * Checks a lease that is taken from a buried holder: at least half the margin must lie between the end of that
+   * holder's trust and the grant.
+   */
   #checkMargin({ key, holder }: StoredLease): void {
     const lapse = this.#lapses.get(key)
     if (lapse === undefined || this.#isExcused({ key, token: lapse.token })) return
@@ -283,7 +290,10 @@ export class History {
       )
   }
 
-  /** Its trust was seen last at `atMs`; where everybody stood still, that was long ago, and so may be its end. */
+  /**
+   * Notes that the trust of a term has ended. It was last seen at `atMs`. If everything stood still meanwhile, that was
+   * long ago, and the trust may have ended long ago as well.
+   */
   #lapse(term: Term, atMs: number): void {
     if (term.lapsed) return
     term.lapsed = true
@@ -310,7 +320,10 @@ export class History {
       this.violate('S4', `${lease.key} was granted to ${lease.holder} while ${nameOf(term)} trusted it`)
   }
 
-  /** Nobody claims anew what their own work still goes on under: nothing could begin, and it would only be given back. */
+  /**
+   * Checks that no node claims a lease under which its own earlier work still goes on. Nothing could begin under the
+   * new term, and the lease would only be released again.
+   */
   #checkClean({ key, token, holder }: StoredLease): void {
     for (const { process } of this.#passes.get(key) ?? [])
       if (holder !== null && !process.dead && process.made(holder))
@@ -332,7 +345,10 @@ export class History {
     return this.#excused.has(`${key}@${token}`)
   }
 
-  /** A pass that stops at once has no excuse but that its process stood still. */
+  /**
+   * Whether a pass should have stopped by now. A pass that obeys its signal has only one excuse: its process stood
+   * still.
+   */
   #shouldHaveStopped(pass: Pass): boolean {
     if (pass.process.dead || !pass.obedient) return false
     const { standstill, calmSinceMs } = pass.process

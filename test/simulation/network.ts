@@ -1,4 +1,7 @@
-/** The way between a process and the database: slow, lossy, and sometimes late beyond all patience. */
+/**
+ * The path between a simulated process and the database. Requests may be slow or lost, answers may be lost after the
+ * commit, and a request may arrive long after its sender has given up on it.
+ */
 import { StoreError } from '../../plugin/core/errors.js'
 import type {
   Beat,
@@ -22,35 +25,38 @@ import type { SimulatedDatabase, StoredLease } from './database.js'
 import type { SimulatedProcess } from './process.js'
 import type { Scheduler } from './scheduler.js'
 
-/** What becomes of one request. */
+/** What happens to one request. */
 export interface Course {
-  /** From the process to the database. Undefined: it never gets there. */
+  /** The time from the process to the database. Undefined when the request never arrives. */
   readonly thereMs: number | undefined
-  /** From the database to the process. Undefined: the answer is lost. */
+  /** The time from the database to the process. Undefined when the answer is lost. */
   readonly backMs: number | undefined
-  /** Whether the process is told of a loss at once, by a broken connection; otherwise its patience ends. */
+  /** Whether a broken connection tells the process of a loss at once. Otherwise the request times out. */
   readonly noticed: boolean
-  /** Whether it has no connection yet when it sets out, so that it reaches whichever server is there then. */
+  /**
+   * Whether the request has no connection yet when it is sent. It then reaches whichever server is there when it
+   * arrives.
+   */
   readonly connectsLate: boolean
-  /** How long a change keeps others waiting before it is committed. */
+  /** How long a change keeps other changes waiting before it is committed. */
   readonly holdsMs: number
 }
 
-/** Who decides what becomes of requests, and hears what became of them. */
+/** Decides what happens to requests, and is told about it. */
 export interface Weather {
   course(verb: string): Course
-  /** How long a hint takes; undefined when it is lost. */
+  /** How long a hint takes, in ms; undefined when it is lost. */
   hintMs(): number | undefined
   sent(verb: string): void
   committed(leases: readonly StoredLease[]): void
-  /** A fault of this kind has done something. */
+  /** A fault of this kind has had an effect. */
   hit(kind: 'away' | 'hang' | 'slow-changes' | 'late-connections' | 'fence'): void
-  /** Something was carried out, or refused, although its sender has been told that it failed. */
+  /** A request was carried out, or refused, after its sender was told that it had failed. */
   cameLate(verb: string, refused: boolean): void
   answerLost(verb: string): void
 }
 
-/** The store as one process sees it. */
+/** The store as one process reaches it. */
 export class RemoteStore implements Store {
   readonly dialect = 'sqlite'
   readonly capabilities: Capabilities
@@ -164,7 +170,7 @@ export class RemoteStore implements Store {
     return Promise.resolve()
   }
 
-  /** The process is gone: nobody listens any more. */
+  /** Ends all listening, for a process that has ended. */
   disconnect(): void {
     for (const stop of this.#listening) stop()
     this.#listening.clear()
@@ -220,13 +226,16 @@ export class RemoteStore implements Store {
   }
 }
 
-/** A heartbeat with nothing to stamp, or a change whose session is gone or has made a later one. */
+/**
+ * Returns whether the answer is a refusal: of a heartbeat whose node is gone, or of a change whose session is gone or
+ * has already made a later change.
+ */
 function isRefusal(verb: string, value: unknown): boolean {
   if (verb === 'heartbeat') return value === undefined
   return verb === 'change' && (value as Changed<{ readonly kind?: string }>).result.kind === 'no-session'
 }
 
-/** A request whose sender waits for an answer, but not for ever. */
+/** A request whose sender waits for an answer for a limited time. */
 class Request<T> {
   readonly answer: Promise<T>
   over = false

@@ -1,4 +1,7 @@
-/** The operator of a simulated world: gives orders, checks that they are obeyed, and in the end takes them back. */
+/**
+ * The operator of a simulated world. It gives orders, checks that they are obeyed and recorded, and takes them back
+ * after the faults.
+ */
 import type { Coordinator } from '../../plugin/core/coordinator.js'
 import { StoreError } from '../../plugin/core/errors.js'
 import { blockWaitMs, type Timing } from '../../plugin/core/time/timing.js'
@@ -98,7 +101,7 @@ export class Operator {
     void this.#command(`forget ${id}`, (coordinator, by) => coordinator.operator.forget(id, by))
   }
 
-  /** A transaction of the application ties itself to a lease, and goes on whatever becomes of its process. */
+  /** Fences a lease, as a transaction of the application does. The fence stays when its process ends. */
   #fence(forMs: number): void {
     const held = this.#database.leases().filter(({ key, token }) => this.#history.isTrusted(key, token))
     if (held.length === 0) return
@@ -139,14 +142,17 @@ export class Operator {
     })
   }
 
-  /** After the faults: everything may run everywhere again. */
+  /** Takes all orders back after the faults, so that every worker may run everywhere again. */
   takeOrdersBack(): void {
     if (this.#takingBack) return
     this.#takingBack = true
     this.#takeNextOrderBack()
   }
 
-  /** One at a time: an operator who asked for everything at once, again and again, would be a fault of their own. */
+  /**
+   * Takes back one order at a time. An operator who gave all these orders at once, again and again, would be another
+   * fault.
+   */
   #takeNextOrderBack(): void {
     const verb = this.#nextToTakeBack()
     if (verb === undefined) {
@@ -167,7 +173,10 @@ export class Operator {
     return [`undrain ${drained.id}`, (coordinator, by) => coordinator.operator.undrain(drained.id, by)]
   }
 
-  /** An order that was on its way when the faults ended, or a process that was drained and has joined again only now. */
+  /**
+   * Takes orders back that appear only after the faults: one that was still on its way, or one for a drained process
+   * that joins again only now.
+   */
   takeLateOrdersBack(): void {
     if (this.#scene.stage !== 'faults') this.takeOrdersBack()
   }
@@ -176,7 +185,10 @@ export class Operator {
     return this.#scene.sites.some(({ life }) => life?.coordinator.nodeId === id && life.closing)
   }
 
-  /** Gives an order through some node. Answers whether it was acknowledged as done; then its event must be there. */
+  /**
+   * Gives an order through some running node. Returns whether it was acknowledged as done, or had nothing to change.
+   * When it was done, the audit trail must have exactly one event for it.
+   */
   async #command(what: string, verb: Verb): Promise<boolean> {
     const life = this.#scene
       .living()
@@ -204,7 +216,7 @@ export class Operator {
   }
 }
 
-/** The kind of fault that an order belongs to, where it is not called the same. */
+/** The kind of fault that an order belongs to, where the two have different names. */
 const kindOfOrder: Readonly<Record<string, TimedKind>> = {
   release: 'revoke',
   pause: 'pause-worker',

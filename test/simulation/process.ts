@@ -1,4 +1,4 @@
-/** A process in a simulated world: its clocks, and whether it is scheduled at all. */
+/** A process in a simulated world: its clocks, its timers, and whether it is scheduled. */
 import type { Clock, Reading, Timer } from '../../plugin/core/time/clock.js'
 import type { Chance, Scheduler } from './scheduler.js'
 
@@ -10,24 +10,24 @@ interface Armed {
   readonly counted: boolean
 }
 
-/** What a machine's clocks are like. */
+/** The properties of a machine's clocks. */
 export interface ClockTraits {
-  /** Local milliseconds per true one. */
+  /** Local milliseconds per true millisecond. */
   readonly rate: number
-  /** Timers fire up to so much too late. */
+  /** The most by which timers fire late, in ms. */
   readonly latestTimerMs: number
 }
 
 /**
- * One life of one process. It owns the clock that its engine is handed: everything that reaches the engine comes
- * through {@link SimulatedProcess.deliver}, and nothing while the process is paused, suspended or dead.
+ * One life of one process. It is also the clock of its engine. Everything that reaches the engine goes through {@link
+ * SimulatedProcess.deliver}, and nothing does while the process is paused, suspended or dead.
  */
 export class SimulatedProcess implements Clock {
   readonly label: string
-  /** Timers of the engine that have been set and have neither fired nor been cancelled. */
+  /** How many timers the engine has set that have neither fired nor been cancelled. */
   timers = 0
   dead = false
-  /** Since when it has been neither paused, suspended nor just begun. */
+  /** The time since when it has been running, neither paused nor suspended. */
   calmSinceMs: number
   readonly #scheduler: Scheduler
   readonly #chance: Chance
@@ -68,13 +68,16 @@ export class SimulatedProcess implements Clock {
     return { monoMs: this.#monoMs(), bootMs: Math.floor(bootMs / 10) * 10 }
   }
 
-  /** As Node does it: whole milliseconds, at least one; and sometimes a little early. */
+  /** Sets a timer as Node.js does: in whole milliseconds, at least one. Timers sometimes fire slightly early. */
   setTimer(delayMs: number, fire: () => void): Timer {
     this.timers += 1
     return this.#set(delayMs, true, fire)
   }
 
-  /** A timer of the application, or of a driver: one that may be left when the engine has closed. */
+  /**
+   * Sets a timer of the application or of a driver. It is not counted, because it may be left when the engine has
+   * closed.
+   */
   later(delayMs: number, fire: () => void): Timer {
     return this.#set(delayMs, false, fire)
   }
@@ -107,12 +110,12 @@ export class SimulatedProcess implements Clock {
     return `${this.label}-${this.#ids}`
   }
 
-  /** Whether it was this process that gave something this id. */
+  /** Returns whether this process created this id. */
   made(id: string): boolean {
     return id.startsWith(`${this.label}-`)
   }
 
-  /** Lets something reach the process: now, or as soon as it goes on. */
+  /** Delivers something to the process: now, or as soon as it runs again. */
   deliver(work: () => void): void {
     if (this.dead) return
     if (this.#standstill !== undefined) {
@@ -126,7 +129,7 @@ export class SimulatedProcess implements Clock {
     }
   }
 
-  /** Answers whether it was still running. */
+  /** Stops the process from running. Returns whether it was running. */
   halt(how: Standstill): boolean {
     if (this.dead || this.#standstill !== undefined) return false
     this.#standstill = how
@@ -134,7 +137,7 @@ export class SimulatedProcess implements Clock {
     return true
   }
 
-  /** It goes on: what came meanwhile reaches it in the order it came, or in some other. */
+  /** Lets the process run again. What arrived meanwhile is delivered in the order of arrival, or shuffled. */
   goOn(): void {
     if (this.dead || this.#standstill === undefined) return
     if (this.#standstill === 'suspended')
@@ -153,7 +156,7 @@ export class SimulatedProcess implements Clock {
     this.#waiting = []
   }
 
-  /** The monotonic clock: it stands still while the machine is suspended. */
+  /** The monotonic clock, which stands still while the machine is suspended. */
   #monoMs(): number {
     const { nowMs } = this.#scheduler
     const untilMs = this.#standstill === 'suspended' ? this.#standsSinceMs : nowMs

@@ -1,4 +1,7 @@
-/** What the parts of a simulated world share: what its seed has made of it, and who is there. */
+/**
+ * What the parts of a simulated world share: everything that the seed has decided, and the sites with their present
+ * lives.
+ */
 import type { Coordinator } from '../../plugin/core/coordinator.js'
 import { StoreError } from '../../plugin/core/errors.js'
 import { resolveTiming, type Timing } from '../../plugin/core/time/timing.js'
@@ -15,19 +18,19 @@ import { scheduleFor, Times } from './times.js'
 /** What to simulate. */
 export interface WorldOptions {
   readonly seed: number
-  /** What kind of world it is; default `full`. */
+  /** The kind of world; default `full`. */
   readonly mix?: MixName
-  /** Whether the calm at the end is lived through; default as the mix and the seed have it. */
+  /** Whether the calm at the end is simulated. Default: drawn from the seed with the probability of the mix. */
   readonly calm?: boolean
-  /** Kinds of fault that are left out. */
+  /** Kinds of fault and traits that are left out. */
   readonly without?: ReadonlySet<string>
-  /** Which of the planned faults happen; default all. */
+  /** Selects which of the planned faults happen; default all. */
   readonly only?: (fault: Fault, index: number) => boolean
-  /** Whether a history for people is kept. */
+  /** Whether a history for people is kept; default false. */
   readonly keep?: boolean
 }
 
-/** A place where one process after another runs under the same name. */
+/** A place where one process after another runs under the same node name. */
 export interface Site {
   readonly index: number
   readonly name: string
@@ -38,7 +41,7 @@ export interface Site {
   readonly baseMs: number
   lives: number
   life: LifeOnSite | undefined
-  /** Disturbances that are on, by their fault. */
+  /** The disturbances that are on, by their fault. */
   readonly disturbed: Map<Fault, Fault>
 }
 
@@ -63,16 +66,18 @@ export class Scene {
   readonly database: SimulatedDatabase
   readonly history: History
   readonly times: Times
-  /** Whether nodes stand for a worker with a schedule, too, and what becomes of times that are missed. */
+  /**
+   * The schedule of the worker `ticks`, with what happens to missed times. Undefined in worlds without such a worker.
+   */
   readonly schedule: Schedule | undefined
-  /** The longest durations of any node: by these everything must have happened. */
+  /** The longest durations of any node. By these everything must have happened. */
   readonly timing: Timing
   readonly shortest: Timing
   readonly preset: 'fast' | 'default'
   readonly plan: Plan
   readonly faultsMs: number
   readonly sites: readonly Site[]
-  /** Each part of the world draws from a sequence of its own. */
+  /** The sequences that the parts of the world draw from, one for each part. */
   readonly chances: {
     readonly network: Chance
     readonly work: Chance
@@ -110,12 +115,12 @@ export class Scene {
     }
   }
 
-  /** Whether news is asked for now and then, since nothing is pushed. */
+  /** Whether nodes poll for news, because nothing is pushed. */
   get polls(): boolean {
     return this.plan.traits.has('polling')
   }
 
-  /** Who is there and does not close. */
+  /** Returns the lives that are not closing. */
   living(): LifeOnSite[] {
     return this.sites.flatMap(({ life }) => (life === undefined || life.closing ? [] : [life]))
   }
@@ -144,7 +149,7 @@ export class Scene {
   }
 }
 
-/** An error as a line of the history. */
+/** Returns an error as a line of the history. */
 export function describe(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   const outcome = error instanceof StoreError ? ` (${error.outcome})` : ''

@@ -1,9 +1,7 @@
-/**
- * Chance and time of a simulated world: one seed decides everything, and time goes from event to event.
- */
+/** Chance and time of a simulated world. One seed decides everything, and time goes from event to event. */
 import { setFlagsFromString } from 'node:v8'
 
-/** Numbers that look random and are the same for the same seed, for ever. */
+/** A sequence of numbers that look random. The same seed always gives the same sequence. */
 export class Chance {
   #state: number
 
@@ -12,14 +10,14 @@ export class Chance {
     for (let round = 0; round < 4; round++) this.next()
   }
 
-  /** Another sequence that does not depend on how many numbers were drawn from this one since. */
+  /** Returns the sequence for `what` under a seed. It does not depend on the numbers drawn from any other sequence. */
   static of(seed: number, what: string): Chance {
     let hash = seed >>> 0
     for (const character of what) hash = Math.imul(hash ^ character.charCodeAt(0), 0x01000193) >>> 0
     return new Chance(hash ^ 0x9e3779b9)
   }
 
-  /** In [0, 1): mulberry32. */
+  /** Returns the next number in [0, 1), by mulberry32. */
   next(): number {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0
     let mixed = this.#state
@@ -36,7 +34,7 @@ export class Chance {
     return least + (most - least) * this.next()
   }
 
-  /** Small and great magnitudes alike. */
+  /** Draws a number whose logarithm is evenly distributed, so that small and great magnitudes are equally likely. */
   magnitude(least: number, most: number): number {
     return least * (most / least) ** this.next()
   }
@@ -45,23 +43,26 @@ export class Chance {
     return Math.floor(this.next() * count)
   }
 
-  /** From a list that is not empty. */
+  /** Draws from a list that is not empty. */
   pick<T>(list: readonly T[]): T {
     const picked = list[this.below(list.length)]
     if (picked === undefined) throw new RangeError('nothing to pick from')
     return picked
   }
 
-  /** The distance to the next of events that come at random. */
+  /** Draws the time until the next of events that come at random, with this mean. */
   gap(meanMs: number): number {
     return -meanMs * Math.log(1 - this.next())
   }
 }
 
-/** What happens at an instant. It may answer `nothing`: that nothing did, as when a timer comes due that was cancelled. */
+/**
+ * What happens at an instant. It returns `'nothing'` when nothing happened, for example when a cancelled timer comes
+ * due.
+ */
 type Event = () => unknown
 
-/** Something that will happen. */
+/** An event that will happen. */
 export interface Planned {
   readonly atMs: number
   readonly order: number
@@ -69,22 +70,22 @@ export interface Planned {
   cancelled: boolean
 }
 
-/** Something goes on and on. */
+/** Thrown when a world has more events than it may have: something repeats without end. */
 export class RanHot extends Error {}
 
 /**
- * A heap of events by time, then by the order in which they were planned. Between two of them everything
- * that only waits for promises comes to rest, so the course of things depends on nothing but the seed.
+ * A heap of events, ordered by time and then by the order in which they were planned. Between two events all code that
+ * waits only for promises runs to its end, so that the course of events depends on nothing but the seed.
  */
 export class Scheduler {
   /** True time since the beginning, in ms. No node can read it. */
   nowMs = 0
   events = 0
-  /** Folds in every event's time: two runs of one seed must agree on it. */
+  /** A hash of the times and the order of all events. Two runs of one seed must have the same. */
   fingerprint = 0
-  /** Called when an event has come to rest. */
+  /** Called after each event, once all promises have settled. */
   afterEach: () => void = () => undefined
-  /** A world with more events than this has run hot. */
+  /** The greatest number of events; one more throws {@link RanHot}. */
   mostEvents = Number.POSITIVE_INFINITY
   readonly #heap: Planned[] = []
   #order = 0
@@ -99,7 +100,9 @@ export class Scheduler {
     return planned
   }
 
-  /** Takes time to `endMs`. To be called from {@link onItsOwn} only: elsewhere nothing would come to rest. */
+  /**
+   * Runs all events up to `endMs`. Must be called within {@link onItsOwn}, because promises would not settle elsewhere.
+   */
   runUntil(endMs: number): void {
     comeToRest()
     for (let next = this.#heap[0]; next !== undefined && next.atMs <= endMs; next = this.#heap[0]) {
@@ -154,8 +157,8 @@ function isBefore(a: Planned, b: Planned): boolean {
 }
 
 /**
- * Runs work from the event loop itself, outside of all promises, so that it may let others come to rest. What
- * nobody has caught by its end is reported before this resolves.
+ * Runs work from the event loop itself, outside of all promises, so that it can let promises settle. Unhandled
+ * rejections are reported before this resolves.
  */
 export async function onItsOwn<T>(work: () => T): Promise<T> {
   const result = await new Promise<T>((resolve, reject) => {
@@ -172,8 +175,8 @@ export async function onItsOwn<T>(work: () => T): Promise<T> {
 }
 
 /**
- * Runs everything that only waits for promises. A turn of the event loop would do the same, at five times the price of
- * an ordinary event; V8's own way to ask for it is a native function, for which a flag is on while this is made.
+ * Runs everything that waits only for promises. A turn of the event loop would do the same at five times the cost of an
+ * ordinary event. V8 offers this as a native function, for which a flag must be on while this function is made.
  */
 const comeToRest = ((): (() => void) => {
   setFlagsFromString('--allow-natives-syntax')

@@ -1,13 +1,13 @@
 /**
- * Simulates seed after seed, and says what was broken.
+ * Simulates one seed after another, and reports what was broken.
  *
  *     npm run simulate -- --seeds 1000 [--from 1] [--jobs 2] [--minutes 10] [--mix all] [--without kill,drift]
  *     npm run simulate -- --seed 42                one seed; with its history when it fails, or with --history
  *     npm run simulate -- --seed 42 --minimise     leaves out faults for as long as it still fails
- *     npm run simulate -- --seeds 1000000 --record runs.ndjson     adds a line for some hundred seeds, to go on from
+ *     npm run simulate -- --seeds 1000000 --record runs.ndjson     appends a line for each 250 seeds
  *     npm run simulate -- --report runs.ndjson                     adds those lines up
  *
- * Without `--mix` each seed has a mix of its own; a failure names it, and the same seed has it again.
+ * Without `--mix` each seed has a mix of its own. A failure prints the mix, and the same seed has the same mix again.
  */
 import { fork } from 'node:child_process'
 import { appendFileSync, readFileSync } from 'node:fs'
@@ -39,15 +39,15 @@ const values = optionsOf(
   },
   {
     texts: ['record', 'report'],
-    // `part`: which of how many processes this is.
+    // `part`: the number of this process among the jobs.
     numbers: ['seed', 'part'],
   },
 )
 
-/** Fewer seeds than this prove nothing by what did not happen in them. */
+/** With fewer seeds than this, what did not happen in them is no reason to fail. */
 const manySeeds = 300
 
-/** How many seeds a process simulates between two lines of a record. */
+/** How many seeds a process simulates for one line of a record. */
 const seedsALine = 250
 
 const without: ReadonlySet<string> = new Set(
@@ -117,7 +117,7 @@ function some(from: number, seeds: number, step: number, minutes: number): Promi
   })
 }
 
-/** The same in a process of its own, for another of the seeds. */
+/** Simulates one share of the seeds in another process. */
 function shareElsewhere(part: number): Promise<Tally> {
   const child = fork(fileURLToPath(import.meta.url), [...process.argv.slice(2), '--part', String(part)])
   return new Promise((resolve, reject) => {

@@ -1,6 +1,6 @@
 /**
- * A share of the simulation: the same seeds on each run, or those from `SIMULATION_SEED` on. A failure prints its seed;
- * `npm run simulate -- --seed N` repeats it exactly, and with `--mix full` a long world.
+ * A share of the simulation: the same seeds on each run, or those from `SIMULATION_SEED` on. A failure prints its seed.
+ * `npm run simulate -- --seed N` repeats it exactly; a long world also needs `--mix full`.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -12,7 +12,7 @@ import { simulate } from './world.js'
 
 t.setTimeout(600_000)
 
-/** Seeds that have once found a fault in the engine; each stands for the rule it broke then. */
+/** Seeds that once found a fault in the engine, by the rule that they broke. */
 const regressions: Readonly<Record<string, readonly number[]>> = {
   'a claim from before a failover is not begun a second time': [12, 69, 146],
   'nothing begins while a node closes': [25],
@@ -24,7 +24,7 @@ const regressions: Readonly<Record<string, readonly number[]>> = {
   'a world whose passes throw and step down, which was broken once, why is not known, stays whole': [30059],
 }
 
-/** Found after more kinds of fault had been added. */
+/** Seeds that found a fault after more kinds of fault had been added. */
 const laterRegressions: Readonly<Record<string, readonly number[]>> = {
   'nobody claims in a grace period, over whichever connection': [700160, 700161],
   'a plan for many shares does not begin as many generations': [700685],
@@ -33,7 +33,7 @@ const laterRegressions: Readonly<Record<string, readonly number[]>> = {
   'shares that change hands at the end of a cool-down are not lost': [910000105],
 }
 
-/** Kinds of fault, and traits, that the worlds of the first regressions did not have. */
+/** Kinds of fault, and traits, that did not exist when the first regressions were found. */
 const later = new Set([
   'transfer',
   'rebalance',
@@ -45,7 +45,7 @@ const later = new Set([
   'polling',
 ])
 
-/** Found in worlds that are not `full` ones. */
+/** Seeds that found a fault in worlds other than `full` ones. */
 const mixedRegressions: Readonly<Record<string, { readonly mix: MixName; readonly seed: number }>> = {
   'what a node has asked to give back it does not begin after all': { mix: 'brief', seed: 7000596 },
   'a turn that was under way when a node closed leaves no timer': { mix: 'brief', seed: 9000000 },
@@ -60,7 +60,7 @@ const mixedRegressions: Readonly<Record<string, { readonly mix: MixName; readonl
 
 const firstSeed = Number(process.env.SIMULATION_SEED ?? 1_000)
 const longWorlds = 10
-/** As many as fit into two minutes of a processor; `npm run simulate` takes any number. */
+/** As many as fit into two minutes of one processor. `npm run simulate` takes any number. */
 const campaignSeeds = 1_000
 
 for (const [rule, seeds] of Object.entries(regressions)) {
@@ -85,7 +85,10 @@ t.test('all promises hold in long worlds with all kinds of fault', async (t) => 
   for (let seed = firstSeed; seed < firstSeed + longWorlds; seed++) await holds(t, seed)
 })
 
-/** In a process of its own: what tap does to measure coverage makes it twice as slow, and covers nothing that others do not. */
+/**
+ * Runs in a process of its own. The coverage that tap measures would make it twice as slow, and would cover nothing
+ * new.
+ */
 t.test('all promises hold through a campaign of faults', async (t) => {
   const command = fileURLToPath(new URL('simulate.js', import.meta.url))
   const typed = ['--single-threaded', command, '--seeds', String(campaignSeeds), '--from', String(firstSeed)]

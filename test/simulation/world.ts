@@ -1,9 +1,9 @@
 /**
  * A simulated world: a few nodes, their workers, an operator, and everything that goes wrong.
  *
- * The engine and its store are the real ones. What is simulated is what lies around them: time, chance, the
- * network, the machines. A world runs through three stages: faults, recovery, and a calm in which nothing
- * may happen that costs anything.
+ * The engine and its store are the real ones. What surrounds them is simulated: time, chance, the network and the
+ * machines. A world has three stages: faults, recovery, and a calm in which nothing may happen that costs anything
+ * beyond heartbeats, looks and times of a schedule.
  */
 import { Coordinator, type CoordinatorSettings } from '../../plugin/core/coordinator.js'
 import { StoreError } from '../../plugin/core/errors.js'
@@ -23,7 +23,7 @@ import { describe, type LifeOnSite, Scene, type Site, type WorldOptions } from '
 import { Chance, onItsOwn, RanHot, Scheduler } from './scheduler.js'
 import { timesEveryMs } from './times.js'
 
-/** What came of it. */
+/** The result of a simulation. */
 export interface Outcome {
   readonly violations: readonly Violation[]
   readonly lines: readonly string[]
@@ -34,7 +34,10 @@ export interface Outcome {
   readonly fingerprint: number
   readonly preset: string
   readonly nodes: number
-  /** From the end of all faults until every single worker, and every share and partition, was held. */
+  /**
+   * The time in ms from the end of all faults until every single worker was held, and until every share and partition
+   * was.
+   */
   readonly recoveredMs: { readonly singles: number; readonly all: number }
 }
 
@@ -44,7 +47,7 @@ export async function simulate(options: WorldOptions): Promise<Outcome> {
   const database = await SimulatedDatabase.open(() => scheduler.nowMs)
   const world = new World(options, scheduler, database)
   const { stackTraceLimit } = Error
-  // Errors are part of the weather here, and a stack is the dearest part of an error.
+  // Errors are frequent here, and making a stack is the most expensive part of an error.
   if (!options.keep) Error.stackTraceLimit = 0
   const uncaught = (error: unknown): void => world.nobodyCaught(error)
   process.on('unhandledRejection', uncaught)
@@ -58,7 +61,7 @@ export async function simulate(options: WorldOptions): Promise<Outcome> {
   }
 }
 
-/** Sessions by id, so that the checker can ask how long each trusts. They show themselves when they join. */
+/** All sessions by id, so that the checker can ask how long each trusts. A session is added when it joins. */
 const sessions = new Map<string, Session>()
 const joined = Session.prototype.joined
 Session.prototype.joined = function (this: Session, ...facts) {
@@ -66,10 +69,10 @@ Session.prototype.joined = function (this: Session, ...facts) {
   joined.apply(this, facts)
 }
 
-/** Ten times as many as the busiest worlds have: something must be running hot. */
+/** Ten times as many as the busiest worlds have. A world with more repeats something without end. */
 const mostEvents = 1_000_000
 
-/** What somebody could hold, or should have found, and has not. */
+/** A lease that a node could hold and none holds, or a node that others should have found and have not. */
 interface Unserved {
   readonly key: string
   readonly single: boolean
@@ -93,7 +96,7 @@ class World {
   #lastSinglesMs = 0
   #lapsedAtMs = 0
   #lastAllMs = 0
-  /** What was already found not to be held. */
+  /** The keys that were already reported as unserved. */
   readonly #judged = new Set<string>()
 
   constructor(options: WorldOptions, scheduler: Scheduler, database: SimulatedDatabase) {
@@ -177,7 +180,7 @@ class World {
         this.#scheduler.at(fault.atMs, () => this.#strike(fault))
   }
 
-  /** All faults are over: who is dead stays dead or comes back, and everything finds its holder. */
+  /** Ends all faults. Processes that have ended may be started again, and every lease must find a holder in time. */
   #recover(): void {
     this.#scene.stage = 'recovery'
     this.#history.note(() => '---- the faults are over ----')
@@ -218,7 +221,10 @@ class World {
         this.#history.violate('L3', `${life.process.label} does not come to close`)
   }
 
-  /** What has been held for a while goes by its schedule. Who waits looks at the database's clock once a minute. */
+  /**
+   * Checks that no time is overdue for a lease that is held. A holder that waits for a time reads the database's clock
+   * once a minute, so the check is left out for 65 s after that clock was set.
+   */
   #checkTimes(): void {
     if (this.#scheduler.nowMs - this.#commits.clockMovedAtMs < 65_000) return
     for (const worker of this.#database.workers().filter(({ key }) => key === 'global/ticks'))
@@ -229,8 +235,8 @@ class World {
   }
 
   /**
-   * How long after the faults trust has lapsed for the last time, in ms. Where the network is slow for good that happens without any, and
-   * what is to be found again then has its time anew; but not for ever.
+   * Returns how long after the faults trust last lapsed, in ms; at most 20 ttls. In a network that is always slow,
+   * trust lapses without any fault, and the recovery from that gets its own time. Returns 0 in other worlds.
    */
   #lapsedAfterMs(fromMs: number): number {
     if (!this.#plan.traits.has('slow-network')) return 0
@@ -238,8 +244,8 @@ class World {
   }
 
   /**
-   * Its time is up. What was held meanwhile and changes hands at this moment, as shares do when a cool-down has ended, is not
-   * lost; what nobody has held for a whole ttl is.
+   * Reports what should be held by now. A lease that was held meanwhile and changes hands just now, as shares do when a
+   * cool-down has ended, does not count. One that nobody has held for a whole ttl does.
    */
   #judgeUnserved({ key, why, single }: Unserved, passedMs: number, sinceMs: number): void {
     if (passedMs - sinceMs < this.#timing.ttlMs || this.#judged.has(key)) return
@@ -250,14 +256,17 @@ class World {
     )
   }
 
-  /** Nobody waits for anything that the recovery has to bring. */
+  /** Whether no request waits for a lease, and every process that was told to close has closed. */
   #isAtRest(): boolean {
     return (
       this.#application.waiting.length === 0 && this.#sites.every(({ life }) => !life?.closing || life.closed)
     )
   }
 
-  /** Cool-downs pass; then a healthy fleet costs one statement per node and heartbeat, and two watchers' looks. */
+  /**
+   * Waits until cool-downs are over, then checks the cost of a healthy cluster: one statement per node and heartbeat,
+   * and the looks of two watchers.
+   */
   #beCalm(): void {
     const { ttlMs } = this.#timing
     this.#scheduler.runUntil(this.#scheduler.nowMs + 65_000 + ttlMs)
@@ -269,7 +278,7 @@ class World {
         this.#history.violate('L5', `${lease.key} is pending for ever: ${JSON.stringify(lease)}`)
     for (const life of living) life.calls.clear()
     const { nowMs } = this.#database
-    // A cool-down that was given before the database's clock was set back lasts longer than this calm.
+    // A cool-down that was set before the database's clock went back lasts longer than this calm.
     const cooling = this.#database.leases().some(({ cooldownUntilMs }) => (cooldownUntilMs ?? 0) > nowMs)
     const periodMs = this.#timing.heartbeatMs * 10
     this.#scheduler.runUntil(this.#scheduler.nowMs + periodMs)
@@ -289,9 +298,9 @@ class World {
         )
       if ((calls.get('news') ?? 0) > polls)
         this.#history.violate('C1', `${process.label} polled ${calls.get('news')} times`)
-      // Once an hour one node clears away old rows, for which it reads all leases by portions and makes a change.
+      // Once an hour one node deletes old rows. For this it reads all leases in portions and makes a change.
       const expected = new Set(['heartbeat', 'look', 'beats', 'news', 'prune', 'leasesAfter'])
-      // Each time of a schedule is a change of whoever holds its lease.
+      // Each time of a schedule is a change by the holder of its lease.
       const times = this.#scene.schedule === undefined ? 0 : periodMs / timesEveryMs + 2
       if (calls.has('leasesAfter') || (calls.get('change') ?? 0) <= times) expected.add('change')
       if ((calls.get('view') ?? 0) <= times) expected.add('view')
@@ -302,12 +311,13 @@ class World {
     if (living.length > 0) this.#checkTimes()
     if (looked > looks)
       this.#history.violate('C1', `there were ${looked} looks, more than ${looks.toFixed(0)}`)
-    // Heartbeats are not even: now and then two in a row of one node lie between two of both watchers.
+    // Heartbeats are not evenly spaced: sometimes two in a row of one node fall between two heartbeats of both
+    // watchers.
     if (stoodIn > 4 + 2 * living.length)
       this.#history.violate('C1', `nodes stood in for watchers that live, with ${stoodIn} looks`)
   }
 
-  /** Everybody closes, and leaves nothing behind. */
+  /** Closes all nodes, and checks that they leave nothing behind. */
   #end(): void {
     for (const site of this.#sites) this.#closeLife(site)
     const last = this.#sites.flatMap(({ life }) => life ?? [])
@@ -323,7 +333,10 @@ class World {
     for (const { life } of this.#sites) if (life !== undefined) this.#history.checkLapses(life.process)
   }
 
-  /** Leases that somebody could hold and nobody holds. */
+  /**
+   * Returns the leases that a node could hold and none holds, the processes that have not joined, and the nodes that
+   * are not buried.
+   */
   #unserved(): Unserved[] {
     const ids = new Map(this.#scene.living().map((life) => [life.coordinator.nodeId, life]))
     const nodes = this.#database.nodes()
@@ -332,7 +345,7 @@ class World {
     for (const { process, coordinator } of this.#scene.living())
       if (!nodes.some((node) => node.id === coordinator.nodeId))
         found.push({ key: process.label, single: false, why: 'it has not joined' })
-    // Where the last ones have closed without being heard, nobody is left to bury them.
+    // When the last nodes have closed without being heard, no node is left to bury them.
     for (const node of ids.size === 0 ? [] : nodes)
       if (!ids.has(node.id)) found.push({ key: node.id, single: false, why: 'it is not buried' })
     for (const worker of this.#database.workers()) {
@@ -392,8 +405,9 @@ class World {
   }
 
   /**
-   * What is tried again without being the database's fault is told only here. Passes may fail, workers be refused, and a time be
-   * lost with a lease that is taken away.
+   * Returns a log that reports errors as violations: the engine logs as errors what it tries again although the
+   * database is not at fault. Expected are failures of passes, refused workers, and times lost with a lease that was
+   * taken away.
    */
   #logOf(label: string): Log {
     return {
@@ -431,7 +445,7 @@ class World {
         { key, token },
         {
           marginMs: coordinator.settings.timing.marginMs,
-          // Buried before its join was heard of, and forgotten, it may have joined once more under this id.
+          // A node that was buried and forgotten before it heard of its join may have joined once more under this id.
           buried: () =>
             this.#database.wasBuried(id) && !this.#database.nodes().some((node) => node.id === id),
         },
