@@ -1,4 +1,7 @@
-/** Runs faults without pause on a world, and writes down what happens. */
+/**
+ * Runs faults without pause on a world, and records what happens in a history. Each lane injects one fault after
+ * another; the lanes run side by side. After each round all faults end, and everything must find its place again.
+ */
 import { randomInt } from 'node:crypto'
 import { chmod, mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -27,29 +30,29 @@ export const allFaults: readonly Fault[] = [
 
 export interface CampaignPlan {
   /**
-   * `postgres` and `sqlite` are the campaign's own, `mysql` and `mssql` a new database on the server that the tests have; a
-   * URL is a database on somebody's server.
+   * `postgres` and `sqlite` are databases of the campaign's own. `mysql` and `mssql` are a new database on the server
+   * that the tests use. A URL is an existing database.
    */
   readonly database: string
-  /** The history: appended to. */
+  /** The file of the history, which is appended to. */
   readonly history: string
-  /** Ends after so many faults. */
+  /** Ends after this many faults. */
   readonly faults: number
-  /** Or after so many seconds. */
+  /** Or ends after this many seconds. */
   readonly seconds: number
   readonly nodes: number
   readonly ttlMs: number
   readonly seed: number
-  /** After so many faults all of them end, and everything must find its place again. */
+  /** After this many faults all of them end, and everything must find its place again. */
   readonly faultsPerRound: number
-  /** Only these kinds; all when it is empty. */
+  /** Only these kinds of fault; all kinds when the list is empty. */
   readonly kinds: readonly string[]
 }
 
-/** What finds its place late is slow; what has not after so long does not. */
+/** A campaign that needs longer than this to settle is reported as broken. One that settles late is only slow. */
 const settleLimitMs = 300_000
 
-/** A fault that hangs is a fault of the campaign. */
+/** A fault that takes longer than this is reported as not having happened. */
 const injectLimitMs = 90_000
 
 export function randomSeed(): number {
@@ -62,7 +65,7 @@ export async function runCampaign(plan: CampaignPlan): Promise<void> {
   history.add({ t: 'campaign', atMs: monotonicMs(), database: plan.database, seed: plan.seed })
   const { nodes, ttlMs } = plan
   const folder = await mkdtemp(join(tmpdir(), 'coordination-chaos-'))
-  // As root the server runs as another user, who must be able to reach its data through this folder.
+  // As root the server runs as another user, which must be able to reach its data through this folder.
   await chmod(folder, 0o755)
   const lifetime = new Undo()
   try {
@@ -143,7 +146,7 @@ async function within(ms: number, work: Promise<number>): Promise<number> {
   return Promise.race([work, late]).finally(() => clearTimeout(timer))
 }
 
-/** All kinds come before any comes again, in an order that is new each time. */
+/** Draws kinds of fault in a random order. Each kind is drawn once before any is drawn again. */
 class Deck {
   readonly #kinds: readonly Fault[]
   readonly #random: () => number
@@ -183,7 +186,7 @@ async function placeOf(database: string, lifetime: Lifetime): Promise<Place> {
   )
 }
 
-/** A sequence of numbers in [0, 1) that follows from its seed (mulberry32). */
+/** A sequence of numbers in [0, 1) that follows from its seed, by mulberry32. */
 function seeded(seed: number): () => number {
   let state = seed >>> 0
   return () => {

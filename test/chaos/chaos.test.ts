@@ -1,6 +1,6 @@
 /**
- * A share of the campaigns on real processes and databases. `npm run chaos` runs them for as long as one likes; which
- * seed came to what is a matter of the machine, so the history of a campaign that failed is kept, and its place printed.
+ * A share of the campaigns on real processes and databases; `npm run chaos` runs longer ones. What a seed leads to
+ * depends on the machine, so the history of a failed campaign is kept, and its path is printed.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'

@@ -1,4 +1,4 @@
-/** The judge of histories: each thing that may not be is found, and nothing else is. */
+/** The checker of histories: it finds each kind of violation, and nothing in a history without one. */
 import t from 'tap'
 import { check } from './check.js'
 import type { Entry, HeldTerm } from './history.js'

@@ -1,9 +1,12 @@
-/** Judges a history. It knows nothing of the engine: only what holds of leases, tokens and writes, whoever makes them. */
+/**
+ * Judges a history. It knows nothing of the engine, only what must hold of leases, tokens and writes whatever made
+ * them. From the samples of each process it derives terms: intervals in which a node certainly trusted a lease.
+ */
 import type { Entry } from './history.js'
 
-/** What a history says. */
+/** The result of a check. */
 export interface Verdict {
-  /** What may not be, each as one sentence; empty when all promises were kept. */
+  /** The violations, each as one sentence; empty when all promises were kept. */
   readonly violations: readonly string[]
   /** How often each kind of fault was tried, and how often it really happened. */
   readonly faults: ReadonlyMap<string, FaultCount>
@@ -11,9 +14,9 @@ export interface Verdict {
   readonly terms: number
   readonly samples: number
   readonly writes: number
-  /** Writes that a fence refused: without any, the fences were not tested. */
+  /** How many writes a fence refused. Without any, the fences were not tested. */
   readonly refused: number
-  /** The longest time from the end of all faults until everything had found its place, in ms. */
+  /** The longest time in ms from the end of all faults until everything had found its place. */
   readonly slowestSettlingMs: number
 }
 
@@ -24,7 +27,7 @@ export interface FaultCount {
 
 type Of<T extends Entry['t']> = Extract<Entry, { readonly t: T }>
 
-/** A lease in one node's hands: trusted at `firstMs`, at `lastMs`, and so at every instant between. */
+/** A term of one node. It was trusted at `firstMs` and at `lastMs`, and therefore at every instant in between. */
 interface Term {
   readonly by: string
   readonly key: string
@@ -75,14 +78,14 @@ function termsOf(held: readonly Of<'held'>[]): Term[] {
   return [...terms.values()]
 }
 
-/** At no instant do two trust that they hold one lease. */
+/** At no instant do two nodes trust that they hold one lease. */
 function overlaps(terms: readonly Term[]): string[] {
   return [...grouped(terms, ({ key }) => key).values()].flatMap((group) =>
     overlapping(group, (a, b) => a !== b),
   )
 }
 
-/** No two generations of one coordinated worker run at once: shares are `worker#0`, `worker#1`, and so on. */
+/** No two generations of one coordinated worker run at once. Shares have the keys `worker#0`, `worker#1`, and so on. */
 function generationOverlaps(terms: readonly Term[]): string[] {
   const shares = terms.filter(({ generation }) => generation > 0)
   return [...grouped(shares, ({ key }) => key.split('#')[0] ?? '').values()].flatMap((group) =>
@@ -90,7 +93,7 @@ function generationOverlaps(terms: readonly Term[]): string[] {
   )
 }
 
-/** Sorted by their beginning, each is compared with those that have not ended yet. */
+/** Goes through the terms by their beginning, and compares each with those that have not ended by then. */
 function overlapping(group: readonly Term[], conflict: (a: Term, b: Term) => boolean): string[] {
   const found: string[] = []
   let open: Term[] = []
@@ -110,7 +113,7 @@ function overlapSentence(early: Term, late: Term): string {
   )
 }
 
-/** Each term of a lease has a greater token than all that began before it. */
+/** Each term of a lease has a greater token than all terms that began before it. */
 function tokensThatDidNotGrow(terms: readonly Term[]): string[] {
   return [...grouped(terms, ({ key }) => key).values()].flatMap((group) => {
     const inTime = [...group].sort((a, b) => a.firstMs - b.firstMs)
@@ -124,7 +127,7 @@ function tokensThatDidNotGrow(terms: readonly Term[]): string[] {
   })
 }
 
-/** A fence keeps its lease until the commit, so the order of the rows is the order of the tokens. */
+/** A fence keeps its lease until the commit, so for each lease the rows must be in the order of their tokens. */
 function writesOutOfOrder(written: readonly Of<'written'>[]): string[] {
   return written.flatMap(({ rows }) => {
     const highest = new Map<string, number>()
@@ -136,7 +139,7 @@ function writesOutOfOrder(written: readonly Of<'written'>[]): string[] {
   })
 }
 
-/** What an operator was told is done has its event, unless the database has forgotten both. */
+/** Each order that was acknowledged to an operator has its event, unless the database has forgotten both. */
 function forgottenOrders(entries: readonly Entry[]): string[] {
   const kept = only(entries, 'events').at(-1)
   if (kept === undefined) return []
@@ -155,12 +158,12 @@ function notSettled(settled: readonly Of<'settled'>[]): string[] {
   )
 }
 
-/** Nothing of ours ends a process. */
+/** No process ends unless the campaign has ended it or expects its end. */
 function endedByThemselves(ended: readonly Of<'ended'>[]): string[] {
   return ended.flatMap(({ by, how, asked }) => (asked ? [] : [`${by} ended by itself: ${how}`]))
 }
 
-/** Whoever does not know the schema is refused before it reads anything wrongly. */
+/** A node that does not know all migrations is refused before it can misread anything. */
 function tooOld(admitted: readonly Of<'admitted'>[]): string[] {
   return admitted.map(({ by }) => `${by} was let in, and does not know all migrations that the database has`)
 }
@@ -198,7 +201,7 @@ function grouped<T>(items: readonly T[], of: (item: T) => string): Map<string, T
   return groups
 }
 
-/** For people. */
+/** Returns the verdict as text for people. */
 export function report(verdict: Verdict): string {
   const { violations, faults, notRun, terms, samples, writes, refused, slowestSettlingMs } = verdict
   const tried = [...faults.values()].reduce((sum, { tried }) => sum + tried, 0)

@@ -1,13 +1,16 @@
-/** A kind of fault, and the list of all. */
+/**
+ * What a kind of fault is, and the conditions under which one can be injected. The kinds are in the files named
+ * `*-faults.ts`.
+ */
 import type { World } from './world.js'
 
 export interface Fault {
   readonly kind: string
-  /** Faults of one lane come one after another; lanes run beside each other. */
+  /** Faults of one lane come one after another; lanes run side by side. */
   readonly lane: 'process' | 'network' | 'database' | 'operator'
-  /** Why it cannot be done here; undefined when it can. */
+  /** Returns why the fault cannot be injected here; undefined when it can. */
   readonly missing: (world: World) => string | undefined
-  /** Begins it, ends it, and answers how often it has really happened. */
+  /** Begins the fault, ends it, and returns how often it really happened. */
   readonly inject: (world: World) => Promise<number>
 }
 
@@ -25,7 +28,7 @@ export const onLinks = (world: World): string | undefined =>
 
 export const anywhere = (): undefined => undefined
 
-/** The first reason of several. */
+/** Combines several conditions: the first reason counts. */
 export function and(
   ...reasons: readonly ((world: World) => string | undefined)[]
 ): (world: World) => string | undefined {

@@ -1,4 +1,7 @@
-/** What becomes of a SQLite file. */
+/**
+ * Faults of a SQLite file: other writers and readers, processes stopped in the middle of a write, a full disk and I/O
+ * errors.
+ */
 import { spawn } from 'node:child_process'
 import { existsSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -41,7 +44,10 @@ function fault(kind: string, inject: Fault['inject']): Fault {
   return { kind, lane: 'database', missing: onFile, inject }
 }
 
-/** Another process would do the same: locks are of the connection. */
+/**
+ * Occupies the file from this process. A further process would make no difference, because locks belong to a
+ * connection.
+ */
 async function kept(world: World, begin: string, ms: number): Promise<number> {
   const file = new BetterSqlite(world.path, { timeout: 2_000 })
   try {
@@ -56,7 +62,9 @@ async function kept(world: World, begin: string, ms: number): Promise<number> {
   }
 }
 
-/** Stopped where it stands again and again, until it has the write slot just then. */
+/**
+ * Freezes the node again and again, until it holds the write slot at that moment. Returns whether this was achieved.
+ */
 async function caughtWriting(world: World, node: ChaosNode): Promise<boolean> {
   for (let attempt = 0; attempt < 400 && node.alive; attempt++) {
     node.freeze()
@@ -80,7 +88,7 @@ async function diskFull(world: World): Promise<number> {
   return full ? 1 : 0
 }
 
-/** From the second on, some of its writes to files fail. */
+/** Makes the second of its writes to files fail, and every third one after it. */
 async function failing(world: World, node: ChaosNode): Promise<number> {
   const tracer = spawn(
     'strace',

@@ -1,4 +1,7 @@
-/** The processes of a campaign: they are started, disturbed, and started again under the same names. */
+/**
+ * The processes of a campaign: how one is started, disturbed and ended. Each has a file for its standard error, and one
+ * for the offset of its time of day.
+ */
 import { type ChildProcess, type ForkOptions, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync, writeFileSync } from 'node:fs'
@@ -12,20 +15,20 @@ const ownProgram = fileURLToPath(new URL('./node.js', import.meta.url))
 /** How a node is started. */
 export interface NodePlan {
   readonly order: ChaosOrder
-  /** The file that is run: another one for another version. */
+  /** The file to run; another one for another version. */
   readonly program?: string
-  /** A folder for what it complains of, and for the time it is told. */
+  /** The folder of its standard error and of its clock file. */
   readonly folder: string
-  /** The library that lies to it about the time of day, if it is to be lied to. */
+  /** The library that fakes its time of day; undefined when the time is not faked. */
   readonly faketime: string | undefined
-  /** The network namespace it lives in, as a file; undefined for this machine's own. */
+  /** The file of the network namespace it lives in; undefined for this machine's own namespace. */
   readonly namespace: string | undefined
 }
 
-/** One process. */
+/** A node as a process. */
 export class ChaosNode {
   readonly by: string
-  /** What it has said so far. */
+  /** What it has reported so far. */
   readonly reports: ChaosReport[] = []
   readonly complaints: string
   readonly #plan: NodePlan
@@ -77,7 +80,7 @@ export class ChaosNode {
     return this.reports.some(({ report }) => report === 'joined')
   }
 
-  /** The code of the error by which the database's schema was none for it; undefined while there was none. */
+  /** The code of the error with which the node rejected the schema of the database; undefined when it has not. */
   get refused(): string | undefined {
     return this.reports.flatMap((each) => (each.report === 'refused' ? [each.code] : []))[0]
   }
@@ -86,7 +89,7 @@ export class ChaosNode {
     if (this.alive) this.#child.send(command, () => undefined)
   }
 
-  /** From now on its end is no surprise. */
+  /** From now on its end counts as asked for. */
   expectEnd(): void {
     this.#asked = true
   }
@@ -100,20 +103,20 @@ export class ChaosNode {
     this.#frozen = false
   }
 
-  /** Resolves once it has ended. Harmless when it has. */
+  /** Resolves once the process has ended. Does nothing when it has ended already. */
   async kill(): Promise<void> {
     this.expectEnd()
     if (this.alive) this.#child.kill('SIGKILL')
     await this.#ended
   }
 
-  /** Resolves to the code or the signal it ended with. */
+  /** Resolves to the code or the signal with which it ended. */
   async ended(): Promise<string> {
     const [code, signal] = await this.#ended
     return String(signal ?? code)
   }
 
-  /** Sets its time of day off by so many seconds, where it is lied to. */
+  /** Sets its time of day off by this many seconds, where the time is faked. */
   setClock(offsetSeconds: number): void {
     writeFileSync(this.#clockFile, `${offsetSeconds < 0 ? '' : '+'}${offsetSeconds}`)
   }
@@ -132,13 +135,16 @@ export class ChaosNode {
   }
 }
 
-/** The process that enters the namespace becomes the one that lives in it: it is the one that signals reach. */
+/**
+ * Starts the node through `nsenter`, which is replaced by Node.js in the same process. Signals therefore reach the node
+ * itself.
+ */
 function withinNamespace(namespace: string | undefined, flags: string[]): Partial<ForkOptions> {
   if (namespace === undefined) return { execArgv: flags }
   return { execPath: 'nsenter', execArgv: [`--net=${namespace}`, process.execPath, ...flags] }
 }
 
-/** The monotonic clock is left alone: what is tested is the time of day, which people and daemons set. */
+/** The monotonic clock is not faked. Only the time of day is tested, which people and daemons set. */
 export function faketimeEnvironment(library: string, file: string): Record<string, string> {
   return {
     LD_PRELOAD: library,

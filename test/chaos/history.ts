@@ -1,23 +1,23 @@
 /**
- * What a campaign leaves behind: one line of JSON for each thing that was seen, in one file.
+ * The history of a campaign: one file, with one line of JSON for each thing that was observed.
  *
- * Every process appends for itself, in one write per line, so that what it has written stays when it is killed. Times
- * are milliseconds by the machine's monotonic clock, which all processes share, and which nothing
- * here disturbs: they can be compared as they are.
+ * Every process appends its own lines, each in one write, so lines are kept when the process is killed. Times are
+ * milliseconds by the machine's monotonic clock. All processes share it and no fault disturbs it, so times of different
+ * processes can be compared.
  */
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs'
 
-/** A lease as it is held: key, token, and the generation of a share (0 for what has none). */
+/** A lease that is held: its key, its token, and the generation of a share (0 for other leases). */
 export type HeldTerm = readonly [key: string, token: number, generation: number]
 
-/** One line. `by` names a process: a node's name and its number in the campaign. */
+/** One line. `by` names a process: the name of its node and its number in the campaign. */
 export type Entry =
   | { readonly t: 'campaign'; readonly atMs: number; readonly database: string; readonly seed: number }
   /** A node has joined. */
   | { readonly t: 'joined'; readonly atMs: number; readonly by: string; readonly id: string }
-  /** At some instant after `atMs`, and before anything else in this process, it trusted that it holds these. */
+  /** The process trusted that it holds these terms, at an instant after `atMs` and before its next line. */
   | { readonly t: 'held'; readonly atMs: number; readonly by: string; readonly terms: readonly HeldTerm[] }
-  /** Work that asks no clock: what a loop does that never yields. */
+  /** Work that asks no clock, as in a loop that never yields. */
   | {
       readonly t: 'unasked'
       readonly atMs: number
@@ -34,7 +34,7 @@ export type Entry =
       readonly token: number
       readonly error: string | null
     }
-  /** A process has ended. `asked` says whether somebody had it end; otherwise it did so by itself. */
+  /** A process has ended. `asked` is false when it ended by itself. */
   | {
       readonly t: 'ended'
       readonly atMs: number
@@ -42,7 +42,7 @@ export type Entry =
       readonly how: string
       readonly asked: boolean
     }
-  /** A fault begins; `happened` follows when it is over, with how often it has really happened. */
+  /** A fault begins. `happened` follows when it is over, with how often it really happened. */
   | { readonly t: 'fault'; readonly atMs: number; readonly kind: string; readonly number: number }
   | {
       readonly t: 'happened'
@@ -54,27 +54,29 @@ export type Entry =
     }
   /** A kind of fault that this machine or database does not allow. */
   | { readonly t: 'not-run'; readonly kind: string; readonly why: string }
-  /** An operator's order was acknowledged, under a reason that no other has. */
+  /** An operator's order was acknowledged. Its reason is unique. */
   | { readonly t: 'ordered'; readonly atMs: number; readonly what: string; readonly reason: string }
-  /** A lossy failover: orders that were acknowledged before may be forgotten. */
+  /** A promotion: orders that were acknowledged before may be forgotten. */
   | { readonly t: 'forgot'; readonly atMs: number }
-  /** The migrations of a newer version are there; so many leases were held all through them by older ones. */
+  /** The migrations of a newer version are applied. Nodes of older versions held `wentOn` leases throughout. */
   | { readonly t: 'migrated'; readonly atMs: number; readonly version: number; readonly wentOn: number }
-  /** A node has joined that does not know all migrations the database has. */
+  /** A node has joined that does not know all migrations of the database. */
   | { readonly t: 'admitted'; readonly atMs: number; readonly by: string }
-  /** All faults are over; then, that everything has found its place again, or has not. */
+  /** All faults are over. `settled` follows: whether everything has found its place again in time. */
   | { readonly t: 'quiet'; readonly atMs: number }
   | { readonly t: 'settled'; readonly atMs: number; readonly ok: boolean; readonly detail: string }
-  /** What the database has in the end: fenced writes in the order it made them, and the reasons of orders. */
+  /**
+   * The final contents of the database: fenced writes in the order in which it made them, and the reasons of orders.
+   */
   | { readonly t: 'written'; readonly rows: readonly (readonly [key: string, token: number])[] }
   | { readonly t: 'events'; readonly reasons: readonly string[] }
 
-/** Milliseconds by the monotonic clock, the same in all processes of this machine. */
+/** Returns milliseconds by the monotonic clock, which is the same in all processes of this machine. */
 export function monotonicMs(): number {
   return Number(process.hrtime.bigint() / 1_000n) / 1_000
 }
 
-/** Appends lines to a file that others append to as well. */
+/** Appends lines to a file that other processes append to as well. */
 export class History {
   readonly path: string
   readonly #file: number
@@ -93,7 +95,9 @@ export class History {
   }
 }
 
-/** All entries of a file, in the order they were written. A line cut off by a kill is passed over. */
+/**
+ * Returns all entries of a file, in the order in which they were written. A line that was cut off by a kill is skipped.
+ */
 export function readHistory(path: string): Entry[] {
   return readFileSync(path, 'utf8')
     .split('\n')

@@ -1,4 +1,4 @@
-/** What becomes of packets between hosts. */
+/** Faults of packets and cables between nodes and their database. They need network namespaces; see `links.ts`. */
 import { and, type Fault, onLinks, onNetwork } from './faults.js'
 import type { Heading, Links } from './links.js'
 import type { World } from './world.js'
@@ -42,7 +42,7 @@ function lost(world: World, links: Links, headings: readonly Heading[], share: n
   )
 }
 
-/** What TCP still comes through with, and what it hardly does. */
+/** A share of lost packets that TCP still copes with, or hardly does: 10 to 50 %. */
 function someOf(world: World): number {
   return 0.1 + 0.4 * world.plan.random()
 }
@@ -51,7 +51,7 @@ function allOf(world: World): number[] {
   return world.ways.map((_way, index) => index)
 }
 
-/** Two at least, and now and then all. */
+/** Picks at least two nodes, sometimes all. */
 function several(world: World): number[] {
   const left = allOf(world)
   const count = 2 + Math.floor(world.plan.random() * (left.length - 1))

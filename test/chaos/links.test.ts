@@ -1,4 +1,7 @@
-/** The network of a campaign: what is done to it happens, and nothing of it is left. Where none can be laid, that is said. */
+/**
+ * The network of a campaign: its faults have their effects, and nothing of it is left behind. Where it cannot be built,
+ * the reason is given.
+ */
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync } from 'node:fs'
@@ -77,7 +80,7 @@ function isThere(namespace: string): boolean {
   return readdirSync('/run/netns').includes(name)
 }
 
-/** A process in the first namespace that connects to this one, again and again. */
+/** Starts a process in the first namespace that connects to this one again and again. */
 async function useHost(
   t: Test,
   links: Links,

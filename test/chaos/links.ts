@@ -1,7 +1,7 @@
 /**
- * A network of the campaign's own: each node lives in a network namespace, as on a host of its own, and every packet it exchanges
- * with its database goes through a router, which is a namespace as well. There links go down and packets get lost, in the
- * kernel's own TCP, and nothing of it touches the machine's rules for packets.
+ * A network of the campaign's own. Each node lives in a network namespace, as on a host of its own. Every packet
+ * between it and its database goes through a router, which is another namespace. There links go down and packets get
+ * lost, below the kernel's own TCP. The packet filter rules of the machine itself are not touched.
  *
  *     node 1 ── n1 ┐
  *     node 2 ── n2 ┤ router ── this machine, where proxies listen
@@ -17,20 +17,20 @@ import type { Lifetime } from '../support/databases.js'
 
 const run = promisify(execFile)
 
-/** Which way packets go. */
+/** The direction of packets. */
 export type Heading = 'to the database' | 'to the node'
 
-/** As the router sees it. */
+/** The option of `iptables` that matches a direction, as seen from the router. */
 const deviceIn: Readonly<Record<Heading, string>> = { 'to the database': '-i', 'to the node': '-o' }
 
-/** A network that was laid, or why there is none. */
+/** A network, or the reason why there is none. */
 export type Laid = { readonly links: Links } | { readonly why: string }
 
-/** Each node has four addresses of the 256, and the first four are those between the machine and the router. */
+/** The network has 256 addresses: four between this machine and the router, and four for each node. */
 const mostNodes = 62
 
 export class Links {
-  /** Where this machine is reached from all namespaces. */
+  /** The address at which all namespaces reach this machine. */
   readonly host: string
   readonly #net: readonly number[]
   readonly #id: string
@@ -41,7 +41,10 @@ export class Links {
     this.host = this.#address(1)
   }
 
-  /** Lays it for so many nodes; it is taken up with the lifetime, and with this process however that ends. */
+  /**
+   * Builds a network for this many nodes. It is removed at the end of `lifetime`, and in any case when this process
+   * ends.
+   */
   static async lay(nodes: number, lifetime: Lifetime): Promise<Laid> {
     if (nodes > mostNodes) return { why: `a network has room for ${mostNodes} nodes` }
     const missing = ['ip', 'iptables', 'iptables-restore', 'nsenter'].filter((program) => !isThere(program))
@@ -56,7 +59,10 @@ export class Links {
     }
   }
 
-  /** Two campaigns never have one range: the name of the router's namespace is made of it, and can be made once. */
+  /**
+   * Claims a range of addresses. The name of the router's namespace contains the range and can be created only once, so
+   * two campaigns never share a range.
+   */
   static async #claim(nodes: number, lifetime: Lifetime): Promise<Links> {
     for (let attempt = 1; ; attempt++) {
       const links = new Links(await freeNet())
@@ -73,12 +79,12 @@ export class Links {
     }
   }
 
-  /** The namespace of a node, as a file. */
+  /** The file of a node's namespace. */
   namespaceOf(index: number): string {
     return pathOf(this.#name(index))
   }
 
-  /** Loses this share of the packets of some nodes, for as long as the work takes. Answers how many were lost. */
+  /** Loses this share of the packets of some nodes while `work` runs. Returns how many packets were lost. */
   async losing(
     indices: readonly number[],
     headings: readonly Heading[],
@@ -99,8 +105,8 @@ export class Links {
   }
 
   /**
-   * Pulls the cables of some nodes, for as long as the work takes. Answers how many have sent something meanwhile, and heard
-   * nothing. The processes are one in the namespace of each.
+   * Pulls the cables of some nodes while `work` runs. Returns how many of the nodes have sent something meanwhile and
+   * received nothing. Each `pid` is a process in the namespace of the node.
    */
   async unplugged(
     nodes: readonly { readonly index: number; readonly pid: number }[],
@@ -139,11 +145,14 @@ export class Links {
     }
     await ip([`route add ${this.#address(0)}/24 via ${this.#address(2)}`])
     await this.#inRouter(['sh', '-c', 'echo 1 > /proc/sys/net/ipv4/ip_forward'])
-    // A cable that is out says nothing: nobody is told either that a host cannot be reached.
+    // A pulled cable reports nothing, so the router must not report that a host is unreachable either.
     await this.#filter(['-A OUTPUT -p icmp -j DROP'])
   }
 
-  /** A firewall of the machine may stand in between, and a kernel may not know how to lose at random. */
+  /**
+   * Tries the network out. A firewall of the machine may block it, and the kernel may not be able to lose packets at
+   * random.
+   */
   async #tryOut(): Promise<void> {
     const server = createServer((socket) => socket.end()).listen(0, this.host)
     await once(server, 'listening')
@@ -165,14 +174,14 @@ export class Links {
     return ip(commands, this.#router)
   }
 
-  /** By the rules that lose packets. */
+  /** Returns how many packets the rules have dropped. */
   async #dropped(): Promise<number> {
     const lines = (await this.#inRouter(['iptables', '--wait', '-nvxL', 'FORWARD'])).split('\n')
     const counts = lines.map((line) => /^\s*(\d+)\s+\d+\s+DROP\s/.exec(line)?.[1])
     return counts.reduce((sum, count) => sum + Number(count ?? 0), 0)
   }
 
-  /** All rules at once: on a busy machine each start of a program takes its time. */
+  /** Applies all rules with one start of a program, which takes long on a busy machine. */
   #filter(rules: readonly string[]): Promise<string> {
     const lines = ['*filter', ...rules, 'COMMIT']
     return this.#inRouter(['iptables-restore', '--wait', '--noflush'], lines)
@@ -190,12 +199,12 @@ export class Links {
     return `coordination-chaos-${this.#id}-n${index + 1}`
   }
 
-  /** On this machine. Names of devices have 15 characters at most. */
+  /** The name of the router's link on this machine. Names of devices have at most 15 characters. */
   get #device(): string {
     return `chaos${this.#id}`
   }
 
-  /** Of a node: the router's end of its cable. */
+  /** The router's end of a node's cable. */
   #gateway(index: number): string {
     return this.#address(4 * (index + 1) + 1)
   }
@@ -209,13 +218,13 @@ function pathOf(namespace: string): string {
   return `/run/netns/${namespace}`
 }
 
-/** Commands of `ip`, in a namespace, or on this machine. The first that fails is the last. */
+/** Runs commands of `ip` in a namespace, or on this machine. Stops at the first that fails. */
 function ip(commands: readonly string[], namespace?: string): Promise<string> {
   const where = namespace === undefined ? [] : ['-netns', namespace]
   return told('ip', [...where, '-batch', '-'], commands)
 }
 
-/** Runs a program that reads lines, and answers what it says. */
+/** Runs a program that reads lines, and returns its output. */
 async function told(program: string, args: readonly string[], lines: readonly string[]): Promise<string> {
   const running = run(program, [...args])
   running.child.stdin?.on('error', () => undefined)
@@ -224,13 +233,13 @@ async function told(program: string, args: readonly string[], lines: readonly st
   return stdout
 }
 
-/** Segments of TCP so far. */
+/** How many TCP segments were sent and received so far. */
 interface Segments {
   readonly sent: number
   readonly received: number
 }
 
-/** Of the network namespace a process lives in; undefined when it has ended. */
+/** Counts for the network namespace of a process; undefined when the process has ended. */
 function segmentsOf(pid: number): Segments | undefined {
   try {
     const lines = readFileSync(`/proc/${pid}/net/snmp`, 'utf8').split('\n')
@@ -251,7 +260,7 @@ function isThere(program: string): boolean {
   return (process.env.PATH ?? '').split(':').some((folder) => existsSync(`${folder}/${program}`))
 }
 
-/** The complaint of a program stands in the last line of the message. */
+/** Returns the last line of the message, where a program puts its complaint. */
 function lastLine(error: unknown): string {
   return String(error instanceof Error ? error.message : error)
     .trim()
@@ -261,8 +270,8 @@ function lastLine(error: unknown): string {
 }
 
 /**
- * Takes the network up when its standard input ends, so at most with this process, however that ends. The device goes
- * first: a namespace lives for as long as a process does that is in it.
+ * Starts a process that removes the network when its standard input ends, and so at the latest when this process ends,
+ * however it ends. It deletes the device first, because a namespace lives as long as any process in it.
  */
 function guarding(device: string, namespaces: readonly string[]): ChildProcess {
   const script =
@@ -282,7 +291,9 @@ async function ended(guard: ChildProcess): Promise<void> {
   await exit
 }
 
-/** A private range of 256 addresses that no route of this machine leads to, but the one to everywhere. */
+/**
+ * Returns a random private range of 256 addresses that no route of this machine covers, apart from the default route.
+ */
 async function freeNet(): Promise<number[]> {
   const lines = (await told('ip', ['-4', '-o', 'route', 'show', 'table', 'all'], [])).split('\n')
   const taken = lines.flatMap((line) => rangeOf(/(?:^|\s)(\d+(?:\.\d+){3}(?:\/\d+)?)/.exec(line)?.[1]) ?? [])

@@ -1,15 +1,17 @@
 /**
- * A campaign of faults on real processes and a real database:
+ * Runs a campaign of faults on real processes and a real database, or judges the history of one.
  *
  *     npm run chaos -- --database postgres --seconds 600
  *
  *     npm run chaos -- --check history.ndjson
  *
- * `--database` is `postgres` or `sqlite`, which it sets up for itself, `mysql` or `mssql`, a new database on the server of `TEST_MYSQL_URL`
- * or `TEST_MSSQL_URL`, or the URL of an empty database. `--seconds` (300) and `--faults`
- * (no limit) say when it ends, `--nodes` (5) and `--ttl` (3000) how many processes of which ttl in ms, `--seed` and
- * `--only kind,kind` which faults in which order. `--history FILE` is where what was seen is kept; `--check` judges it again, and runs nothing. A seed gives
- * the order of faults, not the course of events: those are up to the machine.
+ * - `--database`: `postgres` or `sqlite`, which the campaign sets up; `mysql` or `mssql`, a new database on the server
+ *   of `TEST_MYSQL_URL` or `TEST_MSSQL_URL`; or the URL of an empty database.
+ * - `--seconds` (300) and `--faults` (no limit): when it ends.
+ * - `--nodes` (5) and `--ttl` (3000): how many processes, and their ttl in ms.
+ * - `--seed` and `--only kind,kind`: the order of the faults, and their kinds. The course of events depends on the
+ *   machine, not only on the seed.
+ * - `--history FILE`: where the history is kept. `--check FILE` judges a history again, and runs nothing.
  */
 import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'

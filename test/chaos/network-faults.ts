@@ -1,4 +1,4 @@
-/** What becomes of what is on its way. */
+/** Faults of the connections between nodes and their database, injected by a TCP proxy in front of each node. */
 import { answersCommit, type TcpProxy } from '../support/proxy.js'
 import { and, type Fault, onNetwork, onServer } from './faults.js'
 import type { World } from './world.js'

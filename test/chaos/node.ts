@@ -1,6 +1,6 @@
 /**
- * A node of a campaign, as a process of its own. Every few milliseconds it writes down which leases it trusts to hold,
- * and now and then it writes a row under a fence. It ends when whoever started it does.
+ * A node of a campaign, as a process of its own. Every 20 ms it records which leases it trusts to hold, and from time
+ * to time it writes a row under a fence. It ends when the process that started it ends.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
@@ -17,7 +17,7 @@ import { openRegister } from './register.js'
 
 /** What the process is told when it starts. */
 export interface ChaosOrder {
-  /** How it is called in the history. */
+  /** The name of the process in the history. */
   readonly by: string
   readonly history: string
   readonly options: Pick<
@@ -27,32 +27,32 @@ export interface ChaosOrder {
     readonly database: string
     readonly identity: { readonly node: string; readonly cluster: string }
   }
-  /** The pause between two fenced writes, on average; 0 for none. */
+  /** The mean pause between two fenced writes, in ms; 0 for no writes. */
   readonly writeEveryMs: number
 }
 
 /** What it is told later. */
 export type ChaosCommand =
-  /** Blocks the event loop for so long. */
+  /** Blocks the event loop for this long. */
   | { readonly command: 'block'; readonly ms: number }
-  /** Works for ever under all it holds, without ever yielding or asking. */
+  /** Works for ever under all leases it holds, without yielding or checking. */
   | { readonly command: 'spin' }
-  /** A fenced transaction that is left idle for so long before it writes. */
+  /** Makes a fenced transaction that stays idle for this long before it writes. */
   | { readonly command: 'dawdle'; readonly ms: number }
-  /** Throws where nobody catches. */
+  /** Throws an error that nothing catches. */
   | { readonly command: 'throw' }
-  /** Takes memory until there is none. */
+  /** Allocates memory until none is left. */
   | { readonly command: 'exhaust' }
-  /** Leaves in good order. */
+  /** Closes the coordinator and ends. */
   | { readonly command: 'close' }
 
-/** What it says. */
+/** What it reports. */
 export type ChaosReport =
   | { readonly report: 'joined' | 'dawdled' | 'spinning' }
-  /** The schema of the database is not one that it can use. */
+  /** The node cannot use the schema of the database. */
   | { readonly report: 'refused'; readonly code: string }
 
-/** How often it writes down what it holds. */
+/** The time between two records of what it holds. */
 const sampleEveryMs = 20
 
 const order = JSON.parse(process.argv[2] ?? '') as ChaosOrder
@@ -81,7 +81,7 @@ setInterval(sample, sampleEveryMs)
 if (order.writeEveryMs > 0) void keepWriting()
 void keepAcquiring()
 
-/** Of each kind one, in both scopes. */
+/** One worker of each kind, and single ones in both scopes. */
 function workers(): WorkerDefinition[] {
   return [
     { name: 'report', kind: 'single', scope: 'global', everyMs: 20, run },
@@ -91,7 +91,10 @@ function workers(): WorkerDefinition[] {
   ]
 }
 
-/** The database may be away or in pieces just now; a real application would be started again by its platform. */
+/**
+ * Creates the coordinator, as often as it takes. The database may be away or damaged; a platform would restart a real
+ * application.
+ */
 async function opened(): Promise<Coordinator> {
   let refused = false
   for (;;) {
@@ -131,7 +134,10 @@ function note(lease: HeldLease, generation: number): void {
   sample()
 }
 
-/** The time is taken first: what is found held after it was held then as well, for what has ended never comes back. */
+/**
+ * Records what is held. The time is taken first: a term that is found held after it was held at that time too, because
+ * a term that has ended never comes back.
+ */
 function sample(): void {
   const atMs = monotonicMs()
   for (const [id, { lease }] of terms) if (!lease.held) terms.delete(id)
@@ -150,7 +156,7 @@ async function keepWriting(): Promise<void> {
   }
 }
 
-/** Writes are tried under leases that were lost meanwhile, too: refusing them is what the fence is for. */
+/** Picks a term at random, including terms that have been lost: refusing their writes is what the fence is for. */
 function anyHeld(): HeldLease | undefined {
   const all = [...terms.values()]
   return all[Math.floor(Math.random() * all.length)]?.lease
@@ -166,7 +172,7 @@ async function write(lease: HeldLease, pauseMs: number): Promise<void> {
   history.add({ t: 'wrote', atMs: monotonicMs(), by, key: lease.key, token: lease.token, error })
 }
 
-/** A lease by name that everybody wants, held for a moment. */
+/** Acquires, again and again, a lease by name that all nodes want, and holds it for a moment. */
 async function keepAcquiring(): Promise<void> {
   for (;;) {
     await sleep(300 * Math.random())
@@ -201,7 +207,7 @@ function block(ms: number): void {
   sample()
 }
 
-/** As a loop would that has forgotten all about leases. */
+/** Behaves like a loop that has forgotten about leases. */
 function spin(): never {
   const held = [...terms.values()].filter(({ lease }) => lease.held)
   say({ report: 'spinning' })

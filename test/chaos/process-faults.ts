@@ -1,4 +1,7 @@
-/** What becomes of processes. */
+/**
+ * Faults of processes: kills, freezes, blocked event loops, lack of memory or processor time, clocks, and additional
+ * nodes.
+ */
 import { execFileSync, spawn } from 'node:child_process'
 import { mkdirSync, rmdirSync, writeFileSync } from 'node:fs'
 import { eventually } from '../support/eventually.js'
@@ -89,7 +92,7 @@ function canStarve(): boolean {
   }
 }
 
-/** A few percent of one processor. */
+/** Limits the node to a few percent of one processor. */
 async function starved(world: World, node: ChaosNode): Promise<number> {
   const group = `${cgroups}/coordination-chaos-${node.pid}`
   mkdirSync(group)
@@ -111,7 +114,7 @@ function removed(group: string): boolean {
   return true
 }
 
-/** Twice as many busy loops as there are processors, for a while. */
+/** Runs four busy loops for a while. */
 async function busyMachine(world: World): Promise<number> {
   const loops = Array.from({ length: 4 }, () =>
     spawn(
@@ -126,7 +129,7 @@ async function busyMachine(world: World): Promise<number> {
   return loops.length
 }
 
-/** By up to a day, to either side, and back. */
+/** Sets the clock of the node off by up to one day in either direction, and mostly back again. */
 async function jumped(world: World, node: ChaosNode, ttls: number): Promise<number> {
   if (!node.canBeLiedTo) return 0
   node.setClock(Math.round((world.plan.random() * 2 - 1) * dayS))
@@ -135,7 +138,7 @@ async function jumped(world: World, node: ChaosNode, ttls: number): Promise<numb
   return 1
 }
 
-/** More nodes for a while; some leave in good order, some do not. */
+/** Starts more nodes for a while. Some leave in good order, some are killed. */
 async function visited(world: World, names: readonly string[]): Promise<number> {
   const visitors = names.map((name) => world.visitor(name))
   const deadline = world.pause(world.ttls(1, 2))
@@ -150,11 +153,11 @@ async function visited(world: World, names: readonly string[]): Promise<number> 
   return joined
 }
 
-/** Ends a process that this one has attached to another. */
+/** Ends a tracer that this process has attached to another process. */
 export function endTracer(pid: number): void {
   try {
     execFileSync('kill', ['-INT', String(pid)], { stdio: 'ignore' })
   } catch {
-    // It has ended with the process it was attached to.
+    // It has ended together with the process it was attached to.
   }
 }

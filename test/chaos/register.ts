@@ -1,6 +1,6 @@
 /**
- * The table that nodes write to under a fence: each row has the lease and the token, and a number in the order
- * in which the database made them.
+ * The table that nodes write to under a fence. Each row has the key of the lease, the token, and a number in the order
+ * in which the database made the rows.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import BetterSqlite from 'better-sqlite3'
@@ -13,11 +13,11 @@ import { mssqlConfig, withMssql } from '../support/databases.js'
 
 /** A connection of the application's own to its database. */
 export interface Register {
-  /** One row in a fenced transaction, which stays open for `pauseMs` between the fence and the write. */
+  /** Writes one row in a fenced transaction, which stays open for `pauseMs` between the fence and the write. */
   write(lease: HeldLease, pauseMs: number): Promise<void>
-  /** Everything written, in order. */
+  /** Returns everything written, in order. */
   rows(): Promise<[key: string, token: number][]>
-  /** Which migrations the database has. */
+  /** Returns the names of the migrations that the database has. */
   migrations(): Promise<string[]>
   close(): Promise<void>
 }
@@ -30,7 +30,7 @@ export function openRegister(database: string): Register {
   return database.startsWith('mssql:') ? mssqlRegister(database) : postgresRegister(database)
 }
 
-/** Creates the table, where it is not there yet. */
+/** Creates the table if it does not exist. */
 export async function createRegister(database: string): Promise<void> {
   if (database.startsWith('sqlite:')) {
     const file = new BetterSqlite(database.slice('sqlite:'.length))
@@ -58,7 +58,7 @@ export async function createRegister(database: string): Promise<void> {
   }
 }
 
-/** A connection for each transaction: one that was broken or cut off is of no use to the next. */
+/** Opens a connection for each transaction, because a broken one is of no use to the next transaction. */
 function postgresRegister(url: string): Register {
   return {
     write: (lease, pauseMs) =>
@@ -95,7 +95,7 @@ async function withClient<T>(url: string, work: (client: Client) => Promise<T>):
     await client.connect()
     return await work(client)
   } finally {
-    // Saying goodbye to a server that is silent would take for ever.
+    // Ending the session in good order may take for ever with a silent server, so it is not waited for.
     void client.end().catch(() => undefined)
     if ('connection' in client) destroySoon(client.connection)
   }
@@ -148,7 +148,7 @@ async function withMysql<T>(url: string, work: (connection: Connection) => Promi
   }
 }
 
-/** One connection that is kept: the first statements on each may cost more than all that come after them. */
+/** Keeps one connection, because the first statements on a connection may take longer than all later ones. */
 function mssqlRegister(url: string): Register {
   const limits = { connectionTimeout: 10_000, requestTimeout: 10_000, pool: { min: 0, max: 1 } }
   const pool = new mssql.ConnectionPool({ ...mssqlConfig(url), ...limits })

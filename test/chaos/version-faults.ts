@@ -1,4 +1,4 @@
-/** What becomes of a fleet in which not all run the same version. */
+/** Faults of a cluster in which not all nodes run the same version. */
 import { eventually } from '../support/eventually.js'
 import { anywhere, type Fault } from './faults.js'
 import type { ChaosNode } from './fleet.js'
@@ -15,9 +15,9 @@ function fault(kind: string, inject: Fault['inject']): Fault {
 }
 
 /**
- * One node or two of a newer version migrate the database, while the others hold leases and go on. For a while both run
- * beside each other, then the others are replaced as well. It has happened when somebody of the older version has held
- * a lease all through the migration.
+ * One or two nodes of a newer version migrate the database while the others hold leases and go on. For a while both
+ * versions run side by side; then the others are replaced as well. The fault has happened when a node of an older
+ * version held a lease throughout the migration.
  */
 async function rolledOut(world: World): Promise<number> {
   const version = await world.versions.release()
@@ -36,7 +36,7 @@ async function rolledOut(world: World): Promise<number> {
   }
 }
 
-/** A node that knows less than the database has must not be let in, whatever else it could do. */
+/** Starts a node that knows fewer migrations than the database has. It must be refused. */
 async function startedOlder(world: World): Promise<number> {
   const { newest } = world.versions
   const { moves } = world
@@ -45,7 +45,7 @@ async function startedOlder(world: World): Promise<number> {
   await eventually(() => visitor.refused !== undefined || visitor.joined || !visitor.alive, {
     timeoutMs: 30_000,
   }).catch(() => undefined)
-  // A failover may have forgotten the migration, and then it was right to let it in.
+  // A failover may have forgotten the migration; then admitting the node was right.
   if (visitor.joined && world.moves === moves) {
     world.add({ t: 'admitted', atMs: monotonicMs(), by: visitor.by })
   }
@@ -53,7 +53,7 @@ async function startedOlder(world: World): Promise<number> {
   return visitor.refused === 'WCO_SCHEMA_NEWER' ? 1 : 0
 }
 
-/** All nodes, in an order by chance: one or two at first, and two waves of others. */
+/** Returns all nodes in a random order: a first wave of one or two, and two waves of the others. */
 function wavesOf(world: World): number[][] {
   const left = world.nodes.map((_node, index) => index)
   const take = (count: number): number[] =>
@@ -62,7 +62,10 @@ function wavesOf(world: World): number[][] {
   return [first, take(Math.ceil(left.length / 2)), take(left.length)]
 }
 
-/** In good order, or killed. Whoever takes too long to come back is waited for when all is over. */
+/**
+ * Replaces nodes, closing some in good order and killing the others. A node that takes too long to come back is waited
+ * for when the round has ended.
+ */
 async function replaced(world: World, indices: readonly number[], version: number): Promise<void> {
   await Promise.all(
     indices.map(async (index) => {
@@ -77,7 +80,10 @@ async function replaced(world: World, indices: readonly number[], version: numbe
   await eventually(isBack, { timeoutMs: 12_000 }).catch(() => undefined)
 }
 
-/** How many leases others had just before the migrations were there, and have just after; undefined when they do not come. */
+/**
+ * Returns how many leases other nodes held both just before and just after the migrations were applied; undefined when
+ * they are not applied in time.
+ */
 async function heldThroughout(
   world: World,
   version: number,
@@ -99,7 +105,7 @@ async function heldThroughout(
   }
 }
 
-/** What others than these nodes hold, as key and token. */
+/** Returns what nodes other than these hold, as key and token. */
 async function heldByOthers(world: World, indices: readonly number[]): Promise<string[]> {
   const names = indices.map((index) => world.nodes[index]?.name)
   const { leases } = await world.status()

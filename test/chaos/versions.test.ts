@@ -1,4 +1,7 @@
-/** Versions side by side, as campaigns have them: the newer one migrates, the older one goes on, and is not let in anew. */
+/**
+ * Versions side by side, as campaigns have them: the newer one migrates, the older one goes on, but a new node of the
+ * older version is refused.
+ */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -1,7 +1,7 @@
 /**
- * Versions of this package side by side. Version 0 is this one; each later one is a copy of it that knows more migrations than the one
- * before, as the next release of a package does. They add what a release may add without breaking who runs: columns that
- * have a default, and a table.
+ * Versions of this package side by side. Version 0 is this one. Each later version is a copy that has more migrations
+ * than the one before, like the next release of a package. They add only what a release may add without breaking
+ * running nodes: columns with a default, and a table.
  */
 import { cp, mkdir, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -9,13 +9,16 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import type { openStore } from '../../plugin/stores/open.js'
 import type { Dialect } from '../../plugin/stores/shared/migrate.js'
 
-/** This file is compiled to build/test/chaos/. */
+/** The root of the package. This file is compiled to build/test/chaos/. */
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 
-/** What a node is made of. */
+/** The parts of the package that a node needs. */
 const parts = ['package.json', 'migrations', 'build/plugin', 'build/test/chaos', 'build/test/support']
 
-/** Each is one statement, which is all that a migration of MySQL can have, and which every database understands. */
+/**
+ * The migrations of a version. Each is one statement that every database understands; a migration of MySQL cannot have
+ * more.
+ */
 const steps: Readonly<Record<string, (version: number) => string>> = {
   nodes: (version) => `ALTER TABLE coordination_nodes ADD later_${version} integer DEFAULT 0 NOT NULL`,
   leases: (version) => `ALTER TABLE coordination_leases ADD later_${version} integer DEFAULT 0 NOT NULL`,
@@ -27,7 +30,7 @@ export class Versions {
   readonly #dialect: Dialect
   #newest = 0
 
-  /** Copies are made in a folder of their own, for a database of this kind. */
+  /** Makes copies in this folder, for a database of this dialect. */
   constructor(folder: string, dialect: Dialect) {
     this.#folder = folder
     this.#dialect = dialect
@@ -37,7 +40,7 @@ export class Versions {
     return this.#newest
   }
 
-  /** Makes the next version, which nobody runs yet. */
+  /** Makes the next version. No node runs it yet. */
   async release(): Promise<number> {
     const version = this.#newest + 1
     const copy = this.#rootOf(version)
@@ -56,19 +59,19 @@ export class Versions {
     return version
   }
 
-  /** A file of a version, by its path in the package. */
+  /** Returns the path of a version's file, given its path in the package. */
   fileOf(version: number, path: string): string {
     return join(this.#rootOf(version), path)
   }
 
-  /** How a version opens stores. */
+  /** Returns the function with which a version opens stores. */
   async openerOf(version: number): Promise<typeof openStore> {
     const file = this.fileOf(version, 'build/plugin/stores/open.js')
     const { openStore: opener } = (await import(pathToFileURL(file).href)) as { openStore: typeof openStore }
     return opener
   }
 
-  /** The oldest version that knows all of these migrations. */
+  /** Returns the oldest version that knows all of these migrations. */
   knowing(names: readonly string[]): number {
     for (let version = this.#newest; version > 0; version--) {
       if (namedSteps(version).some(([name]) => names.includes(name))) return version
@@ -76,7 +79,7 @@ export class Versions {
     return 0
   }
 
-  /** Whether all that this version adds is among them. */
+  /** Whether all migrations that this version adds are among these. */
   isAmong(version: number, names: readonly string[]): boolean {
     return namedSteps(version).every(([name]) => names.includes(name))
   }
@@ -86,14 +89,14 @@ export class Versions {
   }
 }
 
-/** Which migrations there are of a URL. */
+/** Returns the dialect of the migrations for a URL. */
 export function dialectOf(url: string): Dialect {
   const scheme = url.split(':')[0]
   if (scheme === 'sqlite' || scheme === 'mysql' || scheme === 'mssql') return scheme
   return 'postgres'
 }
 
-/** Names begin with a time, and are run in its order: after all that was ever released. */
+/** Names begin with a time and are applied in its order, so these come after all migrations ever released. */
 function namedSteps(version: number): [name: string, sql: string][] {
   return Object.entries(steps).map(([what, sql], index) => {
     const at = new Date(Date.UTC(2999, 0, 1, 0, version, index))

@@ -1,4 +1,7 @@
-/** What a campaign disturbs: nodes, the ways between them and their database, and the database. */
+/**
+ * What a campaign disturbs: nodes, the ways between them and their database, and the database. A world starts all of
+ * these, restarts nodes that end, gives faults access to them, and waits until everything has found its place again.
+ */
 import { execFileSync } from 'node:child_process'
 import { accessSync, existsSync, mkdirSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
@@ -19,7 +22,10 @@ import { PostgresServer } from './postgres.js'
 import { createRegister, openRegister } from './register.js'
 import { dialectOf, Versions } from './versions.js'
 
-/** `server` is a PostgreSQL of the campaign's own, `url` a server of somebody else's. */
+/**
+ * The kind of database. `server` is a PostgreSQL server and `file` a SQLite file of the campaign's own; `url` is a
+ * database on another server.
+ */
 export type Place =
   | { readonly at: 'server' }
   | { readonly at: 'file' }
@@ -29,26 +35,26 @@ export interface WorldPlan {
   readonly place: Place
   readonly nodes: number
   readonly ttlMs: number
-  /** Removed with everything in it when the world ends. */
+  /** Removed with all its contents when the world ends. */
   readonly folder: string
   readonly history: History
   readonly random: () => number
 }
 
-/** A way of one node to its database; undefined where that is a file. */
+/** The way of each node to its database; undefined where the database is a file. */
 type Proxies = readonly (TcpProxy | undefined)[]
 
 export class World {
   readonly plan: WorldPlan
   readonly faketime: string | undefined = findFaketime()
-  /** A folder on a small disk of its own, where one can be made. */
+  /** A folder on a small disk of its own, where one can be mounted. */
   readonly smallDisk: string | undefined
   server: PostgresServer | undefined
-  /** The cables between nodes and their database, where some can be laid. */
+  /** The network between nodes and their database, where one can be built. */
   links: Links | undefined
-  /** Else why there are none. */
+  /** The reason why there is no network. */
   withoutLinks: string | undefined
-  /** How often the ways have led to another server. */
+  /** How often the ways were led to another server. */
   moves = 0
   readonly #lifetime: Undo
   readonly #nodes: (ChaosNode | undefined)[] = []
@@ -58,7 +64,7 @@ export class World {
   #target = { host: '127.0.0.1', port: 0 }
   #store: Store | undefined
   #versions: Versions | undefined
-  /** Which version is started under the name of each node. */
+  /** The version that is started under the name of each node. */
   readonly #running: number[] = []
   #started = 0
   #orders = 0
@@ -97,14 +103,14 @@ export class World {
     for (let index = 0; index < nodes; index++) this.#spawn(index)
   }
 
-  /** Past every fault, straight to the database. */
+  /** The URL that leads straight to the database, past all faults. */
   get directUrl(): string {
     const { place } = this.plan
     if (place.at === 'url') return place.url
     return this.server?.url ?? `sqlite:${this.path}`
   }
 
-  /** The file, where it is one. */
+  /** The path of the SQLite file. */
   get path(): string {
     return join(this.smallDisk ?? this.plan.folder, 'coordination.db')
   }
@@ -113,7 +119,7 @@ export class World {
     return this.plan.ttlMs
   }
 
-  /** Between `from` and `to` ttls, by chance; in milliseconds. */
+  /** Returns a random time of `from` to `to` ttls, in ms. */
   ttls(from: number, to: number): number {
     return Math.round(this.ttlMs * (from + (to - from) * this.plan.random()))
   }
@@ -134,7 +140,7 @@ export class World {
     return this.#nodes.filter((node) => node !== undefined)
   }
 
-  /** Disturbs a node that nothing else disturbs at present. Answers 0 when there is none. */
+  /** Disturbs a node that no other fault disturbs at present. Returns 0 when there is none. */
   async withNode(work: (node: ChaosNode, index: number) => Promise<number>): Promise<number> {
     const free = this.#nodes.flatMap((node, index) =>
       node?.alive && node.joined && !this.#busy.has(index) ? [index] : [],
@@ -150,12 +156,12 @@ export class World {
     }
   }
 
-  /** Disturbs the way of one node. Answers 0 where nothing is connected by it. */
+  /** Disturbs the way of one node. Returns 0 when the node has no connection through it. */
   withWay(work: (way: TcpProxy) => Promise<number>): Promise<number> {
     return this.withConnected((_index, way) => work(way))
   }
 
-  /** The same, for who has to know which node it is. */
+  /** The same, with the index of the node. */
   withConnected(work: (index: number, way: TcpProxy) => Promise<number>): Promise<number> {
     return this.withNode(async (_node, index) => {
       const way = this.#proxies[index]
@@ -167,7 +173,7 @@ export class World {
     return this.#proxies.filter((way) => way !== undefined)
   }
 
-  /** Another node, for a while: under a name of its own, or under that of one there is. */
+  /** Starts an additional node for a while, under its own name or under that of an existing node. */
   visitor(name: string, version = this.#running[0]): ChaosNode {
     const node = this.#make(name, 0, version)
     this.#visitors.add(node)
@@ -179,7 +185,7 @@ export class World {
     return this.#versions
   }
 
-  /** From now on this version is started under the name of a node. Answers the process there is, to be ended. */
+  /** Lets a node be started in this version from now on. Returns its present process, which the caller must end. */
   replace(index: number, version: number): ChaosNode | undefined {
     this.#running[index] = version
     const node = this.#nodes[index]
@@ -187,13 +193,13 @@ export class World {
     return node
   }
 
-  /** Ends what is of an older version: once refused, it would never come back. */
+  /** Ends all nodes of older versions. Once refused, they would never come back. */
   async replaceOlder(version: number): Promise<void> {
     const older = this.nodes.flatMap((_node, index) => ((this.#running[index] ?? 0) < version ? [index] : []))
     await Promise.all(older.map((index) => this.replace(index, version)?.kill()))
   }
 
-  /** Whether the database has all that this version adds. */
+  /** Whether the database has all migrations that this version adds. */
   async hasMigrated(version: number): Promise<boolean> {
     return this.versions.isAmong(version, await this.#migrations())
   }
@@ -203,13 +209,13 @@ export class World {
     return register.migrations().finally(() => register.close())
   }
 
-  /** Looks at the database from outside; again, when it has become another one. */
+  /** Opens a store that observes the database from outside; called again when the database has been replaced. */
   async observe(): Promise<void> {
     await this.#store?.close().catch(() => undefined)
     this.#store = await eventually(() => this.#open())
   }
 
-  /** By the oldest version that may; which one that is may change meanwhile. */
+  /** Opens a store with the oldest version that the database admits. Which one that is may change meanwhile. */
   async #open(): Promise<Store> {
     const there = await this.#migrations().catch(() => [])
     const open = await this.versions.openerOf(this.versions.knowing(there))
@@ -223,7 +229,7 @@ export class World {
     })
   }
 
-  /** All ways lead to another server from now on. */
+  /** Leads all ways to another server from now on. */
   async moveTo(server: PostgresServer): Promise<void> {
     this.moves += 1
     this.server = server
@@ -241,7 +247,7 @@ export class World {
     return describe(await this.#observer.snapshot(), settings, undefined, 'idle')
   }
 
-  /** An order under a reason of its own: noted when it was acknowledged. Answers whether it was. */
+  /** Gives an order under a unique reason, and records it when it was acknowledged. Returns whether it was. */
   async order(
     what: string,
     give: (by: { actor: string; reason: string }) => Promise<string>,
@@ -273,7 +279,7 @@ export class World {
     return ok
   }
 
-  /** What the database has in the end. */
+  /** Records the final contents of the database. */
   async takeStock(): Promise<void> {
     const register = openRegister(this.directUrl)
     this.add({ t: 'written', rows: await register.rows() })
@@ -343,12 +349,12 @@ export class World {
       },
       history,
     )
-    // A loop that stands still on a busy machine is ended by the watchdog, as it should be.
+    // The watchdog ends a process whose loop stands still on a busy machine, and is right to do so.
     if (watchdog) node.expectEnd()
     return node
   }
 
-  /** As a platform does: what ends is started again. */
+  /** Starts a node, and starts it again whenever it ends, as a platform does. */
   #spawn(index: number): void {
     if (this.#closing) return
     const node = this.#make(`n${index + 1}`, index, this.#running[index])
@@ -371,7 +377,7 @@ export class World {
   }
 }
 
-/** Every node is there, and every lease of a worker is where it belongs; else what is not so. */
+/** Returns what is not in its place; empty when every node is active and every lease of a worker is held. */
 function whatIsMissing(status: Status, nodes: readonly (ChaosNode | undefined)[]): string {
   const names = nodes.flatMap((node) => (node?.alive && node.joined ? [node.name] : [])).sort()
   if (names.length < nodes.length) return `only ${names.join(' ')} have joined`
@@ -386,7 +392,7 @@ function whatIsMissing(status: Status, nodes: readonly (ChaosNode | undefined)[]
   return unmanned.map(({ key, slots }) => `${key} has ${counts.get(key) ?? 0} of ${slots}`).join(', ')
 }
 
-/** Where a server listens that a URL says no port of. */
+/** The ports of servers whose URL names none. */
 const usualPorts: Readonly<Record<string, number>> = {
   'mysql:': 3306,
   'mssql:': 1433,
@@ -394,7 +400,7 @@ const usualPorts: Readonly<Record<string, number>> = {
   'postgresql:': 5432,
 }
 
-/** What was set up is taken down in the opposite order. */
+/** Undoes what was set up, in the opposite order. */
 export class Undo implements Lifetime {
   readonly #work: (() => unknown)[] = []
 
@@ -407,7 +413,7 @@ export class Undo implements Lifetime {
   }
 }
 
-/** Debian's library that lies about the time of day. */
+/** Returns the path of the library that fakes the time of day, as Debian installs it. */
 function findFaketime(): string | undefined {
   return ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr/lib', '/usr/local/lib']
     .map((folder) => `${folder}/faketime/libfaketime.so.1`)
@@ -415,8 +421,9 @@ function findFaketime(): string | undefined {
 }
 
 /**
- * Only root may. PostgreSQL needs some forty megabytes to begin with, a copy as many again. Beside a file there must be
- * room for its log, which grows for as long as somebody reads: a log that has taken all there is can never be carried over.
+ * Mounts a small disk, which only root can do. PostgreSQL needs some 40 MB at first, and a copy needs as much again.
+ * Beside a SQLite file there must be room for its log, which grows as long as a reader is active. A log that has taken
+ * all the room can never be written back.
  */
 function mountSmallDisk({ folder, place }: WorldPlan, lifetime: Lifetime): string | undefined {
   const disk = join(folder, 'disk')
@@ -434,7 +441,7 @@ function mountSmallDisk({ folder, place }: WorldPlan, lifetime: Lifetime): strin
   return disk
 }
 
-/** Whether the file can be written to right now. */
+/** Whether the file can be written to at this moment. */
 export function canWrite(path: string, timeoutMs = 0): boolean {
   const file = new BetterSqlite(path, { timeout: timeoutMs })
   try {
