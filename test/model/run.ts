@@ -1,10 +1,9 @@
 /**
- * Lets spin look at every order of events in the model, and then at each mutant of the model, which it must find.
+ * Lets spin search every order of events in the model, and then in each mutant of the model, which it must find.
  *
  *     npm run model -- [--only liveness] [--long] [--minutes 60] [--memory 5000]
  *
- * Needs spin and a C compiler. A search that is not over after its minutes, or has no memory left, is reported as that, never
- * as complete.
+ * Needs spin and a C compiler. A search that exceeds its minutes or its memory is never reported as complete.
  */
 import { execFile, spawn } from 'node:child_process'
 import { cp, mkdtemp, readFile, rm } from 'node:fs/promises'
@@ -24,22 +23,22 @@ const values = optionsOf('npm run model -- [--only liveness] [--long] [--minutes
   memory: 5_000,
 })
 
-/** What a search came to. */
+/** The result of a search. */
 interface Found {
   readonly errors: number
   readonly states: number
   readonly transitions: number
   readonly cpuMs: number
-  /** Whether it has seen all there is. */
+  /** Whether it has seen all states. */
   readonly complete: boolean
 }
 
 const models = fileURLToPath(new URL('../../../test/model', import.meta.url))
 
 /**
- * All that is asked is asked of single states, so no cycles are looked for. Every step touches what others see, so there is no
- * order of steps to leave out either. And each state is kept whole. Of the hashes that spin can keep in its stead (HC4) too many
- * were equal: of 1 289 827 states 1 242 979 were told apart.
+ * How the search is compiled. All questions are about single states, so it looks for no cycles. Every step touches what
+ * other processes see, so partial order reduction could leave nothing out. Each state is kept whole: of the hashes that
+ * spin can keep instead (HC4) too many were equal, so that only 1 242 979 of 1 289 827 states were told apart.
  */
 const compiled = ['-DSAFETY', '-DNOREDUCE', `-DMEMLIM=${values.memory}`]
 
@@ -91,7 +90,10 @@ function definitionsOf({ nodes, crashes, slips, orders, liveness, lateAnswers, m
   ]
 }
 
-/** Interrupted, it still tells what it has seen until then; the shell that waits for it tells how long it has computed. */
+/**
+ * Runs the search in a folder. When it is interrupted it still reports what it has seen so far. The shell around it
+ * reports the CPU time.
+ */
 async function searchIn(folder: string): Promise<Found> {
   const flags = ['-w24', '-m2000000']
   const script = 'trap : INT; ./pan "$@"; times'
@@ -121,7 +123,7 @@ function readFound(text: string): Found {
   }
 }
 
-/** The last line of `times`: what the children of the shell have used, as user and system time. */
+/** Reads the last line of `times`: the user and system time of the shell's children. */
 function computedMs(text: string): number {
   const last = text.trimEnd().split('\n').at(-1) ?? ''
   const parts = [...last.matchAll(/(\d+)m([\d.]+)s/g)]

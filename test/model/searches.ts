@@ -1,23 +1,28 @@
-/** What spin is asked: each a size of the model, and whether it must find something. */
+/**
+ * The searches that spin runs. Each has a size of the model and its faults, and says whether a violation must be found.
+ */
 
 export interface Search {
   readonly name: string
   readonly nodes: 2 | 3
-  /** How many of each kind of fault may come, at any instant. */
+  /** How many times a node may crash. This number and the next two count faults, which may occur at any instant. */
   readonly crashes: number
-  /** Lost answers, and requests that land after they were given up on. */
+  /** Lost answers, and requests that arrive after their sender has given up on them. */
   readonly slips: number
-  /** An operator takes the lease away, or has it handed over. */
+  /** Orders of an operator, who revokes the lease or has it handed over. */
   readonly orders: number
-  /** Asks whether one ends up working in time; else, only whether two ever work at once. */
+  /**
+   * Whether to ask that a node ends up working in time. Otherwise the search only asks whether two nodes ever work at
+   * once.
+   */
   readonly liveness: boolean
-  /** Answers come as late as they like; else at once, for which the model has its reasons. */
+  /** Whether answers may come arbitrarily late. Otherwise they come at once; the model gives the reasons. */
   readonly lateAnswers: boolean
-  /** Takes longer than the others together, and is made when it is asked for. */
+  /** Whether it takes longer than all others together. Such a search runs only with `--long`. */
   readonly long: boolean
-  /** As the model knows it. */
+  /** The name of the mutant in the model. */
   readonly mutant?: string
-  /** Whether it must be violated. */
+  /** Whether a violation must be found. */
   readonly fails: boolean
 }
 
@@ -38,7 +43,7 @@ const each = { crashes: 1, slips: 1, orders: 1 } as const
 const twice = { crashes: 2, slips: 2, orders: 2 } as const
 const late = { lateAnswers: true } as const
 
-/** With no more faults than it needs to show. */
+/** A mutant, with no more faults than it needs to show. */
 function mutant(name: string, mutant: string, more: Partial<Search>): Search {
   return { ...safety, name: `mutant: ${name}`, mutant, ...more, fails: true }
 }

@@ -1,8 +1,8 @@
-/** Hunts one mutant: simulates until a promise breaks. Run in a copy of the compiled code, by `run.ts`. */
+/** Hunts one mutant: simulates seeds until a promise breaks. `run.ts` runs this in a copy of the compiled code. */
 import { mixFor, runCampaign } from '../simulation/campaign.js'
 import type { MixName } from '../simulation/faults.js'
 
-/** What the hunt came to. */
+/** The result of a hunt. */
 export interface Quarry {
   readonly seeds: number
   readonly cpuMs: number

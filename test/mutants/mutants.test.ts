@@ -1,4 +1,4 @@
-/** The hunt itself takes long (`npm run mutants`); that each mutant still is one takes no time. */
+/** Checks that each mutant can still be made. The hunt itself takes long and is not run here (`npm run mutants`). */
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { mutants, mutated } from './mutants.js'

@@ -1,29 +1,29 @@
 /**
- * Deliberate faults of the engine and of the SQLite store. Each must be found by the simulation or by a test.
+ * Deliberate faults of the engine and of the SQLite store. The simulation or a test must find each.
  *
- * A mutant is a change to one place of the compiled code, made in a copy: the engine itself knows nothing of them. Its
- * `find` must be there exactly once, so that a line which has moved on is noticed and not passed over.
+ * A mutant changes one place of a copy of the compiled code; the engine itself knows nothing of mutants. Its `find`
+ * must occur exactly once, so that a line that has changed is noticed and not skipped.
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { MixName } from '../simulation/faults.js'
 
 export interface Mutant {
-  /** What is wrong with it. */
+  /** What the fault is. Unique. */
   readonly name: string
-  /** Under `plugin`, without its ending. */
+  /** The file under `plugin`, without its extension. */
   readonly file: string
   readonly find: string
   readonly replace: string
-  /** The mix in which it shows soonest; default `all`. */
+  /** The mix in which the fault shows soonest; default `all`. */
   readonly mix?: MixName
-  /** A test file that finds it at once, under `test` and without its ending: it is asked before the simulation. */
+  /** A test file that finds it at once, under `test` and without `.test.js`. It is run before the simulation. */
   readonly test?: string
-  /** The first seed to try; default 1. What a search from there has found is where the next one begins. */
+  /** The first seed to try; default 1. An earlier hunt found the mutant from this seed on. */
   readonly from?: number
 }
 
-/** The compiled code of the mutant's file, with its fault in it. */
+/** Returns the compiled code of the mutant's file, with the fault in it. */
 export function mutated({ name, file, find, replace }: Mutant, build: string): string {
   const source = readFileSync(join(build, 'plugin', `${file}.js`), 'utf8')
   const found = source.split(find).length - 1

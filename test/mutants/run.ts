@@ -1,6 +1,6 @@
 /**
- * Lets the simulation loose on one mutant after another, and on those that live the tests; prints what found each. Where
- * a test is known that finds a mutant at once, that one is asked first.
+ * Runs the simulation on one mutant after another, and the tests on those that survive it. Prints what found each. A
+ * test that is known to find a mutant at once is run first.
  *
  *     npm run mutants -- [--seeds 300] [--jobs 2] [--only "the margin|nobody hears"]
  *
@@ -20,7 +20,9 @@ const values = optionsOf('npm run mutants -- [--seeds 300] [--jobs 1] [--only "t
   only: '',
 })
 
-/** A mutant may go round in circles within one event, where nothing else stops it. */
+/**
+ * The time limit of a simulation and of a test file. A mutant may loop within one event, where nothing else stops it.
+ */
 const longestMs = 600_000
 
 const build = fileURLToPath(new URL('../..', import.meta.url))
@@ -32,7 +34,10 @@ interface TestFile {
   readonly only?: string
 }
 
-/** What the tests of the engine, and of its rows in SQLite, are told: which of their subtests are about those. */
+/**
+ * The test files to run: those of the engine, and of its rows in SQLite. `only` selects the subtests that are about
+ * these.
+ */
 const testFiles: readonly TestFile[] = [
   ...[
     'session',
@@ -59,7 +64,7 @@ const testFiles: readonly TestFile[] = [
 const wanted = values.only.split('|')
 const hunted = mutants.filter(({ name }) => wanted.some((part) => name.includes(part)))
 for (const mutant of hunted) mutated(mutant, build)
-// A file that is not there would fail, and so find every mutant.
+// A missing file would fail, and so seem to find every mutant.
 for (const { file } of testFiles) statSync(join(build, 'test', file))
 for (const { name, test } of hunted)
   if (test !== undefined && !testFiles.some(({ file }) => file === `${test}.test.js`))
@@ -90,7 +95,7 @@ interface Found {
   readonly what: string
 }
 
-/** Undefined: it lives. */
+/** Hunts one mutant. Returns undefined when it survives. */
 async function hunt(mutant: Mutant): Promise<Found | undefined> {
   const copy = join(copies, String(mutants.indexOf(mutant)))
   mkdirSync(copy, { recursive: true })
@@ -120,7 +125,7 @@ async function huntBySimulation(mutant: Mutant, copy: string): Promise<Found | u
   return { by: `simulation: ${rule}, \`--mix ${mix} --seed ${seed}\``, what }
 }
 
-/** The first test that fails. */
+/** Returns the first test that fails. */
 async function huntByTests(copy: string, files: readonly TestFile[]): Promise<Found | undefined> {
   for (const { file, only } of files) {
     const output = await failing(join(copy, 'build/test', file), only)
@@ -132,7 +137,7 @@ async function huntByTests(copy: string, files: readonly TestFile[]): Promise<Fo
   return undefined
 }
 
-/** What it printed, when it failed. */
+/** Runs a test file. Returns what it printed when it failed; undefined when it passed. */
 async function failing(file: string, only?: string): Promise<string | undefined> {
   const env = {
     ...process.env,
@@ -153,7 +158,7 @@ async function failing(file: string, only?: string): Promise<string | undefined>
   return code === 0 ? undefined : output
 }
 
-/** What a mutant broke must not break without it. */
+/** Checks that a seed which breaks with the mutant does not break without it. */
 async function acquit({ seed, mix }: NonNullable<Quarry['killedBy']>): Promise<void> {
   const control = await setLoose(build, mix, 1, seed)
   if (control?.killedBy !== undefined) throw new Error(`Seed ${seed} (${mix}) breaks without any mutant.`)
