@@ -238,10 +238,7 @@ export class History {
     return this.trusting(key).some((term) => term.token === token)
   }
 
-  /**
-   * Checks after every event that no lease is trusted twice. {@link History.checkLapses} checks that lapsed trust does not
-   * return.
-   */
+  /** Checks after every event that no lease is trusted twice. */
   check(): void {
     this.#checkedBeforeMs = this.#checkedMs
     this.#checkedMs = this.#nowMs()
@@ -253,6 +250,7 @@ export class History {
     }
   }
 
+  /** Checks after every event that the lapsed trust of a process does not return. */
   checkLapses(process: SimulatedProcess): void {
     for (const term of this.#termsByProcess.get(process) ?? []) {
       if (!trusts(term)) this.#lapse(term, this.#checkedBeforeMs)

@@ -1,4 +1,4 @@
-/** The commands beside the tests, when what is typed behind them is wrong. */
+/** The commands beside the tests, given wrong options: each names the mistake in a line, and does nothing. */
 import { spawn } from 'node:child_process'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'

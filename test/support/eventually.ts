@@ -2,17 +2,19 @@ import { setTimeout as delay } from 'node:timers/promises'
 
 /** How {@link eventually} waits. */
 export interface Patience {
-  /** Bounds a test that would hang; far above what any machine needs. Default 30 000. */
+  /** Bounds a test that would otherwise hang; far longer than any machine needs. Default 30 000. */
   readonly timeoutMs?: number
-  /** Default 10. */
+  /** The pause between two attempts, in ms. Default 10. */
   readonly everyMs?: number
   /** Completes the sentence "Waited … ms in vain until …". Default: the source text of the condition. */
   readonly until?: string
 }
 
 /**
- * Asks again and again until the condition answers something truthy, and answers that. A condition
- * that throws is asked again too; its last error is the cause of the failure.
+ * Evaluates a condition until it returns something truthy, and returns that. A condition that throws is evaluated
+ * again, too.
+ *
+ * @throws Error when the time is over; its cause is the last error of the condition.
  */
 export async function eventually<T>(
   condition: () => T | Promise<T>,
@@ -30,8 +32,9 @@ export async function eventually<T>(
 }
 
 /**
- * Reads again and again until what is read is as wanted, and answers what was read last, wanted or not: for an assertion, which
- * then shows it. An error comes out once the patience has ended.
+ * Reads until the value is as wanted. Returns the last value read, wanted or not, for an assertion that then shows it.
+ *
+ * @throws the error of the last attempt when that attempt was made after the time was over.
  */
 export async function latest<T>(
   read: () => T | Promise<T>,

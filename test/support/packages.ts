@@ -1,4 +1,4 @@
-/** The packages that are installed here, for programs that are tried beside copies of our own. */
+/** The installed packages, for programs that are run beside copies of this package. */
 import { readdir, symlink } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
@@ -8,8 +8,8 @@ import { fileURLToPath } from 'node:url'
 export const installed = installedPackages()
 
 /**
- * Links every installed package into a folder, as if npm had installed it there. Of the two drivers of SQLite it is the one that
- * this Node can run.
+ * Links every installed package into a folder, as if npm had installed it there. Of the two drivers of SQLite, the one
+ * that this Node.js can run is linked.
  */
 export async function linkPackages(into: string, without: readonly string[] = []): Promise<void> {
   for (const name of await readdir(installed)) {

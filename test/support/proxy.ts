@@ -1,9 +1,9 @@
-/** A TCP proxy, on loopback unless told otherwise, that does to a connection what networks do. */
+/** A TCP proxy, on loopback by default, that disturbs connections as networks do. */
 import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 import type { Lifetime } from './databases.js'
 
-/** A way to a server that can be disturbed at will. */
+/** A way to a server that can be disturbed. */
 export interface TcpProxy {
   readonly host: string
   readonly port: number
@@ -12,42 +12,44 @@ export interface TcpProxy {
   /** How many connections there are now. */
   readonly connections: number
   /**
-   * Breaks each connection when the server has answered with bytes that match; until then all passes. Answers when
-   * it has first happened.
+   * Breaks all connections when the server first answers with bytes that match, and does not pass these on. Until then
+   * everything passes. Resolves when this has happened.
    */
   cutAtAnswer(matches: (bytes: Buffer) => boolean): Promise<void>
-  /** Swallows everything in both directions, on the connections there are and on new ones, and breaks nothing. */
+  /** Swallows everything in both directions, on present and on new connections, without breaking any. */
   goSilent(): void
   /** Breaks all connections. New ones pass again, undisturbed. */
   cut(): void
-  /** As `cut`, but the client is told at once and rudely, as by a machine that knows nothing of the connection. */
+  /**
+   * Like `cut`, but resets the connections, as a machine does that knows nothing of them. The client notices at once.
+   */
   reset(): void
-  /** Breaks all connections, and new ones at once, until `cut` or `reset`. */
+  /** Breaks all connections, and each new one at once, until `cut` or `reset`. */
   refuse(): void
 }
 
-/** What becomes of the bytes that go one way. */
+/** What happens to the bytes that go in one direction. */
 export interface Direction {
-  /** How much later they arrive. */
+  /** How much later they arrive, in ms. */
   delayMs: number
-  /** Keeps them back until `release`. */
+  /** Holds them back until `release`. */
   hold(): void
-  /** Lets go what was held, and what comes after. */
+  /** Lets the held bytes go, and all that come after them. */
   release(): void
-  /** Loses them for ever, without breaking anything. */
+  /** Loses them without breaking anything. */
   drop(): void
-  /** Puts one text in the place of another of the same length, wherever it stands, until they are undisturbed again. */
+  /** Replaces one text by another of the same length wherever it occurs, until the connections are cut or reset. */
   swap(text: string, other: string): void
-  /** Passes on what comes of them instead, until they are undisturbed again. */
+  /** Passes on what `change` returns instead, until the connections are cut or reset. */
   alter(change: (bytes: Buffer) => Buffer): void
 }
 
-/** Whether the server says that it has committed. */
+/** Whether these bytes say that the server has committed. */
 export function answersCommit(bytes: Buffer): boolean {
   return bytes.includes('COMMIT\0')
 }
 
-/** A proxy to a server, which ends with the test. */
+/** Starts a proxy to a server. It ends with the test. */
 export async function useProxy(
   t: Lifetime,
   target: { host: string; port: number },
@@ -112,7 +114,7 @@ export async function useProxy(
   }
 }
 
-/** When one side goes, so does the other. */
+/** Passes bytes from one side to the other. When one side closes, so does the other. */
 function link(from: Socket, to: Socket, pass: (bytes: Buffer) => void): void {
   from.setNoDelay(true)
   from.on('data', pass)
@@ -149,7 +151,7 @@ class Way implements Direction {
     this.#alter = change
   }
 
-  /** Undisturbed again; what was held is lost. */
+  /** Ends all disturbances. Held bytes are lost. */
   clear(): void {
     this.#alter = (bytes) => bytes
     this.delayMs = 0

@@ -1,11 +1,11 @@
-/** The rights that the documentation says a user needs: what is written there is what is tried. */
+/** The rights that the documentation says a user needs, so that tests can try exactly these. */
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 
 /**
- * The grants on the page of a database that are `to` somebody, for a user of a test instead.
+ * Returns the grants on the page of a database that are made `to` a user, rewritten for a user of a test.
  *
- * @param database where the tables are, if the page names one.
+ * @param database the database of the tables, if the page names one.
  */
 export async function documentedGrants(
   page: 'mssql' | 'mysql',

@@ -1,22 +1,28 @@
-/** Reading TypeScript as the compiler's own scanner does: what is in a comment or in a string is not code. */
+/**
+ * Reads TypeScript with the compiler's own scanner, so that the contents of comments and strings are not taken for
+ * code.
+ */
 import { createScanner } from 'typescript/unstable/ast/scanner'
 
-/** A token of a program, comments and spaces left out. */
+/** A token of a program. Comments and white space are left out. */
 export interface Token {
   readonly kind: 'word' | 'string' | 'template' | 'other'
-  /** As it is written; of a string what it says. */
+  /** The token as it is written; for a string, its value. */
   readonly text: string
 }
 
-/** What the rest of the file is about to say, of which the scanner alone cannot know. */
+/**
+ * After a token that matches `operand`, and not `beforeOperand`, a slash divides; otherwise it begins a regular
+ * expression. The scanner alone cannot tell.
+ */
 const operand = /^(?:[\w$#]+|[)\]}]|\+\+|--)$/
 const beforeOperand = /^(?:return|typeof|case|in|of|do|else|void|delete|throw|new|await|yield|instanceof)$/
 
-/** All tokens of a program, in order. */
+/** Returns all tokens of a program, in order. */
 export function tokensOf(source: string): Token[] {
   const scanner = createScanner(true, undefined, source)
   const tokens: Token[] = []
-  /** For each template that is open, how many braces are open in its expression. */
+  /** For each open template: the number of open braces in its present expression. */
   const templates: number[] = []
   for (scanner.scan(); scanner.getTokenStart() < source.length; scanner.scan()) {
     const before = tokens.at(-1)
@@ -46,7 +52,7 @@ function tokenOf(text: string, value: string): Token {
   return { kind: /^[\w$#]/.test(text) ? 'word' : 'other', text }
 }
 
-/** The code alone, on one line: strings are empty, and what templates say is left out. */
+/** Returns the code alone, on one line. Strings are empty, and the texts of templates are left out. */
 export function codeOf(source: string): string {
   return tokensOf(source)
     .map(({ kind, text }) => (kind === 'string' ? "''" : kind === 'template' ? '+' : text))
@@ -54,16 +60,19 @@ export function codeOf(source: string): string {
     .replaceAll(/ ?(\?\.|[.,()[\]]) ?/g, '$1')
 }
 
-/** What a program imports, in whichever way. */
+/** A module that a program imports, in whichever way. */
 export interface Import {
   readonly target: string
   readonly typeOnly: boolean
 }
 
-/** What stands for a module that is named only when the program runs. */
+/** Stands for a module whose name is known only when the program runs. */
 export const computed = 'a module whose name is computed'
 
-/** Everything a program imports or exports from elsewhere. What it imports by a call it may run, unless it says it is a type. */
+/**
+ * Returns everything that a program imports, or exports from elsewhere. An import by a call counts as running the
+ * module, unless the code uses it as a type.
+ */
 export function importsIn(source: string): Import[] {
   const tokens = tokensOf(source)
   return tokens.flatMap(({ kind, text }, at) => {
@@ -85,7 +94,7 @@ function called(tokens: readonly Token[], at: number): Import {
   }
 }
 
-/** A declaration ends with its module's name, after `from` or at once; `export` may have none. */
+/** Reads a declaration. It ends with the name of its module, after `from` or at once; an `export` may have none. */
 function declared(tokens: readonly Token[], at: number): Import[] {
   const next = tokens[at + 1]
   if (next?.kind === 'string')

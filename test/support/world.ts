@@ -1,7 +1,7 @@
 /**
- * A few nodes in one process, over one real SQLite database in memory, with clocks moved by hand.
+ * A few nodes in one process, over one real SQLite database in memory, with clocks that tests move by hand.
  *
- * Each node has its own clock, so that one can stand still or be suspended while the others go on.
+ * Each node has a clock of its own, so that one can stand still or be suspended while the others go on.
  */
 import Database from 'better-sqlite3'
 import type { Test } from 'tap'
@@ -18,7 +18,7 @@ export interface WorldNode {
   readonly coordinator: Coordinator
   readonly clock: ManualClock
   readonly store: Store
-  /** What happened, as `event key`, in order. */
+  /** What happened, in order, each as the event, its key and its reason. */
   readonly history: string[]
 }
 
@@ -26,7 +26,7 @@ export class World {
   readonly #database = new Database(':memory:')
   readonly timing: Timing
   readonly nodes: WorldNode[] = []
-  /** What the database's clock adds to the true time. */
+  /** The difference between the database's clock and true time. */
   clockOffsetMs = 0
   identity = 'server-1'
   #timeMs = 1_700_000_000_000
@@ -98,7 +98,7 @@ export class World {
     return node
   }
 
-  /** Time goes by for everybody; nodes that are frozen only notice afterwards. */
+  /** Lets time pass for all nodes. Frozen nodes notice only afterwards. */
   async advance(ms: number, stepMs = 50): Promise<void> {
     for (let passedMs = 0; passedMs < ms; passedMs += stepMs) {
       this.#timeMs += stepMs
@@ -121,7 +121,7 @@ export class World {
     }
   }
 
-  /** The process stands still, as under SIGSTOP. */
+  /** Stops a process, as SIGSTOP does. */
   freeze(node: WorldNode): void {
     this.#frozen.add(node)
   }
