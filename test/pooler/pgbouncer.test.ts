@@ -1,6 +1,6 @@
 /**
- * Behind PgBouncer in transaction mode: any statement may meet another connection of the server than the one before it.
- * Debian has it; where it is not installed there is nothing to try.
+ * Nodes behind PgBouncer in transaction mode, where each transaction may use another connection to the server than the
+ * one before it. Debian has PgBouncer as a package; where it is not installed, the test is skipped.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -123,7 +123,10 @@ async function node(t: Test, database: string, name: string, said: string[]): Pr
   return coordinator
 }
 
-/** In front of a database, with two connections to it for everybody. It refuses to run as root, so there it is nobody. */
+/**
+ * Starts a pooler in front of a database, with two connections to it for all clients. PgBouncer refuses to run as root,
+ * so as root it runs as the user nobody.
+ */
 async function usePooler(t: Test, url: string): Promise<string> {
   const { hostname, port, username, password, pathname } = new URL(url)
   const folder = await mkdtemp(join(tmpdir(), 'coordination-pooler-'))
