@@ -1,6 +1,6 @@
 /**
- * Processes that stand still for longer than their session lives: when they go on, somebody else has their
- * leases, and nothing has told them.
+ * Processes that stand still for longer than their session lives. When they go on, other nodes have their leases, and
+ * nothing has told them.
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -26,7 +26,7 @@ t.test('a process that was frozen past the ttl does no more work when it goes on
     await observer.until('the other one has everything', settledOn([other]))
     await other.heard('worked', (work) => work.key === key)
 
-    // Commands that wait for it: it meets them in the very moment in which it goes on.
+    // These commands wait for the process, and reach it in the moment in which it goes on.
     leader.tell({ command: 'write', key })
     leader.tell({ command: 'write-unasked', key })
     const continuedAtMs = monotonicMs()
@@ -60,7 +60,7 @@ t.test('a process whose event loop was blocked past the ttl does no more work af
   }),
 )
 
-/** Two nodes at work; one of them leads. */
+/** Starts two nodes at work. One of them is the leader. */
 async function useLeader(
   t: Test,
   database: Database,
@@ -86,7 +86,7 @@ async function useLeader(
   return { observer, leader, other }
 }
 
-/** Every pass that was under way has ended, and none has done anything since the process went on. */
+/** Checks that every pass that was under way has ended, and has done nothing since the process went on. */
 async function hasStopped(t: Test, node: NodeProcess, continuedAtMs: number): Promise<void> {
   const old = new Set(
     node
@@ -124,7 +124,7 @@ async function otherCanWrite(t: Test, other: NodeProcess, observer: Observer): P
   t.strictSame(await observer.writes(), [{ lease: key, token }], 'and is the only one')
 }
 
-/** Under a new session, since the old one was buried. */
+/** Checks that the node joins again under a new session, because the old one was buried. */
 async function comesBack(t: Test, node: NodeProcess, other: NodeProcess, observer: Observer): Promise<void> {
   const status = await observer.until('it has joined again and has its share', (status) => {
     const active = status.nodes.filter(({ state }) => state === 'active').map(({ name }) => name)

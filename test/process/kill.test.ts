@@ -1,4 +1,4 @@
-/** Processes that are killed, stopped and started again: what they had moves, once, and with greater tokens. */
+/** Processes that are killed, stopped and started again: their leases move once, and under greater tokens. */
 import t from 'tap'
 import type { Status } from '../../plugin/index.js'
 import { type Database, eachDatabase } from '../support/databases.js'

@@ -1,7 +1,6 @@
 /**
- * A node as a process of its own, for tests that kill it, freeze it and block it. It does small pieces of
- * work under every lease it holds and reports each one to the test, with the time of the machine's
- * monotonic clock, which all processes share.
+ * A node as a process of its own, for tests that kill, freeze and block it. It does small pieces of work under every
+ * lease it holds, and reports each to the test. Times are by the machine's monotonic clock, which all processes share.
  */
 import { existsSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -30,10 +29,10 @@ export interface NodeOrder {
   readonly node: string
   readonly cluster: string
   readonly timing: TimingOptions
-  /** The option of this name; here it is false when left out, so that silence is all the others have to go by. */
+  /** The option `watchProcesses`. Default false here, so that other nodes can judge only by its silence. */
   readonly watchProcesses?: boolean
   readonly workers: readonly WorkerOrder[]
-  /** Its passes hang, without work and whatever their signals say, until it is told to go on. Default false. */
+  /** Whether its passes hang, without doing work and whatever their signals say, until `go-on`. Default false. */
   readonly hangs?: boolean
 }
 
@@ -52,15 +51,15 @@ export type Command =
   | { readonly command: 'block'; readonly untilFile: string }
   /** Writes a row in a transaction fenced by the latest lease of this key, and commits it. */
   | { readonly command: 'write'; readonly key: string }
-  /** The same, fenced by nothing but the database: no clock of this process is asked. */
+  /** The same, but the fence is the store's alone, so that no clock of this process is asked. */
   | { readonly command: 'write-unasked'; readonly key: string }
   /** The same as `write`, but never ends the transaction. */
   | { readonly command: 'hold'; readonly key: string }
-  /** Lets the passes that hang end. */
+  /** Lets the hanging passes end. */
   | { readonly command: 'go-on' }
   /** Serves HTTP from now on. */
   | { readonly command: 'listen' }
-  /** Answers once everything before has been reported. */
+  /** Reports `echo` after everything before it. */
   | { readonly command: 'echo'; readonly word: string }
 
 interface Term {
@@ -73,9 +72,9 @@ interface Term {
 /** What it reports. Times are milliseconds by the monotonic clock. */
 export type Report =
   | { readonly report: 'running'; readonly id: string }
-  /** A piece of work: it was begun at this time, and the lease was held later. */
+  /** A piece of work. It began at this time, and the lease was held at a later instant. */
   | ({ readonly report: 'worked'; readonly atMs: number } & Term)
-  /** A pass has ended: a check of its own failed, or it was woken by its signal. */
+  /** A pass has ended, because its own check failed or its signal woke it. */
   | ({
       readonly report: 'stopped'
       readonly atMs: number
@@ -83,12 +82,12 @@ export type Report =
       readonly aborted: boolean
       readonly reason: string
     } & Term)
-  /** A pass hangs; later, its signal has aborted. */
+  /** A pass hangs. `aborted` follows when its signal aborts. */
   | ({ readonly report: 'hangs' } & Term)
   | ({ readonly report: 'aborted'; readonly reason: string } & Term)
   | { readonly report: 'listening'; readonly origin: string }
   | { readonly report: 'holding'; readonly key: string }
-  /** A fenced write has been committed, or failed with the error of this name. */
+  /** A fenced write was committed, or failed with the error of this name. */
   | { readonly report: 'wrote'; readonly key: string; readonly token: number; readonly error: string | null }
   | { readonly report: 'echo'; readonly word: string }
 
@@ -106,7 +105,7 @@ const store = await openStore({
   log: silentLog,
 })
 
-// Test machines have much else to do, and some servers are slow to answer for the first time.
+// Test machines are busy, and some servers answer slowly at first.
 const app = Fastify({ pluginTimeout: 60_000 })
 const { watchProcesses = false, hangs = false } = order
 await app.register(workerCoordination, {
@@ -125,7 +124,7 @@ for (const worker of order.workers) {
     app.coordination.worker({ ...worker, run })
   }
 }
-/** A test that ends before its nodes takes them with it: they would keep the output open that is waited for. */
+/** Ends the process with its test. Otherwise it would keep open the output that the test runner waits for. */
 const endWithTest = (): never => process.exit(1)
 process.once('disconnect', endWithTest)
 app.addHook('onClose', async () => {
@@ -142,7 +141,10 @@ process.on('SIGTERM', () => void app.close())
 await app.ready()
 say({ report: 'running', id: app.coordination.nodeId ?? '' })
 
-/** The time is taken before the check: then a process that is stopped between the two has not worked. */
+/**
+ * Works until the lease is lost. The time is taken before the check, so that a process that is stopped between the two
+ * has not worked.
+ */
 async function work(context: PassContext & { assignment?: Term['share'] }): Promise<void> {
   const { lease, signal, assignment } = context
   const { key, token } = lease
@@ -167,7 +169,7 @@ async function work(context: PassContext & { assignment?: Term['share'] }): Prom
   }
 }
 
-/** What nobody notices but people: the process is well, and nothing is done. */
+/** Hangs, as only people notice: the process is well, and no work is done. */
 async function hang({ lease: { key, token }, signal }: PassContext): Promise<void> {
   signal.addEventListener('abort', () => say({ report: 'aborted', reason: signal.reason.reason, key, token }))
   say({ report: 'hangs', key, token })
@@ -184,7 +186,7 @@ async function obey(command: Command): Promise<void> {
 }
 
 async function write({ command, key }: { readonly command: string; readonly key: string }): Promise<void> {
-  // Whoever looks into the database may see that this node leads before its pass has begun.
+  // The database may show that this node leads before its pass has begun.
   const lease = await eventually(() => latest.get(key), { timeoutMs: 60_000 })
   if (lease === undefined) throw new Error(`There is no lease ${key}`)
   const { token, holder } = lease
@@ -205,7 +207,7 @@ async function write({ command, key }: { readonly command: string; readonly key:
   }
 }
 
-/** Where the application keeps its own rows: a connection of its own to the same database. */
+/** A connection of the application's own to the same database, for its own rows. */
 interface OwnData {
   readonly client: object
   begin(): Promise<void>
@@ -262,7 +264,7 @@ async function postgresData(): Promise<OwnData> {
   }
 }
 
-/** A busy file is tried again in a while: waiting inside the driver would stop the whole process. */
+/** Tries a busy file again after a while, because waiting inside the driver would stop the whole process. */
 function sqliteData(): OwnData {
   const client = new BetterSqlite(database.slice('sqlite:'.length), { timeout: 0 })
   return {
@@ -288,7 +290,7 @@ function began(client: BetterSqlite.Database): boolean {
   }
 }
 
-/** Two minutes at the most, in case nobody makes the file. */
+/** Blocks for two minutes at most, in case no test creates the file. */
 function blockUntil(file: string): void {
   const pause = new Int32Array(new SharedArrayBuffer(4))
   const deadlineMs = monotonicMs() + 120_000

@@ -1,4 +1,4 @@
-/** Starts nodes as processes, listens to their reports, and judges what they did. */
+/** Starts nodes as processes, collects their reports, and judges what they did. */
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
@@ -13,10 +13,10 @@ import { type Database, type Lifetime, withMssql } from '../support/databases.js
 import { eventually } from '../support/eventually.js'
 import type { Command, NodeOrder, Report } from './node.js'
 
-/** A node in a process of its own, which ends with the test at the latest. */
+/** A node in a process of its own, which ends at the latest with the test. */
 export class NodeProcess {
   readonly name: string
-  /** Everything it has said so far. */
+  /** Everything it has reported so far. */
   readonly reports: Report[] = []
   readonly #child: ChildProcess
   readonly #ended: Promise<unknown[]>
@@ -28,10 +28,11 @@ export class NodeProcess {
     child.on('message', (report: Report) => this.reports.push(report))
   }
 
-  /** Resolves once the node has joined. */
+  /** Starts a node. Resolves once it has joined. */
   static async start(t: Lifetime, order: NodeOrder): Promise<NodeProcess> {
     const program = fileURLToPath(new URL('./node.js', import.meta.url))
-    // Without what tap loads into each process to measure coverage: most of these are killed, and none would tell.
+    // Leaves out what tap loads into each process to measure coverage. Most of these processes are killed, so they
+    // could not report theirs.
     const env = { ...process.env, NODE_OPTIONS: '', NODE_V8_COVERAGE: '' }
     const child = fork(program, [JSON.stringify(order)], { env })
     const node = new NodeProcess(order.node, child)
@@ -56,8 +57,9 @@ export class NodeProcess {
   }
 
   /**
-   * Stops the process where it stands, but not in the middle of a write to an SQLite file, or of a change on SQL Server:
-   * nobody could write before it goes on, and there is no server to put an end to it, or one that does not.
+   * Stops the process where it stands, but not in the middle of a write to a SQLite file or of a change on SQL Server.
+   * There no other process could write before it goes on: a file has no server that would end the write, and SQL Server
+   * does not end it.
    */
   async freeze(observer: Observer): Promise<void> {
     for (;;) {
@@ -67,7 +69,7 @@ export class NodeProcess {
     }
   }
 
-  /** Resolves once the process has ended. Harmless when it has. */
+  /** Kills the process. Resolves once it has ended; does nothing when it has ended already. */
   async kill(): Promise<void> {
     this.#child.kill('SIGKILL')
     await this.#ended
@@ -96,7 +98,7 @@ export class NodeProcess {
     })
   }
 
-  /** Waits until everything the node has reported so far has arrived. */
+  /** Waits until everything that the node has reported so far has arrived. */
   async allHeard(): Promise<void> {
     const word = String(this.reports.length)
     this.tell({ command: 'echo', word })
@@ -104,25 +106,25 @@ export class NodeProcess {
   }
 }
 
-/** Looks at a namespace from outside, as no node. */
+/** Observes a namespace from outside, without being a node. */
 export interface Observer {
   status(): Promise<Status>
-  /** All events, oldest first. */
+  /** Returns up to 1 000 events, oldest first. */
   events(): Promise<EventRow[]>
   /** Waits for a status that fits. */
   until(what: string, fits: (status: Status) => boolean): Promise<Status>
-  /** Whether somebody else than the running nodes keeps the database from being written to. */
+  /** Whether the database can be written to, with no process standing still in the middle of a write. */
   canWrite(): Promise<boolean>
-  /** Rows that nodes have written under a fence, oldest first. */
+  /** Returns the rows that nodes have written under a fence, by token. */
   writes(): Promise<{ lease: string; token: number }[]>
 }
 
-/** Also creates the table for {@link Observer.writes}. */
+/** Opens an observer. Also creates the table for {@link Observer.writes}. */
 export async function observe(t: Lifetime, database: Database, namespace = 'default'): Promise<Observer> {
   const store = await openStore({
     database: database.url,
     namespace,
-    // Nothing depends on how soon it sees something, and some servers are slow to answer for the first time.
+    // Nothing depends on how soon it observes something, and some servers answer slowly at first.
     statementTimeoutMs: 60_000,
     migrate: true,
     push: false,
@@ -156,8 +158,8 @@ function createWrites({ dialect }: Database): string {
 }
 
 /**
- * Whether nobody stands still in the middle of a write to this SQLite file, or of a change on this SQL Server. The other
- * servers put an end to that.
+ * Returns whether no process stands still in the middle of a write to this SQLite file, or of a change on this SQL
+ * Server. Other servers end such a write by themselves.
  */
 export async function canWrite(database: Database): Promise<boolean> {
   if (database.dialect === 'sqlite') return canBegin(database.url.slice('sqlite:'.length))
@@ -178,14 +180,14 @@ function canBegin(path: string): boolean {
 }
 
 /**
- * A ttl that is soon over, but not before the database has had the time it needs. A server that speaks the protocol of SQL
- * Server has taken a second for a statement it had not seen before, on each connection.
+ * Returns a short ttl that still leaves the database the time it needs. A server that speaks the protocol of SQL Server
+ * has taken a second for each statement that was new to a connection.
  */
 export function shortTtlMs({ dialect }: Database): number {
   return dialect === 'mssql' ? 40_000 : 3_000
 }
 
-/** Which node holds which lease, by name. */
+/** Returns the name of the node that holds each lease. */
 export function holders({ leases }: Status): Record<string, string> {
   return Object.fromEntries(
     leases.flatMap(({ key, holder }) => (holder === null ? [] : [[key, holder.name]])),
@@ -193,8 +195,8 @@ export function holders({ leases }: Status): Record<string, string> {
 }
 
 /**
- * Every lease in use is held by the node that is meant to hold it, these are the nodes at work, and each has its share. One
- * that was too slow to claim has none for a while.
+ * Returns a condition: exactly these nodes are active, every lease that has a target is held, and each coordinated
+ * worker has as many shares as there are nodes. A node that was too slow to claim has no share for a while.
  */
 export function settledOn(nodes: readonly NodeProcess[]): (status: Status) => boolean {
   const names = nodes.map(({ id }) => id).sort()
@@ -212,8 +214,8 @@ export function settledOn(nodes: readonly NodeProcess[]): (status: Status) => bo
 }
 
 /**
- * What may not be: work under a lease after the next holder had begun, or under an older plan of a coordinated
- * worker after a newer one had begun. Each is one sentence.
+ * Returns violations, each as one sentence: work under a lease after the next holder had begun, or under an older
+ * generation of a coordinated worker after a newer one had begun.
  */
 export function overlaps(nodes: readonly NodeProcess[]): string[] {
   const spans = workSpans(nodes)
@@ -232,7 +234,7 @@ export function overlaps(nodes: readonly NodeProcess[]): string[] {
   ]
 }
 
-/** All the work done in one term, from the first piece to the last. */
+/** All work in one term, from the first piece to the last. */
 interface Span {
   readonly node: string
   readonly key: string
@@ -267,7 +269,7 @@ function groupedBy(spans: readonly Span[], of: (span: Span) => string): Span[][]
   return [...groups.values()]
 }
 
-/** Each must have ended before any with a greater number began. */
+/** Returns a sentence for each span that had not ended before one with a greater number began. */
 function consecutive(groups: readonly Span[][], number: (span: Span) => number): string[] {
   return groups.flatMap((group) =>
     group.flatMap((early) =>
@@ -289,7 +291,7 @@ function succeeds(work: Promise<unknown>): Promise<boolean> {
   )
 }
 
-/** Far more time than any machine needs. */
+/** Waits for far longer than any machine needs. */
 async function patiently<T>(until: string, look: () => T | undefined | Promise<T | undefined>): Promise<T> {
   const found = await eventually(look, { timeoutMs: 180_000, everyMs: 25, until })
   if (found === undefined) throw new Error(until)

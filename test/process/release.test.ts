@@ -1,6 +1,6 @@
 /**
- * A holder whose process is well and whose work hangs: it renews its session, so nothing but a person finds out. That
- * person has `curl`, and any other node.
+ * A holder whose process is well and whose work hangs. It renews its session, so only a person finds out. That person
+ * has `curl`, and any other node.
  */
 import t, { type Test } from 'tap'
 import type { Status } from '../../plugin/index.js'
@@ -71,7 +71,7 @@ t.test('a holder that never stops is waited for until safeAt, though it lives an
   }),
 )
 
-/** One that holds the lease and hangs, and another that waits, and serves HTTP. */
+/** Starts one node that holds the lease and hangs, and another that waits and serves HTTP. */
 async function useStuckHolder(t: Test, database: Database) {
   const observer = await observe(t, database)
   const order = {
@@ -86,7 +86,7 @@ async function useStuckHolder(t: Test, database: Database) {
   return { observer, stuck, other, desk: deskAt(origin) }
 }
 
-/** What an operator does, over a socket. */
+/** The requests that an operator makes, over a socket. */
 function deskAt(origin: string) {
   const path = `${origin}/coordination/leases/global:report`
   return {

@@ -1,6 +1,6 @@
 /**
- * Work that never yields: no timer fires and no signal aborts, and only the watchdog's thread can put an end
- * to it. What is judged is what each process has written down itself, by the clock they share.
+ * Work that never yields: no timer fires and no signal aborts, so only the watchdog's thread can end it. Each process
+ * records what it did, by the clock that all share, and the tests judge these records.
  */
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -21,7 +21,7 @@ t.setTimeout(600_000)
 
 const key = 'global/report'
 
-/** Until a ttl is over on the slowest of the databases, and for what comes after it. */
+/** The longest wait: a ttl on the slowest database, and what follows it. */
 const patienceMs = 240_000
 
 t.test('a process whose loop never yields is ended before anybody else begins', (t) =>
@@ -104,7 +104,7 @@ t.test(
       })
       await fleet.start('n2', true)
       frozen.expectEnd()
-      // What it meets in the very moment in which it goes on: a loop that would never end.
+      // The process receives this in the moment in which it goes on: a loop that would never end.
       await freezeBetweenWrites(frozen, database)
       frozen.tell({ command: 'spin' })
       await eventually(() => holdersOf(entries()).get(key) === 'n2', {
@@ -216,7 +216,7 @@ async function useFleet(t: Test, database: Database): Promise<{ fleet: TestFleet
   }
 }
 
-/** Looks at the namespace from outside. */
+/** Observes the namespace from outside. */
 async function observe(
   t: Test,
   { url }: Database,
@@ -237,7 +237,10 @@ async function observe(
   }
 }
 
-/** Frozen in the middle of a write to an SQLite file, or of a change on SQL Server, it would stop everybody, until it goes on. */
+/**
+ * Freezes a node, but not in the middle of a write to a SQLite file or of a change on SQL Server, where it would stop
+ * all other nodes until it goes on.
+ */
 async function freezeBetweenWrites(node: ChaosNode, database: Database): Promise<void> {
   for (;;) {
     node.freeze()
@@ -247,7 +250,7 @@ async function freezeBetweenWrites(node: ChaosNode, database: Database): Promise
   }
 }
 
-/** Who was last seen with each lease. */
+/** Returns the process that was last seen with each lease. */
 function holdersOf(entries: readonly Entry[]): Map<string, string> {
   return new Map(
     entries.flatMap((entry) =>
