@@ -1,6 +1,6 @@
 /**
- * Runs faults without pause on a world, and records what happens in a history. Each lane injects one fault after
- * another; the lanes run side by side. After each round all faults end, and everything must find its place again.
+ * Runs faults without pause on a world, and records what happens in a history. The faults of a lane come one after
+ * another; the lanes run side by side.
  */
 import { randomInt } from 'node:crypto'
 import { chmod, mkdtemp } from 'node:fs/promises'
@@ -49,7 +49,7 @@ export interface CampaignPlan {
   readonly kinds: readonly string[]
 }
 
-/** A campaign that needs longer than this to settle is reported as broken. One that settles late is only slow. */
+/** A world that has not settled after this long is broken, not only slow. */
 const settleLimitMs = 300_000
 
 /** A fault that takes longer than this is reported as not having happened. */

@@ -1,12 +1,12 @@
 /**
- * Judges a history. It knows nothing of the engine, only what must hold of leases, tokens and writes whatever made
- * them. From the samples of each process it derives terms: intervals in which a node certainly trusted a lease.
+ * Judges a history. It knows nothing of the engine, only what must hold of leases, tokens and writes, whatever made
+ * them.
  */
 import type { Entry } from './history.js'
 
 /** The result of a check. */
 export interface Verdict {
-  /** The violations, each as one sentence; empty when all promises were kept. */
+  /** Each as one sentence; empty when all promises were kept. */
   readonly violations: readonly string[]
   /** How often each kind of fault was tried, and how often it really happened. */
   readonly faults: ReadonlyMap<string, FaultCount>
@@ -93,7 +93,7 @@ function generationOverlaps(terms: readonly Term[]): string[] {
   )
 }
 
-/** Goes through the terms by their beginning, and compares each with those that have not ended by then. */
+/** Compares each term with those that have begun before it and not ended yet. */
 function overlapping(group: readonly Term[], conflict: (a: Term, b: Term) => boolean): string[] {
   const found: string[] = []
   let open: Term[] = []

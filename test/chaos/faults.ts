@@ -1,7 +1,4 @@
-/**
- * What a kind of fault is, and the conditions under which one can be injected. The kinds are in the files named
- * `*-faults.ts`.
- */
+/** A kind of fault, and the conditions under which one can be injected. */
 import type { World } from './world.js'
 
 export interface Fault {

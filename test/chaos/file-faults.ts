@@ -1,7 +1,4 @@
-/**
- * Faults of a SQLite file: other writers and readers, processes stopped in the middle of a write, a full disk and I/O
- * errors.
- */
+/** Faults of a SQLite file and of its disk. */
 import { spawn } from 'node:child_process'
 import { existsSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -44,10 +41,7 @@ function fault(kind: string, inject: Fault['inject']): Fault {
   return { kind, lane: 'database', missing: onFile, inject }
 }
 
-/**
- * Occupies the file from this process. A further process would make no difference, because locks belong to a
- * connection.
- */
+/** Locks the file from this process: locks belong to a connection, so another process would do the same. */
 async function kept(world: World, begin: string, ms: number): Promise<number> {
   const file = new BetterSqlite(world.path, { timeout: 2_000 })
   try {

@@ -1,7 +1,4 @@
-/**
- * The processes of a campaign: how one is started, disturbed and ended. Each has a file for its standard error, and one
- * for the offset of its time of day.
- */
+/** The processes of a campaign: how one is started, disturbed and ended. */
 import { type ChildProcess, type ForkOptions, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync, writeFileSync } from 'node:fs'
@@ -28,7 +25,6 @@ export interface NodePlan {
 /** A node as a process. */
 export class ChaosNode {
   readonly by: string
-  /** What it has reported so far. */
   readonly reports: ChaosReport[] = []
   readonly complaints: string
   readonly #plan: NodePlan
@@ -135,10 +131,7 @@ export class ChaosNode {
   }
 }
 
-/**
- * Starts the node through `nsenter`, which is replaced by Node.js in the same process. Signals therefore reach the node
- * itself.
- */
+/** `nsenter` becomes Node.js without a new process, so signals reach the node itself. */
 function withinNamespace(namespace: string | undefined, flags: string[]): Partial<ForkOptions> {
   if (namespace === undefined) return { execArgv: flags }
   return { execPath: 'nsenter', execArgv: [`--net=${namespace}`, process.execPath, ...flags] }

@@ -13,7 +13,6 @@ export type HeldTerm = readonly [key: string, token: number, generation: number]
 /** One line. `by` names a process: the name of its node and its number in the campaign. */
 export type Entry =
   | { readonly t: 'campaign'; readonly atMs: number; readonly database: string; readonly seed: number }
-  /** A node has joined. */
   | { readonly t: 'joined'; readonly atMs: number; readonly by: string; readonly id: string }
   /** The process trusted that it holds these terms, at an instant after `atMs` and before its next line. */
   | { readonly t: 'held'; readonly atMs: number; readonly by: string; readonly terms: readonly HeldTerm[] }

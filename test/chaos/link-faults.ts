@@ -1,4 +1,4 @@
-/** Faults of packets and cables between nodes and their database. They need network namespaces; see `links.ts`. */
+/** Faults of packets and cables between nodes and their database; see `links.ts`. */
 import { and, type Fault, onLinks, onNetwork } from './faults.js'
 import type { Heading, Links } from './links.js'
 import type { World } from './world.js'

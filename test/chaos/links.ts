@@ -20,7 +20,7 @@ const run = promisify(execFile)
 /** The direction of packets. */
 export type Heading = 'to the database' | 'to the node'
 
-/** The option of `iptables` that matches a direction, as seen from the router. */
+/** The option of `iptables`, as seen from the router. */
 const deviceIn: Readonly<Record<Heading, string>> = { 'to the database': '-i', 'to the node': '-o' }
 
 /** A network, or the reason why there is none. */
@@ -41,10 +41,7 @@ export class Links {
     this.host = this.#address(1)
   }
 
-  /**
-   * Builds a network for this many nodes. It is removed at the end of `lifetime`, and in any case when this process
-   * ends.
-   */
+  /** Builds a network for this many nodes. It is removed with `lifetime`, and in any case when this process ends. */
   static async lay(nodes: number, lifetime: Lifetime): Promise<Laid> {
     if (nodes > mostNodes) return { why: `a network has room for ${mostNodes} nodes` }
     const missing = ['ip', 'iptables', 'iptables-restore', 'nsenter'].filter((program) => !isThere(program))
@@ -59,10 +56,7 @@ export class Links {
     }
   }
 
-  /**
-   * Claims a range of addresses. The name of the router's namespace contains the range and can be created only once, so
-   * two campaigns never share a range.
-   */
+  /** Claims a range of addresses. Two campaigns never share one: the router's namespace is named after it. */
   static async #claim(nodes: number, lifetime: Lifetime): Promise<Links> {
     for (let attempt = 1; ; attempt++) {
       const links = new Links(await freeNet())
@@ -105,8 +99,8 @@ export class Links {
   }
 
   /**
-   * Pulls the cables of some nodes while `work` runs. Returns how many of the nodes have sent something meanwhile and
-   * received nothing. Each `pid` is a process in the namespace of the node.
+   * Pulls the cables of some nodes while `work` runs. Returns how many of them have sent something meanwhile and
+   * received nothing. Each `pid` is a process in the node's namespace.
    */
   async unplugged(
     nodes: readonly { readonly index: number; readonly pid: number }[],
@@ -270,8 +264,8 @@ function lastLine(error: unknown): string {
 }
 
 /**
- * Starts a process that removes the network when its standard input ends, and so at the latest when this process ends,
- * however it ends. It deletes the device first, because a namespace lives as long as any process in it.
+ * Starts a process that removes the network when its standard input ends, so at the latest with this process, however
+ * that ends. The device goes first, because a namespace lives as long as any process in it.
  */
 function guarding(device: string, namespaces: readonly string[]): ChildProcess {
   const script =

@@ -1,4 +1,4 @@
-/** Faults of the connections between nodes and their database, injected by a TCP proxy in front of each node. */
+/** Faults of the connections to the database, injected by a TCP proxy for each node. */
 import { answersCommit, type TcpProxy } from '../support/proxy.js'
 import { and, type Fault, onNetwork, onServer } from './faults.js'
 import type { World } from './world.js'

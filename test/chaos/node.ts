@@ -91,10 +91,7 @@ function workers(): WorkerDefinition[] {
   ]
 }
 
-/**
- * Creates the coordinator, as often as it takes. The database may be away or damaged; a platform would restart a real
- * application.
- */
+/** Tries until the database is usable; a platform would restart a real application. */
 async function opened(): Promise<Coordinator> {
   let refused = false
   for (;;) {
@@ -134,10 +131,7 @@ function note(lease: HeldLease, generation: number): void {
   sample()
 }
 
-/**
- * Records what is held. The time is taken first: a term that is found held after it was held at that time too, because
- * a term that has ended never comes back.
- */
+/** The time is taken first. What is held after it was held then too, because a term that has ended never comes back. */
 function sample(): void {
   const atMs = monotonicMs()
   for (const [id, { lease }] of terms) if (!lease.held) terms.delete(id)
@@ -156,7 +150,7 @@ async function keepWriting(): Promise<void> {
   }
 }
 
-/** Picks a term at random, including terms that have been lost: refusing their writes is what the fence is for. */
+/** Picks any term, even a lost one: refusing its writes is what the fence is for. */
 function anyHeld(): HeldLease | undefined {
   const all = [...terms.values()]
   return all[Math.floor(Math.random() * all.length)]?.lease
@@ -172,7 +166,7 @@ async function write(lease: HeldLease, pauseMs: number): Promise<void> {
   history.add({ t: 'wrote', atMs: monotonicMs(), by, key: lease.key, token: lease.token, error })
 }
 
-/** Acquires, again and again, a lease by name that all nodes want, and holds it for a moment. */
+/** Again and again acquires a lease that all nodes want, and holds it for a moment. */
 async function keepAcquiring(): Promise<void> {
   for (;;) {
     await sleep(300 * Math.random())

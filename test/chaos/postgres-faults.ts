@@ -1,7 +1,4 @@
-/**
- * Faults of a PostgreSQL server: its signals, settings, locks, clock, disk and replicas. The server's log is the
- * evidence that a fault happened.
- */
+/** Faults of a PostgreSQL server. Several are counted by their lines in the server's log. */
 import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { eventually } from '../support/eventually.js'
@@ -115,7 +112,7 @@ async function deadlocks(server: PostgresServer): Promise<number> {
   return server.logged(/deadlock detected/)
 }
 
-/** Changes a setting of the server for a while, and counts the evidence of its effect in the log. */
+/** Changes a setting of the server for a while, and counts its effects in the log. */
 async function withSetting(
   world: World,
   server: PostgresServer,

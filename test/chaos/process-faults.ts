@@ -1,7 +1,4 @@
-/**
- * Faults of processes: kills, freezes, blocked event loops, lack of memory or processor time, clocks, and additional
- * nodes.
- */
+/** Faults of processes, and of the machine under them. */
 import { execFileSync, spawn } from 'node:child_process'
 import { mkdirSync, rmdirSync, writeFileSync } from 'node:fs'
 import { eventually } from '../support/eventually.js'
@@ -129,7 +126,7 @@ async function busyMachine(world: World): Promise<number> {
   return loops.length
 }
 
-/** Sets the clock of the node off by up to one day in either direction, and mostly back again. */
+/** Sets the clock off by up to one day in either direction, and mostly back again. */
 async function jumped(world: World, node: ChaosNode, ttls: number): Promise<number> {
   if (!node.canBeLiedTo) return 0
   node.setClock(Math.round((world.plan.random() * 2 - 1) * dayS))

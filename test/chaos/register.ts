@@ -95,7 +95,7 @@ async function withClient<T>(url: string, work: (client: Client) => Promise<T>):
     await client.connect()
     return await work(client)
   } finally {
-    // Ending the session in good order may take for ever with a silent server, so it is not waited for.
+    // A silent server may never answer the end of the session, so it is not waited for.
     void client.end().catch(() => undefined)
     if ('connection' in client) destroySoon(client.connection)
   }

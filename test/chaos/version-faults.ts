@@ -62,10 +62,7 @@ function wavesOf(world: World): number[][] {
   return [first, take(Math.ceil(left.length / 2)), take(left.length)]
 }
 
-/**
- * Replaces nodes, closing some in good order and killing the others. A node that takes too long to come back is waited
- * for when the round has ended.
- */
+/** Closes or kills nodes to replace them. A node that takes too long to come back is waited for after the round. */
 async function replaced(world: World, indices: readonly number[], version: number): Promise<void> {
   await Promise.all(
     indices.map(async (index) => {

@@ -1,6 +1,6 @@
 /**
- * What a campaign disturbs: nodes, the ways between them and their database, and the database. A world starts all of
- * these, restarts nodes that end, gives faults access to them, and waits until everything has found its place again.
+ * What a campaign disturbs: nodes, the ways between them and their database, and the database. A node that ends is
+ * started again.
  */
 import { execFileSync } from 'node:child_process'
 import { accessSync, existsSync, mkdirSync } from 'node:fs'
@@ -23,8 +23,7 @@ import { createRegister, openRegister } from './register.js'
 import { dialectOf, Versions } from './versions.js'
 
 /**
- * The kind of database. `server` is a PostgreSQL server and `file` a SQLite file of the campaign's own; `url` is a
- * database on another server.
+ * `server` and `file` are a PostgreSQL server and a SQLite file of the campaign's own; `url` is a database elsewhere.
  */
 export type Place =
   | { readonly at: 'server' }
@@ -185,7 +184,7 @@ export class World {
     return this.#versions
   }
 
-  /** Lets a node be started in this version from now on. Returns its present process, which the caller must end. */
+  /** Starts a node in this version from now on. Returns its present process, which the caller must end. */
   replace(index: number, version: number): ChaosNode | undefined {
     this.#running[index] = version
     const node = this.#nodes[index]
@@ -209,7 +208,7 @@ export class World {
     return register.migrations().finally(() => register.close())
   }
 
-  /** Opens a store that observes the database from outside; called again when the database has been replaced. */
+  /** Observes the database from outside; called again when the database has been replaced. */
   async observe(): Promise<void> {
     await this.#store?.close().catch(() => undefined)
     this.#store = await eventually(() => this.#open())

@@ -23,7 +23,6 @@ const values = optionsOf('npm run model -- [--only liveness] [--long] [--minutes
   memory: 5_000,
 })
 
-/** The result of a search. */
 interface Found {
   readonly errors: number
   readonly states: number

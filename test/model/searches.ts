@@ -1,24 +1,19 @@
-/**
- * The searches that spin runs. Each has a size of the model and its faults, and says whether a violation must be found.
- */
+/** The searches that spin runs: for each the size of the model, and whether a violation must be found. */
 
 export interface Search {
   readonly name: string
   readonly nodes: 2 | 3
-  /** How many times a node may crash. This number and the next two count faults, which may occur at any instant. */
+  /** How many crashes, slips and orders may occur, at any instant. */
   readonly crashes: number
   /** Lost answers, and requests that arrive after their sender has given up on them. */
   readonly slips: number
   /** Orders of an operator, who revokes the lease or has it handed over. */
   readonly orders: number
-  /**
-   * Whether to ask that a node ends up working in time. Otherwise the search only asks whether two nodes ever work at
-   * once.
-   */
+  /** Asks whether a node ends up working in time. Otherwise: only whether two nodes ever work at once. */
   readonly liveness: boolean
-  /** Whether answers may come arbitrarily late. Otherwise they come at once; the model gives the reasons. */
+  /** Answers may come arbitrarily late. Otherwise they come at once; the model gives the reasons. */
   readonly lateAnswers: boolean
-  /** Whether it takes longer than all others together. Such a search runs only with `--long`. */
+  /** Takes longer than all others together, and runs only with `--long`. */
   readonly long: boolean
   /** The name of the mutant in the model. */
   readonly mutant?: string

@@ -20,9 +20,7 @@ const values = optionsOf('npm run mutants -- [--seeds 300] [--jobs 1] [--only "t
   only: '',
 })
 
-/**
- * The time limit of a simulation and of a test file. A mutant may loop within one event, where nothing else stops it.
- */
+/** A mutant may loop within one event, where nothing else stops it. */
 const longestMs = 600_000
 
 const build = fileURLToPath(new URL('../..', import.meta.url))
@@ -137,7 +135,7 @@ async function huntByTests(copy: string, files: readonly TestFile[]): Promise<Fo
   return undefined
 }
 
-/** Runs a test file. Returns what it printed when it failed; undefined when it passed. */
+/** Returns what a test file printed when it failed; undefined when it passed. */
 async function failing(file: string, only?: string): Promise<string | undefined> {
   const env = {
     ...process.env,

@@ -124,8 +124,8 @@ async function node(t: Test, database: string, name: string, said: string[]): Pr
 }
 
 /**
- * Starts a pooler in front of a database, with two connections to it for all clients. PgBouncer refuses to run as root,
- * so as root it runs as the user nobody.
+ * Starts a pooler with two connections to the database for all clients. It refuses to run as root, and then runs as
+ * nobody.
  */
 async function usePooler(t: Test, url: string): Promise<string> {
   const { hostname, port, username, password, pathname } = new URL(url)

@@ -86,7 +86,7 @@ async function useLeader(
   return { observer, leader, other }
 }
 
-/** Checks that every pass that was under way has ended, and has done nothing since the process went on. */
+/** Every pass that was under way has ended, and has done nothing since the process went on. */
 async function hasStopped(t: Test, node: NodeProcess, continuedAtMs: number): Promise<void> {
   const old = new Set(
     node
@@ -124,7 +124,7 @@ async function otherCanWrite(t: Test, other: NodeProcess, observer: Observer): P
   t.strictSame(await observer.writes(), [{ lease: key, token }], 'and is the only one')
 }
 
-/** Checks that the node joins again under a new session, because the old one was buried. */
+/** It joins again under a new session, because the old one was buried. */
 async function comesBack(t: Test, node: NodeProcess, other: NodeProcess, observer: Observer): Promise<void> {
   const status = await observer.until('it has joined again and has its share', (status) => {
     const active = status.nodes.filter(({ state }) => state === 'active').map(({ name }) => name)

@@ -57,7 +57,6 @@ export type Command =
   | { readonly command: 'hold'; readonly key: string }
   /** Lets the hanging passes end. */
   | { readonly command: 'go-on' }
-  /** Serves HTTP from now on. */
   | { readonly command: 'listen' }
   /** Reports `echo` after everything before it. */
   | { readonly command: 'echo'; readonly word: string }

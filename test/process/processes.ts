@@ -16,7 +16,6 @@ import type { Command, NodeOrder, Report } from './node.js'
 /** A node in a process of its own, which ends at the latest with the test. */
 export class NodeProcess {
   readonly name: string
-  /** Everything it has reported so far. */
   readonly reports: Report[] = []
   readonly #child: ChildProcess
   readonly #ended: Promise<unknown[]>
@@ -31,8 +30,7 @@ export class NodeProcess {
   /** Starts a node. Resolves once it has joined. */
   static async start(t: Lifetime, order: NodeOrder): Promise<NodeProcess> {
     const program = fileURLToPath(new URL('./node.js', import.meta.url))
-    // Leaves out what tap loads into each process to measure coverage. Most of these processes are killed, so they
-    // could not report theirs.
+    // Without what tap loads to measure coverage: most of these processes are killed and could not report any.
     const env = { ...process.env, NODE_OPTIONS: '', NODE_V8_COVERAGE: '' }
     const child = fork(program, [JSON.stringify(order)], { env })
     const node = new NodeProcess(order.node, child)
@@ -58,8 +56,8 @@ export class NodeProcess {
 
   /**
    * Stops the process where it stands, but not in the middle of a write to a SQLite file or of a change on SQL Server.
-   * There no other process could write before it goes on: a file has no server that would end the write, and SQL Server
-   * does not end it.
+   * No other process could write until it goes on: a file has no server that would end the write, and SQL Server does
+   * not.
    */
   async freeze(observer: Observer): Promise<void> {
     for (;;) {
@@ -195,8 +193,8 @@ export function holders({ leases }: Status): Record<string, string> {
 }
 
 /**
- * Returns a condition: exactly these nodes are active, every lease that has a target is held, and each coordinated
- * worker has as many shares as there are nodes. A node that was too slow to claim has no share for a while.
+ * Exactly these nodes are active, each lease with a target is held, and each coordinated worker has a share per node. A
+ * node that was too slow to claim has none for a while.
  */
 export function settledOn(nodes: readonly NodeProcess[]): (status: Status) => boolean {
   const names = nodes.map(({ id }) => id).sort()

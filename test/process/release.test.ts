@@ -106,7 +106,6 @@ function deskAt(origin: string) {
   }
 }
 
-/** Waits until the node has renewed its session. */
 async function renewed(observer: Observer, { id }: NodeProcess, before: Status): Promise<void> {
   const atMs = ({ nodes }: Status): number => nodes.find((node) => node.id === id)?.heartbeatAtMs ?? 0
   await observer.until('it has renewed its session', (now) => atMs(now) > atMs(before))

@@ -1,7 +1,4 @@
-/**
- * The application of each node in a simulated world: what its workers do, and which leases it acquires by name. How
- * long passes last, whether they throw or ignore their signal, and how late their writes arrive is drawn from the seed.
- */
+/** The application of each node in a simulated world: what its workers do, and which leases it acquires by name. */
 
 import type { Timing } from '../../plugin/core/time/timing.js'
 import type { HeldLease, Lease } from '../../plugin/core/work/lease.js'
@@ -118,8 +115,8 @@ export class Application {
   }
 
   /**
-   * Lets a write of a pass arrive later, perhaps long after other holders have begun. It goes to a resource that
-   * refuses tokens lower than one it has seen, and, in a fenced transaction, to the database itself.
+   * Lets a write arrive later, perhaps long after other holders have begun: at a resource that refuses tokens lower
+   * than one it has seen, and, in a fenced transaction, at the database itself.
    */
   #write(process: SimulatedProcess, { key, token, holder }: HeldLease): void {
     const lateMs = this.#writes.magnitude(1, this.#scene.stage === 'faults' ? 40_000 : 10)

@@ -1,8 +1,4 @@
-/**
- * Checks each commit in a simulated world against the rules that need more than the lease rows: which nodes are active,
- * which orders operators have given, and when the database's clock was set. Rules about leases alone are in
- * `history.ts`.
- */
+/** Checks commits by the rules that need more than leases: which nodes are active, and what was ordered. */
 import { blockWaitMs, type Timing } from '../../plugin/core/time/timing.js'
 import type { SimulatedDatabase, StoredLease } from './database.js'
 import type { Plan } from './faults.js'
@@ -31,7 +27,6 @@ export class Commits {
    * For each order that is awaited: whether it is in force now. An order that was ever taken back meanwhile is removed.
    */
   readonly #inForce = new Set<() => boolean>()
-  /** When the database's clock was last set. */
   clockMovedAtMs = Number.NEGATIVE_INFINITY
   #hasFailedOver = false
   #recorded = { identity: '', settled: true, sinceMs: 0 }
@@ -66,8 +61,8 @@ export class Commits {
   }
 
   /**
-   * Returns whether nothing is left that could know of a token: a failover has lost its row and the floor, its holder
-   * has ended, and the database's clock was set back. Growing tokens are promised only while one of these is left.
+   * Whether nothing is left that could know of a token: a failover has lost its row and the floor, its holder has
+   * ended, and the database's clock was set back. Growing tokens are promised only while one of these is left.
    */
   #isTokenForgotten(holder: string): boolean {
     const isLeft = this.#sites.some(({ life }) => life?.process.made(holder))
@@ -91,7 +86,7 @@ export class Commits {
     this.#named.add(`${key} ${node}`)
   }
 
-  /** Checks that a new server is recorded as waited out only after its whole grace period. */
+  /** A new server is recorded as waited out only after its whole grace period. */
   #checkGrace(): void {
     const { nowMs } = this.#scheduler
     const record = this.#database.record()
@@ -104,7 +99,7 @@ export class Commits {
     }
   }
 
-  /** Checks that no lease of a paused worker is granted, and that none is granted to a node that is not active. */
+  /** No lease of a paused worker is granted, and none to a node that is not active. */
   #checkPermission({ key, worker, holder }: StoredLease): void {
     if (this.#database.workers().some((each) => each.key === worker && each.paused))
       this.#history.violate('S7', `${key} was granted to ${holder} while ${worker} is paused`)
@@ -112,7 +107,7 @@ export class Commits {
       this.#history.violate('S7', `${key} was granted to ${holder}, which is not active`)
   }
 
-  /** Checks that a node which is draining, leaving or gone is not named as target. */
+  /** Only an active node is named as target. */
   #checkNamed({ key, target }: StoredLease, before: StoredLease | undefined): void {
     if (target === null || target === before?.target) return
     const { state = 'gone' } = this.#database.nodes().find((each) => each.id === target) ?? {}
@@ -120,9 +115,8 @@ export class Commits {
   }
 
   /**
-   * Checks one ttl later that an order is obeyed. The order reaches a holder before its trust is renewed again, or that
-   * trust ends; so after a ttl no holder trusts what the order forbids. Orders that were taken back, even by a late
-   * request, or lost in a failover are left out.
+   * Checks after a ttl that an order is obeyed: it reaches a holder before its trust is renewed, or that trust ends.
+   * Orders that were taken back, even by a late request, or lost in a failover are left out.
    */
   expectObedience(what: string, inForce: () => boolean, forbids: (term: Term) => boolean): void {
     const server = this.#database.identity
@@ -145,10 +139,7 @@ export class Commits {
       this.#passedOver.set(`${key} ${before.target}`, this.#scheduler.nowMs)
   }
 
-  /**
-   * Checks that a node which is cooling down is not granted a lease while a healthy node could take it. Nodes that were
-   * passed over recently do not count as healthy.
-   */
+  /** A node that is cooling down is granted no lease while a healthy node, not recently passed over, could take it. */
   #checkCooldown(lease: StoredLease, before: StoredLease | undefined): void {
     const { ttlMs } = this.#timing
     const { nowMs } = this.#scheduler

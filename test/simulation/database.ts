@@ -1,6 +1,6 @@
 /**
- * The database of a simulated world: the real SQLite store over a real SQLite database in memory. Added are a clock
- * that can be set, outages, and failovers that lose the latest writes. The checker reads rows past the store.
+ * The database of a simulated world: the real store over a real SQLite database in memory, with a clock that can be
+ * set, outages, and failovers that lose the latest writes.
  */
 import Database from 'better-sqlite3'
 import { FencedError } from '../../plugin/core/errors.js'
@@ -59,7 +59,6 @@ export interface StoredWorker {
   readonly paused: number
 }
 
-/** The tables that a change has written to. */
 interface Wrote {
   leases: boolean
   nodes: boolean
@@ -87,9 +86,7 @@ export class SimulatedDatabase {
   #lives = 1
   /** Whether requests are answered. In state `hangs` the database takes requests and does not answer. */
   away: 'no' | 'refuses' | 'hangs' = 'no'
-  /**
-   * The number of the present era. A request that was sent in an earlier era and has been given up on never arrives.
-   */
+  /** Requests that were given up on in an earlier era never arrive. */
   era = 0
   /** When the change that is under way will have ended. Later changes wait for it. */
   busyUntilMs = 0
@@ -117,8 +114,8 @@ export class SimulatedDatabase {
   }
 
   /**
-   * Opens an empty database. It is always the same one, emptied, so only one world may exist at a time: opening one and
-   * preparing all statements takes longer than simulating a small world.
+   * Returns an empty database. It is always the same one, emptied, so only one world can exist at a time: opening one
+   * and preparing its statements takes longer than simulating a small world.
    */
   static async open(trueMs: () => number): Promise<SimulatedDatabase> {
     engine ??= await openEngine()
@@ -130,7 +127,7 @@ export class SimulatedDatabase {
     return Math.round(epochMs + this.#trueMs() + this.#offsetMs)
   }
 
-  /** The identity of the server. It changes with each restart and failover. */
+  /** Changes with each restart. */
   get identity(): string {
     return `server-${this.#lives}`
   }
@@ -174,7 +171,6 @@ export class SimulatedDatabase {
     })()
   }
 
-  /** Stores a heartbeat. */
   heartbeat(node: string, beat: number): Promise<HeartbeatAnswer | undefined> {
     this.#look = undefined
     return this.store.heartbeat(node, beat)
@@ -231,7 +227,7 @@ export class SimulatedDatabase {
     return changed
   }
 
-  /** Fences a lease row, as a transaction of the application does. Returns a function that ends the fence. */
+  /** Fences a lease row as an application does. Returns a function that ends the fence. */
   fence(key: string): () => void {
     this.#fences.set(key, (this.#fences.get(key) ?? 0) + 1)
     const life = this.#lives
@@ -272,8 +268,8 @@ export class SimulatedDatabase {
   }
 
   /**
-   * Writes in a fenced transaction of the application, under a lease that its process believes it holds. Returns
-   * whether the fence let it pass. The transaction is rolled back.
+   * Returns whether a fenced transaction of the application could write under a lease that its process believes it
+   * holds. The transaction is rolled back.
    */
   writeFenced(claim: Claim): boolean {
     this.#statements.begin.run()
@@ -301,8 +297,8 @@ export class SimulatedDatabase {
 }
 
 /**
- * A change of the real store that notes which tables it writes to, and marks fenced leases. In SQLite itself a fence
- * stops every change; this imitates the other databases, where a fence only locks its row.
+ * A change of the real store that notes where it writes, and marks fenced leases as other databases do. In SQLite
+ * itself a fence stops every change.
  */
 class WatchedChange implements Change {
   readonly wrote: Wrote = { leases: false, nodes: false, workers: false }

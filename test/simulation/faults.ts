@@ -171,7 +171,7 @@ export const mixes = {
     on: 0.6,
     density: 4,
   },
-  /** Enough nodes that most are not watchers. */
+  /** Enough nodes that some are not watchers. */
   crowd: {
     ...short,
     nodes: [4, 7],

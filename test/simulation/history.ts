@@ -1,9 +1,8 @@
 /**
  * What happens in a simulated world, in true time, and whether it was allowed.
  *
- * The checker knows more than any node can: at each instant it sees which processes trust that they hold which lease.
- * It asks their own clocks, whether or not a process is scheduled at that instant. A broken rule becomes a {@link
- * Violation}; the simulation goes on.
+ * The checker knows more than any node can: at each instant it sees which processes trust that they hold which lease,
+ * by their own clocks, whether or not they are scheduled at that instant.
  */
 
 import type { Session } from '../../plugin/core/session/session.js'
@@ -261,7 +260,7 @@ export class History {
     }
   }
 
-  /** Checks that a node which releases a lease by itself has stopped working under it. */
+  /** A node that releases a lease by itself has stopped working under it. */
   #checkGivenBack(before: StoredLease, now: StoredLease, isStanding: (node: string) => boolean): void {
     const { key, holder, token } = before
     const givenBack =
@@ -272,10 +271,7 @@ export class History {
         this.violate('S3', `${key}@${token} is given back while its pass on ${pass.process.label} goes on`)
   }
 
-  /**
-   * Checks a lease that is taken from a buried holder: at least half the margin must lie between the end of that
-   * holder's trust and the grant.
-   */
+  /** A lease taken from a buried holder is granted at least half a margin after that holder's trust has ended. */
   #checkMargin({ key, holder }: StoredLease): void {
     const lapse = this.#lapses.get(key)
     if (lapse === undefined || this.#isExcused({ key, token: lapse.token })) return
@@ -289,8 +285,7 @@ export class History {
   }
 
   /**
-   * Notes that the trust of a term has ended. It was last seen at `atMs`. If everything stood still meanwhile, that was
-   * long ago, and the trust may have ended long ago as well.
+   * The term was last seen trusted at `atMs`. If everything stood still since then, the trust may have ended long ago.
    */
   #lapse(term: Term, atMs: number): void {
     if (term.lapsed) return
@@ -319,8 +314,8 @@ export class History {
   }
 
   /**
-   * Checks that no node claims a lease under which its own earlier work still goes on. Nothing could begin under the
-   * new term, and the lease would only be released again.
+   * No node claims a lease under which its own earlier work still goes on: nothing could begin, and the lease would
+   * only be released again.
    */
   #checkClean({ key, token, holder }: StoredLease): void {
     for (const { process } of this.#passes.get(key) ?? [])
@@ -343,10 +338,7 @@ export class History {
     return this.#excused.has(`${key}@${token}`)
   }
 
-  /**
-   * Whether a pass should have stopped by now. A pass that obeys its signal has only one excuse: its process stood
-   * still.
-   */
+  /** Whether a pass should have stopped. One that obeys its signal has only one excuse: its process stood still. */
   #shouldHaveStopped(pass: Pass): boolean {
     if (pass.process.dead || !pass.obedient) return false
     const { standstill, calmSinceMs } = pass.process

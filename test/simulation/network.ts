@@ -1,7 +1,4 @@
-/**
- * The path between a simulated process and the database. Requests may be slow or lost, answers may be lost after the
- * commit, and a request may arrive long after its sender has given up on it.
- */
+/** The path between a process and the database: slow, lossy, and sometimes later than its sender waits. */
 import { StoreError } from '../../plugin/core/errors.js'
 import type {
   Beat,
@@ -226,10 +223,7 @@ export class RemoteStore implements Store {
   }
 }
 
-/**
- * Returns whether the answer is a refusal: of a heartbeat whose node is gone, or of a change whose session is gone or
- * has already made a later change.
- */
+/** Whether the node of a heartbeat is gone, or the session of a change is gone or has already made a later one. */
 function isRefusal(verb: string, value: unknown): boolean {
   if (verb === 'heartbeat') return value === undefined
   return verb === 'change' && (value as Changed<{ readonly kind?: string }>).result.kind === 'no-session'

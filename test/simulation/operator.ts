@@ -149,10 +149,7 @@ export class Operator {
     this.#takeNextOrderBack()
   }
 
-  /**
-   * Takes back one order at a time. An operator who gave all these orders at once, again and again, would be another
-   * fault.
-   */
+  /** Takes back one order at a time: giving all these orders at once, again and again, would be another fault. */
   #takeNextOrderBack(): void {
     const verb = this.#nextToTakeBack()
     if (verb === undefined) {
@@ -173,10 +170,7 @@ export class Operator {
     return [`undrain ${drained.id}`, (coordinator, by) => coordinator.operator.undrain(drained.id, by)]
   }
 
-  /**
-   * Takes orders back that appear only after the faults: one that was still on its way, or one for a drained process
-   * that joins again only now.
-   */
+  /** Takes back orders that were on their way when the faults ended, or whose drained process joins again only now. */
   takeLateOrdersBack(): void {
     if (this.#scene.stage !== 'faults') this.takeOrdersBack()
   }
@@ -186,8 +180,7 @@ export class Operator {
   }
 
   /**
-   * Gives an order through some running node. Returns whether it was acknowledged as done, or had nothing to change.
-   * When it was done, the audit trail must have exactly one event for it.
+   * Gives an order through a running node. Returns whether it was done or needless. When done, it must have one event.
    */
   async #command(what: string, verb: Verb): Promise<boolean> {
     const life = this.#scene

@@ -19,12 +19,12 @@ export interface ClockTraits {
 }
 
 /**
- * One life of one process. It is also the clock of its engine. Everything that reaches the engine goes through {@link
- * SimulatedProcess.deliver}, and nothing does while the process is paused, suspended or dead.
+ * One life of one process, and the clock of its engine. Everything that reaches the engine goes through
+ * {@link SimulatedProcess.deliver}, and nothing does while the process is paused, suspended or dead.
  */
 export class SimulatedProcess implements Clock {
   readonly label: string
-  /** How many timers the engine has set that have neither fired nor been cancelled. */
+  /** Timers of the engine that have neither fired nor been cancelled. */
   timers = 0
   dead = false
   /** The time since when it has been running, neither paused nor suspended. */

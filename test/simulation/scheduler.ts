@@ -34,7 +34,7 @@ export class Chance {
     return least + (most - least) * this.next()
   }
 
-  /** Draws a number whose logarithm is evenly distributed, so that small and great magnitudes are equally likely. */
+  /** Draws small and great magnitudes with equal probability. */
   magnitude(least: number, most: number): number {
     return least * (most / least) ** this.next()
   }
@@ -70,7 +70,7 @@ export interface Planned {
   cancelled: boolean
 }
 
-/** Thrown when a world has more events than it may have: something repeats without end. */
+/** Thrown when something repeats without end. */
 export class RanHot extends Error {}
 
 /**
@@ -85,7 +85,7 @@ export class Scheduler {
   fingerprint = 0
   /** Called after each event, once all promises have settled. */
   afterEach: () => void = () => undefined
-  /** The greatest number of events; one more throws {@link RanHot}. */
+  /** A world with more events than this throws {@link RanHot}. */
   mostEvents = Number.POSITIVE_INFINITY
   readonly #heap: Planned[] = []
   #order = 0

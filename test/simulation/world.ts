@@ -72,7 +72,7 @@ Session.prototype.joined = function (this: Session, ...facts) {
 /** Ten times as many as the busiest worlds have. A world with more repeats something without end. */
 const mostEvents = 1_000_000
 
-/** A lease that a node could hold and none holds, or a node that others should have found and have not. */
+/** What should be held, joined or buried, and is not. */
 interface Unserved {
   readonly key: string
   readonly single: boolean
@@ -180,7 +180,7 @@ class World {
         this.#scheduler.at(fault.atMs, () => this.#strike(fault))
   }
 
-  /** Ends all faults. Processes that have ended may be started again, and every lease must find a holder in time. */
+  /** Ends all faults. Some processes are started again, and everything must find its holder in time. */
   #recover(): void {
     this.#scene.stage = 'recovery'
     this.#history.note(() => '---- the faults are over ----')
@@ -222,8 +222,8 @@ class World {
   }
 
   /**
-   * Checks that no time is overdue for a lease that is held. A holder that waits for a time reads the database's clock
-   * once a minute, so the check is left out for 65 s after that clock was set.
+   * No time is overdue for a lease that is held. A holder that waits for a time reads the database's clock once a
+   * minute, so the check is left out soon after a jump of that clock.
    */
   #checkTimes(): void {
     if (this.#scheduler.nowMs - this.#commits.clockMovedAtMs < 65_000) return
@@ -235,8 +235,8 @@ class World {
   }
 
   /**
-   * Returns how long after the faults trust last lapsed, in ms; at most 20 ttls. In a network that is always slow,
-   * trust lapses without any fault, and the recovery from that gets its own time. Returns 0 in other worlds.
+   * Returns how long after the faults trust last lapsed, in ms, but at most 20 ttls. In a network that is always slow,
+   * trust lapses without faults, and each recovery gets its own time. 0 in other worlds.
    */
   #lapsedAfterMs(fromMs: number): number {
     if (!this.#plan.traits.has('slow-network')) return 0
@@ -244,8 +244,8 @@ class World {
   }
 
   /**
-   * Reports what should be held by now. A lease that was held meanwhile and changes hands just now, as shares do when a
-   * cool-down has ended, does not count. One that nobody has held for a whole ttl does.
+   * Reports what should be held by now. A lease that changes hands just now, as shares do after a cool-down, does not
+   * count; one that nobody has held for a whole ttl does.
    */
   #judgeUnserved({ key, why, single }: Unserved, passedMs: number, sinceMs: number): void {
     if (passedMs - sinceMs < this.#timing.ttlMs || this.#judged.has(key)) return
@@ -264,8 +264,7 @@ class World {
   }
 
   /**
-   * Waits until cool-downs are over, then checks the cost of a healthy cluster: one statement per node and heartbeat,
-   * and the looks of two watchers.
+   * After the cool-downs a healthy cluster costs one statement per node and heartbeat, and the looks of two watchers.
    */
   #beCalm(): void {
     const { ttlMs } = this.#timing
@@ -333,10 +332,7 @@ class World {
     for (const { life } of this.#sites) if (life !== undefined) this.#history.checkLapses(life.process)
   }
 
-  /**
-   * Returns the leases that a node could hold and none holds, the processes that have not joined, and the nodes that
-   * are not buried.
-   */
+  /** Returns the leases that a node could hold and none holds, processes that have not joined, and nodes not buried. */
   #unserved(): Unserved[] {
     const ids = new Map(this.#scene.living().map((life) => [life.coordinator.nodeId, life]))
     const nodes = this.#database.nodes()
@@ -405,9 +401,8 @@ class World {
   }
 
   /**
-   * Returns a log that reports errors as violations: the engine logs as errors what it tries again although the
-   * database is not at fault. Expected are failures of passes, refused workers, and times lost with a lease that was
-   * taken away.
+   * The engine logs as errors what it tries again although the database is not at fault. Expected are failures of
+   * passes, refused workers, and times lost with a lease that was taken away.
    */
   #logOf(label: string): Log {
     return {

@@ -29,8 +29,8 @@ export function optionsOf<const D extends Defaults, T extends string = never, N 
 }
 
 /**
- * Returns the names in a list separated by commas. Each must be among `known`; otherwise the process ends as in {@link
- * optionsOf}. `what` says what the names denote.
+ * Returns the names in a list with commas. One that is not `known` ends the process. `what` says what they are names
+ * of.
  */
 export function namesIn<Name extends string>(
   usage: string,

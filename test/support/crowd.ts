@@ -1,7 +1,7 @@
 /**
- * Fills a database with a realistic crowd: thousands of nodes, leases and partitions, and the few irregularities that
- * such a crowd always has. The rows are written through the real store, and no process keeps the nodes alive. Nearly
- * all have a ttl of an hour, so that they are not buried meanwhile.
+ * A realistic crowd in a database: thousands of nodes, leases and partitions, and the usual few irregularities. It is
+ * written through the real store. No process keeps the nodes alive; nearly all have a ttl of an hour, so that they are
+ * not buried.
  */
 import { randomUUID } from 'node:crypto'
 import { runChange } from '../../plugin/core/changes/run-change.js'
@@ -74,8 +74,8 @@ export async function writeCrowd(url: string, crowd: Crowd): Promise<Written> {
 }
 
 /**
- * Of a hundred nodes, lets one drain and buries one. The first 71 nodes stay as they are, so that the first leases have
- * holders that are alive.
+ * Of a hundred nodes one drains and one is gone. The first 71 stay as they are, so that the first leases have live
+ * holders.
  */
 async function disturb(change: Change, nodes: readonly NewNode[]): Promise<void> {
   for (const [at, { id }] of nodes.entries()) {

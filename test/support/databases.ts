@@ -195,8 +195,8 @@ async function mysqlCommand(server: string, sql: string): Promise<void> {
 
 /**
  * Starts a server. It lives as long as the pipe to its program is open, so at most as long as this process, and does
- * not keep this process alive. It is detached, so signals for the terminal's foreground do not reach it: tests that are
- * being interrupted may still need it while they clean up.
+ * not keep this process alive. Signals for the terminal's foreground do not reach it: interrupted tests may still need
+ * it to clean up.
  */
 async function startServer(order: ServerOrder): Promise<{ place: ServerPlace; end: () => Promise<void> }> {
   const program = fileURLToPath(new URL('./postgres-server.js', import.meta.url))

@@ -9,11 +9,9 @@ export interface TcpProxy {
   readonly port: number
   readonly toServer: Direction
   readonly toClient: Direction
-  /** How many connections there are now. */
   readonly connections: number
   /**
-   * Breaks all connections when the server first answers with bytes that match, and does not pass these on. Until then
-   * everything passes. Resolves when this has happened.
+   * Breaks all connections at the server's first answer with bytes that match, which are not passed on. Resolves then.
    */
   cutAtAnswer(matches: (bytes: Buffer) => boolean): Promise<void>
   /** Swallows everything in both directions, on present and on new connections, without breaking any. */
@@ -114,7 +112,7 @@ export async function useProxy(
   }
 }
 
-/** Passes bytes from one side to the other. When one side closes, so does the other. */
+/** When one side closes, so does the other. */
 function link(from: Socket, to: Socket, pass: (bytes: Buffer) => void): void {
   from.setNoDelay(true)
   from.on('data', pass)

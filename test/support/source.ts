@@ -11,10 +11,7 @@ export interface Token {
   readonly text: string
 }
 
-/**
- * After a token that matches `operand`, and not `beforeOperand`, a slash divides; otherwise it begins a regular
- * expression. The scanner alone cannot tell.
- */
+/** A slash divides after an `operand` that is not `beforeOperand`; else it begins a regular expression. */
 const operand = /^(?:[\w$#]+|[)\]}]|\+\+|--)$/
 const beforeOperand = /^(?:return|typeof|case|in|of|do|else|void|delete|throw|new|await|yield|instanceof)$/
 

@@ -130,7 +130,6 @@ export class World {
     this.#frozen.delete(node)
   }
 
-  /** Starts nodes one after another. */
   async start(...nodes: WorldNode[]): Promise<void> {
     for (const node of nodes) await node.coordinator.start()
     await this.advance(50)
