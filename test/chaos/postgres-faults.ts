@@ -196,8 +196,8 @@ async function promoted(world: World, server: PostgresServer): Promise<number> {
 /** Promotes a replica that has received everything: the primary is stopped in good order first. */
 async function promotedInOrder(world: World, server: PostgresServer): Promise<number> {
   const copy = await copyOf(world, server)
+  await copy.isReceiving()
   await takenOver(world, server, copy)
-  world.add({ t: 'forgot', atMs: monotonicMs() })
   return 1
 }
 

@@ -186,6 +186,12 @@ export class PostgresServer {
     return copy
   }
 
+  /** Resolves once this replica receives what its primary writes; a primary that is stopped in good order sends it all. */
+  async isReceiving(): Promise<void> {
+    const sql = "select 1 from pg_stat_wal_receiver where status = 'streaming'"
+    await eventually(async () => (await this.query(sql)).length > 0)
+  }
+
   /** Makes this replica stop receiving. */
   async stopReceiving(): Promise<void> {
     await this.query("alter system set primary_conninfo = ''")
