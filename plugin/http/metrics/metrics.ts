@@ -67,7 +67,7 @@ export async function registerMetrics(scope: FastifyInstance, deps: MetricsDepen
 }
 
 function metricsRoute(name: string): Omit<RouteOptions, 'handler'> {
-  const description = 'In the text format of Prometheus'
+  const description = 'The metrics, in the text format of Prometheus'
   const page = { description, content: { 'text/plain': { schema: { type: 'string' } } } }
   return {
     method: 'GET',
@@ -75,7 +75,7 @@ function metricsRoute(name: string): Omit<RouteOptions, 'handler'> {
     logLevel: 'warn',
     config: routeConfig('read', { uncounted: true, underPressure: true }),
     schema: routeSchema({
-      summary: 'Figures for Prometheus',
+      summary: 'Get metrics for Prometheus',
       tags: ['coordination'],
       operationId: `${name}Metrics`,
       querystring: query({}),

@@ -26,7 +26,7 @@ export function registerHealth(
     {
       url: '/health',
       operationId: `${name}Health`,
-      summary: 'Whether this process is alive: not closed, and able to answer',
+      summary: 'Check whether this process is alive: not closed, and able to answer',
       words: ['alive', 'closed'],
       open: true,
       holds: isAlive,
@@ -34,7 +34,7 @@ export function registerHealth(
     {
       url: '/health/ready',
       operationId: `${name}HealthReady`,
-      summary: 'Whether this process has joined and may act',
+      summary: 'Check whether this process is ready: it has joined and may act',
       words: ['ready', 'not-ready'],
       open: true,
       holds: isReady,
@@ -42,7 +42,7 @@ export function registerHealth(
     {
       url: `/health/leader/${keySegment}`,
       operationId: `${name}HealthLeader`,
-      summary: 'Whether this process holds a lease',
+      summary: 'Check whether this process holds a lease',
       words: ['leader', 'not-leader'],
       open: false,
       holds: (request) => coordinator.isHeld(leaseKeyOf(request)),

@@ -26,11 +26,11 @@ export const assignment = {
     generation: { ...number, description: 'Number of the plan in force' },
     planRevision: {
       ...number,
-      description: 'The latest change to any of it: the ETag begins with it, for If-Match',
+      description: 'Number of the latest change to any of it; the ETag begins with it, for use in If-Match',
     },
     slots: {
       type: 'array',
-      description: 'Shares or partitions',
+      description: 'The shares or partitions',
       items: {
         type: 'object',
         required: ['slot', 'key', 'state', 'token'],
@@ -41,10 +41,11 @@ export const assignment = {
             type: 'string',
             enum: ['owned', 'moving', 'unowned'],
             description:
-              'owned: held by the node named for it; moving: its owner has been asked to hand it over; unowned: nobody has it, or only a silent node',
+              'owned: held by its target; moving: its owner has been asked to hand it over; unowned: held by no ' +
+              'node, or only by a silent one',
           },
           owner: nodeReference,
-          target: { ...nodeReference, description: 'The node named to have it' },
+          target: { ...nodeReference, description: 'The node that is meant to hold it (the target)' },
           token: number,
         },
       },
@@ -65,13 +66,13 @@ export const assignmentExample = {
 }
 
 export const listAssignmentsSchema = {
-  summary: 'Shares and partitions of all workers that have such',
+  summary: 'List the shares and partitions of all workers that have any',
   querystring: query({ cluster: name, ...pageQuery }),
   response: reads({ 200: pageOf(assignment, assignmentExample), 304: notModified }),
 } as const
 
 export const getAssignmentSchema = {
-  summary: 'Shares or partitions of one worker; the ETag begins with the latest change to any of them',
+  summary: 'Get the shares or partitions of a worker; the ETag begins with `planRevision`',
   querystring: query({}),
   response: reads(
     { 200: one('The assignment', assignment, assignmentExample), 304: notModified },
@@ -85,7 +86,7 @@ const moves = {
   properties: {
     ...asOf,
     worker: text,
-    dryRun: { ...flag, description: 'Nothing was changed' },
+    dryRun: { ...flag, description: 'Whether this was a dry run, which changes nothing' },
     generation: number,
     moves: {
       type: 'array',
@@ -109,14 +110,14 @@ const moves = {
 } as const
 
 export const rebalanceSchema = {
-  summary: 'Plan shares or partitions again; a dry run only says what would move, and needs no If-Match',
+  summary: 'Plan shares or partitions anew; a dry run only reports what would move, and needs no If-Match',
   headers: matching('revision'),
   querystring: query({}),
   body: body({ reason, dryRun: flag }, ['reason'], { reason: 'after adding node-4', dryRun: true }),
   response: writes(
     {
-      200: { description: 'What would move; empty if nothing would', ...moves },
-      202: { description: 'What moves', ...moves },
+      200: { description: 'The moves that would be made; empty if there are none', ...moves },
+      202: { description: 'The moves that are being made', ...moves },
     },
     'not-found',
     'token-mismatch',

@@ -12,7 +12,7 @@ export const time = { type: 'string', format: 'date-time' } as const
 
 /** Time of the reading and latest change. */
 export const asOf = {
-  now: { ...time, description: "By the database's clock" },
+  now: { ...time, description: "The time of the reading, by the database's clock" },
   revision: { ...number, description: 'Number of the latest change' },
 } as const
 
@@ -44,7 +44,7 @@ export const key = {
 export const reason = {
   type: 'string',
   ...reasonLimits,
-  description: 'Why; it goes into the audit trail',
+  description: 'The reason, which is recorded in the audit trail',
   examples: ['stuck since 03:10'],
 } as const
 
@@ -53,16 +53,20 @@ export const pageQuery = {
   q: {
     type: 'string',
     pattern: '^[ -~]{1,100}$',
-    description: 'Only what contains this, in upper or lower case',
+    description: 'Only items that contain this text, ignoring case',
   },
-  limit: { type: 'integer', minimum: 1, maximum: 500, description: 'How many at most; default 100' },
-  cursor: { type: 'string', pattern: '^[A-Za-z0-9_-]{1,512}$', description: '`next` of the previous page' },
+  limit: { type: 'integer', minimum: 1, maximum: 500, description: 'Maximum number of items; default 100' },
+  cursor: {
+    type: 'string',
+    pattern: '^[A-Za-z0-9_-]{1,512}$',
+    description: 'The `next` of the previous page',
+  },
 } as const
 
 export const nodeParameters = {
   type: 'object',
   required: ['id'],
-  properties: { id: { ...name, description: 'Id of the node: of one life of one process' } },
+  properties: { id: { ...name, description: 'Id of the node: of its session, not its name' } },
 } as const
 
 /** The schema of a query with these parameters and no others. */
@@ -102,7 +106,11 @@ export function matching(what: string): object {
   return {
     type: 'object',
     properties: {
-      'if-match': { type: 'string', description: `The ${what} it is about, in quotes`, examples: ['"41"'] },
+      'if-match': {
+        type: 'string',
+        description: `The ${what} that the request refers to, in quotes`,
+        examples: ['"41"'],
+      },
     },
   }
 }
@@ -110,14 +118,14 @@ export function matching(what: string): object {
 /** The schema of a page of such items. */
 export function pageOf<const Items extends object>(items: Items, example: object) {
   return {
-    description: 'A page',
+    description: 'One page of the list',
     type: 'object',
     required: ['now', 'revision', 'items', 'next', 'total'],
     properties: {
       ...asOf,
       items: { type: 'array', items },
-      next: { ...text, nullable: true, description: '`cursor` of the next page; null on the last' },
-      total: { ...number, description: 'How many there are in all' },
+      next: { ...text, nullable: true, description: 'The `cursor` of the next page; null on the last page' },
+      total: { ...number, description: 'Total number of items on all pages' },
     },
     examples: [{ now: '2026-03-01T03:10:00.000Z', revision: 1207, items: [example], next: null, total: 1 }],
   } as const
@@ -180,14 +188,14 @@ export const httpProblem = {
     instance: { ...text, description: 'Id of the request' },
     errors: {
       type: 'array',
-      description: 'What is wrong with the request, one by one',
+      description: 'The individual validation errors',
       items: { type: 'object', required: ['path', 'message'], properties: { path: text, message: text } },
     },
-    current: { type: 'object', additionalProperties: true, description: 'How it is now' },
-    option: { ...text, description: 'The option that decides this' },
-    retryAfter: { ...number, description: 'Try again after this many seconds' },
-    allow: { type: 'array', items: text, description: 'The methods that the path takes' },
-    candidates: { type: 'array', items: text, description: 'Nodes you could name instead' },
+    current: { type: 'object', additionalProperties: true, description: 'The current state' },
+    option: { ...text, description: 'The option of the plugin that controls this' },
+    retryAfter: { ...number, description: 'Number of seconds after which to try again' },
+    allow: { type: 'array', items: text, description: 'The methods that the path accepts' },
+    candidates: { type: 'array', items: text, description: 'Ids of nodes that can be named instead' },
   },
 } as const
 

@@ -8,9 +8,9 @@ export const event = {
   properties: {
     id: text,
     at: time,
-    type: { ...text, description: 'A past participle' },
+    type: { ...text, description: 'Type of the event, such as `lease.revoked`' },
     subject: { ...text, description: 'Key of a lease or worker, or id of a node' },
-    node: { ...text, nullable: true, description: 'Id of the node it happened on or to' },
+    node: { ...text, nullable: true, description: 'Id of the node on which, or to which, it happened' },
     nodeName: {
       ...text,
       nullable: true,
@@ -19,7 +19,10 @@ export const event = {
     token: { ...number, nullable: true },
     actor: { ...text, nullable: true },
     reason: { ...text, nullable: true },
-    sentence: { ...text, description: 'What happened, for people; `actor` and `reason` say who and why' },
+    sentence: {
+      ...text,
+      description: 'What happened, for people to read; `actor` and `reason` say who asked for it and why',
+    },
     detail: { type: 'object', nullable: true, additionalProperties: true },
   },
 } as const
@@ -45,7 +48,7 @@ const subject = {
 } as const
 
 export const eventsReply = {
-  description: 'Events',
+  description: 'The events',
   type: 'object',
   required: ['now', 'revision', 'items', 'next'],
   properties: {
@@ -54,24 +57,25 @@ export const eventsReply = {
     next: {
       ...text,
       nullable: true,
-      description: '`after` for the next request; null before the first event',
+      description: 'The `after` of the next request; null while there are no events',
     },
   },
   examples: [{ now: '2026-03-01T03:13:00.000Z', revision: 1210, items: [example], next: '1207-0' }],
 } as const
 
 export const listEventsSchema = {
-  summary: 'The audit trail: the latest, newest first; or, with `after`, what came later, oldest first',
+  summary: 'List events: the latest, newest first; with `after`, those that came later, oldest first',
   querystring: query({
     after: {
       ...eventId,
-      description: 'The `next` of an earlier answer, or the id of an event; `0-0` for the oldest there is',
+      description:
+        'The `next` of an earlier response, or the id of an event; `0-0` to begin with the oldest event',
     },
     type: {
       type: 'string',
       pattern: '^[a-z][a-z.-]{0,49}(,[a-z][a-z.-]{0,49}){0,19}$',
       description:
-        'One type of events, or several with commas between them; `node.` means all that begin with it',
+        'One event type, or several separated by commas; `node.` selects all types that begin with it',
     },
     subject,
     limit: pageQuery.limit,

@@ -27,9 +27,9 @@ const state = {
   type: 'string',
   enum: ['held', 'moving', 'blocked', 'unclaimed', 'free'],
   description:
-    'held: by the node named for it; moving: its holder has been asked to hand it over; blocked: a revoked ' +
-    'holder has not acknowledged; unclaimed: the node named for it does not hold it yet; free: no node is named for it. ' +
-    'A holder may be silent, until it is declared gone',
+    'held: held by its target; moving: its holder has been asked to hand it over; blocked: a revoked holder has ' +
+    'not acknowledged that it has stopped; unclaimed: its target does not hold it yet; free: it has no target. A ' +
+    'holder may be silent until it is declared gone.',
 } as const
 
 export const leaseItem = {
@@ -37,19 +37,22 @@ export const leaseItem = {
   required: ['key', 'slot', 'state', 'token', 'waiting'],
   properties: {
     key: text,
-    worker: { ...text, nullable: true, description: 'Null for a lease acquired by name' },
-    slot: { ...number, description: 'Share or partition' },
+    worker: { ...text, nullable: true, description: 'Key of its worker; null for a lease acquired by name' },
+    slot: { ...number, description: 'Number of the share or partition' },
     state,
     holder: nodeReference,
-    target: { ...nodeReference, description: 'The node named to hold it' },
+    target: { ...nodeReference, description: 'The node that is meant to hold it (the target)' },
     token: { ...number, description: 'The latest fencing token' },
     acquiredAt: { ...time, nullable: true },
-    blockedNode: { ...nodeReference, description: 'A revoked holder that has not acknowledged' },
-    waiting: { ...number, description: 'How many nodes wait for it' },
+    blockedNode: {
+      ...nodeReference,
+      description: 'A revoked holder that has not acknowledged that it has stopped',
+    },
+    waiting: { ...number, description: 'Number of nodes that wait for it' },
     cooldown: {
       type: 'object',
       nullable: true,
-      description: 'A node that does not win it again before then while others are available',
+      description: 'A node that does not get it back before that time while other nodes are available',
       required: ['node', 'until'],
       properties: { node: nodeReference, until: time },
     },
@@ -65,15 +68,15 @@ export const leaseDetail = {
     kind: {
       ...text,
       nullable: true,
-      description: 'That of its worker; null for a lease acquired by name',
+      description: 'Kind of its worker; null for a lease acquired by name',
     },
     paused: flag,
-    candidateCount: { ...number, description: 'Nodes that may hold it' },
+    candidateCount: { ...number, description: 'Number of nodes that may hold it' },
     schedule,
     session: {
       type: 'object',
       nullable: true,
-      description: "The holder's",
+      description: 'The session of the holder',
       required: ['pulse', 'ttlMs', 'heartbeatAt'],
       properties: { pulse, ttlMs: number, heartbeatAt: time },
     },
@@ -110,7 +113,7 @@ const headers = matching('token')
 export const leasesReply = pageOf(leaseItem, leaseExample)
 
 export const listLeasesSchema = {
-  summary: 'Leases',
+  summary: 'List leases',
   querystring: query({
     state: { type: 'string', enum: ['held', 'moving', 'blocked', 'unclaimed', 'free'] },
     holder: { ...name, description: 'Id or name of a node' },
@@ -121,28 +124,28 @@ export const listLeasesSchema = {
 } as const
 
 export const getLeaseSchema = {
-  summary: 'One lease; its ETag begins with its token',
+  summary: 'Get a lease; its ETag begins with its token',
   querystring: query({}),
   response: reads({ 200: one('The lease', leaseItem, leaseExample), 304: notModified }, 'not-found'),
 } as const
 
 export const leadersSchema = {
   summary:
-    'Who leads: the holders of the leases of single workers, by key of the worker, without silent ones',
+    'List leaders: the holders of the leases of single workers, by key of the worker, without silent nodes',
   querystring: query({}),
   response: reads({
     200: {
-      description: 'Who leads',
+      description: 'The leaders',
       type: 'object',
       additionalProperties: {
         type: 'object',
         required: ['node', 'id', 'cluster', 'token', 'sinceMs'],
         properties: {
           node: { ...text, description: 'Name of the node' },
-          id: { ...text, description: 'Of its session: names need not be unique' },
+          id: { ...text, description: 'Id of the node, because names need not be unique' },
           cluster: text,
           token: number,
-          sinceMs: { ...number, nullable: true, description: 'How long it has led' },
+          sinceMs: { ...number, nullable: true, description: 'How long it has been the leader' },
         },
       },
       examples: [
@@ -165,20 +168,20 @@ export const term = {
   type: 'object',
   required: ['holder', 'token', 'from', 'to', 'ended'],
   properties: {
-    holder: { ...nodeReference, description: 'Null when it is not known any more' },
-    holderId: { ...text, nullable: true, description: 'Kept for longer than the name' },
+    holder: { ...nodeReference, description: 'Null when it is no longer known' },
+    holderId: { ...text, nullable: true, description: 'Id of the holder, kept for longer than its name' },
     token: number,
     from: { ...time, nullable: true },
-    to: { ...time, nullable: true, description: 'Null while it lasts, or when unknown' },
+    to: { ...time, nullable: true, description: 'Null while the term lasts, or when unknown' },
     ended: {
       type: 'object',
       nullable: true,
-      description: 'Null while it lasts',
+      description: 'How the term ended; null while it lasts',
       required: ['how', 'reason', 'actor'],
       properties: {
         how: { type: 'string', enum: ['released', 'revoked', 'lost', 'unknown'] },
         reason: { ...text, nullable: true },
-        actor: { ...text, nullable: true, description: 'Who asked for it, if anybody did' },
+        actor: { ...text, nullable: true, description: 'Who asked for it; null if nobody did' },
       },
     },
   },
@@ -194,7 +197,7 @@ const termExample = {
 }
 
 export const historyReply = {
-  description: 'Terms',
+  description: 'The terms',
   type: 'object',
   required: ['now', 'revision', 'items'],
   properties: { ...asOf, items: { type: 'array', items: term } },
@@ -202,9 +205,9 @@ export const historyReply = {
 } as const
 
 export const historySchema = {
-  summary: 'The terms of a lease as far as the audit trail reaches back, newest first',
+  summary: 'List the terms of a lease, newest first, as far back as the audit trail reaches',
   querystring: query({
-    limit: { ...pageQuery.limit, description: 'How many events to look through; default 100' },
+    limit: { ...pageQuery.limit, description: 'Number of events to look through; default 100' },
   }),
   response: reads({ 200: historyReply }, 'not-found'),
 } as const
@@ -219,12 +222,12 @@ export const explanation = {
     lease: leaseDetail,
     reasons: {
       type: 'array',
-      description: 'The most important first',
+      description: 'The most important reason first',
       items: {
         type: 'object',
         required: ['code', 'sentence'],
         properties: {
-          code: { ...text, description: 'For programs; codes keep their meaning' },
+          code: { ...text, description: 'For programs; a code never changes its meaning' },
           sentence: text,
         },
       },
@@ -249,9 +252,9 @@ export const explanation = {
     barrier: {
       type: 'array',
       items: nodeReference,
-      description: 'Nodes for which all shares of the new plan wait',
+      description: 'Nodes that all shares of the new plan wait for',
     },
-    candidateCount: { ...number, description: 'How many nodes could have it now' },
+    candidateCount: { ...number, description: 'Number of nodes that could hold it now' },
     candidates: {
       type: 'array',
       items: {
@@ -283,10 +286,10 @@ const explanationExample = {
   waiting: [],
 }
 
-export const explainReply = one('Why', explanation, explanationExample)
+export const explainReply = one('The explanation', explanation, explanationExample)
 
 export const explainSchema = {
-  summary: 'Why a lease has this holder, or why it has none',
+  summary: 'Explain why a lease has this holder, or why it has none',
   querystring: query({}),
   response: reads({ 200: explainReply }, 'not-found'),
 } as const
@@ -295,25 +298,27 @@ const cooldownMs = {
   type: 'integer',
   minimum: 0,
   maximum: maxCooldownMs,
-  description: 'How long the old holder does not win again while others are available; default 60 000',
+  description:
+    'How long the old holder does not get the lease back while other nodes are available; default 60 000',
 } as const
 
 export const releaseReply = {
-  description: 'It has been taken away. Repeating the request gives the same answer',
+  description: 'The lease has been taken away. Repeating the request gives the same response.',
   type: 'object',
   required: ['released', 'previousHolder', 'previousToken', 'safeAt', 'acknowledged', 'eventId', 'sentence'],
   properties: {
     released: { ...flag, description: 'False if nobody held it' },
-    previousHolder: { ...nodeReference, description: 'Null when it is not known any more' },
+    previousHolder: { ...nodeReference, description: 'Null when it is no longer known' },
     previousToken: number,
     safeAt: {
       ...time,
       description:
-        'By then the old holder has lost it, whether it acknowledges or not. Work that ignores its signal goes on even then',
+        'By this time the old holder has lost the lease, whether or not it acknowledges. Work that ignores ' +
+        'its signal continues even then.',
     },
-    acknowledged: { ...flag, description: 'The old holder has stopped already' },
-    eventId: { ...text, nullable: true, description: 'Its place in the audit trail' },
-    sentence: { ...text, description: 'The same, for people' },
+    acknowledged: { ...flag, description: 'Whether the old holder has already stopped' },
+    eventId: { ...text, nullable: true, description: 'Id of the event in the audit trail' },
+    sentence: { ...text, description: 'The same, for people to read' },
   },
   examples: [
     {
@@ -331,7 +336,7 @@ export const releaseReply = {
 } as const
 
 export const releaseSchema = {
-  summary: 'Take a lease away from its holder by force',
+  summary: 'Revoke a lease: take it away from its holder by force',
   headers,
   querystring: query({}),
   body: body(
@@ -340,7 +345,8 @@ export const releaseSchema = {
       cooldownMs,
       immediate: {
         type: 'boolean',
-        description: 'The next holder does not wait until the old one has stopped: both may work at once',
+        description:
+          'Whether the next holder may begin before the old one has stopped; both may then work at once',
       },
     },
     ['reason'],
@@ -359,15 +365,15 @@ export const releaseSchema = {
 
 export const transferReply = {
   202: {
-    description: 'The holder has been asked',
+    description: 'The holder has been asked to hand over',
     type: 'object',
     required: ['key', 'token', 'from', 'to', 'sentence'],
     properties: {
       key: text,
       token: number,
       from: nodeReference,
-      to: { ...nodeReference, description: 'The node named to have it next' },
-      sentence: { ...text, description: 'The same, for people' },
+      to: { ...nodeReference, description: 'The node that is meant to hold it next (the target)' },
+      sentence: { ...text, description: 'The same, for people to read' },
     },
     examples: [
       {
@@ -383,7 +389,7 @@ export const transferReply = {
 const transferProblems = ['not-found', 'conflict', 'token-mismatch', 'precondition-required'] as const
 
 export const stepDownSchema = {
-  summary: 'Ask the holder to end its term; another one follows when its pass has ended',
+  summary: 'Ask the holder to step down; another node follows when its pass has ended',
   headers,
   querystring: query({}),
   body: { ...optionalBody({ reason, cooldownMs }), examples: [{ reason: 'before the upgrade' }] },
@@ -391,10 +397,10 @@ export const stepDownSchema = {
 } as const
 
 export const transferSchema = {
-  summary: 'Ask the holder to end its term in favour of one node',
+  summary: 'Ask the holder to hand over to a given node',
   headers,
   querystring: query({}),
-  body: body({ to: { ...name, description: 'Id of a node' }, reason, cooldownMs }, ['to', 'reason'], {
+  body: body({ to: { ...name, description: 'Id of the target' }, reason, cooldownMs }, ['to', 'reason'], {
     to: '0b7f4d52-77d1-4c4c-8f43-1a1b3f2f9a02',
     reason: 'node-1 is about to be replaced',
   }),

@@ -22,7 +22,7 @@ export const nodeItem = {
   type: 'object',
   required: ['id', 'name', 'cluster', 'state', 'workers', 'labels', 'startedAt', 'heartbeatAt', 'watcher'],
   properties: {
-    id: { ...text, description: 'One life of one process; a new one at each start' },
+    id: { ...text, description: 'Id of its session; a new one at each start of the process' },
     name: text,
     cluster: text,
     state: { type: 'string', enum: ['active', 'draining', 'gone'] },
@@ -32,7 +32,7 @@ export const nodeItem = {
     startedAt: time,
     heartbeatAt: time,
     goneAt: { ...time, nullable: true },
-    watcher: { ...flag, description: 'One of the two nodes that look for dead nodes' },
+    watcher: { ...flag, description: 'Whether it is one of the two watchers, which look for dead nodes' },
   },
 } as const
 
@@ -43,7 +43,7 @@ const nodeDetail = {
     leases: {
       type: 'array',
       items: leaseItem,
-      description: 'Leases it holds, is named for, or has had taken away without acknowledging',
+      description: 'Leases that it holds, is the target of, or had revoked and has not acknowledged',
     },
   },
 } as const
@@ -65,10 +65,10 @@ export const nodeExample = {
 const detailReply = one('The node', nodeDetail, { ...nodeExample, leases: [leaseExample] })
 
 export const listNodesSchema = {
-  summary: 'Nodes, gone ones included',
+  summary: 'List nodes, including those that are gone',
   querystring: query({
     state: { type: 'string', enum: ['active', 'draining', 'gone'] },
-    name: { ...name, description: 'Exactly so; a gone node may have had the same name' },
+    name: { ...name, description: 'Exact name; a node that is gone may have had the same name' },
     cluster: name,
     ...pageQuery,
   }),
@@ -76,14 +76,14 @@ export const listNodesSchema = {
 } as const
 
 export const getNodeSchema = {
-  summary: 'One node, with its leases',
+  summary: 'Get a node and its leases',
   params: nodeParameters,
   querystring: query({}),
   response: reads({ 200: detailReply, 304: notModified }, 'not-found'),
 } as const
 
 export const drainNodeSchema = {
-  summary: 'Ask a node to hand everything over and to take nothing new',
+  summary: 'Drain a node: ask it to hand everything over and to take nothing new',
   params: nodeParameters,
   querystring: query({}),
   body: body({ reason }, ['reason'], { reason: 'deploy of 1.4.3' }),
@@ -91,7 +91,7 @@ export const drainNodeSchema = {
 } as const
 
 export const undrainNodeSchema = {
-  summary: 'Take that back',
+  summary: 'Cancel a drain',
   params: nodeParameters,
   querystring: query({}),
   body: optionalBody({}),
@@ -99,7 +99,7 @@ export const undrainNodeSchema = {
 } as const
 
 export const forgetNodeSchema = {
-  summary: 'Remove a node that is gone from the list',
+  summary: 'Forget a node that is gone: remove it from the list',
   params: nodeParameters,
   querystring: query({}),
   body: optionalBody({}),

@@ -7,7 +7,7 @@ import { pause } from './workers.js'
 const rows = <const Item extends object>(what: string, item: Item) =>
   ({
     type: 'object',
-    description: `${what}, cut to as many as were asked for; what needs a person comes first`,
+    description: `${what}, at most as many as were requested; those that need attention come first`,
     required: ['items', 'total'],
     properties: { items: { type: 'array', items: item }, total: number },
   }) as const
@@ -22,13 +22,13 @@ const node = {
     leads: {
       type: 'array',
       items: text,
-      description: 'Leases it holds, without shares and partitions; at most 20',
+      description: 'Keys of the leases it holds, without shares and partitions; at most 20',
     },
     leadCount: number,
-    slotCount: { ...number, description: 'Shares and partitions it holds' },
+    slotCount: { ...number, description: 'Number of shares and partitions it holds' },
     fairSlotCount: {
       type: 'number',
-      description: 'How many it would have if all candidates had the same number',
+      description: 'Number of shares and partitions it would hold if all candidates held the same number',
     },
   },
 } as const
@@ -59,7 +59,7 @@ const assignment = {
     owned: number,
     moving: number,
     unowned: number,
-    owners: { ...number, description: 'Nodes that own any; each has from `least` to `most`' },
+    owners: { ...number, description: 'Number of nodes that own any; each owns from `least` to `most`' },
     least: number,
     most: number,
     paused: flag,
@@ -68,14 +68,14 @@ const assignment = {
     map: {
       type: 'object',
       nullable: true,
-      description: 'Null when there are too many: GET /assignments/{key} has them',
+      description: 'Null when there are too many slots: GET /assignments/{key} returns them',
       required: ['states', 'owners'],
       properties: {
-        states: { ...text, description: 'A letter for each slot: o(wned), m(oving), u(nowned)' },
+        states: { ...text, description: 'One letter per slot: o(wned), m(oving), u(nowned)' },
         owners: {
           type: 'array',
           items: number,
-          description: 'Places of the owners in the roster; -1 for none',
+          description: 'For each slot, the index of its owner in the roster; -1 for none',
         },
       },
     },
@@ -86,7 +86,7 @@ const properties = {
   ...statusProperties,
   problems: {
     type: 'array',
-    description: 'What needs attention, the worst first; some of each kind',
+    description: 'What needs attention, the worst first: some problems of each kind',
     items: {
       ...problem,
       required: [...problem.required, 'more'],
@@ -94,37 +94,38 @@ const properties = {
         ...problem.properties,
         more: {
           ...number,
-          description: 'How many more of this kind are left out; given with the last one shown',
+          description: 'Number of problems of this kind that are left out; given with the last one shown',
         },
       },
     },
   },
   problemCodes: {
     type: 'array',
-    description: 'How many problems there are of each kind, the worst first',
+    description: 'Number of problems of each kind, the worst kind first',
     items: { type: 'object', required: ['code', 'count'], properties: { code: text, count: number } },
   },
   problemCounts: {
     type: 'object',
-    description: 'How many problems there are',
+    description: 'Number of problems of each severity',
     required: ['error', 'warning', 'info'],
     properties: { error: number, warning: number, info: number },
   },
   totals: {
     type: 'object',
     description:
-      'Leases and held leases, without shares and partitions; shares and partitions, and how many are owned. What a silent node holds is neither',
+      '`leases` and `held` count leases without shares and partitions, `slots` and `owned` only those. What a ' +
+      'silent node holds is neither held nor owned.',
     required: ['leases', 'held', 'slots', 'owned'],
     properties: { leases: number, held: number, slots: number, owned: number },
   },
   roster: {
     type: 'object',
-    description: 'At most 4 096 nodes, gone ones last',
+    description: 'At most 4 096 nodes; those that are gone come last',
     required: ['ids', 'names', 'states'],
     properties: {
       ids: { type: 'array', items: text },
       names: { type: 'array', items: text },
-      states: { ...text, description: 'A letter for each: a(ctive), l(ate), s(ilent), d(raining), g(one)' },
+      states: { ...text, description: 'One letter per node: a(ctive), l(ate), s(ilent), d(raining), g(one)' },
     },
   },
   versions: {
@@ -133,7 +134,7 @@ const properties = {
     items: { type: 'object', required: ['version', 'count'], properties: { version: text, count: number } },
   },
   nodes: rows('Nodes', node),
-  leases: rows('Leases but for shares and partitions, which are found with `q`', leaseDetail),
+  leases: rows('Leases (shares and partitions only with `q`)', leaseDetail),
   assignments: rows('Assignments', assignment),
 } as const
 
@@ -191,22 +192,22 @@ const limit = (what: string) =>
     type: 'integer',
     minimum: 1,
     maximum: 500,
-    description: `At most so many ${what}; 12 unless said`,
+    description: `Maximum number of ${what}; default 12`,
   }) as const
 
 export const overviewReply = one(
-  'The namespace as of one instant',
+  'The namespace at one instant',
   { properties, required: Object.keys(properties) },
   example,
 )
 
 export const overviewSchema = {
-  summary: 'What a page can show of the namespace, however large it is',
+  summary: 'Get what one page can show of the namespace, however large it is',
   querystring: query({
     q: {
       type: 'string',
       pattern: '^[ -~]{1,100}$',
-      description: 'Only what contains this, in upper or lower case; leases also by their holder',
+      description: 'Only items that contain this text, ignoring case; leases are also found by their holder',
     },
     nodes: limit('nodes'),
     leases: limit('leases'),
@@ -215,7 +216,7 @@ export const overviewSchema = {
       type: 'integer',
       minimum: 1,
       maximum: 500,
-      description: 'About how many problems, spread evenly over the kinds; default ten of each kind',
+      description: 'Approximate number of problems, spread evenly over the kinds; default 10 of each kind',
     },
   }),
   response: reads({

@@ -14,11 +14,11 @@ const durations = {
   drainTimeoutMs: number,
   longestTtlMs: {
     ...number,
-    description: 'The longest of all nodes: nodes that judge others wait by this one',
+    description: 'The longest `ttlMs` of all nodes: how long a node waits before it judges others follows from it',
   },
   blockWaitMs: {
     ...number,
-    description: 'How long after a release by force its holder has stopped at the latest',
+    description: 'How long after a revocation the old holder has stopped at the latest',
   },
 } as const
 
@@ -37,7 +37,7 @@ export const problem = {
   type: 'object',
   required: ['code', 'severity', 'subject', 'sentence'],
   properties: {
-    code: { ...text, description: 'For programs; codes keep their meaning' },
+    code: { ...text, description: 'For programs; a code never changes its meaning' },
     severity: { type: 'string', enum: severities },
     subject: { ...text, description: 'Key of a lease or worker, or id of a node' },
     sentence: text,
@@ -51,7 +51,7 @@ export const statusProperties = {
     type: 'object',
     required: ['name', 'cluster', 'state'],
     properties: {
-      id: { ...text, nullable: true, description: 'Null while this node has not joined' },
+      id: { ...text, nullable: true, description: 'Id of this node; null while it has not joined' },
       name: text,
       cluster: text,
       state: { type: 'string', enum: ['idle', 'starting', 'running', 'closing', 'closed'] },
@@ -69,7 +69,7 @@ export const statusProperties = {
   problems: { type: 'array', description: 'What needs attention, the worst first', items: problem },
   capabilities: {
     type: 'object',
-    description: 'Who asks, and what they may do',
+    description: 'Who made the request, and what they may do',
     required: ['actor', 'read', ...interventions],
     properties: {
       actor: {
@@ -87,9 +87,13 @@ export const statusProperties = {
 
 const properties = {
   ...statusProperties,
-  nodes: { type: 'array', items: nodeItem, description: 'The first hundred, gone ones last' },
-  leases: { type: 'array', items: leaseItem, description: 'The first hundred by key' },
-  assignments: { type: 'array', items: assignment, description: 'The first hundred by key of the worker' },
+  nodes: { type: 'array', items: nodeItem, description: 'The first 100 nodes, those that are gone last' },
+  leases: { type: 'array', items: leaseItem, description: 'The first 100 leases, by key' },
+  assignments: {
+    type: 'array',
+    items: assignment,
+    description: 'The first 100 assignments, by key of the worker',
+  },
 } as const
 
 export const statusExample = {
@@ -133,10 +137,10 @@ const example = {
 }
 
 export const statusSchema = {
-  summary: 'How the namespace is doing, and what needs attention',
+  summary: 'Get the state of the namespace, and what needs attention',
   querystring: query({}),
   response: reads({
-    200: one('The namespace as of one instant', { properties, required: Object.keys(properties) }, example),
+    200: one('The namespace at one instant', { properties, required: Object.keys(properties) }, example),
     304: notModified,
   }),
 } as const

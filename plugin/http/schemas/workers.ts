@@ -26,8 +26,12 @@ export const schedule = {
     cron: text,
     timeZone: text,
     missed: { type: 'string', enum: ['once', 'skip'] },
-    lastFireAt: { ...time, nullable: true, description: 'The last time for which a pass began' },
-    nextFireAt: { ...time, nullable: true, description: 'In the past while nobody can act on it' },
+    lastFireAt: { ...time, nullable: true, description: 'The latest scheduled time for which a pass began' },
+    nextFireAt: {
+      ...time,
+      nullable: true,
+      description: 'The next scheduled time; in the past while no node can act on it',
+    },
   },
 } as const
 
@@ -42,7 +46,7 @@ export const scheduleExample = {
 export const pause = {
   type: 'object',
   nullable: true,
-  description: 'Who paused it; null when it is not paused, or when the audit trail does not tell any more',
+  description: 'Who paused it, and why; null when it is not paused, or when the audit trail no longer says',
   required: ['since', 'actor', 'reason'],
   properties: { since: time, actor: { ...text, nullable: true }, reason: { ...text, nullable: true } },
 } as const
@@ -68,7 +72,7 @@ export const workerItem = {
     scope: { type: 'string', enum: ['cluster', 'global'] },
     cluster: { ...text, nullable: true },
     generation: { ...number, description: 'Number of the plan in force' },
-    slots: { ...number, description: 'How many leases the plan has' },
+    slots: { ...number, description: 'Number of leases in the plan' },
     paused: flag,
     pause,
     candidates: { type: 'array', items: text, description: 'Names of the nodes that may hold its leases' },
@@ -93,26 +97,27 @@ const workerExample = {
 const workerReply = one('The worker', workerItem, workerExample)
 
 export const listWorkersSchema = {
-  summary: 'Workers',
+  summary: 'List workers',
   querystring: query({ cluster: name, ...pageQuery }),
   response: reads({ 200: pageOf(workerItem, workerExample), 304: notModified }),
 } as const
 
 export const getWorkerSchema = {
-  summary: 'One worker',
+  summary: 'Get a worker',
   querystring: query({}),
   response: reads({ 200: workerReply, 304: notModified }, 'not-found'),
 } as const
 
 export const pauseWorkerSchema = {
-  summary: 'Nobody runs it until it is resumed; survives restarts. The first reason stays',
+  summary:
+    'Pause a worker: no node runs it until it is resumed, even after restarts; the first reason is kept',
   querystring: query({}),
   body: body({ reason }, ['reason'], { reason: 'the upstream is down' }),
   response: writes({ 202: workerReply }, 'not-found'),
 } as const
 
 export const resumeWorkerSchema = {
-  summary: 'Take that back',
+  summary: 'Resume a paused worker',
   querystring: query({}),
   body: optionalBody({}),
   response: writes({ 204: noContent }, 'not-found'),

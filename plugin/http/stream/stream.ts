@@ -70,18 +70,18 @@ function streamRoute(name: string): Omit<RouteOptions, 'handler'> {
     exposeHeadRoute: false,
     config: routeConfig('read'),
     schema: routeSchema({
-      summary: 'What happens, as server-sent events',
+      summary: 'Stream what happens, as server-sent events',
       description:
         '`snapshot` (as GET /status), `event` (as in GET /events; its id is its place), `change` (a new revision, with ' +
-        'counts) and `reset` (what was missed cannot be told; a `snapshot` follows). With `Last-Event-ID`, which ' +
-        'browsers send by themselves, it goes on after that event.',
+        'counts) and `reset` (what was missed cannot be sent; a `snapshot` follows). With `Last-Event-ID`, ' +
+        'which browsers send by themselves, the stream continues after that event.',
       operationId: `${name}Stream`,
       tags: ['coordination'],
       querystring: query({}),
       response: reads(
         {
           200: {
-            description: 'A stream without end',
+            description: 'A stream that does not end',
             content: { 'text/event-stream': { schema: { type: 'string' } } },
           },
         },
