@@ -180,18 +180,18 @@ function nodePanel(state: State, acts: Acts, { bodies, id }: Panel): Child[] {
     facts([
       ['Cluster', h('bdi', node.cluster)],
       ['Last heartbeat', when(state, node.heartbeatAt)],
-      ['Declared dead after', span(node.ttlMs)],
+      ['Declared gone after', span(node.ttlMs)],
       ['Started', dateOf(node.startedAt, state.utc)],
       ...(node.goneAt ? [['Gone since', dateOf(node.goneAt, state.utc)] as const] : []),
       ['Version', node.version ?? '—'],
       ['Shares and partitions', `${grouped(node.slotCount)}${fair}`],
-      ['Looks for the dead', node.watcher ? 'yes' : 'no'],
+      ['Watcher', node.watcher ? 'yes' : 'no'],
       ['Id', h('span.mono', node.id)],
       ...labels.slice(0, 20).map(([name, value]): Fact => [name, h('bdi', value)]),
     ]),
     h('h3', `Holds ${grouped(holds.total)}`),
     slotTable(state, acts, holds, false),
-    h('h3', 'Stands for'),
+    h('h3', 'Candidate for'),
     h(
       'ul.chips',
       ...node.workers.slice(0, 50).map((key) => h('li', { key }, thingLink(state, key, { class: 'chip' }))),
@@ -201,7 +201,7 @@ function nodePanel(state: State, acts: Acts, { bodies, id }: Panel): Child[] {
 
 const nodeActions = {
   active: ['drain', 'Drain…', drain],
-  draining: ['drain', 'Take back the drain…', undrain],
+  draining: ['drain', 'End the drain…', undrain],
   gone: ['forget', 'Remove from the list…', forget],
 } as const
 

@@ -121,7 +121,7 @@ export function drain({ id, name, leadCount, slotCount }: CoordinationNode): Ord
       ['Leads', grouped(leadCount)],
       ['Shares and partitions', grouped(slotCount)],
     ],
-    notes: [note('It hands everything over and takes nothing new until that is taken back, or it restarts.')],
+    notes: [note('It hands everything over and takes nothing new until the drain is ended, or it restarts.')],
     submit: 'Drain node',
     method: 'PUT',
     path: `nodes/${id}/drain`,
@@ -133,7 +133,7 @@ export function undrain({ id, name }: CoordinationNode): Order {
   return {
     title: `Let ${name} take work again?`,
     notes: [note('It is a candidate for its workers again.')],
-    submit: 'Take back the drain',
+    submit: 'End the drain',
     method: 'DELETE',
     path: `nodes/${id}/drain`,
     done: `${name} takes work again`,
@@ -165,7 +165,7 @@ export function pauseOrResume(key: string, paused: boolean): Order {
     : {
         title: `Pause ${key}?`,
         notes: [
-          note('Nobody runs it until it is resumed, restarts or not. Whoever runs it is told to stop.'),
+          note('Nobody runs it until it is resumed, even after restarts. Whoever runs it is told to stop.'),
         ],
         submit: 'Pause',
         method: 'PUT',

@@ -66,7 +66,7 @@ const gridLeases = 12
 const freshnessWords: Readonly<Record<Freshness, readonly [word: string, tone: string, more?: string]>> = {
   loading: ['Loading', 'off'],
   live: ['Live', 'live'],
-  held: ['Held while you mark text', 'warn'],
+  held: ['Held while you select text', 'warn'],
   asking: ['Held while a dialog is open', 'warn'],
   'catching-up': ['Catching up', 'warn', '. The next answer has not come yet'],
   paused: ['Paused', 'move'],

@@ -23,9 +23,9 @@ export const commands = {
     about: 'take a lease from a holder that hangs; needs --token',
   },
   drain: { operands: ['node'], flags: why, about: 'ask a node to hand everything over' },
-  undrain: { operands: ['node'], flags: why, about: 'take a drain back' },
-  pause: { operands: ['worker'], flags: why, about: 'let nobody run a worker' },
-  resume: { operands: ['worker'], flags: why, about: 'take a pause back' },
+  undrain: { operands: ['node'], flags: why, about: 'cancel a drain' },
+  pause: { operands: ['worker'], flags: why, about: 'pause a worker: no node runs it' },
+  resume: { operands: ['worker'], flags: why, about: 'resume a paused worker' },
   migrate: { operands: [], flags: [], about: 'bring the tables up to date' },
   check: {
     operands: [],

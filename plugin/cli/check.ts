@@ -33,7 +33,7 @@ export async function check(
 ): Promise<Answer> {
   const findings: Finding[] = [
     { what: 'connection and tables', verdict: 'good', detail: `${store.dialect}, up to date` },
-    ...warnings.map((detail): Finding => ({ what: 'the way there', verdict: 'doubtful', detail })),
+    ...warnings.map((detail): Finding => ({ what: 'the way to the database', verdict: 'doubtful', detail })),
     await writing(store),
     await clearing(store),
     ...(await latency(store, timing)),
@@ -42,7 +42,7 @@ export async function check(
   ]
   const figures = timingFigures(timing, store.capabilities.push)
   const isBad = findings.some(({ verdict }) => verdict === 'bad')
-  const words: Readonly<Record<Mood, string>> = { good: 'ok', doubtful: 'mind', bad: 'FAILED' }
+  const words: Readonly<Record<Mood, string>> = { good: 'ok', doubtful: 'warn', bad: 'FAILED' }
   return {
     json: { findings, timing, ...figures },
     text: [
@@ -117,7 +117,7 @@ async function clearing(store: Store): Promise<Finding> {
   const aThousandYearsMs = 1_000 * 365 * 86_400_000
   try {
     await store.prune({ eventsForMs: aThousandYearsMs, goneNodesForMs: aThousandYearsMs, events: 1e9 })
-    return { what, verdict: 'good', detail: 'may be done; nothing was' }
+    return { what, verdict: 'good', detail: 'allowed; nothing was deleted' }
   } catch (error) {
     return { what, verdict: 'bad', detail: sentenceOf(error) }
   }

@@ -621,9 +621,9 @@ export class Coordinator implements AsyncDisposable {
 
   #tooLate({ key }: Request, timeoutMs: number): CoordinationError {
     const { error: cause } = this.#surroundings.outage
-    const late = `The lease "${key}" was not to be had within ${timeoutMs} ms`
+    const late = `The lease "${key}" could not be acquired within ${timeoutMs} ms`
     return cause === undefined
-      ? new CoordinationError('WCO_ACQUIRE_TIMEOUT', `${late}: others hold it or come first.`)
+      ? new CoordinationError('WCO_ACQUIRE_TIMEOUT', `${late}: it is held, or others are ahead in the queue.`)
       : new CoordinationError('WCO_ACQUIRE_TIMEOUT', `${late}: the database does not answer.`, { cause })
   }
 
@@ -637,7 +637,7 @@ export class Coordinator implements AsyncDisposable {
   #forgone({ key, token }: Holding, atMs: number): void {
     this.#log.error(
       { lease: key, token, due: new Date(atMs).toISOString() },
-      'a time of a schedule may be lost: the lease was taken away between writing it down and beginning its pass',
+      'a scheduled time may be lost: the lease was taken away after the time was recorded, before its pass began',
     )
   }
 

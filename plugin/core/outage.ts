@@ -22,7 +22,7 @@ const requests = {
   news: { phrase: 'a look for news', isVital: false },
   look: { phrase: 'a look at the other nodes', isVital: false },
   neighbours: { phrase: 'a look at the neighbours', isVital: false },
-  firing: { phrase: 'writing down a time of a schedule', isVital: false },
+  firing: { phrase: 'recording a scheduled time', isVital: false },
 } as const
 
 /** A request that is made again when it has failed. */

@@ -40,7 +40,7 @@ export class Stragglers {
     void holding.whenSettled.then(() => {
       timer.cancel()
       this.#timers.delete(timer)
-      if (isLate) this.#say(holding, endedAt, 'work that went on after its signal has ended')
+      if (isLate) this.#say(holding, endedAt, 'work that went on after its signal had aborted has ended')
     })
   }
 

@@ -51,10 +51,7 @@ function placeIn(cursor: string, list: string): string {
   const text = Buffer.from(cursor, 'base64url').toString()
   const place = text.slice(sealLength)
   if (place !== '' && cursorAt(place, list) === cursor) return place
-  throw new HttpProblem(
-    'invalid-request',
-    'The cursor is not one that this list, narrowed down like this, has given.',
-  )
+  throw new HttpProblem('invalid-request', 'The cursor was not issued for this list with these filters.')
 }
 
 const sealLength = 8

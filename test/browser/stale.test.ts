@@ -282,7 +282,7 @@ inBrowser('a page in which text is marked stands still', async (t, visit) => {
   const page = await visit(`${await listening(app)}/coordination/ui/`)
   await isLive(page)
   await page.evaluate(`getSelection().selectAllChildren(document.querySelector('td.left'))`)
-  await reads(page.locator('.fresh'), /^Held while you mark text$/)
+  await reads(page.locator('.fresh'), /^Held while you select text$/)
   const marked = await page.evaluate<string>('getSelection().toString()')
   await drawn(page, 4)
   t.equal(await page.evaluate('getSelection().toString()'), marked, 'what is marked stays as it was')

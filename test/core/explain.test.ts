@@ -182,7 +182,7 @@ const table: Readonly<Record<string, Case>> = {
     revokedAtMs: nowMs - 5_000,
     codes: ['blocked', 'named', 'candidates'],
     says: [
-      /^It was taken from a \(c1\), who held it with token 7 .* in 14\.6 s at the latest/,
+      /^It was taken from a \(c1\), which held it with token 7 .* in 14\.6 s at the latest/,
       /claims the lease when/,
     ],
     facts: { block: { node: a, token: 7, untilMs: nowMs - 5_000 + 19_650 } },

@@ -70,7 +70,7 @@ t.test('a node whose worker others have with another schedule warns of it, and s
   const world = new World(t)
   const warnings: object[] = []
   const warn = (fields: object, message: string): void => {
-    if (message === 'a worker is registered here with another schedule than it was registered with last')
+    if (message === 'a worker is registered here with a different schedule than it was last registered with')
       warnings.push(fields)
   }
   const settings = { log: { ...silentLog, warn } }
@@ -674,7 +674,7 @@ t.test('work that goes on after its signal is told, and told when it ends', asyn
   t.same(lines, ['warn revoked: work goes on although its signal has aborted'])
   passes[0]?.resolve()
   await world.advance(world.timing.ttlMs, 500)
-  t.same(lines.splice(0).slice(1), ['warn revoked: work that went on after its signal has ended'])
+  t.same(lines.splice(0).slice(1), ['warn revoked: work that went on after its signal had aborted has ended'])
   t.equal(begun, 2)
   void worker.stop()
   await world.advance(world.timing.ttlMs, 500)
@@ -682,7 +682,7 @@ t.test('work that goes on after its signal is told, and told when it ends', asyn
   await world.advance(500)
   t.same(lines, [
     'info stopped: work goes on although its signal has aborted',
-    'info stopped: work that went on after its signal has ended',
+    'info stopped: work that went on after its signal had aborted has ended',
   ])
 })
 

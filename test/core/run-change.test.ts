@@ -50,7 +50,7 @@ t.test('behind an address of two servers an order is given up, and not tried for
   const operator = new Operator(store, () => 0)
   const refused = await rejectionOf(operator.pause('w', { actor: 'ops', reason: 'a good one' }))
   t.type(refused, StoreError)
-  t.match(refused, { outcome: 'none', message: /another database server/ })
+  t.match(refused, { outcome: 'none', message: /a different database server/ })
   t.equal(changes, 3)
   alternates = false
   t.ok((await metaOf(store)).tokenFloor > floorBefore)

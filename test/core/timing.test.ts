@@ -102,7 +102,7 @@ t.test(
   async (t) => {
     const rare = { ttlMs: 15_000, heartbeatMs: 11_000, statementTimeoutMs: 500, marginMs: 1_000 }
     t.same(sentencesOf(resolveTiming(rare)), [
-      '3 * heartbeatMs must be at most ttlMs, so that a node of which nothing has come for two thirds of a ttl has ' +
+      '3 * heartbeatMs must be at most ttlMs, so that a node from which nothing has come for two thirds of a ttl has ' +
         'missed two heartbeats: 3 * 11000 = 33000 is more than 15000.',
     ])
     t.equal(timingProblems(resolveTiming({ ...rare, heartbeatMs: 5_001 })).length, 1)

@@ -501,7 +501,7 @@ t.test('a database that is away is a 503 that does not say more', (t) =>
       t.equal(reply.headers['retry-after'], '1')
       t.strictSame(reply.json(), {
         type: 'urn:fastify-worker-coordination:problem:store-unavailable',
-        title: 'The database is away',
+        title: 'The database is not available',
         status: 503,
         detail: 'The database did not answer. Try again.',
         instance: reply.json().instance,

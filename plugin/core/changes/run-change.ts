@@ -72,8 +72,8 @@ export async function changeWithoutSession<T>(
     if (changed.kind === 'done') return changed.result
   }
   throw new StoreError(
-    `Each of ${mostServers} tries has met another database server than the one before it. The address must lead to one server, ` +
-      'the one that takes writes.',
+    `Each of ${mostServers} attempts reached a different database server than the one before it. The address must ` +
+      'lead to one server, the one that takes writes.',
     'none',
   )
 }

@@ -219,7 +219,7 @@ function whyKept({ lease, worker }: Scene): string {
   if (worker.kind === 'single') return 'The plan is to leave it there: a healthy holder is not moved.'
   const what = worker.kind === 'coordinated' ? 'share' : 'partition'
   const plan = worker.kind === 'coordinated' ? ` in plan ${lease.generation}` : ''
-  return `It is to hold it: ${what} ${lease.slot} of ${worker.slots}${plan}.`
+  return `The plan gives it the lease: ${what} ${lease.slot} of ${worker.slots}${plan}.`
 }
 
 /** A lease acquired by name has no handover timeout on record. */
@@ -252,7 +252,7 @@ function silence(scene: Scene, holder: string): ExplanationReason[] {
     agoMs > (2 * node.ttlMs) / 3,
     'silent',
     `The last heartbeat of ${nameOf(scene, holder)} came ${span(agoMs)} ago.${stopped} It is declared gone once a ` +
-      `watcher has itself seen no newer one for ${span(stillMs)}, which takes a database that can be ` +
+      `watcher has itself seen no newer one for ${span(stillMs)}, which requires a database that can be ` +
       'written to.',
   )
 }
@@ -284,7 +284,7 @@ function whyFree(scene: Scene, candidates: readonly Candidacy[]): ExplanationRea
       worker !== undefined && scene.barrier.length > 0,
       'barrier',
       `No share of plan ${worker?.generation} begins before the older ones have ended. Still at work or not heard ` +
-        `of: ${listed(scene.barrier.map((id) => nameOf(scene, id)))}.`,
+        `from: ${listed(scene.barrier.map((id) => nameOf(scene, id)))}.`,
     ),
     ...when(
       !snapshot.meta.identitySettled,
@@ -318,7 +318,7 @@ function whyUnclaimed(scene: Scene, target: string, hindered: boolean): Explanat
   return [
     reason(
       'unclaimed',
-      `${who} was chosen as the next holder ${span(forMs)} ago and has not claimed it. It may hang, or work of ` +
+      `${who} was chosen as the next holder ${span(forMs)} ago and has not claimed it. It may be hanging, or work of ` +
         'an earlier term may still go on there. After ' +
         `${span(claimTimeoutMs)} a watcher skips it, if there is another candidate.`,
     ),
@@ -328,8 +328,8 @@ function whyUnclaimed(scene: Scene, target: string, hindered: boolean): Explanat
 
 const perhapsFenced = reason(
   'perhaps-fenced',
-  'Or a transaction of the application fences the lease: nobody can take it before that has ended. No row ' +
-    'tells whether one does.',
+  'Or a transaction of the application fences the lease: nobody can take it before that transaction has ended. ' +
+    'The database does not show whether there is one.',
 )
 
 function whyUnplanned({ lease, worker }: Scene, candidates: readonly Candidacy[]): ExplanationReason[] {
@@ -367,8 +367,8 @@ function blockade(scene: Scene): ExplanationReason[] {
   return [
     reason(
       'blocked',
-      `It was taken from ${nameOf(scene, lease.blockedNode ?? '')}, who held it with token ${block.token} and has ` +
-        `not acknowledged that it has stopped. It is free when that node does, is gone, or ${limit}.`,
+      `It was taken from ${nameOf(scene, lease.blockedNode ?? '')}, which held it with token ${block.token} and has ` +
+        `not acknowledged that it has stopped. It becomes free when that node does so or is gone, or ${limit}.`,
     ),
   ]
 }

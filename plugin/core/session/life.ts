@@ -502,7 +502,7 @@ export class Life {
 
   #learn(facts: ServerFacts, receivedAt: Reading): void {
     if (!this.#in.server.learn(facts, receivedAt)) return
-    this.#in.log.warn({ server: facts.serverIdentity }, 'the database server is another one than before')
+    this.#in.log.warn({ server: facts.serverIdentity }, 'the database server is not the same as before')
     this.#lookout.reset()
     this.#viewWanted = true
   }
@@ -626,7 +626,7 @@ export class Life {
     for (const other of otherSchedules)
       this.#in.log.warn(
         other,
-        'a worker is registered here with another schedule than it was registered with last',
+        'a worker is registered here with a different schedule than it was last registered with',
       )
   }
 

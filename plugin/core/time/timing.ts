@@ -337,7 +337,7 @@ function inequalityProblems(timing: Timing): TimingProblem[] {
     problems.push({
       options: ['heartbeatMs', 'ttlMs'],
       sentence:
-        `3 * heartbeatMs must be at most ttlMs, so that a node of which nothing has come for two thirds of a ttl has ` +
+        `3 * heartbeatMs must be at most ttlMs, so that a node from which nothing has come for two thirds of a ttl has ` +
         `missed two heartbeats: 3 * ${heartbeatMs} = ${3 * heartbeatMs} is more than ${ttlMs}.`,
     })
   }

@@ -53,7 +53,7 @@ export function startWatchdog(node: string, timing: Pick<Timing, 'marginMs'>, lo
   })
   thread.unref()
   thread.on('error', (error) =>
-    log.error({ err: error }, 'the watchdog has failed: an event loop that is blocked is not ended any more'),
+    log.error({ err: error }, 'the watchdog has failed: if the event loop blocks, this process is not ended'),
   )
   let held = 0
   return {

@@ -100,7 +100,7 @@ export class Guard {
     this.#hasNoticedNothing = true
     request.log.warn(
       { action },
-      'authorize returned undefined, which denies the request. Is a return missing? Return false to deny; this is said once',
+      'authorize returned undefined, which denies the request. Is a return missing? Return false to deny; this is logged once',
     )
   }
 
@@ -134,7 +134,7 @@ export class Guard {
       throw new HttpProblem('cross-site', `${sentence} Sec-Fetch-Site: same-origin, got ${shown(site)}.`)
     throw new HttpProblem(
       'cross-site',
-      `${sentence} an Origin that is this server's own or among the option \`allowedOrigins\`, got ${shown(origin)}.`,
+      `${sentence} an Origin that is this server's own or listed in the option \`allowedOrigins\`, got ${shown(origin)}.`,
       { option: 'allowedOrigins' },
     )
   }

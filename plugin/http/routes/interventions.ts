@@ -158,14 +158,14 @@ function refuseTransfer(
       ? 'No other node is a candidate for the lease.'
       : to === undefined
         ? `The plan would give the lease back to its holder. ${cooldownMs === 0 ? 'With a `cooldownMs` it goes to another node.' : 'All other candidates cool down.'}`
-        : `"${to}" cannot have the lease: \`to\` must be the id of one of the candidates. Of a coordinated worker no node can be chosen.`
+        : `"${to}" cannot have the lease: \`to\` must be the id of one of the candidates. For a coordinated worker no node can be chosen.`
   throw new HttpProblem('conflict', detail, { candidates })
 }
 
 function refuseFenced(): never {
   throw new HttpProblem(
     'conflict',
-    'A transaction of the application is writing under this lease, and nothing may come between: nothing was done. ' +
+    'A transaction of the application fences this lease, so it cannot be taken from its holder: nothing was done. ' +
       'Try again when it has ended.',
     { retryAfter: 1 },
   )

@@ -103,10 +103,7 @@ export function nodeRoutes(dependencies: Dependencies): Route[] {
         if (done === 'alive')
           throw new HttpProblem('conflict', 'The node is alive. Drain it, or stop its process.')
         if (done === 'named')
-          throw new HttpProblem(
-            'conflict',
-            'Leases still name the node. They will not in a moment: try again.',
-          )
+          throw new HttpProblem('conflict', 'Some leases still refer to the node. Try again in a moment.')
         return reply.code(204).send()
       },
     },

@@ -24,7 +24,7 @@ export class Seats {
     if (actor !== undefined && own >= streamsPerActor)
       throw new HttpProblem(
         'too-many-requests',
-        `Each may watch ${streamsPerActor} streams at a time.`,
+        `Each actor may watch ${streamsPerActor} streams at a time.`,
         comeAgain,
       )
     if (this.#all >= streams)

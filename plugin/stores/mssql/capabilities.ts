@@ -33,7 +33,7 @@ export async function examine(loan: Loan): Promise<Server> {
   if (typeof schema !== 'string') throw missingTables()
   if (row?.updateability === 'READ_ONLY') {
     throw new StoreError(
-      'The database only reads: it is a secondary, or was set so. Name the primary.',
+      'The database is read-only: it is a secondary, or was set so. The address must lead to the primary.',
       'none',
     )
   }
@@ -55,7 +55,7 @@ export async function refuseOld(loan: Loan): Promise<void> {
   } catch (error) {
     if (!isRefusal(error)) throw error
     throw new StoreError(
-      'The server cannot read lists in JSON, or not translate characters: SQL Server 2017 is the oldest that will do, ' +
+      'The server cannot read lists in JSON, or cannot translate characters: SQL Server 2017 or later is needed, ' +
         'with a database of compatibility level 130 or higher.',
       'none',
       { cause: error },
@@ -103,7 +103,7 @@ async function otherStart(loan: Loan): Promise<string | undefined> {
 
 const unnoticed =
   'The server does not say when it was started, so that a restart or failover goes unnoticed unless the server or the ' +
-  'database is another one after it. The right VIEW SERVER STATE, or VIEW DATABASE STATE on Azure, lets it.'
+  'database is another one after it. Grant the user VIEW SERVER STATE, or VIEW DATABASE STATE on Azure.'
 
 /**
  * Without row versions a reader, a heartbeat included, waits for each change in progress, and no read is of one

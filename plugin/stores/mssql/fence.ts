@@ -158,7 +158,7 @@ function rawTransaction(transaction: unknown): RawTransaction {
       throw target.wrong('A pool is not a transaction: each of its requests may take another connection.')
     }
   }
-  throw target.wrong('It is none.')
+  throw target.wrong('It is not a transaction.')
 }
 
 /** Pools can make requests, too, but cannot commit. */

@@ -84,7 +84,10 @@ function refuseOld(version: string, isMariaDb: boolean): void {
 function refuseReadOnly(variables: Variables): void {
   const isOn = (name: string): boolean => /^(on|1)$/i.test(variables.get(name) ?? '')
   if (!isOn('read_only') && !isOn('innodb_read_only')) return
-  throw new StoreError('The database is a replica that only reads (read_only). Name the primary.', 'none')
+  throw new StoreError(
+    'The database is a read-only replica (read_only). The address must lead to the primary.',
+    'none',
+  )
 }
 
 /** With such a log, InnoDB refuses every write at READ COMMITTED. */
@@ -97,7 +100,8 @@ function refuseStatementLog(variables: Variables): void {
 }
 
 const manyWriters =
-  'The server is part of a Galera cluster, in which locks hold on one server only: name the same server to all nodes.'
+  'The server is part of a Galera cluster, in which locks hold on one server only: give all nodes the address of ' +
+  'the same server.'
 
 /**
  * Returns the settings of every connection, which override the server's defaults and the application's choices.

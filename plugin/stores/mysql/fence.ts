@@ -94,7 +94,7 @@ function rawClient(transaction: unknown): RawClient {
     throw target.wrong('A pool is not a transaction: each of its statements may take another connection.')
   }
   const asked = promising(client)
-  if (asked === undefined) throw target.wrong('It is no connection.')
+  if (asked === undefined) throw target.wrong('It is not a connection.')
   return asked
 }
 

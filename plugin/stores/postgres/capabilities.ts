@@ -37,7 +37,7 @@ export async function examine(client: ClientBase): Promise<Server> {
   const [row] = rows
   if (row === undefined) throw missingTables()
   if (row.standby)
-    throw new StoreError('The database is a standby that only reads. Name the primary.', 'none')
+    throw new StoreError('The database is a read-only standby. The address must lead to the primary.', 'none')
   if (!(await passesOver(client))) throw withoutSkipLocked()
   return {
     schema: row.schema,

@@ -31,7 +31,7 @@ const hold = `
  */
 export function fence(transaction: unknown, namespace: string, claim: Claim): void {
   const client = clientOf(transaction)
-  if (client === undefined) throw target.wrong('It is no database.')
+  if (client === undefined) throw target.wrong('It is not a database.')
   if (!client.inTransaction) throw target.wrong('It is not inside a transaction.')
   if (holdLease(client, namespace, claim) === 0) throw new FencedError(claim.key, claim.token)
 }
