@@ -14,7 +14,8 @@ const durations = {
   drainTimeoutMs: number,
   longestTtlMs: {
     ...number,
-    description: 'The longest `ttlMs` of all nodes: how long a node waits before it judges others follows from it',
+    description:
+      'The longest `ttlMs` of all nodes: how long a node waits before it judges others follows from it',
   },
   blockWaitMs: {
     ...number,
