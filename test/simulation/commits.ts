@@ -28,6 +28,8 @@ export class Commits {
    */
   readonly #inForce = new Set<() => boolean>()
   clockMovedAtMs = Number.NEGATIVE_INFINITY
+  /** When a lease last got another holder or target. */
+  handedOverAtMs = Number.NEGATIVE_INFINITY
   #hasFailedOver = false
   #recorded = { identity: '', settled: true, sinceMs: 0 }
 
@@ -50,6 +52,8 @@ export class Commits {
       const before = this.#history.stored(lease.key)
       this.#checkNamed(lease, before)
       this.#noteOthers(lease, before)
+      if (lease.holder !== before?.holder || lease.target !== before?.target)
+        this.handedOverAtMs = this.#scheduler.nowMs
       this.#times.committed(lease, before)
     }
     const isStanding = (id: string): boolean => this.#database.nodes().some((node) => node.id === id)
