@@ -20,6 +20,8 @@ export class Times {
   readonly #database: SimulatedDatabase
   readonly #history: History
   readonly #begun = new Map<string, Set<number>>()
+  /** The latest time that each term has recorded. Its holder remembers that, even if a failover makes the row forget it. */
+  readonly #recorded = new Map<string, number>()
 
   constructor(database: SimulatedDatabase, history: History) {
     this.#database = database
@@ -42,6 +44,8 @@ export class Times {
   committed({ key, token, firedAtMs }: StoredLease, before: StoredLease | undefined): void {
     if (firedAtMs !== null && !Number.isInteger(firedAtMs))
       this.#history.violate('T2', `a time of ${key} is no whole number: ${firedAtMs}`)
+    const term = `${key}@${token}`
+    this.#recorded.set(term, Math.max(this.#recorded.get(term) ?? 0, firedAtMs ?? 0))
     const beforeMs = before?.firedAtMs ?? null
     if (beforeMs === null || (firedAtMs ?? 0) >= beforeMs) return
     const begun = [...(this.#begun.get(key) ?? [])].some((dueAtMs) => dueAtMs > (firedAtMs ?? 0))
@@ -62,9 +66,10 @@ export class Times {
    * Whether a time has been due for longer than `patienceMs`. A time that the database's clock has not reached is not
    * due.
    */
-  isOverdue({ firedAtMs }: StoredLease, patienceMs: number): boolean {
+  isOverdue({ key, token, firedAtMs }: StoredLease, patienceMs: number): boolean {
     if (firedAtMs === null) return true
-    const dueMs = (Math.floor(firedAtMs / timesEveryMs) + 1) * timesEveryMs
+    const dealtWithMs = Math.max(firedAtMs, this.#recorded.get(`${key}@${token}`) ?? 0)
+    const dueMs = (Math.floor(dealtWithMs / timesEveryMs) + 1) * timesEveryMs
     return dueMs + patienceMs < this.#database.nowMs
   }
 
