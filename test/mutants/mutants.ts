@@ -515,7 +515,8 @@ export const mutants: readonly Mutant[] = [
     file: 'core/coordinator',
     find: 'await settled;',
     replace: '',
-    test: 'core/regressions',
+    mix: 'brief',
+    from: 25,
   },
   {
     name: 'what is answered after the end of a life counts',
