@@ -28,6 +28,8 @@ export class Commits {
    */
   readonly #inForce = new Set<() => boolean>()
   clockMovedAtMs = Number.NEGATIVE_INFINITY
+  /** Sessions of which the database has forgotten that they joined, with a ttl longer than those it knows. */
+  readonly #joinsForgotten = new Map<string, { readonly atMs: number; readonly ttlMs: number }>()
   /** When a lease last got another holder or target. */
   handedOverAtMs = Number.NEGATIVE_INFINITY
   #hasFailedOver = false
@@ -55,6 +57,8 @@ export class Commits {
       if (lease.holder !== before?.holder || lease.target !== before?.target)
         this.handedOverAtMs = this.#scheduler.nowMs
       this.#times.committed(lease, before)
+      if (lease.holder !== null && lease.token !== before?.token)
+        this.#excuseForgotten(lease.key, lease.holder)
     }
     const isStanding = (id: string): boolean => this.#database.nodes().some((node) => node.id === id)
     const isTokenForgotten = (holder: string): boolean => this.#isTokenForgotten(holder)
@@ -73,9 +77,40 @@ export class Commits {
     return this.#hasFailedOver && this.#database.isClockBehind && !isLeft
   }
 
+  /**
+   * Excuses a term that the claimant could not know how long to wait for: a failover has lost the join of its node,
+   * whose ttl is longer than all others, and the claimant started only after that. The guarantees name this limit.
+   */
+  #excuseForgotten(key: string, claimant: string): void {
+    const born = this.#sites.find(({ life }) => life?.process.made(claimant))?.life?.process.bornMs ?? 0
+    for (const term of this.#history.trusting(key)) {
+      const forgotten = this.#joinsForgotten.get(term.session?.id ?? '')
+      if (forgotten === undefined || born < forgotten.atMs || forgotten.ttlMs <= this.#ttlMsOf(claimant))
+        continue
+      this.#history.count('longer ttl forgotten by all')
+      this.#history.excuse(key, term.token)
+    }
+  }
+
+  /** Notes the sessions whose join a failover has lost, if their ttl is longer than those of all nodes that are left. */
+  #noteForgottenJoins(): void {
+    const left = this.#database.nodes().map(({ id }) => id)
+    const longestMs = Math.max(0, ...left.map((id) => this.#ttlMsOf(id)))
+    for (const { session } of this.#history.trustedWhere(() => true)) {
+      if (session === undefined || left.includes(session.id)) continue
+      const ttlMs = this.#ttlMsOf(session.id)
+      if (ttlMs > longestMs) this.#joinsForgotten.set(session.id, { atMs: this.#scheduler.nowMs, ttlMs })
+    }
+  }
+
+  #ttlMsOf(node: string): number {
+    return this.#sites.find(({ name }) => node.startsWith(`${name}.`))?.timing.ttlMs ?? 0
+  }
+
   /** Called when the database has failed over to an earlier state. */
   failedOver(): void {
     this.#hasFailedOver = true
+    this.#noteForgottenJoins()
     this.#recorded = { ...this.#database.record(), sinceMs: this.#scheduler.nowMs }
     this.#history.rolledBack(this.#database.leases())
     this.#times.rolledBack(this.#database.leases())

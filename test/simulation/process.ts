@@ -32,7 +32,8 @@ export class SimulatedProcess implements Clock {
   readonly #scheduler: Scheduler
   readonly #chance: Chance
   readonly #clocks: ClockTraits
-  readonly #bornMs: number
+  /** When it started, in true time. */
+  readonly bornMs: number
   readonly #originMs: number
   readonly #failed: (error: unknown) => void
   #standstill: Standstill | undefined
@@ -53,7 +54,7 @@ export class SimulatedProcess implements Clock {
     this.#chance = chance
     this.#clocks = clocks
     this.#failed = failed
-    this.#bornMs = scheduler.nowMs
+    this.bornMs = scheduler.nowMs
     this.calmSinceMs = scheduler.nowMs
     this.#originMs = Math.floor(chance.between(1_000, 1e9))
   }
@@ -63,7 +64,7 @@ export class SimulatedProcess implements Clock {
   }
 
   read(): Reading {
-    const elapsedMs = (this.#scheduler.nowMs - this.#bornMs) * this.#clocks.rate
+    const elapsedMs = (this.#scheduler.nowMs - this.bornMs) * this.#clocks.rate
     const bootMs = this.#originMs + elapsedMs
     return { monoMs: this.#monoMs(), bootMs: Math.floor(bootMs / 10) * 10 }
   }
@@ -160,7 +161,7 @@ export class SimulatedProcess implements Clock {
   #monoMs(): number {
     const { nowMs } = this.#scheduler
     const untilMs = this.#standstill === 'suspended' ? this.#standsSinceMs : nowMs
-    return this.#originMs + (untilMs - this.#bornMs) * this.#clocks.rate - this.#suspendedMs
+    return this.#originMs + (untilMs - this.bornMs) * this.#clocks.rate - this.#suspendedMs
   }
 
   #arm(dueMs: number, timer: Armed, fire: () => void): void {
