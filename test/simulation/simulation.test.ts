@@ -61,7 +61,7 @@ const mixedRegressions: Readonly<Record<string, { readonly mix: MixName; readonl
 const firstSeed = Number(process.env.SIMULATION_SEED ?? 1_000)
 const longWorlds = 10
 /** As many as fit into two minutes of one processor. `npm run simulate` takes any number. */
-const campaignSeeds = 1_000
+const campaignSeeds = 2_000
 
 for (const [rule, seeds] of Object.entries(regressions)) {
   t.test(rule, async (t) => {
