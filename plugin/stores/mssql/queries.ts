@@ -192,8 +192,10 @@ export class Queries {
     )
   }
 
+  /** A revision row with the number 0 is left by a first change that was undone. It means the same as no row. */
   namespaces(most: number): Query<string[]> {
-    const sql = 'select top (@most) [namespace] from coordination_meta order by [namespace]'
+    const sql =
+      'select top (@most) [namespace] from coordination_meta where [revision] > 0 order by [namespace]'
     return this.#query(sql, { most }, ([rows = []]) => rows.map(({ namespace }) => String(namespace)))
   }
 

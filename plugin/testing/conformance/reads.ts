@@ -140,6 +140,12 @@ export const readCases: readonly ConformanceCase[] = [
       for (const store of [smiley, tilde, a, B])
         await commit(store, (change) => change.saveMeta({ tokenFloor: 1 }))
       await untouched.snapshot()
+      await untouched.change(undefined, async (change) => change.nodes())
+      const undone = untouched.change(undefined, async (change) => {
+        await change.saveMeta({ tokenFloor: 1 })
+        throw new Error('undone')
+      })
+      await assert.rejects(undone, /undone/)
       const known = await untouched.namespaces(1e6)
       assert.deepEqual(
         known.filter((name) => names.includes(name)),
