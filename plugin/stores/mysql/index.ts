@@ -13,7 +13,7 @@ import { examine, type Server } from './capabilities.js'
 import { PooledConnections, wayOf } from './connections.js'
 import { errorNumber, isReadOnly, judgement } from './failures.js'
 import { migrationTarget } from './migrations.js'
-import { MysqlStore } from './store.js'
+import type { MysqlStore } from './store.js'
 
 /** The options for opening a store on MySQL or MariaDB. */
 export interface MysqlOptions {
@@ -87,6 +87,8 @@ async function openOn(
   limits: Limits,
   { namespace, onWarning }: MysqlOptions,
 ): Promise<MysqlStore> {
+  // Imported only here, because Drizzle's part for this driver imports the driver itself.
+  const { MysqlStore } = await import('./store.js')
   const { schema, collation } = server
   const settings = server.settings(limits)
   connections.tell(settings.forChanges)
