@@ -381,6 +381,43 @@ t.test('waiting for a lease ends by its timeout and its signal', async (t) => {
   t.match(status.leases, [{ key: 'global/rebuild', state: 'free', waiting: 0 }])
 })
 
+t.test('a listener that ends the wait for a lease which has just come does not keep the lease', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  await world.start(a, b)
+  const waiting = new AbortController()
+  a.coordinator.once('lease.acquired', () => waiting.abort(new Error('changed its mind')))
+  const outcome = a.coordinator.acquire('rebuild', { signal: waiting.signal }).then(
+    (lease) => lease.release(),
+    () => undefined,
+  )
+  await world.advance(500)
+  await outcome
+  t.notOk(a.coordinator.isHeld('rebuild'))
+  const next = b.coordinator.tryAcquire('rebuild')
+  await world.advance(500)
+  const lease = await next
+  t.ok(lease, 'another node can have it')
+  void lease?.release()
+})
+
+t.test(
+  'a listener that closes the coordinator at a lease by name leaves no lease without an owner',
+  async (t) => {
+    const world = new World(t)
+    const a = await world.node('a')
+    await world.start(a)
+    a.coordinator.once('lease.acquired', () => void a.coordinator.close())
+    const outcome = a.coordinator.acquire('rebuild').then(
+      (lease) => lease.release(),
+      () => undefined,
+    )
+    await world.advance(1_000)
+    await outcome
+    t.equal(a.coordinator.state, 'closed', 'it did not wait for work that nobody does')
+  },
+)
+
 t.test('a forced release: the holder is alive and does not work', async (t) => {
   const world = new World(t)
   const [a, b] = [await world.node('a'), await world.node('b')]

@@ -157,9 +157,10 @@ export class Holdings {
     )
     this.#byKey.set(lease.key, holding)
     runner?.take(holding)
+    // Before the application hears of the lease, since it may then end the wait for it.
+    if (request !== undefined) circumstances.requests.grant(request, holding)
     this.#owner.acquired(holding)
     if (runner !== undefined) this.#start(runner, holding, lease, circumstances)
-    if (request !== undefined) circumstances.requests.grant(request, holding)
   }
 
   #start(runner: Runner, holding: Holding, lease: LeaseRow, { view }: Circumstances): void {
