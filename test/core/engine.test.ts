@@ -3,6 +3,7 @@ import { StoreError } from '../../plugin/core/errors.js'
 import type { Store } from '../../plugin/core/store.js'
 import { resolveTiming } from '../../plugin/core/time/timing.js'
 import type { Assignment, PassContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
+import { gate } from '../../plugin/testing/conformance/world.js'
 import { World, type WorldNode } from '../support/world.js'
 
 /** Returns a worker whose passes last until their signal aborts. */
@@ -417,6 +418,47 @@ t.test(
     t.equal(a.coordinator.state, 'closed', 'it did not wait for work that nobody does')
   },
 )
+
+t.test('who gives up while the database is being asked does not stay in the queue', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  const answers = gate()
+  let isSlow = false
+  const b = await world.node('b', {
+    wrap: (store) =>
+      new Proxy(store, {
+        get(target, name) {
+          const value: unknown = Reflect.get(target, name, target)
+          if (typeof value !== 'function') return value
+          if (name !== 'change') return value.bind(target)
+          return async (...given: unknown[]) => {
+            const answer: unknown = await Reflect.apply(value, target, given)
+            if (isSlow) await answers.opened
+            return answer
+          }
+        },
+      }),
+  })
+  await world.start(a, b)
+  const lease = await a.coordinator.acquire('rebuild')
+  const queue = async (): Promise<readonly string[] | undefined> => {
+    const { leases } = await a.coordinator.operator.snapshot()
+    return leases.find(({ key }) => key === 'global/rebuild')?.waiters
+  }
+  isSlow = true
+  const late = t.rejects(b.coordinator.acquire('rebuild', { timeoutMs: 200 }), {
+    code: 'WCO_ACQUIRE_TIMEOUT',
+  })
+  await world.advance(100)
+  t.same(await queue(), [b.coordinator.nodeId])
+  await world.advance(200)
+  await late
+  isSlow = false
+  answers.open()
+  await world.advance(500)
+  t.same(await queue(), [])
+  void lease.release()
+})
 
 t.test('a forced release: the holder is alive and does not work', async (t) => {
   const world = new World(t)

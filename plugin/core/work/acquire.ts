@@ -14,8 +14,8 @@ export interface Request {
   /** Whether it queues when the lease is not free. */
   readonly wait: boolean
   readonly answer: Deferred<Lease | undefined>
-  /** Whether the node has asked the database on its behalf. */
-  asked: boolean
+  /** Whether the node has asked the database on its behalf; `perhaps` until the answer has come. */
+  asked: 'no' | 'perhaps' | 'yes'
 }
 
 /** Returns the error for a call that would acquire a lease by the name of a worker. */
@@ -32,7 +32,7 @@ export class Requests {
   readonly #abandoned = new Set<string>()
 
   add(key: string, name: string, wait: boolean): Request {
-    const request = { key, name, wait, answer: deferred<Lease | undefined>(), asked: false }
+    const request: Request = { key, name, wait, answer: deferred<Lease | undefined>(), asked: 'no' }
     this.#byKey.set(key, [...(this.#byKey.get(key) ?? []), request])
     this.#abandoned.delete(key)
     return request
@@ -55,9 +55,9 @@ export class Requests {
     return (this.#byKey.get(key) ?? []).some((request) => request.wait)
   }
 
-  /** Whether there is a request for a key on whose behalf the database has not been asked yet. */
+  /** Whether there is a request for a key on whose behalf the database has not answered yet. */
   unasked(key: string): boolean {
-    return (this.#byKey.get(key) ?? []).some((request) => !request.asked)
+    return (this.#byKey.get(key) ?? []).some((request) => request.asked !== 'yes')
   }
 
   /** The first request in line; it gets the handle. */
@@ -72,12 +72,14 @@ export class Requests {
   grant(request: Request, holding: Holding): void {
     this.#drop(request)
     request.answer.resolve(holding)
-    this.#decline(this.asking([request.key]))
+    this.#decline(this.#of([request.key]))
   }
 
-  /** All requests for any of these keys at this moment. */
+  /** Called when the database is about to be asked for these keys. Returns the requests on whose behalf that is. */
   asking(keys: readonly string[]): Request[] {
-    return keys.flatMap((key) => this.#byKey.get(key) ?? [])
+    const requests = this.#of(keys)
+    for (const request of requests) if (request.asked === 'no') request.asked = 'perhaps'
+    return requests
   }
 
   /**
@@ -89,7 +91,7 @@ export class Requests {
     const granted = new Set(requests.filter((request) => !this.#isOpen(request)).map(({ key }) => key))
     for (const request of requests) {
       if (!this.#isOpen(request)) continue
-      request.asked = !granted.has(request.key)
+      request.asked = granted.has(request.key) ? 'no' : 'yes'
       if (request.wait) continue
       this.#drop(request)
       request.answer.resolve(undefined)
@@ -104,7 +106,7 @@ export class Requests {
   giveUp(request: Request, error: unknown): void {
     if (!this.#isOpen(request)) return
     this.#drop(request)
-    if (request.asked && request.wait && !this.has(request.key)) this.#abandoned.add(request.key)
+    if (request.asked !== 'no' && request.wait && !this.has(request.key)) this.#abandoned.add(request.key)
     request.answer.reject(error)
   }
 
@@ -132,8 +134,12 @@ export class Requests {
 
   /** Must be called for a new session, which is in no queue. */
   forgetAsked(): void {
-    for (const request of [...this.#byKey.values()].flat()) request.asked = false
+    for (const request of [...this.#byKey.values()].flat()) request.asked = 'no'
     this.#abandoned.clear()
+  }
+
+  #of(keys: readonly string[]): Request[] {
+    return keys.flatMap((key) => this.#byKey.get(key) ?? [])
   }
 
   #decline(requests: readonly Request[]): void {
