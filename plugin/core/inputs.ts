@@ -2,6 +2,7 @@
  * Checks what an application passes to a method: a typing error must not become another lease, nor a wait without end.
  */
 import { actorLimits, checkText, reasonLimits } from './audit.js'
+import type { Instruction } from './changes/operations.js'
 import { maxCooldownMs } from './changes/rows.js'
 import { CoordinationError } from './errors.js'
 import { shown } from './names.js'
@@ -64,14 +65,16 @@ export function checkCooldown(method: string, cooldownMs: unknown): void {
 }
 
 /**
- * Checks the actor and the reason.
+ * Returns the actor and the reason, checked, and nothing else: they become part of an event.
  *
  * @throws {CoordinationError} `WCO_OPTIONS`
  */
-export function checkInstruction(method: string, by: unknown): void {
+export function checkInstruction(method: string, by: unknown): Instruction {
   const { actor, reason } = (by ?? {}) as { readonly actor?: unknown; readonly reason?: unknown }
-  checkText(`${method}: \`actor\``, actorLimits, actor)
-  checkText(`${method}: \`reason\``, reasonLimits, reason)
+  return {
+    actor: checkText(`${method}: \`actor\``, actorLimits, actor),
+    reason: checkText(`${method}: \`reason\``, reasonLimits, reason),
+  }
 }
 
 /**

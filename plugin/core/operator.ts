@@ -127,9 +127,9 @@ export class Operator {
    * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
    */
   async drain(node: string, by: Instruction): Promise<'done' | 'unchanged' | 'gone'> {
-    checkInstruction('operator.drain', by)
+    const instruction = checkInstruction('operator.drain', by)
     checkNode('operator.drain', node)
-    return this.#change((change) => drain(change, node, true, by))
+    return this.#change((change) => drain(change, node, true, instruction))
   }
 
   /**
@@ -140,9 +140,9 @@ export class Operator {
    * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
    */
   async undrain(node: string, by: Instruction): Promise<'done' | 'unchanged' | 'gone'> {
-    checkInstruction('operator.undrain', by)
+    const instruction = checkInstruction('operator.undrain', by)
     checkNode('operator.undrain', node)
-    return this.#change((change) => drain(change, node, false, by))
+    return this.#change((change) => drain(change, node, false, instruction))
   }
 
   /**
@@ -154,9 +154,9 @@ export class Operator {
    * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
    */
   async forget(node: string, by: Instruction): Promise<'done' | 'unknown' | 'alive' | 'named'> {
-    checkInstruction('operator.forget', by)
+    const instruction = checkInstruction('operator.forget', by)
     checkNode('operator.forget', node)
-    return this.#change((change) => forget(change, node, by))
+    return this.#change((change) => forget(change, node, instruction))
   }
 
   /**
@@ -167,9 +167,9 @@ export class Operator {
    * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
    */
   async pause(key: string, by: Instruction): Promise<'done' | 'unchanged' | 'unknown'> {
-    checkInstruction('operator.pause', by)
+    const instruction = checkInstruction('operator.pause', by)
     checkKey('operator.pause', key)
-    return this.#change((change) => pause(change, key, true, by))
+    return this.#change((change) => pause(change, key, true, instruction))
   }
 
   /**
@@ -180,9 +180,9 @@ export class Operator {
    * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
    */
   async resume(key: string, by: Instruction): Promise<'done' | 'unchanged' | 'unknown'> {
-    checkInstruction('operator.resume', by)
+    const instruction = checkInstruction('operator.resume', by)
     checkKey('operator.resume', key)
-    return this.#change((change) => pause(change, key, false, by))
+    return this.#change((change) => pause(change, key, false, instruction))
   }
 
   /**
