@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap'
-import { forget, transfer } from '../../plugin/core/changes/operations.js'
+import { forget, rebalance, transfer } from '../../plugin/core/changes/operations.js'
 import type { WorkerDefinition } from '../../plugin/core/work/worker.js'
 import {
   commit,
@@ -183,6 +183,25 @@ t.test('what else the object with actor and reason holds does not get into the a
       ['worker.paused', 'global/month-close', null, null],
     ],
   )
+})
+
+t.test('a dry run names the plan in force, not the one that would follow', async (t) => {
+  const store = new MemoryDatabase().open({ namespace: 'default', statementTimeoutMs: 30_000 })
+  await join(store, ['a', 'b'])
+  await commit(store, async (change) => {
+    for (const id of ['a', 'b']) await change.updateNode(id, { workers: ['global/data'] })
+    await change.saveWorkers([newWorker('global/data', { kind: 'coordinated', generation: 4, slots: 1 })])
+  })
+  await saveLeases(store, newLease('global/data#0', { worker: 'global/data', target: 'a' }))
+  const plan = async (dryRun: boolean) =>
+    (
+      await store.change(undefined, (change) =>
+        rebalance(change, 'global/data', { ...by, dryRun, revision: null }),
+      )
+    ).result
+  const moves = [{ slot: 1, from: null, to: 'b' }]
+  t.strictSame(await plan(true), { kind: 'planned', moves, generation: 4 })
+  t.strictSame(await plan(false), { kind: 'planned', moves, generation: 5 })
 })
 
 t.test('a node that is gone can be forgotten; one that lives cannot', async (t) => {

@@ -194,11 +194,11 @@ export async function rebalance(
   if (how.revision !== null && how.revision !== revision) return { kind: 'stale', revision }
   await draft.plan([key])
   const moves = movesBetween(before, draft.leasesOf(key))
-  const { generation } = draft.worker(key) ?? worker
-  if (how.dryRun || moves.length === 0) return { kind: 'planned', moves, generation }
+  if (how.dryRun || moves.length === 0) return { kind: 'planned', moves, generation: worker.generation }
   const { actor, reason } = how
   draft.record({ type: 'worker.rebalanced', subject: key, actor, reason, detail: { moves: moves.length } })
   await draft.write()
+  const { generation } = draft.worker(key) ?? worker
   return { kind: 'planned', moves, generation }
 }
 
