@@ -801,6 +801,7 @@ t.test('nodes that waited for a lease and are gone do not stay in its queue', as
     void b.coordinator.close()
     await world.advance(500)
     await waiting
+    t.match((await a.coordinator.status()).leases, [{ waiting: 0 }], 'nor do they count')
   }
 })
 

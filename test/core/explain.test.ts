@@ -149,6 +149,13 @@ const table: Readonly<Record<string, Case>> = {
     says: [/asked for the lease by name/, /^1 node waits for it/],
     facts: { waiting: [b], candidates: [{ obstacles: [] }, { obstacles: [] }] },
   },
+  'a lease by name, with nodes in its queue that are gone': {
+    lease: { worker: null, waiters: ['b-1', 'deleted-1'] },
+    worker: null,
+    nodes: [node('a'), node('b', { state: 'gone' })],
+    codes: ['not-asked-for'],
+    facts: { waiting: [] },
+  },
   'a lease by name that nobody asks for': {
     lease: { worker: null },
     worker: null,

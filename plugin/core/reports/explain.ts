@@ -147,7 +147,7 @@ export function explain(
     barrier: scene.barrier.map((id) => referenceTo(scene, id)),
     candidateCount: candidates.filter(isFit).length,
     candidates: candidates.slice(0, mostCandidates),
-    waiting: lease.waiters.slice(0, mostCandidates).map((id) => referenceTo(scene, id)),
+    waiting: scene.waiting.slice(0, mostCandidates).map((id) => referenceTo(scene, id)),
   }
 }
 
@@ -163,6 +163,8 @@ interface Scene {
   readonly isGone: (node: string) => boolean
   /** Nodes for which the shares of a new plan wait. */
   readonly barrier: readonly string[]
+  /** Nodes that wait for it by name. The row may also name nodes that are gone. */
+  readonly waiting: readonly string[]
   readonly circumstances: ExplanationCircumstances
 }
 
@@ -172,7 +174,8 @@ function sceneOf(snapshot: Snapshot, lease: LeaseRow, circumstances: Explanation
   const worker = snapshot.workers.find((each) => each.key === lease.worker)
   const siblings = snapshot.leases.filter((each) => worker !== undefined && each.worker === worker.key)
   const barrier = worker?.kind === 'coordinated' ? nodesAtBarrier(worker, siblings, isGone) : []
-  return { snapshot, lease, worker, siblings, nodes, isGone, barrier, circumstances }
+  const waiting = lease.waiters.filter((id) => !isGone(id))
+  return { snapshot, lease, worker, siblings, nodes, isGone, barrier, waiting, circumstances }
 }
 
 function nodesAtBarrier(
@@ -332,10 +335,13 @@ const perhapsFenced = reason(
     'The database does not show whether there is one.',
 )
 
-function whyUnplanned({ lease, worker }: Scene, candidates: readonly Candidacy[]): ExplanationReason[] {
+function whyUnplanned(
+  { lease, worker, waiting }: Scene,
+  candidates: readonly Candidacy[],
+): ExplanationReason[] {
   if (worker === undefined) {
     return when(
-      lease.waiters.length === 0,
+      waiting.length === 0,
       'not-asked-for',
       'It is a lease that is acquired by name, and nobody asks for it.',
     )
@@ -386,8 +392,7 @@ function coolingDown(scene: Scene): ExplanationReason[] {
   )
 }
 
-function awaited({ lease }: Scene): ExplanationReason[] {
-  const { length } = lease.waiters
+function awaited({ waiting: { length } }: Scene): ExplanationReason[] {
   return when(length > 0, 'awaited', `${counted(length, 'node waits', 'nodes wait')} for it.`)
 }
 

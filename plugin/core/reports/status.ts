@@ -187,7 +187,7 @@ function describeLease(
     token: lease.token,
     acquiredAtMs: lease.acquiredAtMs,
     blockedNode: reference(lease.blockedNode),
-    waiting: lease.waiters.length,
+    waiting: lease.waiters.filter((id) => !isGone(id)).length,
   }
 }
 
