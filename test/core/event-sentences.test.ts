@@ -24,7 +24,7 @@ t.test('a sentence names who is meant, and counts', async (t) => {
   t.equal(told('lease.acquired'), 'node-1 holds it, with token 7.')
   t.equal(told('lease.transferred', { detail: { to: 'b' } }), 'node-1 was asked to hand over to node-2.')
   t.equal(told('lease.transferred', { detail: { to: null } }), 'node-1 was asked to hand over.')
-  t.equal(told('node.gone', { actor: 'b' }), 'node-1 is gone, as node-2 found.')
+  t.equal(told('node.gone', { actor: 'orders-api-2' }), 'node-1 is gone, as orders-api-2 found.')
   t.equal(told('assignment.changed', { detail: { moved: 1 } }), 'There is a new plan: 1 partition to move.')
   t.equal(told('assignment.changed', { detail: { generation: 3, count: 2 } }), 'Plan 3 has 2 shares.')
   t.equal(told('worker.rebalanced', { detail: { moves: 6 } }), 'It was planned afresh: 6 leases to move.')

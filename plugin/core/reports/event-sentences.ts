@@ -65,7 +65,7 @@ export function eventSentence(
   return sentence({
     node: node === null ? 'A node' : named(node),
     token,
-    actor: actor && named(actor),
+    actor,
     detail: detail ?? {},
     to: typeof to === 'string' ? named(to) : null,
   })
