@@ -267,12 +267,15 @@ class Body {
   }
 }
 
-/** Returns a clock whose ids contain the name of their node. */
+/**
+ * Returns a clock whose ids contain the name of their node. As with the timers of Node, none takes less than 1 ms:
+ * otherwise time would never go on for work without a pause.
+ */
 function withIds(clock: ManualClock, name: string): Clock {
   let lives = 0
   return {
     read: () => clock.read(),
-    setTimer: (delayMs, fire) => clock.setTimer(delayMs, fire),
+    setTimer: (delayMs, fire) => clock.setTimer(Math.max(1, delayMs), fire),
     random: () => clock.random(),
     uuid: () => `${name}-life-${++lives}`,
   }

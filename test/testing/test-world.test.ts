@@ -118,6 +118,24 @@ t.test('a day of a schedule goes by in no time', async (t) => {
   t.strictSame(due, ['06:00', '12:00', '18:00'])
 })
 
+t.test('time goes on even for a worker without a pause between its passes', async (t) => {
+  const world = useWorld(t)
+  let passes = 0
+  world.node('a').coordinator.worker({
+    name: 'polling',
+    kind: 'single',
+    scope: 'global',
+    everyMs: 0,
+    run: () => {
+      passes += 1
+      if (passes > 100_000) throw new Error('time stands still')
+    },
+  })
+  await world.start()
+  await world.advance(100)
+  t.ok(passes > 50)
+})
+
 t.test('leases by name and fences can be rehearsed', async (t) => {
   const { world, a, b } = useTwo(t)
   await world.start()
