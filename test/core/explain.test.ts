@@ -245,6 +245,12 @@ const table: Readonly<Record<string, Case>> = {
     codes: ['not-planned', 'candidates'],
     says: [/the one in force has 2 slots/],
   },
+  'a slot that a plan for one node has no use for': {
+    lease: { slot: 1 },
+    worker: { ...shares, slots: 1 },
+    codes: ['not-planned', 'candidates'],
+    says: [/the one in force has 1 slot\.$/],
+  },
   'a node that cools down': {
     lease: { ...held, cooldownNode: 'b-1', cooldownUntilMs: nowMs + 45_000 },
     codes: ['held', 'cooling-down', 'candidates'],

@@ -77,6 +77,18 @@ t.test('options that are wrong, or that there are not, are refused with what was
   }
 })
 
+t.test('a worker that asks for too many failures is told how many there may be', async (t) => {
+  const world = new World(t)
+  const { coordinator } = await world.node('a')
+  const job = { name: 'job', kind: 'single', scope: 'global', run: () => undefined } as const
+  for (const maxFailures of [0, 1_000_001, Number.POSITIVE_INFINITY])
+    t.throws(() => coordinator.worker({ ...job, maxFailures }), {
+      code: 'WCO_OPTIONS',
+      message: new RegExp(`must be a whole number from 1 to 1000000, got ${maxFailures}\\.$`),
+    })
+  t.ok(coordinator.worker({ ...job, maxFailures: 1_000_000 }))
+})
+
 t.test('a cool-down may be drawn by chance, and is refused where it is no number', async (t) => {
   const world = new World(t)
   const [a, b] = [await world.node('a'), await world.node('b')]

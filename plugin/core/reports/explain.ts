@@ -350,7 +350,8 @@ function whyUnplanned(
     return [
       reason(
         'not-planned',
-        `It is left over from an older plan; the one in force has ${worker.slots} slots.`,
+        `It is left over from an older plan; the one in force has ${worker.slots} ` +
+          `${worker.slots === 1 ? 'slot' : 'slots'}.`,
       ),
     ]
   }

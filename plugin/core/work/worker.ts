@@ -447,7 +447,7 @@ function workerProblems(definition: WorkerDefinition): string[] {
   const { maxFailures, enabled } = definition
   check(
     maxFailures === undefined || isCount(maxFailures, 1, 1_000_000),
-    '`maxFailures` must be a whole number of at least 1',
+    '`maxFailures` must be a whole number from 1 to 1000000',
     maxFailures,
   )
   check(enabled === undefined || typeof enabled === 'boolean', '`enabled` must be true or false', enabled)
