@@ -592,7 +592,11 @@ export class Coordinator implements AsyncDisposable {
 
   #leaseKey(name: string, scope: Scope): string {
     const key = leaseKey(scope, this.settings.identity.cluster, checkName('lease', name))
-    if (this.#state === 'idle') throw notRunning('has not been started')
+    if (this.#state === 'idle') {
+      throw notRunning(
+        'has not been started: call start() first or, with the Fastify plugin, wait until the application is ready',
+      )
+    }
     if (this.#closing.signal.aborted) throw notRunning('is closing')
     if (this.#runners.has(key)) throw nameOfWorker(key)
     return key

@@ -689,6 +689,8 @@ t.test('start and close, in any order and number', async (t) => {
   await Promise.all([a.coordinator.close(), a.coordinator.close()])
   await t.rejects(a.coordinator.start(), { code: 'WCO_NOT_RUNNING' })
   const b = await world.node('b')
+  const early = { code: 'WCO_NOT_RUNNING', message: /call start\(\) first/ }
+  await t.rejects(b.coordinator.tryAcquire('rebuild-cache'), early, 'says what must come before')
   await b.coordinator.close()
   const c = await world.node('c')
   const starting = c.coordinator.start()
