@@ -28,6 +28,18 @@ try {
 }
 `
 
+/** What `require` does in a CommonJS file. It works only as long as no module of the package awaits at its top level. */
+const programThatRequires = `
+import { createRequire } from 'node:module'
+const require = createRequire(import.meta.url)
+const app = require('fastify')()
+const { default: workerCoordination } = require('./build/plugin/index.js')
+app.register(workerCoordination, { database: process.argv[2], identity: { node: 'n1', cluster: 'c1' } })
+app.register(async (child) => console.log(child.coordination.state))
+await app.ready()
+await app.close()
+`
+
 const programWithoutFastify = `
 import { createCoordinator } from './build/plugin/coordinator.js'
 const coordinator = await createCoordinator({ database: process.argv[2], identity: { node: 'n1', cluster: 'c1' } })
@@ -66,6 +78,10 @@ t.test('without Fastify nothing of Fastify need be there, nor what else is optio
   const optional = ['pg', 'mysql2', 'mssql', '@opentelemetry', 'prom-client', 'node-cron']
   const missing = ['fastify', 'fastify-plugin', '@fastify', ...optional]
   t.equal(await run(t, missing, programWithoutFastify, 'sqlite::memory:'), 'running')
+})
+
+t.test('CommonJS can require it', async (t) => {
+  t.equal(await run(t, [], programThatRequires, 'sqlite::memory:'), 'idle')
 })
 
 /**
