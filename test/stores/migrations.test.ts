@@ -195,6 +195,13 @@ t.test('SQL is made for the dialects there are, and what else is asked for is re
   })
 })
 
+t.test('MySQL makes every table in a row format that has room for long names, whatever its default', (t) => {
+  const made = migrationSql('mysql').match(/CREATE TABLE[^;]*/g) ?? []
+  t.equal(made.length, 6)
+  for (const statement of made) t.match(statement, 'ENGINE=InnoDB ROW_FORMAT=DYNAMIC')
+  t.end()
+})
+
 t.test('PostgreSQL leaves room on its pages, so that a heartbeat touches no index', async (t) => {
   const database = await usePostgres(t)
   await (await open(database.url)).close()

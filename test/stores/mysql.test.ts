@@ -6,6 +6,7 @@ import { createConnection as createWithCallbacks } from 'mysql2'
 import { type Connection, createConnection, createPool, type Pool } from 'mysql2/promise'
 import t, { type Test } from 'tap'
 import { CoordinationError, FencedError } from '../../plugin/core/errors.js'
+import { examine } from '../../plugin/stores/mysql/capabilities.js'
 import { loads } from '../../plugin/stores/mysql/change-queries.js'
 import { PooledConnections } from '../../plugin/stores/mysql/connections.js'
 import { type MysqlOptions, openMysqlStore } from '../../plugin/stores/mysql/index.js'
@@ -620,6 +621,26 @@ function tests(): void {
       await store.fence(client, { key: 'l', node: 'a', token: 1 })
       await client.query('commit')
     })
+  })
+
+  t.test('a connection keeps to our settings, whatever those of the server are', async (t) => {
+    const { url } = await useMysql(t)
+    const client = await connected(t, url)
+    const settings = (await examine(client)).settings(limitsWithin(3_000))
+    for (const kind of ['forChanges', 'forHeartbeats'] as const) {
+      await client.query(`set names latin1, autocommit = 0, completion_type = 'CHAIN', wait_timeout = 2,
+        sql_select_limit = 3, sql_big_selects = 0, sql_safe_updates = 1, sql_mode = 'ANSI'`)
+      await client.query(settings[kind])
+      const here = `concat_ws(' ', @@character_set_client, @@character_set_connection, @@character_set_results,
+        @@autocommit + 0, @@completion_type, @@sql_select_limit, @@sql_big_selects + 0, @@sql_safe_updates + 0,
+        @@sql_mode)`
+      t.equal(
+        await only(client, `select ${here}`),
+        'utf8mb4 utf8mb4 utf8mb4 1 NO_CHAIN 18446744073709551615 1 0 STRICT_ALL_TABLES',
+        kind,
+      )
+    }
+    t.equal(await only(client, 'select @@wait_timeout'), 28_800, 'heartbeats may be far apart')
   })
 
   t.test('migrations', async (t) => {

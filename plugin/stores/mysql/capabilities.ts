@@ -104,16 +104,22 @@ const manyWriters =
   'the same server.'
 
 /**
- * Returns the settings of every connection, which override the server's defaults and the application's choices.
+ * Returns the settings of every connection, which override the server's defaults and the application's choices. A
+ * server may be set to take all texts for another character set than the one that the client has named, to cut off
+ * the rows of each select after so many, or to begin another transaction with each commit.
  *
  * The identity is computed once per connection and kept in it, because a connection ends with its server. If a proxy
  * substitutes another connection, the variable is empty there, which is detected.
  */
 function common({ lockMs }: Limits, identity: string): readonly string[] {
   return [
+    'names utf8mb4 collate utf8mb4_unicode_ci',
     'autocommit = 1',
+    "completion_type = 'NO_CHAIN'",
     "sql_mode = 'STRICT_ALL_TABLES'",
     'sql_safe_updates = 0',
+    'sql_big_selects = 1',
+    'sql_select_limit = 18446744073709551615',
     "time_zone = '+00:00'",
     `innodb_lock_wait_timeout = ${wholeSeconds(lockMs)}`,
     `lock_wait_timeout = ${wholeSeconds(lockMs)}`,
@@ -149,8 +155,9 @@ function mysqlSettings(limits: Limits): Settings {
 }
 
 function together(settings: readonly string[], silence: string): Settings {
+  // The server's own limit for idle connections may be shorter than the pause between two heartbeats.
   return {
-    forHeartbeats: `set ${settings.join(', ')}`,
+    forHeartbeats: `set ${[...settings, 'wait_timeout = 28800'].join(', ')}`,
     forChanges: `set ${[...settings, silence].join(', ')}`,
   }
 }

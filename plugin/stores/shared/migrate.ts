@@ -36,7 +36,7 @@ const journals: Record<Dialect, string> = {
   mysql: `CREATE TABLE IF NOT EXISTS ${journalTable} (
   name varchar(255) PRIMARY KEY,
   applied_at timestamp DEFAULT CURRENT_TIMESTAMP NOT NULL
-) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin`,
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin`,
   mssql: `IF object_id(N'${journalTable}', N'U') IS NULL CREATE TABLE ${journalTable} (
   name nvarchar(255) COLLATE Latin1_General_100_BIN2 NOT NULL PRIMARY KEY,
   applied_at datetime2(3) DEFAULT sysutcdatetime() NOT NULL
