@@ -28,6 +28,9 @@ t.setTimeout(300_000)
 
 const namespace = 'shop'
 
+/** The number that a migration locks. */
+const migrationLock = 726_415_927_301
+
 t.test('heartbeats are heap-only updates', async (t) => {
   const { url } = await usePostgres(t)
   const client = await connected(t, url)
@@ -676,6 +679,62 @@ t.test('a fence', async (t) => {
   })
 })
 
+t.test('whatever the defaults of the database are', async (t) => {
+  async function useStrict(t: Test) {
+    const { url } = await usePostgres(t)
+    const admin = await connected(t, url)
+    const database = new URL(url).pathname.slice(1)
+    await admin.query(`
+      alter database ${database} set default_transaction_isolation = serializable;
+      alter database ${database} set idle_session_timeout = '1min'`)
+    return { url, admin }
+  }
+
+  async function waiting(admin: Client): Promise<number> {
+    const { rows } = await admin.query(
+      "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+    )
+    return rows.length
+  }
+
+  t.test('a process that waits while another one migrates finds the work done', async (t) => {
+    const { url, admin } = await useStrict(t)
+    await admin.query(`select pg_advisory_lock(${migrationLock})`)
+    const opening = [opened(t, url), opened(t, url)]
+    await eventually(async () => (await waiting(admin)) === 2)
+    await admin.query(`select pg_advisory_unlock(${migrationLock})`)
+    t.equal((await Promise.all(opening)).length, 2)
+  })
+
+  t.test('a heartbeat that meets a change of its node waits and is answered', async (t) => {
+    const { url, admin } = await useStrict(t)
+    const store = await opened(t, url)
+    await join(store, ['a'])
+    await admin.query('begin isolation level read committed')
+    await admin.query("update coordination_nodes set news_revision = 7 where id = 'a'")
+    const heartbeat = store.heartbeat('a', 1)
+    await eventually(async () => (await waiting(admin)) === 1)
+    await admin.query('commit')
+    t.match(await heartbeat, { newsRevision: 7 })
+  })
+
+  t.test('the connection for heartbeats may be idle for as long as it likes', async (t) => {
+    const { url } = await useStrict(t)
+    const clients: Client[] = []
+    class Noted extends pg.Client {
+      constructor(config?: string | pg.ClientConfig) {
+        super(config)
+        clients.push(this)
+      }
+    }
+    const pool = usePool(t, url, { Client: Noted, max: 1 })
+    await opened(t, pool)
+    const heartbeats = clients.at(-1)
+    t.equal((await heartbeats?.query('show idle_session_timeout'))?.rows[0].idle_session_timeout, '0')
+    t.equal((await pool.query('show idle_session_timeout')).rows[0].idle_session_timeout, '1min')
+  })
+})
+
 t.test("an application's pool", async (t) => {
   t.test('serves the store and outlives it', async (t) => {
     const { url } = await usePostgres(t)
@@ -717,6 +776,20 @@ t.test("an application's pool", async (t) => {
     await store.view('a')
     await store.look()
     t.same(await settings(), before)
+  })
+
+  t.test('may leave JSON and numbers as texts', async (t) => {
+    const { url } = await usePostgres(t)
+    const asText = new pg.TypeOverrides()
+    for (const type of [20, 114, 1700, 3802]) asText.setTypeParser(type, String)
+    const pool = usePool(t, url, { types: asText })
+    const store = await opened(t, pool)
+    await join(store, ['a'])
+    const { result } = await store.change({ node: 'a', operation: 2 }, async ({ meta, session }) => ({
+      revision: meta.revision,
+      id: session?.id,
+    }))
+    t.same(result, { revision: 2, id: 'a' })
   })
 
   t.test('may find its schema by what it does to each connection', async (t) => {

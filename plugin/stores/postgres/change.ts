@@ -31,7 +31,7 @@ import type { Loan } from './connections.js'
 import { sqlState } from './failures.js'
 import { payloadFor } from './hints.js'
 import { type FoundLeases, foundLeases, ownView, type Queries } from './queries.js'
-import { nowMs, rowsOf } from './rows.js'
+import { json, nowMs, rowsOf } from './rows.js'
 import { leases, meta, nodes } from './schema.js'
 import type { Terms } from './terms.js'
 import { committing } from './verb-queries.js'
@@ -225,13 +225,13 @@ function takenOf(
   taken: Readonly<Record<string, unknown>>,
   stamped: Readonly<Record<string, unknown>> | undefined,
 ): Taken {
-  const [row] = toMeta([taken.meta])
+  const [row] = toMeta([json(taken.meta)])
   if (row === undefined) throw new StoreError('A change could not take its number.', 'none')
   return {
     meta: row,
     nowMs: Number(taken.now_ms),
     serverIdentity: String(taken.server_identity),
-    session: stamped === undefined ? undefined : toNodes([stamped.session])[0],
+    session: stamped === undefined ? undefined : toNodes([json(stamped.session)])[0],
   }
 }
 

@@ -183,10 +183,15 @@ function refuseNameless({ database }: Client): void {
   )
 }
 
-/** Returns the settings of a connection that only this store uses. They are sent before its first use. */
+/**
+ * Returns the settings of a connection that only this store uses. They are sent before its first use. At a stricter
+ * isolation level, where that is the default of the database or the role, a heartbeat that meets a change of its node
+ * would fail.
+ */
 function sessionSettings({ statementMs, lockMs, silenceMs }: Limits): string {
   return `set statement_timeout = ${statementMs}; set lock_timeout = ${lockMs};
-    set idle_in_transaction_session_timeout = ${silenceMs}; set jit = off; ${planOnce}`
+    set idle_in_transaction_session_timeout = ${silenceMs}; set jit = off;
+    set default_transaction_isolation = 'read committed'; ${planOnce}; ${stayOpen}`
 }
 
 /**
@@ -194,6 +199,12 @@ function sessionSettings({ statementMs, lockMs, silenceMs }: Limits): string {
  * executing it. No parameter value of ours could lead to a better plan. Servers before 12 do not know the setting.
  */
 const planOnce = `select set_config(name, 'force_generic_plan', false) from pg_settings where name = 'plan_cache_mode'`
+
+/**
+ * The limit for idle connections, where the database or the role has one, may be shorter than the pause between two
+ * heartbeats. Servers before 14 do not know the setting.
+ */
+const stayOpen = `select set_config(name, '0', false) from pg_settings where name = 'idle_session_timeout'`
 
 /**
  * Sets up the connection for heartbeats. It finds its tables by the same search path as the other connections, which

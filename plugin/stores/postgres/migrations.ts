@@ -35,7 +35,8 @@ function locked<T>(
 
 /**
  * Runs a migration in one transaction. Its waits for tables end in time for the requests that queue behind it, and
- * the server ends the transaction when this process freezes.
+ * the server ends the transaction when this process freezes. At a stricter isolation level than `read committed`, it
+ * would read the journal as it was before the wait for the lock.
  */
 async function inTransaction<T>(
   loan: Loan,
@@ -45,7 +46,7 @@ async function inTransaction<T>(
   const { client } = loan
   // Until it has ended well, the transaction and its connection go together.
   loan.spoiled = true
-  await client.query(`begin;
+  await client.query(`begin isolation level read committed;
     set local statement_timeout = ${limitMs};
     set local lock_timeout = ${limitMs};
     set local idle_in_transaction_session_timeout = ${silenceMs};
