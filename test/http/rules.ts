@@ -542,9 +542,16 @@ export const rules: readonly Rule[] = [
   {
     rule: 'Who leaves makes room',
     file: 'http/stream/stream',
-    find: "reply.raw.once('close', leave);",
+    find: 'viewer.whenGone(leave);',
     replace: '',
     test: seats,
+  },
+  {
+    rule: 'Who leaves before the stream begins makes room as well',
+    file: 'http/stream/viewer',
+    find: 'raw.stream?.destroyed ?? (raw.destroyed || raw.closed)',
+    replace: 'false',
+    test: stream('who leaves while authorize is still deciding keeps no seat'),
   },
   {
     rule: 'Slow readers are disconnected',

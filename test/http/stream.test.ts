@@ -201,6 +201,30 @@ t.test('of 60 streams 50 are served, and of one actor 4; who leaves makes room',
   await eventually(async () => (await watch(t, other.origin, { user: 'mira' })).status === 200)
 })
 
+t.test('who leaves while authorize is still deciding keeps no seat', async (t) => {
+  const undecided: (() => void)[] = []
+  let isSlow = true
+  const authorize: typeof byHeader = async (request, action) => {
+    if (isSlow) await new Promise<void>((resolve) => undecided.push(resolve))
+    return byHeader(request, action)
+  }
+  const departures: Promise<unknown>[] = []
+  const register = (scope: Room['app']): void => {
+    scope.addHook('onRequest', async (_request, { raw }) => void departures.push(once(raw, 'close')))
+  }
+  const room = await useStream(t, await useSqlite(t), {}, { authorize, register })
+  for (const nth of [1, 2, 3, 4]) {
+    const request = get(`${room.origin}/coordination/stream`, { headers: { 'x-user': 'mira' }, agent: false })
+    request.on('error', () => undefined)
+    await eventually(() => undecided.length === nth)
+    request.destroy()
+    await departures[nth - 1]
+  }
+  isSlow = false
+  for (const decide of undecided) decide()
+  await eventually(async () => (await watch(t, room.origin)).status === 200)
+})
+
 t.test('who may not read gets no stream, and nothing else is served there', async (t) => {
   const room = await useStream(t, await useSqlite(t))
   t.equal((await watch(t, room.origin, { user: 'stranger' })).status, 403)

@@ -48,8 +48,9 @@ export function registerStream(scope: FastifyInstance, deps: StreamDependencies)
     handler: async (request, reply) => {
       const actor = deps.guard.actorOf(request)
       const leave = seats.take(actor?.id)
-      reply.raw.once('close', leave)
       const viewer = new Viewer(reply.raw, pace, actor === undefined ? Number.POSITIVE_INFINITY : pace.lifeMs)
+      // The client may have left while `authorize` or a hook of the application was deciding.
+      viewer.whenGone(leave)
       try {
         const beginning = await feed.admit(viewer, lastEventId(request))
         reply.hijack()

@@ -47,7 +47,7 @@ export class Viewer {
 
   /** Calls back once when the stream has ended, or immediately if it already has. */
   whenGone(call: () => void): void {
-    if (this.#raw.destroyed || this.#raw.closed) call()
+    if (isGone(this.#raw)) call()
     else this.#raw.once('close', call)
   }
 
@@ -88,4 +88,9 @@ export class Viewer {
     this.#sentAtMs = performance.now()
     if (!this.#raw.destroyed && !this.#raw.writableEnded) this.#raw.write(text)
   }
+}
+
+/** Returns whether `close` has been emitted already. A response of HTTP/2 says so only by its stream. */
+function isGone(raw: ServerResponse & { readonly stream?: { readonly destroyed: boolean } }): boolean {
+  return raw.stream?.destroyed ?? (raw.destroyed || raw.closed)
 }
