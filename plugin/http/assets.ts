@@ -84,11 +84,13 @@ export async function registerAssets(scope: FastifyInstance, files = besideThePl
   }
   for (const name of Object.keys(assetTypes) as AssetName[])
     route(name === 'index.html' ? '/ui/' : `/ui/${name}`, (request, reply) => {
-      if (/\/ui(\?|$)/.test(request.url)) return redirect(reply)
+      // From an address without the slash, the page would look for its files in the wrong place.
+      if (name === 'index.html' && !endsInSlash(request.url)) return redirect(reply)
       const { plain, packed } = found(assets)[name]
-      const takesPacked = /\bgzip\b(?!\s*;\s*q=0)/.test(request.headers['accept-encoding'] ?? '')
+      const takesPacked = takesGzip(request.headers['accept-encoding'])
       const { content, tag } = takesPacked ? packed : plain
-      reply.headers(assetHeaders).type(assetTypes[name]).header('vary', 'accept-encoding')
+      const vary = [reply.getHeader('vary') ?? [], 'accept-encoding'].flat().join(', ')
+      reply.headers(assetHeaders).type(assetTypes[name]).header('vary', vary)
       if (takesPacked) reply.header('content-encoding', 'gzip')
       return sendTagged(request, reply, tag, content)
     })
@@ -96,7 +98,24 @@ export async function registerAssets(scope: FastifyInstance, files = besideThePl
   if (!scope.hasRoute({ method: 'GET', url: `${scope.prefix}/ui` }))
     route('/ui', (_request, reply) => redirect(reply))
   const folder = scope.prefix.slice(scope.prefix.lastIndexOf('/') + 1)
-  route('/', ({ url }, reply) => redirect(reply, /^[^?]*\/(\?|$)/.test(url) ? 'ui/' : `${folder}/ui/`))
+  route('/', ({ url }, reply) => redirect(reply, endsInSlash(url) ? 'ui/' : `${folder}/ui/`))
+}
+
+function endsInSlash(url: string): boolean {
+  return /^[^?]*\/(\?|$)/.test(url)
+}
+
+/** Returns whether a client accepts gzip, and does not prefer the plain file (RFC 9110, 12.5.3). */
+function takesGzip(accepted = ''): boolean {
+  const weights = new Map(accepted.toLowerCase().split(',').map(weightOf))
+  const weight = weights.get('gzip') ?? weights.get('*') ?? 0
+  return weight > 0 && weight >= (weights.get('identity') ?? 0)
+}
+
+/** Parses one coding and its weight, such as `gzip;q=0.5`. */
+function weightOf(text: string): [coding: string, weight: number] {
+  const [coding = '', weight = 'q=1'] = text.split(';').map((part) => part.trim())
+  return [coding, Number(weight.replace(/^q=/, ''))]
 }
 
 function redirect(reply: FastifyReply, to = 'ui/'): FastifyReply {

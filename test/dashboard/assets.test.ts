@@ -68,16 +68,43 @@ t.test('the page is served with everything it may do written down', async (t) =>
 t.test('who takes files compressed is sent them so', async (t) => {
   const app = await useApp(t)
   const url = '/coordination/ui/main.js'
-  const packed = await app.inject({ url, headers: { 'accept-encoding': 'br, gzip' } })
-  t.equal(packed.headers['content-encoding'], 'gzip')
+  const asked = (accepted: string) => app.inject({ url, headers: { 'accept-encoding': accepted } })
+  const packed = await asked('br, gzip')
   t.match(packed.headers.vary, /accept-encoding/)
-  t.equal(gunzipSync(packed.rawPayload).toString(), contents.get('main.js'))
-  for (const accepted of ['br', 'gzip;q=0']) {
-    const plain = await app.inject({ url, headers: { 'accept-encoding': accepted } })
+  for (const accepted of [
+    'br, gzip',
+    'gzip;q=0.5',
+    'GZIP ; Q=0.001',
+    'br;q=1.0, *;q=0.1',
+    'identity;q=0, *',
+  ]) {
+    const { headers, rawPayload } = await asked(accepted)
+    t.equal(headers['content-encoding'], 'gzip', accepted)
+    t.equal(gunzipSync(rawPayload).toString(), contents.get('main.js'))
+  }
+  for (const accepted of [
+    'br',
+    '',
+    'gzip;q=0',
+    'gzip; q=0.000',
+    '*, gzip;q=0',
+    'identity, gzip;q=0.5',
+    'gzip;q=x',
+  ]) {
+    const plain = await asked(accepted)
     t.equal(plain.headers['content-encoding'], undefined, accepted)
     t.equal(plain.body, contents.get('main.js'))
     t.not(plain.headers.etag, packed.headers.etag)
   }
+})
+
+t.test('what the application says that its answers depend on stays true of the files', async (t) => {
+  const app = await useApp(t, {
+    before: (app) => {
+      app.addHook('onRequest', async (_request, reply) => void reply.header('vary', 'Origin'))
+    },
+  })
+  t.equal((await app.inject('/coordination/ui/main.js')).headers.vary, 'Origin, accept-encoding')
 })
 
 t.test('who has a file already is not sent it again', async (t) => {
@@ -99,7 +126,8 @@ t.test('the way to the page is relative, under any prefix', async (t) => {
     const reply = await app.inject(`${prefix}/ui`)
     t.equal(reply.statusCode, 308)
     t.equal(reply.headers.location, 'ui/')
-    t.equal((await app.inject(`${prefix}/ui/`)).statusCode, 200)
+    for (const path of ['/ui/', '/ui/?back=/ui', '/ui/main.js?back=/ui'])
+      t.equal((await app.inject(`${prefix}${path}`)).statusCode, 200, path)
   }
 })
 
