@@ -547,6 +547,6 @@ export function timeOf(at: string | number, utc: boolean): string {
 /** Formats a date and a time. */
 export function dateOf(at: string | number, utc: boolean): string {
   const date = new Date(at)
-  if (!utc) date.setMinutes(date.getMinutes() - date.getTimezoneOffset())
-  return date.toISOString().slice(0, 19).replace('T', ' ')
+  const offsetMs = utc ? 0 : 60_000 * date.getTimezoneOffset()
+  return new Date(date.getTime() - offsetMs).toISOString().slice(0, 19).replace('T', ' ')
 }

@@ -3,6 +3,7 @@ import t from 'tap'
 import {
   ago,
   cellsOf,
+  dateOf,
   grouped,
   type Happening,
   isAfter,
@@ -256,6 +257,26 @@ t.test('durations are short, and numbers are grouped', async (t) => {
   t.equal(ago(61_000), '1 min ago')
   t.equal(grouped(1_234_567), '1 234 567')
   t.equal(timeOf(nowMs, true), '12:00:00')
+})
+
+t.test('local times are right on the days on which clocks are changed', async (t) => {
+  const { TZ: before } = process.env
+  t.teardown(() => {
+    if (before === undefined) delete process.env.TZ
+    else process.env.TZ = before
+  })
+  const local: [zone: string, at: string, shown: string][] = [
+    ['Europe/Vienna', '2026-10-25T00:30:00Z', '2026-10-25 02:30:00'],
+    ['Europe/Vienna', '2026-10-25T01:30:00Z', '2026-10-25 02:30:00'],
+    ['America/New_York', '2026-03-08T09:00:00Z', '2026-03-08 05:00:00'],
+    ['America/New_York', '2026-11-01T08:00:00Z', '2026-11-01 03:00:00'],
+    ['Asia/Kolkata', '2026-11-01T18:31:00Z', '2026-11-02 00:01:00'],
+  ]
+  for (const [zone, at, shown] of local) {
+    process.env.TZ = zone
+    t.equal(dateOf(at, false), shown, `${at} in ${zone}`)
+    t.equal(dateOf(at, true), at.slice(0, 19).replace('T', ' '))
+  }
 })
 
 t.test('what is left of a session is counted by the time that is given', async (t) => {
