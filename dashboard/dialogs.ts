@@ -84,7 +84,9 @@ export function dialogIn(element: HTMLDialogElement, nowMs: () => number, closed
               ...nodes.map(({ id, name, cluster }) => h('option', { value: id }, `${name} (${cluster})`)),
             ),
           ),
-        method !== 'DELETE' && entry('reason', 'Reason, kept in the audit trail', { maxlength: 200 }),
+        entry('reason', `Reason, kept in the audit trail${method === 'DELETE' ? '; none is needed' : ''}`, {
+          maxlength: 200,
+        }),
         typed && entry('typed', ['Type ', h('b', h('bdi', typed)), ' to confirm'], { spellcheck: 'false' }),
         h(
           'footer',
@@ -150,8 +152,9 @@ function answersIn(form: HTMLFormElement): Given {
   return Object.fromEntries([...new FormData(form)].map(([name, text]) => [name, String(text).trim()]))
 }
 
-function flawIn({ typed }: Order, given: Given): Flaw | undefined {
-  if (given.reason !== undefined && given.reason.length < 3)
+function flawIn({ typed, method }: Order, given: Given): Flaw | undefined {
+  const { reason = '' } = given
+  if (reason.length < 3 && (reason !== '' || method !== 'DELETE'))
     return { field: 'reason', text: 'Say why, in at least 3 characters.' }
   if (given.typed === typed) return undefined
   return { field: 'typed', text: `The holder is healthy: type ${typed} to show that you mean it.` }
@@ -160,8 +163,9 @@ function flawIn({ typed }: Order, given: Given): Flaw | undefined {
 /** Performs the action and returns its outcome. */
 async function carriedOut(order: Order, { reason, to }: Given): Promise<Outcome> {
   const { title, method, path, token, done, afterwards, refused = 'Nothing was done.' } = order
-  const body = reason === undefined ? undefined : { reason, to }
-  return write<Answer>(method, path, body, token).then(
+  const withdraws = method === 'DELETE'
+  const query = withdraws && reason ? `?reason=${encodeURIComponent(reason)}` : ''
+  return write<Answer>(method, path + query, withdraws ? undefined : { reason, to }, token).then(
     ({ sentence, released = true, acknowledged, safeAt }) => ({
       title: released ? done : refused,
       lines: [released ? undefined : `You asked: ${title}`, sentence],

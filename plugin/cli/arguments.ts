@@ -2,7 +2,7 @@
  * Turns what was typed into an order, or says what is wrong with it.
  */
 import { parseArgs } from 'node:util'
-import { actorLimits, checkText, reasonLimits } from '../core/audit.js'
+import { actorLimits, checkText, reasonLimits, usualReasons } from '../core/audit.js'
 import type { Instruction } from '../core/changes/operations.js'
 import { keyFrom } from '../core/names.js'
 import type { Preset } from '../core/time/timing.js'
@@ -137,11 +137,13 @@ export function parse(
     case 'release':
       return { ...common, command, key: keyFrom(operand), by: said(values, user), ...released(values) }
     case 'drain':
-    case 'undrain':
       return { ...common, command, node: operand, by: said(values, user) }
+    case 'undrain':
+      return { ...common, command, node: operand, by: said(values, user, usualReasons.undrain) }
     case 'pause':
-    case 'resume':
       return { ...common, command, key: keyFrom(operand), by: said(values, user) }
+    case 'resume':
+      return { ...common, command, key: keyFrom(operand), by: said(values, user, usualReasons.resume) }
     case 'check':
       return { ...common, command, preset: presetIn(values) }
   }
@@ -149,8 +151,13 @@ export function parse(
 
 type Values = ReturnType<typeof understood>['values']
 
-/** Returns who asks, and why. */
-function said({ actor, reason }: Values, user: () => string): Instruction {
+/**
+ * Returns who asks, and why.
+ *
+ * @param usual the reason to record where none need be given
+ */
+function said({ actor, ...given }: Values, user: () => string, usual?: string): Instruction {
+  const { reason = usual } = given
   if (reason === undefined)
     throw new UsageError('Why? Say --reason "…" with 3 to 200 characters; it goes into the audit trail.')
   return {

@@ -133,7 +133,7 @@ ${lines.join('\n')}
 Options:
   --database URL     default: DATABASE_URL
   --namespace NAME   default: default
-  --reason TEXT      why, for the audit trail
+  --reason TEXT      why, for the audit trail; undrain and resume need none
   --actor NAME       who, for the audit trail; default: you, as this machine knows you
                      (uid N where it has no name for you)
   --token N          release: the term that is meant

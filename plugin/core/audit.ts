@@ -31,6 +31,9 @@ export const reasonLimits = {
   pattern: moreThanSpaces,
 } as const
 
+/** The reasons that are recorded where none need be given: nothing is taken away there from a node that has it. */
+export const usualReasons = { undrain: 'drain withdrawn', resume: 'resumed', forget: 'forgotten' } as const
+
 /** Returns whether a value is a text within these limits. Counts characters, not UTF-16 code units. */
 export function isWithin({ minLength, maxLength, pattern }: TextLimits, text: unknown): text is string {
   if (typeof text !== 'string' || text.length > 2 * maxLength) return false

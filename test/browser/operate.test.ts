@@ -256,7 +256,7 @@ async function everythingElse(t: Test, visit: Visit, database: Database): Promis
   await reads(panel, /Holds 0/)
   await reads(row.locator('td.leader'), /^n2$/)
   await panel.getByRole('button', { name: 'End the drain…' }).click()
-  await answered(page, 'End the drain', /^n1 takes work again Close$/, '')
+  await answered(page, 'End the drain', /^n1 takes work again Close$/)
   await reads(rowOf(page, 'assignments', 'global/consumer'), /all owned 12 partitions, 6 on each of 2 nodes/)
   await reads(rowOf(page, 'nodes', 'n1').locator('td.state'), /^alive$/)
 

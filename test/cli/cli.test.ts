@@ -257,6 +257,21 @@ t.test('nodes are drained and workers paused, by name, and back', (t) =>
       t.match(await cli(database.url, command, subject, ...why), { code: 0, out }, command)
     t.match(await cli(database.url, 'pause', 'global/nothing', ...why), { code: 1, out: /no worker/ })
     t.match(await cli(database.url, 'drain', 'nobody', ...why), { code: 1, out: /no node/ })
+    const short: [string, string][] = [
+      ['pause', key],
+      ['drain', 'n1'],
+    ]
+    for (const [command, subject] of short) t.match(await cli(database.url, command, subject), { code: 2 })
+    await cli(database.url, 'pause', key, ...why)
+    t.match(await cli(database.url, 'resume', key, '--actor', 'mira'), { code: 0, err: '' })
+    await cli(database.url, 'drain', 'n1', ...why)
+    t.match(await cli(database.url, 'undrain', 'n1', '--actor', 'mira'), { code: 0, err: '' })
+    const events = await coordinator.operator.events({ limit: 9, types: ['node.resumed', 'worker.resumed'] })
+    t.strictSame(
+      events.map(({ reason }) => reason),
+      ['drain withdrawn', 'resumed', 'a deploy', 'a deploy'],
+      'what is withdrawn needs no reason',
+    )
     await eventually(() => coordinator.isHeld('month-close'))
   }),
 )

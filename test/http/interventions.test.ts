@@ -336,12 +336,13 @@ t.test('a node is drained, and its progress can be watched; the drain can be wit
     await eventually(() => second.coordination.isHeld('indexing'))
     t.equal((await second.inject({ method: 'DELETE', url: path })).statusCode, 409, 'it is alive')
 
-    for (let times = 0; times < 2; times++)
-      t.equal((await second.inject({ method: 'DELETE', url: `${path}/drain` })).statusCode, 204)
+    const withdrawn = 'the deploy & all of it is off'
+    for (const why of [`?reason=${encodeURIComponent(withdrawn)}`, ''])
+      t.equal((await second.inject({ method: 'DELETE', url: `${path}/drain${why}` })).statusCode, 204)
     t.equal((await second.inject(path)).json().state, 'active')
     const types = '/coordination/events?type=node.draining,node.resumed'
     t.match((await second.inject(types)).json().items, [
-      { type: 'node.resumed', actor: 'mira', subject: id },
+      { type: 'node.resumed', actor: 'mira', reason: withdrawn, subject: id },
       { type: 'node.draining', actor: 'mira', reason, subject: id },
     ])
 
@@ -349,7 +350,11 @@ t.test('a node is drained, and its progress can be watched; the drain can be wit
     const gone = await second.inject({ method: 'PUT', url: `${path}/drain`, payload: { reason } })
     t.equal(gone.statusCode, 409)
     t.equal((await second.inject({ method: 'DELETE', url: `${path}/drain` })).statusCode, 409)
-    await eventually(async () => (await second.inject({ method: 'DELETE', url: path })).statusCode === 204)
+    const forget = { method: 'DELETE', url: `${path}?reason=replaced` } as const
+    await eventually(async () => (await second.inject(forget)).statusCode === 204)
+    t.match((await second.inject('/coordination/events?type=node.forgotten')).json().items, [
+      { actor: 'mira', reason: 'replaced', subject: id },
+    ])
     t.equal((await second.inject(path)).statusCode, 404)
     for (const method of ['PUT', 'DELETE'] as const)
       t.equal((await second.inject({ method, url: `${path}/drain`, ...methodBody(method) })).statusCode, 404)
@@ -521,6 +526,7 @@ t.test('whoever a request says it is from, the actor is the one whom authorize h
   }
   const at = '/coordination/workers/c1:indexing/pause'
   t.equal((await app.inject({ method: 'PUT', url: at, payload: { reason }, headers })).statusCode, 202)
+  t.equal((await app.inject({ method: 'DELETE', url: `${at}?reason=no`, headers })).statusCode, 400)
   t.equal((await app.inject({ method: 'DELETE', url: at, headers })).statusCode, 204)
   for (const url of [`${at}?actor=noah`, `${at}?by=noah`])
     t.equal((await app.inject({ method: 'PUT', url, payload: { reason }, headers })).statusCode, 400)
@@ -528,10 +534,10 @@ t.test('whoever a request says it is from, the actor is the one whom authorize h
     await app.inject('/coordination/events?type=worker.paused,worker.resumed&subject=c1:indexing')
   ).json()
   t.strictSame(
-    items.map(({ type, actor }: { type: string; actor: string }) => [type, actor]),
+    items.map((event: Record<string, string>) => [event.type, event.actor, event.reason]),
     [
-      ['worker.resumed', 'mira'],
-      ['worker.paused', 'mira'],
+      ['worker.resumed', 'mira', 'resumed'],
+      ['worker.paused', 'mira', reason],
     ],
   )
 })

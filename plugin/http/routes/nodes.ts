@@ -1,5 +1,6 @@
 /** Routes for nodes: listing them, draining them, and forgetting those that are gone. */
 import type { FastifyRequest } from 'fastify'
+import { usualReasons } from '../../core/audit.js'
 import type { Status } from '../../core/reports/status.js'
 import type { Snapshot } from '../../core/store.js'
 import type { Dependencies } from '../dependencies.js'
@@ -81,10 +82,8 @@ export function nodeRoutes(dependencies: Dependencies): Route[] {
       id: 'UndrainNode',
       schema: undrainNodeSchema,
       handler: async (request, reply) => {
-        const done = await operator.undrain(
-          nodeIdOf(request),
-          instructionOf(request, guard, 'drain withdrawn'),
-        )
+        const { reason = usualReasons.undrain } = queryOf(request, undrainNodeSchema)
+        const done = await operator.undrain(nodeIdOf(request), instructionOf(request, guard, reason))
         source.outdate()
         if (done === 'gone') await refuseGone(dependencies, request)
         return reply.code(204).send()
@@ -97,7 +96,8 @@ export function nodeRoutes(dependencies: Dependencies): Route[] {
       id: 'ForgetNode',
       schema: forgetNodeSchema,
       handler: async (request, reply) => {
-        const done = await operator.forget(nodeIdOf(request), instructionOf(request, guard, 'forgotten'))
+        const { reason = usualReasons.forget } = queryOf(request, forgetNodeSchema)
+        const done = await operator.forget(nodeIdOf(request), instructionOf(request, guard, reason))
         source.outdate()
         found(done === 'unknown' ? undefined : done, 'node')
         if (done === 'alive')

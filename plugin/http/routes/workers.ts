@@ -1,4 +1,5 @@
 /** Routes for workers: listing, pausing and resuming them. */
+import { usualReasons } from '../../core/audit.js'
 import type { Dependencies } from '../dependencies.js'
 import { contentTag, sendTagged } from '../etag.js'
 import { instructionOf } from '../guard/instruction.js'
@@ -74,7 +75,9 @@ export function workerRoutes({ coordinator, source, guard }: Dependencies): Rout
       id: 'ResumeWorker',
       schema: resumeWorkerSchema,
       handler: async (request, reply) => {
-        const done = await operator.resume(workerKeyOf(request), instructionOf(request, guard, 'resumed'))
+        const key = workerKeyOf(request)
+        const { reason = usualReasons.resume } = queryOf(request, resumeWorkerSchema)
+        const done = await operator.resume(key, instructionOf(request, guard, reason))
         source.outdate()
         found(done === 'unknown' ? undefined : done, 'worker')
         return reply.code(204).send()

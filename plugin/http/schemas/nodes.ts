@@ -93,7 +93,7 @@ export const drainNodeSchema = {
 export const undrainNodeSchema = {
   summary: 'Cancel a drain',
   params: nodeParameters,
-  querystring: query({}),
+  querystring: query({ reason }),
   body: optionalBody({}),
   response: writes({ 204: noContent }, 'not-found', 'conflict'),
 } as const
@@ -101,7 +101,7 @@ export const undrainNodeSchema = {
 export const forgetNodeSchema = {
   summary: 'Forget a node that is gone: remove it from the list',
   params: nodeParameters,
-  querystring: query({}),
+  querystring: query({ reason }),
   body: optionalBody({}),
   response: writes({ 204: noContent }, 'not-found', 'conflict'),
 } as const

@@ -118,7 +118,7 @@ export const pauseWorkerSchema = {
 
 export const resumeWorkerSchema = {
   summary: 'Resume a paused worker',
-  querystring: query({}),
+  querystring: query({ reason }),
   body: optionalBody({}),
   response: writes({ 204: noContent }, 'not-found'),
 } as const
