@@ -115,6 +115,9 @@ export function parse(
 ): Order | 'help' | 'version' {
   const { values, positionals } = understood(typed)
   if (values.version) return 'version'
+  // Not repeated: it may contain a password, and the output of a job is often kept.
+  if (positionals.some((each) => each.includes('://')))
+    throw new UsageError('Is the URL that of the database? Say --database URL, or set DATABASE_URL.')
   const [command, ...operands] = positionals
   if (values.help || command === undefined) return 'help'
   if (!isCommand(command)) throw new UsageError(`There is no command "${command}".`)

@@ -20,9 +20,10 @@ const program = 'npx fastify-worker-coordination'
 const migrating = `${program} migrate`
 
 // The reader of the output may have seen enough, `| head` for instance.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error
-})
+for (const stream of [process.stdout, process.stderr])
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error
+  })
 
 process.exitCode = await run(process.argv.slice(2))
 

@@ -454,6 +454,11 @@ t.test('what cannot be understood is said, with how it is meant, and nothing is 
     [url, ['check', '--token', '1'], /^`check` takes no --token; /],
     [url, ['check', '--preset', 'slow'], /^--preset: expected default, fast or relaxed, got "slow"/],
     [undefined, ['status'], /Say --database URL, or set DATABASE_URL/],
+    ...[[], ['status'], ['explain']].map((typed): [string, string[], RegExp] => [
+      url,
+      [...typed, 'postgres://ops:s3cret@127.0.0.1/app'],
+      /^Is the URL that of the database\? Say --database URL/,
+    ]),
     ['carrier-pigeon:', ['status'], /expected a URL that begins with/],
   ]
   for (const [database, typed, err] of cases) {
@@ -461,7 +466,7 @@ t.test('what cannot be understood is said, with how it is meant, and nothing is 
     t.match(ended, { code: 2, out: '' }, typed.join(' '))
     t.match(ended.err, err)
     t.match(ended.err, /\nRun npx fastify-worker-coordination --help to see what there is\.\n$/)
-    t.notMatch(ended.err, /Usage:/)
+    t.notMatch(ended.err, /Usage:|s3cret/)
   }
   t.match(await cli('postgres://127.0.0.1:1/nowhere', 'status'), { code: 3, out: '' })
   t.match(await cli(undefined, '--help'), { code: 0, out: /Exit codes/ })
@@ -469,13 +474,15 @@ t.test('what cannot be understood is said, with how it is meant, and nothing is 
 })
 
 t.test('who reads no further ends it quietly', async (t) => {
-  const child = spawn(process.execPath, [program, '--help'], { stdio: ['ignore', 'pipe', 'pipe'] })
-  child.stdout.destroy()
-  let said = ''
-  child.stderr.on('data', (chunk: Buffer) => {
-    said += chunk.toString()
-  })
-  const code = await new Promise((resolve) => child.once('close', resolve))
-  t.equal(said, '')
-  t.equal(code, 0)
+  const ended = async (end: 'stdout' | 'stderr', ...typed: string[]): Promise<unknown[]> => {
+    const child = spawn(process.execPath, [program, ...typed], { stdio: ['ignore', 'pipe', 'pipe'] })
+    child[end].destroy()
+    let said = ''
+    child[end === 'stdout' ? 'stderr' : 'stdout'].on('data', (chunk: Buffer) => {
+      said += chunk.toString()
+    })
+    return [await new Promise((resolve) => child.once('close', resolve)), said]
+  }
+  t.strictSame(await ended('stdout', '--help'), [0, ''])
+  t.strictSame(await ended('stderr', 'elect'), [2, ''], 'the code is that of what happened')
 })
