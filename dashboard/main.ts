@@ -3,7 +3,7 @@ import { ApiError, Clock, type Failure, overviewPath, patienceMs, read, watch } 
 import { panelView, readPanel } from './details.js'
 import { dialogIn } from './dialogs.js'
 import { type Child, h, patch } from './dom.js'
-import { type EventPage, eventFilters, type Happening, merged, type Overview } from './model.js'
+import { type EventPage, eventFilters, type Happening, horizonOf, merged, type Overview } from './model.js'
 import {
   type Acts,
   type Freshness,
@@ -277,6 +277,7 @@ async function readEvents(): Promise<void> {
     const { body } = await read<EventPage>(`events?after=${latestEvent}&limit=500`).catch(forgotten)
     if (body !== undefined) {
       events = merged(events, body.items)
+      horizonMs = horizonOf(events, horizonMs)
       latestEvent = body.next ?? latestEvent
       if (body.items.length < 500) return
     }

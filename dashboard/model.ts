@@ -375,6 +375,11 @@ export function merged(a: readonly Happening[], b: readonly Happening[]): Happen
   return [...byId.values()].sort((x, y) => (isAfter(x.id, y.id) ? -1 : 1)).slice(0, mostKept)
 }
 
+/** Returns from when on a list of {@link merged} is complete, in ms: it drops the oldest events when there are too many. */
+export function horizonOf(kept: readonly Happening[], horizonMs: number): number {
+  return kept.length < mostKept ? horizonMs : Math.max(horizonMs, Date.parse(kept.at(-1)?.at ?? ''))
+}
+
 /** Icon, tone and word of an event, by its type or the end of its type, which is also the default word. */
 const happenings: Readonly<Record<string, readonly [icon: Icon, tone?: Tone, word?: string]>> = {
   acquired: ['star'],

@@ -6,6 +6,7 @@ import {
   dateOf,
   grouped,
   type Happening,
+  horizonOf,
   isAfter,
   keyInPath,
   type Lease,
@@ -172,6 +173,10 @@ t.test('events of two answers are one list, newest first, each once, and not wit
   )
   const many = Array.from({ length: 1_500 }, (_, at) => event(`${at}-0`, at, 'x'))
   t.equal(merged(many, []).length, 1_000)
+  const kept = merged(many, [])
+  t.equal(horizonOf(kept, 0), Date.parse(kept.at(-1)?.at ?? ''), 'nothing is said of the time before')
+  t.equal(horizonOf(kept, nowMs), nowMs)
+  t.equal(horizonOf(kept.slice(1), 0), 0, 'all of them are there')
 })
 
 t.test('only what a person did passes for that', async (t) => {
