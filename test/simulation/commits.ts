@@ -60,9 +60,9 @@ export class Commits {
       if (lease.holder !== null && lease.token !== before?.token)
         this.#excuseForgotten(lease.key, lease.holder)
     }
-    const isStanding = (id: string): boolean => this.#database.nodes().some((node) => node.id === id)
+    const isGone = (id: string): boolean => !this.#database.nodes().some((node) => node.id === id)
     const isTokenForgotten = (holder: string): boolean => this.#isTokenForgotten(holder)
-    this.#history.committed(leases, isStanding, isTokenForgotten, (lease, before) => {
+    this.#history.committed(leases, isGone, isTokenForgotten, (lease, before) => {
       this.#checkCooldown(lease, before)
       this.#checkPermission(lease)
     })
@@ -205,7 +205,7 @@ export class Commits {
     if (healthy.length > 0)
       this.#history.violate(
         'S5',
-        `${lease.holder} wins ${lease.key} while it cools down and ${healthy[0]?.id} stands`,
+        `${lease.holder} wins ${lease.key} while it cools down and ${healthy[0]?.id} is a candidate`,
       )
   }
 }

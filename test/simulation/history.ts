@@ -113,14 +113,14 @@ export class History {
   /** Checks a committed change that touched these leases. */
   committed(
     leases: readonly StoredLease[],
-    isStanding: (node: string) => boolean,
+    isGone: (node: string) => boolean,
     isTokenForgotten: (holder: string) => boolean,
     granted: (lease: StoredLease, before?: StoredLease) => void,
   ): void {
     for (const lease of leases) {
       const before = this.#stored.get(lease.key)
       this.#stored.set(lease.key, lease)
-      if (before !== undefined) this.#checkGivenBack(before, lease, isStanding)
+      if (before !== undefined) this.#checkGivenBack(before, lease, isGone)
       if (lease.holder === null || (before?.holder === lease.holder && before.token === lease.token)) continue
       this.#checkToken(lease, isTokenForgotten)
       this.#checkClaim(lease)
@@ -261,10 +261,10 @@ export class History {
   }
 
   /** A node that releases a lease by itself has stopped working under it. */
-  #checkGivenBack(before: StoredLease, now: StoredLease, isStanding: (node: string) => boolean): void {
+  #checkGivenBack(before: StoredLease, now: StoredLease, isGone: (node: string) => boolean): void {
     const { key, holder, token } = before
     const givenBack =
-      holder !== null && now.holder !== holder && now.blockedNode !== holder && isStanding(holder)
+      holder !== null && now.holder !== holder && now.blockedNode !== holder && !isGone(holder)
     if (!givenBack || this.#isExcused(before)) return
     for (const pass of this.#passes.get(key) ?? [])
       if (pass.lease.token === token && !pass.process.dead)
