@@ -16,7 +16,7 @@
 import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { namesIn, optionsOf } from '../support/command-line.js'
+import { atLeastOne, namesIn, optionsOf, seeds } from '../support/command-line.js'
 import { allFaults, randomSeed, runCampaign } from './campaign.js'
 import { check, report } from './check.js'
 import { readHistory } from './history.js'
@@ -38,7 +38,11 @@ const values = optionsOf(
     seed: randomSeed(),
     only: '',
   },
-  { texts: ['history', 'check'] },
+  {
+    texts: ['history', 'check'],
+    // A coordinator takes no other ttl; a node that is refused would be started again and again.
+    whole: { faults: atLeastOne, nodes: atLeastOne, ttl: [500, 3_600_000], seed: seeds },
+  },
 )
 
 const kinds = namesIn(

@@ -9,10 +9,11 @@ import { spawn } from 'node:child_process'
 import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { optionsOf } from '../support/command-line.js'
+import { atLeastOne, optionsOf, refuse } from '../support/command-line.js'
 import { type Rule, rules } from './rules.js'
 
-const values = optionsOf('npm run rules -- [--jobs 1] [--only "streams per"]', { jobs: 1, only: '' })
+const usage = 'npm run rules -- [--jobs 1] [--only "streams per"]'
+const values = optionsOf(usage, { jobs: 1, only: '' }, { whole: { jobs: atLeastOne } })
 
 /** Without a rule its test may not end at all, for example because a stream is never closed. */
 const longestMs = 120_000
@@ -22,6 +23,7 @@ const root = join(build, '..')
 const copies = join(build, 'without-rules')
 
 const chosen = rules.filter(({ rule }) => rule.includes(values.only))
+if (chosen.length === 0) refuse(usage, `No rule has "${values.only}" in its name.`)
 const tests = new Map(chosen.map(({ test }) => [test.join(': '), test]))
 rmSync(copies, { recursive: true, force: true })
 const whole = copyOf('whole')

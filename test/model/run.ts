@@ -11,17 +11,23 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { optionsOf } from '../support/command-line.js'
+import { atLeastOne, optionsOf, refuse } from '../support/command-line.js'
 import { type Search, searches } from './searches.js'
 
 const run = promisify(execFile)
 
-const values = optionsOf('npm run model -- [--only liveness] [--long] [--minutes 60] [--memory 5000]', {
-  only: '',
-  long: false,
-  minutes: 60,
-  memory: 5_000,
-})
+const usage = 'npm run model -- [--only liveness] [--long] [--minutes 60] [--memory 5000]'
+const values = optionsOf(
+  usage,
+  { only: '', long: false, minutes: 60, memory: 5_000 },
+  { whole: { memory: atLeastOne } },
+)
+const chosen = searches.filter(({ name, long }) => name.includes(values.only) && (values.long || !long))
+if (chosen.length === 0)
+  refuse(
+    usage,
+    `No search ${values.long ? '' : 'that runs without --long '}has "${values.only}" in its name.`,
+  )
 
 interface Found {
   readonly errors: number
@@ -44,8 +50,7 @@ const compiled = ['-DSAFETY', '-DNOREDUCE', `-DMEMLIM=${values.memory}`]
 let wrong = 0
 console.log('| search | nodes | faults | states | transitions | CPU s | result |')
 console.log('| --- | --- | --- | --- | --- | --- | --- |')
-for (const search of searches) {
-  if (!search.name.includes(values.only) || (search.long && !values.long)) continue
+for (const search of chosen) {
   const found = await carryOut(search)
   const asWanted = found.errors > 0 === search.fails
   if (!asWanted) wrong += 1

@@ -10,15 +10,16 @@ import { fork, spawn } from 'node:child_process'
 import { cpSync, mkdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { optionsOf } from '../support/command-line.js'
+import { atLeastOne, optionsOf, refuse } from '../support/command-line.js'
 import type { Quarry } from './hunt.js'
 import { type Mutant, mutants, mutated } from './mutants.js'
 
-const values = optionsOf('npm run mutants -- [--seeds 300] [--jobs 1] [--only "the margin|nobody hears"]', {
-  seeds: 300,
-  jobs: 1,
-  only: '',
-})
+const usage = 'npm run mutants -- [--seeds 300] [--jobs 1] [--only "the margin|nobody hears"]'
+const values = optionsOf(
+  usage,
+  { seeds: 300, jobs: 1, only: '' },
+  { whole: { seeds: atLeastOne, jobs: atLeastOne } },
+)
 
 /** A mutant may loop within one event, where nothing else stops it. */
 const longestMs = 600_000
@@ -60,6 +61,8 @@ const testFiles: readonly TestFile[] = [
 ]
 
 const wanted = values.only.split('|')
+for (const part of wanted)
+  if (!mutants.some(({ name }) => name.includes(part))) refuse(usage, `No mutant has "${part}" in its name.`)
 const hunted = mutants.filter(({ name }) => wanted.some((part) => name.includes(part)))
 for (const mutant of hunted) mutated(mutant, build)
 // A missing file would fail, and so seem to find every mutant.

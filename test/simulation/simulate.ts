@@ -12,7 +12,7 @@
 import { fork } from 'node:child_process'
 import { appendFileSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { namesIn, optionsOf } from '../support/command-line.js'
+import { atLeastOne, namesIn, optionsOf, refuse, seedCount, seeds } from '../support/command-line.js'
 import { addTally, emptyTally, mixFor, report, runCampaign, type Tally, vacuities } from './campaign.js'
 import { type MixName, mixes, timedKinds, traits } from './faults.js'
 import { type Outcome, simulate } from './world.js'
@@ -41,8 +41,21 @@ const values = optionsOf(
     texts: ['record', 'report'],
     // `part`: the number of this process among the jobs.
     numbers: ['seed', 'part'],
+    whole: {
+      seed: seeds,
+      from: seeds,
+      seeds: atLeastOne,
+      jobs: atLeastOne,
+      part: [0, Number.MAX_SAFE_INTEGER],
+    },
   },
 )
+const lastSeed = values.from + values.seeds - 1
+if (values.seed === undefined && lastSeed >= seedCount)
+  refuse(
+    usage,
+    `--from ${values.from} --seeds ${values.seeds} ends at seed ${lastSeed}; the last seed is ${seedCount - 1}.`,
+  )
 
 /** With fewer seeds than this, what did not happen in them is no reason to fail. */
 const manySeeds = 300

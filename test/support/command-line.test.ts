@@ -25,17 +25,51 @@ t.test('an option that there is not is named, and the command does nothing', asy
   }
 })
 
-t.test('a number that is none is refused', async (t) => {
-  const wrong: readonly [Command, string, string][] = [
-    ['simulate', '--seeds', 'many'],
-    ['simulate', '--seed', ''],
-    ['mutants', '--jobs=-1', ''],
-    ['chaos', '--ttl', '3s'],
+t.test('a number that is none, or not one of those that are meant, is refused', async (t) => {
+  const wrong: readonly [Command, readonly string[], string][] = [
+    ['simulate', ['--seeds', 'many'], '--seeds takes a whole number that is 1 or more, not "many".'],
+    ['simulate', ['--seed', ''], '--seed takes a whole number from 0 to 4294967295, not "".'],
+    ['simulate', ['--seed', '1.5'], '--seed takes a whole number from 0 to 4294967295, not "1.5".'],
+    ['simulate', ['--minutes=-1'], '--minutes takes a number that is 0 or more, not "-1".'],
+    ['mutants', ['--jobs=-1'], '--jobs takes a whole number that is 1 or more, not "-1".'],
+    ['mutants', ['--jobs', '0'], '--jobs takes a whole number that is 1 or more, not "0".'],
+    ['rules', ['--jobs', '0'], '--jobs takes a whole number that is 1 or more, not "0".'],
+    ['model', ['--memory', '0.5'], '--memory takes a whole number that is 1 or more, not "0.5".'],
+    ['chaos', ['--ttl', '3s'], '--ttl takes a whole number from 500 to 3600000, not "3s".'],
+    [
+      'chaos',
+      ['--seed', '4294967296'],
+      '--seed takes a whole number from 0 to 4294967295, not "4294967296".',
+    ],
   ]
-  for (const [command, option, value] of wrong) {
-    const { code, errors } = await run(command, [option, ...(option.includes('=') ? [] : [value])])
-    t.equal(code, 2, `${command} ${option} ${value}`)
-    t.match(errors, /^--\w+ takes a number that is 0 or more, not ".*"\./)
+  for (const [command, typed, said] of wrong) {
+    const { code, errors, output } = await run(command, typed)
+    t.equal(code, 2, `${command} ${typed.join(' ')}`)
+    t.equal(errors.split('\n')[0], said)
+    t.equal(output, '')
+  }
+})
+
+t.test('a seed that would repeat another, or a range that reaches one, is refused', async (t) => {
+  const wrong: readonly [readonly string[], string][] = [
+    [['--seed', '4294967296'], '--seed takes a whole number from 0 to 4294967295, not "4294967296".'],
+    [['--from', '4294967296'], '--from takes a whole number from 0 to 4294967295, not "4294967296".'],
+    [
+      ['--from', '4294967295', '--seeds', '2'],
+      '--from 4294967295 --seeds 2 ends at seed 4294967296; the last seed is 4294967295.',
+    ],
+  ]
+  for (const [typed, said] of wrong) {
+    const { code, errors, output } = await run('simulate', typed)
+    t.equal(code, 2, typed.join(' '))
+    t.equal(errors.split('\n')[0], said)
+    t.equal(output, '')
+  }
+  for (const typed of [
+    ['--seed', '4294967295'],
+    ['--from', '4294967295', '--seeds', '1'],
+  ]) {
+    t.equal((await run('simulate', typed)).code, 0, typed.join(' '))
   }
 })
 
@@ -52,6 +86,23 @@ t.test('a name that there is not is refused with those that there are', async (t
     t.notMatch(errors, /^ +at /m, 'no stack')
   }
 })
+
+t.test(
+  'a part of a name that none has is refused: nothing would be tried, and all would seem well',
+  async (t) => {
+    const wrong: readonly [Command, string, string][] = [
+      ['mutants', 'the margin is 0|nonsense', 'No mutant has "nonsense" in its name.'],
+      ['rules', 'nonsense', 'No rule has "nonsense" in its name.'],
+      ['model', 'nonsense', 'No search that runs without --long has "nonsense" in its name.'],
+    ]
+    for (const [command, only, said] of wrong) {
+      const { code, errors, output } = await run(command, ['--only', only])
+      t.equal(code, 2, command)
+      t.equal(errors.split('\n')[0], said)
+      t.equal(output, '')
+    }
+  },
+)
 
 async function run(command: Command, typed: readonly string[]) {
   const file = fileURLToPath(new URL(`../${commands[command]}`, import.meta.url))

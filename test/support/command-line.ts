@@ -6,23 +6,40 @@ type Defaults = Readonly<Record<string, string | number | boolean>>
 /** The type of an option with this default. */
 type Widened<Default> = Default extends number ? number : Default extends string ? string : boolean
 
+/** The least and the greatest value of an option that takes a whole number. */
+type Bounds = readonly [least: number, most: number]
+
+/** How many seeds there are: what draws from a seed takes it modulo this, so a greater one would repeat another. */
+export const seedCount = 2 ** 32
+
+/** The bounds of an option that takes a seed. */
+export const seeds: Bounds = [0, seedCount - 1]
+
+/** The bounds of an option that says how many. */
+export const atLeastOne: Bounds = [1, Number.MAX_SAFE_INTEGER]
+
 /**
  * Parses the options of this process. A mistake is printed in one line, followed by the usage, and ends the process
  * with code 2.
  *
  * @param usage how the command is used.
  * @param defaults the options with a default; the type of the default is the type of the option.
- * @param optional the options without a default, by type.
+ * @param more the options without a default, by type, and the bounds of all options that take whole numbers. Other
+ *   numbers may be fractions.
  */
 export function optionsOf<const D extends Defaults, T extends string = never, N extends string = never>(
   usage: string,
   defaults: D,
-  optional: { readonly texts?: readonly T[]; readonly numbers?: readonly N[] } = {},
+  more: {
+    readonly texts?: readonly T[]
+    readonly numbers?: readonly N[]
+    readonly whole?: { readonly [Name in keyof D | N]?: Bounds }
+  } = {},
 ): { readonly [Name in keyof D]: Widened<D[Name]> } & { readonly [Name in T]?: string } & {
   readonly [Name in N]?: number
 } {
   try {
-    return read(defaults, optional) as ReturnType<typeof optionsOf<D, T, N>>
+    return read(defaults, more) as ReturnType<typeof optionsOf<D, T, N>>
   } catch (error) {
     return refuse(usage, (error as Error).message)
   }
@@ -47,14 +64,23 @@ export function namesIn<Name extends string>(
     )
 }
 
-function refuse(usage: string, why: string): never {
+/** Prints what is wrong with the options of this process, and how it is used. Ends the process with code 2. */
+export function refuse(usage: string, why: string): never {
   process.stderr.write(`${why}\n\n${usage.trim()}\n`)
   process.exit(2)
 }
 
 function read(
   defaults: Defaults,
-  { texts = [], numbers = [] }: { readonly texts?: readonly string[]; readonly numbers?: readonly string[] },
+  {
+    texts = [],
+    numbers = [],
+    whole = {},
+  }: {
+    readonly texts?: readonly string[]
+    readonly numbers?: readonly string[]
+    readonly whole?: Readonly<Record<string, Bounds | undefined>>
+  },
 ): Record<string, unknown> {
   const flags = Object.keys(defaults).filter((name) => typeof defaults[name] === 'boolean')
   const names = [...Object.keys(defaults), ...texts, ...numbers]
@@ -66,13 +92,15 @@ function read(
   })
   const typed = Object.entries(values).map(([name, value]) => [
     name,
-    isNumber(name) ? numberOf(name, String(value)) : value,
+    isNumber(name) ? numberOf(name, String(value), whole[name]) : value,
   ])
   return { ...defaults, ...Object.fromEntries(typed) }
 }
 
-function numberOf(name: string, text: string): number {
-  const number = Number(text)
-  if (text.trim() !== '' && Number.isFinite(number) && number >= 0) return number
-  throw new Error(`--${name} takes a number that is 0 or more, not "${text}".`)
+function numberOf(name: string, text: string, bounds: Bounds | undefined): number {
+  const number = text.trim() === '' ? Number.NaN : Number(text)
+  const [least, most] = bounds ?? [0, Number.MAX_VALUE]
+  if (number >= least && number <= most && (bounds === undefined || Number.isInteger(number))) return number
+  const range = most < Number.MAX_SAFE_INTEGER ? `from ${least} to ${most}` : `that is ${least} or more`
+  throw new Error(`--${name} takes a ${bounds === undefined ? '' : 'whole '}number ${range}, not "${text}".`)
 }
