@@ -20,14 +20,19 @@ t.test('the table of mutants has each of them once, in order, and what finds it'
   }
 })
 
-t.test('each test that is said to find a fault again is there', async (t) => {
+t.test('each test and each seed that is said to find a fault again is there', async (t) => {
   const rows = rowsOf('docs/testing/found-by.md')
   t.ok(rows.length > 60, 'the rows are found')
+  const { scripts }: { scripts: object } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+  const simulated = readFileSync(sourceOf('simulation/simulation'), 'utf8').replaceAll(/(?<=\d)_(?=\d)/g, '')
+  const seeds = new Set(simulated.match(/\b\d+\b/g))
   for (const [what, , , finder = ''] of rows) {
-    for (const [, name = ''] of finder.matchAll(
-      /`((?:core|stores|conformance|chaos|plugin)\/[a-z-]+|coordinator)`/g,
-    )) {
-      t.ok(existsSync(sourceOf(name)), `${what}: ${name}`)
+    for (const [, name = ''] of finder.matchAll(/`([^`]+)`/g)) {
+      const [, script] = /^npm run (.+)$/.exec(name) ?? []
+      t.ok(script === undefined ? existsSync(sourceOf(name)) : script in scripts, `${what}: ${name}`)
+    }
+    for (const [, list = ''] of finder.matchAll(/\bseeds? ([\d, ]+)/g)) {
+      for (const seed of list.match(/\d+/g) ?? []) t.ok(seeds.has(seed), `${what}: seed ${seed}`)
     }
     const [, file = '', quoted] = /^`([a-z/-]+)`: "(.+)"$/.exec(finder) ?? []
     if (quoted !== undefined) t.ok(isQuotedFrom(`${file}.test.ts`, quoted), `${what}: ${finder}`)
