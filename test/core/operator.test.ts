@@ -46,9 +46,10 @@ async function startedWith(t: Test, definition: () => WorkerDefinition) {
 
 t.test('every action of an operator leaves an event with actor and reason', async (t) => {
   const { world, nodes } = await startedWith(t, () => untilAborted('month-close'))
-  const [a, b] = nodes
+  const [a, b, c] = nodes
   const { operator } = b.coordinator
   const key = 'global/month-close'
+  b.coordinator.worker(untilAborted('consumer', { kind: 'partitioned', partitions: 2 }))
   await operator.pause(key, by)
   await operator.resume(key, by)
   await world.advance(500)
@@ -58,6 +59,19 @@ t.test('every action of an operator leaves an event with actor and reason', asyn
   await operator.transfer({ key, token: await tokenOf(a, key), ...by })
   await world.advance(500)
   await operator.release({ key, token: await tokenOf(a, key), ...by })
+  a.coordinator.worker(untilAborted('consumer', { kind: 'partitioned', partitions: 2 }))
+  await world.advance(500)
+  const slot = (await operator.snapshot()).leases.find(
+    ({ worker, holder }) => worker === 'global/consumer' && holder === a.coordinator.nodeId,
+  )
+  await operator.transfer({ key: slot?.key ?? '', token: slot?.token ?? 0, cooldownMs: 0, ...by })
+  await world.advance(500)
+  await operator.rebalance({ key: 'global/consumer', ...by })
+  const gone = c.coordinator.nodeId ?? ''
+  const closed = c.coordinator.close()
+  await world.advance(500)
+  await closed
+  await operator.forget(gone, by)
   const events = await operator.events({ limit: 100 })
   const mine = events.filter((event) => event.actor === 'ops')
   t.same(mine.map((event) => event.type).reverse(), [
@@ -67,6 +81,9 @@ t.test('every action of an operator leaves an event with actor and reason', asyn
     'node.resumed',
     'lease.transferred',
     'lease.revoked',
+    'lease.transferred',
+    'worker.rebalanced',
+    'node.forgotten',
   ])
   t.ok(mine.every((event) => event.reason === 'a good one'))
 })
