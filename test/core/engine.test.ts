@@ -577,20 +577,7 @@ t.test(
   async (t) => {
     const world = new World(t)
     let away = false
-    const flaky = await world.node('a', {
-      wrap: (store) =>
-        new Proxy(store, {
-          get: (target, property) => {
-            const value = Reflect.get(target, property)
-            if (typeof value !== 'function') return value
-            return (...args: unknown[]) => {
-              if (away && ['heartbeat', 'view', 'look', 'beats', 'change', 'news'].includes(String(property)))
-                return Promise.reject(new Error('connection refused'))
-              return value.apply(target, args)
-            }
-          },
-        }),
-    })
+    const flaky = await world.node('a', { wrap: (store) => failing(store, () => away) })
     let lost: unknown
     let thrown: unknown
     flaky.coordinator.worker(

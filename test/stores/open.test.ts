@@ -8,6 +8,7 @@ import pg, { Client, Pool } from 'pg'
 import t from 'tap'
 import { openStore } from '../../plugin/stores/open.js'
 import { driverMissing, loadDriver } from '../../plugin/stores/shared/driver.js'
+import { rejectionOf } from '../../plugin/testing/conformance/world.js'
 import { usePostgres, useSqlite } from '../support/databases.js'
 
 t.setTimeout(60_000)
@@ -184,11 +185,4 @@ function open(database: string | object) {
     push: false,
     log: { warn: () => undefined },
   })
-}
-
-async function rejectionOf(attempt: Promise<unknown>): Promise<unknown> {
-  return attempt.then(
-    () => undefined,
-    (error: unknown) => error,
-  )
 }

@@ -11,7 +11,7 @@ import type { Store } from '../../plugin/core/store.js'
 import { FileWatch } from '../../plugin/stores/sqlite/hints.js'
 import { openSqliteStore, openSqliteStoreOver } from '../../plugin/stores/sqlite/index.js'
 import { refuseUnfit } from '../../plugin/stores/sqlite/source.js'
-import { newLease } from '../../plugin/testing/conformance/world.js'
+import { newLease, rejectionOf } from '../../plugin/testing/conformance/world.js'
 import { useSqlite } from '../support/databases.js'
 import { eventually, latest } from '../support/eventually.js'
 import { kill, startProcess } from './store-process.js'
@@ -589,13 +589,6 @@ function refuses(t: Test, store: Store, target: unknown, why: RegExp): void {
     t.ok(error instanceof CoordinationError)
     t.match(error, { code: 'WCO_FENCE_TARGET', message: why })
   }
-}
-
-async function rejectionOf(attempt: Promise<unknown>): Promise<unknown> {
-  return attempt.then(
-    () => undefined,
-    (error: unknown) => error,
-  )
 }
 
 async function storeErrorOf(attempt: Promise<unknown>): Promise<StoreError> {
