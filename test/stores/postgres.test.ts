@@ -1,4 +1,5 @@
 /** Tests what is special about the store on PostgreSQL: its connections, query plans, locks and hints. */
+import { randomBytes } from 'node:crypto'
 import { sql } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/node-postgres'
 import pg, { type Client, type ClientBase, type Pool } from 'pg'
@@ -339,7 +340,9 @@ t.test('the time a change tells is not older than what it has waited for', async
   await admin.query('select * from coordination_meta for update')
   const change = store.change(undefined, async ({ nowMs }) => nowMs)
   await eventually(async () => {
-    const { rows } = await admin.query("select from pg_stat_activity where wait_event_type = 'Lock'")
+    const { rows } = await admin.query(
+      "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
+    )
     return rows.length > 0
   })
   const { rows } = await admin.query('select (extract(epoch from clock_timestamp()) * 1000)::float8 as now')
@@ -434,7 +437,7 @@ t.test('hints', async (t) => {
   t.test('a notification is sent only when a change tells somebody else', async (t) => {
     const { url } = await usePostgres(t)
     const store = await opened(t, url)
-    const notified = await notifications(t, url)
+    const { notified } = await notifications(t, url)
     await join(store, ['a', 'b'])
     const asA = (operation: number, told: string[]) =>
       store.change({ node: 'a', operation }, async (change) => {
@@ -551,7 +554,7 @@ t.test('hints', async (t) => {
 
   t.test('without push nothing is sent or heard, but within a process nobody needs to wait', async (t) => {
     const { url } = await usePostgres(t)
-    const notified = await notifications(t, url)
+    const { notified, allHeard } = await notifications(t, url)
     const store = await opened(t, url, { push: false })
     t.equal(store.capabilities.push, false)
     let woken = 0
@@ -564,6 +567,7 @@ t.test('hints', async (t) => {
     stop()
     await commit(store, (change) => change.tell(new Set(['a'])))
     t.equal(woken, 1)
+    await allHeard()
     t.same(notified, [])
   })
 })
@@ -923,14 +927,14 @@ t.test('opening', async (t) => {
     const { url } = await usePostgres(t)
     const admin = await connected(t, url)
     const privileged = await opened(t, url)
-    const role = `clerk_${process.pid}`
+    const role = `clerk_${randomBytes(6).toString('hex')}`
+    await admin.query(`create role ${role} login password 'clerk'`)
+    t.teardown(() => onDatabase(url, `drop owned by ${role}; drop role ${role}`))
     await admin.query(`
-      create role ${role} login password 'clerk';
       grant usage on schema public to ${role};
       grant select, insert, update, delete on all tables in schema public to ${role};
       revoke create on schema public from public;
       revoke execute on function pg_current_wal_lsn() from public`)
-    t.teardown(() => onServer(url, `drop role ${role}`))
     const clerks = new URL(url)
     clerks.username = role
     clerks.password = 'clerk'
@@ -939,8 +943,6 @@ t.test('opening', async (t) => {
     const [mine, theirs] = await Promise.all([store.heartbeat('a', 1), privileged.view('a')])
     t.match(mine?.serverIdentity, /^\d+$/)
     t.match(theirs?.serverIdentity, /^\d+\.[0-9A-F]{8}$/)
-    await store.close()
-    await admin.query(`drop owned by ${role}`)
   })
 
   t.test('a connection bears the name of this library, unless the application has given one', async (t) => {
@@ -951,7 +953,9 @@ t.test('opening', async (t) => {
     const named = new URL(url)
     named.searchParams.set('application_name', 'shop')
     await opened(t, named.href)
-    const { rows } = await admin.query("select from pg_stat_activity where application_name = 'shop'")
+    const { rows } = await admin.query(
+      "select from pg_stat_activity where application_name = 'shop' and datname = current_database()",
+    )
     t.ok(rows.length > 0)
   })
 })
@@ -1057,10 +1061,8 @@ function usePool(t: Test, url: string, more: pg.PoolConfig = {}): Pool {
   return pool
 }
 
-async function onServer(url: string, sql: string): Promise<void> {
-  const server = new URL(url)
-  server.pathname = '/postgres'
-  const client = new pg.Client({ connectionString: server.href })
+async function onDatabase(url: string, sql: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url })
   await client.connect()
   await client.query(sql)
   await client.end()
@@ -1141,13 +1143,16 @@ async function failInserts(
     create trigger fail before insert on ${table} for each statement execute function fail()`)
 }
 
-/** Returns a list that receives what is notified on the channel of the namespace in the schema `public`. */
-async function notifications(t: Test, url: string): Promise<string[]> {
+/**
+ * Returns a list that receives what is notified on the channel of the namespace in the schema `public`, and a function
+ * that waits until everything notified so far has arrived: the server sends it before the answer to the next query.
+ */
+async function notifications(t: Test, url: string) {
   const client = await connected(t, url)
-  const payloads: string[] = []
-  client.on('notification', ({ payload }) => payloads.push(payload ?? ''))
+  const notified: string[] = []
+  client.on('notification', ({ payload }) => notified.push(payload ?? ''))
   await client.query(`listen ${channelOf('public', namespace)}`)
-  return payloads
+  return { notified, allHeard: () => client.query('select 1') }
 }
 
 /** Returns everything that a log of this error could show. */
