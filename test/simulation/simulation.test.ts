@@ -58,6 +58,12 @@ const mixedRegressions: Readonly<Record<string, { readonly mix: MixName; readonl
   },
 }
 
+/** Seeds that meet a limit which the guarantees name, by the word under which the checker counts what it excuses. */
+const excused: Readonly<Record<string, { readonly mix: MixName; readonly seed: number }>> = {
+  'token forgotten by all': { mix: 'servers', seed: 40001614 },
+  'longer ttl forgotten by all': { mix: 'brief', seed: 4100004283 },
+}
+
 const firstSeed = Number(process.env.SIMULATION_SEED ?? 1_000)
 const longWorlds = 10
 /** As many as fit into two minutes of one processor. `npm run simulate` takes any number. */
@@ -78,6 +84,13 @@ for (const [rule, seeds] of Object.entries(laterRegressions)) {
 for (const [rule, { mix, seed }] of Object.entries(mixedRegressions)) {
   t.test(rule, async (t) => {
     await holds(t, seed, new Set(), mix)
+  })
+}
+
+for (const [what, { mix, seed }] of Object.entries(excused)) {
+  t.test(`excused and counted: ${what}`, async (t) => {
+    const counts = await holds(t, seed, new Set(), mix)
+    t.equal(counts.get(what), 1)
   })
 }
 
@@ -102,11 +115,11 @@ t.test('all promises hold through a campaign of faults', async (t) => {
 })
 
 async function holds(
-  t: { ok(condition: boolean, message: string): void; comment(text: string): void },
+  t: { ok(condition: boolean, message: string): void },
   seed: number,
   without: ReadonlySet<string> = new Set(),
   mix: MixName = 'full',
-) {
+): Promise<ReadonlyMap<string, number>> {
   const outcome = await simulate({ seed, without, mix })
   const [worst] = outcome.violations
   t.ok(
