@@ -551,7 +551,8 @@ export class Coordinator implements AsyncDisposable {
   /** Waits for work that was told to end, up to `drainTimeoutMs`. */
   async #giveTimeToSettle(): Promise<void> {
     if (await within(this.#clock, this.settings.timing.drainTimeoutMs, this.#whenSettled())) return
-    const unsettled = this.#holdings.all().filter((holding) => !holding.settled)
+    const unsettled = this.#holdings.all().filter((holding) => holding.unsettled)
+    if (unsettled.length === 0) return
     this.#log.warn(
       { leases: unsettled.map((holding) => holding.key) },
       'work goes on although its signal has aborted; its leases are given back all the same',

@@ -33,6 +33,7 @@ export class Stragglers {
     let isLate = false
     const timer = this.#clock.setTimer(this.#patienceMs, () => {
       this.#timers.delete(timer)
+      if (!holding.unsettled) return
       isLate = true
       this.#say(holding, endedAt, 'work goes on although its signal has aborted')
     })

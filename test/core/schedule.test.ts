@@ -378,7 +378,10 @@ t.test(
     const world = new World(t)
     const fired: Fired[] = []
     const answers = { pauseMs: 0, lost: false }
-    const a: WorldNode = await world.node('a', { wrap: late(() => a, answers) })
+    const lines: string[] = []
+    const note = (_fields: object, line: string) => void lines.push(line)
+    const log = { ...silentLog, info: note, warn: note }
+    const a: WorldNode = await world.node('a', { wrap: late(() => a, answers), log })
     scheduled(a, everyMinute, fired)
     await world.start(a)
     const { operator } = a.coordinator
@@ -398,9 +401,11 @@ t.test(
     await world.advance(5_000)
     t.ok(a.history.includes('trust.expired'))
     t.same(fired, [])
+    t.same(a.coordinator.health().unsettled, [], 'no pass has begun, so none goes on')
     answers.lost = false
     await world.advance(10_000)
     t.same(dues(fired), minutes(14))
+    t.notMatch(lines.join(), /work .* signal/, 'nor does the log say so')
   },
 )
 

@@ -34,7 +34,7 @@ export function healthOf(
     trusted,
     trustLeftMs: life?.trustLeftMs ?? 0,
     held: holdings.filter((holding) => holding.held).map((holding) => holding.key),
-    unsettled: holdings.filter(({ ended, settled }) => ended !== undefined && !settled).map(({ key }) => key),
+    unsettled: holdings.filter(({ unsettled }) => unsettled).map(({ key }) => key),
     statements,
   }
 }

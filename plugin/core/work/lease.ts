@@ -94,6 +94,8 @@ export class Holding implements Lease {
   readonly previousToken: number | null
   /** How long this node should not win the lease again, in ms, as requested when the term was ended. */
   cooldownMs = 0
+  /** Whether no pass is under way: the library waits for a scheduled time, records it, or takes it back. */
+  betweenPasses = false
 
   readonly #keeper: Keeper
   readonly #controller = new AbortController()
@@ -135,6 +137,11 @@ export class Holding implements Lease {
   /** Whether the work under it has stopped. */
   get settled(): boolean {
     return this.#settled
+  }
+
+  /** Whether code of the application still runs although the lease has ended. */
+  get unsettled(): boolean {
+    return this.#endReason !== undefined && !this.#settled && !this.betweenPasses
   }
 
   get whenSettled(): Promise<void> {

@@ -338,7 +338,11 @@ export class Runner {
     pass: (dueAtMs: number) => Promise<void>,
     log: Log,
   ): Promise<void> {
-    for (let dueAtMs = await firing.next(); dueAtMs !== undefined; dueAtMs = await firing.next()) {
+    for (;;) {
+      holding.betweenPasses = true
+      const dueAtMs = await firing.next()
+      holding.betweenPasses = false
+      if (dueAtMs === undefined) return
       try {
         await pass(dueAtMs)
         this.#failures.delete(holding.key)
