@@ -1,5 +1,6 @@
 import t from 'tap'
 import { StoreError } from '../../plugin/core/errors.js'
+import { silentLog } from '../../plugin/core/log.js'
 import type { Store } from '../../plugin/core/store.js'
 import { resolveTiming } from '../../plugin/core/time/timing.js'
 import type { Assignment, PassContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
@@ -68,7 +69,9 @@ t.test('a cluster worker runs once per cluster', async (t) => {
 
 t.test('a node that stands still is buried after a ttl, and its work goes to another', async (t) => {
   const world = new World(t)
-  const [a, b, c] = [await world.node('a'), await world.node('b'), await world.node('c')]
+  const lines: string[] = []
+  const log = { ...silentLog, warn: (_fields: object, line: string) => void lines.push(line) }
+  const [a, b, c] = [await world.node('a'), await world.node('b', { log }), await world.node('c', { log })]
   for (const node of [a, b, c]) node.coordinator.worker(leader('month-close'))
   await world.start(a, b, c)
   world.freeze(a)
@@ -76,6 +79,7 @@ t.test('a node that stands still is buried after a ttl, and its work goes to ano
   t.same(holders([b, c], 'month-close'), [], 'nobody takes over while the old leader may still trust')
   await world.advance(world.timing.ttlMs / 10 + 2_500)
   t.equal(holders([b, c], 'month-close').length, 1)
+  t.same(lines, ['another node is gone: the heartbeat of a stood still for a ttl'])
   world.thaw(a)
   t.notOk(a.coordinator.isHeld('month-close'), 'the one that stood still knows at once')
   await world.advance(5_000)

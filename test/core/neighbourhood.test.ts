@@ -50,7 +50,7 @@ async function useNeighbourhood(t: Test) {
       const { result } = await link.change(undefined, (change) =>
         buryEnded(change, neighbours, machine.name, 'a'),
       )
-      buried.push(...result)
+      buried.push(...result.map(({ id }) => id))
     },
     lookFailed: (error) => void failures.push(error),
   })

@@ -3,7 +3,7 @@
  * delete what is no longer used.
  */
 
-import type { Beat, Change, LeaseRow, Neighbour, WorkerRow } from '../store.js'
+import type { Beat, Change, LeaseRow, Neighbour, NodeRow, WorkerRow } from '../store.js'
 import { Draft } from './draft.js'
 import { nextAfter } from './plan.js'
 import { barrierOpen, isOutdated } from './rows.js'
@@ -20,12 +20,11 @@ export async function bury(
   beats: readonly Beat[],
   longestTtlMs: number,
   by: string,
-): Promise<string[]> {
+): Promise<NodeRow[]> {
   if (change.meta.longestTtlMs > longestTtlMs) return []
   const buried: string[] = []
   for (const beat of beats) if (await change.bury(beat.id, beat.beat)) buried.push(beat.id)
-  await sortOutGone(change, buried, by, 'its heartbeat stood still for a ttl')
-  return buried
+  return sortOutGone(change, buried, by, 'its heartbeat stood still for a ttl')
 }
 
 /**
@@ -38,7 +37,7 @@ export async function buryEnded(
   ended: readonly Neighbour[],
   machine: string,
   by: string,
-): Promise<string[]> {
+): Promise<NodeRow[]> {
   const rows = await change.nodesById(ended.map(({ id }) => id))
   const same = rows.filter(
     (row) =>
@@ -46,8 +45,7 @@ export async function buryEnded(
   )
   const buried: string[] = []
   for (const { id } of same) if (await change.bury(id)) buried.push(id)
-  await sortOutGone(change, buried, by, 'its process has ended')
-  return buried
+  return sortOutGone(change, buried, by, 'its process has ended')
 }
 
 async function sortOutGone(
@@ -55,11 +53,13 @@ async function sortOutGone(
   buried: readonly string[],
   by: string,
   reason: string,
-): Promise<void> {
-  if (buried.length === 0) return
-  await sortOut(change, await change.nodesById(buried), (draft, id) => {
+): Promise<NodeRow[]> {
+  if (buried.length === 0) return []
+  const rows = await change.nodesById(buried)
+  await sortOut(change, rows, (draft, id) => {
     draft.record({ type: 'node.gone', subject: id, node: id, actor: by, reason })
   })
+  return rows
 }
 
 /** What a watcher has found wrong with leases. Each finding is acted on only if it is still true. */

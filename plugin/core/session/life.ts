@@ -34,6 +34,7 @@ import type {
   Change,
   HeartbeatAnswer,
   Neighbour,
+  NodeRow,
   OwnView,
   ServerFacts,
   SessionKey,
@@ -570,20 +571,22 @@ export class Life {
 
   #bury(beats: readonly Beat[], longestTtlMs: number): Promise<void> {
     const by = this.#in.identity.node
-    const work = (change: Change): Promise<string[]> => bury(change, beats, longestTtlMs, by)
-    return this.#inBetween(work, (buried) => this.#buried(buried, 'its heartbeat stood still for a ttl'))
+    const work = (change: Change): Promise<NodeRow[]> => bury(change, beats, longestTtlMs, by)
+    const why = (name: string): string => `the heartbeat of ${name} stood still for a ttl`
+    return this.#inBetween(work, (buried) => this.#buried(buried, why))
   }
 
   #buryEnded(ended: readonly Neighbour[], machine: string): Promise<void> {
     const by = this.#in.identity.node
-    const work = (change: Change): Promise<string[]> => buryEnded(change, ended, machine, by)
-    return this.#inBetween(work, (buried) => this.#buried(buried, 'its process has ended'))
+    const work = (change: Change): Promise<NodeRow[]> => buryEnded(change, ended, machine, by)
+    const why = (name: string): string => `the process of ${name} has ended`
+    return this.#inBetween(work, (buried) => this.#buried(buried, why))
   }
 
-  #buried(nodes: readonly string[], why: string): void {
-    for (const node of nodes) {
-      this.#in.log.warn({ gone: node }, `another node is gone: ${why}`)
-      this.#in.events.emit('node.gone', { node })
+  #buried(nodes: readonly NodeRow[], why: (name: string) => string): void {
+    for (const { id, name } of nodes) {
+      this.#in.log.warn({ gone: id }, `another node is gone: ${why(name)}`)
+      this.#in.events.emit('node.gone', { node: id })
     }
   }
 
