@@ -5,6 +5,7 @@ import { explain } from '../../plugin/core/reports/explain.js'
 import { describe, type Status } from '../../plugin/core/reports/status.js'
 import { vacancyOf } from '../../plugin/core/reports/vacancy.js'
 import { beforeAnyChange, type LeaseRow, type NodeRow } from '../../plugin/core/store.js'
+import { deferred } from '../../plugin/core/time/loop.js'
 import { resolveTiming } from '../../plugin/core/time/timing.js'
 import { problemsIn } from '../../plugin/http/snapshot/attention.js'
 import { SnapshotSource } from '../../plugin/http/snapshot/snapshot.js'
@@ -83,6 +84,28 @@ t.test('nodes that pass a lease between themselves and cannot claim it hide noth
   const vacancy = await vacancyOf(snapshot.leases[0] as LeaseRow, (query) => operator.events(query))
   const why = explain(snapshot, 'global/stuck', { timing: world.timing, revokedAtMs: null, vacancy })
   t.match(why?.reasons[0], { code: 'unclaimed', sentence: /^Nobody has held it for 1 min .*Named in turn/ })
+})
+
+t.test('a pass that takes its time over a handover is not told to be restarted', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  const pass = deferred()
+  t.teardown(() => pass.resolve())
+  for (const { coordinator } of [a, b])
+    coordinator.worker({ name: 'slow', kind: 'single', scope: 'global', run: () => pass.promise })
+  await world.start(a, b)
+  await world.advance(1_000)
+  const codes = async () => {
+    const { snapshot, status } = await new SnapshotSource(a.coordinator).status()
+    return problemsIn(snapshot, status, a.coordinator.health(), world.timing).map(({ code }) => code)
+  }
+  const by = { actor: 'ops', reason: 'deploy' }
+  await b.coordinator.operator.drain(a.coordinator.nodeId ?? '', by)
+  await world.advance(5_000)
+  t.same(a.coordinator.health().unsettled, ['global/slow'])
+  t.same(await codes(), ['node-draining'], 'the lease is still its own')
+  await world.advance(world.timing.handoverTimeoutMs)
+  t.match(await codes(), ['work-unsettled'], 'it was taken away by now')
 })
 
 /** Returns the problems of a namespace with only this node, so long after its last heartbeat. */

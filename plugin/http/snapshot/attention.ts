@@ -73,16 +73,21 @@ function ofThisNode(
     state === 'running' && !trusted
       ? [{ code: 'trust-expired', severity: 'error', subject: node ?? 'this node', sentence }]
       : []
-  const row = rowsOf(snapshot).nodes.get(node ?? '')
+  const { nodes, leases } = rowsOf(snapshot)
+  const row = nodes.get(node ?? '')
+  // A pass that ends its term in good order has time for that, and the lease stays with its node meanwhile.
+  const isHandingOver = (key: string): boolean => trusted && leases.get(key)?.holder === node
   const since = row === undefined ? '' : `, which joined at ${second(row.startedAtMs)}`
   return [
     ...untrusted,
-    ...unsettled.map((key): Problem => {
-      const sentence =
-        `The lease "${key}" has ended on node "${self.name}", but the work under it ignores its signal and goes on ` +
-        `there: restart that process${since}.`
-      return { code: 'work-unsettled', severity: 'error', subject: key, sentence }
-    }),
+    ...unsettled
+      .filter((key) => !isHandingOver(key))
+      .map((key): Problem => {
+        const sentence =
+          `The lease "${key}" has ended on node "${self.name}", but the work under it ignores its signal and goes on ` +
+          `there: restart that process${since}.`
+        return { code: 'work-unsettled', severity: 'error', subject: key, sentence }
+      }),
   ]
 }
 
