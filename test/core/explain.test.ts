@@ -8,6 +8,7 @@ import {
   mostCandidates,
 } from '../../plugin/core/reports/explain.js'
 import type { LeaseRow, NodeRow, Snapshot, WorkerRow } from '../../plugin/core/store.js'
+import { timetableOf, writtenSchedule } from '../../plugin/core/work/schedule.js'
 import { newLease } from '../../plugin/testing/conformance/world.js'
 import { World } from '../support/world.js'
 
@@ -45,6 +46,9 @@ const workerRow: WorkerRow = {
   schedule: null,
   revision: 1,
 }
+
+/** By 13:46:40, which `nowMs` is, its time has come. */
+const daily = writtenSchedule(timetableOf('37 13 * * *'))
 
 const shares = { kind: 'coordinated', generation: 5, slots: 2 } as const
 
@@ -274,6 +278,17 @@ const table: Readonly<Record<string, Case>> = {
     lease: { ...held, cooldownNode: 'b-1', cooldownUntilMs: nowMs + 1e12 },
     codes: ['held', 'cooling-down', 'candidates'],
     says: [/./, /for 1 d, as long/],
+  },
+  'a time of a schedule that has come, while an earlier pass still runs': {
+    lease: { ...held, firedAtMs: nowMs - 86_400_000 },
+    worker: { schedule: daily },
+    codes: ['held', 'overdue', 'candidates'],
+    says: [/has held/, /came 9 min 40 s ago, and no pass has begun.* still runs on a \(c1\)/],
+  },
+  'a time of a schedule that has come just now': {
+    lease: { ...held, firedAtMs: nowMs - 1_000 },
+    worker: { schedule: writtenSchedule(timetableOf('40 46 13 * * *')) },
+    codes: ['held', 'candidates'],
   },
   'a clock that was set back': {
     lease: { ...held, acquiredAtMs: nowMs + 60_000 },

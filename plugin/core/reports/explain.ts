@@ -24,6 +24,8 @@ export type ExplanationCode =
   | 'silent'
   /** The row still names a holder that is gone. */
   | 'holder-gone'
+  /** A time of its schedule has come, and its pass has not begun although a node leads. */
+  | 'overdue'
   /** Its worker is paused. */
   | 'paused'
   /** A revoked holder has not acknowledged. */
@@ -213,8 +215,24 @@ function whyHeld(scene: Scene, holder: string): ExplanationReason[] {
         'end first, and the new shares wait for that.',
     ),
     ...when(moving && worker?.paused !== true, 'handing-over', handingOver(scene, holder)),
+    ...(silent || worker?.paused === true ? [] : overdue(scene, holder)),
     ...(silent ? [] : silence(scene, holder)),
   ]
+}
+
+/** A time is recorded within milliseconds, so after a statement's timeout something keeps it from being recorded. */
+function overdue(scene: Scene, holder: string): ExplanationReason[] {
+  const { lease, worker, snapshot, circumstances } = scene
+  const { nextFireAtMs = null } =
+    scheduleStatus(worker?.schedule ?? null, lease.firedAtMs, snapshot.nowMs) ?? {}
+  const lateMs = nextFireAtMs === null ? 0 : snapshot.nowMs - nextFireAtMs
+  return when(
+    lateMs > circumstances.timing.statementTimeoutMs,
+    'overdue',
+    `A time of its schedule came ${span(lateMs)} ago, and no pass has begun for it. As a rule an earlier pass still ` +
+      `runs on ${nameOf(scene, holder)}, since two never run at once: if it hangs, release the lease. Or a ` +
+      'transaction of the application fences the lease.',
+  )
 }
 
 function whyKept({ lease, worker }: Scene): string {
