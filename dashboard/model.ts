@@ -298,13 +298,13 @@ export function verdictOf(
   return mark('check', paused > 0 ? `${word}, ${grouped(paused)} paused` : word, 'calm')
 }
 
-/** Nodes that have died recently, and what became of their leases. */
+/** Nodes that were declared gone recently, and what became of their leases. */
 export interface News {
   /** The latest first. */
   readonly names: readonly string[]
   /** Whether nodes of all these names have joined again. */
   readonly back: boolean
-  /** When the latest one died. */
+  /** When the latest one was declared gone. */
   readonly atMs: number
   readonly lost: number
   readonly moved: number
@@ -353,10 +353,10 @@ export function sentenceOfNews({ names, back, lost, moved }: News, when = ''): s
       : moved === lost
         ? `all ${they} held has moved (${held})`
         : `${moved} of the ${held} ${they} held have moved so far`
-  if (alone) return `${name} ${back ? `was declared gone${when}, and is back` : `died${when}`}: ${fate}.`
+  if (alone) return `${name} was declared gone${when}${back ? ', and is back' : ''}: ${fate}.`
   const some = names.slice(0, 5).join(', ')
   const listed = names.length > 5 ? `${some} and ${grouped(names.length - 5)} more` : some
-  const what = back ? 'were declared gone, and are back' : 'died'
+  const what = back ? 'were declared gone, and are back' : 'were declared gone'
   return `${counted(names.length, 'node')} ${what} (${listed})${when && `, the last${when}`}: ${fate}.`
 }
 

@@ -61,12 +61,12 @@ async function aLeaderDies(t: Test, visit: Visit, database: Database): Promise<v
   await reads(rowOf(page, 'leases', key).locator('td.leader'), new RegExp(`^${heir.name}$`))
   t.match(
     await reads(page.locator('.news'), /all it held has moved/),
-    new RegExp(`^${victim.name} died .*: all it held has moved \\(3 leases\\)\\.$`),
+    new RegExp(`^${victim.name} was declared gone .*: all it held has moved \\(3 leases\\)\\.$`),
   )
   await reads(page.locator('h1'), /^All well again$/)
   t.match(
-    await reads(page.locator('#aloud'), /died/),
-    /All well again\. n\d died: all it held has moved \(3 leases\)\./,
+    await reads(page.locator('#aloud'), /declared gone/),
+    /All well again\. n\d was declared gone: all it held has moved \(3 leases\)\./,
   )
   await reads(rowOf(page, 'nodes', victim.name).locator('td.state'), /^gone$/)
   await reads(rowOf(page, 'assignments', 'global/consumer'), /all owned 4 partitions, 4 on each of 1 node/)

@@ -135,10 +135,13 @@ t.test('the news tells how much of what a dead node held has moved', async (t) =
   const news = { names: ['node-1'], back: false, atMs: nowMs, lost: 2, moved: 1 }
   t.equal(
     sentenceOfNews(news, ' 10 s ago'),
-    'node-1 died 10 s ago: 1 of the 2 leases it held have moved so far.',
+    'node-1 was declared gone 10 s ago: 1 of the 2 leases it held have moved so far.',
   )
-  t.equal(sentenceOfNews({ ...news, moved: 2 }), 'node-1 died: all it held has moved (2 leases).')
-  t.equal(sentenceOfNews({ ...news, lost: 0, moved: 0 }), 'node-1 died: it held nothing.')
+  t.equal(
+    sentenceOfNews({ ...news, moved: 2 }),
+    'node-1 was declared gone: all it held has moved (2 leases).',
+  )
+  t.equal(sentenceOfNews({ ...news, lost: 0, moved: 0 }), 'node-1 was declared gone: it held nothing.')
   const back = event('12-0', 2, 'node.joined', { subject: 'n8', node: 'n8', nodeName: 'node-1' })
   t.match(
     sentenceOfNews(newsOf([back, death], nowMs) ?? news),
@@ -149,12 +152,12 @@ t.test('the news tells how much of what a dead node held has moved', async (t) =
   t.match(both, { names: ['node-2', 'node-1'], lost: 2, moved: 1 })
   t.equal(
     sentenceOfNews(both ?? news, ' 4 s ago'),
-    '2 nodes died (node-2, node-1), the last 4 s ago: 1 of the 2 leases they held have moved so far.',
+    '2 nodes were declared gone (node-2, node-1), the last 4 s ago: 1 of the 2 leases they held have moved so far.',
   )
   const many = ['a', 'b', 'c', 'd', 'e', 'f', 'g']
   t.equal(
     sentenceOfNews({ ...news, names: many, moved: 2 }),
-    '7 nodes died (a, b, c, d, e and 2 more): all they held has moved (2 leases).',
+    '7 nodes were declared gone (a, b, c, d, e and 2 more): all they held has moved (2 leases).',
   )
   t.equal(newsOf([{ ...death, at: at(301) }], nowMs), undefined, 'five minutes later it is none any more')
 })
