@@ -16,7 +16,11 @@ const why = ['actor', 'reason'] as const
 export const commands = {
   status: { operands: [], flags: [], about: 'nodes, leases and what is wrong' },
   leaders: { operands: [], flags: [], about: 'who leads which single worker, and under which token' },
-  explain: { operands: ['lease'], flags: [], about: 'why a lease has its holder, or none' },
+  explain: {
+    operands: ['lease'],
+    flags: [],
+    about: 'why a lease has its holder, or none, and who held it when',
+  },
   release: {
     operands: ['lease'],
     flags: [...why, 'token', 'immediate', 'cooldown-ms'],

@@ -2,7 +2,7 @@
  * What each command asks or does.
  */
 import type { Coordinator } from '../core/coordinator.js'
-import { explain } from '../core/reports/explain.js'
+import { type Explanation, explain } from '../core/reports/explain.js'
 import {
   describe,
   isSilent,
@@ -11,8 +11,10 @@ import {
   type NodeStatus,
   type Status,
 } from '../core/reports/status.js'
+import { type Term, termEvents, termsOf } from '../core/reports/terms.js'
 import { vacancyOf } from '../core/reports/vacancy.js'
 import type { Snapshot } from '../core/store.js'
+import { blockWaitMs } from '../core/time/timing.js'
 import type { Command, Order } from './arguments.js'
 import { type Answer, type Cell, exitCodes, type Mood, type Table } from './output.js'
 
@@ -58,12 +60,14 @@ function follow<Name extends Asking>(
 }
 
 const ways: Ways = {
-  status: (scene) => {
+  status: async (scene, _order, { operator }) => {
     const { status, isSilent } = scene
+    const others = (await operator.namespaces()).filter((each) => each !== status.namespace)
     const nodes = status.nodes.map((node) => ({ ...node, silent: isSilent(node) }))
     const leases = status.leases.map((lease) => ({ ...lease, silent: isSilent(lease.holder) }))
     return found(scene, { ...status, nodes, leases }, [
       `Namespace ${status.namespace}, ${counted(status.nodes.filter(isPresent), 'node')}`,
+      ...(others.length > 0 ? [`Other namespaces in this database: ${listed(others)}`] : []),
       '',
       nodeTable(scene, status.nodes),
       '',
@@ -87,16 +91,25 @@ const ways: Ways = {
 
   explain: async (scene, { key }, { settings: { timing }, operator }) => {
     const lease = scene.snapshot.leases.find((each) => each.key === key)
-    const vacancy = lease && (await vacancyOf(lease, (query) => operator.events(query)))
-    const explanation = explain(scene.snapshot, key, { timing, revokedAtMs: null, vacancy })
+    if (lease === undefined) return noLease(scene, key)
+    const latest = (type: string, subject: string | null) =>
+      operator.events({ types: [type], subject: subject ?? '', limit: 1 })
+    const [revoked] = await latest('lease.revoked', key)
+    const [pause] = await latest('worker.paused', lease.worker)
+    const vacancy = await vacancyOf(lease, (query) => operator.events(query))
+    const circumstances = { timing, revokedAtMs: revoked?.atMs ?? null, pause, vacancy }
+    const explanation = explain(scene.snapshot, key, circumstances)
     if (explanation === undefined) return noLease(scene, key)
-    return done(
-      explanation,
-      explanation.reasons.map(({ sentence }) => sentence),
-    )
+    const terms = termsOf(await operator.events({ types: termEvents, subject: key, limit: 20 }))
+    return done({ ...explanation, terms }, [
+      ...explanation.reasons.map(({ sentence }) => sentence),
+      ...scheduleLines(explanation),
+      '',
+      termTable(scene, terms),
+    ])
   },
 
-  release: async (scene, { key, token, immediate, cooldownMs, by }, { operator }) => {
+  release: async (scene, { key, token, immediate, cooldownMs, by }, { settings: { timing }, operator }) => {
     const cooldown = cooldownMs === undefined ? {} : { cooldownMs }
     const answer = await operator.release({ key, token, immediate, ...cooldown, ...by })
     if (answer.kind === 'unknown') return noLease(scene, key)
@@ -110,10 +123,16 @@ const ways: Ways = {
       return no(`Nothing was released: by now ${now}.`, answer)
     }
     if (answer.kind === 'repeated') return done(answer, ['It had been released already.'])
-    const next = answer.blocked
-      ? 'The next holder begins once the old one has stopped, or cannot trust its lease any more.'
-      : 'The next holder may begin at once.'
-    return done(answer, [`Released. ${next}`])
+    if (!answer.blocked) return done(answer, ['Released. The next holder may begin at once.'])
+    const { snapshot } = scene
+    const ttlMs = Math.max(timing.ttlMs, snapshot.meta.longestTtlMs)
+    const waitMs = blockWaitMs({ ...timing, ttlMs })
+    const { holder } = snapshot.leases.find((lease) => lease.key === key) ?? {}
+    const name = snapshot.nodes.find(({ id }) => id === holder)?.name ?? 'The holder'
+    return done(answer, [
+      `Released. ${name} is told to stop. The next holder begins once it has, or after ${Math.ceil(waitMs / 1_000)} s at the latest.`,
+      `Work on ${name} that ignores its signal goes on even then: restart that process. \`explain ${key}\` shows how it stands.`,
+    ])
   },
 
   drain: (scene, { node, by }, { operator }) =>
@@ -173,15 +192,18 @@ function found({ status, isSilent }: Scene, json: unknown, text: Answer['text'])
  * first node.
  */
 function noNamespace(namespace: string, known: readonly string[]): Answer {
-  const more = known.length > mostNamed ? ` and ${known.length - mostNamed} more` : ''
-  const there = `${known.slice(0, mostNamed).map(quoted).join(', ')}${more}`
-  return no(`There is no namespace "${namespace}" in this database. There is ${there}.`, {
+  return no(`There is no namespace "${namespace}" in this database. There is ${listed(known)}.`, {
     namespaces: known,
   })
 }
 
 /** How many names fit into a sentence. */
 const mostNamed = 10
+
+function listed(names: readonly string[]): string {
+  const more = names.length > mostNamed ? ` and ${names.length - mostNamed} more` : ''
+  return `${names.slice(0, mostNamed).map(quoted).join(', ')}${more}`
+}
 
 function noLease({ status }: Scene, key: string): Answer {
   const meant = ofSameName(key, status.leases)
@@ -270,6 +292,41 @@ function nodeTable({ status: { leases, nowMs }, isSilent }: Scene, nodes: readon
       id,
     ]),
   }
+}
+
+/** Says when a scheduled worker acted last, and when it will next. */
+function scheduleLines({ schedule }: Explanation): string[] {
+  if (schedule === null) return []
+  const { cron, timeZone, lastFireAtMs, nextFireAtMs } = schedule
+  const at = (ms: number | null): string => (ms === null ? 'none' : time(ms))
+  return [
+    `Its schedule is ${cron} (${timeZone}). The last time begun: ${at(lastFireAtMs)}. The next: ${at(nextFireAtMs)}.`,
+  ]
+}
+
+function termTable({ snapshot }: Scene, terms: readonly Term[]): Table {
+  const nameOf = (id: string | null): string =>
+    snapshot.nodes.find((node) => node.id === id)?.name ?? id ?? 'unknown'
+  const howOf = ({ ended }: Term): string => {
+    if (ended === null) return 'holds it now'
+    const by = ended.actor === null ? '' : ` by ${ended.actor}`
+    return `${ended.how}${by}${ended.reason === null ? '' : `: ${ended.reason}`}`
+  }
+  return {
+    head: ['HELD BY', 'FROM', 'TO', 'TOKEN', 'HOW IT ENDED'],
+    rows: terms.map((term) => [
+      nameOf(term.holder),
+      term.fromMs === null ? 'unknown' : time(term.fromMs),
+      term.toMs === null ? '-' : time(term.toMs),
+      String(term.token),
+      howOf(term),
+    ]),
+  }
+}
+
+/** Formats an instant, by the database's clock. */
+function time(ms: number): string {
+  return `${new Date(ms).toISOString().slice(0, 19).replace('T', ' ')} UTC`
 }
 
 function leaseTable({ status: { nowMs, workers }, isSilent }: Scene, leases: readonly LeaseStatus[]): Table {

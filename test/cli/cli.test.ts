@@ -91,7 +91,9 @@ t.test('who leads, why, and how it is', (t) =>
     t.notMatch(status.out, '\u001b', 'no colours where no terminal is')
     const leaders = JSON.parse((await cli(database.url, 'leaders', '--json')).out)
     t.match(leaders, { [key]: { node: 'n1', cluster: 'c1', token: Number, sinceMs: Number } })
-    t.match((await cli(database.url, 'explain', key)).out, /n1/)
+    const why = (await cli(database.url, 'explain', key)).out
+    t.match(why, /^n1 \(c1\) has held it/)
+    t.match(why, /^n1 +\d{4}-\d\d-\d\d [\d:]+ UTC +- +\d+ +holds it now$/m)
     t.match((await cli(database.url, 'explain', 'global:month-close')).out, /n1/, 'as in paths')
     t.match(await cli(database.url, 'explain', 'global/nothing'), { code: 1, out: /There is no lease/ })
   }),
@@ -159,6 +161,9 @@ t.test('a namespace in which nothing ever was is told, with those there are', (t
       t.match(await cli(database.url, ...typed, '--namespace', 'biling'), { code: 1, out }, typed.join(' '))
     t.match(JSON.parse((await cli(database.url, 'status', '--json')).out), { namespaces: ['billing'] })
     t.match(await cli(database.url, 'status', '--namespace', 'billing'), { code: 0, out: /1 node\n/ })
+    await nodeAtWork(t, database, { namespace: 'biling' })
+    const others = /Other namespaces in this database: "billing"\n/
+    t.match(await cli(database.url, 'status', '--namespace', 'biling'), { code: 0, out: others })
   }),
 )
 
@@ -216,7 +221,7 @@ t.test('a lease is released by its token and no other, and the audit trail says 
     const ended = new Promise((resolve) => coordinator.once('lease.ended', resolve))
     t.match(await release('--token', String(leader.token), '--cooldown-ms', '0'), {
       code: 0,
-      out: /^Released\./,
+      out: /^Released\. n1 is told to stop\. .* after 66 s at the latest\.\nWork on n1 that ignores its signal/,
     })
     t.match(await ended, { key, token: leader.token, reason: 'revoked' })
     const events = await coordinator.operator.events({ limit: 100, types: ['lease.revoked'] })
@@ -255,6 +260,9 @@ t.test('nodes are drained and workers paused, by name, and back', (t) =>
     ]
     for (const [command, subject, out] of words)
       t.match(await cli(database.url, command, subject, ...why), { code: 0, out }, command)
+    await cli(database.url, 'pause', key, ...why)
+    t.match((await cli(database.url, 'explain', key)).out, /mira paused it .* ago: “a deploy”/)
+    await cli(database.url, 'resume', key, ...why)
     t.match(await cli(database.url, 'pause', 'global/nothing', ...why), { code: 1, out: /no worker/ })
     t.match(await cli(database.url, 'drain', 'nobody', ...why), { code: 1, out: /no node/ })
     const short: [string, string][] = [
@@ -269,7 +277,7 @@ t.test('nodes are drained and workers paused, by name, and back', (t) =>
     const events = await coordinator.operator.events({ limit: 9, types: ['node.resumed', 'worker.resumed'] })
     t.strictSame(
       events.map(({ reason }) => reason),
-      ['drain withdrawn', 'resumed', 'a deploy', 'a deploy'],
+      ['drain withdrawn', 'resumed', 'a deploy', 'a deploy', 'a deploy'],
       'what is withdrawn needs no reason',
     )
     await eventually(() => coordinator.isHeld('month-close'))
