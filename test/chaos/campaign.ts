@@ -11,10 +11,12 @@ import type { Fault } from './faults.js'
 import { fileFaults } from './file-faults.js'
 import { History, monotonicMs } from './history.js'
 import { linkFaults } from './link-faults.js'
+import { MariadbServer, withoutMariadb } from './mariadb.js'
 import { networkFaults } from './network-faults.js'
 import { operatorFaults } from './operator-faults.js'
-import { postgresFaults } from './postgres-faults.js'
+import { PostgresServer } from './postgres.js'
 import { processFaults } from './process-faults.js'
+import { serverFaults } from './server-faults.js'
 import { versionFaults } from './version-faults.js'
 import { type Place, Undo, World } from './world.js'
 
@@ -23,15 +25,15 @@ export const allFaults: readonly Fault[] = [
   ...versionFaults,
   ...networkFaults,
   ...linkFaults,
-  ...postgresFaults,
+  ...serverFaults,
   ...fileFaults,
   ...operatorFaults,
 ]
 
 export interface CampaignPlan {
   /**
-   * `postgres` and `sqlite` are databases of the campaign's own. `mysql` and `mssql` are a new database on the server
-   * that the tests use. A URL is an existing database.
+   * `postgres`, `mariadb` and `sqlite` are databases of the campaign's own. `mysql` and `mssql` are a new database on
+   * the server that the tests use. A URL is an existing database.
    */
   readonly database: string
   /** The file of the history, which is appended to. */
@@ -131,8 +133,10 @@ async function inject(world: World, { kind, inject }: Fault): Promise<void> {
   const which = { kind, number }
   world.add({ t: 'fault', atMs: monotonicMs(), ...which })
   let detail = ''
-  const times = await within(injectLimitMs, inject(world)).catch((error: unknown) => {
+  const times = await within(injectLimitMs, inject(world)).catch(async (error: unknown) => {
     detail = error instanceof Error ? (error.stack ?? error.message) : String(error)
+    // While a fault of another lane keeps the database away, this one would soon have tried all its faults in vain.
+    await world.pause(200)
     return 0
   })
   world.add({ t: 'happened', atMs: monotonicMs(), ...which, times, detail })
@@ -173,16 +177,22 @@ function noteMissing(world: World, kinds: readonly string[]): Fault[] {
 }
 
 async function placeOf(database: string, lifetime: Lifetime): Promise<Place> {
-  if (database === 'postgres') return { at: 'server' }
-  if (database === 'sqlite') return { at: 'file' }
+  // PostgreSQL needs some 40 MB at first, and a copy needs as much again.
+  if (database === 'postgres')
+    return { at: 'server', diskMb: 320, create: (plan) => PostgresServer.create(plan) }
+  if (database === 'mariadb' && withoutMariadb === undefined)
+    return { at: 'server', create: (plan) => MariadbServer.create(plan) }
+  // Beside the file there must be room for its log, which grows as long as a reader is active. A log that has taken all
+  // the room can never be written back.
+  if (database === 'sqlite') return { at: 'file', diskMb: 60 }
   if (database === 'mysql' && withoutMysql === undefined)
     return { at: 'url', url: (await useMysql(lifetime)).url }
   if (database === 'mssql' && withoutMssql === undefined)
     return { at: 'url', url: (await useMssql(lifetime)).url }
   if (/^[a-z]+:\/\//.test(database)) return { at: 'url', url: database }
-  const why = { mysql: withoutMysql, mssql: withoutMssql }[database]
+  const why = { mariadb: withoutMariadb, mysql: withoutMysql, mssql: withoutMssql }[database]
   throw new Error(
-    `--database: ${why ?? `expected postgres, sqlite, mysql, mssql or a URL, got "${database}"`}`,
+    `--database: ${why ?? `expected postgres, mariadb, sqlite, mysql, mssql or a URL, got "${database}"`}`,
   )
 }
 

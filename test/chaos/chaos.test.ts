@@ -10,6 +10,7 @@ import { withoutMysql } from '../support/databases.js'
 import { randomSeed, runCampaign } from './campaign.js'
 import { check, report } from './check.js'
 import { readHistory } from './history.js'
+import { withoutMariadb } from './mariadb.js'
 
 t.setTimeout(600_000)
 
@@ -18,6 +19,12 @@ t.test('real processes on postgres keep all promises through a campaign of fault
 )
 
 t.test('real processes on sqlite keep all promises through a campaign of faults', (t) => keeps(t, 'sqlite'))
+
+t.test(
+  'real processes on mariadb keep all promises through a campaign of faults',
+  { skip: withoutMariadb ?? false },
+  (t) => keeps(t, 'mariadb'),
+)
 
 t.test(
   'real processes on mysql keep all promises through a campaign of faults',

@@ -12,7 +12,13 @@ export interface Fault {
 }
 
 export const onServer = (world: World): string | undefined =>
-  world.server === undefined ? 'needs a PostgreSQL server of its own' : undefined
+  world.server === undefined ? 'needs a server of its own' : undefined
+
+export const onPostgres = (world: World): string | undefined =>
+  world.server?.name === 'PostgreSQL' ? undefined : 'needs a PostgreSQL server of its own'
+
+export const onMariadb = (world: World): string | undefined =>
+  world.server?.name === 'MariaDB' ? undefined : 'needs a MariaDB server of its own'
 
 export const onFile = (world: World): string | undefined =>
   world.plan.place.at === 'file' ? undefined : 'is about files'

@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import BetterSqlite from 'better-sqlite3'
 import { and, type Fault, onFile } from './faults.js'
 import type { ChaosNode } from './fleet.js'
-import { needsSmallDisk } from './postgres-faults.js'
 import { endTracer } from './process-faults.js'
+import { needsSmallDisk } from './server-faults.js'
 import { canWrite, type World } from './world.js'
 
 export const fileFaults: readonly Fault[] = [

@@ -5,8 +5,8 @@
  *
  *     npm run chaos -- --check history.ndjson
  *
- * - `--database`: `postgres` or `sqlite`, which the campaign sets up; `mysql` or `mssql`, a new database on the server
- *   of `TEST_MYSQL_URL` or `TEST_MSSQL_URL`; or the URL of an empty database.
+ * - `--database`: `postgres`, `mariadb` or `sqlite`, which the campaign sets up; `mysql` or `mssql`, a new database on
+ *   the server of `TEST_MYSQL_URL` or `TEST_MSSQL_URL`; or the URL of an empty database.
  * - `--seconds` (300) and `--faults` (no limit): when it ends.
  * - `--nodes` (5) and `--ttl` (3000): how many processes, and their ttl in ms.
  * - `--seed` and `--only kind,kind`: the order of the faults, and their kinds. The course of events depends on the
@@ -22,7 +22,7 @@ import { check, report } from './check.js'
 import { readHistory } from './history.js'
 
 const usage = `
-npm run chaos -- [--database postgres|sqlite|mysql|mssql|URL] [--seconds 300] [--faults N] [--nodes 5] [--ttl 3000] [--seed N]
+npm run chaos -- [--database postgres|mariadb|sqlite|mysql|mssql|URL] [--seconds 300] [--faults N] [--nodes 5] [--ttl 3000] [--seed N]
                  [--only kind,kind] [--history FILE]
 npm run chaos -- --check FILE
 `

