@@ -13,7 +13,7 @@ import { claimedForMs } from './changes/upkeep.js'
 import { CoordinationError, StoreError } from './errors.js'
 import { type AboutLease, type EventName, Events, type Listener } from './events.js'
 import type { Identity } from './identity.js'
-import { checkOptions, checkScope, checkSignal, checkTime, checkTimeout } from './inputs.js'
+import { checkFunction, checkOptions, checkScope, checkSignal, checkTime, checkTimeout } from './inputs.js'
 import { type Log, withFields } from './log.js'
 import { checkName, keysMeant, leaseKey } from './names.js'
 import { Operator } from './operator.js'
@@ -348,8 +348,10 @@ export class Coordinator implements AsyncDisposable {
    * wrapper.
    *
    * @param around receives the pass, and `run`, which it calls once. An error it throws counts as the pass's own.
+   * @throws {CoordinationError} `WCO_OPTIONS` when it is not a function.
    */
   aroundPasses(around: AroundPass): () => void {
+    checkFunction('aroundPasses', around)
     // A function of its own, so that the same `around` may be given twice.
     const own: AroundPass = (pass, run) => around(pass, run)
     this.#around.push(own)

@@ -243,3 +243,12 @@ t.test('who listens for an event that there is not, or with no function, is told
     })
   }
 })
+
+t.test('who wraps passes in no function is told so', async (t) => {
+  const world = new World(t)
+  const coordinator = (await world.node('a')).coordinator as Untyped
+  t.throws(() => coordinator.aroundPasses(undefined), {
+    code: 'WCO_OPTIONS',
+    message: 'aroundPasses: the first argument must be a function, got undefined.',
+  })
+})
