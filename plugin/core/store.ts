@@ -102,7 +102,7 @@ export interface LeaseRow {
   readonly firedAtMs: number | null
   /** Nodes waiting for a lease acquired by name, in order of arrival. */
   readonly waiters: readonly string[]
-  /** Whether watchers must observe it; see `isPending` in `draft.ts`. */
+  /** Whether watchers must observe it; see `isPending` in `changes/rows.ts`. */
   readonly pending: boolean
   readonly revision: number
 }
