@@ -181,6 +181,7 @@ t.test('two applications in one database do not see each other', (t) =>
     const { leases, nodes } = await twos.status()
     t.match(nodes, [{ id: two.id, state: 'active' }])
     t.match(leases, [{ key: 'global/report', holder: { id: two.id } }])
+    await two.allHeard()
     t.strictSame(two.said('stopped'), [], 'the other application has not noticed anything')
   }),
 )
