@@ -131,6 +131,7 @@ async function huntByTests(copy: string, files: readonly TestFile[]): Promise<Fo
   for (const { file, only } of files) {
     const output = await failing(join(copy, 'build/test', file), only)
     if (output === undefined) continue
+    await acquitTests(file, only)
     const [, name = 'it does not end'] = /^ *not ok \d+ - (.*?)(?: # .*)?$/m.exec(output) ?? []
     const [, test = name] = [...output.matchAll(/^(?: {4})*not ok \d+ - (.*?) # time=/gm)][0] ?? []
     return { by: `test: ${file.replace('.js', '.ts')}, "${test}"`, what: name }
@@ -157,6 +158,20 @@ async function failing(file: string, only?: string): Promise<string | undefined>
   })
   const code = await new Promise((resolve) => child.once('close', resolve))
   return code === 0 ? undefined : output
+}
+
+const acquitted = new Map<string, Promise<void>>()
+
+/** Checks once that a test file which fails with a mutant passes without any. */
+function acquitTests(file: string, only?: string): Promise<void> {
+  const control = acquitted.get(file) ?? passes(file, only)
+  acquitted.set(file, control)
+  return control
+}
+
+async function passes(file: string, only?: string): Promise<void> {
+  if ((await failing(join(build, 'test', file), only)) !== undefined)
+    throw new Error(`${file} fails without any mutant.`)
 }
 
 /** Checks that a seed which breaks with the mutant does not break without it. */
