@@ -23,13 +23,14 @@ export const redlock: Join = async (order, node, leads) => {
   locks.on('error', () => undefined)
   const held = new Map<string, RedisLock>()
   let closed = false
-  const keep = async (key: string): Promise<void> => {
-    while (!closed) {
+  const keep = async (key: string, acquired: RedisLock): Promise<void> => {
+    for (let lock = acquired; ; ) {
       await pause(order.ttlMs / 3)
-      const lock = held.get(key)
-      if (lock === undefined || closed) return
-      const extended = await lock.extend(order.ttlMs).catch(() => undefined)
-      if (extended !== undefined && held.get(key) === lock) held.set(key, extended)
+      if (closed || held.get(key) !== lock) return
+      const extended = await lock.extend(order.ttlMs).catch(() => lock)
+      if (held.get(key) !== lock) return
+      held.set(key, extended)
+      lock = extended
     }
   }
   const campaign = async (key: string): Promise<void> => {
@@ -37,7 +38,7 @@ export const redlock: Join = async (order, node, leads) => {
     if (lock === undefined) return
     held.set(key, lock)
     leads(key)
-    void keep(key)
+    void keep(key, lock)
   }
   for (const key of keysOf(order, node)) void campaign(key)
   return {
