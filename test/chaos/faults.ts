@@ -29,6 +29,9 @@ export const onNetwork = (world: World): string | undefined =>
 export const onLinks = (world: World): string | undefined =>
   world.links === undefined ? world.withoutLinks : undefined
 
+export const needsSmallDisk = (world: World): string | undefined =>
+  world.smallDisk === undefined ? 'no file system can be mounted here' : undefined
+
 export const anywhere = (): undefined => undefined
 
 /** Combines several conditions: the first reason counts. */

@@ -3,10 +3,9 @@ import { spawn } from 'node:child_process'
 import { existsSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import BetterSqlite from 'better-sqlite3'
-import { and, type Fault, onFile } from './faults.js'
+import { and, type Fault, needsSmallDisk, onFile } from './faults.js'
 import type { ChaosNode } from './fleet.js'
 import { endTracer } from './process-faults.js'
-import { needsSmallDisk } from './server-faults.js'
 import { canWrite, type World } from './world.js'
 
 export const fileFaults: readonly Fault[] = [

@@ -6,7 +6,7 @@ import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createConnection } from 'mysql2/promise'
 import { eventually } from '../support/eventually.js'
-import { and, type Fault, onMariadb, onPostgres, onServer } from './faults.js'
+import { and, type Fault, needsSmallDisk, onMariadb, onPostgres, onServer } from './faults.js'
 import { monotonicMs } from './history.js'
 import { MariadbServer } from './mariadb.js'
 import { PostgresServer } from './postgres.js'
@@ -84,10 +84,6 @@ function mariadbFault(kind: string, inject: (world: World, server: MariadbServer
   const only = async (world: World, server: DatabaseServer): Promise<number> =>
     server instanceof MariadbServer ? inject(world, server) : 0
   return { ...fault(kind, only), missing: onMariadb }
-}
-
-export function needsSmallDisk(world: World): string | undefined {
-  return world.smallDisk === undefined ? 'no file system can be mounted here' : undefined
 }
 
 /** Returns how often the server has refused something while `work` ran. */
