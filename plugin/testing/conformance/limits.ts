@@ -93,13 +93,13 @@ export const limitCases: readonly ConformanceCase[] = [
 
   promise('a change that gets no turn in time rejects, and the store goes on', async (world) => {
     const patient = await world.open()
-    const hurried = await world.open({ statementTimeoutMs: 300 })
+    const hurried = await world.open({ statementTimeoutMs: 1_000 })
     await join(patient, ['a'])
     const open = await openChange(patient, (change) => change.saveMeta({ tokenFloor: 1 }))
     const error = await storeErrorOf(saveLeases(hurried, newLease('l')), 'a change that gets no turn')
     await open.end()
-    await saveLeases(hurried, newLease('m'))
-    const { leases } = await hurried.snapshot()
+    await recovered(() => saveLeases(hurried, newLease('m')))
+    const { leases } = await patient.snapshot()
     assertHonest(
       error,
       leases.some(({ key }) => key === 'l'),
@@ -108,20 +108,19 @@ export const limitCases: readonly ConformanceCase[] = [
 
   promise('a heartbeat that is kept waiting too long by a change of its node rejects', async (world) => {
     const patient = await world.open()
-    const hurried = await world.open({ statementTimeoutMs: 300 })
+    const hurried = await world.open({ statementTimeoutMs: 1_000 })
     await join(patient, ['a'])
     const open = await openChange(patient, (change) => change.updateNode('a', { state: 'draining' }))
     await storeErrorOf(hurried.heartbeat('a', 1), 'a heartbeat that is kept waiting')
     await open.end()
-    found(await hurried.heartbeat('a', 2))
-    assert.equal((await nodeOf(patient, 'a')).beat, 2)
+    found(await recovered(async () => hurried.heartbeat('a', (await nodeOf(patient, 'a')).beat + 1)))
   }),
 
   promise(
     'a change whose work does not end in time is undone and rejects, and others go on',
     async (world) => {
       const patient = await world.open()
-      const hurried = await world.open({ statementTimeoutMs: 300 })
+      const hurried = await world.open({ statementTimeoutMs: 1_000 })
       const before = await contents(patient)
       const never = gate()
       const dawdling = hurried.change(undefined, async (change) => {
