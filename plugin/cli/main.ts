@@ -1,23 +1,7 @@
 #!/usr/bin/env node
-/**
- * The command line: what an operator asks and does where no HTTP route can be reached.
- *
- * It talks to the database, not to a node, so it works when no node does.
- */
-import { existsSync, readFileSync } from 'node:fs'
+/** The command line as a program: what an operator asks and does where no HTTP route can be reached. */
 import { userInfo } from 'node:os'
-import { createCoordinator } from '../coordinator.js'
-import { CoordinationError, PendingMigrationsError, StoreError } from '../core/errors.js'
-import { resolveTiming } from '../core/time/timing.js'
-import { openStore } from '../stores/open.js'
-import { commands, type Order, parse, UsageError } from './arguments.js'
-import { check } from './check.js'
-import { obey } from './commands.js'
-import { type Answer, exitCodes, render } from './output.js'
-
-const program = 'npx fastify-worker-coordination'
-/** The command that creates and alters tables. */
-const migrating = `${program} migrate`
+import { run } from './run.js'
 
 // The reader of the output may have seen enough, `| head` for instance.
 for (const stream of [process.stdout, process.stderr])
@@ -25,21 +9,8 @@ for (const stream of [process.stdout, process.stderr])
     if (error.code !== 'EPIPE') throw error
   })
 
-process.exitCode = await run(process.argv.slice(2))
-
-async function run(typed: readonly string[]): Promise<number> {
-  try {
-    const order = parse(typed, process.env, user)
-    if (order === 'help') return say(help())
-    if (order === 'version') return say(`${version()}\n`)
-    const answer = await answerTo(order)
-    const coloured = process.stdout.isTTY === true && !process.env.NO_COLOR
-    process.stdout.write(render(answer, { json: order.json, coloured }))
-    return answer.exitCode
-  } catch (error) {
-    return complain(error)
-  }
-}
+const { env, stdout: out, stderr: err } = process
+process.exitCode = await run(process.argv.slice(2), { env, user, out, err })
 
 /** Returns the user's name, or the number where this machine has no name for it, as in many containers. */
 function user(): string {
@@ -50,106 +21,4 @@ function user(): string {
     if (uid === undefined) throw error
     return `uid ${uid}`
   }
-}
-
-async function answerTo(order: Order): Promise<Answer> {
-  if (order.command === 'migrate') return answered(order)
-  try {
-    return await answered(order)
-  } catch (error) {
-    throw withOwnRemedy(error)
-  }
-}
-
-/** SQLite would create the file, and a mistyped path would look like an empty database. */
-function refuseMissingFile(database: string): void {
-  const [, path] = /^sqlite:(?:\/\/)?(.+)$/is.exec(database) ?? []
-  if (path === undefined || path === ':memory:' || existsSync(path)) return
-  throw new StoreError(`There is no file "${path}". To make it: ${migrating}`, 'none')
-}
-
-/** Replaces the remedy: an operator who types commands has set no option, and need not run SQL by hand. */
-function withOwnRemedy(error: unknown): unknown {
-  if (!(error instanceof PendingMigrationsError)) return error
-  const { pending } = error
-  const names = pending.map((name) => `"${name}"`).join(', ')
-  return new PendingMigrationsError(pending, `Migrations are pending (${names}). To run them: ${migrating}`, {
-    cause: error,
-  })
-}
-
-async function answered(order: Order): Promise<Answer> {
-  if (order.command === 'check') return checked(order)
-  const { database, namespace } = order
-  const migrate = order.command === 'migrate'
-  if (!migrate) refuseMissingFile(database)
-  const identity = { node: 'command-line', cluster: 'command-line' }
-  const coordinator = await createCoordinator({ database, namespace, identity, migrate })
-  try {
-    return await obey(coordinator, order)
-  } finally {
-    await coordinator.close()
-  }
-}
-
-async function checked({ database, namespace, preset }: Order<'check'>): Promise<Answer> {
-  const timing = resolveTiming({ preset })
-  refuseMissingFile(database)
-  const { statementTimeoutMs } = timing
-  const warnings: string[] = []
-  const log = { warn: (_facts: object, message: string) => void warnings.push(message) }
-  const store = await openStore({ database, namespace, statementTimeoutMs, migrate: false, push: true, log })
-  try {
-    return await check(store, timing, Date.now, warnings)
-  } finally {
-    await store.close()
-  }
-}
-
-function say(text: string): number {
-  process.stdout.write(text)
-  return exitCodes.done
-}
-
-function complain(error: unknown): number {
-  const message = error instanceof Error ? error.message : String(error)
-  const isUsage =
-    error instanceof UsageError || (error instanceof CoordinationError && error.code === 'WCO_OPTIONS')
-  process.stderr.write(`${message}\n${isUsage ? `Run ${program} --help to see what there is.\n` : ''}`)
-  if (isUsage) return exitCodes.usage
-  return error instanceof CoordinationError || error instanceof StoreError
-    ? exitCodes.unreachable
-    : exitCodes.no
-}
-
-function help(): string {
-  const lines = Object.entries(commands).map(([name, { operands, about }]) => {
-    const call = [name, ...operands.map((each) => `<${each}>`)].join(' ')
-    return `  ${call.padEnd(18)} ${about}`
-  })
-  return `Usage: fastify-worker-coordination <command> [options]
-
-${lines.join('\n')}
-
-Options:
-  --database URL     default: DATABASE_URL
-  --namespace NAME   default: default
-  --reason TEXT      why, for the audit trail; undrain and resume need none
-  --actor NAME       who, for the audit trail; default: you, as this machine knows you
-                     (uid N where it has no name for you)
-  --token N          release: the term that is meant
-  --immediate        release: do not wait for the old holder to have stopped
-  --cooldown-ms N    release: how long the old holder should not win again; default: 60000
-  --preset NAME      check: default, fast or relaxed
-  --json             answer as JSON
-
-Exit codes: 0 done; 1 the answer is no and nothing was done, or a node is silent; 2 not understood; 3 the database
-cannot be used.
-`
-}
-
-function version(): string {
-  const path = new URL('../../../package.json', import.meta.url)
-  const { version }: { version?: string } = JSON.parse(readFileSync(path, 'utf8'))
-  return version ?? 'unknown'
 }
