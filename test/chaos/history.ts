@@ -5,7 +5,8 @@
  * milliseconds by the machine's monotonic clock. All processes share it and no fault disturbs it, so times of different
  * processes can be compared.
  */
-import { closeSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { closeSync, openSync, readFileSync, readSync, writeSync } from 'node:fs'
+import { StringDecoder } from 'node:string_decoder'
 
 /** A lease that is held: its key, its token, and the generation of a share (0 for other leases). */
 export type HeldTerm = readonly [key: string, token: number, generation: number]
@@ -101,6 +102,34 @@ export function readHistory(path: string): Entry[] {
   return readFileSync(path, 'utf8')
     .split('\n')
     .flatMap((line) => parsed(line) ?? [])
+}
+
+/** Follows a file while it grows, and parses each line once. */
+export class HistoryReader {
+  readonly #file: number
+  readonly #entries: Entry[] = []
+  readonly #chunk = Buffer.alloc(65_536)
+  readonly #decoder = new StringDecoder('utf8')
+  #unended = ''
+
+  constructor(path: string) {
+    this.#file = openSync(path, 'r')
+  }
+
+  /** Returns all entries so far, in the order in which they were written. */
+  entries(): readonly Entry[] {
+    for (;;) {
+      const length = readSync(this.#file, this.#chunk)
+      if (length === 0) return this.#entries
+      const lines = (this.#unended + this.#decoder.write(this.#chunk.subarray(0, length))).split('\n')
+      this.#unended = lines.pop() ?? ''
+      this.#entries.push(...lines.flatMap((line) => parsed(line) ?? []))
+    }
+  }
+
+  close(): void {
+    closeSync(this.#file)
+  }
 }
 
 function parsed(line: string): Entry | undefined {

@@ -1,12 +1,14 @@
 /**
  * The table that nodes write to under a fence. Each row has the key of the lease, the token, and a number in the order
  * in which the database made the rows.
+ *
+ * Only the driver of the database in use is loaded, because every node of a campaign loads this file.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import BetterSqlite from 'better-sqlite3'
-import mssql from 'mssql'
-import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise'
-import { Client } from 'pg'
+import type { ConnectionPool } from 'mssql'
+import type { Connection, RowDataPacket } from 'mysql2/promise'
+import type { Client } from 'pg'
 import type { HeldLease } from '../../plugin/coordinator.js'
 import { journalTable } from '../../plugin/stores/shared/migrate.js'
 import { mssqlConfig, withMssql } from '../support/databases.js'
@@ -84,6 +86,7 @@ function postgresRegister(url: string): Register {
 }
 
 async function withClient<T>(url: string, work: (client: Client) => Promise<T>): Promise<T> {
+  const { Client } = await import('pg')
   const client = new Client({
     connectionString: url,
     connectionTimeoutMillis: 2_000,
@@ -139,6 +142,7 @@ function mysqlRegister(url: string): Register {
 }
 
 async function withMysql<T>(url: string, work: (connection: Connection) => Promise<T>): Promise<T> {
+  const { createConnection } = await import('mysql2/promise')
   const connection = await createConnection({ uri: url, connectTimeout: 2_000 })
   connection.on('error', () => undefined)
   try {
@@ -150,14 +154,19 @@ async function withMysql<T>(url: string, work: (connection: Connection) => Promi
 
 /** Keeps one connection, because the first statements on a connection may take longer than all later ones. */
 function mssqlRegister(url: string): Register {
-  const limits = { connectionTimeout: 10_000, requestTimeout: 10_000, pool: { min: 0, max: 1 } }
-  const pool = new mssql.ConnectionPool({ ...mssqlConfig(url), ...limits })
-  pool.on('error', () => undefined)
-  let connected: Promise<unknown> | undefined
+  let connected: Promise<ConnectionPool> | undefined
+  const connect = async (): Promise<ConnectionPool> => {
+    const { default: mssql } = await import('mssql')
+    const limits = { connectionTimeout: 10_000, requestTimeout: 10_000, pool: { min: 0, max: 1 } }
+    const pool = new mssql.ConnectionPool({ ...mssqlConfig(url), ...limits })
+    pool.on('error', () => undefined)
+    return pool.connect()
+  }
   return {
     async write(lease, pauseMs) {
-      connected ??= pool.connect()
-      await connected.catch((error: unknown) => {
+      const { default: mssql } = await import('mssql')
+      connected ??= connect()
+      const pool = await connected.catch((error: unknown) => {
         connected = undefined
         throw error
       })
@@ -188,7 +197,7 @@ function mssqlRegister(url: string): Register {
         const { recordset } = await pool.query<{ name: string }>(journal)
         return recordset.map(({ name }) => name)
       }),
-    close: () => pool.close(),
+    close: async () => void (await connected?.catch(() => undefined))?.close(),
   }
 }
 

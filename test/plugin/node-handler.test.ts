@@ -10,9 +10,9 @@ import { mira, over, threeWorkers } from '../http/application.js'
 import { useSqlite } from '../support/databases.js'
 
 async function useUnready(t: Test) {
+  const { url } = await useSqlite(t)
   const app = Fastify()
   t.teardown(() => app.close())
-  const { url } = await useSqlite(t)
   const identity = { node: 'n1', cluster: 'c1' }
   await app.register(workerCoordination, { database: url, identity, authorize: mira })
   for (const worker of threeWorkers) app.coordination.worker(worker)

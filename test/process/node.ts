@@ -6,9 +6,6 @@ import { existsSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import BetterSqlite from 'better-sqlite3'
 import Fastify from 'fastify'
-import mssql from 'mssql'
-import { createConnection } from 'mysql2/promise'
-import { Client } from 'pg'
 import { silentLog } from '../../plugin/core/log.js'
 import { deferred } from '../../plugin/core/time/loop.js'
 import workerCoordination, {
@@ -215,6 +212,7 @@ interface OwnData {
   close(): Promise<void>
 }
 
+/** Loads the driver of this database only: a node is ready sooner without the others. */
 async function ownDataOf(scheme: string): Promise<OwnData> {
   if (scheme === 'sqlite') return sqliteData()
   if (scheme === 'mssql') return mssqlData()
@@ -222,6 +220,7 @@ async function ownDataOf(scheme: string): Promise<OwnData> {
 }
 
 async function mssqlData(): Promise<OwnData> {
+  const { default: mssql } = await import('mssql')
   const pool = new mssql.ConnectionPool(mssqlConfig(database))
   pool.on('error', () => undefined)
   await pool.connect()
@@ -239,6 +238,7 @@ async function mssqlData(): Promise<OwnData> {
 }
 
 async function mysqlData(): Promise<OwnData> {
+  const { createConnection } = await import('mysql2/promise')
   const client = await createConnection(database)
   return {
     client,
@@ -251,6 +251,7 @@ async function mysqlData(): Promise<OwnData> {
 }
 
 async function postgresData(): Promise<OwnData> {
+  const { Client } = await import('pg')
   const client = new Client({ connectionString: database })
   await client.connect()
   return {

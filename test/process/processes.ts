@@ -3,8 +3,6 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import BetterSqlite from 'better-sqlite3'
-import { createConnection } from 'mysql2/promise'
-import { Client } from 'pg'
 import { silentLog } from '../../plugin/core/log.js'
 import { describe, type Status } from '../../plugin/core/reports/status.js'
 import type { EventRow } from '../../plugin/core/store.js'
@@ -307,6 +305,7 @@ async function query({ dialect, url }: Database, sql: string): Promise<Record<st
     }
   }
   if (dialect === 'mysql') {
+    const { createConnection } = await import('mysql2/promise')
     const client = await createConnection(url)
     try {
       const [rows] = await client.query(sql)
@@ -317,6 +316,7 @@ async function query({ dialect, url }: Database, sql: string): Promise<Record<st
   }
   if (dialect === 'mssql')
     return withMssql(url, async (pool) => [...((await pool.query(sql)).recordset ?? [])])
+  const { Client } = await import('pg')
   const client = new Client({ connectionString: url })
   await client.connect()
   try {

