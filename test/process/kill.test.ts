@@ -190,7 +190,8 @@ function order(
   database: Database,
   given: Pick<NodeOrder, 'node' | 'workers'> & Partial<NodeOrder>,
 ): NodeOrder {
-  const timing = { ttlMs: shortTtlMs(database) }
+  // Long enough for a busy machine: who claims too late is passed over, and has fewer partitions for a while.
+  const timing = { ttlMs: shortTtlMs(database), claimTimeoutMs: 60_000 }
   return { database: database.url, namespace: 'default', cluster: 'c1', timing, ...given }
 }
 
