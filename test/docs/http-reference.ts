@@ -20,6 +20,7 @@ import { explanation, leaseItem, term } from '../../plugin/http/schemas/leases.j
 import { nodeItem } from '../../plugin/http/schemas/nodes.js'
 import { statusSchema } from '../../plugin/http/schemas/status.js'
 import { workerItem } from '../../plugin/http/schemas/workers.js'
+import { problemCodes } from '../../plugin/http/snapshot/attention.js'
 import workerCoordination from '../../plugin/index.js'
 import { rules } from '../http/rules.js'
 
@@ -87,6 +88,10 @@ export async function reference(): Promise<Parts> {
     problems: table(
       ['`type` ends in', 'status', '`title`'],
       Object.entries(httpProblems).map(([name, { status, title }]) => [code(name), String(status), title]),
+    ),
+    attention: table(
+      ['`code`', '`severity`', 'when'],
+      Object.entries(problemCodes).map(([name, { severity, when }]) => [code(name), code(severity), when]),
     ),
     rules: table(
       ['rule', 'test'],

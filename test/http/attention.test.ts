@@ -108,6 +108,54 @@ t.test('a pass that takes its time over a handover is not told to be restarted',
   t.match(await codes(), ['work-unsettled'], 'it was taken away by now')
 })
 
+t.test('a pass that hangs past the next time of its schedule is told, until it ends', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  const passes: (() => void)[] = []
+  t.teardown(() => {
+    for (const end of passes) end()
+  })
+  a.coordinator.worker({
+    name: 'report',
+    kind: 'single',
+    scope: 'global',
+    schedule: '* * * * *',
+    run: () => new Promise<void>((resolve) => void passes.push(resolve)),
+  })
+  await world.start(a)
+  const problems = async () => {
+    const { snapshot, status } = await new SnapshotSource(a.coordinator).status()
+    return problemsIn(snapshot, status, a.coordinator.health(), world.timing)
+  }
+  await world.advance(60_000)
+  t.equal(passes.length, 1, 'a pass has begun for the first time')
+  t.same(await problems(), [])
+  await world.advance(60_000 + world.timing.statementTimeoutMs)
+  t.equal(passes.length, 1, 'no second pass runs beside it')
+  const told = await problems()
+  t.match(told, [
+    {
+      code: 'schedule-overdue',
+      severity: 'warning',
+      subject: 'global/report',
+      sentence:
+        /^The schedule of "global\/report" was due at [-\d]+ [\d:]+:00 UTC, and node "a" has begun no pass/,
+    },
+  ])
+  await world.advance(1_000)
+  t.same(await problems(), told, 'the sentence stays the same')
+  await a.coordinator.operator.pause('global/report', { actor: 'ops', reason: 'it hangs' })
+  t.same(
+    (await problems()).map(({ code }) => code),
+    ['worker-paused'],
+  )
+  await a.coordinator.operator.resume('global/report', { actor: 'ops', reason: 'it hangs' })
+  passes[0]?.()
+  await world.advance(1_000)
+  t.equal(passes.length, 2, 'one pass makes up for what was missed')
+  t.same(await problems(), [])
+})
+
 /** Returns the problems of a namespace with only this node, so long after its last heartbeat. */
 function codesOf(node: NodeRow, silentMs: number): string[] {
   const nowMs = node.heartbeatAtMs + silentMs

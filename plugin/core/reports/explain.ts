@@ -9,6 +9,7 @@ import { barrierOpen, isBlocked, isOutdated, maxCooldownMs } from '../changes/ro
 import type { EventRow, LeaseRow, NodeRow, Snapshot, WorkerRow } from '../store.js'
 import { blockWaitMs, standstillMs, type Timing } from '../time/timing.js'
 import { type ScheduleStatus, scheduleStatus } from '../work/schedule.js'
+import { overdueAtMs } from './overdue.js'
 import { isSilent, type NodeReference } from './status.js'
 import type { Vacancy } from './vacancy.js'
 
@@ -220,19 +221,18 @@ function whyHeld(scene: Scene, holder: string): ExplanationReason[] {
   ]
 }
 
-/** A time is recorded within milliseconds, so after a statement's timeout something keeps it from being recorded. */
 function overdue(scene: Scene, holder: string): ExplanationReason[] {
   const { lease, worker, snapshot, circumstances } = scene
-  const { nextFireAtMs = null } =
-    scheduleStatus(worker?.schedule ?? null, lease.firedAtMs, snapshot.nowMs) ?? {}
-  const lateMs = nextFireAtMs === null ? 0 : snapshot.nowMs - nextFireAtMs
-  return when(
-    lateMs > circumstances.timing.statementTimeoutMs,
-    'overdue',
-    `A time of its schedule came ${span(lateMs)} ago, and no pass has begun for it. As a rule an earlier pass still ` +
-      `runs on ${nameOf(scene, holder)}, since two never run at once: if it hangs, release the lease. Or a ` +
-      'transaction of the application fences the lease.',
-  )
+  const dueAtMs = overdueAtMs(lease, worker, snapshot.nowMs, circumstances.timing)
+  if (dueAtMs === null) return []
+  return [
+    reason(
+      'overdue',
+      `A time of its schedule came ${span(snapshot.nowMs - dueAtMs)} ago, and no pass has begun for it. As a rule an ` +
+        `earlier pass still runs on ${nameOf(scene, holder)}, since two never run at once: if it hangs, release the ` +
+        'lease. Or a transaction of the application fences the lease.',
+    ),
+  ]
 }
 
 function whyKept({ lease, worker }: Scene): string {

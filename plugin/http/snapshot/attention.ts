@@ -4,8 +4,9 @@
  */
 import { barrierOpen } from '../../core/changes/rows.js'
 import type { Health } from '../../core/reports/health.js'
+import { overdueAtMs } from '../../core/reports/overdue.js'
 import type { LeaseStatus, Status } from '../../core/reports/status.js'
-import type { EventRow, LeaseRow, NodeRow, Snapshot } from '../../core/store.js'
+import type { EventRow, LeaseRow, NodeRow, Snapshot, WorkerRow } from '../../core/store.js'
 import { lookEveryMs, type Timing } from '../../core/time/timing.js'
 import { pauseOf } from './pauses.js'
 import { pulseOf } from './pulse.js'
@@ -15,26 +16,40 @@ import { vacancyIn } from './vacancies.js'
 /** All severities, the worst first. */
 export const severities = ['error', 'warning', 'info'] as const
 
-/** Codes of problems. A code keeps its meaning; sentences may be improved. */
-export type ProblemCode =
-  /** A node has not sent a heartbeat for longer than its ttl. */
-  | 'node-silent'
-  | 'node-draining'
-  /** No active node is a candidate for a worker. */
-  | 'worker-without-candidates'
-  | 'worker-paused'
-  /** A lease is free although a node is its target or could be: the target has not claimed it in time. */
-  | 'lease-unclaimed'
-  /** The holder of a revoked lease has not acknowledged. */
-  | 'lease-blocked'
-  /** A holder has not handed its lease over in time. */
-  | 'lease-moving'
-  /** The database is a different one or came back from a crash: no node claims for a while. */
-  | 'server-changed'
-  /** This node cannot renew its session. */
-  | 'trust-expired'
-  /** Work goes on in this process although its lease has ended. */
-  | 'work-unsettled'
+/** All problems, by code: how bad each is, and when it is there. A code keeps its meaning; sentences may be improved. */
+export const problemCodes = {
+  'trust-expired': {
+    severity: 'error',
+    when: 'The node that answers reads the database, but cannot renew its session in it',
+  },
+  'work-unsettled': {
+    severity: 'error',
+    when: 'Work goes on in the process that answers although its lease has ended',
+  },
+  'node-silent': { severity: 'error', when: 'No heartbeat of the node has come for longer than its ttl' },
+  'lease-unclaimed': {
+    severity: 'error',
+    when: 'Nobody has claimed the lease in time, though nodes could',
+  },
+  'server-changed': {
+    severity: 'warning',
+    when: 'The database is another one or came back from a crash: nobody claims for a while',
+  },
+  'worker-without-candidates': { severity: 'warning', when: 'No active node has registered the worker' },
+  'lease-blocked': {
+    severity: 'warning',
+    when: 'The lease was taken away, and its holder has not said that it has stopped',
+  },
+  'lease-moving': { severity: 'warning', when: 'Its holder has not handed the lease over in time' },
+  'schedule-overdue': {
+    severity: 'warning',
+    when: 'A time of the schedule has come, and the holder has begun no pass for it',
+  },
+  'node-draining': { severity: 'info', when: 'The node hands everything over and takes nothing new' },
+  'worker-paused': { severity: 'info', when: 'Somebody has paused the worker: nobody runs it' },
+} as const satisfies Record<string, { severity: (typeof severities)[number]; when: string }>
+
+export type ProblemCode = keyof typeof problemCodes
 
 /** A condition that an operator should see. */
 export interface Problem {
@@ -43,6 +58,10 @@ export interface Problem {
   /** Key of a lease or worker, id of a node, or "database". */
   readonly subject: string
   readonly sentence: string
+}
+
+function problem(code: ProblemCode, subject: string, sentence: string): Problem {
+  return { code, severity: problemCodes[code].severity, subject, sentence }
 }
 
 /** Returns all problems, the worst first; within a severity, those of the whole namespace first, then by subject. */
@@ -69,10 +88,8 @@ function ofThisNode(
   const sentence =
     `The database can be read, but node "${self.name}", which answers, cannot renew its session in it, and holds ` +
     'nothing meanwhile. Perhaps the database takes no writes.'
-  const untrusted: Problem[] =
-    state === 'running' && !trusted
-      ? [{ code: 'trust-expired', severity: 'error', subject: node ?? 'this node', sentence }]
-      : []
+  const untrusted =
+    state === 'running' && !trusted ? [problem('trust-expired', node ?? 'this node', sentence)] : []
   const { nodes, leases } = rowsOf(snapshot)
   const row = nodes.get(node ?? '')
   // A pass that ends its term in good order has time for that, and the lease stays with its node meanwhile.
@@ -82,20 +99,25 @@ function ofThisNode(
     ...untrusted,
     ...unsettled
       .filter((key) => !isHandingOver(key))
-      .map((key): Problem => {
+      .map((key) => {
         const sentence =
           `The lease "${key}" has ended on node "${self.name}", but the work under it ignores its signal and goes on ` +
           `there: restart that process${since}.`
-        return { code: 'work-unsettled', severity: 'error', subject: key, sentence }
+        return problem('work-unsettled', key, sentence)
       }),
   ]
 }
 
-function ofServer({ meta }: Snapshot): Problem[] {
-  if (meta.identitySettled || meta.serverIdentity === '') return []
+function ofServer(snapshot: Snapshot): Problem[] {
+  if (!isServerNew(snapshot)) return []
   const sentence =
     'The database has restarted after a crash or is another one: nobody claims a lease for a while.'
-  return [{ code: 'server-changed', severity: 'warning', subject: 'database', sentence }]
+  return [problem('server-changed', 'database', sentence)]
+}
+
+/** Returns whether a new server is being waited out. */
+function isServerNew({ meta }: Snapshot): boolean {
+  return !meta.identitySettled && meta.serverIdentity !== ''
 }
 
 function ofNode(node: NodeRow, nowMs: number): Problem[] {
@@ -103,21 +125,21 @@ function ofNode(node: NodeRow, nowMs: number): Problem[] {
   if (state === 'gone') return []
   if (pulseOf(node, nowMs) === 'silent') {
     const sentence = `No heartbeat of node "${name}" has come since ${second(heartbeatAtMs)}.`
-    return [{ code: 'node-silent', severity: 'error', subject: id, sentence }]
+    return [problem('node-silent', id, sentence)]
   }
   if (state !== 'draining') return []
   const sentence = `Node "${name}" hands everything over and takes nothing new.`
-  return [{ code: 'node-draining', severity: 'info', subject: id, sentence }]
+  return [problem('node-draining', id, sentence)]
 }
 
 function ofWorker({ key, paused, candidates }: Status['workers'][number], snapshot: Snapshot): Problem[] {
   if (paused) {
     const sentence = `The worker "${key}" is paused: nobody runs it.${whoPaused(pauseOf({ key, paused }, snapshot))}`
-    return [{ code: 'worker-paused', severity: 'info', subject: key, sentence }]
+    return [problem('worker-paused', key, sentence)]
   }
   if (candidates.length > 0) return []
   const sentence = `No active node is a candidate for the worker "${key}".`
-  return [{ code: 'worker-without-candidates', severity: 'warning', subject: key, sentence }]
+  return [problem('worker-without-candidates', key, sentence)]
 }
 
 function whoPaused(pause: EventRow | undefined): string {
@@ -126,13 +148,37 @@ function whoPaused(pause: EventRow | undefined): string {
 
 function ofLeases(snapshot: Snapshot, { leases }: Status, timing: Timing): Problem[] {
   const rows = rowsOf(snapshot).leases
-  const patience = new Map(snapshot.workers.map(({ key, handoverTimeoutMs }) => [key, handoverTimeoutMs]))
+  const workers = new Map(snapshot.workers.map((worker) => [worker.key, worker]))
   return leases.flatMap((lease) => {
     const row = rows.get(lease.key)
-    const handoverMs = patience.get(lease.worker ?? '') ?? timing.handoverTimeoutMs
+    const worker = workers.get(lease.worker ?? '')
+    const { handoverTimeoutMs } = worker ?? timing
     if (row === undefined) return []
-    return [...ofVacant(lease, row, snapshot, timing), ...ofLease(lease, row, snapshot.nowMs, handoverMs)]
+    return [
+      ...ofVacant(lease, row, snapshot, timing),
+      ...ofLease(lease, row, snapshot.nowMs, handoverTimeoutMs),
+      ...(worker === undefined ? [] : ofSchedule(lease, row, worker, snapshot, timing)),
+    ]
   })
+}
+
+/** Where something else keeps the holder from beginning a pass, only that is told. */
+function ofSchedule(
+  { key, holder, target }: LeaseStatus,
+  row: LeaseRow,
+  worker: WorkerRow,
+  snapshot: Snapshot,
+  timing: Timing,
+): Problem[] {
+  const { nowMs } = snapshot
+  const node = rowsOf(snapshot).nodes.get(holder?.id ?? '')
+  if (node === undefined || node.id !== target?.id || pulseOf(node, nowMs) === 'silent') return []
+  const dueAtMs = worker.paused || isServerNew(snapshot) ? null : overdueAtMs(row, worker, nowMs, timing)
+  if (dueAtMs === null) return []
+  const sentence =
+    `The schedule of "${key}" was due at ${second(dueAtMs)}, and node "${node.name}" has begun no pass for that ` +
+    'time: as a rule an earlier pass still runs there. If it hangs, release the lease.'
+  return [problem('schedule-overdue', key, sentence)]
 }
 
 /**
@@ -148,25 +194,23 @@ function ofVacant(
   if ((state !== 'unclaimed' && state !== 'free') || !mayBeClaimed(worker, snapshot)) return []
   const { sinceMs = null, passedOver = [] } = vacancyIn(snapshot, key) ?? {}
   const patienceMs = timing.claimTimeoutMs + 2 * lookEveryMs(timing) + timing.pollMs
-  const problem = (sentence: string): Problem[] => [
-    { code: 'lease-unclaimed', severity: 'error', subject: key, sentence },
-  ]
+  const unclaimed = (sentence: string): Problem[] => [problem('lease-unclaimed', key, sentence)]
   const since = sinceMs === null ? '' : ` It has been free since ${second(sinceMs)}.`
   if (target === null) {
     if (sinceMs === null || snapshot.nowMs - sinceMs <= patienceMs) return []
-    return problem(`Nobody holds the lease "${key}", or is meant to, though there are candidates.${since}`)
+    return unclaimed(`Nobody holds the lease "${key}", or is meant to, though there are candidates.${since}`)
   }
   const { nodes } = rowsOf(snapshot)
   const named = [...new Set([...passedOver, target.id])].map((id) => `"${nodes.get(id)?.name ?? id}"`)
   if (named.length > 1) {
     const names = named.sort().join(', ')
-    return problem(
+    return unclaimed(
       `Nobody holds the lease "${key}": ${names} were named in turn and did not claim it.${since}`,
     )
   }
   const namedAtMs = targetAtMs ?? snapshot.nowMs
   if (snapshot.nowMs - namedAtMs <= patienceMs && passedOver.length === 0) return []
-  return problem(
+  return unclaimed(
     `Node "${target.name}" has been meant to hold the lease "${key}" since ${second(namedAtMs)}, and has not claimed it.`,
   )
 }
@@ -175,7 +219,7 @@ function ofVacant(
  * Returns whether a claim is possible: no node claims while a new server is waited out, or before a barrier is open.
  */
 function mayBeClaimed(key: string | null, snapshot: Snapshot): boolean {
-  if (!snapshot.meta.identitySettled && snapshot.meta.serverIdentity !== '') return false
+  if (isServerNew(snapshot)) return false
   const worker = snapshot.workers.find((each) => each.key === key)
   if (worker?.kind !== 'coordinated') return true
   const { nodes, leasesOf } = rowsOf(snapshot)
@@ -193,11 +237,11 @@ function ofLease(
   const namedMs = nowMs - namedAtMs
   if (state === 'blocked') {
     const sentence = `The lease "${key}" was taken from node "${blockedNode?.name}", which has not said that it has stopped.`
-    return [{ code: 'lease-blocked', severity: 'warning', subject: key, sentence }]
+    return [problem('lease-blocked', key, sentence)]
   }
   if (state === 'moving' && holder?.id !== target?.id && namedMs > handoverMs) {
     const sentence = `Node "${holder?.name}" was asked for the lease "${key}" at ${second(namedAtMs)}, and has not handed it over.`
-    return [{ code: 'lease-moving', severity: 'warning', subject: key, sentence }]
+    return [problem('lease-moving', key, sentence)]
   }
   return []
 }
