@@ -270,12 +270,15 @@ export class World {
     for (const way of this.ways) way.cut()
     for (const node of this.#visitors) await node.kill()
     this.#visitors.clear()
-    await this.#undoOrders()
+    await this.#undoOrders(await eventually(() => this.status()))
     this.add({ t: 'quiet', atMs: monotonicMs() })
     let last = 'nothing could be read'
     const ok = await eventually(
       async () => {
-        last = whatIsMissing(await this.status(), this.#nodes)
+        const status = await this.status()
+        last = whatIsMissing(status, this.#nodes)
+        // A drained node that was gone a moment ago is still drained when it joins again.
+        await this.#undoOrders(status)
         return last === ''
       },
       { timeoutMs: limitMs, everyMs: 50, until: 'everything has found its place' },
@@ -370,9 +373,8 @@ export class World {
     })
   }
 
-  async #undoOrders(): Promise<void> {
+  async #undoOrders({ nodes, workers }: Status): Promise<void> {
     const by = { actor: 'campaign', reason: 'the faults are over' }
-    const { nodes, workers } = await eventually(() => this.status())
     for (const { id, state } of nodes) {
       if (state === 'draining') await eventually(() => this.operator.undrain(id, by))
     }
