@@ -3,6 +3,8 @@
  */
 import type { Coordinator } from '../core/coordinator.js'
 import { type Explanation, explain } from '../core/reports/explain.js'
+import { Pauses } from '../core/reports/pauses.js'
+import { type Problem, problemsIn } from '../core/reports/problems.js'
 import {
   describe,
   isSilent,
@@ -12,9 +14,10 @@ import {
   type Status,
 } from '../core/reports/status.js'
 import { type Term, termEvents, termsOf } from '../core/reports/terms.js'
+import { Vacancies } from '../core/reports/vacancies.js'
 import { vacancyOf } from '../core/reports/vacancy.js'
-import type { Snapshot } from '../core/store.js'
-import { blockWaitMs } from '../core/time/timing.js'
+import type { EventQuery, EventRow, Snapshot } from '../core/store.js'
+import { blockWaitMs, resolveTiming, type Timing } from '../core/time/timing.js'
 import type { Command, Order } from './arguments.js'
 import { type Answer, type Cell, exitCodes, type Mood, type Table } from './output.js'
 
@@ -33,6 +36,8 @@ type Ways = {
 interface Scene {
   readonly snapshot: Snapshot
   readonly status: Status
+  /** The durations of the nodes, as far as the rows tell them. */
+  readonly timing: Timing
   /** Whether a node has sent no heartbeat for longer than its ttl. */
   readonly isSilent: (node: Pick<NodeReference, 'id'> | null) => boolean
 }
@@ -60,12 +65,13 @@ function follow<Name extends Asking>(
 }
 
 const ways: Ways = {
-  status: async (scene, _order, { operator }) => {
+  status: async (scene, _order, coordinator) => {
     const { status, isSilent } = scene
-    const others = (await operator.namespaces()).filter((each) => each !== status.namespace)
+    const others = (await coordinator.operator.namespaces()).filter((each) => each !== status.namespace)
+    const problems = await problemsOf(scene, coordinator)
     const nodes = status.nodes.map((node) => ({ ...node, silent: isSilent(node) }))
     const leases = status.leases.map((lease) => ({ ...lease, silent: isSilent(lease.holder) }))
-    return found(scene, { ...status, nodes, leases }, [
+    return found(scene, problems, { ...status, nodes, leases, problems }, [
       `Namespace ${status.namespace}, ${counted(status.nodes.filter(isPresent), 'node')}`,
       ...(others.length > 0 ? [`Other namespaces in this database: ${listed(others)}`] : []),
       '',
@@ -75,8 +81,9 @@ const ways: Ways = {
     ])
   },
 
-  leaders: (scene) => {
+  leaders: async (scene, _order, coordinator) => {
     const { status, isSilent } = scene
+    const problems = await problemsOf(scene, coordinator)
     const singles = new Set(status.workers.flatMap(({ key, kind }) => (kind === 'single' ? [key] : [])))
     const leases = status.leases.filter(({ worker }) => worker !== null && singles.has(worker))
     // The same as `GET /leaders`, and whether each of them is silent.
@@ -86,10 +93,11 @@ const ways: Ways = {
       const { name: node, id, cluster } = holder
       return [[key, { node, id, cluster, token, sinceMs, silent: isSilent(holder) }]]
     })
-    return found(scene, Object.fromEntries(leaders), [leaseTable(scene, leases)])
+    return found(scene, problems, Object.fromEntries(leaders), [leaseTable(scene, leases)])
   },
 
-  explain: async (scene, { key }, { settings: { timing }, operator }) => {
+  explain: async (scene, { key }, { operator }) => {
+    const { timing } = scene
     const lease = scene.snapshot.leases.find((each) => each.key === key)
     if (lease === undefined) return noLease(scene, key)
     const latest = (type: string, subject: string | null) =>
@@ -109,7 +117,7 @@ const ways: Ways = {
     ])
   },
 
-  release: async (scene, { key, token, immediate, cooldownMs, by }, { settings: { timing }, operator }) => {
+  release: async (scene, { key, token, immediate, cooldownMs, by }, { operator }) => {
     const cooldown = cooldownMs === undefined ? {} : { cooldownMs }
     const answer = await operator.release({ key, token, immediate, ...cooldown, ...by })
     if (answer.kind === 'unknown') return noLease(scene, key)
@@ -125,8 +133,7 @@ const ways: Ways = {
     if (answer.kind === 'repeated') return done(answer, ['It had been released already.'])
     if (!answer.blocked) return done(answer, ['Released. The next holder may begin at once.'])
     const { snapshot } = scene
-    const ttlMs = Math.max(timing.ttlMs, snapshot.meta.longestTtlMs)
-    const waitMs = blockWaitMs({ ...timing, ttlMs })
+    const waitMs = blockWaitMs(scene.timing)
     const { holder } = snapshot.leases.find((lease) => lease.key === key) ?? {}
     const name = snapshot.nodes.find(({ id }) => id === holder)?.name ?? 'The holder'
     return done(answer, [
@@ -164,27 +171,41 @@ async function look({ operator, settings, state }: Coordinator): Promise<Scene> 
   const snapshot = await operator.snapshot()
   const silent = snapshot.nodes.filter((node) => isSilent(node, snapshot.nowMs))
   const ids = new Set(silent.map(({ id }) => id))
+  const { longestTtlMs } = snapshot.meta
   return {
     snapshot,
     status: describe(snapshot, settings, undefined, state),
+    timing: longestTtlMs > 0 ? resolveTiming({ ttlMs: longestTtlMs }) : settings.timing,
     isSilent: (node) => node !== null && ids.has(node.id),
   }
 }
 
+/** Returns the same problems as `GET /status`, except those that only the node that answers can know. */
+async function problemsOf({ snapshot, status, timing }: Scene, coordinator: Coordinator): Promise<Problem[]> {
+  const events = (query: EventQuery): Promise<EventRow[]> => coordinator.operator.events(query)
+  await Promise.all([new Pauses(events).tell(snapshot), new Vacancies(events).tell(snapshot)])
+  return problemsIn(snapshot, status, coordinator.health(), timing)
+}
+
 /** Returns what has been seen, and below it what is wrong. */
-function found({ status, isSilent }: Scene, json: unknown, text: Answer['text']): Answer {
+function found(
+  { status, isSilent }: Scene,
+  problems: readonly Problem[],
+  json: unknown,
+  text: Answer['text'],
+): Answer {
   const present = status.nodes.filter(isPresent)
-  const silent = present.filter(isSilent)
-  if (silent.length === 0) return done(json, text)
-  const sentences = silent.map(
-    ({ name, heartbeatAtMs }) =>
-      `No heartbeat of node "${name}" has come for ${ago(status.nowMs - heartbeatAtMs)}.`,
-  )
-  const alone =
-    silent.length === present.length
-      ? ['No node is running. Leases of silent nodes are taken over once another node has started.']
-      : []
-  return { json, text: [...text, '', ...sentences, ...alone], exitCode: exitCodes.no }
+  const isAlone = present.length > 0 && present.every(isSilent)
+  const alone = 'No node is running. Leases of silent nodes are taken over once another node has started.'
+  return {
+    json,
+    text: [
+      ...text,
+      ...(problems.length > 0 ? ['', problemTable(problems)] : []),
+      ...(isAlone ? ['', alone] : []),
+    ],
+    exitCode: problems.some(({ severity }) => severity === 'error') ? exitCodes.no : exitCodes.done,
+  }
 }
 
 /**
@@ -291,6 +312,18 @@ function nodeTable({ status: { leases, nowMs }, isSilent }: Scene, nodes: readon
       version ?? '-',
       id,
     ]),
+  }
+}
+
+function problemTable(problems: readonly Problem[]): Table {
+  const cells: Readonly<Record<Problem['severity'], Cell>> = {
+    error: { text: 'error', mood: 'bad' },
+    warning: { text: 'warning', mood: 'doubtful' },
+    info: 'info',
+  }
+  return {
+    head: ['PROBLEM', 'WHAT IT IS'],
+    rows: problems.map(({ severity, sentence }) => [cells[severity], sentence]),
   }
 }
 

@@ -24,7 +24,7 @@ export type Mood = 'good' | 'bad' | 'doubtful'
 /** What the exit codes mean. */
 export const exitCodes = {
   done: 0,
-  /** The answer is no: nothing was done, a check has failed, or a node is silent. */
+  /** The answer is no: nothing was done, a check has failed, or a problem is an error. */
   no: 1,
   /** The command line could not be understood. */
   usage: 2,

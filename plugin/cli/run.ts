@@ -139,8 +139,8 @@ Options:
   --preset NAME      check: default, fast or relaxed
   --json             answer as JSON
 
-Exit codes: 0 done; 1 the answer is no and nothing was done, or a node is silent; 2 not understood; 3 the database
-cannot be used.
+Exit codes: 0 done; 1 the answer is no and nothing was done, or a problem is an error; 2 not understood; 3 the
+database cannot be used.
 `
 }
 

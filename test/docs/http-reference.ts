@@ -5,6 +5,7 @@
  * that this has been done.
  */
 import Fastify, { type RouteOptions } from 'fastify'
+import { problemCodes } from '../../plugin/core/reports/problems.js'
 import { actions } from '../../plugin/http/guard/access.js'
 import { httpProblems, httpProblemType, typeOf } from '../../plugin/http/http-problems.js'
 import { documentedUrl } from '../../plugin/http/keys.js'
@@ -20,7 +21,6 @@ import { explanation, leaseItem, term } from '../../plugin/http/schemas/leases.j
 import { nodeItem } from '../../plugin/http/schemas/nodes.js'
 import { statusSchema } from '../../plugin/http/schemas/status.js'
 import { workerItem } from '../../plugin/http/schemas/workers.js'
-import { problemCodes } from '../../plugin/http/snapshot/attention.js'
 import workerCoordination from '../../plugin/index.js'
 import { rules } from '../http/rules.js'
 

@@ -1,10 +1,10 @@
 /** Tests the smaller parts by themselves. */
 import t from 'tap'
 import { StoreError } from '../../plugin/core/errors.js'
+import { problemsIn } from '../../plugin/core/reports/problems.js'
 import type { Snapshot } from '../../plugin/core/store.js'
 import { deferred } from '../../plugin/core/time/loop.js'
 import { RateLimit } from '../../plugin/http/guard/rate-limit.js'
-import { problemsIn } from '../../plugin/http/snapshot/attention.js'
 import { SnapshotSource } from '../../plugin/http/snapshot/snapshot.js'
 import { World } from '../support/world.js'
 import { untilAborted } from './application.js'

@@ -3,12 +3,12 @@
  * fire.
  */
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks'
+import { silentSinceMs } from '../../core/reports/pulse.js'
+import { rowsOf } from '../../core/reports/rows.js'
 import type { Status } from '../../core/reports/status.js'
 import type { Snapshot } from '../../core/store.js'
 import { systemClock } from '../../core/time/clock.js'
 import { elapsedMs } from '../../core/time/trust.js'
-import { silentSinceMs } from '../snapshot/pulse.js'
-import { rowsOf } from '../snapshot/rows.js'
 
 /**
  * Measures how long leases that some node should hold have had no holder. The rows tell when a holder fell silent or

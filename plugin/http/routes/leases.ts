@@ -2,8 +2,11 @@
 
 import { keyFrom } from '../../core/names.js'
 import { explain } from '../../core/reports/explain.js'
+import { pauseOf } from '../../core/reports/pauses.js'
+import { isSilent } from '../../core/reports/pulse.js'
 import type { LeaseStatus, Status } from '../../core/reports/status.js'
 import { termEvents, termsOf } from '../../core/reports/terms.js'
+import { vacancyIn } from '../../core/reports/vacancies.js'
 import type { Dependencies } from '../dependencies.js'
 import { contentTag, matchTag, sendTagged } from '../etag.js'
 import { keySegment, leaseKeyOf } from '../keys.js'
@@ -17,10 +20,7 @@ import {
   listLeasesSchema,
 } from '../schemas/leases.js'
 import { leaseDetail } from '../snapshot/overview.js'
-import { pauseOf } from '../snapshot/pauses.js'
 import { asOf, explanationBody, leaseBody, termBody } from '../snapshot/presenters.js'
-import { isSilent } from '../snapshot/pulse.js'
-import { vacancyIn } from '../snapshot/vacancies.js'
 
 export function leaseRoutes({ coordinator, source }: Dependencies): Route[] {
   const { operator } = coordinator

@@ -1,5 +1,5 @@
+import { severities } from '../../core/reports/problems.js'
 import { interventions } from '../guard/access.js'
-import { severities } from '../snapshot/attention.js'
 import { assignment, assignmentExample } from './assignments.js'
 import { flag, notModified, number, one, query, reads, text } from './common.js'
 import { leaseExample, leaseItem } from './leases.js'

@@ -5,13 +5,14 @@
  * partition is sent as a letter and a number, for a map: a page that polls every other second must not be sent a
  * megabyte of names.
  */
+
+import { type Problem, severities } from '../../core/reports/problems.js'
+import { isSilent, type Pulse, pulseOf } from '../../core/reports/pulse.js'
+import { rowsOf } from '../../core/reports/rows.js'
 import type { LeaseState, LeaseStatus, NodeReference, NodeStatus, Status } from '../../core/reports/status.js'
 import type { NodeRow, Snapshot } from '../../core/store.js'
 import { mentions } from '../route.js'
-import { type Problem, severities } from './attention.js'
 import { leaseBody, nodeBody, ownership, pauseBody, scheduleBody } from './presenters.js'
-import { isSilent, type Pulse, pulseOf } from './pulse.js'
-import { rowsOf } from './rows.js'
 
 /** The filter and the sizes of the lists. */
 export interface OverviewQuery {

@@ -6,6 +6,9 @@
 import { slotKey } from '../../core/names.js'
 import { eventSentence } from '../../core/reports/event-sentences.js'
 import type { Explanation } from '../../core/reports/explain.js'
+import { pauseOf } from '../../core/reports/pauses.js'
+import { isSilent } from '../../core/reports/pulse.js'
+import { rowsOf } from '../../core/reports/rows.js'
 import type {
   AssignmentStatus,
   LeaseStatus,
@@ -17,9 +20,6 @@ import type { Term } from '../../core/reports/terms.js'
 import type { EventRow, Snapshot } from '../../core/store.js'
 import type { ScheduleStatus } from '../../core/work/schedule.js'
 import { eventId } from './event-places.js'
-import { pauseOf } from './pauses.js'
-import { isSilent } from './pulse.js'
-import { rowsOf } from './rows.js'
 
 /** Time of the reading and latest change. */
 export function asOf({ nowMs, meta }: Snapshot): { now: string; revision: number } {

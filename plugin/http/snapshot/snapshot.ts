@@ -4,10 +4,10 @@
  * A page that polls every other second and is open in a dozen browsers must not cost a dozen readings of everything.
  */
 import type { Coordinator } from '../../core/coordinator.js'
+import { Pauses } from '../../core/reports/pauses.js'
 import { describe, type Status } from '../../core/reports/status.js'
-import type { Snapshot } from '../../core/store.js'
-import { Pauses } from './pauses.js'
-import { Vacancies } from './vacancies.js'
+import { Vacancies } from '../../core/reports/vacancies.js'
+import type { EventQuery, EventRow, Snapshot } from '../../core/store.js'
 
 /** Events of which this node knows at once. A response must not show less than this node knows. */
 const ownNews = ['node.joined', 'lease.acquired', 'lease.ended', 'lease.released'] as const
@@ -58,8 +58,9 @@ export class SnapshotSource {
   constructor(coordinator: Coordinator, nowMs: () => number = () => performance.now()) {
     this.#coordinator = coordinator
     this.#nowMs = nowMs
-    this.#pauses = new Pauses(coordinator.operator)
-    this.#vacancies = new Vacancies(coordinator.operator)
+    const events = (query: EventQuery): Promise<EventRow[]> => coordinator.operator.events(query)
+    this.#pauses = new Pauses(events)
+    this.#vacancies = new Vacancies(events)
     for (const event of ownNews) coordinator.on(event, () => this.outdate())
   }
 

@@ -1,5 +1,5 @@
 /** Indexes the rows of a snapshot. Each snapshot is indexed once, for all its users. */
-import type { LeaseRow, NodeRow, Snapshot } from '../../core/store.js'
+import type { LeaseRow, NodeRow, Snapshot } from '../store.js'
 
 export interface Rows {
   readonly leases: ReadonlyMap<string, LeaseRow>

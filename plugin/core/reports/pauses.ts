@@ -1,7 +1,6 @@
 /** Finds who paused each paused worker, when and why, as far as the audit trail still records it. */
-import type { Operator } from '../../core/operator.js'
-import type { WorkerStatus } from '../../core/reports/status.js'
-import type { EventRow, Snapshot } from '../../core/store.js'
+import type { EventQuery, EventRow, Snapshot } from '../store.js'
+import type { WorkerStatus } from './status.js'
 
 type Pausings = ReadonlyMap<string, EventRow>
 
@@ -19,12 +18,13 @@ export function pauseOf(
 const mostPausings = 500
 
 export class Pauses {
-  readonly #operator: Operator
+  readonly #events: (query: EventQuery) => Promise<readonly EventRow[]>
   #of = ''
   #pausings: Pausings = new Map()
 
-  constructor(operator: Operator) {
-    this.#operator = operator
+  /** @param events reads the audit trail; see {@link Operator.events}. */
+  constructor(events: (query: EventQuery) => Promise<readonly EventRow[]>) {
+    this.#events = events
   }
 
   /**
@@ -36,11 +36,10 @@ export class Pauses {
     const of = paused.map(({ key, revision }) => `${key} ${revision}`).join()
     if (of !== '' && of !== this.#of) {
       // For display only: when it cannot be read, everything else is still reported.
-      const events = await this.#operator
-        .events({ types: ['worker.paused'], limit: mostPausings })
-        .catch(() => undefined)
+      const query = { types: ['worker.paused'], limit: mostPausings }
+      const events = await this.#events(query).catch(() => undefined)
       if (events === undefined) return
-      this.#pausings = new Map(events.reverse().map((event) => [event.subject, event]))
+      this.#pausings = new Map([...events].reverse().map((event) => [event.subject, event]))
     }
     this.#of = of
     known.set(snapshot, this.#pausings)

@@ -1,8 +1,7 @@
 /** Finds since when leases that some node should hold have had no holder. */
-import type { Operator } from '../../core/operator.js'
-import { type Vacancy, vacancyOf } from '../../core/reports/vacancy.js'
-import type { LeaseRow, Snapshot } from '../../core/store.js'
+import type { EventQuery, EventRow, LeaseRow, Snapshot } from '../store.js'
 import { rowsOf } from './rows.js'
+import { type Vacancy, vacancyOf } from './vacancy.js'
 
 const known = new WeakMap<Snapshot, ReadonlyMap<string, Vacancy>>()
 
@@ -15,11 +14,12 @@ export function vacancyIn(snapshot: Snapshot, key: string): Vacancy | undefined 
 const mostRead = 20
 
 export class Vacancies {
-  readonly #operator: Operator
+  readonly #events: (query: EventQuery) => Promise<readonly EventRow[]>
   #vacancies: ReadonlyMap<string, { readonly revision: number; readonly vacancy: Vacancy }> = new Map()
 
-  constructor(operator: Operator) {
-    this.#operator = operator
+  /** @param events reads the audit trail; see {@link Operator.events}. */
+  constructor(events: (query: EventQuery) => Promise<readonly EventRow[]>) {
+    this.#events = events
   }
 
   /** Prepares {@link vacancyIn} for this snapshot. A lease that has not changed is not read again. */
@@ -31,7 +31,7 @@ export class Vacancies {
         const last = before.get(key)
         if (last?.revision === revision) return [key, last] as const
         // For display only: when it cannot be read, everything else is still reported.
-        const vacancy = await vacancyOf(lease, (query) => this.#operator.events(query)).catch(() => undefined)
+        const vacancy = await vacancyOf(lease, this.#events).catch(() => undefined)
         return vacancy === undefined ? undefined : ([key, { revision, vacancy }] as const)
       }),
     )

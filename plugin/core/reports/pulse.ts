@@ -1,7 +1,7 @@
 /** Tells whether heartbeats of nodes arrive, by the database's clock in the snapshot itself. */
-import { isSilent as isSilentRow, type NodeReference } from '../../core/reports/status.js'
-import type { NodeRow, Snapshot } from '../../core/store.js'
+import type { NodeRow, Snapshot } from '../store.js'
 import { rowsOf } from './rows.js'
+import { isSilent as isSilentRow, type NodeReference } from './status.js'
 
 /**
  * Whether heartbeats arrive in time: `late` when two are missing, `silent` when none has come for longer than the ttl.

@@ -2,15 +2,15 @@
  * Finds the problems of a namespace that an operator should see. Pure: from one snapshot of the rows and this node's
  * health.
  */
-import { barrierOpen } from '../../core/changes/rows.js'
-import type { Health } from '../../core/reports/health.js'
-import { overdueAtMs } from '../../core/reports/overdue.js'
-import type { LeaseStatus, Status } from '../../core/reports/status.js'
-import type { EventRow, LeaseRow, NodeRow, Snapshot, WorkerRow } from '../../core/store.js'
-import { lookEveryMs, type Timing } from '../../core/time/timing.js'
+import { barrierOpen } from '../changes/rows.js'
+import type { EventRow, LeaseRow, NodeRow, Snapshot, WorkerRow } from '../store.js'
+import { lookEveryMs, type Timing } from '../time/timing.js'
+import type { Health } from './health.js'
+import { overdueAtMs } from './overdue.js'
 import { pauseOf } from './pauses.js'
 import { pulseOf } from './pulse.js'
 import { rowsOf } from './rows.js'
+import type { LeaseStatus, Status } from './status.js'
 import { vacancyIn } from './vacancies.js'
 
 /** All severities, the worst first. */
