@@ -13,7 +13,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { sendTagged } from './etag.js'
 import { HttpProblem } from './http-problems.js'
 import { routeConfig, routeSchema } from './route.js'
-import { reads } from './schemas/common.js'
+import { serves } from './schemas/common.js'
 
 /** The files of the dashboard and their media types. */
 export const assetTypes = {
@@ -124,7 +124,7 @@ function redirect(reply: FastifyReply, to = 'ui/'): FastifyReply {
 
 const schema = routeSchema({
   hide: true,
-  response: reads({ 200: { description: 'A file of the dashboard' } }),
+  response: serves({ 200: { description: 'A file of the dashboard' } }),
 })
 
 /** Returns undefined in a CommonJS bundle, where a module does not know its own location. */

@@ -1,26 +1,27 @@
-/** Compares `docs/http-api.md` with the routes it describes. */
+/** Compares the documents of the HTTP interface with the code that they describe. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { httpProblems } from '../../plugin/http/http-problems.js'
 import { rules } from '../http/rules.js'
-import { filled, reference } from './http-reference.js'
+import { documents, filled, reference } from './http-reference.js'
 
 const root = projectRoot()
-const document = readFileSync(join(root, 'docs/http-api.md'), 'utf8')
+const [document = '', rulesPage = ''] = documents.map((name) => readFileSync(join(root, name), 'utf8'))
+const all = `${document}${rulesPage}`
 
-t.test('the tables of the document are those the schemas make', async (t) => {
+t.test('the tables of the documents are those the code makes', async (t) => {
   const parts = await reference()
-  for (const name of Object.keys(parts)) t.match(document, `<!-- made: ${name} -->`, name)
-  t.equal(filled(document, parts), document, 'it is out of date: npm run docs')
+  for (const name of Object.keys(parts)) t.match(all, `<!-- made: ${name} -->`, name)
+  t.equal(filled(all, parts), all, 'it is out of date: npm run docs')
 })
 
 t.test('a table that is out of date would be noticed', async (t) => {
   const parts = await reference()
   for (const [name, made] of Object.entries(parts)) {
     const [first = ''] = made.split('\n')
-    t.not(filled(document, { ...parts, [name]: made.replace(first, 'something else') }), document, name)
+    t.not(filled(all, { ...parts, [name]: made.replace(first, 'something else') }), all, name)
   }
 })
 

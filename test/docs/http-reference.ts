@@ -1,5 +1,5 @@
 /**
- * Makes the tables of `docs/http-api.md` from what the routes themselves declare: their schemas, actions and problems.
+ * Makes the tables of {@link documents} from what the routes themselves declare: their schemas, actions and problems.
  *
  * In the document the tables stand between comments that name them. `npm run docs` writes them anew, and a test checks
  * that this has been done.
@@ -25,6 +25,9 @@ import workerCoordination from '../../plugin/index.js'
 import { rules } from '../http/rules.js'
 
 /** The generated parts of the document, by name. */
+/** The documents with generated parts. */
+export const documents = ['docs/http-api.md', 'docs/testing/http-rules.md'] as const
+
 export type Parts = Readonly<Record<string, string>>
 
 /** The part of JSON schema that the schemas of the routes use. */
@@ -97,7 +100,7 @@ export async function reference(): Promise<Parts> {
       ['rule', 'test'],
       rules.map(({ rule, test: [file, name] }) => {
         const path = `test/${file}.test.ts`
-        return [rule, `[${code(path)}](../${path}): "${name}"`]
+        return [rule, `[${code(path)}](../../${path}): "${name}"`]
       }),
     ),
   }

@@ -1,6 +1,9 @@
-/** Writes the tables of `docs/http-api.md` anew: `npm run docs`. */
+/** Writes the generated parts of the documents anew: `npm run docs`. */
 import { readFileSync, writeFileSync } from 'node:fs'
-import { filled, reference } from './http-reference.js'
+import { documents, filled, reference } from './http-reference.js'
 
-const path = new URL('../../../docs/http-api.md', import.meta.url)
-writeFileSync(path, filled(readFileSync(path, 'utf8'), await reference()))
+const parts = await reference()
+for (const name of documents) {
+  const path = new URL(`../../../${name}`, import.meta.url)
+  writeFileSync(path, filled(readFileSync(path, 'utf8'), parts))
+}

@@ -1,6 +1,6 @@
 /**
  * What the interface promises about safety, rule by rule: the place in the code that keeps it, and the test that fails
- * when that place does something else. `without-rules.ts` shows that it fails. `docs/http-api.md` has the same table.
+ * when that place does something else. `without-rules.ts` shows that it fails. `docs/testing/http-rules.md` has the same table.
  *
  * A place is one in the compiled code. It must be found exactly once, so that a line that has changed is noticed.
  */

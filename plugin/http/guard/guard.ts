@@ -84,7 +84,10 @@ export class Guard {
       if (isActor(answer)) return answer
       if (answer === undefined) this.#noticeNothing(request, action)
       else
-        log?.error({ action }, 'authorize returned neither false nor an actor { id }: the request is denied')
+        log?.error(
+          { action },
+          'authorize returned neither false nor an actor { id } of 1 to 200 printable characters: the request is denied',
+        )
     } catch (error) {
       log?.warn({ err: error, action }, 'authorize threw: the request is denied')
     }

@@ -17,7 +17,7 @@ import type { Snapshot } from '../../core/store.js'
 import type { Dependencies } from '../dependencies.js'
 import { HttpProblem } from '../http-problems.js'
 import { routeConfig, routeSchema } from '../route.js'
-import { query, reads } from '../schemas/common.js'
+import { query, serves } from '../schemas/common.js'
 import { ownership } from '../snapshot/presenters.js'
 import { DatabaseClock, Leaderless, LoopDelay } from './sources.js'
 import { type MetricName, type MetricRow, metricNames, metricTable, sampled } from './table.js'
@@ -79,7 +79,7 @@ function metricsRoute(name: string): Omit<RouteOptions, 'handler'> {
       tags: ['coordination'],
       operationId: `${name}Metrics`,
       querystring: query({}),
-      response: reads({ 200: page }, 'not-installed'),
+      response: serves({ 200: page }, 'not-installed'),
     }),
   }
 }

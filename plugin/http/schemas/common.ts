@@ -151,16 +151,20 @@ export const noContent = { description: 'Done', type: 'null' } as const
 
 /** Returns the replies of a route that reads: the given ones and its possible errors. */
 export function reads(replies: object, ...further: HttpProblemName[]): object {
-  return withHttpProblems(replies, [
-    'invalid-request',
-    'forbidden',
-    'authorization-not-configured',
-    'host-not-allowed',
-    ...further,
-    'internal-error',
-    'store-unavailable',
-  ])
+  return withHttpProblems(replies, [...refusalsOfReads, ...further, 'internal-error', 'store-unavailable'])
 }
+
+/** Like {@link reads}, for a route that answers without the database. */
+export function serves(replies: object, ...further: HttpProblemName[]): object {
+  return withHttpProblems(replies, [...refusalsOfReads, ...further, 'internal-error'])
+}
+
+const refusalsOfReads = [
+  'invalid-request',
+  'forbidden',
+  'authorization-not-configured',
+  'host-not-allowed',
+] as const
 
 /** Like {@link reads}, for a route that changes something. */
 export function writes(replies: object, ...further: HttpProblemName[]): object {

@@ -22,7 +22,10 @@ export const nodeItem = {
   type: 'object',
   required: ['id', 'name', 'cluster', 'state', 'workers', 'labels', 'startedAt', 'heartbeatAt', 'watcher'],
   properties: {
-    id: { ...text, description: 'Id of its session; a new one at each start of the process' },
+    id: {
+      ...text,
+      description: 'Id of its session; a new one whenever the process joins, also when it joins again',
+    },
     name: text,
     cluster: text,
     state: { type: 'string', enum: ['active', 'draining', 'gone'] },
