@@ -41,6 +41,8 @@ const element = (id: string) => document.getElementById(id) as HTMLElement
 
 let overview: Overview | undefined
 let events: readonly Happening[] = []
+/** Events of the chosen filter, which may be older than all of {@link events}. */
+let eventsOfFilter: readonly Happening[] = []
 let horizonMs = 0
 let latestEvent: string | null | undefined
 /** Revision as of which all events were read. When a reading of the events fails, it is repeated. */
@@ -146,7 +148,7 @@ function state(): State {
     ...chosen,
     filter: askedFor,
     overview,
-    events,
+    events: eventsOfFilter.length === 0 ? events : merged(events, eventsOfFilter, Number.POSITIVE_INFINITY),
     horizonMs,
     freshness: freshness(),
     trouble,
@@ -284,6 +286,8 @@ async function readEvents(): Promise<void> {
   }
   const { body } = await read<EventPage>('events?limit=500')
   events = merged([], body.items)
+  eventsOfFilter = []
+  void lookForEvents(chosen.eventFilter)
   latestEvent = body.next
   horizonMs = body.items.length < 500 ? 0 : Date.parse(body.items.at(-1)?.at ?? '')
 }
@@ -298,7 +302,7 @@ function forgotten(error: unknown): { body: undefined } {
 async function lookForEvents(filter: State['eventFilter']): Promise<void> {
   if (filter === 'All') return
   const page = await read<EventPage>(`events?type=${eventFilters[filter]}&limit=100`).catch(() => undefined)
-  if (page) events = merged(events, page.body.items)
+  if (page && filter === chosen.eventFilter) eventsOfFilter = page.body.items
   draw()
 }
 

@@ -369,10 +369,14 @@ export function isAfter(a: string, b: string): boolean {
 
 const mostKept = 1_000
 
-/** Merges the events of two responses into one list, newest first, without duplicates. */
-export function merged(a: readonly Happening[], b: readonly Happening[]): Happening[] {
+/** Merges two lists of events into one, newest first, without duplicates. The oldest of too many are dropped. */
+export function merged(
+  a: readonly Happening[],
+  b: readonly Happening[],
+  most: number = mostKept,
+): Happening[] {
   const byId = new Map([...a, ...b].map((event) => [event.id, event]))
-  return [...byId.values()].sort((x, y) => (isAfter(x.id, y.id) ? -1 : 1)).slice(0, mostKept)
+  return [...byId.values()].sort((x, y) => (isAfter(x.id, y.id) ? -1 : 1)).slice(0, most)
 }
 
 /** Returns from when on a list of {@link merged} is complete, in ms: it drops the oldest events when there are too many. */

@@ -550,7 +550,7 @@ export function eventsView(state: Loaded, acts: Acts): Child[] {
     shown.length === 0
       ? h('p.empty', 'Nothing of the kind is known here.')
       : h('ol.events', ...shown.map((event) => eventRow(state, event))),
-    found.length > shown.length && moreButton('events', acts),
+    moreOf('events', shown.length, found.length, 'events', acts),
   ]
 }
 

@@ -48,19 +48,24 @@ export function toNodeHandler(app: FastifyInstance): NodeHandler {
   }
 }
 
-/** Passes paths without a route on to `next`. An application that has its own handler for them keeps it. */
+/**
+ * Passes paths without a route on to `next`, before anything of their body is read. An application that has its own
+ * handler for them keeps it.
+ */
 function passOnWhatLeadsNowhere(app: FastifyInstance, passingOn: WeakMap<IncomingMessage, () => void>): void {
   try {
-    app.setNotFoundHandler((request, reply) => {
-      const next = passingOn.get(request.raw)
-      if (next === undefined) return reply.code(404).send({ statusCode: 404, error: 'Not Found' })
-      reply.hijack()
-      next()
-      return reply
-    })
+    app.setNotFoundHandler((_request, reply) => reply.code(404).send({ statusCode: 404, error: 'Not Found' }))
   } catch (error) {
-    if (!String(error).includes('Not found handler already set')) throw error
+    if (String(error).includes('Not found handler already set')) return
+    throw error
   }
+  app.addHook('onRequest', (request, reply, done) => {
+    const next = passingOn.get(request.raw)
+    // A plugin may have a handler of its own for unknown paths below its prefix.
+    if (next === undefined || !request.is404 || request.server !== app) return done()
+    reply.hijack()
+    next()
+  })
 }
 
 function unavailable(outgoing: ServerResponse): void {

@@ -8,7 +8,8 @@ import Fastify from 'fastify'
 import workerCoordination, { allowLoopback } from 'fastify-worker-coordination'
 import { toNodeHandler } from 'fastify-worker-coordination/node-handler'
 
-const coordination = Fastify()
+// While it hands over, Fastify would otherwise answer 503 to the paths of Express, too.
+const coordination = Fastify({ return503OnClosing: false })
 await coordination.register(workerCoordination, {
   database: process.env.DATABASE_URL ?? 'sqlite:coordination.db',
   authorize: allowLoopback(),

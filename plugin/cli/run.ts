@@ -113,9 +113,7 @@ function complain(err: Output, error: unknown): number {
     error instanceof UsageError || (error instanceof CoordinationError && error.code === 'WCO_OPTIONS')
   err.write(`${message}\n${isUsage ? `Run ${program} --help to see what there is.\n` : ''}`)
   if (isUsage) return exitCodes.usage
-  return error instanceof CoordinationError || error instanceof StoreError
-    ? exitCodes.unreachable
-    : exitCodes.no
+  return error instanceof CoordinationError ? exitCodes.unreachable : exitCodes.no
 }
 
 function help(): string {

@@ -33,7 +33,7 @@ export function leaderOnly(
   coordinator: Coordinator,
   worker: string,
   options: LeaderOnlyOptions = {},
-): (request: FastifyRequest, reply: FastifyReply) => Promise<void> {
+): (request: FastifyRequest, reply: FastifyReply) => Promise<FastifyReply | undefined> {
   const { redirect = false } = options
   if (!isCoordinator(coordinator) || typeof worker !== 'string' || typeof redirect !== 'boolean') {
     throw new CoordinationError(
@@ -54,7 +54,7 @@ export function leaderOnly(
   }
   return async (request, reply) => {
     const own = coordinator.keyOfSingle(worker)
-    if (own !== undefined && coordinator.isHeld(own)) return
+    if (own !== undefined && coordinator.isHeld(own)) return undefined
     try {
       const { status } = await source.status()
       const meant = workerIn(status, own ?? worker)
@@ -66,9 +66,10 @@ export function leaderOnly(
         throw meant === undefined ? unknown(worker) : nobody(worker)
       const url = redirect ? addressOf(leader.labels.url, request.raw.url ?? '/') : undefined
       if (url === undefined) throw elsewhere(worker, leader.name)
-      reply.code(307).header('location', url).header('cache-control', 'no-store').send()
+      // Returned, because Fastify would otherwise call the handler while an `onSend` hook still waits.
+      return reply.code(307).header('location', url).header('cache-control', 'no-store').send()
     } catch (error) {
-      answerHttpProblem(error, request, reply)
+      return answerHttpProblem(error, request, reply)
     }
   }
 }

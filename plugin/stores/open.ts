@@ -81,6 +81,8 @@ function placeOfUrl(url: string): Place {
   if (scheme !== 'sqlite') throw notADatabase(describeUrl(url))
   const path = url.slice('sqlite:'.length).replace(/^\/\//, '')
   if (path === '') throw notADatabase('a URL without a path')
+  // They would become part of the file's name, and nodes that differ in them would not see each other.
+  if (/^file:|[?]/i.test(path)) throw notADatabase('a sqlite: URL with parameters or with a URL as its path')
   return { dialect: 'sqlite', database: path }
 }
 

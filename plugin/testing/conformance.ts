@@ -11,7 +11,7 @@
  *     }
  *
  * Each case uses its own namespace and closes the stores that it opened, so all cases can share one database. Races
- * are repeated a fixed number of times, and a case that hangs is given up after a minute.
+ * are repeated a fixed number of times. A verb that never answers is left to the time limit of the runner.
  */
 import { changeCases } from './conformance/changes.js'
 import { fenceCases } from './conformance/fences.js'

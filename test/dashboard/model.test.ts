@@ -176,6 +176,8 @@ t.test('events of two answers are one list, newest first, each once, and not wit
   )
   const many = Array.from({ length: 1_500 }, (_, at) => event(`${at}-0`, at, 'x'))
   t.equal(merged(many, []).length, 1_000)
+  const older = [event('0-1', 0, 'x')]
+  t.strictSame(merged(merged(many, []), older, Number.POSITIVE_INFINITY).at(-1), older[0], 'unless wanted')
   const kept = merged(many, [])
   t.equal(horizonOf(kept, 0), Date.parse(kept.at(-1)?.at ?? ''), 'nothing is said of the time before')
   t.equal(horizonOf(kept, nowMs), nowMs)

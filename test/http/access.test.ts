@@ -186,6 +186,15 @@ t.test('an authorize that answers nothing is said to, once', async (t) => {
   t.equal(lines.length, 1)
 })
 
+t.test('without authorize there is no answer of it to wonder about', async (t) => {
+  const lines: object[] = []
+  const stream = { write: (line: string) => void lines.push(JSON.parse(line)) }
+  const app = Fastify({ pluginTimeout: 60_000, logger: { level: 'warn', stream } })
+  await useApp(t, { app })
+  for (const path of ['/status', '/overview']) t.equal(await statusOf(app, `/coordination${path}`), 200, path)
+  t.strictSame(lines, [])
+})
+
 t.test('who only looks is not told of in the log, whatever authorize throws about the rest', async (t) => {
   const lines: { action: string; msg: string }[] = []
   const stream = { write: (line: string) => void lines.push(JSON.parse(line)) }

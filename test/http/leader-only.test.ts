@@ -46,6 +46,31 @@ t.test('elsewhere it is sent on to the address the leader has given itself', asy
   t.equal(answer.headers.location, 'https://n1.example/base/orders?express=1')
 })
 
+t.test('elsewhere the handler is not called, however long hooks hold the answer back', async (t) => {
+  for (const redirect of [false, true]) {
+    const { url } = await useSqlite(t)
+    const handled: string[] = []
+    const start = (node: string) =>
+      useApp(t, {
+        url,
+        node,
+        app: Fastify(),
+        options: { authorize: mira, labels: { url: 'https://n1.example' } },
+        workers: [{ name: 'orders', kind: 'single', scope: 'cluster', run: untilAborted }],
+        after: (app) => {
+          app.addHook('onSend', () => new Promise((resolve) => setImmediate(resolve)))
+          const preHandler = leaderOnly(app.coordination, 'orders', { redirect })
+          app.post('/orders', { preHandler }, async () => void handled.push(node))
+        },
+      })
+    const [leader, other] = [await start('n1'), await start('n2')]
+    await eventually(() => leader.coordination.isHeld('orders'))
+    t.equal((await other.inject(order)).statusCode, redirect ? 307 : 421)
+    await leader.inject(order)
+    t.strictSame(handled, ['n1'])
+  }
+})
+
 t.test('many routes for leaders read the database once for all who ask at the same time', async (t) => {
   const gate = deferred()
   let entered = 0

@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import t from 'tap'
 import { silentLog } from '../../plugin/core/log.js'
 import { openStore } from '../../plugin/stores/open.js'
-import { eachDatabase } from '../support/databases.js'
+import { eachDatabase, useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import { threeWorkers, untilAborted, useApp } from './application.js'
 
@@ -338,6 +338,25 @@ t.test('a list is read a page at a time, and each item is on one page', (t) =>
     t.equal(seen.length, 14)
   }),
 )
+
+t.test('pages leave out no lease, also beside partitions of the same name', async (t) => {
+  const { url } = await useSqlite(t)
+  const consumer = { name: 'consumer', scope: 'global', run: untilAborted } as const
+  const before = await useApp(t, { url, workers: [{ ...consumer, kind: 'single' }] })
+  await eventually(() => before.coordination.isHeld('consumer'))
+  await before.close()
+  const app = await useApp(t, { url, workers: [{ ...consumer, kind: 'partitioned', partitions: 11 }] })
+  await eventually(async () => (await read(app, '/leases')).total === 12)
+  const seen: string[] = []
+  let cursor: string | null = ''
+  while (cursor !== null) {
+    const page: Awaited<ReturnType<typeof read>> = await read(app, `/leases?limit=1${cursor}`)
+    seen.push(...keysOf(page.items))
+    cursor = page.next === null ? null : `&cursor=${page.next}`
+  }
+  const partitions = Array.from({ length: 11 }, (_, slot) => `global/consumer#${slot}`)
+  t.strictSame(seen, ['global/consumer', ...partitions])
+})
 
 t.test('a cursor that is not ours is refused', async (t) => {
   const app = await useApp(t, { workers: threeWorkers })

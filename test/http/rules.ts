@@ -76,8 +76,8 @@ export const rules: readonly Rule[] = [
   {
     rule: 'Each action is asked about by its name',
     file: 'http/guard/guard',
-    find: 'this.#options.authorize?.(request, action)',
-    replace: "this.#options.authorize?.(request, 'read')",
+    find: 'await authorize(request, action)',
+    replace: "await authorize(request, 'read')",
     test: access('authorize is asked with the action of the route, and its no is a 403'),
   },
   {

@@ -4,10 +4,12 @@ import type { AddressInfo } from 'node:net'
 import express from 'express'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
+import { deferred } from '../../plugin/core/time/loop.js'
 import workerCoordination from '../../plugin/index.js'
 import { toNodeHandler } from '../../plugin/node-handler.js'
 import { mira, over, threeWorkers } from '../http/application.js'
 import { useSqlite } from '../support/databases.js'
+import { eventually } from '../support/eventually.js'
 
 async function useUnready(t: Test) {
   const { url } = await useSqlite(t)
@@ -51,6 +53,64 @@ t.test('an Express server answers with it, reads bodies first, and keeps its oth
   t.match(nothing, { status: 404, headers: { 'x-powered-by': 'Express' } })
   const ours = await over(origin, { path: '/coordination/nothing' })
   t.match(ours, { status: 404, headers: { 'content-type': /problem\+json/ } }, 'below our prefix we say so')
+})
+
+t.test('what goes on to an Express server has its body still, whatever has been read of it', async (t) => {
+  const app = await useUnready(t)
+  const orders: express.RequestHandler = (request, response) => void response.json({ got: request.body })
+  const outer = (...handlers: express.RequestHandler[]): RequestListener => {
+    const server = express()
+    for (const handler of handlers) server.use(handler)
+    server.all('/orders', orders)
+    return server
+  }
+  const ours = toNodeHandler(app)
+  const text = 'x'.repeat(2_000_000)
+  const json = { 'content-type': 'application/json' }
+  const cases: [
+    string,
+    RequestListener,
+    { method: string; headers: Record<string, string>; body: string },
+  ][] = [
+    ['read before', outer(express.json(), ours), { method: 'POST', headers: json, body: '{"a":1}' }],
+    ['deleted', outer(express.json(), ours), { method: 'DELETE', headers: json, body: '{"a":1}' }],
+    ['read after', outer(ours, express.json()), { method: 'POST', headers: json, body: '{"a":1}' }],
+    [
+      'more than we would read',
+      outer(ours, express.text({ limit: '5mb' })),
+      { method: 'POST', headers: { 'content-type': 'text/plain' }, body: text },
+    ],
+  ]
+  for (const [what, listener, request] of cases) {
+    const { origin } = await served(t, listener)
+    const headers = { ...request.headers, 'content-length': String(request.body.length) }
+    const { status, body } = await over(origin, { path: '/orders', ...request, headers })
+    t.equal(status, 200, what)
+    t.strictSame(JSON.parse(body).got, request.body === text ? text : { a: 1 }, what)
+  }
+  const { origin } = await served(t, outer(ours, express.json()))
+  t.equal((await over(origin, { method: 'POST', path: '/orders', headers: json, body: '{' })).status, 400)
+})
+
+t.test('other paths are answered while the application hands over, if Fastify is told so', async (t) => {
+  const { url } = await useSqlite(t)
+  const app = Fastify({ return503OnClosing: false })
+  const end = deferred()
+  t.teardown(() => end.resolve())
+  await app.register(workerCoordination, { database: url, identity: { node: 'n1', cluster: 'c1' } })
+  app.coordination.worker({ name: 'slow', kind: 'single', scope: 'global', run: () => end.promise })
+  const outer = express()
+  outer.use(toNodeHandler(app))
+  outer.get('/theirs', (_request, response) => void response.json({ theirs: true }))
+  const { origin } = await served(t, outer)
+  await eventually(() => app.coordination.isHeld('slow'))
+  const closed = app.close()
+  await eventually(() => app.coordination.state === 'closing')
+  t.equal((await over(origin, { path: '/theirs' })).status, 200)
+  end.resolve()
+  await closed
+  t.equal((await over(origin, { path: '/theirs' })).status, 200)
+  t.equal((await over(origin, { path: '/coordination/status' })).status, 503)
 })
 
 t.test('node:http answers with it alone, and streams come as they are sent', async (t) => {

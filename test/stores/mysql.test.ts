@@ -545,6 +545,10 @@ function tests(): void {
           'mysql://someone:hunter2@127.0.0.1/shop?multipleStatements=true',
           { code: 'WCO_OPTIONS', message: /"multipleStatements"/ },
         ],
+        [
+          'mysql://someone:hunter2@127.0.0.1:1/shop?ssl=false',
+          { name: 'StoreError', message: /ECONNREFUSED/ },
+        ],
         ['mysql://someone:hunter2@127.0.0.1/shop?ssl={', { code: 'WCO_OPTIONS', message: /"ssl"/ }],
       ] as const) {
         const error = await rejectionOf(openMysqlStore(options(database)))

@@ -114,6 +114,7 @@ t.test(
     const cases: [url: string, got: string][] = [
       ['mysql://u:secret@h/d?pool=3', 'one with the parameter "pool"'],
       ['mysql://u:secret@h/d?ssl=%7B', 'one whose parameter "ssl" is no JSON'],
+      ['mysql://u:secret@h/d?ssl=secret', 'one whose parameter "ssl" names no profile of the driver'],
       ['mssql://u:secret@h/d?pool=3', 'one with the parameter "pool"'],
       [
         'mssql://u:secret@h/d?encrypt=secret',
@@ -131,6 +132,12 @@ t.test(
     }
   },
 )
+
+t.test('a URL of SQLite takes no parameters, which would become part of the name of the file', async (t) => {
+  const message = /, got a sqlite: URL with parameters or with a URL as its path\.$/
+  for (const path of ['here.db?mode=ro', ':memory:?cache=shared', 'file:here.db'])
+    t.match(await rejectionOf(open(`sqlite:${path}`)), { code: 'WCO_OPTIONS', message }, path)
+})
 
 t.test('a file of SQLite that cannot be opened is named, with what may be done about it', async (t) => {
   const { path } = await useSqlite(t)

@@ -739,6 +739,36 @@ t.test('whatever the defaults of the database are', async (t) => {
   })
 })
 
+t.test(
+  'a database in another encoding is used with a warning, and a text it cannot hold is told',
+  async (t) => {
+    const { url } = await usePostgres(t)
+    const inLatin1 = new URL(url)
+    inLatin1.pathname += '_latin1'
+    const name = inLatin1.pathname.slice(1)
+    const admin = await connected(t, url)
+    await admin.query(`create database "${name}" encoding 'LATIN1' locale 'C' template template0`)
+    t.teardown(async () => {
+      const owner = new pg.Client(url)
+      await owner.connect()
+      await owner.query(`drop database "${name}" with (force)`)
+      await owner.end()
+    })
+    const warnings: string[] = []
+    const store = await opened(t, inLatin1.href, { onWarning: (text: string) => void warnings.push(text) })
+    t.match(warnings, [/encoded in LATIN1: reasons, actors and labels with characters it lacks are refused/])
+    await join(store, ['a'])
+    const noted = (reason: string) =>
+      store.change(undefined, (change) => change.record([{ type: 'thing.happened', subject: 'a', reason }]))
+    await noted('hängt')
+    await t.rejects(noted('hängt → neu'), {
+      code: 'WCO_STORE',
+      message: /Use other characters, or a database in UTF8/,
+    })
+    await store.close()
+  },
+)
+
 t.test("an application's pool", async (t) => {
   t.test('serves the store and outlives it', async (t) => {
     const { url } = await usePostgres(t)
@@ -756,6 +786,9 @@ t.test("an application's pool", async (t) => {
     await store.close()
     t.equal((await pool.query('select 1 as one')).rows[0].one, 1)
     t.equal(pool.listenerCount('error'), 0)
+    const client = await pool.connect()
+    t.equal(client.listenerCount('error'), 0)
+    client.release()
     t.match(await rejectionOf(store.view('a')), { name: 'StoreError', outcome: 'none' })
   })
 

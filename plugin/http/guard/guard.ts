@@ -78,8 +78,10 @@ export class Guard {
     action: Action,
     log?: FastifyRequest['log'],
   ): Promise<Actor | undefined> {
+    const { authorize } = this.#options
+    if (authorize === undefined) return undefined
     try {
-      const answer: unknown = await this.#options.authorize?.(request, action)
+      const answer: unknown = await authorize(request, action)
       if (answer === false) return undefined
       if (isActor(answer)) return answer
       if (answer === undefined) this.#noticeNothing(request, action)

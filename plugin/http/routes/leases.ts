@@ -132,8 +132,8 @@ export function leaseIn({ leases }: Status, key: string): LeaseStatus {
 }
 
 /** Returns the place of a lease in the list; shares and partitions are ordered by number. */
-function placeOf({ key, slot }: LeaseStatus): string {
-  return `${key.replace(/#\d+$/, '')}#${String(slot).padStart(9, '0')}`
+function placeOf({ key }: LeaseStatus): string {
+  return key.replace(/#(\d+)$/, (_all, slot: string) => `#${slot.padStart(9, '0')}`)
 }
 
 interface Leader {

@@ -1,5 +1,5 @@
 /** Opens a store on MySQL or MariaDB: the driver, its connections, the schema. */
-import type { ConnectionOptions } from 'mysql2'
+import type { ConnectionOptions, Pool, PoolOptions } from 'mysql2'
 import { CoordinationError, type StoreError } from '../../core/errors.js'
 import { DedicatedConnection } from '../shared/dedicated.js'
 import { loadDriver } from '../shared/driver.js'
@@ -60,7 +60,7 @@ export async function openMysqlStore(options: MysqlOptions): Promise<MysqlStore>
   const target = targetOf(options.database)
   const config = { ...target, ...connectionSettings(limits) }
   // Idle connections do not stay long. A few are enough, since a node makes one change at a time.
-  const pool = driver.createPool({ ...config, connectionLimit: 3, maxIdle: 2, idleTimeout: 10_000 })
+  const pool = poolOf(driver, { ...config, connectionLimit: 3, maxIdle: 2, idleTimeout: 10_000 })
   const connections = new PooledConnections(pool, limits)
   try {
     await connectPatiently(() => connections.lend('Connecting', async () => undefined), limits).catch(
@@ -139,7 +139,7 @@ function targetOfUrl(text: string): Target {
     password: decoded(url.password),
     database: decoded(url.pathname.slice(1)),
     ...(socketPath === undefined ? {} : { socketPath }),
-    ...(ssl === undefined ? {} : { ssl: sslOf(ssl) }),
+    ...(ssl === undefined || ssl === 'false' ? {} : { ssl: sslOf(ssl) }),
   }
 }
 
@@ -148,6 +148,15 @@ function decoded(part: string): string {
     return decodeURIComponent(part)
   } catch {
     throw unreadable('one that cannot be read')
+  }
+}
+
+/** The driver knows its profiles of `ssl`, and refuses another name when it makes the pool. */
+function poolOf(driver: typeof import('mysql2'), options: PoolOptions): Pool {
+  try {
+    return driver.createPool(options)
+  } catch {
+    throw unreadable('one whose parameter "ssl" names no profile of the driver')
   }
 }
 

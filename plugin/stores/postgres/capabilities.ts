@@ -9,6 +9,8 @@ import { notPermitted, sqlState } from './failures.js'
 export interface Server {
   /** The schema that contains the tables. */
   readonly schema: string
+  /** How the database encodes text. */
+  readonly encoding: string
   /** The search path by which the tables were found. Another connection may have a different one. */
   readonly searchPath: string
   /** Computes the identity of the server. */
@@ -27,11 +29,19 @@ export function capabilitiesOf({ listens }: Server, wanted: { readonly push: boo
   return { push: wanted.push && listens }
 }
 
+interface Found {
+  readonly schema: string
+  readonly encoding: string
+  readonly path: string
+  readonly process: number
+  readonly standby: boolean
+}
+
 /** Examines the server at the other end of a connection. */
 export async function examine(client: ClientBase): Promise<Server> {
-  const { rows } = await client.query<{ schema: string; path: string; process: number; standby: boolean }>(`
-    select n.nspname as schema, current_setting('search_path') as path,
-      pg_backend_pid() as process, pg_is_in_recovery() as standby
+  const { rows } = await client.query<Found>(`
+    select n.nspname as schema, current_setting('server_encoding') as encoding,
+      current_setting('search_path') as path, pg_backend_pid() as process, pg_is_in_recovery() as standby
     from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
     where c.oid = to_regclass('coordination_nodes')`)
   const [row] = rows
@@ -41,6 +51,7 @@ export async function examine(client: ClientBase): Promise<Server> {
   if (!(await passesOver(client))) throw withoutSkipLocked()
   return {
     schema: row.schema,
+    encoding: row.encoding,
     searchPath: row.path,
     identity: (await permits(client, 'select pg_walfile_name(pg_current_wal_lsn())'))
       ? sql<string>`${started} || '.' || ${timeline}`

@@ -24,7 +24,20 @@ export type Loan = shared.Loan<PoolClient>
 export class PooledConnections extends shared.LentConnections<PoolClient, Loan> {
   readonly #pool: Pool
   readonly #own: boolean
+  readonly #heard = new Set<PoolClient>()
   #bounded = false
+
+  /**
+   * Keeps a listener for errors on a new connection. The pool removes its own when it lends a connection, and the
+   * borrower adds one a moment later. If the server ended the connection right after accepting it, no listener would
+   * receive the error, and it would end the process.
+   */
+  readonly #hear = (client: PoolClient): void => {
+    client.on('error', ignore)
+    this.#heard.add(client)
+  }
+
+  readonly #removed = (client: PoolClient): void => void this.#heard.delete(client)
 
   /** @param own whether the pool was made for this store, and ends with it. */
   constructor(pool: Pool, limits: Limits, { own }: { readonly own: boolean }) {
@@ -32,7 +45,8 @@ export class PooledConnections extends shared.LentConnections<PoolClient, Loan> 
     this.#pool = pool
     this.#own = own
     pool.on('error', ignore)
-    pool.on('connect', hearErrors)
+    pool.on('connect', this.#hear)
+    pool.on('remove', this.#removed)
   }
 
   /**
@@ -68,8 +82,9 @@ export class PooledConnections extends shared.LentConnections<PoolClient, Loan> 
 
   /** Leaves the application's pool as it was. */
   protected async end(): Promise<void> {
-    if (this.#own) await this.#pool.end()
-    else this.#pool.off('error', ignore).off('connect', hearErrors)
+    if (this.#own) return this.#pool.end()
+    this.#pool.off('error', ignore).off('connect', this.#hear).off('remove', this.#removed)
+    for (const client of this.#heard) client.off('error', ignore)
   }
 }
 
@@ -94,15 +109,6 @@ export function wayOf(createClient: () => Client, notified: (payload: string) =>
 function destroy(client: Client): void {
   client.end().catch(ignore)
   client.connection?.stream.destroy()
-}
-
-/**
- * Keeps a listener for errors on a new connection. The pool removes its own when it lends a connection, and the
- * borrower adds one a moment later. If the server ended the connection right after accepting it, no listener would
- * receive the error, and it would end the process.
- */
-function hearErrors(client: PoolClient): void {
-  client.on('error', ignore)
 }
 
 function ignore(): void {}

@@ -14,6 +14,9 @@ const conflicts = new Set(['40001', '40P01'])
 /** The server is read-only: a standby, or a primary that was demoted. */
 const readOnly = new Set(['25006', '55000'])
 
+/** The encoding of the database lacks a character of a text. */
+const notInEncoding = new Set(['22P05', '22021'])
+
 /** The user lacks a right. */
 export const notPermitted = '42501'
 
@@ -55,6 +58,7 @@ export function sqlState(error: unknown): string | undefined {
 
 function advice(error: unknown): string | undefined {
   if (isReadOnly(error)) return takesNoWrites
+  if (notInEncoding.has(sqlState(error) ?? '')) return 'Use other characters, or a database in UTF8.'
   return sqlState(error) === notPermitted ? grantRights('postgres') : undefined
 }
 

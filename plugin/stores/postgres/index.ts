@@ -78,6 +78,7 @@ async function openOn(
   const { schema, identity, pooled } = server
   const pushes = capabilitiesOf(server, { push }).push
   if (push && !pushes) onWarning(withoutPush(server))
+  if (!storesAnyText(server)) onWarning(aboutEncoding(server))
   const channel = pushes ? channelOf(schema, namespace) : undefined
   const crowd = new Crowd()
   const listening = (): string[] => (channel === undefined || crowd.crowded ? [] : [`listen ${channel}`])
@@ -252,6 +253,15 @@ function aboutCrowd({ crowded }: Crowd): string {
   return crowded
     ? `There are more than ${pushedNodes} nodes: hints are not pushed any more, and news is polled.`
     : 'There are fewer nodes again: hints are pushed.'
+}
+
+/** SQL_ASCII stores bytes as they come. */
+function storesAnyText({ encoding }: Server): boolean {
+  return ['UTF8', 'SQL_ASCII'].includes(encoding)
+}
+
+function aboutEncoding({ encoding }: Server): string {
+  return `The database is encoded in ${encoding}: reasons, actors and labels with characters it lacks are refused.`
 }
 
 function withoutPush({ pooled }: Server): string {
