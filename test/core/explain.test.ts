@@ -1,5 +1,6 @@
 /** Tests the explanations of why a lease has its holder or none: one row per case, then rows of the engine itself. */
 import t from 'tap'
+import { Drains } from '../../plugin/core/reports/drains.js'
 import {
   type Explanation,
   type ExplanationCircumstances,
@@ -7,7 +8,7 @@ import {
   explain,
   mostCandidates,
 } from '../../plugin/core/reports/explain.js'
-import type { LeaseRow, NodeRow, Snapshot, WorkerRow } from '../../plugin/core/store.js'
+import type { EventRow, LeaseRow, NodeRow, Snapshot, WorkerRow } from '../../plugin/core/store.js'
 import { timetableOf, writtenSchedule } from '../../plugin/core/work/schedule.js'
 import { newLease } from '../../plugin/testing/conformance/world.js'
 import { World } from '../support/world.js'
@@ -103,7 +104,7 @@ const table: Readonly<Record<string, Case>> = {
     says: [
       /./,
       /nobody is meant to have it next\. Its node is draining/,
-      /^No node is a candidate; 1 is draining/,
+      /^No node is a candidate; a \(c1\) is draining\.$/,
     ],
     facts: { candidateCount: 0, candidates: [{ node: a, obstacles: ['draining'] }] },
   },
@@ -232,8 +233,8 @@ const table: Readonly<Record<string, Case>> = {
     nodes: [node('a', { workers: [] }), node('b', { state: 'draining' })],
     codes: ['no-candidates', 'candidates'],
     says: [
-      /^No node can take it/,
-      /^No node is a candidate; 1 is draining, 1 node has not registered its worker\.$/,
+      /^No node can take it: every node that has registered its worker is draining\. End a drain, or start a node/,
+      /^No node is a candidate; b \(c1\) is draining, 1 node has not registered its worker\.$/,
     ],
     facts: {
       candidateCount: 0,
@@ -242,6 +243,23 @@ const table: Readonly<Record<string, Case>> = {
         { node: a, obstacles: ['not-registered'] },
       ],
     },
+  },
+  'nobody has registered its worker': {
+    nodes: [node('a', { workers: [] })],
+    codes: ['no-candidates', 'candidates'],
+    says: [/^No node can take it: no active node has registered its worker\.$/],
+  },
+  'a few nodes are draining': {
+    lease: held,
+    nodes: [node('a'), node('b', { state: 'draining' }), node('c', { state: 'draining' })],
+    codes: ['held', 'candidates'],
+    says: [/has held/, /^1 node is a candidate; b \(c1\) and c \(c1\) are draining\.$/],
+  },
+  'many nodes are draining': {
+    lease: held,
+    nodes: [node('a'), ...['b', 'c', 'd'].map((name) => node(name, { state: 'draining' }))],
+    codes: ['held', 'candidates'],
+    says: [/has held/, /^1 node is a candidate; 3 more are draining\.$/],
   },
   'a slot the plan has no use for': {
     lease: { slot: 2 },
@@ -369,6 +387,33 @@ t.test('a forced release, as the engine itself does it, is explained at each ste
   t.not(after?.holder?.node.name, first)
   settle()
 })
+
+t.test('who asked a node to hand over is said, when and why', async (t) => {
+  const { drained, event } = drainedBy('otto', 'deploy 1.4')
+  await new Drains(async () => [event]).tell(drained)
+  const told = (snapshot: Snapshot) => {
+    const reasons = explain(snapshot, key, { timing, revokedAtMs: null })?.reasons ?? []
+    return reasons.map(({ sentence }) => sentence)
+  }
+  const [, handingOver, candidates] = told(drained)
+  t.match(handingOver, /Its node is draining: otto asked for it 12 min ago, “deploy 1\.4”\./)
+  t.equal(
+    candidates,
+    '1 node is a candidate; a (c1) is draining: otto asked for it 12 min ago, “deploy 1.4”.',
+  )
+  const closing = drainedBy('a', 'the node is closing')
+  await new Drains(async () => [closing.event]).tell(closing.drained)
+  t.match(told(closing.drained)[1], /Its node is draining, since it is closing\./)
+})
+
+function drainedBy(actor: string, reason: string): { drained: Snapshot; event: EventRow } {
+  const drained = snapshotOf({
+    lease: { ...held, target: 'b-1', targetAtMs: nowMs - 2_500 },
+    nodes: [node('a', { state: 'draining' }), node('b')],
+  })
+  const place = { revision: 8, position: 0, atMs: nowMs - 720_000, token: null, detail: null }
+  return { drained, event: { ...place, type: 'node.draining', subject: 'a-1', node: 'a-1', actor, reason } }
+}
 
 function explained({ revokedAtMs = null, pause, ...given }: Omit<Case, 'codes'>): Explanation | undefined {
   return explain(snapshotOf(given), key, { timing, revokedAtMs, pause })

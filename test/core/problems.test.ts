@@ -1,11 +1,12 @@
 /** Tests from when on something is a problem that a person should see. */
 import t from 'tap'
 import type { CoordinatorSettings } from '../../plugin/core/coordinator.js'
+import { Drains } from '../../plugin/core/reports/drains.js'
 import { explain } from '../../plugin/core/reports/explain.js'
 import { problemsIn } from '../../plugin/core/reports/problems.js'
 import { describe, type Status } from '../../plugin/core/reports/status.js'
 import { vacancyOf } from '../../plugin/core/reports/vacancy.js'
-import { beforeAnyChange, type LeaseRow, type NodeRow } from '../../plugin/core/store.js'
+import { beforeAnyChange, type EventQuery, type LeaseRow, type NodeRow } from '../../plugin/core/store.js'
 import { deferred } from '../../plugin/core/time/loop.js'
 import { resolveTiming } from '../../plugin/core/time/timing.js'
 import { SnapshotSource } from '../../plugin/http/snapshot/snapshot.js'
@@ -154,6 +155,53 @@ t.test('a pass that hangs past the next time of its schedule is told, until it e
   await world.advance(1_000)
   t.equal(passes.length, 2, 'one pass makes up for what was missed')
   t.same(await problems(), [])
+})
+
+t.test('a drain is told with who asked for it, and is read once', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  const pass = deferred()
+  t.teardown(() => pass.resolve())
+  a.coordinator.worker({ name: 'slow', kind: 'single', scope: 'global', run: () => pass.promise })
+  await world.start(a, b)
+  await world.advance(1_000)
+  const { operator } = b.coordinator
+  const queries: EventQuery[] = []
+  const drains = new Drains((query) => {
+    queries.push(query)
+    return operator.events(query)
+  })
+  const told = async (): Promise<string[]> => {
+    const snapshot = await operator.snapshot()
+    await drains.tell(snapshot)
+    const settings = { namespace: 'default', identity: { node: 'b', cluster: 'c1' } } as CoordinatorSettings
+    const status = describe(snapshot, settings, 'b', 'running')
+    const problems = problemsIn(snapshot, status, { ...own, statements: 0 }, world.timing)
+    return problems.map(({ sentence }) => sentence)
+  }
+  t.same(await told(), [])
+  const id = a.coordinator.nodeId ?? ''
+  await operator.drain(id, { actor: 'otto', reason: 'deploy 1.4' })
+  const said =
+    /^Node "a" hands everything over and takes nothing new\. otto asked for it at [-\d]+ [\d:]+ UTC: “deploy 1\.4”\.$/
+  const sentences = await told()
+  t.match(sentences[0], /^No active node is a candidate .*: every node that has registered it is draining\.$/)
+  t.match(sentences[1], said)
+  await world.advance(1_000)
+  t.same(await told(), sentences)
+  t.same(queries, [{ types: ['node.draining'], subject: id, limit: 1 }])
+  await operator.undrain(id, { actor: 'otto', reason: 'deployed' })
+  t.same(await told(), [])
+  const closed = a.coordinator.close()
+  await world.advance(1_000)
+  t.match(
+    (await told()).join(),
+    /Node "a" hands everything over .* It has been closing since [-\d]+ [\d:]+ UTC\./,
+  )
+  pass.resolve()
+  await world.advanceUntil(() => a.coordinator.state === 'closed', 60_000)
+  await closed
+  t.same(await told(), ['No active node is a candidate for the worker "global/slow".'])
 })
 
 /** Returns the problems of a namespace with only this node, so long after its last heartbeat. */

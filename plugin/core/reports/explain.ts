@@ -9,6 +9,7 @@ import { barrierOpen, isBlocked, isOutdated, maxCooldownMs } from '../changes/ro
 import type { EventRow, LeaseRow, NodeRow, Snapshot, WorkerRow } from '../store.js'
 import { blockWaitMs, standstillMs, type Timing } from '../time/timing.js'
 import { type ScheduleStatus, scheduleStatus } from '../work/schedule.js'
+import { drainOf, isClosing } from './drains.js'
 import { overdueAtMs } from './overdue.js'
 import { isSilent, type NodeReference } from './status.js'
 import type { Vacancy } from './vacancy.js'
@@ -246,7 +247,8 @@ function whyKept({ lease, worker }: Scene): string {
 /** A lease acquired by name has no handover timeout on record. */
 function handingOver(scene: Scene, holder: string): string {
   const { lease, worker, snapshot } = scene
-  const why = scene.nodes.get(holder)?.state === 'draining' ? ' Its node is draining.' : ''
+  const why =
+    scene.nodes.get(holder)?.state === 'draining' ? ` Its node is draining${whyDraining(scene, holder)}.` : ''
   const namedMs = lease.targetAtMs === null ? null : snapshot.nowMs - lease.targetAtMs
   const since = namedMs === null ? '' : `, which was chosen ${span(namedMs)} ago`
   const next =
@@ -258,6 +260,15 @@ function handingOver(scene: Scene, holder: string): string {
       ? ''
       : ` Its pass has to end first; if that takes longer than ${span(worker.handoverTimeoutMs)} it is revoked.`
   return `${next}${why}${limit}`
+}
+
+/** Returns the rest of a sentence that ends with "draining". */
+function whyDraining({ nodes, snapshot }: Scene, id: string): string {
+  const node = nodes.get(id)
+  const drain = node && drainOf(node, snapshot)
+  if (node === undefined || drain === undefined) return ''
+  if (isClosing(node, drain)) return ', since it is closing'
+  return `: ${drain.actor} asked for it ${span(snapshot.nowMs - drain.atMs)} ago, “${drain.reason}”`
 }
 
 /** A heartbeat is due at least every third of a ttl (`timing.ts` sees to it); two missing ones are no accident. */
@@ -353,10 +364,8 @@ const perhapsFenced = reason(
     'The database does not show whether there is one.',
 )
 
-function whyUnplanned(
-  { lease, worker, waiting }: Scene,
-  candidates: readonly Candidacy[],
-): ExplanationReason[] {
+function whyUnplanned(scene: Scene, candidates: readonly Candidacy[]): ExplanationReason[] {
+  const { lease, worker, waiting } = scene
   if (worker === undefined) {
     return when(
       waiting.length === 0,
@@ -377,8 +386,15 @@ function whyUnplanned(
   return when(
     !candidates.some(({ obstacles }) => obstacles.length === 0 || obstacles.join() === 'cooling-down'),
     'no-candidates',
-    'No node can take it: no active node has registered its worker.',
+    candidates.some(isDraining)
+      ? 'No node can take it: every node that has registered its worker is draining. End a drain, or start a node.'
+      : 'No node can take it: no active node has registered its worker.',
   )
+}
+
+/** Whether it could hold the lease if it were not draining. */
+function isDraining({ obstacles }: Candidacy): boolean {
+  return obstacles.includes('draining') && !obstacles.includes('not-registered')
 }
 
 function blockade(scene: Scene): ExplanationReason[] {
@@ -418,18 +434,27 @@ function awaited({ waiting: { length } }: Scene): ExplanationReason[] {
 function countOf(scene: Scene, candidates: readonly Candidacy[]): ExplanationReason[] {
   if (scene.worker === undefined || scene.worker.paused) return []
   const registered = candidates.filter(({ obstacles }) => !obstacles.includes('not-registered'))
-  const draining = registered.filter(({ obstacles }) => obstacles.includes('draining')).length
-  const may = registered.length - draining
+  const draining = candidates.filter(isDraining).map(({ node }) => node.id)
+  const may = registered.length - draining.length
   const others = candidates.length - registered.length
   const notes = [
-    ...(draining > 0
-      ? [`${draining}${may > 0 ? ' more' : ''} ${draining === 1 ? 'is' : 'are'} draining`]
-      : []),
+    ...(draining.length > 0 ? [drainingNote(scene, draining, may > 0)] : []),
     ...(others > 0 ? [`${counted(others, 'node has', 'nodes have')} not registered its worker`] : []),
   ]
   const rest = notes.length === 0 ? '' : `; ${notes.join(', ')}`
   return [reason('candidates', `${counted(may, 'node is a candidate', 'nodes are candidates')}${rest}.`)]
 }
+
+/** Names draining nodes while they are few, and says who asked for a drain if there is only one. */
+function drainingNote(scene: Scene, ids: readonly string[], besides: boolean): string {
+  const [id = '', ...more] = ids
+  if (more.length === 0) return `${nameOf(scene, id)} is draining${whyDraining(scene, id)}`
+  if (ids.length > mostNamed) return `${ids.length}${besides ? ' more' : ''} are draining`
+  return `${ids.map((each) => nameOf(scene, each)).join(' and ')} are draining`
+}
+
+/** How many draining nodes are named. */
+const mostNamed = 2
 
 /**
  * Returns the nodes that are not gone: first those that may hold the lease, then those with the fewest obstacles.

@@ -5,6 +5,7 @@
 import { barrierOpen } from '../changes/rows.js'
 import type { EventRow, LeaseRow, NodeRow, Snapshot, WorkerRow } from '../store.js'
 import { lookEveryMs, type Timing } from '../time/timing.js'
+import { drainOf, isClosing } from './drains.js'
 import type { Health } from './health.js'
 import { overdueAtMs } from './overdue.js'
 import { pauseOf } from './pauses.js'
@@ -69,7 +70,7 @@ export function problemsIn(snapshot: Snapshot, status: Status, own: Health, timi
   const found = [
     ...ofThisNode(own, snapshot, status),
     ...ofServer(snapshot),
-    ...snapshot.nodes.flatMap((node) => ofNode(node, snapshot.nowMs)),
+    ...snapshot.nodes.flatMap((node) => ofNode(node, snapshot)),
     ...status.workers.flatMap((worker) => ofWorker(worker, snapshot)),
     ...ofLeases(snapshot, status, timing),
   ]
@@ -120,16 +121,23 @@ function isServerNew({ meta }: Snapshot): boolean {
   return !meta.identitySettled && meta.serverIdentity !== ''
 }
 
-function ofNode(node: NodeRow, nowMs: number): Problem[] {
+function ofNode(node: NodeRow, snapshot: Snapshot): Problem[] {
   const { id, name, state, heartbeatAtMs } = node
   if (state === 'gone') return []
-  if (pulseOf(node, nowMs) === 'silent') {
+  if (pulseOf(node, snapshot.nowMs) === 'silent') {
     const sentence = `No heartbeat of node "${name}" has come since ${second(heartbeatAtMs)}.`
     return [problem('node-silent', id, sentence)]
   }
   if (state !== 'draining') return []
-  const sentence = `Node "${name}" hands everything over and takes nothing new.`
+  const sentence = `Node "${name}" hands everything over and takes nothing new.${whyDraining(node, snapshot)}`
   return [problem('node-draining', id, sentence)]
+}
+
+function whyDraining(node: NodeRow, snapshot: Snapshot): string {
+  const drain = drainOf(node, snapshot)
+  if (drain === undefined) return ''
+  if (isClosing(node, drain)) return ` It has been closing since ${second(drain.atMs)}.`
+  return ` ${drain.actor} asked for it at ${second(drain.atMs)}: “${drain.reason}”.`
 }
 
 function ofWorker({ key, paused, candidates }: Status['workers'][number], snapshot: Snapshot): Problem[] {
@@ -138,7 +146,9 @@ function ofWorker({ key, paused, candidates }: Status['workers'][number], snapsh
     return [problem('worker-paused', key, sentence)]
   }
   if (candidates.length > 0) return []
-  const sentence = `No active node is a candidate for the worker "${key}".`
+  const isLeaving = snapshot.nodes.some(({ state, workers }) => state === 'draining' && workers.includes(key))
+  const why = isLeaving ? ': every node that has registered it is draining' : ''
+  const sentence = `No active node is a candidate for the worker "${key}"${why}.`
   return [problem('worker-without-candidates', key, sentence)]
 }
 

@@ -4,6 +4,7 @@
  * A page that polls every other second and is open in a dozen browsers must not cost a dozen readings of everything.
  */
 import type { Coordinator } from '../../core/coordinator.js'
+import { Drains } from '../../core/reports/drains.js'
 import { Pauses } from '../../core/reports/pauses.js'
 import { describe, type Status } from '../../core/reports/status.js'
 import { Vacancies } from '../../core/reports/vacancies.js'
@@ -48,6 +49,7 @@ export class SnapshotSource {
   readonly #coordinator: Coordinator
   readonly #nowMs: () => number
   readonly #described = new WeakMap<Snapshot, Status>()
+  readonly #drains: Drains
   readonly #pauses: Pauses
   readonly #vacancies: Vacancies
   #latest: { readonly snapshot: Snapshot; readonly atMs: number } | undefined
@@ -59,6 +61,7 @@ export class SnapshotSource {
     this.#coordinator = coordinator
     this.#nowMs = nowMs
     const events = (query: EventQuery): Promise<EventRow[]> => coordinator.operator.events(query)
+    this.#drains = new Drains(events)
     this.#pauses = new Pauses(events)
     this.#vacancies = new Vacancies(events)
     for (const event of ownNews) coordinator.on(event, () => this.outdate())
@@ -122,7 +125,8 @@ export class SnapshotSource {
   #read(): Reading {
     const atMs = this.#nowMs()
     const answer = this.#coordinator.operator.snapshot().then(async (snapshot) => {
-      await Promise.all([this.#pauses.tell(snapshot), this.#vacancies.tell(snapshot)])
+      const tellers = [this.#drains, this.#pauses, this.#vacancies]
+      await Promise.all(tellers.map((each) => each.tell(snapshot)))
       if (!reading.outdated) this.#latest = { snapshot, atMs }
       return snapshot
     })
