@@ -22,6 +22,8 @@ t.test('everything that the engine writes has a sentence of its own', async (t) 
 
 t.test('a sentence names who is meant, and counts', async (t) => {
   t.equal(told('lease.acquired'), 'node-1 holds it, with token 7.')
+  t.equal(told('lease.released', { reason: 'closing' }), 'node-1 gave it back.')
+  t.equal(told('lease.released', { reason: 'passes-failed' }), 'node-1 gave it back: its passes failed.')
   t.equal(told('lease.transferred', { detail: { to: 'b' } }), 'node-1 was asked to hand over to node-2.')
   t.equal(told('lease.transferred', { detail: { to: null } }), 'node-1 was asked to hand over.')
   t.equal(told('node.gone', { actor: 'orders-api-2' }), 'node-1 is gone, as orders-api-2 found.')

@@ -34,8 +34,25 @@ t.test('terms are told by what the audit trail has left of them', async (t) => {
         event(2, 'revoked', { token: 7, actor: 'ops', reason: 'stuck' }),
         event(3, 'acknowledged', { token: 7 }),
       ],
-      [term(7, 1, 2, { how: 'revoked', reason: 'stuck', actor: 'ops' })],
+      [term(7, 1, 2, { how: 'revoked', reason: 'stuck', actor: 'ops', acknowledged: true })],
     ],
+    'it was taken away, and its holder never said that it has stopped': [
+      [
+        event(1, 'acquired', { token: 7 }),
+        event(2, 'revoked', { token: 7, actor: 'ops', reason: 'stuck' }),
+        event(3, 'acquired', { token: 9, node: 'b' }),
+        event(4, 'revoked', { token: 9, node: 'b', actor: 'ops', reason: 'stuck too' }),
+        event(5, 'acknowledged', { token: 9, node: 'b' }),
+      ],
+      [
+        {
+          ...term(9, 3, 4, { how: 'revoked', reason: 'stuck too', actor: 'ops', acknowledged: true }),
+          holder: 'b',
+        },
+        term(7, 1, 2, { how: 'revoked', reason: 'stuck', actor: 'ops', acknowledged: false }),
+      ],
+    ],
+    'of a term only the last word is left': [[event(3, 'acknowledged', { token: 7 })], []],
     'its holder was gone': [
       [event(1, 'acquired', { token: 7 }), event(2, 'lost', { token: 7 })],
       [term(7, 1, 2, { how: 'lost' })],
@@ -53,7 +70,7 @@ t.test('terms are told by what the audit trail has left of them', async (t) => {
           token: 7,
           fromMs: 1_000,
           toMs: null,
-          ended: { how: 'unknown', reason: null, actor: null },
+          ended: { how: 'unknown', reason: null, actor: null, acknowledged: null },
         },
       ],
     ],
@@ -110,7 +127,7 @@ t.test('the terms of a real lease are those its holders had', async (t) => {
   t.match(terms, [
     { ended: null, toMs: null, fromMs: Number },
     { holder: holder.coordinator.nodeId, ended: { how: 'lost' } },
-    { ended: { how: 'revoked', ...by } },
+    { ended: { how: 'revoked', ...by, acknowledged: true } },
     { ended: { how: 'released', ...by } },
   ])
   for (const [at, { fromMs, token }] of terms.slice(0, -1).entries()) {
@@ -141,6 +158,6 @@ function term(token: number, from: number, to: number, ended: Partial<Term['ende
     token,
     fromMs: from * 1_000,
     toMs: to * 1_000,
-    ended: { how: 'unknown', reason: null, actor: null, ...ended },
+    ended: { how: 'unknown', reason: null, actor: null, acknowledged: null, ...ended },
   }
 }

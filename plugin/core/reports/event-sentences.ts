@@ -11,6 +11,7 @@ interface Words {
   readonly token: number | null
   /** The name of the node that noticed it, or the id of a person. */
   readonly actor: string | null
+  readonly reason: string | null
   readonly detail: NonNullable<EventRow['detail']>
   /** The node that should hold it next. */
   readonly to: string | null
@@ -18,7 +19,7 @@ interface Words {
 
 const sentences = new Map<string, (words: Words) => string>([
   ['lease.acquired', ({ node, token }) => `${node} holds it, with token ${token}.`],
-  ['lease.released', ({ node }) => `${node} gave it back.`],
+  ['lease.released', ({ node, reason }) => `${node} ${givenBack(reason)}.`],
   ['lease.revoked', ({ node }) => `It was taken away from ${node}.`],
   ['lease.acknowledged', ({ node }) => `${node} has said that it stopped.`],
   ['lease.lost', ({ node }) => `${node} held it and is gone.`],
@@ -56,7 +57,7 @@ export const eventTypes: readonly string[] = [...sentences.keys()]
  * @param nameOf returns null for a node that is no longer known; the sentence then has the beginning of its id.
  */
 export function eventSentence(
-  { type, node, token, actor, detail }: EventRow,
+  { type, node, token, actor, reason, detail }: EventRow,
   nameOf: (id: string) => string | null,
 ): string {
   const named = (id: string): string => nameOf(id) ?? id.slice(0, 8)
@@ -66,9 +67,15 @@ export function eventSentence(
     node: node === null ? 'A node' : named(node),
     token,
     actor,
+    reason,
     detail: detail ?? {},
     to: typeof to === 'string' ? named(to) : null,
   })
+}
+
+/** Says that a holder gave a lease back of its own accord, and why where that is a fault of its own. */
+export function givenBack(reason: string | null): string {
+  return reason === 'passes-failed' ? 'gave it back: its passes failed' : 'gave it back'
 }
 
 function counted(count: unknown, what: string): string {

@@ -11,6 +11,7 @@ export const termEvents = [
   'lease.acquired',
   'lease.released',
   'lease.revoked',
+  'lease.acknowledged',
   'lease.lost',
   'lease.transferred',
 ] as const
@@ -42,6 +43,11 @@ export interface TermEnd {
   readonly reason: string | null
   /** Who asked for it; null when nobody did. */
   readonly actor: string | null
+  /**
+   * Whether the holder has said since that it has stopped, where the term was revoked; null where it ended otherwise.
+   * Work that ignores its signal goes on without a word. Once the next term has begun, no word is recorded any more.
+   */
+  readonly acknowledged: boolean | null
 }
 
 /**
@@ -55,7 +61,9 @@ export function termsOf(events: readonly EventRow[]): Term[] {
     if (event.token === null || !termEvents.some((type) => type === event.type)) continue
     byToken.set(event.token, [...(byToken.get(event.token) ?? []), event])
   }
-  const tokens = [...byToken.keys()].sort((a, b) => b - a)
+  const isTerm = (token: number): boolean =>
+    byToken.get(token)?.some(({ type }) => type !== 'lease.acknowledged') ?? false
+  const tokens = [...byToken.keys()].filter(isTerm).sort((a, b) => b - a)
   return tokens.map((token, at) => termFrom(token, byToken.get(token) ?? [], at === 0))
 }
 
@@ -67,7 +75,7 @@ function termFrom(token: number, events: readonly EventRow[], latest: boolean): 
   return { holder, token, fromMs: began?.atMs ?? null, toMs: end?.atMs ?? null, ended }
 }
 
-const unknownEnd: TermEnd = { how: 'unknown', reason: null, actor: null }
+const unknownEnd: TermEnd = { how: 'unknown', reason: null, actor: null, acknowledged: null }
 
 const endings: ReadonlyMap<string, TermEnd['how']> = new Map([
   ['lease.released', 'released'],
@@ -80,5 +88,6 @@ function endOf(end: EventRow, events: readonly EventRow[]): TermEnd {
   const how = endings.get(end.type) ?? 'unknown'
   const request = events.find(({ type }) => type === 'lease.transferred')
   const { reason, actor } = request !== undefined && how === 'released' ? request : end
-  return { how, reason, actor }
+  const said = events.some(({ type }) => type === 'lease.acknowledged')
+  return { how, reason, actor, acknowledged: how === 'revoked' ? said : null }
 }
