@@ -145,14 +145,16 @@ async function latency(store: Store, { statementTimeoutMs, heartbeatMs }: Timing
   return [{ what: `round trips, against a limit of ${statementTimeoutMs} ms`, verdict, detail }]
 }
 
-/** No promise depends on this clock; schedules and the times that people read do. */
+/** Which clock is for what. No promise depends on any. */
 async function clock(store: Store, nowMs: () => number): Promise<Finding> {
   const beforeMs = nowMs()
   const { nowMs: databaseMs } = await store.snapshot()
   const offsetMs = Math.round(databaseMs - (beforeMs + nowMs()) / 2)
   const verdict = Math.abs(offsetMs) > 2_000 ? 'doubtful' : 'good'
   const direction = offsetMs < 0 ? 'behind' : 'ahead of'
-  const detail = `${Math.abs(offsetMs)} ms ${direction} this machine's; no lease depends on it, schedules and logs do`
+  const detail =
+    `${Math.abs(offsetMs)} ms ${direction} this machine's; schedules go by it, logs and node-cron by this ` +
+    "machine's, leases by neither"
   return { what: "the database's clock", verdict, detail }
 }
 

@@ -3,23 +3,14 @@
  */
 import type { Coordinator } from '../core/coordinator.js'
 import { type Explanation, explain } from '../core/reports/explain.js'
-import { Pauses } from '../core/reports/pauses.js'
-import { type Problem, problemsIn } from '../core/reports/problems.js'
-import {
-  describe,
-  isSilent,
-  type LeaseStatus,
-  type NodeReference,
-  type NodeStatus,
-  type Status,
-} from '../core/reports/status.js'
-import { type Term, termEvents, termsOf } from '../core/reports/terms.js'
-import { Vacancies } from '../core/reports/vacancies.js'
+import { type Problem, problemsIn, severities } from '../core/reports/problems.js'
+import { termEvents, termsOf } from '../core/reports/terms.js'
 import { vacancyOf } from '../core/reports/vacancy.js'
-import type { EventQuery, EventRow, Snapshot } from '../core/store.js'
-import { blockWaitMs, resolveTiming, type Timing } from '../core/time/timing.js'
+import { blockWaitMs } from '../core/time/timing.js'
 import type { Command, Order } from './arguments.js'
-import { type Answer, type Cell, exitCodes, type Mood, type Table } from './output.js'
+import { type Answer, exitCodes } from './output.js'
+import { isPresent, labelOfId, look, readBesides, type Scene, typed } from './scene.js'
+import { leaseTable, nodeTable, problemTable, termTable, time } from './tables.js'
 
 /** The commands for which the namespace is read first. */
 type Asking = Exclude<Command, 'check' | 'migrate'>
@@ -30,16 +21,6 @@ type Ways = {
     order: Order<Name>,
     coordinator: Coordinator,
   ) => Answer | Promise<Answer>
-}
-
-/** The namespace at the moment at which a command is given. */
-interface Scene {
-  readonly snapshot: Snapshot
-  readonly status: Status
-  /** The durations of the nodes, as far as the rows tell them. */
-  readonly timing: Timing
-  /** Whether a node has sent no heartbeat for longer than its ttl. */
-  readonly isSilent: (node: Pick<NodeReference, 'id'> | null) => boolean
 }
 
 /** Carries out the commands that need only a coordinator, which has not been started. */
@@ -71,14 +52,15 @@ const ways: Ways = {
     const problems = await problemsOf(scene, coordinator)
     const nodes = status.nodes.map((node) => ({ ...node, silent: isSilent(node) }))
     const leases = status.leases.map((lease) => ({ ...lease, silent: isSilent(lease.holder) }))
-    return found(scene, problems, { ...status, nodes, leases, problems }, [
-      `Namespace ${status.namespace}, ${counted(status.nodes.filter(isPresent), 'node')}`,
-      ...(others.length > 0 ? [`Other namespaces in this database: ${listed(others)}`] : []),
-      '',
-      nodeTable(scene, status.nodes),
+    const present = status.nodes.filter(isPresent)
+    const goneCount = nodes.length - present.length
+    const tables = [
+      nodeTable(scene, present),
+      ...(goneCount > 0 ? [`${goneCount === 1 ? '1 node is' : `${goneCount} nodes are`} gone.`] : []),
       '',
       leaseTable(scene, status.leases),
-    ])
+    ]
+    return found(scene, problems, { ...status, nodes, leases, problems }, tables, others)
   },
 
   leaders: async (scene, _order, coordinator) => {
@@ -96,7 +78,8 @@ const ways: Ways = {
     return found(scene, problems, Object.fromEntries(leaders), [leaseTable(scene, leases)])
   },
 
-  explain: async (scene, { key }, { operator }) => {
+  explain: async (scene, { key }, coordinator) => {
+    const { operator } = coordinator
     const { timing } = scene
     const lease = scene.snapshot.leases.find((each) => each.key === key)
     if (lease === undefined) return noLease(scene, key)
@@ -104,6 +87,7 @@ const ways: Ways = {
       operator.events({ types: [type], subject: subject ?? '', limit: 1 })
     const [revoked] = await latest('lease.revoked', key)
     const [pause] = await latest('worker.paused', lease.worker)
+    await readBesides(scene, coordinator)
     const vacancy = await vacancyOf(lease, (query) => operator.events(query))
     const circumstances = { timing, revokedAtMs: revoked?.atMs ?? null, pause, vacancy }
     const explanation = explain(scene.snapshot, key, circumstances)
@@ -126,31 +110,40 @@ const ways: Ways = {
         'A transaction of the application fences it: nothing was released. Try again once that has ended.',
       )
     if (answer.kind === 'stale') {
-      const { holder } = answer.lease
-      const now = holder === null ? 'nobody holds it' : `its token is ${answer.lease.token}`
+      const { holder, token: latest } = answer.lease
+      const now =
+        holder === null ? 'nobody holds it' : `${labelOfId(holder, scene)} holds it, with token ${latest}`
       return no(`Nothing was released: by now ${now}.`, answer)
     }
     if (answer.kind === 'repeated') return done(answer, ['It had been released already.'])
-    if (!answer.blocked) return done(answer, ['Released. The next holder may begin at once.'])
-    const { snapshot } = scene
-    const waitMs = blockWaitMs(scene.timing)
-    const { holder } = snapshot.leases.find((lease) => lease.key === key) ?? {}
-    const name = snapshot.nodes.find(({ id }) => id === holder)?.name ?? 'The holder'
+    const name = labelOfId(answer.previousHolder, scene)
+    const goesOn = `Work on ${name} that ignores its signal`
+    const shown = `which only the log and \`/status\` of ${name} show: restart that process.`
+    if (!answer.blocked) {
+      const still = `${name} may still be at work, ${shown}`
+      return done(answer, ['Released. The next holder may begin at once.', ...(immediate ? [still] : [])])
+    }
+    const explaining = typed(`explain ${key}`, scene)
+    const waitS = Math.ceil(blockWaitMs(scene.timing) / 1_000)
     return done(answer, [
-      `Released. ${name} is told to stop. The next holder begins once it has, or after ${Math.ceil(waitMs / 1_000)} s at the latest.`,
-      `Work on ${name} that ignores its signal goes on even then: restart that process. \`explain ${key}\` shows how it stands.`,
+      `Released. ${name} is told to stop. The next holder begins once it has, or after ${waitS} s at the latest.`,
+      `Until then \`${explaining}\` shows whether ${name} has said that it has stopped, and its history afterwards.`,
+      `${goesOn} goes on even then, ${shown}`,
     ])
   },
 
   drain: (scene, { node, by }, { operator }) =>
     toNode(scene, node, (id) => operator.drain(id, by), {
       done: 'It hands over, and gets nothing new.',
+      silent:
+        'It gets nothing new. It is silent, and hands over only if it goes on; else the others take over.',
       unchanged: 'It was draining already.',
     }),
 
   undrain: (scene, { node, by }, { operator }) =>
     toNode(scene, node, (id) => operator.undrain(id, by), {
       done: 'It takes part again.',
+      silent: 'It takes part again if it goes on: it is silent.',
       unchanged: 'It was not draining.',
     }),
 
@@ -167,45 +160,56 @@ const ways: Ways = {
     }),
 }
 
-async function look({ operator, settings, state }: Coordinator): Promise<Scene> {
-  const snapshot = await operator.snapshot()
-  const silent = snapshot.nodes.filter((node) => isSilent(node, snapshot.nowMs))
-  const ids = new Set(silent.map(({ id }) => id))
-  const { longestTtlMs } = snapshot.meta
-  return {
-    snapshot,
-    status: describe(snapshot, settings, undefined, state),
-    timing: longestTtlMs > 0 ? resolveTiming({ ttlMs: longestTtlMs }) : settings.timing,
-    isSilent: (node) => node !== null && ids.has(node.id),
-  }
-}
-
 /** Returns the same problems as `GET /status`, except those that only the node that answers can know. */
-async function problemsOf({ snapshot, status, timing }: Scene, coordinator: Coordinator): Promise<Problem[]> {
-  const events = (query: EventQuery): Promise<EventRow[]> => coordinator.operator.events(query)
-  await Promise.all([new Pauses(events).tell(snapshot), new Vacancies(events).tell(snapshot)])
-  return problemsIn(snapshot, status, coordinator.health(), timing)
+async function problemsOf(scene: Scene, coordinator: Coordinator): Promise<Problem[]> {
+  await readBesides(scene, coordinator)
+  return problemsIn(scene.snapshot, scene.status, coordinator.health(), scene.timing)
 }
 
-/** Returns what has been seen, and below it what is wrong. */
+/** Returns what has been seen: first how the namespace is and what is wrong, then the tables, which may be long. */
 function found(
-  { status, isSilent }: Scene,
+  scene: Scene,
   problems: readonly Problem[],
   json: unknown,
-  text: Answer['text'],
+  tables: Answer['text'],
+  others: readonly string[] = [],
 ): Answer {
+  const { status, snapshot, isSilent, sharedNames } = scene
   const present = status.nodes.filter(isPresent)
   const isAlone = present.length > 0 && present.every(isSilent)
-  const alone = 'No node is running. Leases of silent nodes are taken over once another node has started.'
   return {
     json,
     text: [
-      ...text,
-      ...(problems.length > 0 ? ['', problemTable(problems)] : []),
-      ...(isAlone ? ['', alone] : []),
+      `Namespace ${status.namespace}, ${counted(present, 'node')}: ${countsOf(problems)}`,
+      ...(snapshot.meta.revision === 0 ? ['No node has ever joined here.'] : []),
+      ...(others.length > 0 ? [`Other namespaces in this database: ${listed(others)}`] : []),
+      ...(isAlone ? [alone] : []),
+      ...(sharedNames.size > 0
+        ? [
+            `Several nodes have one name (${listed([...sharedNames])}): HOLDER also shows how their ids begin.`,
+          ]
+        : []),
+      ...(problems.length > 0 ? ['', problemTable(scene, problems)] : []),
+      '',
+      ...tables,
+      '',
+      'Work that ignores its signal is known only to its own process: see `/status` of each node.',
     ],
     exitCode: problems.some(({ severity }) => severity === 'error') ? exitCodes.no : exitCodes.done,
   }
+}
+
+/** A database that can only be read looks the same as one whose nodes have all ended. */
+const alone =
+  'No node renews its session: none runs, or the database takes no writes, which `check` tells. Leases of silent ' +
+  'nodes are taken over once a node renews its session again.'
+
+function countsOf(problems: readonly Problem[]): string {
+  const counts = severities.flatMap((each) => {
+    const { length } = problems.filter(({ severity }) => severity === each)
+    return length === 0 ? [] : [`${length} ${each}${length === 1 || each === 'info' ? '' : 's'}`]
+  })
+  return counts.length === 0 ? 'no problems' : counts.join(', ')
 }
 
 /**
@@ -274,7 +278,7 @@ async function toNode(
   scene: Scene,
   subject: string,
   order: (id: string) => Promise<'done' | 'unchanged' | 'gone'>,
-  words: Words,
+  words: Words & { readonly silent: string },
 ): Promise<Answer> {
   const { nodes } = scene.status
   const byName = nodes.filter((node) => isPresent(node) && node.name === subject)
@@ -290,41 +294,8 @@ async function toNode(
   if (outcome === 'unknown')
     return no(`There is no node "${subject}". \`status\` lists those there are.`, { outcome })
   if (outcome === 'gone') return no(`The node "${subject}" is gone.`, { outcome })
-  return done({ outcome }, [words[outcome]])
-}
-
-function isPresent({ state }: NodeStatus): boolean {
-  return state !== 'gone'
-}
-
-const silentCell: Cell = { text: 'silent', mood: 'bad' }
-
-function nodeTable({ status: { leases, nowMs }, isSilent }: Scene, nodes: readonly NodeStatus[]): Table {
-  const moods: Readonly<Record<string, Mood>> = { active: 'good', draining: 'doubtful', gone: 'bad' }
-  return {
-    head: ['NODE', 'CLUSTER', 'STATE', 'HEARTBEAT', 'LEASES', 'VERSION', 'ID'],
-    rows: nodes.map(({ id, name, cluster, state, heartbeatAtMs, version }): Cell[] => [
-      name,
-      cluster,
-      isSilent({ id }) ? silentCell : { text: state, mood: moods[state] ?? 'doubtful' },
-      `${ago(nowMs - heartbeatAtMs)} ago`,
-      String(leases.filter(({ holder }) => holder?.id === id).length),
-      version ?? '-',
-      id,
-    ]),
-  }
-}
-
-function problemTable(problems: readonly Problem[]): Table {
-  const cells: Readonly<Record<Problem['severity'], Cell>> = {
-    error: { text: 'error', mood: 'bad' },
-    warning: { text: 'warning', mood: 'doubtful' },
-    info: 'info',
-  }
-  return {
-    head: ['PROBLEM', 'WHAT IT IS'],
-    rows: problems.map(({ severity, sentence }) => [cells[severity], sentence]),
-  }
+  const isUnheard = outcome === 'done' && node !== undefined && scene.isSilent(node)
+  return done({ outcome }, [isUnheard ? words.silent : words[outcome]])
 }
 
 /** Says when a scheduled worker acted last, and when it will next. */
@@ -335,63 +306,6 @@ function scheduleLines({ schedule }: Explanation): string[] {
   return [
     `Its schedule is ${cron} (${timeZone}). The last time begun: ${at(lastFireAtMs)}. The next: ${at(nextFireAtMs)}.`,
   ]
-}
-
-function termTable({ snapshot }: Scene, terms: readonly Term[]): Table {
-  const nameOf = (id: string | null): string =>
-    snapshot.nodes.find((node) => node.id === id)?.name ?? id ?? 'unknown'
-  const howOf = ({ ended }: Term): string => {
-    if (ended === null) return 'holds it now'
-    const by = ended.actor === null ? '' : ` by ${ended.actor}`
-    return `${ended.how}${by}${ended.reason === null ? '' : `: ${ended.reason}`}`
-  }
-  return {
-    head: ['HELD BY', 'FROM', 'TO', 'TOKEN', 'HOW IT ENDED'],
-    rows: terms.map((term) => [
-      nameOf(term.holder),
-      term.fromMs === null ? 'unknown' : time(term.fromMs),
-      term.toMs === null ? '-' : time(term.toMs),
-      String(term.token),
-      howOf(term),
-    ]),
-  }
-}
-
-/** Formats an instant, by the database's clock. */
-function time(ms: number): string {
-  return `${new Date(ms).toISOString().slice(0, 19).replace('T', ' ')} UTC`
-}
-
-function leaseTable({ status: { nowMs, workers }, isSilent }: Scene, leases: readonly LeaseStatus[]): Table {
-  const paused = new Set(workers.flatMap((worker) => (worker.paused ? [worker.key] : [])))
-  const stateOf = ({ holder, worker, state }: LeaseStatus): string =>
-    holder === null && paused.has(worker ?? '') ? 'paused' : state
-  const moods: Readonly<Record<string, Mood>> = { held: 'good', blocked: 'bad', unclaimed: 'bad' }
-  return {
-    head: ['LEASE', 'STATE', 'HOLDER', 'SINCE', 'TOKEN'],
-    rows: leases.map((lease): Cell[] => {
-      const { key, holder, acquiredAtMs, token } = lease
-      const state = stateOf(lease)
-      return [
-        key,
-        isSilent(holder) ? silentCell : { text: state, mood: moods[state] ?? 'doubtful' },
-        holder?.name ?? '-',
-        holder === null || acquiredAtMs === null ? '-' : ago(nowMs - acquiredAtMs),
-        String(token),
-      ]
-    }),
-  }
-}
-
-/** Formats a duration in the largest unit that it fills. */
-function ago(ms: number): string {
-  const units: [string, number][] = [
-    ['d', 86_400_000],
-    ['h', 3_600_000],
-    ['min', 60_000],
-  ]
-  const [unit, lengthMs] = units.find(([, lengthMs]) => ms >= lengthMs) ?? ['s', 1_000]
-  return `${Math.max(0, Math.floor(ms / lengthMs))} ${unit}`
 }
 
 function counted(things: readonly unknown[], word: string): string {

@@ -4,7 +4,8 @@
  * It talks to the database, not to a node, so it works when no node does.
  */
 import { existsSync, readFileSync } from 'node:fs'
-import { createCoordinator } from '../coordinator.js'
+import { resolve } from 'node:path'
+import { createCoordinator, type Dialect, migrationSql } from '../coordinator.js'
 import { CoordinationError, PendingMigrationsError, StoreError } from '../core/errors.js'
 import { resolveTiming } from '../core/time/timing.js'
 import { openStore } from '../stores/open.js'
@@ -53,26 +54,53 @@ async function answerTo(order: Order): Promise<Answer> {
   try {
     return await answered(order)
   } catch (error) {
-    throw withOwnRemedy(error)
+    throw withOwnRemedy(error, order.database)
   }
 }
 
+/** Whoever mistyped where the database is should not be led to make another one. */
+const ifNew = `Is this the right database? If it is new: ${migrating}`
+
 /** SQLite would create the file, and a mistyped path would look like an empty database. */
 function refuseMissingFile(database: string): void {
+  const path = fileOf(database)
+  if (path === undefined || existsSync(path)) return
+  throw new StoreError(`There is no file "${resolve(path)}". ${ifNew}`, 'none')
+}
+
+/** Returns the path in a URL of SQLite; undefined for other databases. */
+function fileOf(database: string): string | undefined {
   const [, path] = /^sqlite:(?:\/\/)?(.+)$/is.exec(database) ?? []
-  if (path === undefined || path === ':memory:' || existsSync(path)) return
-  throw new StoreError(`There is no file "${path}". To make it: ${migrating}`, 'none')
+  return path === ':memory:' ? undefined : path
 }
 
 /** Replaces the remedy: an operator who types commands has set no option, and need not run SQL by hand. */
-function withOwnRemedy(error: unknown): unknown {
+function withOwnRemedy(error: unknown, database: string): unknown {
   if (!(error instanceof PendingMigrationsError)) return error
   const { pending } = error
-  const names = pending.map((name) => `"${name}"`).join(', ')
-  return new PendingMigrationsError(pending, `Migrations are pending (${names}). To run them: ${migrating}`, {
-    cause: error,
-  })
+  return new PendingMigrationsError(pending, remedyFor(pending, database), { cause: error })
 }
+
+function remedyFor(pending: readonly string[], database: string): string {
+  const path = fileOf(database)
+  const place = path === undefined ? 'this database' : `"${resolve(path)}"`
+  if (areAll(pending, database)) return `There are no tables of this package in ${place}. ${ifNew}`
+  const names = pending.map((name) => `"${name}"`).join(', ')
+  return `Migrations are pending (${names}). To run them: ${migrating}`
+}
+
+/** Whether these are all migrations there are: had they been run, none would be left. */
+function areAll(pending: readonly string[], database: string): boolean {
+  const dialect = dialects.find(([schemes]) => schemes.test(database))?.[1]
+  return dialect !== undefined && migrationSql(dialect, pending) === ''
+}
+
+const dialects: readonly (readonly [schemes: RegExp, Dialect])[] = [
+  [/^postgres(?:ql)?:/i, 'postgres'],
+  [/^(?:mysql|mariadb):/i, 'mysql'],
+  [/^mssql:/i, 'mssql'],
+  [/^sqlite:/i, 'sqlite'],
+]
 
 async function answered(order: Order): Promise<Answer> {
   if (order.command === 'check') return checked(order)

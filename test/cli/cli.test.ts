@@ -3,8 +3,14 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import Database from 'better-sqlite3'
 import Fastify from 'fastify'
 import t from 'tap'
+import type { Scene } from '../../plugin/cli/scene.js'
+import { termTable } from '../../plugin/cli/tables.js'
+import { type Coordinator, createCoordinator } from '../../plugin/coordinator.js'
+import { deferred } from '../../plugin/core/time/loop.js'
 import workerCoordination from '../../plugin/index.js'
 import { eachDatabase, usePostgres, useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
@@ -18,7 +24,8 @@ t.test('who leads, why, and how it is', (t) =>
     await nodeAtWork(t, database)
     const status = await cli(database.url, 'status')
     t.equal(status.code, 0, status.err)
-    t.match(status.out, /^Namespace default, 1 node\n/)
+    t.match(status.out, /^Namespace default, 1 node: no problems\n\nNODE +CLUSTER /)
+    t.match(status.out, /\n\nWork that ignores its signal is known only to its own process: .+\n$/)
     t.match(status.out, /^n1 +c1 +active +\d+ s ago +1 +- /m)
     t.notMatch(status.out, '\u001b', 'no colours where no terminal is')
     const leaders = JSON.parse((await cli(database.url, 'leaders', '--json')).out)
@@ -94,7 +101,10 @@ t.test('a namespace in which nothing ever was is told, with those there are', (t
     for (const typed of orders)
       t.match(await cli(database.url, ...typed, '--namespace', 'biling'), { code: 1, out }, typed.join(' '))
     t.match(JSON.parse((await cli(database.url, 'status', '--json')).out), { namespaces: ['billing'] })
-    t.match(await cli(database.url, 'status', '--namespace', 'billing'), { code: 0, out: /1 node\n/ })
+    t.match(await cli(database.url, 'status', '--namespace', 'billing'), {
+      code: 0,
+      out: /1 node: no problems\n/,
+    })
     await nodeAtWork(t, database, { namespace: 'biling' })
     const others = /Other namespaces in this database: "billing"\n/
     t.match(await cli(database.url, 'status', '--namespace', 'biling'), { code: 0, out: others })
@@ -149,20 +159,55 @@ t.test('a lease is released by its token and no other, and the audit trail says 
       cli(database.url, 'release', key, '--reason', 'it hangs', ...more)
     t.match(await release('--token', String(leader.token - 1)), {
       code: 1,
-      out: `Nothing was released: by now its token is ${leader.token}.`,
+      out: `Nothing was released: by now n1 holds it, with token ${leader.token}.`,
     })
     t.ok(coordinator.isHeld('month-close'))
     const ended = new Promise((resolve) => coordinator.once('lease.ended', resolve))
     t.match(await release('--token', String(leader.token), '--cooldown-ms', '0'), {
       code: 0,
-      out: /^Released\. n1 is told to stop\. .* after 79 s at the latest\.\nWork on n1 that ignores its signal/,
+      out: new RegExp(
+        '^Released\\. n1 is told to stop\\. .* after 79 s at the latest\\.\n' +
+          'Until then `explain global/month-close` shows whether n1 has said .*\n' +
+          'Work on n1 that ignores its signal goes on .* the log and `/status` of n1 show: ',
+      ),
     })
     t.match(await ended, { key, token: leader.token, reason: 'revoked' })
     const events = await coordinator.operator.events({ limit: 100, types: ['lease.revoked'] })
     t.match(events, [{ actor: user, reason: 'it hangs', token: leader.token }])
+    await eventually(async () => (await acknowledgements(coordinator)).includes(leader.token))
+    const told = new RegExp(` ${leader.token} +revoked by ${user}: it hangs$`, 'm')
+    t.match((await cli(database.url, 'explain', key)).out, told)
     t.match(await release(), { code: 2, err: /Which term\? Say --token N/ })
   }),
 )
+
+t.test('a holder that never said that it has stopped is told of', async (t) => {
+  const database = await useSqlite(t)
+  const coordinator = await nodeAtWork(t, database)
+  const token = async (): Promise<number | undefined> =>
+    JSON.parse((await cli(database.url, 'leaders', '--json')).out)[key]?.token
+  const first = await token()
+  const why = ['--reason', 'it hangs', '--actor', 'mira']
+  t.match(await cli(database.url, 'release', key, '--token', String(first), '--immediate', ...why), {
+    code: 0,
+    out: /^Released\. The next holder may begin at once\.\nn1 may still be at work, which only the log and .* show: /,
+  })
+  await eventually(async () => ![undefined, first].includes(await token()))
+  const told = (end: string) =>
+    new RegExp(` ${first} +revoked by mira: it hangs; never said that it has stopped${end}$`, 'm')
+  t.match((await cli(database.url, 'explain', key)).out, told(''))
+  await coordinator.close()
+  t.match((await cli(database.url, 'explain', key)).out, told(', and is gone by now'))
+})
+
+t.test('a term whose passes failed too often is told as such', async (t) => {
+  const failed = { how: 'released', reason: 'passes-failed', actor: null, acknowledged: null } as const
+  const term = { holder: null, token: 7, fromMs: 0, toMs: 60_000, ended: failed }
+  const scene = { snapshot: { nodes: [] } } as unknown as Scene
+  t.match(termTable(scene, [term]).rows, [
+    [/unknown/, /1970/, /1970/, '7', 'gave it back: its passes failed'],
+  ])
+})
 
 t.test('nodes hear of an order at once, and not with their next heartbeat', (t) =>
   eachDatabase(t, async (t, database) => {
@@ -223,13 +268,22 @@ t.test('a database is brought up to date, and checked without a trace', (t) =>
     const remedy = /npx fastify-worker-coordination migrate\n$/
     t.match(await cli(url, 'check'), { code: 3, err: remedy }, 'before there are tables')
     t.match(await cli(url, 'status'), { code: 3, err: remedy }, 'looking changes no tables')
+    t.match(await cli(url, 'status'), { err: /Is this the right database\? If it is new: / })
     t.match(await cli(url, 'migrate'), { code: 0, out: /up to date/ })
+    t.match(
+      (await cli(url, 'status')).out,
+      /^Namespace default, 0 nodes: .+\nNo node has ever joined here\.\n/,
+    )
     // A server may need longer for a query that it has never seen than `fast` allows.
     const [preset, ttlMs] = dialect === 'mssql' ? ['relaxed', 60_000] : ['fast', 6_000]
     const { code, out, err } = await cli(url, 'check', '--json', '--preset', preset)
     t.equal(code, 0, out + err)
     const { findings, timing } = JSON.parse(out)
     t.equal(timing.ttlMs, ttlMs)
+    t.match(
+      findings[4].detail,
+      /schedules go by it, logs and node-cron by this machine's, leases by neither$/,
+    )
     t.strictSame(
       findings.map(({ what }: { what: string }) => what.split(',')[0]),
       [
@@ -250,27 +304,43 @@ t.test('only migrate makes a file of SQLite', async (t) => {
   for (const typed of [['leaders'], ['check'], ['pause', key, '--reason', 'a deploy']])
     t.match(
       await cli(url, ...typed),
-      { code: 3, out: '', err: `There is no file "${path}".` },
+      { code: 3, out: '', err: `There is no file "${path}". Is this the right database? If it is new: npx ` },
       typed.join(' '),
     )
   t.notOk(existsSync(path))
+  const here = `There is no file "${resolve('not-here.db')}". `
+  t.match(await cli('sqlite:not-here.db', 'status'), { code: 3, err: here }, 'from which folder it is')
   t.match(await cli(`sqlite://${path}`, 'migrate'), { code: 0 })
   t.match(await cli(`sqlite://${path}`, 'leaders'), { code: 0 })
   const { url: empty, path: emptyPath } = await useSqlite(t)
   await writeFile(emptyPath, '')
-  const err = /^Migrations are pending \(.+\)\. To run them: npx fastify-worker-coordination migrate\n$/
+  const err = `There are no tables of this package in "${emptyPath}". Is this the right database? If it is new: `
   t.match(await cli(empty, 'leaders'), { code: 3, out: '', err })
+})
+
+t.test('a database of an older version is to be brought up to date', async (t) => {
+  const { url, path } = await useSqlite(t)
+  await cli(url, 'migrate')
+  const older = new Database(path)
+  const journal = 'worker_coordination_migrations'
+  const [latest] = older
+    .prepare(`DELETE FROM ${journal} WHERE name > '20261124' RETURNING name`)
+    .pluck()
+    .all()
+  older.close()
+  const err = `Migrations are pending ("${latest}"). To run them: npx fastify-worker-coordination migrate\n`
+  t.match(await cli(url, 'status'), { code: 3, out: '', err })
 })
 
 t.test('what is wrong is listed, as over HTTP', (t) =>
   eachDatabase(t, async (t, database) => {
     const coordinator = await nodeAtWork(t, database)
     const listed = async (command: string): Promise<string> => (await cli(database.url, command)).out
-    for (const command of ['status', 'leaders']) t.notMatch(await listed(command), 'PROBLEM')
+    for (const command of ['status', 'leaders']) t.notMatch(await listed(command), 'SEVERITY')
     await cli(database.url, 'pause', key, '--reason', 'until the bank calls', '--actor', 'kim')
     await eventually(async () => (await coordinator.status()).leases.some(({ state }) => state === 'free'))
     const paused =
-      /^info +The worker "global\/month-close" is paused: nobody runs it\. kim paused it at .+: “until the bank calls”\.$/m
+      /^info +worker-paused +The worker "global\/month-close" is paused: nobody runs it\. kim paused it at .+: “until the bank calls”\.\n +→ resume global\/month-close$/m
     for (const command of ['status', 'leaders'])
       t.match(await cli(database.url, command), { code: 0, out: paused })
     await cli(database.url, 'resume', key)
@@ -281,9 +351,13 @@ t.test('what is wrong is listed, as over HTTP', (t) =>
       { code: 'worker-without-candidates', severity: 'warning', subject: key },
       { code: 'node-draining', severity: 'info', subject: coordinator.nodeId },
     ])
-    const table =
-      /\n\nPROBLEM +WHAT IT IS\nwarning +No active node is .+\ninfo +Node "n1" hands everything over .+\n$/
-    t.match(await listed('status'), table)
+    const first = '^Namespace default, 1 node: 1 warning, 1 info\n\nSEVERITY +CODE +PROBLEM\n'
+    const drained =
+      `warning +worker-without-candidates +No active node is .+\n` +
+      `info +node-draining +Node "n1" hands everything over .+ ${user} asked for it at .+ UTC: “a deploy”\\.\n` +
+      ` +→ undrain n1\n\n`
+    t.match(await listed('status'), new RegExp(`${first}${drained}NODE +CLUSTER `))
+    t.match(await listed('leaders'), new RegExp(`${first}${drained}LEASE +STATE `))
   }),
 )
 
@@ -301,8 +375,14 @@ t.test('a node whose heartbeat has stood still for its ttl is shown as silent, a
     const { out } = await cli(url, 'status')
     t.match(out, /^n1 +c1 +silent /m)
     t.match(out, /^global\/month-close +silent +n1 /m)
-    t.match(out, /^error +No heartbeat of node "n1" has come since [\d: -]+ UTC\.$/m)
-    t.match(out, /\n\nNo node is running\. .+\n$/)
+    t.match(
+      out,
+      /^Namespace default, 1 node: 1 error\nNo node renews its session: none runs, or the database takes/,
+    )
+    t.match(out, /^error +node-silent +No heartbeat of node "n1" has come since [\d: -]+ UTC\.$/m)
+    const why = ['--reason', 'a deploy']
+    t.match(await cli(url, 'drain', 'n1', ...why), { code: 0, out: /^It gets nothing new\. It is silent, / })
+    t.match(await cli(url, 'undrain', 'n1'), { code: 0, out: /^It takes part again if it goes on/ })
     const leaders = await cli(url, 'leaders', '--json')
     t.equal(leaders.code, 1)
     t.match(JSON.parse(leaders.out), { [key]: { node: 'n1', silent: true } })
@@ -311,6 +391,54 @@ t.test('a node whose heartbeat has stood still for its ttl is shown as silent, a
     t.match(status.problems, [{ code: 'node-silent', severity: 'error' }])
   }),
 )
+
+t.test('nodes that are gone are counted, and those of one name told apart', async (t) => {
+  const database = await useSqlite(t)
+  const gone = [await nodeAtWork(t, database), await nodeAtWork(t, database)]
+  const goneIds = gone.map(({ nodeId }) => nodeId ?? '')
+  for (const node of gone) await node.close()
+  const nodes = [await nodeAtWork(t, database), await nodeAtWork(t, database)]
+  await eventually(() => nodes.some((node) => node.isHeld('month-close')))
+  const { out } = await cli(database.url, 'status')
+  t.match(
+    out,
+    /^Namespace default, 2 nodes: no problems\nSeveral nodes have one name \("n1"\): HOLDER also shows /,
+  )
+  t.match(out, /\n2 nodes are gone\.\n\nLEASE /)
+  for (const id of goneIds) t.notMatch(out, id)
+  const holder = nodes.find((node) => node.isHeld('month-close'))?.nodeId ?? ''
+  t.match(out, new RegExp(`^global/month-close +held +n1 \\(${holder.slice(0, 8)}\\) `, 'm'))
+  const json = JSON.parse((await cli(database.url, 'status', '--json')).out)
+  t.equal(json.nodes.length, 4)
+  await cli(database.url, 'drain', holder, '--reason', 'a deploy')
+  t.match((await cli(database.url, 'status')).out, new RegExp(`^ +→ undrain ${holder}$`, 'm'))
+})
+
+t.test('a lease on its way is shown with both nodes, and the command fits the namespace', async (t) => {
+  const database = await useSqlite(t)
+  const settle = deferred()
+  t.teardown(() => settle.resolve())
+  const options = { namespace: 'billing', ttlMs: 60_000, heartbeatMs: 500 }
+  const start = async (node: string): Promise<Coordinator> => {
+    const identity = { node, cluster: 'c1' }
+    const coordinator = await createCoordinator({ database: database.url, identity, ...options })
+    t.teardown(() => {
+      settle.resolve()
+      return coordinator.close()
+    })
+    coordinator.worker({ name: 'slow', kind: 'single', scope: 'global', run: () => settle.promise })
+    await coordinator.start()
+    return coordinator
+  }
+  const first = await start('n1')
+  await eventually(() => first.isHeld('slow'))
+  await start('n2')
+  const billing = ['--namespace', 'billing']
+  await cli(database.url, 'drain', 'n1', '--reason', 'a deploy', ...billing)
+  const { out } = await cli(database.url, 'status', ...billing)
+  t.match(out, /^global\/slow +moving +n1 → n2 /m)
+  t.match(out, /^ +→ undrain n1 --namespace billing$/m)
+})
 
 /** The program of a node that says so once it leads. The test kills it. */
 const leading = `
@@ -344,6 +472,12 @@ t.test('a check says no where the promises could not be held', async (t) => {
   t.match(out, /^ok +connection and tables/m)
   t.match(await cli(url, 'check'), { code: 0, out: /^ok +deleting what is old/m })
 })
+
+/** Returns the tokens of the terms after which their holder said that it has stopped. */
+async function acknowledgements({ operator }: Coordinator): Promise<(number | null)[]> {
+  const events = await operator.events({ types: ['lease.acknowledged'], limit: 100 })
+  return events.map(({ token }) => token)
+}
 
 t.test('what cannot be understood is said, with how it is meant, and nothing is done', async (t) => {
   const { url } = await useSqlite(t)

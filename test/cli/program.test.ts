@@ -50,7 +50,11 @@ t.test('every command ends by itself, with its code, and says nothing aside', (t
       [['status'], 0, /^n1 +c1 +active /m],
       [['leaders', '--json'], 0, /"node": "n1"/],
       [['explain', key], 0, /^n1 \(c1\) has held it/],
-      [['release', key, '--token', '1', ...why], 1, /^Nothing was released: by now its token is \d+\.$/m],
+      [
+        ['release', key, '--token', '1', ...why],
+        1,
+        /^Nothing was released: by now n1 holds it, with token \d+\.$/m,
+      ],
       [['pause', key, ...why], 0, /^Nobody runs it/],
       [['resume', key], 0, /^Its nodes run it again\./],
       [['drain', 'n1', ...why], 0, /^It hands over/],
