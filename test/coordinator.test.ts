@@ -1,6 +1,7 @@
 /** Tests coordinators without Fastify, over real databases whose connections break. */
 import { readFile } from 'node:fs/promises'
 import BetterSqlite3 from 'better-sqlite3'
+import { drizzle as drizzleSqlite } from 'drizzle-orm/better-sqlite3'
 import { drizzle } from 'drizzle-orm/node-postgres'
 import pg from 'pg'
 import t, { type Test } from 'tap'
@@ -327,6 +328,31 @@ t.test('a fence on SQLite holds the one writer', async (t) => {
     lease.fence(own)
   })
   t.throws(late, { code: 'WCO_FENCED' })
+  t.same(own.prepare('select name from reports').all(), [{ name: 'first' }])
+  await lease.release()
+})
+
+t.test('a fence on SQLite may be awaited while its transaction is open, and no longer', async (t) => {
+  const { url, path } = await useSqlite(t)
+  const coordinator = await useCoordinator(t, url)
+  const own = new BetterSqlite3(path)
+  t.teardown(() => own.close())
+  own.exec('create table reports (name text)')
+  const lease = await coordinator.acquire('rebuild')
+  own.exec('begin')
+  await lease.fence(own)
+  own.exec("insert into reports values ('first')")
+  own.exec('commit')
+  const db = drizzleSqlite({ client: own })
+  const late = async (tx: object): Promise<void> => {
+    await lease.fence(tx)
+    own.exec("insert into reports values ('late')")
+  }
+  const message = /ended at the first `await`: with better-sqlite3 its callback must not be async/
+  // Drizzle's types refuse such a callback; JavaScript does not.
+  const transacted = async (): Promise<unknown> => db.transaction(late as never)
+  await t.rejects(transacted, { code: 'WCO_FENCE_TARGET', message })
+  t.notOk(own.inTransaction)
   t.same(own.prepare('select name from reports').all(), [{ name: 'first' }])
   await lease.release()
 })

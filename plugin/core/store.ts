@@ -486,7 +486,7 @@ export interface Store {
    * @throws {FencedError} when the claim is no longer true.
    * @throws {CoordinationError} `WCO_FENCE_TARGET` when `transaction` is not an open transaction of this dialect.
    */
-  fence(transaction: unknown, claim: Claim): Promise<void> | void
+  fence(transaction: unknown, claim: Claim): PromiseLike<void> | void
 
   /** Ends the connections it opened itself, and no others. Harmless when repeated. */
   close(): Promise<void>

@@ -120,7 +120,7 @@ export class Link implements Store {
   }
 
   /** A fence uses the connection of the user's transaction, and not this link. */
-  fence(transaction: unknown, claim: Claim): Promise<void> | void {
+  fence(transaction: unknown, claim: Claim): PromiseLike<void> | void {
     return this.#store.fence(transaction, claim)
   }
 

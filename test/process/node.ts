@@ -186,7 +186,7 @@ async function write({ command, key }: { readonly command: string; readonly key:
   const lease = await eventually(() => latest.get(key), { timeoutMs: 60_000 })
   if (lease === undefined) throw new Error(`There is no lease ${key}`)
   const { token, holder } = lease
-  const fence = (transaction: object): Promise<void> | void =>
+  const fence = (transaction: object): PromiseLike<void> | void =>
     command === 'write-unasked'
       ? store.fence(transaction, { key, node: holder, token })
       : lease.fence(transaction)

@@ -157,7 +157,7 @@ export class RemoteStore implements Store {
     }
   }
 
-  fence(transaction: unknown, claim: Claim): Promise<void> | void {
+  fence(transaction: unknown, claim: Claim): PromiseLike<void> | void {
     return this.#database.store.fence(transaction, claim)
   }
 

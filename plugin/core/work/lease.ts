@@ -39,12 +39,12 @@ export interface HeldLease {
    *
    * Takes a Drizzle transaction or the driver's own client, connected to the coordinator's database.
    *
-   * @returns nothing with the synchronous driver `better-sqlite3`, where the work is done on return; a promise with
-   *   all others.
+   * @returns a promise. With the synchronous driver `better-sqlite3` the work is done on return; awaiting what is
+   *   returned there only checks that the transaction has not ended.
    * @throws {FencedError} when the lease has been lost: roll back.
    * @throws {CoordinationError} `WCO_FENCE_TARGET` when there is no open transaction.
    */
-  fence(transaction: object): Promise<void> | void
+  fence(transaction: object): PromiseLike<void> | void
 }
 
 /** A lease acquired by name. Release it or dispose of it (`await using`) when the work is done. */
@@ -57,7 +57,7 @@ export interface Lease extends HeldLease, AsyncDisposable {
 export interface Keeper {
   /** Whether the trust window is open at this very moment. When it is found to be over, everything held ends. */
   trusted(): boolean
-  fence(transaction: object, claim: Claim): Promise<void> | void
+  fence(transaction: object, claim: Claim): PromiseLike<void> | void
   /** Called when a handle has ended, for whatever reason. */
   ended(holding: Holding): void
   /** Called when something about a handle has changed that the engine must act upon. */
@@ -157,7 +157,7 @@ export class Holding implements Lease {
     if (!this.held) throw new LeaseLostError(this.key, this.token, this.#endReason ?? 'trust-expired')
   }
 
-  fence(transaction: object): Promise<void> | void {
+  fence(transaction: object): PromiseLike<void> | void {
     if (!this.held) throw new FencedError(this.key, this.token, 'this node does not hold it any more')
     return this.#keeper.fence(transaction, { key: this.key, node: this.holder, token: this.token })
   }

@@ -1,6 +1,6 @@
 /** The fence: the guard inside a user's transaction, on the user's connection, not ours. */
 import type { Database, Statement } from 'better-sqlite3'
-import { FencedError } from '../../core/errors.js'
+import { type CoordinationError, FencedError } from '../../core/errors.js'
 import type { Claim } from '../../core/store.js'
 import { clientInside, FenceTarget } from '../shared/fencing.js'
 import { property } from '../shared/property.js'
@@ -23,17 +23,50 @@ const hold = `
     where node.namespace = coordination_leases.namespace and node.id = holder and node.state <> 'gone')`
 
 /**
- * Checks the claim, and holds it until the transaction ends.
+ * Checks the claim, and holds it until the transaction ends. Returns something that need not be awaited; awaiting it
+ * checks that the transaction is still open.
  *
  * @param transaction a better-sqlite3 `Database` in a transaction, or Drizzle's database or transaction over it.
  * @throws FencedError when the claim is no longer true; CoordinationError `WCO_FENCE_TARGET` when this is not an open
  *   transaction, or not of a database with our tables; the driver's own error when the file is busy.
  */
-export function fence(transaction: unknown, namespace: string, claim: Claim): void {
+export function fence(transaction: unknown, namespace: string, claim: Claim): PromiseLike<void> {
   const client = clientOf(transaction)
   if (client === undefined) throw target.wrong('It is not a database.')
   if (!client.inTransaction) throw target.wrong('It is not inside a transaction.')
   if (holdLease(client, namespace, claim) === 0) throw new FencedError(claim.key, claim.token)
+  return new Awaited(client)
+}
+
+/**
+ * A transaction of this driver is synchronous. Drizzle commits that of an async callback at its first `await`, so what
+ * follows would be written without the fence. Checked only when awaited, because in a synchronous callback the
+ * transaction has rightly ended by the time at which any promise settles.
+ */
+class Awaited implements PromiseLike<undefined> {
+  readonly #client: UsersClient
+
+  constructor(client: UsersClient) {
+    this.#client = client
+  }
+
+  // biome-ignore lint/suspicious/noThenProperty: that it is awaited is what it must learn.
+  then<Done = undefined, Failed = never>(
+    done?: ((value: undefined) => Done | PromiseLike<Done>) | null,
+    failed?: ((reason: unknown) => Failed | PromiseLike<Failed>) | null,
+  ): PromiseLike<Done | Failed> {
+    const checked = this.#client.inTransaction
+      ? Promise.resolve(undefined)
+      : Promise.reject(overAtFirstAwait())
+    return checked.then(done, failed)
+  }
+}
+
+function overAtFirstAwait(): CoordinationError {
+  return target.wrong(
+    'The transaction ended at the first `await`: with better-sqlite3 its callback must not be async. Call ' +
+      '`lease.fence(tx)` without `await`, or use BEGIN and COMMIT.',
+  )
 }
 
 function holdLease(client: UsersClient, namespace: string, { key, node, token }: Claim): number {

@@ -153,9 +153,9 @@ export class SqliteStore implements Store {
     return stop
   }
 
-  fence(transaction: unknown, claim: Claim): void {
+  fence(transaction: unknown, claim: Claim): PromiseLike<void> {
     this.#statements.add()
-    fence(transaction, this.#options.namespace, claim)
+    return fence(transaction, this.#options.namespace, claim)
   }
 
   async close(): Promise<void> {
