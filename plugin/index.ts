@@ -10,7 +10,12 @@
  */
 export * from './coordinator.js'
 export { type Access, type Action, type Actor, type Authorize, allowLoopback } from './http/guard/access.js'
-export { type LeaderOnlyOptions, leaderOnly } from './http/leader-only.js'
+export {
+  type LeaderOnlyOptions,
+  type LeaderOnlyReply,
+  type LeaderOnlyRequest,
+  leaderOnly,
+} from './http/leader-only.js'
 export type { MetricsRegistry } from './http/metrics/metrics.js'
 export type { Security } from './http/routes.js'
 export type { AutoStart, MetricsOptions, RequestLogLevel, WorkerCoordinationOptions } from './options.js'

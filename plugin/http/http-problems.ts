@@ -89,7 +89,7 @@ export class HttpProblem extends Error {
  */
 export function answerHttpProblem(
   error: unknown,
-  request: FastifyRequest,
+  request: Pick<FastifyRequest, 'id' | 'log'>,
   reply: FastifyReply,
 ): FastifyReply {
   const { details, ...problem } = asHttpProblem(error, reply)

@@ -1,4 +1,5 @@
 /** A `preHandler` for the application's own routes that only the leader may serve. */
+import type { IncomingMessage } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Coordinator } from '../core/coordinator.js'
 import { CoordinationError } from '../core/errors.js'
@@ -17,6 +18,17 @@ export interface LeaderOnlyOptions {
 }
 
 /**
+ * A request, as far as {@link leaderOnly} looks at it. Requests over HTTP/1.1, HTTPS and HTTP/2 all fit, whatever the
+ * type provider and the logger of the application.
+ */
+export type LeaderOnlyRequest = Pick<FastifyRequest, 'id' | 'log'> & {
+  readonly raw: Pick<IncomingMessage, 'url'>
+}
+
+/** The reply to a {@link LeaderOnlyRequest}. */
+export type LeaderOnlyReply = Pick<FastifyReply, 'sent' | 'statusCode'>
+
+/**
  * Returns a `preHandler` that lets a request through only on the node that leads, where it needs no database query.
  *
  * On other nodes the response is 421 with the leader's name, or 307 with `redirect`. It is 503 while no node leads, and
@@ -33,7 +45,7 @@ export function leaderOnly(
   coordinator: Coordinator,
   worker: string,
   options: LeaderOnlyOptions = {},
-): (request: FastifyRequest, reply: FastifyReply) => Promise<FastifyReply | undefined> {
+): (request: LeaderOnlyRequest, reply: LeaderOnlyReply) => Promise<unknown> {
   const { redirect = false } = options
   if (!isCoordinator(coordinator) || typeof worker !== 'string' || typeof redirect !== 'boolean') {
     throw new CoordinationError(
@@ -43,7 +55,7 @@ export function leaderOnly(
   }
   const source = snapshotSourceOf(coordinator)
   let isToldOf = false
-  const tellOnce = (request: FastifyRequest, { workers, namespace }: Status): void => {
+  const tellOnce = (request: LeaderOnlyRequest, { workers, namespace }: Status): void => {
     if (isToldOf) return
     isToldOf = true
     const known = workers.filter(({ kind }) => kind === 'single').map(({ key }) => key)
@@ -52,7 +64,8 @@ export function leaderOnly(
       'leaderOnly: no node has registered a worker of this name, so nobody answers these requests',
     )
   }
-  return async (request, reply) => {
+  return async (request, given) => {
+    const reply = given as FastifyReply
     const own = coordinator.keyOfSingle(worker)
     if (own !== undefined && coordinator.isHeld(own)) return undefined
     try {

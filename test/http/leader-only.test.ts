@@ -1,4 +1,5 @@
 /** Tests routes that only the leader answers. */
+import { Type, type TypeBoxTypeProvider, TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { deferred } from '../../plugin/core/time/loop.js'
@@ -29,6 +30,7 @@ async function useTwo(t: Test, labels: Readonly<Record<string, string>>, redirec
   return { leader, other }
 }
 
+const orders = Type.Object({ by: Type.Optional(Type.String()) })
 const order = { method: 'POST', url: '/orders?express=1' } as const
 
 t.test('the leader answers; elsewhere the answer says who leads', async (t) => {
@@ -102,6 +104,40 @@ t.test('many routes for leaders read the database once for all who ask at the sa
   gate.resolve()
   for (const { statusCode } of await Promise.all(answers)) t.equal(statusCode, 503)
   t.equal(readings, 1)
+})
+
+t.test('applications of every kind accept it: HTTP/1.1, HTTPS, HTTP/2, with type providers', async (t) => {
+  const { leader, other } = await useTwo(t, {}, false)
+  for (const [{ coordination }, status] of [
+    [leader, 200],
+    [other, 421],
+  ] as const) {
+    const preHandler = leaderOnly(coordination, 'orders')
+    const logger = { level: 'silent' }
+    // What matters most is that each of these lines compiles.
+    const typed = Fastify()
+      .setValidatorCompiler(TypeBoxValidatorCompiler)
+      .withTypeProvider<TypeBoxTypeProvider>()
+    const apps = [
+      Fastify({ logger }).get('/orders', { preHandler }, async () => 'done'),
+      Fastify({ https: {} }).get('/orders', { preHandler: [preHandler] }, async () => 'done'),
+      Fastify({ http2: true, logger }).get('/orders', { preHandler }, async () => 'done'),
+      Fastify({ http2: true, https: {} }).get('/orders', { preHandler: [preHandler] }, async () => 'done'),
+      Fastify({ http2: true })
+        .addHook('preHandler', preHandler)
+        .get('/orders', async () => 'done'),
+      typed.get(
+        '/orders',
+        { preHandler, schema: { querystring: orders } },
+        async ({ query }) => query.by ?? 'done',
+      ),
+    ]
+    for (const app of apps) {
+      t.teardown(() => app.close())
+      const answer = await app.inject({ method: 'GET', url: '/orders' })
+      t.equal(answer.statusCode, status)
+    }
+  }
 })
 
 t.test('another lease that is called the same lets no request through', async (t) => {
