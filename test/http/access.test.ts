@@ -123,6 +123,27 @@ t.test('allowLoopback lets the machine itself do everything, and nobody else any
   t.equal(await statusOf(app, '/coordination/status'), 403, 'in production nobody')
 })
 
+t.test('allowLoopback says once in the log why it denies everything in production', async (t) => {
+  const lines: { readonly level: number; readonly msg: string }[] = []
+  const stream = { write: (line: string) => void lines.push(JSON.parse(line)) }
+  const app = await useApp(t, {
+    app: Fastify({ pluginTimeout: 60_000, logger: { level: 'warn', stream } }),
+    options: { authorize: allowLoopback() },
+  })
+  const warnings = () => lines.filter(({ msg }) => msg.startsWith('allowLoopback'))
+  const [[, stranger] = ['', {}]] = strangers
+  t.equal(await statusOf(app, '/coordination/status', stranger), 403)
+  t.strictSame(warnings(), [], 'a stranger is no reason to warn')
+  useEnvironment(t, 'production')
+  for (let times = 0; times < 2; times++) {
+    const reply = await app.inject('/coordination/status')
+    t.match(reply.json(), { status: 403, detail: 'You may not do this.' }, 'a stranger is told no more')
+  }
+  t.match(warnings(), [
+    { level: 40, msg: /^allowLoopback\(\) denies every request, because NODE_ENV is "production"/ },
+  ])
+})
+
 t.test('authorize is asked with the action of the route, and its no is a 403', async (t) => {
   const asked: string[] = []
   const authorize: Authorize = (_request, action) => {

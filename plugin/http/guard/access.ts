@@ -57,10 +57,22 @@ declare module 'fastify' {
 
 /**
  * Returns an `authorize` for development and tests: direct connections from this machine may do everything. It denies
- * everything when `NODE_ENV` is `production`, because a reverse proxy may look just like that.
+ * everything when `NODE_ENV` is `production`, because a reverse proxy may look just like that; the first such refusal
+ * is logged as a warning.
  */
 export function allowLoopback(): Authorize {
-  return ({ raw }) => !isProduction() && isDirectLoopback(raw) && { id: 'loopback', display: 'this machine' }
+  let hasWarned = false
+  return ({ raw, log }) => {
+    if (isProduction()) {
+      if (!hasWarned)
+        log.warn(
+          'allowLoopback() denies every request, because NODE_ENV is "production"; this is logged once',
+        )
+      hasWarned = true
+      return false
+    }
+    return isDirectLoopback(raw) && { id: 'loopback', display: 'this machine' }
+  }
 }
 
 /** Returns whether the action changes something. */
