@@ -186,8 +186,7 @@ function failed(question: string, refused: string, error: Error): Outcome {
   })
   if (failure === 'refused') return told(refused, error.message)
   if (failure === 'signed-out') return told(refused, 'You may not do this.', error.message)
-  const why = failure === 'database' ? 'The database did not answer.' : error.message
-  return told('No answer', 'Whether it was done is not known: look before you try again.', why)
+  return told('No answer', 'Whether it was done is not known: look before you try again.', error.message)
 }
 
 function ending(

@@ -106,14 +106,16 @@ export function typeOf(problem: HttpProblemName): string {
   return `urn:fastify-worker-coordination:problem:${problem}`
 }
 
+/** The causes are not told apart, so that nothing of what the database said is repeated. */
+const storeUnavailable =
+  'The database cannot be reached, is too slow, or takes no writes; the log of this node says which.'
+
 type Answered = Omit<HttpProblemBody, 'instance'> & { readonly details: HttpProblemDetails }
 
 function asHttpProblem(error: unknown, reply: FastifyReply): Answered {
   if (error instanceof HttpProblem) return named(error)
   if (error instanceof StoreError)
-    return named(
-      new HttpProblem('store-unavailable', 'The database did not answer. Try again.', { retryAfter: 1 }),
-    )
+    return named(new HttpProblem('store-unavailable', storeUnavailable, { retryAfter: 1 }))
   const refusal = (error ?? {}) as Refusal
   const status = statusOf(refusal, reply)
   if (status !== undefined) return refused(status, refusal)

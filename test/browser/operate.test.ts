@@ -330,7 +330,7 @@ inBrowser('what becomes of one lease is not told in the dialog of another', asyn
     route.fulfill({
       status: 503,
       contentType: 'application/problem+json',
-      json: { type: 'urn:x:store-unavailable', detail: 'The database did not answer. Try again.' },
+      json: { type: 'urn:x:store-unavailable', detail: 'The database is too slow.' },
     }),
   )
   await rowOf(page, 'leases', 'c1/reports').getByRole('link', { name: 'c1/reports' }).click()
@@ -338,7 +338,7 @@ inBrowser('what becomes of one lease is not told in the dialog of another', asyn
   await answered(
     page,
     'Pause',
-    /^No answer You asked: Pause c1\/reports\? Whether it was done is not known: look before you try again\. The database did not answer\. Close$/,
+    /^No answer You asked: Pause c1\/reports\? Whether it was done is not known: look before you try again\. The database is too slow\. Close$/,
   )
 })
 

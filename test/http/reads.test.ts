@@ -522,7 +522,8 @@ t.test('a database that is away is a 503 that does not say more', (t) =>
         type: 'urn:fastify-worker-coordination:problem:store-unavailable',
         title: 'The database is not available',
         status: 503,
-        detail: 'The database did not answer. Try again.',
+        detail:
+          'The database cannot be reached, is too slow, or takes no writes; the log of this node says which.',
         instance: reply.json().instance,
         retryAfter: 1,
       })

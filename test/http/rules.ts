@@ -496,8 +496,8 @@ export const rules: readonly Rule[] = [
   {
     rule: 'A database that is away says no more',
     file: 'http/http-problems',
-    find: "'The database did not answer. Try again.'",
-    replace: 'error.message',
+    find: "new HttpProblem('store-unavailable', storeUnavailable,",
+    replace: "new HttpProblem('store-unavailable', error.message,",
     test: reads('a database that is away is a 503 that does not say more'),
   },
   {
