@@ -32,6 +32,11 @@ export function workerKeyOf(request: FastifyRequest): string {
   return parsed(segmentOf(request), workerPattern, 'global:month-close or eu-1:indexing')
 }
 
+/** Returns a key in the form that it has in paths. */
+export function keyInPath(key: string): string {
+  return key.replace('/', ':').replace('#', '~')
+}
+
 const name = '[A-Za-z0-9][A-Za-z0-9._-]{0,99}'
 const workerPattern = new RegExp(`^${name}/${name}$`)
 const leasePattern = new RegExp(`^${name}/${name}(#\\d{1,9})?$`)

@@ -95,7 +95,13 @@ export function nodeIdOf({ params }: FastifyRequest): string {
 /** @throws HttpProblem 404 */
 export function found<Value>(value: Value | undefined, what: string): Value {
   if (value !== undefined) return value
-  throw new HttpProblem('not-found', `There is no such ${what}.`)
+  throw notFound(what)
+}
+
+/** @param hint a sentence about what was meant instead, if that can be told. */
+export function notFound(what: string, hint?: string): HttpProblem {
+  const sentences = [`There is no such ${what}.`, ...(hint === undefined ? [] : [hint])]
+  return new HttpProblem('not-found', sentences.join(' '))
 }
 
 /** Returns whether one of the texts contains `q`, ignoring case. Without `q`, every text matches. */

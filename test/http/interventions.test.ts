@@ -256,6 +256,9 @@ t.test('the holder steps down after its pass, or in favour of one node', (t) =>
       refused.json().candidates.sort(),
       [second, third].map((app) => app.coordination.nodeId).sort(),
     )
+    const itself = await transfer({ to: first.coordination.nodeId, reason })
+    t.match(itself.json(), { status: 409, detail: '"n1" holds the lease already.' })
+    t.ok(itself.json().candidates.includes(to), 'who could be named')
     const late = await transfer({ to, reason }, '"1"')
     t.equal(late.statusCode, 412)
     t.equal(late.json().detail, `By now the lease is held by node "n1" with token ${token}.`)
@@ -292,9 +295,33 @@ t.test('stepping down needs somebody who follows', (t) =>
     const { token } = (await app.inject(path)).json()
     const reply = await post(app, `${path}/step-down`, { reason }, `"${token}"`)
     t.equal(reply.statusCode, 409)
-    t.match(reply.json(), { detail: 'No other node is a candidate for the lease.', candidates: [] })
+    t.match(reply.json(), { detail: 'No other node is a candidate for the lease.' })
+    t.notOk('candidates' in reply.json())
+    const to = app.coordination.nodeId
+    const itself = await post(app, `${path}/transfer`, { reason, to }, `"${token}"`)
+    t.match(itself.json(), { status: 409, detail: '"n1" holds the lease already.' })
   }),
 )
+
+t.test('a share of a coordinated worker goes where the plan has it go', async (t) => {
+  const { url } = await useSqlite(t)
+  const [first, second] = [
+    await useApp(t, { url, node: 'n1', workers: threeWorkers }),
+    await useApp(t, { url, node: 'n2', workers: threeWorkers }),
+  ]
+  const shares = async () => (await first.inject('/coordination/leases?worker=global:data')).json().items
+  const held = ({ state }: { state: string }): boolean => state === 'held'
+  await eventually(async () => (await shares()).length === 2 && (await shares()).every(held))
+  const [{ key, token, holder }] = await shares()
+  const path = `/coordination/leases/${key.replace('/', ':').replace('#', '~')}`
+  const ids = [first, second].map(({ coordination }) => coordination.nodeId)
+  for (const to of ids) {
+    const reply = await post(first, `${path}/transfer`, { reason, to }, `"${token}"`)
+    const detail = to === holder.id ? /^"n\d" holds the lease already\.$/ : /^A share .* step-down /
+    t.match(reply.json(), { status: 409, detail })
+    t.notOk('candidates' in reply.json(), 'no other node could be named')
+  }
+})
 
 t.test('each needs the token it is about', (t) =>
   eachDatabase(t, async (t, { url }) => {

@@ -458,6 +458,53 @@ t.test('what is not there is a 404', async (t) => {
   }
 })
 
+t.test('what is not there says what may have been meant', async (t) => {
+  const app = await useApp(t, { workers: threeWorkers })
+  await allHeld(app)
+  const none = 'There is no such lease.'
+  const partitions =
+    'The worker global/consumer is partitioned: its leases are its partitions, global:consumer~0 to global:consumer~11.'
+  const details: [path: string, detail: string][] = [
+    [
+      '/nodes/n1',
+      'There is no such node. Nodes are named by id: GET /nodes?name=n1 lists those that are called so.',
+    ],
+    ['/nodes/00000000-0000-4000-8000-000000000000', 'There is no such node.'],
+    ['/leases/global:x', none],
+    ['/leases/global:consumer', `${none} ${partitions}`],
+    ['/leases/global:consumer/history', `${none} ${partitions}`],
+    ['/leases/global:consumer/explain', `${none} ${partitions}`],
+    ['/leases/global:consumer~12', `${none} ${partitions}`],
+    [
+      '/leases/global:data',
+      `${none} The worker global/data is coordinated: its leases are its shares, global:data~0.`,
+    ],
+    ['/leases/c1:indexing~0', `${none} The worker c1/indexing is single: its lease is c1:indexing.`],
+  ]
+  for (const [path, detail] of details) {
+    const reply = await app.inject(`/coordination${path}`)
+    t.match(reply.json(), { status: 404, detail }, path)
+  }
+  const doing: [way: string, body: object][] = [
+    ['release', { reason: 'a good one' }],
+    ['step-down', { reason: 'a good one' }],
+    ['transfer', { reason: 'a good one', to: 'n2' }],
+  ]
+  for (const [way, payload] of doing) {
+    const url = `/coordination/leases/global:consumer/${way}`
+    const reply = await app.inject({ method: 'POST', url, headers: { 'if-match': '"1"' }, payload })
+    t.match(reply.json(), { status: 404, detail: `${none} ${partitions}` }, way)
+  }
+  for (const [method, url, payload] of [
+    ['PUT', '/nodes/n1/drain', { reason: 'a good one' }],
+    ['DELETE', '/nodes/n1/drain', undefined],
+    ['DELETE', '/nodes/n1', undefined],
+  ] as const) {
+    const reply = await app.inject({ method, url: `/coordination${url}`, ...(payload && { payload }) })
+    t.match(reply.json(), { status: 404, detail: / GET \/nodes\?name=n1 / }, `${method} ${url}`)
+  }
+})
+
 t.test('a method that a path does not take is a 405 that names those it takes', async (t) => {
   const app = await useApp(t)
   const rows: ['GET' | 'POST' | 'PUT' | 'DELETE', path: string, allow: string][] = [

@@ -1,6 +1,7 @@
 /** Routes that take leases away from their holders, by force or in good order. */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Transferred } from '../../core/changes/operations.js'
+import type { NodeReference } from '../../core/reports/status.js'
 import type { EventRow } from '../../core/store.js'
 import { blockWaitMs } from '../../core/time/timing.js'
 import type { Dependencies } from '../dependencies.js'
@@ -8,11 +9,11 @@ import { matchOf } from '../etag.js'
 import { instructionOf } from '../guard/instruction.js'
 import { HttpProblem } from '../http-problems.js'
 import { keySegment, leaseKeyOf } from '../keys.js'
-import { bodyOf, found, type Route } from '../route.js'
+import { bodyOf, type Route } from '../route.js'
 import { releaseSchema, stepDownSchema, transferSchema } from '../schemas/leases.js'
 import { eventId } from '../snapshot/event-places.js'
 import { isoTime, leaseBody, reference } from '../snapshot/presenters.js'
-import { leaseIn } from './leases.js'
+import { leaseIn, noLease } from './leases.js'
 
 export function interventionRoutes(dependencies: Dependencies): Route[] {
   return [
@@ -59,7 +60,7 @@ async function release(dependencies: Dependencies, request: FastifyRequest) {
     ...instructionOf(request, guard, reason),
   })
   source.outdate()
-  if (done.kind === 'unknown') return found(undefined, 'lease')
+  if (done.kind === 'unknown') return refuseUnknown(dependencies, key)
   if (done.kind === 'fenced') return refuseFenced()
   if (done.kind === 'revoked') return released(dependencies, key, token, !done.blocked)
   if (done.kind === 'repeated') return released(dependencies, key, token, false)
@@ -143,23 +144,49 @@ async function endTerm(
   return reply.code(202).send({ key, token, from, to, sentence })
 }
 
-function refuseTransfer(
+async function refuseTransfer(
   dependencies: Dependencies,
   key: string,
   done: Exclude<Transferred, { kind: 'asked' }>,
   { to, cooldownMs }: { readonly to?: string; readonly cooldownMs?: number },
-): Promise<never> | never {
-  if (done.kind === 'unknown') return found<never>(undefined, 'lease')
+): Promise<never> {
+  if (done.kind === 'unknown') return refuseUnknown(dependencies, key)
   if (done.kind === 'fenced') return refuseFenced()
   if (done.kind === 'stale') return refuseStale(dependencies, key)
-  const { candidates } = done
-  const detail =
-    candidates.length === 0
-      ? 'No other node is a candidate for the lease.'
-      : to === undefined
-        ? `The plan would give the lease back to its holder. ${cooldownMs === 0 ? 'With a `cooldownMs` it goes to another node.' : 'All other candidates cool down.'}`
-        : `"${to}" cannot have the lease: \`to\` must be the id of one of the candidates. For a coordinated worker no node can be chosen.`
-  throw new HttpProblem('conflict', detail, { candidates })
+  const { status } = await dependencies.source.status()
+  const { holder, worker } = leaseIn(status, key)
+  const isShare = status.workers.find((each) => each.key === worker)?.kind === 'coordinated'
+  const detail = transferSentence(done.candidates, { to, cooldownMs, holder, isShare })
+  const canBeNamed = !isShare && done.candidates.length > 0
+  throw new HttpProblem('conflict', detail, canBeNamed ? { candidates: done.candidates } : {})
+}
+
+function transferSentence(
+  candidates: readonly string[],
+  { to, cooldownMs, holder, isShare }: Unfulfilled,
+): string {
+  if (to !== undefined && to === holder?.id) return `"${holder.name}" holds the lease already.`
+  if (to !== undefined && isShare)
+    return 'A share of a coordinated worker cannot be given to a node of your choice: step-down makes its holder give it up, and the plan chooses who follows.'
+  if (candidates.length === 0) return 'No other node is a candidate for the lease.'
+  if (to !== undefined)
+    return `"${to}" cannot have the lease: \`to\` must be the id of one of the candidates.`
+  const other =
+    cooldownMs === 0 ? 'With a `cooldownMs` it goes to another node.' : 'All other candidates cool down.'
+  return `The plan would give the lease back to its holder. ${other}`
+}
+
+/** A transfer that was refused, and the lease that it was about. */
+interface Unfulfilled {
+  readonly to: string | undefined
+  readonly cooldownMs: number | undefined
+  readonly holder: NodeReference | null
+  readonly isShare: boolean
+}
+
+async function refuseUnknown({ source }: Dependencies, key: string): Promise<never> {
+  const { status } = await source.status()
+  throw noLease(status, key)
 }
 
 function refuseFenced(): never {

@@ -4,14 +4,15 @@ import { keyFrom } from '../../core/names.js'
 import { explain } from '../../core/reports/explain.js'
 import { pauseOf } from '../../core/reports/pauses.js'
 import { isSilent } from '../../core/reports/pulse.js'
-import type { LeaseStatus, Status } from '../../core/reports/status.js'
+import type { LeaseStatus, Status, WorkerStatus } from '../../core/reports/status.js'
 import { termEvents, termsOf } from '../../core/reports/terms.js'
 import { vacancyIn } from '../../core/reports/vacancies.js'
 import type { Dependencies } from '../dependencies.js'
 import { contentTag, matchTag, sendTagged } from '../etag.js'
-import { keySegment, leaseKeyOf } from '../keys.js'
+import type { HttpProblem } from '../http-problems.js'
+import { keyInPath, keySegment, leaseKeyOf } from '../keys.js'
 import { pageOf, usualLimit } from '../paging.js'
-import { found, mentions, queryOf, type Route } from '../route.js'
+import { found, mentions, notFound, queryOf, type Route } from '../route.js'
 import {
   explainSchema,
   getLeaseSchema,
@@ -124,11 +125,26 @@ export function leaseRoutes({ coordinator, source }: Dependencies): Route[] {
 }
 
 /** @throws HttpProblem 404 */
-export function leaseIn({ leases }: Status, key: string): LeaseStatus {
-  return found(
-    leases.find((lease) => lease.key === key),
-    'lease',
-  )
+export function leaseIn(status: Status, key: string): LeaseStatus {
+  const lease = status.leases.find((each) => each.key === key)
+  if (lease === undefined) throw noLease(status, key)
+  return lease
+}
+
+/** Returns the problem of a key without a lease, which is often that of a worker with several leases. */
+export function noLease({ workers }: Status, key: string): HttpProblem {
+  const worker = workers.find((each) => each.key === key.replace(/#\d+$/, ''))
+  return notFound('lease', worker && leasesOf(worker))
+}
+
+function leasesOf({ key, kind, slots }: WorkerStatus): string {
+  const path = keyInPath(key)
+  const those = kind === 'partitioned' ? 'partitions' : 'shares'
+  if (kind === 'single') return `The worker ${key} is single: its lease is ${path}.`
+  if (slots === 0)
+    return `The worker ${key} is coordinated, and has no shares: no node is a candidate for it.`
+  const last = slots === 1 ? '' : ` to ${path}~${slots - 1}`
+  return `The worker ${key} is ${kind}: its leases are its ${those}, ${path}~0${last}.`
 }
 
 /** Returns the place of a lease in the list; shares and partitions are ordered by number. */

@@ -8,7 +8,7 @@ import { contentTag, sendTagged } from '../etag.js'
 import { instructionOf } from '../guard/instruction.js'
 import { HttpProblem } from '../http-problems.js'
 import { pageOf } from '../paging.js'
-import { bodyOf, found, mentions, nodeIdOf, queryOf, type Route } from '../route.js'
+import { bodyOf, mentions, nodeIdOf, notFound, queryOf, type Route } from '../route.js'
 import {
   drainNodeSchema,
   forgetNodeSchema,
@@ -97,9 +97,10 @@ export function nodeRoutes(dependencies: Dependencies): Route[] {
       schema: forgetNodeSchema,
       handler: async (request, reply) => {
         const { reason = usualReasons.forget } = queryOf(request, forgetNodeSchema)
-        const done = await operator.forget(nodeIdOf(request), instructionOf(request, guard, reason))
+        const id = nodeIdOf(request)
+        const done = await operator.forget(id, instructionOf(request, guard, reason))
         source.outdate()
-        found(done === 'unknown' ? undefined : done, 'node')
+        if (done === 'unknown') throw noNode(id)
         if (done === 'alive')
           throw new HttpProblem('conflict', 'The node is alive. Drain it, or stop its process.')
         if (done === 'named')
@@ -111,10 +112,8 @@ export function nodeRoutes(dependencies: Dependencies): Route[] {
 }
 
 function detailOf(id: string, snapshot: Snapshot, status: Status) {
-  const node = found(
-    status.nodes.find((each) => each.id === id),
-    'node',
-  )
+  const node = status.nodes.find((each) => each.id === id)
+  if (node === undefined) throw noNode(id)
   const leases = status.leases
     .filter(({ holder, target, blockedNode }) =>
       [holder, target, blockedNode].some((named) => named?.id === id),
@@ -125,9 +124,14 @@ function detailOf(id: string, snapshot: Snapshot, status: Status) {
 
 async function refuseGone({ source }: Dependencies, request: FastifyRequest): Promise<never> {
   const { nodes } = await source.current()
-  found(
-    nodes.find(({ id }) => id === nodeIdOf(request)),
-    'node',
-  )
+  const id = nodeIdOf(request)
+  if (nodes.every((node) => node.id !== id)) throw noNode(id)
   throw new HttpProblem('conflict', 'The node is gone: there is nothing that it could hand over.')
+}
+
+/** Names of nodes may recur, so paths have ids. What does not look like one is probably a name. */
+function noNode(id: string): HttpProblem {
+  const isId = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(id)
+  const hint = `Nodes are named by id: GET /nodes?name=${id} lists those that are called so.`
+  return notFound('node', isId ? undefined : hint)
 }
