@@ -20,6 +20,7 @@ import { drain, forget, handOver, offer, pauseOrResume, releaseButton, undrain }
 import {
   type Acts,
   badge,
+  because,
   button,
   type Fact,
   facts,
@@ -136,7 +137,7 @@ function termRow(
       'span',
       how === 'unknown' ? 'ended somehow' : how,
       actor && [' by ', h('bdi', actor)],
-      reason && [': “', h('bdi', reason), '”'],
+      because(reason ?? null, actor ?? null),
     ),
   )
 }
@@ -234,11 +235,18 @@ function assignmentPanel(state: State, acts: Acts, { bodies, id }: Panel): Child
       ['Plan', generation || '—'],
       ['Candidates', grouped(candidateCount)],
     ]),
-    slotTable(state, acts, parts, paused),
+    slotTable(state, acts, parts, paused, slots),
   ]
 }
 
-function slotTable(state: State, acts: Acts, { items, total }: LeaseList, paused: boolean): Child[] {
+/** @param slots the number of leases in use; by default all are. */
+function slotTable(
+  state: State,
+  acts: Acts,
+  { items, total }: LeaseList,
+  paused: boolean,
+  slots = Number.POSITIVE_INFINITY,
+): Child[] {
   return [
     items.length > 0 &&
       table(
@@ -249,7 +257,18 @@ function slotTable(state: State, acts: Acts, { items, total }: LeaseList, paused
             'tr',
             { key: lease.key },
             h('th', { scope: 'row' }, keyLink('lease', lease.key)),
-            h('td.state', badge(markOfLease({ ...lease, session: null, paused, candidateCount: 1 }))),
+            h(
+              'td.state',
+              badge(
+                markOfLease({
+                  ...lease,
+                  session: null,
+                  paused,
+                  inUse: lease.slot < slots,
+                  candidateCount: 1,
+                }),
+              ),
+            ),
             h('td', nodeLink(state, lease.holder ?? lease.target)),
             h('td', lease.acquiredAt && lease.holder ? when(state, lease.acquiredAt) : '—'),
           ),

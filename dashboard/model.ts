@@ -30,6 +30,8 @@ export interface LeaseItem {
 export interface Lease extends LeaseItem {
   readonly kind: string | null
   readonly paused: boolean
+  /** False for a share of an older plan. */
+  readonly inUse: boolean
   readonly candidateCount: number
   readonly schedule: {
     readonly cron: string
@@ -97,9 +99,9 @@ export interface Overview {
   /** The node that has answered. */
   readonly self: { readonly id: string | null; readonly name: string; readonly cluster: string }
   readonly counts: {
-    readonly nodes: Readonly<Record<'active' | 'draining' | 'gone', number>>
+    readonly nodes: Readonly<Record<'active' | 'draining' | 'silent' | 'gone', number>>
     readonly workers: Readonly<Record<'running' | 'paused', number>>
-    readonly leases: Readonly<Record<Lease['state'], number>>
+    readonly leases: Readonly<Record<Lease['state'] | 'silent', number>>
   }
   readonly problems: readonly Problem[]
   readonly problemCounts: Readonly<Record<Problem['severity'], number>>
@@ -198,16 +200,18 @@ export function markOfLease({
   key,
   state,
   paused,
+  inUse,
   session,
   worker,
   candidateCount,
-}: Pick<Lease, 'key' | 'state' | 'paused' | 'session' | 'worker' | 'candidateCount'>): Mark {
+}: Pick<Lease, 'key' | 'state' | 'paused' | 'inUse' | 'session' | 'worker' | 'candidateCount'>): Mark {
   if (state === 'held' || state === 'moving') {
     if (session?.pulse === 'silent') return mark('alert', 'holder silent', 'bad')
     if (session?.pulse === 'late') return mark('clock', 'heartbeat late', 'warn')
     return state === 'held' ? mark('check', 'held', 'calm') : mark('move', 'handing over', 'move')
   }
   if (state === 'blocked') return mark('block', 'stopping', 'warn')
+  if (!inUse) return mark('free', 'not in use', 'off')
   if (paused) return mark('pause', 'paused', 'move')
   if (state === 'unclaimed') return mark('clock', 'unclaimed', 'warn')
   if (!worker) return mark('free', 'free', 'off')
@@ -435,6 +439,12 @@ export function isEnd(type: string): boolean {
 /** Returns the person who asked for something. A node that declares another one gone is no person. */
 export function personIn({ actor, type }: Happening): string | null {
   return type === 'node.gone' ? null : actor
+}
+
+/** Returns the words for a reason of the engine, which names no person with it; undefined for what a person wrote. */
+export function wordsOfReason(reason: string, person: string | null): string | undefined {
+  if (person !== null) return undefined
+  return reason === 'passes-failed' ? 'its passes failed' : wordOf(reason)
 }
 
 /** The time of one holder on a lane of 15 minutes, in thousandths of the lane. */

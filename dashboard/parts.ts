@@ -11,6 +11,7 @@ import {
   type Mark,
   type NodeRef,
   type Overview,
+  wordsOfReason,
 } from './model.js'
 
 /** The subject of the panel, from the fragment of the address. */
@@ -114,11 +115,20 @@ export interface Order {
   readonly done: string
   /** Additional text after the countdown. */
   readonly afterwards?: string
+  /** Key of the lease whose next holder is told as well, once there is one. */
+  readonly follows?: string
   /** Title when the action was not performed. */
   readonly refused?: string
 }
 
 export type Fact = readonly [label: string, value: Child]
+
+/** Continues a sentence with a reason. What a person wrote is quoted. */
+export function because(reason: string | null, person: string | null): Child {
+  if (!reason) return false
+  const words = wordsOfReason(reason, person)
+  return words ? `: ${words}` : [': “', h('bdi', reason), '”']
+}
 
 export function badge(mark: Mark, props: Props = {}): VNode {
   return h('span', { class: `badge ${mark.tone}`, ...props }, icon(mark.icon), h('span.word', mark.word))

@@ -40,6 +40,7 @@ import {
   type Acts,
   badge,
   bar,
+  because,
   button,
   type Column,
   type Freshness,
@@ -158,7 +159,8 @@ export function verdictView(state: Loaded): Child[] {
   const news = newsOf(events, nowMs)
   const { icon: drawing, word, tone } = verdictOf(overview, news)
   const isNow = state.freshness === 'live'
-  const there = counts.nodes.active + counts.nodes.draining
+  const { active, draining, silent } = counts.nodes
+  const there = active + draining + silent
   const sinceMs = Math.max(state.horizonMs, nowMs - laneMs)
   const changes = events.filter(
     (each) => each.type === 'lease.acquired' && !each.subject.includes('#') && Date.parse(each.at) >= sinceMs,
@@ -175,7 +177,8 @@ export function verdictView(state: Loaded): Child[] {
       'ul.totals',
       total(`${grouped(totals.held)} of ${grouped(totals.leases)}`, 'leases held'),
       total(grouped(there), there === 1 ? 'node' : 'nodes'),
-      counts.nodes.draining > 0 && total(grouped(counts.nodes.draining), 'draining'),
+      draining > 0 && total(grouped(draining), 'draining'),
+      silent > 0 && total(grouped(silent), 'silent'),
       totals.slots > 0 &&
         total(`${grouped(totals.owned)} of ${grouped(totals.slots)}`, 'shares and partitions owned'),
       total(
@@ -568,7 +571,7 @@ function eventRow(state: State, event: Happening): VNode {
       'span.what',
       h('bdi', sentence.slice(0, -1)),
       who && [', by ', h('b', h('bdi', who))],
-      reason && [': “', h('bdi', reason), '”'],
+      because(reason, who),
     ),
   )
 }

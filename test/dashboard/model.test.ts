@@ -23,6 +23,7 @@ import {
   timeLeft,
   timeOf,
   verdictOf,
+  wordsOfReason,
 } from '../../dashboard/model.js'
 
 const nowMs = Date.parse('2026-03-01T12:00:00.000Z')
@@ -44,6 +45,7 @@ const held: Lease = {
   cooldown: null,
   kind: 'single',
   paused: false,
+  inUse: true,
   candidateCount: 2,
   schedule: null,
   session: { pulse: 'steady', ttlMs: 15_000, heartbeatAt: at(3) },
@@ -66,6 +68,7 @@ t.test('every state of a lease has a word, an icon and a tone of its own', async
     unclaimed: { ...free, state: 'unclaimed', target: other },
     paused: { ...free, paused: true },
     'no leader': { ...free, candidateCount: 0 },
+    'not in use': { ...free, key: 'global/data#2', worker: 'global/data', slot: 2, inUse: false },
     free: { ...free, worker: null },
   }
   for (const [word, lease] of Object.entries(leases)) t.equal(markOfLease(lease).word, word)
@@ -75,6 +78,21 @@ t.test('every state of a lease has a word, an icon and a tone of its own', async
     ['holder silent', 'no leader'],
   )
   t.equal(markOfLease(held).tone, 'calm', 'what is well has no colour')
+})
+
+t.test('a share of an older plan lacks no owner, but one that is still held is shown as such', async (t) => {
+  const share = { key: 'global/data#2', worker: 'global/data', slot: 2, inUse: false }
+  t.match(markOfLease({ ...free, ...share }), { word: 'not in use', tone: 'off' })
+  t.match(markOfLease({ ...free, ...share, inUse: true }), { word: 'no owner', tone: 'warn' })
+  t.match(markOfLease({ ...held, ...share }), { word: 'held' })
+  t.match(markOfLease({ ...free, ...share, state: 'blocked' }), { word: 'stopping' })
+})
+
+t.test('the reasons of the engine have words, and what a person wrote stays as it is', async (t) => {
+  t.equal(wordsOfReason('passes-failed', null), 'its passes failed')
+  t.equal(wordsOfReason('stepped-down', null), 'stepped down')
+  t.equal(wordsOfReason('passes-failed', 'mira'), undefined)
+  t.equal(wordsOfReason('the holder did not hand over in time', null), 'the holder did not hand over in time')
 })
 
 t.test('a node that is gone is gone, however it was before', async (t) => {

@@ -56,6 +56,7 @@ interface Reply extends Schema {
 interface Described {
   readonly summary: string
   readonly description?: string
+  readonly params?: Schema
   readonly querystring?: Schema
   readonly headers?: Schema
   readonly body?: Schema
@@ -169,21 +170,22 @@ function rank({ path, action }: Endpoint): number {
 }
 
 function section({ method, path, action, open, schema }: Endpoint): string {
-  const { summary, description, querystring, headers, body, response } = schema
+  const { summary, description, params, querystring, headers, body, response } = schema
   const asked = open ? 'Open to everybody.' : `Action ${code(action)}.`
   return [
     `### ${method} ${path}`,
     `${summary}. ${asked}`,
     ...(description === undefined ? [] : [description]),
-    ...parameterTables(querystring, headers),
+    ...parameterTables(params, querystring, headers),
     ...bodyOf(body),
     replyTable(response),
     ...exampleOf(response),
   ].join('\n\n')
 }
 
-function parameterTables(querystring: Schema = {}, headers: Schema = {}): string[] {
+function parameterTables(params: Schema = {}, querystring: Schema = {}, headers: Schema = {}): string[] {
   const rows = [
+    ...Object.entries(params.properties ?? {}).map(([name, each]) => ['path', name, each] as const),
     ...Object.entries(querystring.properties ?? {}).map(([name, each]) => ['query', name, each] as const),
     ...Object.entries(headers.properties ?? {}).map(
       ([name, each]) => ['header', canonical(name), each] as const,

@@ -156,6 +156,40 @@ t.test('of thousands the worst come first, and no list is without end', async (t
   )
 })
 
+t.test('silent nodes, and what they hold, are counted by themselves, here as in the metrics', async (t) => {
+  const { url } = await useSqlite(t)
+  await writeCrowd(url, { nodes: 60, leases: 20, partitions: 100 })
+  const app = await useApp(t, { url, options: { authorize: () => ({ id: 'mira' }) } })
+  const { counts, roster, totals, leases, assignments } = (await app.inject('/coordination/overview')).json()
+  const { active, draining, silent, gone } = counts.nodes
+  t.ok(silent > 0)
+  t.equal(silent, roster.states.split('s').length - 1)
+  t.equal(gone, roster.states.split('g').length - 1)
+  t.equal(active + draining + silent + gone, roster.ids.length, 'each is counted once')
+  t.ok(counts.leases.silent > 0)
+  const counted = Object.values<number>(counts.leases).reduce((sum, count) => sum + count, 0)
+  const slots = assignments.items.reduce((sum: number, each: { slots: number }) => sum + each.slots, 0)
+  t.equal(counted, leases.total + slots)
+  t.equal(
+    counts.leases.held + counts.leases.moving,
+    totals.held + totals.owned + movingSlots(assignments.items),
+  )
+  // Time passes between two requests, and nodes fall silent in it.
+  await eventually(async () => {
+    const metrics = (await app.inject('/coordination/metrics')).body
+    const status = (await app.inject('/coordination/status')).json()
+    return (['nodes', 'leases'] as const).every((what) =>
+      Object.entries(status.counts[what]).every(([state, count]) =>
+        metrics.includes(`coordination_${what}{state="${state}"} ${count}\n`),
+      ),
+    )
+  })
+})
+
+function movingSlots(assignments: readonly { readonly moving: number }[]): number {
+  return assignments.reduce((sum, { moving }) => sum + moving, 0)
+}
+
 interface Assignment {
   readonly worker: string
   readonly owned: number

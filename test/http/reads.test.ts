@@ -29,9 +29,9 @@ t.test('everything can be read', (t) =>
         namespace: 'default',
         self: { ...self, state: 'running' },
         counts: {
-          nodes: { active: 1, draining: 0, gone: 0 },
+          nodes: { active: 1, draining: 0, silent: 0, gone: 0 },
           workers: { running: 3, paused: 0 },
-          leases: { held: 15, moving: 0, blocked: 0, unclaimed: 0, free: 0 },
+          leases: { held: 15, moving: 0, silent: 0, blocked: 0, unclaimed: 0, free: 0 },
         },
         capabilities: { actor: { id: 'mira', display: 'Mira' }, release: true },
         timing: { ttlMs: 15_000, longestTtlMs: 15_000, blockWaitMs: 19_650 },

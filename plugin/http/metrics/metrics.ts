@@ -11,13 +11,13 @@ import type { FastifyInstance, RouteOptions } from 'fastify'
 import type { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { Coordinator } from '../../core/coordinator.js'
 import { CoordinationError } from '../../core/errors.js'
-import { isSilent } from '../../core/reports/pulse.js'
 import type { Status } from '../../core/reports/status.js'
 import type { Snapshot } from '../../core/store.js'
 import type { Dependencies } from '../dependencies.js'
 import { HttpProblem } from '../http-problems.js'
 import { routeConfig, routeSchema } from '../route.js'
 import { query, serves } from '../schemas/common.js'
+import { countsOf } from '../snapshot/counts.js'
 import { ownership } from '../snapshot/presenters.js'
 import { DatabaseClock, Leaderless, LoopDelay } from './sources.js'
 import { type MetricName, type MetricRow, metricNames, metricTable, sampled } from './table.js'
@@ -171,11 +171,9 @@ class Metrics {
 
   #sampleNamespace(status: Status, snapshot: Snapshot): void {
     this.#add('coordination_changes_total', status.revision)
-    const nodes = status.nodes.map((node) => (isSilent(node, snapshot) ? 'silent' : node.state))
-    for (const [state, count] of counted(nodeStates, nodes)) this.#set('coordination_nodes', count, { state })
-    const leases = status.leases.map((lease) => (isSilent(lease.holder, snapshot) ? 'silent' : lease.state))
-    for (const [state, count] of counted(leaseStates, leases))
-      this.#set('coordination_leases', count, { state })
+    const { nodes, leases } = countsOf(status, snapshot)
+    for (const [state, count] of Object.entries(nodes)) this.#set('coordination_nodes', count, { state })
+    for (const [state, count] of Object.entries(leases)) this.#set('coordination_leases', count, { state })
     for (const { worker, slots } of status.assignments) {
       const states = slots.map((slot) => ownership(slot, snapshot))
       for (const [state, count] of counted(['owned', 'moving', 'unowned'], states))
@@ -257,9 +255,6 @@ class Metrics {
 }
 
 type Labels = Readonly<Record<string, string>>
-
-const nodeStates = ['active', 'draining', 'silent', 'gone']
-const leaseStates = ['held', 'moving', 'silent', 'blocked', 'unclaimed', 'free']
 
 /** Returns the count of each state, including states without any: a series that vanishes raises no alarm. */
 function counted(states: readonly string[], found: readonly string[]): [string, number][] {

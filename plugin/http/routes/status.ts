@@ -12,6 +12,7 @@ import type { Guard } from '../guard/guard.js'
 import { queryOf, type Route } from '../route.js'
 import { overviewSchema } from '../schemas/overview.js'
 import { statusSchema } from '../schemas/status.js'
+import { countsOf } from '../snapshot/counts.js'
 import { overviewOf, problemsShown } from '../snapshot/overview.js'
 import { asOf, assignmentBody, eventBody, leaseBody, nodeBody, nodeNames } from '../snapshot/presenters.js'
 import type { StreamBodies } from '../stream/feed.js'
@@ -64,7 +65,7 @@ export function streamBodies({ coordinator }: Dependencies): StreamBodies {
     snapshot: (status, snapshot) => ({ ...asOf(snapshot), ...stateOf(coordinator, status, snapshot) }),
     summary: (status, snapshot) => ({
       revision: snapshot.meta.revision,
-      counts: countsOf(status),
+      counts: countsOf(status, snapshot),
       problems: problemsOf(coordinator, status, snapshot).length,
     }),
     event: (row, snapshot) => eventBody(row, nodeNames(snapshot, [row])),
@@ -77,7 +78,7 @@ function stateOf(coordinator: Coordinator, status: Status, snapshot: Snapshot) {
   return {
     namespace: status.namespace,
     self: status.self,
-    counts: countsOf(status),
+    counts: countsOf(status, snapshot),
     problems: problemsOf(coordinator, status, snapshot),
     timing: { ...timing, ...waits(snapshot.meta.longestTtlMs, timing) },
   }
@@ -93,24 +94,6 @@ function waits(
 ): { longestTtlMs: number; blockWaitMs: number } {
   const longestTtlMs = Math.max(recordedMs, timing.ttlMs)
   return { longestTtlMs, blockWaitMs: blockWaitMs({ ...timing, ttlMs: longestTtlMs }) }
-}
-
-function countsOf({ nodes, workers, leases }: Status) {
-  const paused = workers.filter((worker) => worker.paused).length
-  return {
-    nodes: countedBy(['active', 'draining', 'gone'], nodes),
-    workers: { running: workers.length - paused, paused },
-    leases: countedBy(['held', 'moving', 'blocked', 'unclaimed', 'free'], leases),
-  }
-}
-
-function countedBy(
-  states: readonly string[],
-  items: readonly { readonly state: string }[],
-): Record<string, number> {
-  return Object.fromEntries(
-    states.map((state) => [state, items.filter((item) => item.state === state).length]),
-  )
 }
 
 /** Enough to show a small namespace completely. The separate lists return the rest, page by page. */

@@ -66,7 +66,7 @@ export const pageQuery = {
 export const nodeParameters = {
   type: 'object',
   required: ['id'],
-  properties: { id: { ...name, description: 'Id of the node: of its session, not its name' } },
+  properties: { id: { ...name, description: 'Id of the node, not its name' } },
 } as const
 
 /** The schema of a query with these parameters and no others. */

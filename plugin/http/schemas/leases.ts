@@ -62,7 +62,7 @@ export const leaseItem = {
 /** One lease with all details. */
 export const leaseDetail = {
   type: 'object',
-  required: [...leaseItem.required, 'paused', 'candidateCount', 'schedule'],
+  required: [...leaseItem.required, 'paused', 'inUse', 'candidateCount', 'schedule'],
   properties: {
     ...leaseItem.properties,
     kind: {
@@ -71,6 +71,7 @@ export const leaseDetail = {
       description: 'Kind of its worker; null for a lease acquired by name',
     },
     paused: flag,
+    inUse: { ...flag, description: 'False for a share of an older plan, which no node needs to hold' },
     candidateCount: { ...number, description: 'Number of nodes that may hold it' },
     schedule,
     session: {
@@ -103,6 +104,7 @@ export const leaseDetailExample = {
   ...leaseExample,
   kind: 'single',
   paused: false,
+  inUse: true,
   candidateCount: 2,
   schedule: scheduleExample,
   session: { pulse: 'steady', ttlMs: 15_000, heartbeatAt: '2026-03-01T03:09:58.000Z' },
@@ -180,7 +182,12 @@ export const term = {
       required: ['how', 'reason', 'actor'],
       properties: {
         how: { type: 'string', enum: ['released', 'revoked', 'lost', 'unknown'] },
-        reason: { ...text, nullable: true },
+        reason: {
+          ...text,
+          nullable: true,
+          description:
+            'What the actor wrote, or the reason of the engine, such as `passes-failed` or `draining`',
+        },
         actor: { ...text, nullable: true, description: 'Who asked for it; null if nobody did' },
       },
     },
@@ -400,9 +407,17 @@ export const transferSchema = {
   summary: 'Ask the holder to hand over to a given node',
   headers,
   querystring: query({}),
-  body: body({ to: { ...name, description: 'Id of the target' }, reason, cooldownMs }, ['to', 'reason'], {
-    to: '0b7f4d52-77d1-4c4c-8f43-1a1b3f2f9a02',
-    reason: 'node-1 is about to be replaced',
-  }),
+  body: body(
+    {
+      to: { ...name, description: 'Id of the node that is to have it next, not its name' },
+      reason,
+      cooldownMs,
+    },
+    ['to', 'reason'],
+    {
+      to: '0b7f4d52-77d1-4c4c-8f43-1a1b3f2f9a02',
+      reason: 'node-1 is about to be replaced',
+    },
+  ),
   response: writes(transferReply, ...transferProblems),
 } as const

@@ -1,5 +1,6 @@
 import { severities } from '../../core/reports/problems.js'
 import { interventions } from '../guard/access.js'
+import { leaseStates, nodeStates, workerStates } from '../snapshot/counts.js'
 import { assignment, assignmentExample } from './assignments.js'
 import { flag, notModified, number, one, query, reads, text } from './common.js'
 import { leaseExample, leaseItem } from './leases.js'
@@ -25,6 +26,12 @@ const durations = {
 
 const counted = <const Name extends string>(names: readonly Name[]) =>
   ({ type: 'object', required: names, properties: eachOf(names, number) }) as const
+
+/** Counts by states of which `silent` excludes every other. */
+const countedWithSilent = <const Name extends string>(names: readonly Name[], silent: string) => {
+  const { properties, ...schema } = counted(names)
+  return { ...schema, properties: { ...properties, silent: { ...number, description: silent } } } as const
+}
 
 /** Returns properties with these names that all have the same schema. */
 function eachOf<const Name extends string, Schema>(
@@ -62,9 +69,12 @@ export const statusProperties = {
     type: 'object',
     required: ['nodes', 'workers', 'leases'],
     properties: {
-      nodes: counted(['active', 'draining', 'gone']),
-      workers: counted(['running', 'paused']),
-      leases: counted(['held', 'moving', 'blocked', 'unclaimed', 'free']),
+      nodes: countedWithSilent(
+        nodeStates,
+        'Nodes from which no heartbeat has come for longer than their ttl; counted nowhere else',
+      ),
+      workers: counted(workerStates),
+      leases: countedWithSilent(leaseStates, 'Leases of silent holders; counted nowhere else'),
     },
   },
   problems: { type: 'array', description: 'What needs attention, the worst first', items: problem },
@@ -101,9 +111,9 @@ export const statusExample = {
   namespace: 'default',
   self: { id: '4d2c1c3e-0c5e-4ab2-9a1e-6a5f8f0d4f11', name: 'node-1', cluster: 'eu-1', state: 'running' },
   counts: {
-    nodes: { active: 3, draining: 0, gone: 1 },
+    nodes: { active: 2, draining: 0, silent: 1, gone: 1 },
     workers: { running: 4, paused: 0 },
-    leases: { held: 67, moving: 0, blocked: 0, unclaimed: 0, free: 0 },
+    leases: { held: 45, moving: 0, silent: 22, blocked: 0, unclaimed: 0, free: 0 },
   },
   problems: [
     {

@@ -259,6 +259,7 @@ export function leaseDetail(
     ...leaseBody(lease, snapshot),
     kind: worker?.kind ?? null,
     paused: worker?.paused ?? false,
+    inUse: worker === undefined || lease.slot < worker.slots,
     candidateCount: worker?.candidates.length ?? lease.waiting,
     schedule: worker?.schedule ? scheduleBody(worker.schedule) : null,
     session:
