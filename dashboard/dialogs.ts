@@ -1,15 +1,21 @@
 /** The one dialog: it asks for confirmation before an action and then shows the outcome. */
 import { ApiError, write } from './api.js'
 import { type Child, h, icon, type Props, patch } from './dom.js'
-import { type Answer, span } from './model.js'
+import { type Answer, type LeaseItem, span } from './model.js'
 import { button, facts, type Order } from './parts.js'
 
 export interface Dialog {
   isOpen(): boolean
   /** @param order returns the question in its present form; called again at each {@link Dialog.draw}. */
   ask(order: () => Order): void
-  /** Must be called every second, because the dialog may show a countdown. */
-  draw(): void
+  /** Returns the key of the lease that the shown outcome is about, if its next holder is to be told. */
+  follows(): string | undefined
+  /**
+   * Must be called every second, because the dialog may show a countdown.
+   *
+   * @param followed the lease of {@link Dialog.follows}, as it was read last.
+   */
+  draw(followed?: LeaseItem): void
 }
 
 interface Flaw {
@@ -26,6 +32,8 @@ interface Outcome {
   readonly safeAtMs?: number | undefined
   /** Text to show after the countdown. */
   readonly afterwards?: string | undefined
+  /** The lease that was released, and the token of the term that this has ended. */
+  readonly lease?: { readonly key: string; readonly token: number } | undefined
 }
 
 /** A question and its progress. */
@@ -40,13 +48,15 @@ interface Asked {
 /** @param closed called each time the dialog has been closed, in whatever way. */
 export function dialogIn(element: HTMLDialogElement, nowMs: () => number, closed: () => void): Dialog {
   let asked: Asked | undefined
+  let followed: LeaseItem | undefined
   /** Questions whose dialog was closed before the outcome was known. */
   const late: Asked[] = []
 
   const focus = (what: string): void => element.querySelector<HTMLElement>(what)?.focus()
   const close = (): void => element.close()
   const draw = (): void => {
-    if (asked) patch(element, [asked.outcome ? ending(asked.outcome, nowMs(), close) : question(asked)])
+    if (asked)
+      patch(element, [asked.outcome ? ending(asked.outcome, nowMs(), close, followed) : question(asked)])
   }
   const show = (next: Asked, focused: string): void => {
     asked = next
@@ -133,7 +143,11 @@ export function dialogIn(element: HTMLDialogElement, nowMs: () => number, closed
     if (asked?.busy && !asked.outcome) event.preventDefault()
   })
   return {
-    draw,
+    draw(lease) {
+      followed = lease
+      draw()
+    },
+    follows: () => asked?.outcome?.lease?.key,
     isOpen: () => element.open,
     ask(order) {
       if (!element.open) show({ order, busy: false }, 'select, input, [name=submit]')
@@ -162,7 +176,7 @@ function flawIn({ typed, method }: Order, given: Given): Flaw | undefined {
 
 /** Performs the action and returns its outcome. */
 async function carriedOut(order: Order, { reason, to }: Given): Promise<Outcome> {
-  const { title, method, path, token, done, afterwards, refused = 'Nothing was done.' } = order
+  const { title, method, path, token, done, afterwards, follows, refused = 'Nothing was done.' } = order
   const withdraws = method === 'DELETE'
   const query = withdraws && reason ? `?reason=${encodeURIComponent(reason)}` : ''
   return write<Answer>(method, path + query, withdraws ? undefined : { reason, to }, token).then(
@@ -171,6 +185,7 @@ async function carriedOut(order: Order, { reason, to }: Given): Promise<Outcome>
       lines: [released ? undefined : `You asked: ${title}`, sentence],
       safeAtMs: released && !acknowledged && safeAt ? Date.parse(safeAt) : undefined,
       afterwards,
+      lease: released && follows && token !== undefined ? { key: follows, token } : undefined,
     }),
     (error: Error) => failed(title, refused, error),
   )
@@ -189,21 +204,37 @@ function failed(question: string, refused: string, error: Error): Outcome {
   return told('No answer', 'Whether it was done is not known: look before you try again.', error.message)
 }
 
-function ending(
-  { title, lines, safeAtMs, afterwards, failed }: Outcome,
-  nowMs: number,
-  close: () => void,
-): Child {
+function ending(outcome: Outcome, nowMs: number, close: () => void, followed?: LeaseItem): Child {
+  const { title, lines, safeAtMs, afterwards, failed } = outcome
+  const next = nextHolder(outcome, followed)
   const leftMs = (safeAtMs ?? 0) - nowMs
   return h(
     'div.end',
     { key: 'end' },
     h('h2', { id: 'dialog-title', class: failed ? 'bad' : 'calm' }, icon(failed ? 'alert' : 'check'), title),
-    h('div', { role: 'status' }, ...lines.map((line) => line && h('p', line))),
+    h('div', { role: 'status' }, ...(next ? [next.sentence] : lines).map((line) => line && h('p', line))),
     safeAtMs !== undefined &&
+      !next &&
       (leftMs > 0
         ? h('b', `The next holder may begin in ${span(leftMs + 999)}`)
-        : [h('b', 'The next holder may begin now.'), afterwards && h('p', afterwards)]),
+        : h('b', 'The next holder may begin now.')),
+    safeAtMs !== undefined && (next ? next.waited : leftMs <= 0) && afterwards && h('p', afterwards),
     h('footer', button('Close', close, { name: 'close' })),
   )
+}
+
+/**
+ * Returns who has the lease after the release. Who has `waited` began when the wait was over, and not because the old
+ * holder had stopped.
+ */
+function nextHolder(
+  { lease, safeAtMs }: Outcome,
+  followed: LeaseItem | undefined,
+): { sentence: string; waited: boolean } | undefined {
+  if (!lease || followed?.key !== lease.key || !followed.holder || followed.token <= lease.token)
+    return undefined
+  const { holder, token, worker, key, acquiredAt } = followed
+  const what = worker === key ? 'leads now' : 'holds it now'
+  const waited = safeAtMs !== undefined && (!acquiredAt || Date.parse(acquiredAt) >= safeAtMs)
+  return { sentence: `${holder.name} ${what}, with token ${token}.`, waited }
 }

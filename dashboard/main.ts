@@ -3,7 +3,16 @@ import { ApiError, Clock, type Failure, overviewPath, patienceMs, read, watch } 
 import { panelView, readPanel } from './details.js'
 import { dialogIn } from './dialogs.js'
 import { type Child, h, patch } from './dom.js'
-import { type EventPage, eventFilters, type Happening, horizonOf, merged, type Overview } from './model.js'
+import {
+  type EventPage,
+  eventFilters,
+  type Happening,
+  horizonOf,
+  keyInPath,
+  type LeaseItem,
+  merged,
+  type Overview,
+} from './model.js'
 import {
   type Acts,
   type Freshness,
@@ -48,6 +57,8 @@ let latestEvent: string | null | undefined
 /** Revision as of which all events were read. When a reading of the events fails, it is repeated. */
 let eventsOfRevision: number | undefined
 let panel: Panel | undefined
+/** The lease that the dialog follows, which the overview need not list. */
+let followed: LeaseItem | undefined
 let failure: Failure | undefined
 let trouble = ''
 let failures = 0
@@ -189,7 +200,7 @@ function draw(): void {
     drawPanel(now)
     announce(now)
   }
-  dialog.draw()
+  dialog.draw(followed)
   measure(begunMs)
 }
 
@@ -252,6 +263,7 @@ async function lookOnce(): Promise<void> {
     }
     const at = place()
     if (at) panel = await readPanel(at, rows.slots)
+    followed = await readFollowed(dialog.follows())
     failure = undefined
     failures = 0
     waitAtLeastMs = 0
@@ -262,6 +274,12 @@ async function lookOnce(): Promise<void> {
     failed(error)
   }
   draw()
+}
+
+async function readFollowed(key: string | undefined): Promise<LeaseItem | undefined> {
+  if (key === undefined) return undefined
+  const answer = await read<LeaseItem>(`leases/${keyInPath(key)}`).catch(forgotten)
+  return answer.body
 }
 
 function failed(error: unknown): void {
@@ -292,7 +310,7 @@ async function readEvents(): Promise<void> {
   horizonMs = body.items.length < 500 ? 0 : Date.parse(body.items.at(-1)?.at ?? '')
 }
 
-/** The event of the place may have been cleared away, or the database restored from an earlier state. */
+/** What the page knew of may have been cleared away, or the database restored from an earlier state. */
 function forgotten(error: unknown): { body: undefined } {
   if (error instanceof ApiError && error.failure === 'refused') return { body: undefined }
   throw error

@@ -80,6 +80,7 @@ function release(state: State, asked: Lease): Order {
     path: `leases/${keyInPath(key)}/release`,
     token,
     done: `Released ${key}`,
+    follows: key,
     afterwards:
       `If work on ${name} ignores its signal, it still runs there: restart that process. Until then only the fence, or ` +
       `a check of token ${token}, keeps out what it writes.`,

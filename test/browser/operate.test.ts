@@ -7,7 +7,7 @@ import type { Authorize, WorkerDefinition } from '../../plugin/index.js'
 import { listening, mira, threeWorkers, untilAborted, useApp } from '../http/application.js'
 import type { WorkerOrder } from '../process/node.js'
 import { NodeProcess, shortTtlMs } from '../process/processes.js'
-import { type Database, databases } from '../support/databases.js'
+import { type Database, databases, useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import { drawn, failing, inBrowser, reads, rowOf, textOf, type Visit } from './browser.js'
 
@@ -164,6 +164,64 @@ async function aStuckLeaseIsFreed(t: Test, visit: Visit, database: Database): Pr
   await row.getByRole('link', { name: key }).click()
   t.match(await reads(page.locator('#panel .terms'), /revoked/), /n1 .* revoked by mira: “stuck since 03:10”/)
 }
+
+inBrowser('after a release the dialog says who leads next, and on what grounds', async (t, visit) => {
+  for (const waited of [false, true]) {
+    const { old, other, stuck } = await useStuckLease(t, await useSqlite(t))
+    const page = await visit(`${await listening(other)}/coordination/ui/`)
+    if (waited)
+      await page.route('**/release', async (route) => {
+        const response = await route.fetch()
+        const safeAt = new Date(Date.now() - 60_000).toISOString()
+        await route.fulfill({ response, json: { ...(await response.json()), safeAt } })
+      })
+    const { token } = (await old.inject('/coordination/leases/global:month-close')).json()
+    await rowOf(page, 'leases', key)
+      .getByRole('button', { name: `Release ${key}…` })
+      .click()
+    const dialog = page.locator('dialog')
+    await dialog.getByLabel('Reason').fill(why)
+    await dialog.getByLabel('Type').fill(key)
+    await dialog.getByRole('button', { name: 'Release lease' }).click()
+    await reads(
+      dialog,
+      waited ? /The next holder may begin now\. If work on n1/ : /The next holder may begin in \d+ s/,
+    )
+    stuck.resolve()
+    await eventually(() => other.coordination.isHeld('month-close'))
+    const next = (await other.inject('/coordination/leases/global:month-close')).json()
+    t.ok(next.token > token)
+    const told = await reads(dialog, /leads now/)
+    const left = waited
+      ? ` If work on n1 ignores its signal, it still runs there: restart that process. Until then only the fence, or a check of token ${token}, keeps out what it writes.`
+      : ''
+    t.equal(told, `Released ${key} n2 leads now, with token ${next.token}.${left} Close`)
+    await dialog.getByRole('button', { name: 'Close' }).click()
+    await reads(rowOf(page, 'leases', key).locator('td.leader'), /^n2$/)
+  }
+})
+
+inBrowser('a share of an older plan is not in use, and lacks no owner', async (t, visit) => {
+  const { url } = await useSqlite(t)
+  const options = { authorize: mira, ttlMs: 60_000 }
+  const [n1, n2] = [
+    await useApp(t, { url, node: 'n1', options, workers: threeWorkers }),
+    await useApp(t, { url, node: 'n2', options, workers: threeWorkers }),
+  ]
+  const owned = async (): Promise<number> =>
+    (await n1.inject('/coordination/leases?worker=global:data&state=held')).json().total
+  await eventually(async () => (await owned()) === 2)
+  await n2.close()
+  await eventually(async () => (await owned()) === 1)
+  const page = await visit(`${await listening(n1)}/coordination/ui/#/assignment/global%3Adata`)
+  const panel = page.locator('#panel')
+  await reads(panel, /Shares 1: 1 owned, 0 moving, 0 without owner/)
+  const row = panel.locator('tbody tr').filter({ hasText: 'data#1' })
+  t.equal(await textOf(row.locator('td.state')), 'not in use')
+  await row.getByRole('link').click()
+  await reads(panel, /^lease global\/data#1 not in use/)
+  t.match(await textOf(panel.locator('.why')), 'It is left over from an older plan')
+})
 
 async function aLeaseMovesMeanwhile(t: Test, visit: Visit, database: Database): Promise<void> {
   const options = { authorize: mira, ttlMs: patientTtlMs(database) }
