@@ -50,6 +50,21 @@ function fencedOver(store: Store, fences: ReadonlySet<string>): Store {
   })
 }
 
+/** Wraps a store so that a node's heartbeats go on while its changes fail. */
+function silentOver(store: Store, outage: { readonly on: boolean }): Store {
+  return new Proxy(store, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name, target)
+      if (typeof value !== 'function') return value
+      if (name !== 'change') return value.bind(target)
+      return async (...given: unknown[]) => {
+        if (outage.on) throw new StoreError('out of order', 'none')
+        return value.apply(target, given)
+      }
+    },
+  })
+}
+
 async function generationOf(node: WorldNode): Promise<number> {
   const { workers } = await node.coordinator.operator.snapshot()
   return workers.find((worker) => worker.key === 'global/data')?.generation ?? -1
@@ -112,6 +127,73 @@ t.test('a share whose node ignores its signal for ever is given to others', asyn
   team.release()
   await world.advance(60_000, 100)
 })
+
+t.test('a share that a new plan leaves with its node counts as named by that plan', async (t) => {
+  const world = new World(t)
+  const team = new Team()
+  const nodes: WorldNode[] = []
+  const claims: { readonly name: string; readonly key: string; readonly namedForMs: number }[] = []
+  for (const name of ['a', 'b', 'c', 'd']) {
+    const node = await world.node(name)
+    nodes.push(node)
+    node.coordinator.worker(coordinated(team, name, () => name === 'a'))
+    node.coordinator.on('lease.acquired', ({ key, namedForMs }) => {
+      claims.push({ name, key, namedForMs: namedForMs ?? Number.NaN })
+    })
+  }
+  const [a, b, c, d] = nodes as [WorldNode, WorldNode, WorldNode, WorldNode]
+  const shareOfA = async () =>
+    (await b.coordinator.operator.snapshot()).leases.find(({ target }) => target === a.coordinator.nodeId)
+  await world.start(b)
+  await world.advance(60_000)
+  await world.start(a)
+  await world.advance(60_000)
+  claims.length = 0
+  const before = await shareOfA()
+  await world.start(c)
+  await world.advance(2_000)
+  const ended = await shareOfA()
+  t.ok((ended?.targetAtMs ?? 0) > (before?.targetAtMs ?? 0) + 50_000, 'named anew, though its pass goes on')
+  await world.start(d)
+  await world.advance(2_000)
+  const again = await shareOfA()
+  t.equal(again?.holder, a.coordinator.nodeId)
+  t.equal(again?.targetAtMs, ended?.targetAtMs, 'a further plan does not hide for how long it has gone on')
+  team.release()
+  await world.advance(2_000)
+  const [claim, ...more] = claims.filter(({ name }) => name === 'b')
+  t.equal(claim?.key, 'global/data#0')
+  t.ok((claim?.namedForMs ?? 0) > 4_000 && (claim?.namedForMs ?? 0) < 6_000, 'since its own term ended')
+  t.same(more, [])
+})
+
+t.test(
+  'a share that keeps its target and is not claimed is passed over after every plan alike',
+  async (t) => {
+    const world = new World(t)
+    const team = new Team()
+    const outage = { on: false }
+    const nodes: WorldNode[] = []
+    for (const name of ['a', 'b', 'c', 'd']) {
+      const wrap = (store: Store): Store => (name === 'a' ? silentOver(store, outage) : store)
+      const node = await world.node(name, { wrap })
+      nodes.push(node)
+      node.coordinator.worker(coordinated(team, name))
+    }
+    const [a, b, c, d] = nodes as [WorldNode, WorldNode, WorldNode, WorldNode]
+    await world.start(b, c, a)
+    await world.advance(1_000)
+    outage.on = true
+    await world.start(d)
+    await world.advanceUntil(
+      () => [b, c, d].every(({ name }) => team.running.get(name)?.includes('/3g')),
+      world.timing.handoverTimeoutMs + 3 * world.timing.ttlMs,
+    )
+    t.notOk(a.coordinator.isHeld('data'))
+    outage.on = false
+    await world.advance(60_000, 250)
+  },
+)
 
 t.test('a drained node hands over a lease that was fenced when it was drained', async (t) => {
   const world = new World(t)

@@ -9,7 +9,7 @@
 import { slotKey } from '../names.js'
 import type { Change, LeaseFilter, LeaseRow, LockedLease, NewEvent, NodeRow, WorkerRow } from '../store.js'
 import { type Candidate, chooseSuccessor, planPartitions, planShares } from './plan.js'
-import { barrierOpen, freshLease, isBlocked, isPending, maxCooldownMs } from './rows.js'
+import { barrierOpen, freshLease, isBlocked, isOutdated, isPending, maxCooldownMs } from './rows.js'
 
 export class Draft {
   readonly change: Change
@@ -86,14 +86,6 @@ export class Draft {
     const edited = { ...lease, ...patch }
     this.#edited.set(key, edited)
     if (edited.worker !== lease.worker) this.#index(edited)
-  }
-
-  /**
-   * Writes a lease although it does not change itself, so that `pending`, which follows from other rows, is computed
-   * anew.
-   */
-  #rewrite(key: string): void {
-    this.edit(key, {})
   }
 
   /** Sets the target of a lease. */
@@ -283,10 +275,10 @@ export class Draft {
     const slots = Math.max(shares.length, leases.length)
     for (let slot = 0; slot < slots; slot++) {
       const key = slotKey(worker.key, slot)
-      if (this.lease(key) === undefined) this.add(freshLease(key, worker.key, slot))
+      const before = this.lease(key)
+      if (before === undefined) this.add(freshLease(key, worker.key, slot))
       this.assign(key, shares[slot] ?? null)
-      // A lease held under the old generation becomes pending, whether or not its target changes.
-      if (this.lease(key)?.holder != null) this.#rewrite(key)
+      if (before !== undefined && before.holder !== null) this.#nameAnew(before, worker)
     }
     this.concern(candidates.map((candidate) => candidate.id))
     this.record({
@@ -294,6 +286,16 @@ export class Draft {
       subject: worker.key,
       detail: { generation: worker.generation + 1, count: shares.length },
     })
+  }
+
+  /**
+   * Writes a share that is held, even if its target stays: a new generation makes it pending, and its term ends. It is
+   * to be claimed again, so its target counts as named now, unless an earlier generation had ended that term already.
+   */
+  #nameAnew(share: LeaseRow, before: WorkerRow): void {
+    const target = this.lease(share.key)?.target ?? null
+    const endsNow = target !== null && !isOutdated(share, before)
+    this.edit(share.key, endsNow ? { targetAtMs: this.change.nowMs } : {})
   }
 
   #planPartitions(worker: WorkerRow, candidates: readonly Candidate[]): void {
