@@ -7,7 +7,7 @@
 import { CoordinationError } from './core/errors.js'
 import { type Identity, type IdentitySource, resolveIdentity } from './core/identity.js'
 import type { Log } from './core/log.js'
-import { checkName, shown } from './core/names.js'
+import { checkName, nearest, shown } from './core/names.js'
 import type { Retention } from './core/store.js'
 import { type Preset, presetProblem, resolveTiming, type Timing, timingProblems } from './core/time/timing.js'
 
@@ -448,40 +448,4 @@ function isLog(value: unknown): boolean {
   return ['debug', 'info', 'warn', 'error'].every(
     (method) => typeof Reflect.get(methods, method) === 'function',
   )
-}
-
-/**
- * Returns the known name that is most like the given one; undefined when none is like it. Case and a final `Ms` do
- * not count.
- */
-function nearest(name: string, known: readonly string[]): string | undefined {
-  const ranked = known
-    .map((candidate) => ({ candidate, distance: editDistance(gist(name), gist(candidate)) }))
-    .sort((a, b) => a.distance - b.distance)
-  const [best] = ranked
-  return best !== undefined && best.distance <= Math.max(1, gist(name).length / 3)
-    ? best.candidate
-    : undefined
-}
-
-function gist(name: string): string {
-  return name
-    .slice(0, 100)
-    .toLowerCase()
-    .replace(/[^a-z]/g, '')
-    .replace(/ms$/, '')
-}
-
-/** Returns how many letters must be inserted, deleted or replaced to turn one text into the other. */
-function editDistance(from: string, to: string): number {
-  let row = Array.from({ length: to.length + 1 }, (_, column) => column)
-  for (const [index, letter] of Array.from(from).entries()) {
-    const next = [index + 1]
-    for (let column = 1; column <= to.length; column++) {
-      const replaced = (row[column - 1] ?? 0) + (to[column - 1] === letter ? 0 : 1)
-      next[column] = Math.min((row[column] ?? 0) + 1, (next[column - 1] ?? 0) + 1, replaced)
-    }
-    row = next
-  }
-  return row[to.length] ?? 0
 }

@@ -5,7 +5,7 @@ import { actorLimits, checkText, reasonLimits } from './audit.js'
 import type { Instruction } from './changes/operations.js'
 import { maxCooldownMs } from './changes/rows.js'
 import { CoordinationError } from './errors.js'
-import { shown } from './names.js'
+import { nearest, shown } from './names.js'
 import type { Scope } from './store.js'
 
 /** The longest timer that Node supports. */
@@ -15,12 +15,27 @@ const longestTimerMs = 2 ** 31 - 1
 export function checkOptions(method: string, options: unknown, known: readonly string[]): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options))
     throw wrong(`${method}: expected an object with options, got ${shown(options)}.`)
-  const unknown = Object.keys(options).filter((option) => !known.includes(option))
+  const unknown = unknownOptions(options, known)
   if (unknown.length === 0) return
   throw wrong(
-    `${method}: there is no option ${unknown.map((option) => `\`${option}\``).join(' nor ')}; ` +
-      `there ${known.length === 1 ? 'is' : 'are'} ${known.map((option) => `\`${option}\``).join(', ')}.`,
+    `${method}: ${unknown.join('; ')}; there ${known.length === 1 ? 'is' : 'are'} ${listed(known)}.`,
   )
+}
+
+/** Returns the names of options as they can stand in a sentence. */
+export function listed(options: readonly string[]): string {
+  return options.map((option) => `\`${option}\``).join(', ')
+}
+
+/** Returns a phrase for each option that does not exist, with the one that was probably meant. */
+export function unknownOptions(options: object, known: readonly string[]): string[] {
+  return Object.keys(options)
+    .filter((option) => !known.includes(option))
+    .map((option) => {
+      const near = nearest(option, known)
+      const name = /^\w{1,40}$/.test(option) ? `\`${option}\`` : shown(option)
+      return `there is no option ${name}${near === undefined ? '' : ` (did you mean \`${near}\`?)`}`
+    })
 }
 
 /** @throws {CoordinationError} `WCO_OPTIONS` */
@@ -79,6 +94,13 @@ export function checkFunction(method: string, value: unknown): void {
  * @throws {CoordinationError} `WCO_OPTIONS`
  */
 export function checkInstruction(method: string, by: unknown): Instruction {
+  checkOptions(method, by ?? {}, instructionParts)
+  return instructionIn(method, by)
+}
+
+const instructionParts = ['actor', 'reason']
+
+function instructionIn(method: string, by: unknown): Instruction {
   const { actor, reason } = (by ?? {}) as { readonly actor?: unknown; readonly reason?: unknown }
   return {
     actor: checkText(`${method}: \`actor\``, actorLimits, actor),
@@ -87,12 +109,13 @@ export function checkInstruction(method: string, by: unknown): Instruction {
 }
 
 /**
- * Checks the actor, the reason, and what the order is about.
+ * Checks the actor, the reason, and what the order is about. `known` are the parts that it may have besides those.
  *
  * @throws {CoordinationError} `WCO_OPTIONS`
  */
-export function checkOrder(method: string, order: unknown): void {
-  checkInstruction(method, order)
+export function checkOrder(method: string, order: unknown, known: readonly string[]): void {
+  checkOptions(method, order ?? {}, ['key', ...known, ...instructionParts])
+  instructionIn(method, order)
   const { key, to, immediate, dryRun, revision } = order as Readonly<Record<string, unknown>>
   checkFilled('a key like "global/month-close"', method, '`key`', key)
   if (to !== undefined && to !== null) checkFilled('the id of a node', method, '`to`', to)
@@ -100,6 +123,48 @@ export function checkOrder(method: string, order: unknown): void {
   for (const [name, value] of Object.entries({ immediate, dryRun }))
     if (value !== undefined && typeof value !== 'boolean')
       throw wrong(`${method}: \`${name}\` must be true or false, got ${shown(value)}.`)
+}
+
+/**
+ * Checks which events are asked for. A whole event will do as `after`.
+ *
+ * @throws {CoordinationError} `WCO_OPTIONS`
+ */
+export function checkEventQuery(method: string, query: unknown): void {
+  checkOptions(method, query, ['limit', 'after', 'types', 'subject'])
+  const { limit, after, types, subject } = query as Readonly<Record<string, unknown>>
+  checkMost(method, '`limit`', limit)
+  if (after !== undefined && !isPlace(after))
+    throw wrong(
+      `${method}: \`after\` must be { revision, position }, two whole numbers of an event, got ${shown(after)}.`,
+    )
+  if (types !== undefined && !isTexts(types))
+    throw wrong(
+      `${method}: \`types\` must be a list of event types like "lease.revoked", got ${shown(types)}.`,
+    )
+  if (subject !== undefined && typeof subject !== 'string')
+    throw wrong(
+      `${method}: \`subject\` must be the key of a lease or worker or the id of a node, got ${shown(subject)}.`,
+    )
+}
+
+/** @throws {CoordinationError} `WCO_OPTIONS` */
+export function checkMost(method: string, what: string, most: unknown): void {
+  if (isNumber(most, mostRows) && Number.isInteger(most) && most > 0) return
+  throw wrong(`${method}: ${what} must be a whole number from 1 to ${mostRows}, got ${shown(most)}.`)
+}
+
+/** More than any database keeps, and a limit that every dialect takes. */
+const mostRows = 2 ** 31 - 1
+
+/** The place just before an event has a position that is less by one, so it may be negative. */
+function isPlace(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false
+  return [Reflect.get(value, 'revision'), Reflect.get(value, 'position')].every(Number.isSafeInteger)
+}
+
+function isTexts(value: unknown): boolean {
+  return Array.isArray(value) && value.every((each) => typeof each === 'string')
 }
 
 /** @throws {CoordinationError} `WCO_OPTIONS` */

@@ -1,4 +1,7 @@
-/** What nodes, clusters, workers and leases may be called, and the keys that are made of their names. */
+/**
+ * What nodes, clusters, workers and leases may be called, the keys that are made of their names, and how names and other
+ * values are shown.
+ */
 import { CoordinationError } from './errors.js'
 import type { Scope } from './store.js'
 
@@ -58,6 +61,20 @@ export function shown(value: unknown): string {
   return ['number', 'boolean', 'bigint'].includes(typeof value) ? String(value) : `a ${typeof value}`
 }
 
+/**
+ * Returns the known name that is most like the given one; undefined when none is like it. Case and a final `Ms` do
+ * not count.
+ */
+export function nearest(name: string, known: readonly string[]): string | undefined {
+  const ranked = known
+    .map((candidate) => ({ candidate, distance: editDistance(gist(name), gist(candidate)) }))
+    .sort((a, b) => a.distance - b.distance)
+  const [best] = ranked
+  return best !== undefined && best.distance <= Math.max(1, gist(name).length / 3)
+    ? best.candidate
+    : undefined
+}
+
 const namePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/
 
 const shownCharacters = 40
@@ -75,4 +92,26 @@ function escaped(character: string): string {
 
 function lengthNote(name: unknown): string {
   return typeof name === 'string' && name.length > 100 ? ` (${name.length} characters)` : ''
+}
+
+function gist(name: string): string {
+  return name
+    .slice(0, 100)
+    .toLowerCase()
+    .replace(/[^a-z]/g, '')
+    .replace(/ms$/, '')
+}
+
+/** Returns how many letters must be inserted, deleted or replaced to turn one text into the other. */
+function editDistance(from: string, to: string): number {
+  let row = Array.from({ length: to.length + 1 }, (_, column) => column)
+  for (const [index, letter] of Array.from(from).entries()) {
+    const next = [index + 1]
+    for (let column = 1; column <= to.length; column++) {
+      const replaced = (row[column - 1] ?? 0) + (to[column - 1] === letter ? 0 : 1)
+      next[column] = Math.min((row[column] ?? 0) + 1, (next[column - 1] ?? 0) + 1, replaced)
+    }
+    row = next
+  }
+  return row[to.length] ?? 0
 }

@@ -23,7 +23,16 @@ import {
   transfer,
 } from './changes/operations.js'
 import { changeWithoutSession } from './changes/run-change.js'
-import { checkCooldown, checkInstruction, checkKey, checkNode, checkOrder, checkToken } from './inputs.js'
+import {
+  checkCooldown,
+  checkEventQuery,
+  checkInstruction,
+  checkKey,
+  checkMost,
+  checkNode,
+  checkOrder,
+  checkToken,
+} from './inputs.js'
 import type { Change, EventQuery, EventRow, Snapshot, Store } from './store.js'
 
 /** How a lease is taken away; see {@link Operator.release}. */
@@ -104,18 +113,20 @@ export class Operator {
    * Returns the namespaces in this database that ever had a change, ordered by name.
    *
    * @param most how many to return at most: the first ones. Default 1 000.
-   * @throws {StoreError} `WCO_STORE`
+   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
    */
-  namespaces(most = 1_000): Promise<string[]> {
+  async namespaces(most = 1_000): Promise<string[]> {
+    checkMost('operator.namespaces', 'the first argument', most)
     return this.#store.namespaces(most)
   }
 
   /**
    * Returns events of the audit trail: newest first or, with `after`, those after that place, oldest first.
    *
-   * @throws {StoreError} `WCO_STORE`
+   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
    */
-  events(query: EventQuery): Promise<EventRow[]> {
+  async events(query: EventQuery): Promise<EventRow[]> {
+    checkEventQuery('operator.events', query)
     return this.#store.events(query)
   }
 
@@ -194,7 +205,7 @@ export class Operator {
    * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
    */
   async release(order: ReleaseOrder): Promise<Revoked> {
-    checkOrder('operator.release', order)
+    checkOrder('operator.release', order, ['token', 'immediate', 'cooldownMs'])
     checkToken('operator.release', order.token)
     const { cooldownMs = defaultCooldownMs, immediate = false } = order
     checkCooldown('operator.release', cooldownMs)
@@ -209,7 +220,7 @@ export class Operator {
    * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
    */
   async transfer(order: TransferOrder): Promise<Transferred> {
-    checkOrder('operator.transfer', order)
+    checkOrder('operator.transfer', order, ['token', 'to', 'cooldownMs'])
     checkToken('operator.transfer', order.token)
     const { cooldownMs = defaultCooldownMs, to = null } = order
     checkCooldown('operator.transfer', cooldownMs)
@@ -222,7 +233,7 @@ export class Operator {
    * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
    */
   async rebalance(order: RebalanceOrder): Promise<Rebalanced> {
-    checkOrder('operator.rebalance', order)
+    checkOrder('operator.rebalance', order, ['dryRun', 'revision'])
     const { key, dryRun = false, revision = null, ...by } = order
     return this.#change((change) => rebalance(change, key, { ...by, dryRun, revision }))
   }

@@ -49,7 +49,7 @@ t.test('options that are wrong, or that there are not, are refused with what was
     [
       'a typing error',
       () => coordinator.acquire('q', { timeout: 1 }),
-      /no option `timeout`; there are `scope`, `signal`, `timeoutMs`/,
+      /no option `timeout` \(did you mean `timeoutMs`\?\); there are `scope`, `signal`, `timeoutMs`/,
     ],
     [
       'an option of another',
@@ -226,6 +226,96 @@ t.test(
     }
   },
 )
+
+t.test('an order with a part that there is not is refused, and nothing is done', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  a.coordinator.worker({ name: 'job', kind: 'single', scope: 'global', run: () => undefined })
+  await world.start(a)
+  const operator = a.coordinator.operator as Untyped
+  const by = { actor: 'ops', reason: 'a test' }
+  const [key, token] = ['global/job', (await operator.snapshot()).leases[0].token]
+  const calls: readonly [() => Promise<unknown>, RegExp][] = [
+    [
+      () => operator.release({ ...by, key, token, imediate: true }),
+      /^operator\.release: there is no option `imediate` \(did you mean `immediate`\?\); there are `key`, `token`/,
+    ],
+    [() => operator.release({ ...by, key, token, to: 'a' }), /^operator\.release: there is no option `to`/],
+    [() => operator.transfer({ ...by, key, token, dryRun: true }), /^operator\.transfer: .* `dryRun`/],
+    [() => operator.rebalance({ ...by, key, dryrun: true }), /did you mean `dryRun`\?/],
+    [
+      () => operator.pause(key, { ...by, forMs: 1 }),
+      /^operator\.pause: .* `forMs`; there are `actor`, `reason`/,
+    ],
+    [() => operator.resume(key, { ...by, key }), /^operator\.resume: there is no option `key`/],
+    [
+      () => operator.drain(a.coordinator.nodeId, { ...by, immediate: true }),
+      /^operator\.drain: .* `immediate`/,
+    ],
+    [() => operator.undrain(a.coordinator.nodeId, { ...by, '\n': 1 }), /there is no option "\\n"/],
+    [() => operator.forget('n', { ...by, force: true }), /^operator\.forget: there is no option `force`/],
+  ]
+  for (const [call, expected] of calls) {
+    const { code, message } = await refusal(call)
+    t.equal(code, 'WCO_OPTIONS')
+    t.match(message, expected)
+  }
+  t.ok(a.coordinator.isHeld('job'))
+  t.same(
+    (await a.coordinator.operator.events({ limit: 50 })).filter(({ actor }) => actor === 'ops'),
+    [],
+  )
+})
+
+t.test('a question about events that makes no sense is refused and not answered', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  await world.start(a)
+  const operator = a.coordinator.operator as Untyped
+  const calls: readonly [() => Promise<unknown>, RegExp][] = [
+    [() => operator.events(), /^operator\.events: expected an object with options, got undefined\.$/],
+    [() => operator.events({}), /`limit` must be a whole number from 1 to 2147483647, got undefined/],
+    [() => operator.events({ limit: 'x' }), /`limit` .* got "x"/],
+    [() => operator.events({ limit: -1 }), /`limit` .* got -1/],
+    [() => operator.events({ limit: 0 }), /`limit` .* got 0/],
+    [() => operator.events({ limit: 1.5 }), /`limit` .* got 1\.5/],
+    [
+      () => operator.events({ limit: 1, after: '1-0' }),
+      /`after` must be \{ revision, position \}.* got "1-0"/,
+    ],
+    [() => operator.events({ limit: 1, after: { revision: 1 } }), /`after` .* got an object/],
+    [() => operator.events({ limit: 1, after: null }), /`after` .* got null/],
+    [() => operator.events({ limit: 1, type: 'node.left' }), /no option `type` \(did you mean `types`\?\)/],
+    [() => operator.events({ limit: 1, types: 'node.left' }), /`types` must be a list .* got "node.left"/],
+    [() => operator.events({ limit: 1, types: [1] }), /`types` .* got an array/],
+    [() => operator.events({ limit: 1, subject: 5 }), /`subject` must be the key .* got 5/],
+    [() => operator.namespaces('all'), /^operator\.namespaces: the first argument must be .* got "all"/],
+  ]
+  for (const [call, expected] of calls) {
+    const { code, message } = await refusal(call)
+    t.equal(code, 'WCO_OPTIONS')
+    t.match(message, expected)
+  }
+  const [latest] = await a.coordinator.operator.events({ limit: 1 })
+  t.match(latest, { type: 'node.joined' })
+  t.same(
+    await operator.events({ limit: 1, after: latest, types: undefined, subject: undefined }),
+    [],
+    'an event will do as a place',
+  )
+})
+
+t.test('an option of a worker that there is not is refused, with the one that was meant', async (t) => {
+  const world = new World(t)
+  const { coordinator } = await world.node('a')
+  const job = { name: 'job', kind: 'single', scope: 'global', run: () => undefined } as const
+  t.throws(() => coordinator.worker({ ...job, maxFailure: 3 } as Untyped), {
+    message: /there is no option `maxFailure` \(did you mean `maxFailures`\?\)/,
+  })
+  t.throws(() => coordinator.worker({ ...job, interval: 3 } as Untyped), {
+    message: /there is no option `interval`; the options are `name`, .*`everyMs`/,
+  })
+})
 
 t.test('who listens for an event that there is not, or with no function, is told so', async (t) => {
   const world = new World(t)

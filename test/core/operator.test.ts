@@ -180,28 +180,6 @@ t.test('planning afresh: a dry run answers the moves and changes nothing', async
   t.ok(a.coordinator.isHeld('consumer'))
 })
 
-t.test('what else the object with actor and reason holds does not get into the audit trail', async (t) => {
-  const { nodes } = await startedWith(t, () => untilAborted('month-close'))
-  const [a, b] = nodes
-  const { operator } = b.coordinator
-  const request = { ...by, type: 'lease.lost', subject: 'global/other', node: 'node-7', token: 7 }
-  const id = a.coordinator.nodeId ?? ''
-  await operator.pause('global/month-close', request)
-  await operator.resume('global/month-close', request)
-  await operator.drain(id, request)
-  await operator.undrain(id, request)
-  const events = (await operator.events({ limit: 50 })).filter(({ actor }) => actor === by.actor)
-  t.strictSame(
-    events.map(({ type, subject, node, token }) => [type, subject, node, token]),
-    [
-      ['node.resumed', id, id, null],
-      ['node.draining', id, id, null],
-      ['worker.resumed', 'global/month-close', null, null],
-      ['worker.paused', 'global/month-close', null, null],
-    ],
-  )
-})
-
 t.test('a dry run names the plan in force, not the one that would follow', async (t) => {
   const store = new MemoryDatabase().open({ namespace: 'default', statementTimeoutMs: 30_000 })
   await join(store, ['a', 'b'])

@@ -9,7 +9,7 @@ import type { Declaration } from '../changes/changes.js'
 import { hash32 } from '../changes/hash.js'
 import { CoordinationError } from '../errors.js'
 import type { Identity } from '../identity.js'
-import { checkCooldown } from '../inputs.js'
+import { checkCooldown, listed, unknownOptions } from '../inputs.js'
 import { type Log, type PassLog, withFields } from '../log.js'
 import { checkName, leaseKey, shown } from '../names.js'
 import type { LeaseRow, Scope, WorkerRow } from '../store.js'
@@ -162,7 +162,7 @@ export interface Worker {
   readonly timetable: Timetable | undefined
 }
 
-const knownOptions = new Set([
+const knownOptions = [
   'name',
   'kind',
   'scope',
@@ -174,7 +174,7 @@ const knownOptions = new Set([
   'cooldownMs',
   'handoverTimeoutMs',
   'enabled',
-])
+]
 
 /**
  * Checks a definition as a whole and reports everything that is wrong with it at once.
@@ -413,11 +413,8 @@ export function makeAssignment(index: number, count: number, generation: number)
 
 function workerProblems(definition: WorkerDefinition): string[] {
   const { kind, scope, run } = definition
-  const problems = isPlain(definition)
-    ? Object.keys(definition)
-        .filter((option) => !knownOptions.has(option))
-        .map((option) => `there is no option \`${option}\``)
-    : []
+  const problems = isPlain(definition) ? unknownOptions(definition, knownOptions) : []
+  if (problems.length > 0) problems.push(`the options are ${listed(knownOptions)}`)
   const check = (holds: boolean, expected: string, got: unknown): void => {
     if (!holds) problems.push(`${expected}, got ${shown(got)}`)
   }
