@@ -111,8 +111,10 @@ export type EndReason =
   | 'revoked'
   /** The plan gave the lease to another node. */
   | 'reassigned'
-  /** The holder itself gave the lease up, or its passes failed too often. */
+  /** The holder itself gave the lease up. */
   | 'stepped-down'
+  /** The holder gave the lease up because too many passes had failed in a row. */
+  | 'passes-failed'
   /** The worker is paused. */
   | 'paused'
   /** The node is draining. */
@@ -130,6 +132,7 @@ const endSentences: Record<EndReason, string> = {
   revoked: 'it was released by force',
   reassigned: 'it was given to another node',
   'stepped-down': 'this node stepped down',
+  'passes-failed': 'too many of its passes failed in a row',
   paused: 'its worker was paused',
   draining: 'this node is draining',
   closing: 'this node is closing',

@@ -573,7 +573,9 @@ t.test('a pass that fails too often hands the worker to another node', async (t)
   await world.advance(30_000)
   t.equal(failures, 3)
   t.same(holders(world.nodes, 'month-close'), ['b'])
-  t.ok(a.history.includes('lease.ended global/month-close stepped-down'))
+  t.ok(a.history.includes('lease.ended global/month-close passes-failed'))
+  const [released] = await b.coordinator.operator.events({ limit: 1, types: ['lease.released'] })
+  t.match(released, { node: a.coordinator.nodeId, reason: 'passes-failed' })
 })
 
 t.test(

@@ -12,6 +12,7 @@ import type { Lease } from '../../plugin/core/work/lease.js'
 import type {
   CoordinatedContext,
   PartitionedContext,
+  SingleContext,
   WorkerDefinition,
 } from '../../plugin/core/work/worker.js'
 import { rejectionOf } from '../../plugin/testing/conformance/world.js'
@@ -421,6 +422,42 @@ t.test('what is put around passes is called from the first that was given to the
   t.same(order, ['first begins', 'second begins', 'pass', 'second ends', 'first ends'])
 })
 
+t.test('an error after the signal is warned of, unless it only says that the signal aborted', async (t) => {
+  const world = new World(t)
+  const warnings: object[] = []
+  const warn = (fields: { err?: object }, line: string): void => {
+    if (line === 'a pass failed after its signal had aborted') warnings.push(fields.err ?? {})
+  }
+  const a = await world.node('a', { log: { ...silentLog, warn } })
+  const aborted = (signal: AbortSignal): Promise<void> =>
+    new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+  const ends: Record<string, (context: SingleContext) => unknown> = {
+    reason: ({ signal }) => signal.throwIfAborted(),
+    asserted: ({ lease }) => lease.assertHeld(),
+    fenced: ({ lease }) => lease.fence({}),
+    wrapped: ({ signal }) => Promise.reject(new Error('import ended', { cause: signal.reason })),
+    aborted: () => Promise.reject(new DOMException('This operation was aborted', 'AbortError')),
+    cleanUp: () => {
+      const error = new Error('the file is still open')
+      error.cause = error
+      return Promise.reject(error)
+    },
+  }
+  for (const [name, end] of Object.entries(ends))
+    a.coordinator.worker({
+      ...{ name, kind: 'single', scope: 'global' },
+      run: async (context: SingleContext) => {
+        await aborted(context.signal)
+        await end(context)
+      },
+    } as WorkerDefinition)
+  await world.start(a)
+  void a.coordinator.close()
+  await world.advance(2_000)
+  t.match(warnings, [{ message: 'the file is still open' }])
+  t.equal(warnings.length, 1)
+})
+
 t.test('failures that are not in a row do not hand a worker on', async (t) => {
   const world = new World(t)
   const [a, b] = [await world.node('a'), await world.node('b')]
@@ -579,7 +616,7 @@ t.test('failures are counted for each partition by itself', async (t) => {
     if (poisoned < 0) poisoned = Number(key.split('#')[1])
   })
   a.coordinator.on('lease.ended', ({ key, reason }) => {
-    if (reason === 'stepped-down') ended.push(key)
+    if (reason === 'passes-failed') ended.push(key)
   })
   await world.start(a, b)
   await world.advance(60_000, 250)

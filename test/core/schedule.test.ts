@@ -338,6 +338,67 @@ function late(node: () => WorldNode, answers: { pauseMs: number; lost: boolean }
     })
 }
 
+t.test('a scheduled pass that its signal ends is told, since its time is not begun again', async (t) => {
+  for (const how of ['closed', 'stopped', 'paused', 'drained', 'released', 'stepped down'] as const)
+    t.test(how, async (t) => {
+      const world = new World(t)
+      const fired: Fired[] = []
+      const warnings: { readonly fields: object; readonly line: string }[] = []
+      const warn = (fields: object, line: string) => void warnings.push({ fields, line })
+      const a = await world.node('a', { log: { ...silentLog, warn } })
+      let stepDown = (): void => undefined
+      const worker = scheduled(a, everyMinute, fired, {
+        run: (context) => {
+          stepDown = context.stepDown
+          return new Promise((_resolve, reject) => {
+            context.signal.addEventListener('abort', () => reject(context.signal.reason), { once: true })
+          })
+        },
+      })
+      await world.start(a)
+      await world.advanceUntil(() => fired.length === 1, 120_000)
+      const { operator, nodeId = '' } = a.coordinator
+      const { key = '', token = 0 } = (await operator.snapshot()).leases[0] ?? {}
+      const by = { actor: 'ops', reason: 'just then' }
+      if (how === 'closed') void a.coordinator.close()
+      if (how === 'stopped') void worker.stop()
+      if (how === 'paused') await operator.pause(key, by)
+      if (how === 'drained') await operator.drain(nodeId, by)
+      if (how === 'released') await operator.release({ key, token, ...by })
+      if (how === 'stepped down') stepDown()
+      await world.advance(2_000)
+      t.match(warnings, [
+        {
+          fields: {
+            lease: key,
+            token,
+            dueAtMs: Date.UTC(2023, 10, 14, 22, 14),
+            err: { code: 'WCO_LEASE_LOST' },
+          },
+          line: 'a scheduled pass was ended by its signal, and its time is not begun again',
+        },
+      ])
+      t.same(dues(fired), minutes(14), 'and it is not begun again')
+    })
+})
+
+t.test('a pass that ends well although its signal has aborted is not warned of', async (t) => {
+  const world = new World(t)
+  const fired: Fired[] = []
+  const warnings: string[] = []
+  const warn = (_fields: object, line: string) => void warnings.push(line)
+  const a = await world.node('a', { log: { ...silentLog, warn } })
+  scheduled(a, everyMinute, fired, {
+    run: ({ signal }) =>
+      new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true })),
+  })
+  await world.start(a)
+  await world.advanceUntil(() => fired.length === 1, 120_000)
+  void a.coordinator.close()
+  await world.advance(2_000)
+  t.same(warnings, [])
+})
+
 t.test('a time that is written when its term ends, before its pass has begun, is taken back', async (t) => {
   for (const how of ['closed', 'stopped', 'paused', 'handed over'] as const)
     t.test(how, async (t) => {

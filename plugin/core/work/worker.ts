@@ -7,7 +7,7 @@
  */
 import type { Declaration } from '../changes/changes.js'
 import { hash32 } from '../changes/hash.js'
-import { CoordinationError } from '../errors.js'
+import { CoordinationError, type EndReason, FencedError, LeaseLostError } from '../errors.js'
 import type { Identity } from '../identity.js'
 import { checkCooldown, listed, unknownOptions } from '../inputs.js'
 import { type Log, type PassLog, withFields } from '../log.js'
@@ -325,13 +325,17 @@ export class Runner {
         this.#failures.delete(holding.key)
         await sleep(this.#clock, this.worker.everyMs, holding.signal)
       } catch (error) {
-        if (holding.signal.aborted) log.debug({ err: error }, 'pass ended by its signal')
-        else await this.#recover(holding, error, log)
+        if (!holding.signal.aborted) await this.#recover(holding, error, log)
+        else if (isOfSignal(error)) log.debug({ err: error }, 'pass ended by its signal')
+        else log.warn({ err: error }, 'a pass failed after its signal had aborted')
       }
     }
   }
 
-  /** Runs one pass for each due time. A pass that fails is not tried again for the same time. */
+  /**
+   * Runs one pass for each due time. A pass that fails is not tried again for the same time. One that resolves after
+   * its signal has aborted may have done its work; one that rejects has not, and people must hear of it.
+   */
   async #fire(
     firing: Firing,
     holding: Holding,
@@ -347,8 +351,12 @@ export class Runner {
         await pass(dueAtMs)
         this.#failures.delete(holding.key)
       } catch (error) {
-        if (holding.signal.aborted) log.debug({ err: error }, 'pass ended by its signal')
-        else this.#noteFailure(holding, error, log)
+        if (!holding.signal.aborted) this.#noteFailure(holding, error, log)
+        else
+          log.warn(
+            { err: error, dueAtMs, reason: holding.ended },
+            'a scheduled pass was ended by its signal, and its time is not begun again',
+          )
       }
       firing.passed()
     }
@@ -374,7 +382,7 @@ export class Runner {
         { failures },
         'too many passes have failed in a row: this node steps down, so that another tries',
       )
-      this.#stepDown(holding, undefined, this.#pauseAfterMs(failures))
+      this.#giveUp(holding, 'passes-failed', this.worker.cooldownMs, this.#pauseAfterMs(failures))
     }
     return failures
   }
@@ -391,14 +399,35 @@ export class Runner {
     return Math.max(0, steppedDown.pauseMs - elapsedMs(steppedDown.at, this.#clock.read()))
   }
 
-  #stepDown(holding: Holding, cooldownMs = this.worker.cooldownMs, pauseMs = 0): void {
+  #stepDown(holding: Holding, cooldownMs = this.worker.cooldownMs): void {
     checkCooldown('stepDown', cooldownMs)
+    this.#giveUp(holding, 'stepped-down', cooldownMs, 0)
+  }
+
+  #giveUp(holding: Holding, reason: EndReason, cooldownMs: number, pauseMs: number): void {
     if (holding.ended !== undefined) return
     holding.cooldownMs = cooldownMs
     const leastMs = Math.max(this.worker.everyMs, pauseMs)
     this.#steppedDown.set(holding.key, { at: this.#clock.read(), pauseMs: leastMs })
-    holding.end('stepped-down')
+    holding.end(reason)
   }
+}
+
+/** An error may be its own cause. */
+const mostCauses = 10
+
+/**
+ * Whether work that rejects with this error has only done what its signal asked: it passed on an `AbortError` or the
+ * reason of the signal, or was refused because the lease had ended. The error may be the cause of another one.
+ */
+function isOfSignal(error: unknown): boolean {
+  let each = error
+  for (let depth = 0; depth < mostCauses && each instanceof Error; depth++) {
+    if (each.name === 'AbortError' || each instanceof LeaseLostError || each instanceof FencedError)
+      return true
+    each = each.cause
+  }
+  return false
 }
 
 /** Returns a share, with the rule by which keys belong to shares. */
