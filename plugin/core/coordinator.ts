@@ -34,10 +34,10 @@ import { elapsedMs } from './time/trust.js'
 import type { Machine } from './watch/machine.js'
 import type { Watchdog } from './watch/watchdog.js'
 import { nameOfWorker, type Request, Requests } from './work/acquire.js'
+import { surround } from './work/around-passes.js'
 import type { Holding, Lease } from './work/lease.js'
 import {
   type AroundPass,
-  type Pass,
   parseWorker,
   Runner,
   type WorkerDefinition,
@@ -212,7 +212,7 @@ export class Coordinator implements AsyncDisposable {
     const runner = new Runner(worker, this.#clock, this.#log, calendar, {
       failed: (holding, error, failures) =>
         this.#events.emit('pass.failed', { key: holding.key, error, failures }),
-      around: (pass, run) => this.#surround(pass, run),
+      around: (pass, run) => surround(this.#around, pass, run),
     })
     if (worker.enabled) this.#runners.set(key, runner)
     this.#life?.poke()
@@ -347,7 +347,9 @@ export class Coordinator implements AsyncDisposable {
    * Wraps every pass of every worker, for instance in a trace or a context. Returns a function that removes the
    * wrapper.
    *
-   * @param around receives the pass, and `run`, which it calls once. An error it throws counts as the pass's own.
+   * @param around receives the pass, and `run`, which it must call once and whose promise it returns or awaits. An
+   *   error it throws counts as the pass's own. The pass ends when `run` and `around` have both settled. It fails with
+   *   `WCO_OPTIONS` when `run` was not called, or called twice.
    * @throws {CoordinationError} `WCO_OPTIONS` when it is not a function.
    */
   aroundPasses(around: AroundPass): () => void {
@@ -605,11 +607,6 @@ export class Coordinator implements AsyncDisposable {
     return key
   }
 
-  /** The first wrapper that was given is the outermost. */
-  #surround(pass: Pass, run: () => Promise<void>): Promise<void> {
-    return this.#around.reduceRight<() => Promise<void>>((inner, around) => () => around(pass, inner), run)()
-  }
-
   #request(name: string, scope: Scope, wait: boolean): Request {
     const request = this.#requests.add(this.#leaseKey(name, scope), name, wait)
     this.#life?.poke()
@@ -626,12 +623,22 @@ export class Coordinator implements AsyncDisposable {
     return this.#clock.setTimer(timeoutMs, () => this.#giveUp(request, this.#tooLate(request, timeoutMs)))
   }
 
-  #tooLate({ key }: Request, timeoutMs: number): CoordinationError {
-    const { error: cause } = this.#surroundings.outage
-    const late = `The lease "${key}" could not be acquired within ${timeoutMs} ms`
-    return cause === undefined
-      ? new CoordinationError('WCO_ACQUIRE_TIMEOUT', `${late}: it is held, or others are ahead in the queue.`)
-      : new CoordinationError('WCO_ACQUIRE_TIMEOUT', `${late}: the database does not answer.`, { cause })
+  #tooLate(request: Request, timeoutMs: number, error = this.#surroundings.outage.error): CoordinationError {
+    const when = timeoutMs === 0 ? 'at once' : `within ${timeoutMs} ms`
+    const why = error === undefined ? this.#whyNotAcquired(request) : 'the database does not answer'
+    return new CoordinationError(
+      'WCO_ACQUIRE_TIMEOUT',
+      `The lease "${request.key}" could not be acquired ${when}: ${why}.`,
+      error === undefined ? {} : { cause: error },
+    )
+  }
+
+  #whyNotAcquired({ key, wait, asked }: Request): string {
+    if (!wait) return 'it is held, another node is next, or this node may not claim at the moment'
+    const isTaken = asked === 'yes' || this.#holdings.get(key) !== undefined
+    return isTaken
+      ? 'it is held, or others are ahead in the queue'
+      : 'by then this node had no answer to whether it is free'
   }
 
   #acquired(holding: Holding): void {

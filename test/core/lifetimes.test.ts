@@ -10,8 +10,10 @@ import type { Store } from '../../plugin/core/store.js'
 import { deferred } from '../../plugin/core/time/loop.js'
 import type { Lease } from '../../plugin/core/work/lease.js'
 import type {
+  AroundPass,
   CoordinatedContext,
   PartitionedContext,
+  Pass,
   SingleContext,
   WorkerDefinition,
 } from '../../plugin/core/work/worker.js'
@@ -420,6 +422,114 @@ t.test('what is put around passes is called from the first that was given to the
   a.coordinator.worker({ ...single('w', () => order.push('pass')), everyMs: 60_000 })
   await world.start(a)
   t.same(order, ['first begins', 'second begins', 'pass', 'second ends', 'first ends'])
+})
+
+t.test('a pass goes on until its run has ended, even if what is around it does not wait', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  const running = new Set<string>()
+  let most = 0
+  let fails = false
+  const failures: unknown[] = []
+  const end = new Map<string, () => void>()
+  a.coordinator.on('pass.failed', ({ error }) => failures.push(error))
+  for (const { name, coordinator } of [a, b]) {
+    coordinator.aroundPasses((async (_pass: Pass, run: () => Promise<void>) => {
+      void run()
+    }) satisfies AroundPass)
+    coordinator.worker(
+      single('w', async () => {
+        running.add(name)
+        most = Math.max(most, running.size)
+        await new Promise<void>((resolve) => end.set(name, resolve))
+        running.delete(name)
+        if (fails) throw new Error('no')
+      }),
+    )
+  }
+  await world.start(a)
+  await world.start(b)
+  await world.advance(10_000)
+  t.same([...running], ['a'])
+  void a.coordinator.operator.drain(a.coordinator.nodeId ?? '', { actor: 'ops', reason: 'a deploy' })
+  await world.advance(2_000)
+  t.same([...running], ['a'], 'nobody begins before its pass has ended')
+  t.ok(a.coordinator.health().unsettled.length > 0)
+  end.get('a')?.()
+  await world.advance(2_000)
+  t.same([...running], ['b'])
+  t.equal(most, 1)
+  fails = true
+  end.get('b')?.()
+  await world.advance(500)
+  t.same(failures, [], 'it was not the pass of a')
+})
+
+t.test('an error of a pass fails it, even if what is around it does not pass it on', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  const failures: unknown[] = []
+  a.coordinator.on('pass.failed', ({ error }) => failures.push((error as Error).message))
+  const wrappers: readonly ((run: () => Promise<void>) => Promise<void> | void)[] = [
+    (run) => void run(),
+    async (run) => {
+      await run().catch(() => undefined)
+    },
+    async (run) => {
+      const running = run()
+      await Promise.race([running, Promise.reject(new Error('too slow'))])
+    },
+    () => {
+      throw new Error('not today')
+    },
+  ]
+  let wrapper = 0
+  a.coordinator.aroundPasses(async (_pass, run) => wrappers[wrapper++ % wrappers.length]?.(run))
+  a.coordinator.worker({
+    ...single('w', async () => {
+      throw new Error('no')
+    }),
+    maxFailures: 100,
+  })
+  await world.start(a)
+  await world.advanceUntil(() => failures.length === 4, 120_000)
+  t.same(failures, ['no', 'no', 'too slow', 'not today'])
+})
+
+t.test('what is around passes must call run once: otherwise they fail, and say why', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  const failures: object[] = []
+  let passes = 0
+  let late: (() => Promise<void>) | undefined
+  a.coordinator.on('pass.failed', ({ error }) => failures.push(error as object))
+  const wrappers: readonly ((run: () => Promise<void>) => Promise<void> | void)[] = [
+    (run) => {
+      late = run
+    },
+    async (run) => {
+      await run()
+      await run()
+    },
+    (run) => {
+      void run()
+      void run()
+    },
+  ]
+  let wrapper = 0
+  a.coordinator.aroundPasses(async (_pass, run) => wrappers[wrapper++ % wrappers.length]?.(run))
+  a.coordinator.worker({ ...single('w', () => void passes++), maxFailures: 100 })
+  await world.start(a)
+  t.equal(passes, 0)
+  await t.rejects(late?.() ?? Promise.resolve(), { message: /called run after it had ended\.$/ })
+  await world.advanceUntil(() => failures.length === 3, 120_000)
+  t.equal(passes, 2)
+  const said = 'aroundPasses: the function around passes'
+  t.match(failures, [
+    { code: 'WCO_OPTIONS', message: `${said} did not call run.` },
+    { code: 'WCO_OPTIONS', message: `${said} called run a second time.` },
+    { code: 'WCO_OPTIONS', message: `${said} called run a second time.` },
+  ])
 })
 
 t.test('an error after the signal is warned of, unless it only says that the signal aborted', async (t) => {

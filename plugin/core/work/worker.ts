@@ -147,7 +147,10 @@ export interface Pass {
   readonly dueAtMs: number | null
 }
 
-/** Wraps a pass: it must call `run` once, and settle with it. */
+/**
+ * Wraps a pass: it must call `run` once, and return or await its promise. The pass goes on until that promise has
+ * settled, whether or not the function waits for it. A pass whose `run` was not called, or called twice, has failed.
+ */
 export type AroundPass = (pass: Pass, run: () => Promise<void>) => Promise<void>
 
 /** A definition that has been checked, with its defaults filled in. */
