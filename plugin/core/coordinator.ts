@@ -6,6 +6,7 @@
  * together.
  */
 
+import { setMaxListeners } from 'node:events'
 import { claimTime } from './changes/changes.js'
 import { Housekeeping } from './changes/housekeeping.js'
 import { changeWithoutSession } from './changes/run-change.js'
@@ -165,6 +166,8 @@ export class Coordinator implements AsyncDisposable {
       requests: this.#requests,
       runners: this.#runners,
     }
+    // All scheduled workers of this node may wait at a time: more than ten listeners are no leak.
+    setMaxListeners(0, this.#over.signal)
     this.#stragglers = new Stragglers(timing.marginMs, clock, this.#log)
     this.#housekeeping = new Housekeeping(store, clock, this.#log, settings.retention, {
       isOurs: () => this.#life?.firstWatcher === true,

@@ -3,6 +3,7 @@
  * node its refused workers.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
+import { setImmediate } from 'node:timers/promises'
 import t from 'tap'
 import { type CoordinationError, StoreError } from '../../plugin/core/errors.js'
 import { type Log, silentLog } from '../../plugin/core/log.js'
@@ -566,6 +567,27 @@ t.test('an error after the signal is warned of, unless it only says that the sig
   await world.advance(2_000)
   t.match(warnings, [{ message: 'the file is still open' }])
   t.equal(warnings.length, 1)
+})
+
+t.test('work may hand its signal to any number of calls at a time', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  const signals: AbortSignal[] = []
+  a.coordinator.worker({
+    ...{ name: 'w', kind: 'single', scope: 'global' },
+    run: ({ signal }: SingleContext) => void signals.push(signal),
+  } as WorkerDefinition)
+  await world.start(a)
+  const lease = await a.coordinator.acquire('rebuild')
+  const warnings: string[] = []
+  const note = ({ name }: Error): void => void warnings.push(name)
+  process.on('warning', note)
+  t.teardown(() => process.off('warning', note))
+  for (const signal of [...signals, lease.signal])
+    for (let call = 0; call < 20; call++) signal.addEventListener('abort', () => undefined)
+  await setImmediate()
+  t.same(warnings, [])
+  t.equal(signals.length, 1)
 })
 
 t.test('failures that are not in a row do not hand a worker on', async (t) => {

@@ -6,6 +6,7 @@
  * another node.
  */
 
+import { setMaxListeners } from 'node:events'
 import { CoordinationError, type EndReason, FencedError, LeaseLostError } from '../errors.js'
 import type { Claim } from '../store.js'
 import { presentContext } from '../time/context.js'
@@ -119,6 +120,8 @@ export class Holding implements Lease {
     this.namedForMs = term.namedForMs
     this.previousToken = term.previousToken
     this.#keeper = keeper
+    // Work may hand its signal to as many calls as it likes at a time: more than ten listeners are no leak.
+    setMaxListeners(0, this.signal)
   }
 
   get signal(): AbortSignal {
