@@ -255,7 +255,8 @@ export class Coordinator implements AsyncDisposable {
    *
    * @throws {CoordinationError} `WCO_ACQUIRE_TIMEOUT` after `timeoutMs`, with the database's error as its cause where
    *   that has not answered; `WCO_NAME` when the name is not usable or a worker's; `WCO_OPTIONS` for wrong options;
-   *   `WCO_NOT_RUNNING` when the coordinator does not run; or the reason of the signal.
+   *   `WCO_NOT_RUNNING` when the coordinator does not run; or the reason of the signal. With `timeoutMs: 0` it asks
+   *   once, as {@link tryAcquire} does, and throws `WCO_ACQUIRE_TIMEOUT` where that returns undefined.
    */
   async acquire(name: string, options: AcquireOptions = {}): Promise<Lease> {
     checkOptions('acquire', options, ['scope', 'signal', 'timeoutMs'])
@@ -263,12 +264,17 @@ export class Coordinator implements AsyncDisposable {
     checkTimeout('acquire', options.timeoutMs)
     const scope = checkScope('acquire', options.scope)
     options.signal?.throwIfAborted()
-    const request = this.#request(name, scope, true)
+    const { timeoutMs } = options
+    const request = timeoutMs === 0 ? this.#tryOnce(name, scope) : this.#request(name, scope, true)
     const giveUp = (): void => this.#giveUp(request, options.signal?.reason)
-    const timer = this.#timeout(request, options.timeoutMs)
+    const timer = timeoutMs === 0 ? undefined : this.#timeout(request, timeoutMs)
     options.signal?.addEventListener('abort', giveUp, { once: true })
     try {
-      return await request.answer.promise.then(gotten)
+      const lease = await request.answer.promise
+      if (lease === undefined && timeoutMs === 0) throw this.#tooLate(request, timeoutMs)
+      return gotten(lease)
+    } catch (error) {
+      throw timeoutMs === 0 && error instanceof StoreError ? this.#tooLate(request, timeoutMs, error) : error
     } finally {
       timer?.cancel()
       options.signal?.removeEventListener('abort', giveUp)
@@ -285,10 +291,7 @@ export class Coordinator implements AsyncDisposable {
    */
   async tryAcquire(name: string, options: TryAcquireOptions = {}): Promise<Lease | undefined> {
     checkOptions('tryAcquire', options, ['scope'])
-    const request = this.#request(name, checkScope('tryAcquire', options.scope), false)
-    if (this.#holdings.get(request.key) !== undefined) this.#requests.answered([request])
-    this.#answerTriesBetweenLives()
-    return request.answer.promise
+    return this.#tryOnce(name, checkScope('tryAcquire', options.scope)).answer.promise
   }
 
   /**
@@ -602,7 +605,8 @@ export class Coordinator implements AsyncDisposable {
     const key = leaseKey(scope, this.settings.identity.cluster, checkName('lease', name))
     if (this.#state === 'idle') {
       throw notRunning(
-        'has not been started: call start() first or, with the Fastify plugin, wait until the application is ready',
+        'has not been started: call start() first or, with the Fastify plugin, wait until the application is ' +
+          "ready (or listens, with autoStart: 'listen')",
       )
     }
     if (this.#closing.signal.aborted) throw notRunning('is closing')
@@ -613,6 +617,14 @@ export class Coordinator implements AsyncDisposable {
   #request(name: string, scope: Scope, wait: boolean): Request {
     const request = this.#requests.add(this.#leaseKey(name, scope), name, wait)
     this.#life?.poke()
+    return request
+  }
+
+  /** Asks for a lease without waiting for it. The answer is undefined when it is not to be had now. */
+  #tryOnce(name: string, scope: Scope): Request {
+    const request = this.#request(name, scope, false)
+    if (this.#holdings.get(request.key) !== undefined) this.#requests.answered([request])
+    this.#answerTriesBetweenLives()
     return request
   }
 

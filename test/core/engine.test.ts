@@ -3,8 +3,9 @@ import { StoreError } from '../../plugin/core/errors.js'
 import { silentLog } from '../../plugin/core/log.js'
 import type { Store } from '../../plugin/core/store.js'
 import { resolveTiming } from '../../plugin/core/time/timing.js'
+import type { Lease } from '../../plugin/core/work/lease.js'
 import type { Assignment, PassContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
-import { gate } from '../../plugin/testing/conformance/world.js'
+import { gate, rejectionOf } from '../../plugin/testing/conformance/world.js'
 import { World, type WorldNode } from '../support/world.js'
 
 /** Returns a worker whose passes last until their signal aborts. */
@@ -384,6 +385,71 @@ t.test('waiting for a lease ends by its timeout and its signal', async (t) => {
   await held.release()
   const status = await a.coordinator.status()
   t.match(status.leases, [{ key: 'global/rebuild', state: 'free', waiting: 0 }])
+})
+
+t.test('a lease that is free is acquired without time to wait, and one that is held is not', async (t) => {
+  const world = new World(t)
+  const outage = { on: false }
+  const a = await world.node('a')
+  const b = await world.node('b', {
+    wrap: (store) =>
+      new Proxy(store, {
+        get(target, name) {
+          const value: unknown = Reflect.get(target, name, target)
+          if (typeof value !== 'function') return value
+          if (name !== 'change') return value.bind(target)
+          return async (...given: unknown[]) => {
+            if (outage.on) throw new StoreError('the database is away', 'none')
+            return value.apply(target, given)
+          }
+        },
+      }),
+  })
+  await world.start(a, b)
+  const atOnce = async (node: WorldNode): Promise<unknown> => {
+    const outcome = node.coordinator.acquire('rebuild', { timeoutMs: 0 }).catch((error: unknown) => error)
+    await world.advance(100)
+    return outcome
+  }
+  const held = (await atOnce(a)) as Lease
+  t.ok(held.held)
+  const refused = {
+    code: 'WCO_ACQUIRE_TIMEOUT',
+    message:
+      /^The lease "global\/rebuild" could not be acquired at once: it is held, another node is next, or /,
+  }
+  t.match(await atOnce(b), refused)
+  t.match(await atOnce(a), refused, 'also by another caller of the same process')
+  t.match((await a.coordinator.status()).leases, [{ waiting: 0 }], 'nobody is in the queue')
+  const aborted = new AbortController()
+  aborted.abort(new Error('enough'))
+  await t.rejects(a.coordinator.acquire('rebuild', { timeoutMs: 0, signal: aborted.signal }), {
+    message: 'enough',
+  })
+  void held.release()
+  await world.advance(500)
+  outage.on = true
+  t.match(await atOnce(b), {
+    code: 'WCO_ACQUIRE_TIMEOUT',
+    message: /: the database does not answer\.$/,
+    cause: { code: 'WCO_STORE' },
+  })
+  outage.on = false
+  await world.advance(1_000)
+  t.ok(((await atOnce(b)) as Lease).held)
+})
+
+t.test('who had no time to ask for a lease is not told that it is held', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  await world.start(a)
+  await a.coordinator.operator.drain(a.coordinator.nodeId ?? '', { actor: 'ops', reason: 'a deploy' })
+  await world.advance(1_000)
+  const outcome = rejectionOf(a.coordinator.acquire('rebuild', { timeoutMs: 1_000 }))
+  await world.advance(2_000)
+  t.match(await outcome, {
+    message: /within 1000 ms: by then this node had no answer to whether it is free\.$/,
+  })
 })
 
 t.test('a listener that ends the wait for a lease which has just come does not keep the lease', async (t) => {

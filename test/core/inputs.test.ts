@@ -342,3 +342,11 @@ t.test('who wraps passes in no function is told so', async (t) => {
     message: 'aroundPasses: the first argument must be a function, got undefined.',
   })
 })
+
+t.test('who acquires before the start is told when there will have been one', async (t) => {
+  const world = new World(t)
+  const { coordinator } = await world.node('a')
+  const { code, message } = await refusal(() => coordinator.acquire('billing'))
+  t.equal(code, 'WCO_NOT_RUNNING')
+  t.match(message, /wait until the application is ready \(or listens, with autoStart: 'listen'\)\.$/)
+})
