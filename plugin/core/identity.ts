@@ -37,8 +37,8 @@ export async function resolveIdentity(
   }
   const given = asObject(source ?? {})
   return checked(
-    'node' in given ? givenNode(given.node) : defaultNode(environment),
-    'cluster' in given ? givenCluster(given.cluster) : defaultCluster(environment),
+    'node' in given ? defined(givenNode(given.node)) : defaultNode(environment),
+    'cluster' in given ? defined(givenCluster(given.cluster)) : defaultCluster(environment),
   )
 }
 
@@ -86,6 +86,15 @@ function givenNode(name: unknown): Found {
 
 function givenCluster(name: unknown): Found {
   return { what: 'identity.cluster', name }
+}
+
+/** What is given as undefined was asked for and is missing, as when a variable is not set. */
+function defined(given: Found): Found {
+  if (given.name !== undefined) return given
+  throw new CoordinationError(
+    'WCO_NAME',
+    `${given.what}: expected a name, got undefined: leave it out for the default, or use identityFromEnvironment().`,
+  )
 }
 
 function defaultNode(environment: Environment): Found {

@@ -115,7 +115,12 @@ t.test('a key that there is not is named, wherever it comes from', async (t) => 
 
 t.test('what was asked for and is not there is an error, never a default', async (t) => {
   const wrong = (value: unknown): IdentitySource => value as IdentitySource
-  await refuses(t, wrong({ node: undefined, cluster: 'c' }), 'WCO_NAME', /identity\.node: .* got undefined/)
+  await refuses(
+    t,
+    wrong({ node: undefined, cluster: 'c' }),
+    'WCO_NAME',
+    /identity\.node: .* got undefined: leave it out for the default, or use identityFromEnvironment\(\)\.$/,
+  )
   await refuses(
     t,
     wrong({ node: 'n', cluster: undefined }),

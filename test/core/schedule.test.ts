@@ -82,6 +82,13 @@ t.test('a schedule is kept with its worker, and read as it was written', async (
   t.equal(readSchedule('{"solar":"at dusk"}'), undefined, 'what a newer version wrote')
 })
 
+t.test('a part of a schedule that is undefined, such as an unset variable, is its default', async (t) => {
+  const schedule: Schedule = { cron: '0 3 * * *', timeZone: undefined, missed: undefined }
+  t.match(timetableOf(schedule), { timeZone: 'UTC', missed: 'once' })
+  const { coordinator } = await new World(t).node('a')
+  t.ok(coordinator.worker({ name: 'w', kind: 'single', scope: 'global', schedule, run: () => undefined }))
+})
+
 t.test('a schedule that cannot be used is refused when the worker is registered', async (t) => {
   const world = new World(t)
   const { coordinator } = await world.node('a')
@@ -107,6 +114,7 @@ t.test('a schedule that cannot be used is refused when the worker is registered'
   ] as const) {
     t.match(refused({ schedule }), said)
   }
+  t.match(refused({ schedule: '61 * * * *' }), /[^.]\.$/, 'with one full stop')
   t.match(refused({ schedule: everyMinute, everyMs: 5 }), '`everyMs` and `schedule` exclude each other')
   t.match(refused({ schedule: everyMinute, kind: 'coordinated' }), '`schedule` is for single workers alone')
 })

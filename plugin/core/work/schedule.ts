@@ -13,13 +13,13 @@ export interface Schedule {
   /** Five fields, or six with seconds first: `0 3 1 * *` is 03:00 on the first of every month. */
   readonly cron: string
   /** The time zone of the pattern, such as `Europe/Vienna`. Default `UTC`. */
-  readonly timeZone?: string
+  readonly timeZone?: string | undefined
   /**
    * What happens to times that came while no node could act on them, for example between the death of one holder and
    * the claim of the next, or while a pass was still running. `once` (the default) makes up for all of them with one
    * pass; `skip` waits for the next time.
    */
-  readonly missed?: 'once' | 'skip'
+  readonly missed?: 'once' | 'skip' | undefined
 }
 
 /** A schedule that has been checked. */
@@ -55,7 +55,9 @@ export function scheduleProblem(given: unknown): string | undefined {
     if (patternOf(cron, timeZone).nextRun() === null) return `\`schedule\` ${shown(cron)} never comes round`
     return undefined
   } catch (error) {
-    return `\`schedule\` ${shown(cron)} is no cron pattern: ${error instanceof Error ? error.message : shown(error)}`
+    // It stands in the middle of a sentence, so its own full stop goes.
+    const why = error instanceof Error ? error.message.replace(/\.$/, '') : shown(error)
+    return `\`schedule\` ${shown(cron)} is no cron pattern: ${why}`
   }
 }
 
