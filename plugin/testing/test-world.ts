@@ -128,25 +128,24 @@ export class TestWorld implements AsyncDisposable {
    * @throws {Error} when the condition does not hold by then.
    */
   async advanceUntil(condition: () => boolean | Promise<boolean>, limitMs = patienceMs): Promise<void> {
-    const endMs = this.#timeMs + limitMs
-    await comeToRest()
-    while (!(await condition())) {
-      if (this.#timeMs >= endMs) {
-        throw new Error(`What was waited for did not come within ${limitMs} ms of the world: ${condition}`)
-      }
-      await this.#step(Math.min(endMs - this.#timeMs, this.#timing.heartbeatMs))
-    }
+    if (await this.#comes(condition, limitMs)) return
+    throw new Error(`What was waited for did not come within ${limitMs} ms of the world: ${condition}`)
   }
 
-  /** Lets time pass until a promise has settled. Returns its result. */
+  /**
+   * Lets time pass until a promise has settled. Returns its result.
+   *
+   * @param limitMs in the world's time. Default: an hour.
+   * @throws {Error} when the promise has not settled by then.
+   */
   async settled<T>(promise: Promise<T>, limitMs = patienceMs): Promise<T> {
     let isSettled = false
     const settle = (): void => {
       isSettled = true
     }
     promise.then(settle, settle)
-    await this.advanceUntil(() => isSettled, limitMs)
-    return promise
+    if (await this.#comes(() => isSettled, limitMs)) return promise
+    throw new Error(`The promise did not settle within ${limitMs} ms of the world.`)
   }
 
   /** Returns all rows, as the database has them. */
@@ -163,6 +162,17 @@ export class TestWorld implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
+  }
+
+  /** Lets time pass until a condition holds, and returns whether it came within the limit. */
+  async #comes(condition: () => boolean | Promise<boolean>, limitMs: number): Promise<boolean> {
+    const endMs = this.#timeMs + limitMs
+    await comeToRest()
+    while (!(await condition())) {
+      if (this.#timeMs >= endMs) return false
+      await this.#step(Math.min(endMs - this.#timeMs, this.#timing.heartbeatMs))
+    }
+    return true
   }
 
   /** Moves on to the next timer of any node, or by `mostMs` if no timer is due before. */

@@ -172,6 +172,9 @@ t.test('a world says what is wrong with it', async (t) => {
     world.advanceUntil(() => false, 100),
     /did not come within 100 ms/,
   )
+  await t.rejects(world.settled(new Promise(() => undefined), 100), {
+    message: 'The promise did not settle within 100 ms of the world.',
+  })
 })
 
 t.test('a world ends, whatever has happened to its nodes', async (t) => {
