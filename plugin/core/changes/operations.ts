@@ -15,6 +15,9 @@ export interface Instruction {
   readonly reason: string
 }
 
+/** Why a node that closes drains itself. Its own name is the actor. */
+export const closingReason = 'the node is closing'
+
 /** How an operator takes a lease away. */
 export interface Revocation extends Instruction {
   readonly key: string

@@ -1,4 +1,5 @@
 /** Finds who asked each draining node to hand over, when and why, as far as the audit trail still records it. */
+import { closingReason } from '../changes/operations.js'
 import type { EventQuery, EventRow, NodeRow, Snapshot } from '../store.js'
 
 type Draining = Pick<NodeRow, 'id' | 'name' | 'state'>
@@ -12,7 +13,7 @@ export function drainOf({ id, state }: Draining, snapshot: Snapshot): EventRow |
 
 /** Returns whether the node drains because it closes: then it wrote the event itself. */
 export function isClosing({ name }: Draining, drain: EventRow | undefined): boolean {
-  return drain?.actor === name && drain.reason === 'the node is closing'
+  return drain?.actor === name && drain.reason === closingReason
 }
 
 /** Each node needs a read of its own. When more drain, these are example enough. */

@@ -19,7 +19,7 @@ import {
   settle,
   type Wishes,
 } from '../changes/changes.js'
-import { drain } from '../changes/operations.js'
+import { closingReason, drain } from '../changes/operations.js'
 import type { Held } from '../changes/rules.js'
 import { type ChangeOutcome, runChange, sayTokens, settleIdentity } from '../changes/run-change.js'
 import { attend, bury, buryEnded, type Findings } from '../changes/upkeep.js'
@@ -243,7 +243,7 @@ export class Life {
 
   /** Tells the other nodes that this node hands over, so that no plan names it as target. */
   async drain(): Promise<void> {
-    const by = { actor: this.#in.identity.node, reason: 'the node is closing' }
+    const by = { actor: this.#in.identity.node, reason: closingReason }
     await this.#inTurn((change) => drain(change, this.id, true, by))
   }
 
