@@ -9,6 +9,8 @@ import Fastify from 'fastify'
 import workerCoordination, { allowLoopback } from 'fastify-worker-coordination'
 
 const app = Fastify({ logger: true })
+const stop = () => app.close().then(() => process.exit()) // hands everything over first
+process.once('SIGINT', stop).once('SIGTERM', stop)
 
 await app.register(workerCoordination, {
   database: process.env.DATABASE_URL ?? 'sqlite:coordination.db', // or postgres://, mysql://, mssql://
@@ -28,6 +30,3 @@ app.coordination.worker({
 
 const address = await app.listen({ port: Number(process.env.PORT ?? 3_000) })
 app.log.info(`dashboard: ${address}/coordination/ui/`)
-
-const close = () => app.close() // hands everything over before the process ends
-process.once('SIGINT', close).once('SIGTERM', close)

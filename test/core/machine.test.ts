@@ -40,6 +40,27 @@ t.test('another process under the same number is another one', { skip }, async (
   t.equal(here().hasEnded(`${pid}@${Number(startedAt) - 1}`), true)
 })
 
+t.test(
+  'a process that sees the numbers of another namespace knows of nobody that has ended',
+  {
+    skip:
+      skip ||
+      (spawnSync('unshare', ['--pid', '--fork', 'true']).status !== 0 && 'no numbers can be set apart here'),
+  },
+  async (t) => {
+    const module = new URL('../../plugin/core/watch/machine.js', import.meta.url)
+    const program = `import { thisMachine } from '${module}'; console.log(typeof thisMachine())`
+    const seenBy = (...options: string[]): string => {
+      const evaluated = [process.execPath, '--input-type=module', '--eval', program]
+      return execFileSync('unshare', ['--pid', '--fork', ...options, ...evaluated], {
+        encoding: 'utf8',
+      }).trim()
+    }
+    t.equal(seenBy(), 'undefined')
+    t.equal(seenBy('--mount-proc'), 'object')
+  },
+)
+
 t.test('what is no name of a process has not been seen to end', { skip }, async (t) => {
   const { pid } = process
   const unreadable = [`${pid}`, `${pid}@`, `${pid}@x`, `${pid}@NaN`, `${pid}@1.5`, `${pid}@1@1`]

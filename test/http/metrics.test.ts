@@ -151,6 +151,13 @@ t.test('statements are counted, and those of a page are on it', async (t) => {
   t.ok((await sent()) >= statements)
 })
 
+t.test('failures of a worker are counted from 0, so that the first one is an increase', async (t) => {
+  const room = await useMetrics(t, await useSqlite(t), { workers: [untilAborted('calm')] })
+  const series = 'coordination_pass_failures_total{worker="global/calm"}'
+  await eventually(async () => series in (await scrape(room)).values)
+  t.equal((await scrape(room)).values[series], 0)
+})
+
 t.test('terms and passes are counted as they end', async (t) => {
   const run = (): never => {
     throw new Error('clumsy')

@@ -30,6 +30,8 @@ export function thisMachine(): Machine | undefined {
     const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
     const processes = readlinkSync('/proc/self/ns/pid')
     const { pid } = process
+    // In a namespace of its own without a `/proc` of its own, numbers there would lead to other processes.
+    if (readlinkSync('/proc/self') !== String(pid)) return undefined
     return {
       name: digest([boot, processes, clocks(), hostname(), ...hardwareAddresses()]),
       process: `${pid}@${statOf(pid).startedAt}`,

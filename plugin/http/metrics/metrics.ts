@@ -181,6 +181,9 @@ class Metrics {
     }
     for (const [worker, forMs] of this.#leaderless.of(status, snapshot))
       this.#set('coordination_leaderless_seconds', forMs / 1_000, { worker })
+    // From the start: a series that begins with its first failure hides that failure from `increase`.
+    const own = status.nodes.find(({ id }) => id === status.self.id)
+    for (const worker of own?.workers ?? []) this.#add('coordination_pass_failures_total', 0, { worker })
   }
 
   #sampleProcess(): void {
