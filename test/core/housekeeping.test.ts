@@ -3,7 +3,7 @@ import t, { type Test } from 'tap'
 import { Housekeeping, leasesAtOnce } from '../../plugin/core/changes/housekeeping.js'
 import { type Log, silentLog } from '../../plugin/core/log.js'
 import { prunedAtOnce, type Store } from '../../plugin/core/store.js'
-import { commit, newLease, saveLeases } from '../../plugin/testing/conformance/world.js'
+import { commit, join, newLease, saveLeases } from '../../plugin/testing/conformance/world.js'
 import { ManualClock } from '../../plugin/testing/manual-clock.js'
 import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
 
@@ -90,8 +90,21 @@ t.test('names that nobody uses go also where there are more leases than can be r
   t.equal(clock.dueInMs, hourMs, 'then there is an hour of rest')
 })
 
+t.test('a name for which only nodes wait that are gone goes as well', async (t) => {
+  const { store, clock } = await houseWith(t)
+  await join(store, ['a', 'b'])
+  await commit(store, (change) => change.bury('b'))
+  await saveLeases(store, newLease('x/a', { waiters: ['b', 'a'] }), newLease('x/b', { waiters: ['b', 'c'] }))
+  await clock.advance(hourMs / 2)
+  t.same(
+    (await store.snapshot()).leases.map(({ key }) => key),
+    ['x/a'],
+  )
+})
+
 t.test('a name that is used after it was looked for is left alone', async (t) => {
   const { store, clock } = await houseWith(t)
+  await join(store, ['a'])
   const unused = ['idle', 'claimed', 'acquired', 'awaited', 'blocked'].map((name) => newLease(`x/${name}`))
   await saveLeases(store, ...unused)
   const look = store.leasesAfter.bind(store)

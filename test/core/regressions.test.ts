@@ -1,10 +1,11 @@
 /** Tests for faults that the simulation and a second reading of the code have found, each by itself. */
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { runChange } from '../../plugin/core/changes/run-change.js'
 import { StoreError } from '../../plugin/core/errors.js'
 import type { Change, Store } from '../../plugin/core/store.js'
 import type { CoordinatedContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
 import { gate } from '../../plugin/testing/conformance/world.js'
+import { TestWorld } from '../../plugin/testing/index.js'
 import { World, type WorldNode } from '../support/world.js'
 
 const by = { actor: 'ops', reason: 'a good one' }
@@ -531,4 +532,85 @@ t.test('a change that arrives twice is made once, and none is made for a session
   await a.store.change(undefined, (change) => change.bury('n'))
   t.equal(await make(3), 'no-session')
   t.equal(made.length, 1)
+})
+
+/** Starts `a`, which holds the lease `k`, and `b`. */
+async function holderAndWaiter(t: Test, fences: ReadonlySet<string>) {
+  const world = new World(t)
+  const a = await world.node('a', { wrap: fenced(fences) })
+  const b = await world.node('b', { wrap: fenced(fences) })
+  await world.start(a, b)
+  const lease = await a.coordinator.tryAcquire('k')
+  return { world, a, b, release: () => void lease?.release() }
+}
+
+t.test('who asks for a lease while its row is fenced gets it once it is free', async (t) => {
+  const fences = new Set(['global/k'])
+  const { world, b, release } = await holderAndWaiter(t, fences)
+  const answers: string[] = []
+  void b.coordinator.acquire('k').then(() => answers.push('acquired'))
+  void b.coordinator.acquire('k', { timeoutMs: 0 }).catch(({ code }) => answers.push(code))
+  await world.advance(500)
+  t.same(answers, ['WCO_ACQUIRE_TIMEOUT'], 'who does not wait is declined')
+  fences.clear()
+  await world.advance(300)
+  const { leases } = await b.coordinator.operator.snapshot()
+  t.same(leases[0]?.waiters, [b.coordinator.nodeId], 'it stands in the queue')
+  release()
+  await world.advance(500)
+  t.ok(b.coordinator.isHeld('k'))
+})
+
+t.test('who waits for a lease and stands still is passed over, and is not forgotten', async (t) => {
+  const world = new TestWorld()
+  t.teardown(() => world.close())
+  const [a, b, c] = [world.node('a'), world.node('b'), world.node('c')]
+  await world.start()
+  const held = await world.settled(a.coordinator.acquire('k'))
+  const order: string[] = []
+  for (const { name, coordinator } of [b, c]) {
+    void coordinator.acquire('k').then((lease) => {
+      order.push(name)
+      return lease.release()
+    })
+    await world.advance(500)
+  }
+  b.freeze()
+  await world.settled(held.release())
+  await world.advance(8_000)
+  t.same(order, ['c'])
+  b.thaw()
+  await world.advance(500)
+  t.same(order, ['c', 'b'])
+})
+
+t.test('who stands still and is the only one to wait for a lease remains the next', async (t) => {
+  const world = new TestWorld()
+  t.teardown(() => world.close())
+  const [a, b] = [world.node('a'), world.node('b')]
+  await world.start()
+  const held = await world.settled(a.coordinator.acquire('k'))
+  void b.coordinator.acquire('k').catch(() => undefined)
+  await world.advance(500)
+  b.freeze()
+  await world.settled(held.release())
+  await world.advance(8_000)
+  b.thaw()
+  await world.advance(500)
+  t.ok(b.coordinator.isHeld('k'))
+})
+
+t.test('who waits for a lease and is drained and taken back has kept its place', async (t) => {
+  const { world, a, b, release } = await holderAndWaiter(t, new Set())
+  void b.coordinator.acquire('k').catch(() => undefined)
+  await world.advance(500)
+  await a.coordinator.operator.drain(b.coordinator.nodeId ?? '', by)
+  await world.advance(500)
+  release()
+  await world.advance(500)
+  const { leases } = await a.coordinator.operator.snapshot()
+  t.match(leases[0], { holder: null, target: null, waiters: [b.coordinator.nodeId] })
+  await a.coordinator.operator.undrain(b.coordinator.nodeId ?? '', by)
+  await world.advance(500)
+  t.ok(b.coordinator.isHeld('k'))
 })

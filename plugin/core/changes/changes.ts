@@ -150,11 +150,19 @@ export async function register(
   return { workers: now, otherSchedules }
 }
 
+/** What a node cannot learn from its view about the leases by name that it asked for. */
+export interface Settled {
+  /** Names that cannot be acquired because they belong to workers. */
+  readonly refused: readonly string[]
+  /** Leases whose queue the node could not join, because a user's transaction fences the row. */
+  readonly hindered: readonly string[]
+}
+
 /**
  * Does what a node wishes about its own leases. Wishes that the rows no longer allow are skipped; the node learns of
- * it from its view. Returns the names that cannot be acquired because they belong to workers.
+ * it from its view.
  */
-export async function settle(change: Change, node: string, wishes: Wishes): Promise<{ refused: string[] }> {
+export async function settle(change: Change, node: string, wishes: Wishes): Promise<Settled> {
   const draft = new Draft(change)
   await loadWhatIsNeeded(draft, wishes)
   const freed = wishes.release.filter((wish) => release(draft, node, wish)).map((wish) => wish.key)
@@ -177,7 +185,14 @@ export async function settle(change: Change, node: string, wishes: Wishes): Prom
   // A node that only asks again whether it is still in the queue, and is, causes no write.
   if (draft.alters) draft.concern([node])
   await draft.write()
-  return { refused }
+  const hindered = wishes.acquire.map(({ key }) => key).filter((key) => isKeptOut(draft, node, key))
+  return { refused, hindered }
+}
+
+/** Whether a node has no place in the queue of a lease by name because the row is fenced. */
+function isKeptOut(draft: Draft, node: string, key: string): boolean {
+  const lease = draft.lease(key)
+  return lease?.fenced === true && ![lease.holder, lease.target, ...lease.waiters].includes(node)
 }
 
 /** The outcome of recording a time of a schedule. */

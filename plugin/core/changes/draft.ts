@@ -202,15 +202,17 @@ export class Draft {
     }
   }
 
-  /** Chooses the next target of a lease acquired by name: the first waiter that is still active. */
+  /**
+   * Chooses the next target of a lease acquired by name: the first waiter that is still active. Draining nodes keep
+   * their places, gone ones do not.
+   */
   async planByName(lease: LockedLease): Promise<void> {
     if (lease.holder !== null && lease.holder === lease.target) return
-    const alive = new Set(
-      (await this.presentNodes()).filter((node) => node.state === 'active').map((node) => node.id),
-    )
-    if (lease.target !== null && alive.has(lease.target)) return
-    const [next = null, ...rest] = lease.waiters.filter((node) => alive.has(node))
-    this.edit(lease.key, { waiters: rest })
+    const present = new Map((await this.presentNodes()).map((node) => [node.id, node.state]))
+    const isActive = (node: string): boolean => present.get(node) === 'active'
+    if (lease.target !== null && isActive(lease.target)) return
+    const next = lease.waiters.find(isActive) ?? null
+    this.edit(lease.key, { waiters: lease.waiters.filter((node) => present.has(node) && node !== next) })
     this.assign(lease.key, next)
   }
 

@@ -96,13 +96,12 @@ export const claimedForMs = 7 * 24 * 3_600_000
 
 /**
  * Whether a name has not been used since `sinceMs` as a lease, nor, for {@link claimedForMs} longer, to claim times.
- * A token is never less than the time at which it was given, so the lease was not claimed later than its token says.
+ * Nodes that are gone may still be in its queue. A token is never less than the time at which it was given, so the lease was not claimed later than its token says.
  */
 export function isUnusedName(lease: LeaseRow, sinceMs: number): boolean {
-  const { worker, holder, target, blockedNode, waiters, token, firedAtMs } = lease
+  const { worker, holder, target, blockedNode, token, firedAtMs } = lease
   return (
     [worker, holder, target, blockedNode].every((name) => name === null) &&
-    waiters.length === 0 &&
     token < sinceMs &&
     (firedAtMs === null || firedAtMs + claimedForMs < sinceMs)
   )
@@ -118,9 +117,12 @@ export async function pruneLeases(
   keys: readonly string[],
   unusedSinceMs: number,
 ): Promise<void> {
-  const rows = (await change.leases({ keys })).filter(
+  const unused = (await change.leases({ keys })).filter(
     (row) => isUnusedName(row, unusedSinceMs) && !row.fenced,
   )
+  const waiting = new Set(unused.flatMap(({ waiters }) => waiters))
+  const present = waiting.size === 0 ? [] : (await change.nodes()).map(({ id }) => id)
+  const rows = unused.filter(({ waiters }) => !waiters.some((node) => present.includes(node)))
   if (rows.length === 0) return
   const tokenFloor = Math.max(change.meta.tokenFloor, ...rows.map((row) => row.token))
   await change.saveMeta({ tokenFloor })
@@ -172,7 +174,9 @@ async function passOver(draft: Draft, key: string, target: string): Promise<void
   if (!standsInItsOwnWay && !isFree(draft, lease, [])) return
   const worker = lease.worker === null ? undefined : draft.worker(lease.worker)
   if (worker === undefined) {
+    // It goes to the end of the queue: it still waits, and does not ask again while it believes that it is next.
     draft.assign(key, null)
+    draft.edit(key, { waiters: [...lease.waiters.filter((node) => node !== target), target] })
     await draft.planByName(draft.lease(key) ?? lease)
   } else if (worker.kind === 'coordinated') {
     if (!standsInItsOwnWay && !barrierOpen(worker, draft.leasesOf(worker.key), draft.isGone)) return

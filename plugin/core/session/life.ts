@@ -407,10 +407,10 @@ export class Life {
     await this.#own(
       (change) => settle(change, this.id, wishes),
       key,
-      ({ refused }) => {
+      ({ refused, hindered }) => {
         for (const name of refused) this.#in.requests.refuse(name)
         this.#in.requests.withdrawn(wishes.withdraw)
-        this.#in.requests.answered(asking)
+        this.#in.requests.answered(asking, hindered)
       },
       aheadOf(wishes),
     )
@@ -496,7 +496,9 @@ export class Life {
   }
 
   #adopt(view: OwnView): void {
+    const drained = this.draining
     this.#view = view
+    if (drained && !this.draining) this.#in.requests.askAgain()
     this.#learn(view, this.#in.clock.read())
     this.#lookout.setWatchers(view.watchers)
   }

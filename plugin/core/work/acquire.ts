@@ -85,13 +85,13 @@ export class Requests {
   /**
    * Called when the database has been asked on behalf of these requests. A request that got nothing and would not
    * wait is declined. If one of them got the lease, the node's one place in the queue is used up, and it must ask
-   * again.
+   * again. So it must for the `hindered` keys, whose queues it could not join.
    */
-  answered(requests: readonly Request[]): void {
+  answered(requests: readonly Request[], hindered: readonly string[] = []): void {
     const granted = new Set(requests.filter((request) => !this.#isOpen(request)).map(({ key }) => key))
     for (const request of requests) {
       if (!this.#isOpen(request)) continue
-      request.asked = granted.has(request.key) ? 'no' : 'yes'
+      request.asked = granted.has(request.key) || hindered.includes(request.key) ? 'no' : 'yes'
       if (request.wait) continue
       this.#drop(request)
       request.answer.resolve(undefined)
@@ -130,6 +130,12 @@ export class Requests {
   /** Declines the requests that only try, while this node is given nothing. */
   declineTries(): void {
     this.#decline([...this.#byKey.values()].flat())
+  }
+
+  /** Called when this node no longer drains: what it waits for may have become free in the meantime. */
+  askAgain(): void {
+    for (const request of [...this.#byKey.values()].flat())
+      if (request.asked === 'yes') request.asked = 'perhaps'
   }
 
   /** Must be called for a new session, which is in no queue. */
