@@ -614,3 +614,22 @@ t.test('who waits for a lease and is drained and taken back has kept its place',
   await world.advance(500)
   t.ok(b.coordinator.isHeld('k'))
 })
+
+t.test('a block is acknowledged once, when the fence of its row has ended', async (t) => {
+  const fences = new Set<string>()
+  const { world, a, b, release } = await holderAndWaiter(t, fences)
+  await world.advance(500)
+  const { leases } = await a.coordinator.operator.snapshot()
+  const token = leases[0]?.token ?? 0
+  await b.coordinator.operator.release({ key: 'global/k', token, ...by })
+  fences.add('global/k')
+  await world.advance(500)
+  release()
+  await world.advance(3_000)
+  const acknowledged = async () =>
+    (await a.coordinator.operator.events({ limit: 100 })).filter(({ type }) => type === 'lease.acknowledged')
+  t.same(await acknowledged(), [])
+  fences.clear()
+  await world.advance(500)
+  t.equal((await acknowledged()).length, 1)
+})

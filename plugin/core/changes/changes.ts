@@ -426,7 +426,7 @@ function hasNewPlan(draft: Draft, lease: LeaseRow): boolean {
 
 function acknowledge(draft: Draft, node: string, block: Held): void {
   const lease = draft.lease(block.key)
-  if (lease?.blockedNode !== node || lease.blockedToken !== block.token) return
+  if (lease?.blockedNode !== node || lease.blockedToken !== block.token || lease.fenced) return
   draft.edit(lease.key, { blockedNode: null, blockedToken: null })
   draft.record({ type: 'lease.acknowledged', subject: lease.key, node, token: block.token })
 }

@@ -380,9 +380,9 @@ export class Draft {
    * Shortens a cool-down that is longer than can be requested: the database's clock has jumped back since it was
    * set.
    */
-  #shortenCooldown(lease: LeaseRow): void {
+  #shortenCooldown(lease: LockedLease): void {
     const latest = this.change.nowMs + maxCooldownMs
-    if (lease.cooldownUntilMs === null || lease.cooldownUntilMs <= latest) return
+    if (lease.fenced || lease.cooldownUntilMs === null || lease.cooldownUntilMs <= latest) return
     this.edit(lease.key, { cooldownUntilMs: latest })
     this.record({
       type: 'cooldown.shortened',
