@@ -1,6 +1,7 @@
 /** Tests passes at times of day: each time once, whichever node holds the lease, whatever the clocks do. */
 import t from 'tap'
 import { claimTime, fire } from '../../plugin/core/changes/changes.js'
+import { runChange } from '../../plugin/core/changes/run-change.js'
 import { claimedForMs, pruneLeases } from '../../plugin/core/changes/upkeep.js'
 import { StoreError } from '../../plugin/core/errors.js'
 import { silentLog } from '../../plugin/core/log.js'
@@ -506,6 +507,30 @@ t.test(
     t.match(errors, [{ lease: key, token, due: new Date(due).toISOString() }])
   },
 )
+
+t.test('a time whose record was answered only after the session was found lost is told', async (t) => {
+  const world = new World(t)
+  const fired: Fired[] = []
+  const errors: object[] = []
+  const answers = { pauseMs: 0, lost: false }
+  const log = { ...silentLog, error: (fields: object) => void errors.push(fields) }
+  const a: WorldNode = await world.node('a', { wrap: late(() => a, answers), log })
+  const b = await world.node('b')
+  scheduled(a, everyMinute, fired)
+  await world.start(a, b)
+  answers.pauseMs = 8_000
+  const due = Date.UTC(2023, 10, 14, 22, 14)
+  const lease = async () => (await b.coordinator.operator.snapshot()).leases[0]
+  await world.advanceUntil(async () => (await lease())?.firedAtMs === due, 60_000)
+  const token = (await lease())?.token
+  const id = a.coordinator.nodeId ?? ''
+  await runChange(b.store, undefined, 0, (change) => change.bury(id))
+  await world.advanceUntil(() => a.history.includes('session.lost'), 7_500)
+  answers.pauseMs = 0
+  await world.advance(40_000)
+  t.same(fired, [])
+  t.match(errors, [{ token, due: new Date(due).toISOString() }])
+})
 
 t.test('times that are skipped are not begun again when the clock is set back during a pass', async (t) => {
   for (const missed of ['once', 'skip'] as const) {

@@ -281,11 +281,7 @@ export class Life {
    * Records that a schedule has been dealt with up to a time; see {@link fire}. Rejects when the outcome is unknown.
    */
   async fire(held: Held, firedAtMs: number): Promise<Fired> {
-    let fired: Fired | undefined
-    const done = (answer: Fired): void => {
-      fired = answer
-    }
-    await this.#inBetween((change) => fire(change, this.id, held, firedAtMs), done)
+    const fired = await this.#inBetween((change) => fire(change, this.id, held, firedAtMs))
     return fired ?? (this.#session.over ? 'lost' : 'not-yet')
   }
 
@@ -442,13 +438,28 @@ export class Life {
   async #own<T>(
     work: (change: Change) => Promise<T>,
     key: SessionKey = this.#session.nextOperation(),
-    done: (result: T) => void = () => undefined,
+    done?: (result: T) => void,
     ahead?: Ahead,
   ): Promise<0> {
+    await this.#make(work, key, done, ahead)
+    return 0
+  }
+
+  /**
+   * The same, but returns the result: also where this life was over before the answer came. Undefined when the change
+   * did nothing.
+   */
+  async #make<T>(
+    work: (change: Change) => Promise<T>,
+    key: SessionKey,
+    done: (result: T) => void = () => undefined,
+    ahead?: Ahead,
+  ): Promise<T | undefined> {
     const { credit } = this.#session
     const changed = await this.#change(key, work, ahead)
+    const result = changed.kind === 'done' ? changed.result : undefined
     // Too late for a life that has ended meanwhile: nothing may begin, and trust must not be renewed.
-    if (this.#session.over) return 0
+    if (this.#session.over) return result
     if (changed.kind === 'no-session') this.#session.lost()
     else if (changed.kind === 'new-server') this.#viewWanted = true
     else if (changed.view === undefined) this.#session.lost()
@@ -459,7 +470,7 @@ export class Life {
       this.#session.caughtUp(changed.view, credit)
       done(changed.result)
     }
-    return 0
+    return result
   }
 
   async #inTurn<T>(work: (change: Change) => Promise<T>, ahead?: Ahead): Promise<void> {
@@ -571,18 +582,18 @@ export class Life {
     this.#lost()
   }
 
-  #bury(beats: readonly Beat[], longestTtlMs: number): Promise<void> {
+  async #bury(beats: readonly Beat[], longestTtlMs: number): Promise<void> {
     const by = this.#in.identity.node
     const work = (change: Change): Promise<NodeRow[]> => bury(change, beats, longestTtlMs, by)
     const why = (name: string): string => `the heartbeat of ${name} stood still for a ttl`
-    return this.#inBetween(work, (buried) => this.#buried(buried, why))
+    await this.#inBetween(work, (buried) => this.#buried(buried, why))
   }
 
-  #buryEnded(ended: readonly Neighbour[], machine: string): Promise<void> {
+  async #buryEnded(ended: readonly Neighbour[], machine: string): Promise<void> {
     const by = this.#in.identity.node
     const work = (change: Change): Promise<NodeRow[]> => buryEnded(change, ended, machine, by)
     const why = (name: string): string => `the process of ${name} has ended`
-    return this.#inBetween(work, (buried) => this.#buried(buried, why))
+    await this.#inBetween(work, (buried) => this.#buried(buried, why))
   }
 
   #buried(nodes: readonly NodeRow[], why: (name: string) => string): void {
@@ -592,16 +603,20 @@ export class Life {
     }
   }
 
-  #attend(findings: Findings): Promise<void> {
-    return this.#inBetween((change) => attend(change, findings))
+  async #attend(findings: Findings): Promise<void> {
+    await this.#inBetween((change) => attend(change, findings))
   }
 
-  /** Makes a change that no turn asks for, between two steps. A turn follows. */
-  async #inBetween<T>(work: (change: Change) => Promise<T>, done?: (result: T) => void): Promise<void> {
-    await this.#turnstile.pass(async () => {
-      if (!this.#session.over) await this.#own(work, undefined, done)
-    })
+  /** Makes a change that no turn asks for, between two steps. A turn follows. Returns what {@link #make} returns. */
+  async #inBetween<T>(
+    work: (change: Change) => Promise<T>,
+    done?: (result: T) => void,
+  ): Promise<T | undefined> {
+    const result = await this.#turnstile.pass(async () =>
+      this.#session.over ? undefined : this.#make(work, this.#session.nextOperation(), done),
+    )
     this.#turns.poke()
+    return result
   }
 
   async #register(registration: Registration): Promise<0> {
