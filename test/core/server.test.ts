@@ -6,7 +6,7 @@ import { runChange, settleIdentity } from '../../plugin/core/changes/run-change.
 import { Agendas } from '../../plugin/core/session/agenda.js'
 import { type Circumstances, Holdings, isRecognised } from '../../plugin/core/session/holdings.js'
 import { KnownServer } from '../../plugin/core/session/server.js'
-import type { LeaseRow, ServerFacts, Store } from '../../plugin/core/store.js'
+import type { LeaseRow, OwnView, ServerFacts, Store } from '../../plugin/core/store.js'
 import type { Reading } from '../../plugin/core/time/clock.js'
 import { blockWaitMs, resolveTiming } from '../../plugin/core/time/timing.js'
 import { Requests } from '../../plugin/core/work/acquire.js'
@@ -225,3 +225,67 @@ t.test('the time by the database, counted on, has no fraction of a millisecond',
   server.learn(facts({ nowMs: 5_000 }), { monoMs: 10.25, bootMs: 10 })
   t.equal(server.nowMs({ monoMs: 12.5, bootMs: 10 }), 5_002)
 })
+
+t.test('where reads and changes reach different servers, turns make pauses', async (t) => {
+  const world = new World(t)
+  const split = { on: false, views: 0 }
+  const a = await world.node('a', { wrap: (store) => splitOver(store, split) })
+  const failures: unknown[] = []
+  a.coordinator.on('store.failed', ({ error }) => failures.push(error))
+  await world.start(a)
+  split.on = true
+  await world.start(await world.node('b'))
+  const lease = a.coordinator.acquire('x')
+  await world.advance(20_000)
+  t.ok(split.views > 6, 'it goes on trying')
+  t.ok(split.views < 200, `${split.views} views in 20 s`)
+  t.match(failures[0], { outcome: 'none', message: /a different database server/ })
+  split.on = false
+  await world.advance(30_000)
+  t.ok((await lease).held)
+})
+
+t.test('a close whose changes reach another server each time ends all the same', async (t) => {
+  const world = new World(t)
+  let [closing, servers] = [false, 0]
+  const a = await world.node('a', {
+    wrap: (store) =>
+      wrapped(store, 'change', (change) => (...given) => {
+        // Without this, a close that never gives up would stop the test as well.
+        if (closing && servers < 1_000) world.identity = `other-${++servers}`
+        return change(...given)
+      }),
+  })
+  await world.start(a)
+  await world.advance(1_000)
+  closing = true
+  void a.coordinator.close()
+  await world.advance(60_000)
+  t.equal(a.coordinator.state, 'closed')
+  t.ok(servers < 100, `${servers} changes`)
+})
+
+type Verb = (...given: unknown[]) => Promise<unknown>
+
+/** Wraps one verb of a store. */
+function wrapped(store: Store, name: string, wrap: (verb: Verb) => Verb): Store {
+  return new Proxy(store, {
+    get(target, property) {
+      const value: unknown = Reflect.get(target, property, target)
+      if (typeof value !== 'function') return value
+      const verb = value.bind(target) as Verb
+      return property === name ? wrap(verb) : verb
+    },
+  })
+}
+
+/** Wraps a store so that views come from a replica that has an identity of its own. */
+function splitOver(store: Store, split: { on: boolean; views: number }): Store {
+  return wrapped(store, 'view', (read) => async (...given) => {
+    const view = await read(...given)
+    split.views += split.on ? 1 : 0
+    // Without this, a turn that never pauses would stop the test as well.
+    if (split.views > 1_000) split.on = false
+    return split.on ? { ...(view as OwnView), serverIdentity: 'replica' } : view
+  })
+}

@@ -52,8 +52,17 @@ export async function runChange<T>(
   return changed.result
 }
 
-/** How many times in a row a change without a session may find a new server. */
-const mostServers = 3
+/** How many times in a row a new server may be found before there is a pause. */
+export const mostServers = 3
+
+/** Returns the error for an address that leads to several servers in turn. */
+export function severalServers(): StoreError {
+  return new StoreError(
+    `Each of ${mostServers} attempts reached a different database server than the one before it. The address must ` +
+      'lead to one server, the one that takes writes.',
+    'none',
+  )
+}
 
 /**
  * Runs a change without a session: for an operator, or on behalf of all nodes. When it finds a new server, it is
@@ -71,11 +80,7 @@ export async function changeWithoutSession<T>(
     const changed = await runChange(store, undefined, highestSeen(), work)
     if (changed.kind === 'done') return changed.result
   }
-  throw new StoreError(
-    `Each of ${mostServers} attempts reached a different database server than the one before it. The address must ` +
-      'lead to one server, the one that takes writes.',
-    'none',
-  )
+  throw severalServers()
 }
 
 /**

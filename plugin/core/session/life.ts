@@ -21,7 +21,14 @@ import {
 } from '../changes/changes.js'
 import { closingReason, drain } from '../changes/operations.js'
 import type { Held } from '../changes/rules.js'
-import { type ChangeOutcome, runChange, sayTokens, settleIdentity } from '../changes/run-change.js'
+import {
+  type ChangeOutcome,
+  mostServers,
+  runChange,
+  sayTokens,
+  settleIdentity,
+  severalServers,
+} from '../changes/run-change.js'
 import { attend, bury, buryEnded, type Findings } from '../changes/upkeep.js'
 import { StoreError } from '../errors.js'
 import type { Events } from '../events.js'
@@ -119,6 +126,8 @@ export class Life {
   #lastTriedAt: Reading = { monoMs: 0, bootMs: 0 }
   #lastDone = 0
   #failures = 0
+  /** How many steps in a row have found a server to be recorded. */
+  #newServers = 0
 
   /** @param lost called once when the session turns out to be gone. */
   constructor(surroundings: Surroundings, lost: () => void) {
@@ -312,7 +321,7 @@ export class Life {
       for (;;) {
         const dueInMs = await this.#turnstile.pass(() => this.#step())
         this.#tellStepped()
-        this.#failures = 0
+        if (this.#newServers === 0) this.#failures = 0
         if (dueInMs === 0) continue
         // A turn that was under way when this life ended must not leave a timer behind.
         if (dueInMs !== undefined && !this.#session.over) this.#turnAlarm.set(dueInMs)
@@ -331,7 +340,8 @@ export class Life {
     const { server, clock } = this.#in
     const graceLeftMs = server.graceLeftMs(clock.read())
     // Every change first records a new server. If another node was quicker, this change does nothing.
-    if (server.mustRecord) return this.#own(() => Promise.resolve())
+    if (server.mustRecord) return this.#recordServer()
+    this.#newServers = 0
     if (server.mustSayTokens) return this.#sayTokens()
     const waitedFor = server.identity
     if (graceLeftMs === 0) return this.#own((change) => settleIdentity(change, waitedFor))
@@ -346,6 +356,17 @@ export class Life {
       return earliest(agenda.dueInMs, graceLeftMs, this.#registrations.nextInMs(circumstances.now))
     }
     return this.#settle(agenda)
+  }
+
+  /**
+   * @throws StoreError when one step after the other finds a new server, as where reads and changes reach different
+   *   ones. A pause follows, and then it begins anew.
+   */
+  #recordServer(): Promise<0> {
+    this.#newServers += 1
+    if (this.#newServers < mostServers) return this.#own(() => Promise.resolve())
+    this.#newServers = 0
+    throw severalServers()
   }
 
   /**
@@ -475,10 +496,10 @@ export class Life {
 
   async #inTurn<T>(work: (change: Change) => Promise<T>, ahead?: Ahead): Promise<void> {
     await this.#turnstile.pass(async () => {
-      let undone = true
-      while (undone && !this.#session.over) {
+      for (let attempt = 1; !this.#session.over; attempt++) {
+        if (attempt > mostServers) throw severalServers()
         const changed = await this.#change(this.#session.nextOperation(), work, ahead)
-        undone = changed.kind === 'new-server'
+        if (changed.kind !== 'new-server') return
       }
     })
   }
