@@ -2,6 +2,7 @@
 import t, { type Test } from 'tap'
 import { runChange } from '../../plugin/core/changes/run-change.js'
 import { StoreError } from '../../plugin/core/errors.js'
+import { silentLog } from '../../plugin/core/log.js'
 import type { Change, Store } from '../../plugin/core/store.js'
 import type { CoordinatedContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
 import { gate } from '../../plugin/testing/conformance/world.js'
@@ -496,6 +497,25 @@ t.test(
     t.ok(a.coordinator.isHeld('one'))
   },
 )
+
+t.test('a heartbeat that finds the session left while the node closes reports no loss', async (t) => {
+  const world = new World(t)
+  const answers = new Map<string, Promise<void>>()
+  const warnings: string[] = []
+  const log = { ...silentLog, warn: (_fields: object, line: string) => void warnings.push(line) }
+  const a = await world.node('a', { wrap: (store) => answeringLate(store, answers), log })
+  await world.start(a)
+  const change = gate()
+  answers.set('change', change.opened)
+  void a.coordinator.close()
+  await world.advance(world.timing.heartbeatMs * 1.2)
+  const left: string[] = []
+  a.coordinator.on('node.left', ({ node }) => left.push(node))
+  change.open()
+  await world.advance(500)
+  t.same([left, a.history, warnings], [['a-life-1'], [], []])
+  t.equal(a.coordinator.state, 'closed')
+})
 
 /** Wraps a store so that views and changes are answered once the promise for their verb is fulfilled. */
 function answeringLate(store: Store, answers: ReadonlyMap<string, Promise<void>>): Store {

@@ -128,6 +128,7 @@ export class Life {
   #failures = 0
   /** How many steps in a row have found a server to be recorded. */
   #newServers = 0
+  #leaving = false
 
   /** @param lost called once when the session turns out to be gone. */
   constructor(surroundings: Surroundings, lost: () => void) {
@@ -259,6 +260,7 @@ export class Life {
   /** Releases everything and leaves, in one change. No turn begins any more. */
   async leave(): Promise<void> {
     this.#resting = true
+    this.#leaving = true
     await this.#inTurn((change) => leave(change, this.id), aheadOfLeave(this.id, this.#registrations.keys))
   }
 
@@ -597,6 +599,8 @@ export class Life {
 
   #sessionLost(): void {
     this.#quieten()
+    // A heartbeat beside the change by which this node leaves finds no session, and nothing is lost.
+    if (this.#leaving) return
     this.#in.log.warn({ session: this.id }, 'the session was lost: everything held has ended')
     this.#in.events.emit('session.lost', { node: this.id })
     this.#in.holdings.abandon('lost')
