@@ -567,6 +567,20 @@ t.test('a clock that was ahead when a pass ended skips nothing once it has gone 
   t.strictSame(dues(fired), minutes(14, 15, 16, 17, 18, 19, 20, 21))
 })
 
+t.test('no time is claimed under the name of a worker, of whatever kind and wherever it runs', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  const [scope, run] = ['global', () => undefined] as const
+  a.coordinator.worker({ name: 'one', kind: 'single', scope, run })
+  a.coordinator.worker({ name: 'parts', kind: 'partitioned', partitions: 2, scope, run })
+  a.coordinator.worker({ name: 'shares', kind: 'coordinated', scope, run })
+  await world.start(a, b)
+  for (const name of ['one', 'parts', 'shares']) {
+    const claimed = b.coordinator.claimTime(name, new Date(1_700_000_000_000))
+    await t.rejects(claimed, { code: 'WCO_NAME' }, name)
+  }
+})
+
 t.test(
   'a time that was claimed is not claimed again, however old, also when its name was cleared away',
   async (t) => {

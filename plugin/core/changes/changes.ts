@@ -234,10 +234,12 @@ export async function claimTime(
 ): Promise<boolean> {
   const draft = new Draft(change)
   await draft.load({ keys: [key] })
+  // Only a single worker has a lease of its own name.
+  await draft.loadWorkers([key])
   const lease = draft.lease(key) ?? freshLease(key, null, 0)
   const isMistaken = (timeMs: number): boolean => timeMs > change.nowMs + clockMistakeMs
   const claimedMs = lease.firedAtMs
-  if (lease.worker !== null) {
+  if (lease.worker !== null || draft.worker(key) !== undefined) {
     throw new CoordinationError('WCO_NAME', `"${key}" is a worker's, so no times can be claimed under it.`)
   }
   if (isMistaken(atMs) || atMs < change.nowMs - rememberedForMs) return false
