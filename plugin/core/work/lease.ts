@@ -36,7 +36,8 @@ export interface HeldLease {
   assertHeld(): void
   /**
    * Ties a transaction of the application to this lease. Call it first inside the transaction. Until the transaction
-   * ends, no node can take the lease over, so nothing stale is ever committed.
+   * ends, no node can take the lease over, so nothing stale is ever committed. Nor can this node give it back: do not
+   * wait for {@link Lease.release} inside the transaction, which would wait for itself.
    *
    * Takes a Drizzle transaction or the driver's own client, connected to the coordinator's database.
    *
@@ -50,7 +51,10 @@ export interface HeldLease {
 
 /** A lease acquired by name. Release it or dispose of it (`await using`) when the work is done. */
 export interface Lease extends HeldLease, AsyncDisposable {
-  /** Gives the lease back. Resolves once it is free or lost; harmless when repeated. */
+  /**
+   * Gives the lease back. Resolves once it is free or lost; harmless when repeated. While a transaction fences the
+   * lease it is not free: release it after the transaction, not in it.
+   */
   release(): Promise<void>
 }
 
