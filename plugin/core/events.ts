@@ -51,7 +51,10 @@ export interface CoordinatorEvents {
     readonly count: number
     readonly generation: number
   }
-  /** A worker that was registered after the start contradicts what other nodes registered. */
+  /**
+   * A worker contradicts what other nodes registered. At the start that is an error instead; a worker registered later
+   * is told of, and any worker when this node joins again after its session was lost.
+   */
   'worker.refused': { readonly worker: string; readonly error: unknown }
   /** A pass threw. `failures` counts the failures in a row for this lease on this node. */
   'pass.failed': { readonly key: string; readonly error: unknown; readonly failures: number }
@@ -110,12 +113,15 @@ export class Events {
     this.#emitter.emit(name, event)
   }
 
-  /** Returns the same wrapper for the same name and listener, so that it can be removed again. */
+  /**
+   * Returns the same wrapper for the same name and listener, so that it can be removed again. One that was removed, or
+   * used up by `once`, is not used again: its context is that of an earlier registration.
+   */
   #guard<Name extends EventName>(name: Name, listener: Listener<Name>): (event: unknown) => void {
     const ofName = this.#guarded.get(name) ?? new WeakMap<object, (event: unknown) => void>()
     this.#guarded.set(name, ofName)
     const known = ofName.get(listener)
-    if (known !== undefined) return known
+    if (known !== undefined && this.#emitter.listeners(name).includes(known)) return known
     const report = (error: unknown): void => this.#report(error, name)
     const inContext = presentContext()
     const guarded = (event: unknown): void => {

@@ -1,6 +1,7 @@
 /**
  * Tests that listeners cannot break the code that emits an event, and that their errors are reported under its name.
  */
+import { AsyncLocalStorage } from 'node:async_hooks'
 import t from 'tap'
 import { Events } from '../../plugin/core/events.js'
 
@@ -58,4 +59,23 @@ t.test('a promise that a listener answers may reject', async (t) => {
   await Promise.resolve()
   await Promise.resolve()
   t.strictSame(reported, ['node.joined: n1', 'node.left: n2'])
+})
+
+t.test('a listener that is registered anew runs in the context of that registration', async (t) => {
+  const { events } = useEvents()
+  const context = new AsyncLocalStorage<string>()
+  const seen: (string | undefined)[] = []
+  const listener = (): void => void seen.push(context.getStore())
+  context.run('first', () => events.on('node.left', listener))
+  events.off('node.left', listener)
+  context.run('second', () => events.once('node.left', listener))
+  events.emit('node.left', { node: 'n1' })
+  context.run('third', () => events.on('node.left', listener))
+  events.emit('node.left', { node: 'n1' })
+  t.strictSame(seen, ['second', 'third'])
+  events.on('node.left', listener)
+  events.off('node.left', listener)
+  events.off('node.left', listener)
+  events.emit('node.left', { node: 'n1' })
+  t.equal(seen.length, 2, 'each registration can be taken back')
 })
