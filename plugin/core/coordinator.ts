@@ -254,9 +254,11 @@ export class Coordinator implements AsyncDisposable {
    * Waits for a lease by name, and holds it until it is released.
    *
    * @throws {CoordinationError} `WCO_ACQUIRE_TIMEOUT` after `timeoutMs`, with the database's error as its cause where
-   *   that has not answered; `WCO_NAME` when the name is not usable or a worker's; `WCO_OPTIONS` for wrong options;
-   *   `WCO_NOT_RUNNING` when the coordinator does not run; or the reason of the signal. With `timeoutMs: 0` it asks
-   *   once, as {@link tryAcquire} does, and throws `WCO_ACQUIRE_TIMEOUT` where that returns undefined.
+   *   that has not answered; `WCO_NAME` when the name is not usable, or that of a worker registered here or of a
+   *   `single` one registered anywhere; `WCO_OPTIONS` for wrong options; `WCO_NOT_RUNNING` when the coordinator does
+   *   not run; the error of the start when it waits for one that fails; or the reason of the signal. With
+   *   `timeoutMs: 0` it asks once, as {@link tryAcquire} does, and throws `WCO_ACQUIRE_TIMEOUT` where that returns
+   *   undefined.
    */
   async acquire(name: string, options: AcquireOptions = {}): Promise<Lease> {
     checkOptions('acquire', options, ['scope', 'signal', 'timeoutMs'])
@@ -587,7 +589,7 @@ export class Coordinator implements AsyncDisposable {
     const stop = (): Promise<void> => this.#stopWorker(runner)
     const state = (): WorkerState => {
       if (runner.busy) return 'working'
-      if (this.#runners.get(key) !== runner) return 'stopped'
+      if (this.#closing.signal.aborted || this.#runners.get(key) !== runner) return 'stopped'
       return this.#life?.refuses(declaration) ? 'refused' : 'candidate'
     }
     return {

@@ -653,3 +653,32 @@ t.test('a block is acknowledged once, when the fence of its row has ended', asyn
   await world.advance(500)
   t.equal((await acknowledged()).length, 1)
 })
+
+t.test('the workers of a coordinator that is closed are stopped', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  const worker = a.coordinator.worker(untilAborted('w'))
+  await world.start(a)
+  await world.advance(500)
+  t.equal(worker.state, 'working')
+  await a.coordinator.close()
+  t.equal(worker.state, 'stopped')
+})
+
+t.test('a cool-down that is too long is left alone while its row is fenced', async (t) => {
+  const fences = new Set<string>()
+  const { world, a, b } = await holderAndWaiter(t, fences)
+  const lease = (await a.coordinator.operator.snapshot()).leases[0]
+  if (lease === undefined) throw new Error('there is no lease')
+  const cooldown = { cooldownNode: 'x', cooldownUntilMs: 9e12 }
+  await runChange(a.store, undefined, 0, (change) => change.saveLeases([{ ...lease, ...cooldown }]))
+  const shortened = async () =>
+    (await a.coordinator.operator.events({ limit: 100 })).filter(({ type }) => type === 'cooldown.shortened')
+  fences.add('global/k')
+  void b.coordinator.acquire('k').catch(() => undefined)
+  await world.advance(1_000)
+  t.same(await shortened(), [])
+  fences.clear()
+  await world.advance(500)
+  t.equal((await shortened()).length, 1)
+})
