@@ -521,7 +521,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'what is answered after the end of a life counts',
     file: 'core/session/life',
-    find: 'if (this.#session.over)\n            return 0;',
+    find: 'if (this.#session.over)\n            return result;',
     replace: '',
     test: 'core/regressions',
   },
