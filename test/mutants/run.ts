@@ -72,6 +72,7 @@ for (const { name, test } of hunted)
     throw new Error(`"${name}": the test ${test} is not among those that are run.`)
 const rows = new Map<Mutant, string>()
 let survivors = 0
+const acquitted = new Map<string, Promise<void>>()
 const waiting = [...hunted]
 rmSync(copies, { recursive: true, force: true })
 await Promise.all(Array.from({ length: values.jobs }, huntOn))
@@ -159,8 +160,6 @@ async function failing(file: string, only?: string): Promise<string | undefined>
   const code = await new Promise((resolve) => child.once('close', resolve))
   return code === 0 ? undefined : output
 }
-
-const acquitted = new Map<string, Promise<void>>()
 
 /** Checks once that a test file which fails with a mutant passes without any. */
 function acquitTests(file: string, only?: string): Promise<void> {
