@@ -4,6 +4,7 @@ import { runChange } from '../../plugin/core/changes/run-change.js'
 import { StoreError } from '../../plugin/core/errors.js'
 import { silentLog } from '../../plugin/core/log.js'
 import type { Change, Store } from '../../plugin/core/store.js'
+import { blockWaitMs } from '../../plugin/core/time/timing.js'
 import type { CoordinatedContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
 import { gate } from '../../plugin/testing/conformance/world.js'
 import { TestWorld } from '../../plugin/testing/index.js'
@@ -681,4 +682,124 @@ t.test('a cool-down that is too long is left alone while its row is fenced', asy
   fences.clear()
   await world.advance(500)
   t.equal((await shortened()).length, 1)
+})
+
+/** Wraps a store so that no request gets through while the link is cut. */
+function linked(link: { cut: boolean }): (store: Store) => Store {
+  return (store) =>
+    new Proxy(store, {
+      get(target, name) {
+        const value: unknown = Reflect.get(target, name, target)
+        if (typeof value !== 'function') return value
+        return (...given: unknown[]) => {
+          const passes = !link.cut || name === 'listen'
+          return passes ? Reflect.apply(value, target, given) : Promise.reject(new StoreError('cut', 'none'))
+        }
+      },
+    })
+}
+
+const impatient = { handoverTimeoutMs: 10_000 }
+
+/** A worker whose passes do not end before `pass` does, whatever their signal says. */
+function deaf(pass: Promise<void>): WorkerDefinition {
+  return untilAborted('w', { ...impatient, run: () => pass })
+}
+
+t.test('work that ignores its signal does not keep what ended while its node was cut off', async (t) => {
+  const world = new World(t)
+  const pass = gate()
+  const link = { cut: false }
+  const [a, b] = [await world.node('a', { wrap: linked(link) }), await world.node('b')]
+  a.coordinator.worker(deaf(pass.opened))
+  b.coordinator.worker(untilAborted('w', impatient))
+  await world.start(a)
+  await world.start(b)
+  const kept = await a.coordinator.acquire('name')
+  let waited = false
+  const waiting = b.coordinator.acquire('name').then((lease) => {
+    waited = true
+    return lease
+  })
+  await world.advance(5_000)
+  link.cut = true
+  await world.advanceUntil(() => a.history.includes('trust.expired'), world.timing.ttlMs)
+  link.cut = false
+  await world.advance(9_000)
+  t.notOk(a.history.includes('session.lost'), 'it has not been buried')
+  t.equal((await b.coordinator.status()).leases.find(({ key }) => key === 'global/w')?.holder?.name, 'a')
+  const graceMs = blockWaitMs(world.timing)
+  await world.advance(1_000 + graceMs)
+  t.ok(b.coordinator.isHeld('w'), 'after its time to hand over and a grace period')
+  t.same(a.coordinator.health().unsettled.length, 2, 'the work and the handle are still there')
+  const [revoked] = await b.coordinator.operator.events({ limit: 1, types: ['lease.revoked'] })
+  t.match(revoked, { subject: 'global/w', reason: 'the work under it did not end in time' })
+  t.notOk(waited, 'a name has the time that the coordinator sets')
+  await world.advance(world.timing.handoverTimeoutMs)
+  t.ok(waited)
+  pass.open()
+  await kept.release()
+  await (await waiting).release()
+  await world.advance(60_000)
+  t.ok(b.coordinator.isHeld('w'))
+})
+
+t.test('work that ignores its signal does not keep what was paused and resumed meanwhile', async (t) => {
+  const world = new World(t)
+  const pass = gate()
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  a.coordinator.worker(deaf(pass.opened))
+  b.coordinator.worker(untilAborted('w', impatient))
+  await world.start(a)
+  await world.start(b)
+  await b.coordinator.operator.pause('global/w', by)
+  await world.advance(1_000)
+  await b.coordinator.operator.resume('global/w', by)
+  await world.advance(10_000)
+  const { leases } = await b.coordinator.operator.snapshot()
+  const { nodeId } = b.coordinator
+  t.match(leases, [{ key: 'global/w', holder: null, blockedNode: a.coordinator.nodeId, target: nodeId }])
+  t.notOk(b.coordinator.isHeld('w'), 'the other waits, since the work goes on')
+  pass.open()
+  await world.advance(1_000)
+  t.ok(b.coordinator.isHeld('w'), 'only until that has ended')
+})
+
+t.test('the only candidate begins again as soon as its work has ended', async (t) => {
+  const world = new World(t)
+  const pass = gate()
+  const a = await world.node('a')
+  a.coordinator.worker(deaf(pass.opened))
+  await world.start(a)
+  await a.coordinator.operator.pause('global/w', by)
+  await world.advance(1_000)
+  await a.coordinator.operator.resume('global/w', by)
+  await world.advance(120_000)
+  t.notOk(a.coordinator.isHeld('w'))
+  pass.open()
+  await world.advance(1_000)
+  t.ok(a.coordinator.isHeld('w'))
+})
+
+t.test('work that ignores its signal does not keep a share that a fence kept out of a plan', async (t) => {
+  const world = new World(t)
+  const fences = new Set<string>()
+  const team = new Team()
+  const [a, b] = [
+    await world.node('a', { wrap: fenced(fences) }),
+    await world.node('b', { wrap: fenced(fences) }),
+  ]
+  for (const node of [a, b]) node.coordinator.worker(coordinated(team, node.name, () => node === a))
+  await world.start(a)
+  await world.advance(1_000)
+  fences.add('global/data#0')
+  await world.start(b)
+  await world.advance(1_000)
+  fences.clear()
+  t.equal(team.running.get('a'), 'stubborn')
+  await world.advance(world.timing.handoverTimeoutMs + blockWaitMs(world.timing) + 1_000)
+  t.match(team.running.get('b'), /^0\/1g/, 'the other has them all')
+  team.release()
+  await world.advance(60_000)
+  t.match([team.running.get('a'), team.running.get('b')].sort(), [/^0\/2g/, /^1\/2g/], 'and later both share')
 })

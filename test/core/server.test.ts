@@ -127,6 +127,7 @@ const blockedLease = newLease('w', {
 async function claimOver(store: Store, operation: number, waited: Partial<Wishes>): Promise<string | null> {
   const wishes: Wishes = {
     release: [],
+    revoke: [],
     acknowledge: [],
     claim: ['w'],
     acquire: [],

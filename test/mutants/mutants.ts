@@ -390,6 +390,13 @@ export const mutants: readonly Mutant[] = [
     test: 'core/engine',
   },
   {
+    name: 'work that ignores its signal keeps a lease whose row looks healthy',
+    file: 'core/session/agenda',
+    find: 'this.#isLate(lease)',
+    replace: 'false',
+    test: 'core/regressions',
+  },
+  {
     name: 'a lease is given back before the work has settled',
     file: 'core/session/agenda',
     find: 'holding.ended !== undefined && holding.settled',
@@ -409,7 +416,7 @@ export const mutants: readonly Mutant[] = [
     find: 'if (this.#holdings.get(lease.key) !== undefined)\n            return true;',
     replace: '',
     mix: 'operators',
-    from: 6,
+    from: 58,
   },
   {
     name: 'whoever asks for a name gets it, whoever holds it',

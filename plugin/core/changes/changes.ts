@@ -23,7 +23,17 @@ import { clockMistakeMs } from '../time/timing.js'
 import { Draft } from './draft.js'
 import type { Instruction } from './operations.js'
 import { barrierOpen, freshLease, isOutdated, vacated } from './rows.js'
-import { freeIfAbandoned, type Held, isFree, isWaived, noteNodes, replan, sortOut } from './rules.js'
+import {
+  freeIfAbandoned,
+  type Held,
+  isFree,
+  isWaived,
+  noteNodes,
+  replan,
+  revokeLate,
+  sortOut,
+  standAsideMs,
+} from './rules.js'
 import { nextToken } from './token.js'
 
 /** A worker as a node registers it. */
@@ -60,6 +70,8 @@ export interface Registered {
 /** What a node wants done about its own leases. All of it goes into one change. */
 export interface Wishes {
   readonly release: readonly (Held & { readonly reason: EndReason; readonly cooldownMs?: number })[]
+  /** Terms that have ended, and whose work has not settled in the time a holder has to hand over. */
+  readonly revoke: readonly (Held & { readonly cooldownMs: number })[]
   /** Blocks on this node after a revocation. Its work has stopped, so the next node may claim. */
   readonly acknowledge: readonly Held[]
   /** Leases of workers that name this node as target. */
@@ -168,7 +180,8 @@ export async function settle(change: Change, node: string, wishes: Wishes): Prom
   const freed = wishes.release.filter((wish) => release(draft, node, wish)).map((wish) => wish.key)
   const withdrawn = wishes.withdraw.filter((key) => withdraw(draft, node, key))
   for (const wish of wishes.acknowledge) acknowledge(draft, node, wish)
-  await replan(draft, [...freed, ...withdrawn], wishes.replan)
+  const revoked = wishes.revoke.filter((wish) => revokeOwn(draft, node, wish)).map((wish) => wish.key)
+  await replan(draft, [...freed, ...withdrawn, ...revoked], wishes.replan)
   const refused = wishes.acquire
     .filter(({ key }) => (draft.lease(key)?.worker ?? null) !== null)
     .map(({ key }) => key)
@@ -388,13 +401,14 @@ function layout(
   }
 }
 
-/** The rows that {@link settle} is going to read. A released lease is planned anew, which needs all nodes. */
+/** The rows that {@link settle} is going to read. A lease given up is planned anew, which needs all nodes. */
 export function aheadOf(wishes: Wishes): Ahead {
-  return { leases: { keys: keysOf(wishes) }, nodes: wishes.release.length > 0 }
+  return { leases: { keys: keysOf(wishes) }, nodes: wishes.release.length + wishes.revoke.length > 0 }
 }
 
 function keysOf(wishes: Wishes): string[] {
-  const keys = [...wishes.release, ...wishes.acknowledge, ...wishes.acquire].map((wish) => wish.key)
+  const { release, revoke, acknowledge, acquire } = wishes
+  const keys = [...release, ...revoke, ...acknowledge, ...acquire].map((wish) => wish.key)
   return [...new Set([...keys, ...wishes.claim, ...wishes.withdraw])]
 }
 
@@ -424,6 +438,24 @@ function release(draft: Draft, node: string, wish: Wishes['release'][number]): b
 function hasNewPlan(draft: Draft, lease: LeaseRow): boolean {
   const worker = lease.worker === null ? undefined : draft.worker(lease.worker)
   return worker?.kind === 'coordinated' && isOutdated(lease, worker)
+}
+
+/**
+ * Takes a lease from this very node, whose work under it does not settle. Until it does, this node cannot claim the
+ * lease again; so if no other has been named yet, it stands aside.
+ */
+function revokeOwn(
+  draft: Draft,
+  node: string,
+  { key, token, cooldownMs }: Wishes['revoke'][number],
+): boolean {
+  const lease = draft.lease(key)
+  if (lease === undefined || lease.fenced || lease.holder !== node || lease.token !== token) return false
+  const standsAside = lease.target === node && lease.worker !== null && !draft.isCoordinated(lease)
+  const coolsForMs = lease.cooldownNode === node ? (lease.cooldownUntilMs ?? 0) - draft.change.nowMs : 0
+  const forMs = standsAside ? Math.max(cooldownMs, coolsForMs, standAsideMs) : cooldownMs
+  revokeLate(draft, lease, 'the work under it did not end in time', forMs)
+  return true
 }
 
 function acknowledge(draft: Draft, node: string, block: Held): void {

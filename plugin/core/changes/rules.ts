@@ -4,7 +4,7 @@
  */
 
 import type { EndReason } from '../errors.js'
-import type { Change, LeaseRow, LockedLease, NodeRow } from '../store.js'
+import type { Change, LeaseRow, LockedLease, NodeRow, WorkerRow } from '../store.js'
 import { Draft } from './draft.js'
 import { isBlocked, vacated } from './rows.js'
 
@@ -78,6 +78,34 @@ export function takeAway(
   draft.coolDown(lease.key, holder, how.cooldownMs)
   if (lease.target === holder) draft.assign(lease.key, null)
 }
+
+/**
+ * Revokes a holder whose time to hand over is up, as an operator would, so that no node waits for ever for work that
+ * ignores its signal. Such a node can take no share of a coordinated worker until that work has settled, so it stands
+ * aside.
+ */
+export function revokeLate(draft: Draft, lease: LockedLease, reason: string, cooldownMs: number): void {
+  const { key, holder, token } = lease
+  const worker = lease.worker === null ? undefined : draft.worker(lease.worker)
+  takeAway(draft, lease, { immediate: false, cooldownMs })
+  if (worker?.kind === 'coordinated' && holder !== null) putAside(draft, worker, key, holder)
+  draft.record({ type: 'lease.revoked', subject: key, node: holder, token, reason })
+}
+
+/**
+ * Makes a node stand aside from all shares, by a cool-down on one. A cool-down that an operator asked for is kept.
+ */
+export function putAside(draft: Draft, worker: WorkerRow, key: string, node: string): void {
+  const others = draft.leasesOf(worker.key).map((lease) => lease.key)
+  const spare = [key, ...others].find((each) => {
+    const lease = draft.lease(each)
+    return lease !== undefined && !lease.fenced && draft.cooling(lease).size === 0
+  })
+  if (spare !== undefined) draft.coolDown(spare, node, standAsideMs)
+}
+
+/** How long a node that cannot claim stands aside, so that the next plan does not choose it again at once. */
+export const standAsideMs = 30_000
 
 /** Frees and plans anew what nodes that are gone, or go with this change, held or were meant to hold. */
 export async function sortOut(

@@ -3,11 +3,11 @@
  * delete what is no longer used.
  */
 
-import type { Beat, Change, LeaseRow, Neighbour, NodeRow, WorkerRow } from '../store.js'
+import type { Beat, Change, LeaseRow, Neighbour, NodeRow } from '../store.js'
 import { Draft } from './draft.js'
 import { nextAfter } from './plan.js'
 import { barrierOpen, isOutdated } from './rows.js'
-import { freeIfAbandoned, type Held, isFree, replan, sortOut, takeAway } from './rules.js'
+import { freeIfAbandoned, type Held, isFree, putAside, replan, revokeLate, sortOut } from './rules.js'
 
 /**
  * Declares nodes gone whose beats have stood still, if they still do. Returns the nodes it buried.
@@ -96,7 +96,8 @@ export const claimedForMs = 7 * 24 * 3_600_000
 
 /**
  * Whether a name has not been used since `sinceMs` as a lease, nor, for {@link claimedForMs} longer, to claim times.
- * Nodes that are gone may still be in its queue. A token is never less than the time at which it was given, so the lease was not claimed later than its token says.
+ * Nodes that are gone may still be in its queue. A token is never less than the time at which it was given, so the
+ * lease was not claimed later than its token says.
  */
 export function isUnusedName(lease: LeaseRow, sinceMs: number): boolean {
   const { worker, holder, target, blockedNode, token, firedAtMs } = lease
@@ -129,43 +130,16 @@ export async function pruneLeases(
   await change.deleteLeases(rows.map((row) => row.key))
 }
 
-/**
- * Revokes a holder that has not handed over, as an operator would, so that no node waits for ever for work that
- * ignores its signal. Such a node can take no share of a coordinated worker until that work has settled, so it
- * stands aside. Returns whether the lease was revoked.
- */
+/** Revokes a holder that has not handed over. Returns whether the lease was revoked. */
 function revokeOverdue(draft: Draft, key: string, token: number): boolean {
   const lease = draft.lease(key)
   if (lease === undefined || lease.fenced || lease.holder === null || lease.token !== token) return false
   const worker = lease.worker === null ? undefined : draft.worker(lease.worker)
   const handingOver = lease.target !== lease.holder || isOutdated(lease, worker)
   if (!handingOver) return false
-  takeAway(draft, lease, { immediate: false, cooldownMs: 0 })
-  if (worker?.kind === 'coordinated') putAside(draft, worker, key, lease.holder)
-  draft.record({
-    type: 'lease.revoked',
-    subject: key,
-    node: lease.holder,
-    token,
-    reason: 'the holder did not hand over in time',
-  })
+  revokeLate(draft, lease, 'the holder did not hand over in time', 0)
   return true
 }
-
-/**
- * Makes a node stand aside from all shares, by a cool-down on one. A cool-down that an operator asked for is kept.
- */
-function putAside(draft: Draft, worker: WorkerRow, key: string, node: string): void {
-  const others = draft.leasesOf(worker.key).map((lease) => lease.key)
-  const spare = [key, ...others].find((each) => {
-    const lease = draft.lease(each)
-    return lease !== undefined && !lease.fenced && draft.cooling(lease).size === 0
-  })
-  if (spare !== undefined) draft.coolDown(spare, node, passedOverForMs)
-}
-
-/** How long a target that was passed over stands aside, so that the next plan does not choose it again at once. */
-const passedOverForMs = 30_000
 
 async function passOver(draft: Draft, key: string, target: string): Promise<void> {
   const lease = draft.lease(key)

@@ -12,7 +12,7 @@ import type { LeaseRow, WorkerRow } from '../store.js'
 import type { Reading } from '../time/clock.js'
 import type { Timing } from '../time/timing.js'
 import { surelyElapsedMs } from '../time/trust.js'
-import { type Circumstances, type Holdings, isRecognised } from './holdings.js'
+import { type Circumstances, type Holdings, isRecognised, termOf } from './holdings.js'
 
 /** What is left to do. */
 export interface Agenda {
@@ -39,8 +39,8 @@ export class Agendas {
 }
 
 export function isEmpty(wishes: Wishes): boolean {
-  const { release, acknowledge, claim, acquire, withdraw, replan } = wishes
-  return [release, acknowledge, claim, acquire, withdraw, replan].every((list) => list.length === 0)
+  const { release, revoke, acknowledge, claim, acquire, withdraw, replan } = wishes
+  return [release, revoke, acknowledge, claim, acquire, withdraw, replan].every((list) => list.length === 0)
 }
 
 /**
@@ -64,6 +64,7 @@ export function portionOf(wishes: Wishes, most: number): Wishes {
     ...wishes,
     acknowledge: some(wishes.acknowledge),
     release: some(wishes.release),
+    revoke: some(wishes.revoke),
     withdraw: some(wishes.withdraw),
     claim: some(wishes.claim),
     acquire: some(wishes.acquire),
@@ -79,6 +80,7 @@ class Comparison {
   readonly #firstSeen: Map<string, Reading>
   readonly #stillSeen = new Set<string>()
   readonly #release: Wishes['release'][number][] = []
+  readonly #revoke: Wishes['revoke'][number][] = []
   readonly #acknowledge: Held[] = []
   readonly #claim: string[] = []
   readonly #acquire: Wishes['acquire'][number][] = []
@@ -114,6 +116,7 @@ class Comparison {
       if (!this.#stillSeen.has(seen)) this.#firstSeen.delete(seen)
     const wishes = {
       release: this.#release,
+      revoke: this.#revoke,
       acknowledge: this.#acknowledge,
       claim: this.#claim,
       acquire: this.#acquire,
@@ -126,16 +129,27 @@ class Comparison {
     return { wishes, dueInMs: this.#dueInMs }
   }
 
-  /** Releases what has ended and settled, and a row that names this node as holder without a handle for it. */
+  /**
+   * Releases what has ended and settled, and a row that names this node as holder without a handle for it. What has
+   * ended and does not settle in time is revoked: the row alone may look healthy, so no watcher would do it.
+   */
   #compareHeld(lease: LeaseRow): void {
     const { key, token } = lease
     const holding = this.#holdings.get(key)
     if (holding?.token === token) {
       const done = holding.ended !== undefined && holding.settled
       if (done) this.#release.push({ key, token, reason: holding.ended, cooldownMs: holding.cooldownMs })
+      else if (holding.ended !== undefined && this.#isLate(lease))
+        this.#revoke.push({ key, token, cooldownMs: holding.cooldownMs })
     } else {
       this.#release.push({ key, token, reason: isRecognised(lease, this.#in) ? 'released' : 'lost' })
     }
+  }
+
+  /** Returns whether work has gone on after the end of its term for longer than a holder may take to hand over. */
+  #isLate(lease: LeaseRow): boolean {
+    const { handoverTimeoutMs } = this.#workerOf(lease) ?? this.#timing
+    return this.#hasLasted(handoverTimeoutMs, `unsettled:${termOf(lease)}`)
   }
 
   /** Handles a row that does not name this node as holder: acknowledges a block, or claims. */
