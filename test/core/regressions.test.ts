@@ -803,3 +803,118 @@ t.test('work that ignores its signal does not keep a share that a fence kept out
   await world.advance(60_000)
   t.match([team.running.get('a'), team.running.get('b')].sort(), [/^0\/2g/, /^1\/2g/], 'and later both share')
 })
+
+/** Wraps a store so that its changes are counted. */
+function counted(store: Store, count: { changes: number }): Store {
+  return new Proxy(store, {
+    get(target, name) {
+      if (name === 'change') count.changes++
+      const value: unknown = Reflect.get(target, name, target)
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+}
+
+/** How many partitions each of these nodes has, in their order. */
+async function partsOf(...nodes: readonly WorldNode[]): Promise<number[]> {
+  const { leases } = await (nodes[0] as WorldNode).coordinator.status()
+  return nodes.map(({ name }) => leases.filter(({ holder }) => holder?.name === name).length)
+}
+
+const parts = { kind: 'partitioned', partitions: 12 }
+
+/** Nodes that share twelve partitions, all but one of which can be fenced, and the changes they make. */
+async function sharing(t: Test) {
+  const world = new World(t)
+  const fences = new Set<string>()
+  const count = { changes: 0 }
+  const wrap = (store: Store) => counted(fencedOver(store, fences), count)
+  const nodes = await Promise.all(['a', 'b', 'c'].map((name) => world.node(name, { wrap })))
+  for (const node of nodes) node.coordinator.worker(untilAborted('data', parts))
+  const fenceAll = () => {
+    for (let slot = 1; slot < 12; slot++) fences.add(`global/data#${slot}`)
+  }
+  return { world, fences, count, fenceAll, nodes: nodes as [WorldNode, WorldNode, WorldNode] }
+}
+
+t.test('a node that joins while partitions are fenced gets its part of them afterwards', async (t) => {
+  const { world, fences, count, fenceAll, nodes } = await sharing(t)
+  const [a, b, c] = nodes
+  await world.start(a, b)
+  await world.advance(1_000)
+  t.same(await partsOf(a, b), [6, 6])
+  const before = (await a.coordinator.status()).revision
+  fenceAll()
+  await world.start(c)
+  await world.advance(1_000)
+  const [, , early = 12] = await partsOf(a, b, c)
+  t.ok(early <= 1)
+  const { revision } = await a.coordinator.status()
+  count.changes = 0
+  await world.advance(120_000)
+  t.ok(
+    count.changes <= 26,
+    `${count.changes} changes while the fences last: one for each heartbeat of one node`,
+  )
+  t.equal((await a.coordinator.status()).revision, revision, 'none of which writes anything')
+  fences.clear()
+  await world.advance(10_000)
+  t.same(await partsOf(a, b, c), [4, 4, 4])
+  const moved = (await a.coordinator.operator.events({ limit: 1_000 }))
+    .filter(({ type, revision: of }) => type === 'assignment.changed' && of > before)
+    .reduce((sum, { detail }) => sum + Number(detail?.moved), 0)
+  t.equal(moved, 4, 'only what has moved counts as moved')
+  count.changes = 0
+  await world.advance(600_000, 500)
+  t.equal(count.changes, 0, 'and no more plans are made')
+})
+
+t.test('a node that is resumed while partitions are fenced gets its part of them afterwards', async (t) => {
+  const { world, fences, fenceAll, nodes } = await sharing(t)
+  const [a, b, c] = nodes
+  await world.start(a, b, c)
+  await world.advance(1_000)
+  await a.coordinator.operator.drain(c.coordinator.nodeId ?? '', by)
+  await world.advance(5_000)
+  t.same(await partsOf(a, b, c), [6, 6, 0])
+  fenceAll()
+  await a.coordinator.operator.undrain(c.coordinator.nodeId ?? '', by)
+  await world.advance(5_000)
+  fences.clear()
+  await world.advance(10_000)
+  t.same(await partsOf(a, b, c), [4, 4, 4])
+})
+
+t.test('partitions are shared out evenly again after the cool-down of a node', async (t) => {
+  const world = new TestWorld({ ttlMs: 60_000 })
+  t.teardown(() => world.close())
+  const nodes = ['a', 'b', 'c'].map((name) => world.node(name))
+  let broken = true
+  let terms = 0
+  for (const { name, coordinator } of nodes) {
+    const { run } = untilAborted('data') as { run: (context: unknown) => Promise<void> }
+    const failing = async (context: unknown) => {
+      if (name === 'a' && broken) throw new Error('its disk is full')
+      return run(context)
+    }
+    coordinator.worker(untilAborted('data', { ...parts, run: failing }))
+    if (name === 'a') coordinator.on('lease.acquired', () => terms++)
+  }
+  const counts = async () => {
+    const { leases } = await world.snapshot()
+    return ['a', 'b', 'c'].map((name) => leases.filter(({ holder }) => holder?.startsWith(name)).length)
+  }
+  const hourMs = 3_600_000
+  await world.start()
+  await world.advance(3 * hourMs)
+  const earlier = terms
+  await world.advance(5 * hourMs)
+  t.ok(terms > earlier, 'after the cool-down it is tried again')
+  t.ok(terms - earlier <= 24, `while it fails, ever more rarely: ${terms - earlier} times in 5 hours`)
+  broken = false
+  await world.advance(2 * hourMs)
+  t.same(await counts(), [4, 4, 4])
+  const { revision } = (await world.snapshot()).meta
+  await world.advance(hourMs)
+  t.equal((await world.snapshot()).meta.revision, revision, 'and no more plans are made')
+})

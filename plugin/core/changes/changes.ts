@@ -65,6 +65,8 @@ export interface OtherSchedule {
 export interface Registered {
   readonly workers: readonly string[]
   readonly otherSchedules: readonly OtherSchedule[]
+  /** Those whose partitions are to be planned again; see {@link Draft.unfinished}. */
+  readonly unfinished: readonly string[]
 }
 
 /** What a node wants done about its own leases. All of it goes into one change. */
@@ -80,7 +82,10 @@ export interface Wishes {
   readonly acquire: readonly { readonly key: string; readonly wait: boolean }[]
   /** Leases by name for which this node no longer waits. */
   readonly withdraw: readonly string[]
-  /** Coordinated workers of which this node has no share, although it is a candidate and nothing prevents it. */
+  /**
+   * Coordinated workers of which this node has no share, although it is a candidate and nothing prevents it; and
+   * partitioned ones whose last plan a fence or a cool-down kept from being carried out in full.
+   */
   readonly replan: readonly string[]
   /** Blocks that this node has itself observed for the whole block wait. */
   readonly waived: readonly Held[]
@@ -108,7 +113,9 @@ export async function join(
 ): Promise<Registered | 'buried'> {
   const [earlier] = await change.nodesById([node.id])
   if (earlier !== undefined)
-    return earlier.state === 'gone' ? 'buried' : { workers: earlier.workers, otherSchedules: [] }
+    return earlier.state === 'gone'
+      ? 'buried'
+      : { workers: earlier.workers, otherSchedules: [], unfinished: earlier.workers }
   const draft = new Draft(change)
   const { hindered, otherSchedules } = await declare(draft, node.id, declarations)
   const workers = declarations.map(({ key }) => key).filter((key) => !hindered.has(key))
@@ -127,7 +134,7 @@ export async function join(
   draft.concern([node.id, ...(await neighboursOf(draft, node))])
   await noteNodes(draft)
   await draft.write()
-  return { workers, otherSchedules }
+  return { workers, otherSchedules, unfinished: [...draft.unfinished] }
 }
 
 /** Nodes on the same machine look at each other's processes, so each must know of the others. */
@@ -159,7 +166,7 @@ export async function register(
   await draft.plan([...[...before].filter((key) => !now.includes(key)), ...declared])
   draft.concern([node])
   await draft.write()
-  return { workers: now, otherSchedules }
+  return { workers: now, otherSchedules, unfinished: [...draft.unfinished] }
 }
 
 /** What a node cannot learn from its view about the leases by name that it asked for. */
@@ -168,6 +175,8 @@ export interface Settled {
   readonly refused: readonly string[]
   /** Leases whose queue the node could not join, because a user's transaction fences the row. */
   readonly hindered: readonly string[]
+  /** Workers to be planned again; see {@link Draft.unfinished}. */
+  readonly unfinished: readonly string[]
 }
 
 /**
@@ -199,7 +208,7 @@ export async function settle(change: Change, node: string, wishes: Wishes): Prom
   if (draft.alters) draft.concern([node])
   await draft.write()
   const hindered = wishes.acquire.map(({ key }) => key).filter((key) => isKeptOut(draft, node, key))
-  return { refused, hindered }
+  return { refused, hindered, unfinished: [...draft.unfinished] }
 }
 
 /** Whether a node has no place in the queue of a lease by name because the row is fenced. */

@@ -13,6 +13,8 @@ import { barrierOpen, freshLease, isBlocked, isOutdated, isPending, maxCooldownM
 
 export class Draft {
   readonly change: Change
+  /** Partitioned workers of which a fence kept the plan from being carried out in full: to be planned again. */
+  readonly unfinished = new Set<string>()
   readonly #loaded = new Map<string, LockedLease>()
   readonly #loadedByWorker = new Set<string>()
   readonly #edited = new Map<string, LockedLease>()
@@ -307,21 +309,53 @@ export class Draft {
       inUse.map((lease) => lease.target ?? lease.holder),
       candidates,
     )
-    let moved = 0
-    for (const [slot, lease] of inUse.entries()) {
-      const target = this.#unlessCooling(lease, planned[slot] ?? null, candidates)
-      if (target !== lease.target) moved++
-      this.assign(lease.key, target)
-    }
+    const counts = new Map<string, number>()
+    for (const node of planned) if (node !== null) counts.set(node, (counts.get(node) ?? 0) + 1)
+    const targets = inUse.map((lease, slot) =>
+      this.#unlessCooling(lease, planned[slot] ?? null, candidates, counts),
+    )
+    const differing = inUse.filter(({ target }, slot) => target !== targets[slot])
+    for (const [slot, lease] of inUse.entries()) this.assign(lease.key, targets[slot] ?? null)
     for (const lease of leases.slice(worker.slots)) this.assign(lease.key, null)
+    const moved = differing.filter(({ fenced }) => !fenced).length
     if (moved > 0) this.record({ type: 'assignment.changed', subject: worker.key, detail: { moved } })
+    if (moved < differing.length) this.unfinished.add(worker.key)
+    else this.#forgetCooldowns(inUse)
   }
 
-  /** Keeps a partition from returning to the node it was taken from while that node cools down. */
-  #unlessCooling(lease: LeaseRow, planned: string | null, candidates: readonly Candidate[]): string | null {
+  /**
+   * Clears the cool-downs that are over, once a plan without regard to them is in force. Until then each stays in its
+   * row, where the node that has the partition instead sees that there is a plan to be made.
+   */
+  #forgetCooldowns(partitions: readonly LeaseRow[]): void {
+    for (const { key, cooldownNode, cooldownUntilMs } of partitions)
+      if (cooldownNode !== null && (cooldownUntilMs ?? 0) <= this.change.nowMs)
+        this.edit(key, { cooldownNode: null, cooldownUntilMs: null })
+  }
+
+  /**
+   * Keeps a partition from returning to the node it was taken from while that node cools down. It stays where it is if
+   * that node has not more than its part then, or goes to the one that has the fewest by these counts, which follow.
+   */
+  #unlessCooling(
+    lease: LeaseRow,
+    planned: string | null,
+    candidates: readonly Candidate[],
+    counts: Map<string, number>,
+  ): string | null {
     const aside = this.cooling(lease, candidates)
     if (planned === null || planned === lease.holder || !aside.has(planned)) return planned
-    return chooseSuccessor(lease.key, candidates, aside) ?? planned
+    const countOf = (node: string): number => counts.get(node) ?? 0
+    const others = candidates
+      .filter(({ id }) => !aside.has(id))
+      .map((each) => ({ ...each, load: countOf(each.id) }))
+    const sum = [...counts.values()].reduce((total, count) => total + count, 0)
+    const part = Math.ceil(sum / others.length)
+    const current = others.find(({ id, load }) => id === (lease.target ?? lease.holder) && load < part)
+    const instead = current?.id ?? chooseSuccessor(lease.key, others) ?? planned
+    counts.set(planned, countOf(planned) - 1)
+    counts.set(instead, countOf(instead) + 1)
+    return instead
   }
 
   #notYetLoaded(filter: LeaseFilter): LeaseFilter | undefined {

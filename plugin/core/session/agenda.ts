@@ -26,15 +26,34 @@ export class Agendas {
   readonly #holdings: Holdings
   readonly #timing: Timing
   readonly #firstSeen = new Map<string, Reading>()
+  /**
+   * Partitioned workers that this node is to have planned again, because a fence hindered the last plan. A fenced row
+   * cannot be written, so only this node knows. Nothing is lost with it: what the fence withholds is the part of a node
+   * that has just become a candidate, and this is that node; or that of a node that has cooled down, and its cool-down
+   * then stays in the rows.
+   */
+  readonly #unfinished = new Set<string>()
 
   constructor(holdings: Holdings, timing: Timing) {
     this.#holdings = holdings
     this.#timing = timing
   }
 
+  /** Notes a change that made these plans, as far as they are known, and left these unfinished. */
+  planned(made: readonly string[], unfinished: readonly string[]): void {
+    for (const worker of made) this.#unfinished.delete(worker)
+    for (const worker of unfinished) this.#unfinished.add(worker)
+  }
+
   /** Compares a view that the handles have followed with what they do. */
   draw(circumstances: Circumstances): Agenda {
-    return new Comparison(this.#holdings, circumstances, this.#firstSeen, this.#timing).agenda()
+    return new Comparison(
+      this.#holdings,
+      circumstances,
+      this.#firstSeen,
+      this.#unfinished,
+      this.#timing,
+    ).agenda()
   }
 }
 
@@ -78,6 +97,7 @@ class Comparison {
   readonly #in: Circumstances
   readonly #timing: Timing
   readonly #firstSeen: Map<string, Reading>
+  readonly #unfinished: Set<string>
   readonly #stillSeen = new Set<string>()
   readonly #release: Wishes['release'][number][] = []
   readonly #revoke: Wishes['revoke'][number][] = []
@@ -93,11 +113,13 @@ class Comparison {
     holdings: Holdings,
     circumstances: Circumstances,
     firstSeen: Map<string, Reading>,
+    unfinished: Set<string>,
     timing: Timing,
   ) {
     this.#holdings = holdings
     this.#in = circumstances
     this.#firstSeen = firstSeen
+    this.#unfinished = unfinished
     this.#timing = timing
   }
 
@@ -112,6 +134,7 @@ class Comparison {
     }
     this.#compareRequests()
     this.#compareShares()
+    this.#comparePartitions()
     for (const seen of [...this.#firstSeen.keys()])
       if (!this.#stillSeen.has(seen)) this.#firstSeen.delete(seen)
     const wishes = {
@@ -200,6 +223,41 @@ class Comparison {
       const waitMs = Math.max(coolsForMs, this.#timing.ttlMs)
       if (this.#isDueEvery(waitMs, `share:${worker.key}`)) this.#replan.push(worker.key)
     }
+  }
+
+  /**
+   * Asks for a new plan of partitions while fences keep the last one from being carried out in full; and after the
+   * cool-down of another node, in place of which this one has a partition. A plan that is as it should be clears such
+   * cool-downs, so this ends by itself.
+   */
+  #comparePartitions(): void {
+    if (!this.#in.mayClaim) return
+    for (const key of this.#unfinished)
+      if (this.#mayReplan(key) && this.#isDueEvery(this.#timing.heartbeatMs, `plan:${key}`))
+        this.#replan.push(key)
+    for (const [key, coolsForMs] of this.#inPlaceOfOthers()) {
+      if (this.#unfinished.has(key) || !this.#mayReplan(key)) continue
+      if (!this.#isDueEvery(Math.max(coolsForMs, this.#timing.ttlMs), `cooled:${key}`)) continue
+      this.#replan.push(key)
+      // If the answer is lost, nobody knows whether a fence hindered this plan. The next change answers that.
+      this.#unfinished.add(key)
+    }
+  }
+
+  #mayReplan(key: string): boolean {
+    const worker = workerNamed(this.#in.view.workers, key)
+    return worker?.kind === 'partitioned' && !worker.paused
+  }
+
+  /** The workers of which this node has a lease in place of a node that cools down, with how long it still does so. */
+  #inPlaceOfOthers(): Map<string, number> {
+    const { node, view } = this.#in
+    const found = new Map<string, number>()
+    for (const { worker, target, cooldownNode, cooldownUntilMs } of view.leases) {
+      if (worker === null || target !== node || cooldownNode === null || cooldownNode === node) continue
+      found.set(worker, Math.max(found.get(worker) ?? 0, (cooldownUntilMs ?? 0) - view.nowMs))
+    }
+    return found
   }
 
   #coolsForMs(lease: LeaseRow): number {

@@ -235,8 +235,9 @@ export class Life {
     })
     if (joined === undefined) return this.join(howRefused, drained)
     if (joined.kind !== 'done' || joined.result === 'buried' || joined.view === undefined) return false
-    const { workers, otherSchedules } = joined.result
+    const { workers, otherSchedules, unfinished } = joined.result
     this.#warnOf(otherSchedules)
+    this.#agendas.planned([], unfinished)
     this.#registrations.joined(declarations, workers)
     this.#session.joined(joined.view, this.#firstJoinSentAt)
     this.#stopListening = this.#in.store.listen(this.id, () => this.#newsArrived())
@@ -426,7 +427,8 @@ export class Life {
     await this.#own(
       (change) => settle(change, this.id, wishes),
       key,
-      ({ refused, hindered }) => {
+      ({ refused, hindered, unfinished }) => {
+        this.#agendas.planned(wishes.replan, unfinished)
         for (const name of refused) this.#in.requests.refuse(name)
         this.#in.requests.withdrawn(wishes.withdraw)
         this.#in.requests.answered(asking, hindered)
@@ -530,9 +532,15 @@ export class Life {
   }
 
   #adopt(view: OwnView): void {
-    const drained = this.draining
+    // An operator has let this node take part again, and a fence may have hindered that plan.
+    const resumed = this.draining && view.state === 'active'
+    if (resumed)
+      this.#agendas.planned(
+        [],
+        view.workers.map(({ key }) => key),
+      )
     this.#view = view
-    if (drained && !this.draining) this.#in.requests.askAgain()
+    if (resumed) this.#in.requests.askAgain()
     this.#learn(view, this.#in.clock.read())
     this.#lookout.setWatchers(view.watchers)
   }
@@ -651,8 +659,9 @@ export class Life {
       await this.#own(
         (change) => register(change, this.id, wanted, added?.key),
         this.#session.nextOperation(),
-        ({ workers, otherSchedules }) => {
+        ({ workers, otherSchedules, unfinished }) => {
           this.#warnOf(otherSchedules)
+          this.#agendas.planned([], unfinished)
           this.#registrations.carriedOut(registration, workers, this.#in.clock.read())
         },
       )

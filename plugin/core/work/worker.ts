@@ -73,7 +73,10 @@ interface CommonOptions {
   readonly everyMs?: number | undefined
   /** Failed passes of one lease in a row after which this node steps down from it and cools down. Default 5. */
   readonly maxFailures?: number | undefined
-  /** How long this node cools down after it has stepped down, in ms. Default 30 000. */
+  /**
+   * How long this node cools down after it has stepped down, in ms. Default 30 000. For a partition that keeps failing
+   * on this node, it doubles each time, up to an hour.
+   */
   readonly cooldownMs?: number | undefined
   /** How long a pass may take to stop when its lease goes to another node, in ms. Default: the coordinator's. */
   readonly handoverTimeoutMs?: number | undefined
@@ -385,9 +388,21 @@ export class Runner {
         { failures },
         'too many passes have failed in a row: this node steps down, so that another tries',
       )
-      this.#giveUp(holding, 'passes-failed', this.worker.cooldownMs, this.#pauseAfterMs(failures))
+      this.#giveUp(holding, 'passes-failed', this.#cooldownAfterMs(failures), this.#pauseAfterMs(failures))
     }
     return failures
+  }
+
+  /**
+   * How long this node stands aside after so many failures. Partitions are shared out evenly again after that, so while
+   * one keeps failing on this node, the time doubles, up to an hour. Otherwise a node that cannot work would keep its
+   * part of the partitions from those that can.
+   */
+  #cooldownAfterMs(failures: number): number {
+    const { cooldownMs, maxFailures, declaration } = this.worker
+    if (declaration.kind !== 'partitioned') return cooldownMs
+    const doublings = Math.min(failures / maxFailures - 1, 20)
+    return Math.max(cooldownMs, Math.min(cooldownMs * 2 ** doublings, longestGrownCooldownMs))
   }
 
   /**
@@ -415,6 +430,9 @@ export class Runner {
     holding.end(reason)
   }
 }
+
+/** How far a cool-down grows, in ms, unless it is longer from the start. */
+const longestGrownCooldownMs = 3_600_000
 
 /** An error may be its own cause. */
 const mostCauses = 10
