@@ -21,6 +21,7 @@ import {
   revoke,
   type Transferred,
   transfer,
+  usualCooldownMs,
 } from './changes/operations.js'
 import { changeWithoutSession } from './changes/run-change.js'
 import {
@@ -61,7 +62,10 @@ export interface TransferOrder extends Instruction {
    * the plan chooses.
    */
   readonly to?: string | null | undefined
-  /** How long the old holder should not win again while there are other candidates, in ms. Default 60 000. */
+  /**
+   * How long the old holder should not win again while there are other candidates, in ms. Default 60 000; with `to` for
+   * a partition 0, because partitions are shared out evenly again after it.
+   */
   readonly cooldownMs?: number | undefined
 }
 
@@ -74,11 +78,6 @@ export interface RebalanceOrder extends Instruction {
   /** Plans only if neither the worker nor any of its leases has changed since this revision. Default: in any case. */
   readonly revision?: number | undefined
 }
-
-/**
- * How long the old holder does not win again after a release by force or a transfer, while there are other candidates.
- */
-const defaultCooldownMs = 60_000
 
 /**
  * What operators may do to a namespace; see {@link Coordinator.operator}. Works on a coordinator that was not started,
@@ -207,7 +206,7 @@ export class Operator {
   async release(order: ReleaseOrder): Promise<Revoked> {
     checkOrder('operator.release', order, ['token', 'immediate', 'cooldownMs'])
     checkToken('operator.release', order.token)
-    const { cooldownMs = defaultCooldownMs, immediate = false } = order
+    const { cooldownMs = usualCooldownMs, immediate = false } = order
     checkCooldown('operator.release', cooldownMs)
     return this.#change((change) => revoke(change, { ...order, cooldownMs, immediate }))
   }
@@ -222,8 +221,8 @@ export class Operator {
   async transfer(order: TransferOrder): Promise<Transferred> {
     checkOrder('operator.transfer', order, ['token', 'to', 'cooldownMs'])
     checkToken('operator.transfer', order.token)
-    const { cooldownMs = defaultCooldownMs, to = null } = order
-    checkCooldown('operator.transfer', cooldownMs)
+    const { cooldownMs = null, to = null } = order
+    if (cooldownMs !== null) checkCooldown('operator.transfer', cooldownMs)
     return this.#change((change) => transfer(change, { ...order, cooldownMs, to }))
   }
 

@@ -88,6 +88,26 @@ t.test('every action of an operator leaves an event with actor and reason', asyn
   t.ok(mine.every((event) => event.reason === 'a good one'))
 })
 
+t.test(
+  'a partition that was given to a node stays there, and is not shared out again after a while',
+  async (t) => {
+    const { world, nodes } = await startedWith(t, () =>
+      untilAborted('consumer', { kind: 'partitioned', partitions: 6 } as Partial<WorkerDefinition>),
+    )
+    const [a, b, c] = nodes
+    const { operator } = b.coordinator
+    const { leases } = await operator.snapshot()
+    const lease = leases.find(({ holder }) => holder === a.coordinator.nodeId)
+    const { key = '', token = 0 } = lease ?? {}
+    const to = c.coordinator.nodeId ?? ''
+    t.match(await operator.transfer({ key, token, to, ...by }), { kind: 'asked', to })
+    await world.advance(600_000)
+    t.same(holders(world, key), ['c'])
+    const held = (node: WorldNode) => node.coordinator.health().held.length
+    t.same([held(a), held(b), held(c)], [1, 2, 3])
+  },
+)
+
 t.test('a transfer names the next holder, who stays it; the old one does not come back', async (t) => {
   const { world, nodes } = await startedWith(t, () => untilAborted('month-close'))
   const [a, b, c] = nodes

@@ -65,6 +65,10 @@ export class Draft {
     return lease.worker !== null && this.#workers.get(lease.worker)?.kind === 'coordinated'
   }
 
+  isPartitioned(lease: LeaseRow): boolean {
+    return lease.worker !== null && this.#workers.get(lease.worker)?.kind === 'partitioned'
+  }
+
   /** The leases of one worker, by slot. Complete only if they were loaded by worker. */
   leasesOf(worker: string): LockedLease[] {
     return [...(this.#keysByWorker.get(worker) ?? [])]

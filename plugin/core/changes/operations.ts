@@ -92,9 +92,14 @@ export interface Transfer extends Instruction {
   readonly token: number
   /** Session id of the node that should hold it next; null to let the plan choose. */
   readonly to: string | null
-  /** How long the old holder should not win the lease again while there are other candidates, in ms. */
-  readonly cooldownMs: number
+  /**
+   * How long the old holder should not win the lease again while there are other candidates, in ms. Null: as is usual.
+   */
+  readonly cooldownMs: number | null
 }
+
+/** How long a node usually does not win a lease again that an operator took from it, in ms. */
+export const usualCooldownMs = 60_000
 
 /** The outcome of a {@link Transfer}. */
 export type Transferred =
@@ -130,7 +135,9 @@ export async function transfer(change: Change, order: Transfer): Promise<Transfe
   const coordinated = draft.isCoordinated(lease)
   const named = order.to === null || (candidates.includes(order.to) && !coordinated)
   if (!named || candidates.length === 0) return { kind: 'no-candidate', candidates }
-  draft.coolDown(lease.key, lease.holder, order.cooldownMs)
+  // After a cool-down partitions are shared out evenly again, which would undo what the operator has chosen.
+  const isPlaced = order.to !== null && draft.isPartitioned(lease)
+  draft.coolDown(lease.key, lease.holder, order.cooldownMs ?? (isPlaced ? 0 : usualCooldownMs))
   if (lease.worker !== null && coordinated) await draft.plan([lease.worker])
   else if (lease.worker === null && order.to === null) await assignByQueue(draft, lease.key)
   else draft.assign(lease.key, order.to ?? successorTo(draft, lease.key, others))

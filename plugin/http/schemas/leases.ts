@@ -411,7 +411,11 @@ export const transferSchema = {
     {
       to: { ...name, description: 'Id of the node that is to have it next, not its name' },
       reason,
-      cooldownMs,
+      cooldownMs: {
+        ...cooldownMs,
+        description:
+          'How long the old holder does not get the lease back while other nodes are available; default 60 000, and 0 for a partition, since partitions are shared out evenly again after that time',
+      },
     },
     ['to', 'reason'],
     {
