@@ -2,8 +2,6 @@
  * The namespace at the moment at which a command is given.
  */
 import type { Coordinator } from '../core/coordinator.js'
-import { Drains } from '../core/reports/drains.js'
-import { Pauses } from '../core/reports/pauses.js'
 import {
   describe,
   isSilent,
@@ -11,8 +9,8 @@ import {
   type NodeStatus,
   type Status,
 } from '../core/reports/status.js'
-import { Vacancies } from '../core/reports/vacancies.js'
-import type { EventQuery, EventRow, Snapshot } from '../core/store.js'
+import { Trail } from '../core/reports/trail.js'
+import type { Snapshot } from '../core/store.js'
 import { resolveTiming, type Timing } from '../core/time/timing.js'
 
 export interface Scene {
@@ -46,9 +44,7 @@ export async function look({ operator, settings, state }: Coordinator): Promise<
 
 /** Reads from the audit trail what the sentences about this reading tell of. */
 export async function readBesides({ snapshot }: Scene, { operator }: Coordinator): Promise<void> {
-  const events = (query: EventQuery): Promise<EventRow[]> => operator.events(query)
-  const tellers = [new Drains(events), new Pauses(events), new Vacancies(events)]
-  await Promise.all(tellers.map((each) => each.tell(snapshot)))
+  await new Trail((query) => operator.events(query)).tell(snapshot)
 }
 
 export function isPresent({ state }: Pick<NodeStatus, 'state'>): boolean {

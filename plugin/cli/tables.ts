@@ -1,11 +1,11 @@
 /**
  * Tables for people.
  */
-import { drainOf, isClosing } from '../core/reports/drains.js'
 import { givenBack } from '../core/reports/event-sentences.js'
 import type { Problem } from '../core/reports/problems.js'
 import type { LeaseStatus, NodeStatus } from '../core/reports/status.js'
 import type { Term } from '../core/reports/terms.js'
+import { drainOf, isClosing } from '../core/reports/trail.js'
 import type { Cell, Mood, Table } from './output.js'
 import { isPresent, labelOf, labelOfId, type Scene, typed } from './scene.js'
 

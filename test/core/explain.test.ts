@@ -1,6 +1,5 @@
 /** Tests the explanations of why a lease has its holder or none: one row per case, then rows of the engine itself. */
 import t from 'tap'
-import { Drains } from '../../plugin/core/reports/drains.js'
 import {
   type Explanation,
   type ExplanationCircumstances,
@@ -8,6 +7,7 @@ import {
   explain,
   mostCandidates,
 } from '../../plugin/core/reports/explain.js'
+import { Trail } from '../../plugin/core/reports/trail.js'
 import type { EventRow, LeaseRow, NodeRow, Snapshot, WorkerRow } from '../../plugin/core/store.js'
 import { timetableOf, writtenSchedule } from '../../plugin/core/work/schedule.js'
 import { newLease } from '../../plugin/testing/conformance/world.js'
@@ -390,7 +390,7 @@ t.test('a forced release, as the engine itself does it, is explained at each ste
 
 t.test('who asked a node to hand over is said, when and why', async (t) => {
   const { drained, event } = drainedBy('otto', 'deploy 1.4')
-  await new Drains(async () => [event]).tell(drained)
+  await new Trail(async () => [event]).tell(drained)
   const told = (snapshot: Snapshot) => {
     const reasons = explain(snapshot, key, { timing, revokedAtMs: null })?.reasons ?? []
     return reasons.map(({ sentence }) => sentence)
@@ -402,7 +402,7 @@ t.test('who asked a node to hand over is said, when and why', async (t) => {
     '1 node is a candidate; a (c1) is draining: otto asked for it 12 min ago, “deploy 1.4”.',
   )
   const closing = drainedBy('a', 'the node is closing')
-  await new Drains(async () => [closing.event]).tell(closing.drained)
+  await new Trail(async () => [closing.event]).tell(closing.drained)
   t.match(told(closing.drained)[1], /Its node is draining, since it is closing\./)
 })
 

@@ -1,12 +1,20 @@
 /** Tests from when on something is a problem that a person should see. */
 import t from 'tap'
 import type { CoordinatorSettings } from '../../plugin/core/coordinator.js'
-import { Drains } from '../../plugin/core/reports/drains.js'
+import { StoreError } from '../../plugin/core/errors.js'
 import { explain } from '../../plugin/core/reports/explain.js'
 import { problemsIn } from '../../plugin/core/reports/problems.js'
 import { describe, type Status } from '../../plugin/core/reports/status.js'
+import { drainOf, Trail } from '../../plugin/core/reports/trail.js'
 import { vacancyOf } from '../../plugin/core/reports/vacancy.js'
-import { beforeAnyChange, type EventQuery, type LeaseRow, type NodeRow } from '../../plugin/core/store.js'
+import {
+  beforeAnyChange,
+  type EventQuery,
+  type EventRow,
+  type LeaseRow,
+  type NodeRow,
+  type Snapshot,
+} from '../../plugin/core/store.js'
 import { deferred } from '../../plugin/core/time/loop.js'
 import { resolveTiming } from '../../plugin/core/time/timing.js'
 import { SnapshotSource } from '../../plugin/http/snapshot/snapshot.js'
@@ -167,13 +175,13 @@ t.test('a drain is told with who asked for it, and is read once', async (t) => {
   await world.advance(1_000)
   const { operator } = b.coordinator
   const queries: EventQuery[] = []
-  const drains = new Drains((query) => {
+  const trail = new Trail((query) => {
     queries.push(query)
     return operator.events(query)
   })
   const told = async (): Promise<string[]> => {
     const snapshot = await operator.snapshot()
-    await drains.tell(snapshot)
+    await trail.tell(snapshot)
     const settings = { namespace: 'default', identity: { node: 'b', cluster: 'c1' } } as CoordinatorSettings
     const status = describe(snapshot, settings, 'b', 'running')
     const problems = problemsIn(snapshot, status, { ...own, statements: 0 }, world.timing)
@@ -203,6 +211,32 @@ t.test('a drain is told with who asked for it, and is read once', async (t) => {
   await closed
   t.same(await told(), ['No active node is a candidate for the worker "global/slow".'])
 })
+
+t.test(
+  'what the audit trail no longer tells is asked once; what could not be read is asked again',
+  async (t) => {
+    const nodes = ['a', 'b'].map((id) => ({ id, state: 'draining', revision: 3 }))
+    const snapshot = () => ({ nodes, workers: [], leases: [] }) as unknown as Snapshot
+    const drain = { type: 'node.draining', subject: 'b' } as EventRow
+    const asked: unknown[] = []
+    let isDown = true
+    const trail = new Trail(async ({ subject }) => {
+      asked.push(subject)
+      if (subject === 'b' && isDown) throw new StoreError('down', 'none')
+      return subject === 'b' ? [drain] : []
+    })
+    const told = async (): Promise<unknown[]> => {
+      const now = snapshot()
+      await trail.tell(now)
+      return now.nodes.map((node) => drainOf(node, now))
+    }
+    t.same(await told(), [undefined, undefined])
+    isDown = false
+    t.same(await told(), [undefined, drain])
+    t.same(await told(), [undefined, drain])
+    t.same(asked, ['a', 'b', 'b'])
+  },
+)
 
 /** Returns the problems of a namespace with only this node, so long after its last heartbeat. */
 function codesOf(node: NodeRow, silentMs: number): string[] {

@@ -9,9 +9,9 @@ import { barrierOpen, isBlocked, isOutdated, maxCooldownMs } from '../changes/ro
 import type { EventRow, LeaseRow, NodeRow, Snapshot, WorkerRow } from '../store.js'
 import { blockWaitMs, standstillMs, type Timing } from '../time/timing.js'
 import { type ScheduleStatus, scheduleStatus } from '../work/schedule.js'
-import { drainOf, isClosing } from './drains.js'
 import { overdueAtMs } from './overdue.js'
 import { isSilent, type NodeReference } from './status.js'
+import { drainOf, isClosing } from './trail.js'
 import type { Vacancy } from './vacancy.js'
 
 /** Why something is so, for programs. Codes keep their meaning; sentences may be improved. */

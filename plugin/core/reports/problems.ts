@@ -5,14 +5,12 @@
 import { barrierOpen } from '../changes/rows.js'
 import type { EventRow, LeaseRow, NodeRow, Snapshot, WorkerRow } from '../store.js'
 import { lookEveryMs, type Timing } from '../time/timing.js'
-import { drainOf, isClosing } from './drains.js'
 import type { Health } from './health.js'
 import { overdueAtMs } from './overdue.js'
-import { pauseOf } from './pauses.js'
 import { pulseOf } from './pulse.js'
 import { rowsOf } from './rows.js'
 import type { LeaseStatus, Status } from './status.js'
-import { vacancyIn } from './vacancies.js'
+import { drainOf, isClosing, pauseOf, vacancyIn } from './trail.js'
 
 /** All severities, the worst first. */
 export const severities = ['error', 'warning', 'info'] as const

@@ -2,11 +2,10 @@
 
 import { keyFrom } from '../../core/names.js'
 import { explain } from '../../core/reports/explain.js'
-import { pauseOf } from '../../core/reports/pauses.js'
 import { isSilent } from '../../core/reports/pulse.js'
 import type { LeaseStatus, Status, WorkerStatus } from '../../core/reports/status.js'
 import { termEvents, termsOf } from '../../core/reports/terms.js'
-import { vacancyIn } from '../../core/reports/vacancies.js'
+import { pauseOf, vacancyIn } from '../../core/reports/trail.js'
 import type { Dependencies } from '../dependencies.js'
 import { contentTag, matchTag, sendTagged } from '../etag.js'
 import type { HttpProblem } from '../http-problems.js'

@@ -6,7 +6,6 @@
 import { slotKey } from '../../core/names.js'
 import { eventSentence } from '../../core/reports/event-sentences.js'
 import type { Explanation } from '../../core/reports/explain.js'
-import { pauseOf } from '../../core/reports/pauses.js'
 import { isSilent } from '../../core/reports/pulse.js'
 import { rowsOf } from '../../core/reports/rows.js'
 import type {
@@ -17,6 +16,7 @@ import type {
   WorkerStatus,
 } from '../../core/reports/status.js'
 import type { Term } from '../../core/reports/terms.js'
+import { pauseOf } from '../../core/reports/trail.js'
 import type { EventRow, Snapshot } from '../../core/store.js'
 import type { ScheduleStatus } from '../../core/work/schedule.js'
 import { eventId } from './event-places.js'

@@ -4,11 +4,9 @@
  * A page that polls every other second and is open in a dozen browsers must not cost a dozen readings of everything.
  */
 import type { Coordinator } from '../../core/coordinator.js'
-import { Drains } from '../../core/reports/drains.js'
-import { Pauses } from '../../core/reports/pauses.js'
 import { describe, type Status } from '../../core/reports/status.js'
-import { Vacancies } from '../../core/reports/vacancies.js'
-import type { EventQuery, EventRow, Snapshot } from '../../core/store.js'
+import { Trail } from '../../core/reports/trail.js'
+import type { Snapshot } from '../../core/store.js'
 
 /** Events of which this node knows at once. A response must not show less than this node knows. */
 const ownNews = ['node.joined', 'lease.acquired', 'lease.ended', 'lease.released'] as const
@@ -49,9 +47,7 @@ export class SnapshotSource {
   readonly #coordinator: Coordinator
   readonly #nowMs: () => number
   readonly #described = new WeakMap<Snapshot, Status>()
-  readonly #drains: Drains
-  readonly #pauses: Pauses
-  readonly #vacancies: Vacancies
+  readonly #trail: Trail
   #latest: { readonly snapshot: Snapshot; readonly atMs: number } | undefined
   #reading: Reading | undefined
   #besides: Besides = { revision: -1, atMs: 0, answers: new Map() }
@@ -60,10 +56,7 @@ export class SnapshotSource {
   constructor(coordinator: Coordinator, nowMs: () => number = () => performance.now()) {
     this.#coordinator = coordinator
     this.#nowMs = nowMs
-    const events = (query: EventQuery): Promise<EventRow[]> => coordinator.operator.events(query)
-    this.#drains = new Drains(events)
-    this.#pauses = new Pauses(events)
-    this.#vacancies = new Vacancies(events)
+    this.#trail = new Trail((query) => coordinator.operator.events(query))
     for (const event of ownNews) coordinator.on(event, () => this.outdate())
   }
 
@@ -125,8 +118,7 @@ export class SnapshotSource {
   #read(): Reading {
     const atMs = this.#nowMs()
     const answer = this.#coordinator.operator.snapshot().then(async (snapshot) => {
-      const tellers = [this.#drains, this.#pauses, this.#vacancies]
-      await Promise.all(tellers.map((each) => each.tell(snapshot)))
+      await this.#trail.tell(snapshot)
       if (!reading.outdated) this.#latest = { snapshot, atMs }
       return snapshot
     })
