@@ -30,6 +30,7 @@ export const commands = {
   undrain: { operands: ['node'], flags: why, about: 'cancel a drain' },
   pause: { operands: ['worker'], flags: why, about: 'pause a worker: no node runs it' },
   resume: { operands: ['worker'], flags: why, about: 'resume a paused worker' },
+  forget: { operands: ['worker'], flags: why, about: 'remove a worker that no program registers any more' },
   migrate: { operands: [], flags: [], about: 'bring the tables up to date' },
   check: {
     operands: [],
@@ -58,6 +59,7 @@ interface Needs {
   undrain: OfNode
   pause: OfWorker
   resume: OfWorker
+  forget: OfWorker
   migrate: unknown
   check: { readonly preset: Preset }
 }
@@ -151,6 +153,8 @@ export function parse(
       return { ...common, command, key: keyFrom(operand), by: said(values, user) }
     case 'resume':
       return { ...common, command, key: keyFrom(operand), by: said(values, user, usualReasons.resume) }
+    case 'forget':
+      return { ...common, command, key: keyFrom(operand), by: said(values, user, usualReasons.forget) }
     case 'check':
       return { ...common, command, preset: presetIn(values) }
   }

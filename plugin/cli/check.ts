@@ -79,6 +79,7 @@ async function writing(store: Store): Promise<Finding> {
       await change.saveLeases([{ ...freshLease(id, null, 0), holder: id }])
       await change.view(id)
       await change.deleteLeases([id])
+      await change.forgetWorker(id)
       await change.bury(id)
       await change.forgetNode(id)
       await change.saveMeta({ tokenFloor: change.meta.tokenFloor })

@@ -158,6 +158,17 @@ const ways: Ways = {
       done: 'Its nodes run it again.',
       unchanged: 'It was not paused.',
     }),
+
+  forget: async (scene, { key, by }, { operator }) => {
+    const outcome = await operator.forgetWorker(key, by)
+    if (outcome === 'registered')
+      return no('Some node has registered it: nothing was removed. Pause it, if nobody is to run it.', {
+        outcome,
+      })
+    if (outcome === 'named')
+      return no('A node still holds a lease of it: nothing was removed. Try again in a moment.', { outcome })
+    return ofWorker(scene, key, outcome, { done: 'It is removed, with its leases.' })
+  },
 }
 
 /** Returns the same problems as `GET /status`, except those that only the node that answers can know. */
@@ -242,11 +253,11 @@ interface Words {
   readonly unchanged: string
 }
 
-function ofWorker(
+function ofWorker<Outcome extends 'done' | 'unchanged'>(
   { status }: Scene,
   worker: string,
-  outcome: 'done' | 'unchanged' | 'unknown',
-  words: Words,
+  outcome: Outcome | 'unknown',
+  words: Pick<Words, Outcome>,
 ): Answer {
   if (outcome !== 'unknown') return done({ outcome }, [words[outcome]])
   const meant = ofSameName(worker.replace(/#.*/, ''), status.workers)

@@ -156,7 +156,7 @@ ${lines.join('\n')}
 Options:
   --database URL     default: DATABASE_URL
   --namespace NAME   default: default
-  --reason TEXT      why, for the audit trail; undrain and resume need none
+  --reason TEXT      why, for the audit trail; undrain, resume and forget need none
   --actor NAME       who, for the audit trail; default: you, as this machine knows you
                      (uid N where it has no name for you)
   --token N          release: the term that is meant

@@ -1,6 +1,7 @@
 /**
  * Tables for people.
  */
+
 import { givenBack } from '../core/reports/event-sentences.js'
 import type { Problem } from '../core/reports/problems.js'
 import type { LeaseStatus, NodeStatus } from '../core/reports/status.js'
@@ -52,6 +53,8 @@ function commandFor({ code, subject }: Problem, scene: Scene): string | undefine
   switch (code) {
     case 'worker-paused':
       return `resume ${subject}`
+    case 'worker-without-candidates':
+      return mayComeBack(subject, scene) ? undefined : `forget ${subject}`
     case 'lease-unclaimed':
     case 'lease-blocked':
     case 'lease-moving':
@@ -61,6 +64,13 @@ function commandFor({ code, subject }: Problem, scene: Scene): string | undefine
       return undrainOf(subject, scene)
   }
   return undefined
+}
+
+/** Where no node is left, or a node that closes has registered it, the worker most likely comes back. */
+function mayComeBack(worker: string, { snapshot }: Scene): boolean {
+  const { nodes } = snapshot
+  const isAnyoneThere = nodes.some(({ state }) => state === 'active')
+  return !isAnyoneThere || nodes.some(({ state, workers }) => state !== 'gone' && workers.includes(worker))
 }
 
 /** A node that closes is not to take work again. */

@@ -6,13 +6,14 @@
  * mistake, it is refused with `WCO_OPTIONS`.
  *
  * No method throws because the state is not what its caller believed. What concerns a node or a worker as a whole
- * (drain, undrain, forget, pause, resume) returns a word, `'done'` when something has changed; what concerns leases
+ * (drain, undrain, forget, forgetWorker, pause, resume) returns a word, `'done'` when something has changed; what concerns leases
  * (release, transfer, rebalance) returns an object whose `kind` is such a word.
  */
 
 import {
   drain,
   forget,
+  forgetWorker,
   type Instruction,
   pause,
   type Rebalanced,
@@ -167,6 +168,21 @@ export class Operator {
     const instruction = checkInstruction('operator.forget', by)
     checkNode('operator.forget', node)
     return this.#change((change) => forget(change, node, instruction))
+  }
+
+  /**
+   * Removes a worker that no program registers any more, with its leases and the last time of its schedule. If a node
+   * registers it again, it begins as a new worker; its tokens still grow.
+   *
+   * @param key of the worker, like `global/month-close`.
+   * @returns `unknown` when there is no such worker, `registered` while a node that is not gone has registered it,
+   *   `named` while such a node still holds one of its leases, or a transaction fences one; nothing was removed then.
+   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
+   */
+  async forgetWorker(key: string, by: Instruction): Promise<'done' | 'unknown' | 'registered' | 'named'> {
+    const instruction = checkInstruction('operator.forgetWorker', by)
+    checkKey('operator.forgetWorker', key)
+    return this.#change((change) => forgetWorker(change, key, instruction))
   }
 
   /**

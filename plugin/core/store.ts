@@ -333,6 +333,8 @@ export interface Change {
   forgetNode(id: string): Promise<void>
   /** Inserts or replaces rows, stamped with this change. */
   saveWorkers(rows: readonly WorkerRow[]): Promise<void>
+  /** Deletes the row of a worker. The caller has deleted its leases. */
+  forgetWorker(key: string): Promise<void>
   /** Inserts or replaces rows, stamped with this change. None of them may have been read as fenced. */
   saveLeases(rows: readonly LeaseRow[]): Promise<void>
   /** Deletes rows. The caller has raised the token floor above their tokens. */

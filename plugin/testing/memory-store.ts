@@ -384,6 +384,11 @@ class MemoryChange implements Change {
     this.wrote = true
   }
 
+  async forgetWorker(key: string): Promise<void> {
+    this.#open().workers.delete(key)
+    this.wrote = true
+  }
+
   async saveWorkers(workers: readonly WorkerRow[]): Promise<void> {
     const rows = this.#open()
     for (const row of workers) this.#keep(rows.workers, row.key, { ...row, revision: this.revision })

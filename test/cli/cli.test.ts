@@ -263,6 +263,27 @@ t.test('nodes are drained and workers paused, by name, and back', (t) =>
   }),
 )
 
+t.test('a worker that no program registers any more is forgotten', (t) =>
+  eachDatabase(t, async (t, database) => {
+    const coordinator = await nodeAtWork(t, database)
+    t.match(await cli(database.url, 'forget', key), { code: 1, out: /^Some node has registered it/ })
+    await coordinator.close()
+    t.match(
+      (await cli(database.url, 'status')).out,
+      /warning +worker-without-candidates +[^→]*$/,
+      'no node is left',
+    )
+    const identity = { node: 'n2', cluster: 'c1' }
+    const other = await createCoordinator({ database: database.url, identity })
+    t.teardown(() => other.close())
+    await other.start()
+    t.match((await cli(database.url, 'status')).out, / → .*forget global\/month-close/)
+    t.match(await cli(database.url, 'forget', key), { code: 0, out: /^It is removed, with its leases\./ })
+    t.match((await cli(database.url, 'status')).out, /no problems/)
+    t.match(await cli(database.url, 'forget', key), { code: 1, out: /no worker/ })
+  }),
+)
+
 t.test('a database is brought up to date, and checked without a trace', (t) =>
   eachDatabase(t, async (t, { url, dialect }) => {
     const remedy = /npx fastify-worker-coordination migrate\n$/
@@ -509,7 +530,7 @@ t.test('what cannot be understood is said, with how it is meant, and nothing is 
     [
       url,
       ['leaders', '--reason', 'to know'],
-      /takes no --reason; it is for release, drain, undrain, pause, resume\.\n/,
+      /takes no --reason; it is for release, drain, undrain, pause, resume, forget\.\n/,
     ],
     [url, ['check', '--token', '1'], /^`check` takes no --token; /],
     [url, ['check', '--preset', 'slow'], /^--preset: expected default, fast or relaxed, got "slow"/],

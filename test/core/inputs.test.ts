@@ -160,6 +160,7 @@ t.test('an operator who does not say who asks and why is told so, and nothing ha
     [() => operator.drain('n', { actor: 'a\nb', reason: 'a test' }), /got "a\\nb"/],
     [() => operator.undrain('n', {}), /^operator\.undrain: `actor`/],
     [() => operator.forget('n', { actor: 'ops' }), /^operator\.forget: `reason`.*got undefined/],
+    [() => operator.forgetWorker(key, { actor: 'ops' }), /^operator\.forgetWorker: `reason`.*got undefined/],
     [() => operator.release({ key, token: 1 }), /^operator\.release: `actor`/],
     [
       () => operator.transfer({ key, token: 1, actor: 'ops', reason: 5 }),

@@ -1,11 +1,12 @@
 import t, { type Test } from 'tap'
-import { forget, rebalance, transfer } from '../../plugin/core/changes/operations.js'
+import { forget, forgetWorker, rebalance, transfer } from '../../plugin/core/changes/operations.js'
 import type { WorkerDefinition } from '../../plugin/core/work/worker.js'
 import {
   commit,
   idsOf,
   join,
   leaseOf,
+  metaOf,
   newLease,
   newWorker,
   saveLeases,
@@ -231,6 +232,79 @@ t.test('a node that is gone can be forgotten; one that lives cannot', async (t) 
   await closed
   t.equal(await operator.forget(id, by), 'done')
   t.notOk((await a.coordinator.status()).nodes.some((node) => node.id === id))
+})
+
+t.test('a worker that no node registers any more can be forgotten, and begins anew', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  const renamed = () =>
+    untilAborted('renamed', { kind: 'partitioned', partitions: 3 } as Partial<WorkerDefinition>)
+  const key = 'global/renamed'
+  b.coordinator.worker(renamed())
+  await world.start(a, b)
+  await world.advance(1_000)
+  const { operator } = a.coordinator
+  const tokens = async (): Promise<number[]> => {
+    const { leases } = await operator.snapshot()
+    return leases.flatMap(({ worker, token }) => (worker === key ? [token] : []))
+  }
+  const before = await tokens()
+  t.equal(before.length, 3)
+  t.equal(await operator.forgetWorker('global/other', by), 'unknown')
+  t.equal(await operator.forgetWorker(key, by), 'registered')
+  t.same(await tokens(), before)
+
+  const closed = b.coordinator.close()
+  await world.advance(500)
+  await closed
+  const { revision } = (await operator.snapshot()).meta
+  t.equal(await operator.forgetWorker(key, by), 'done')
+  const { meta, workers, leases } = await operator.snapshot()
+  t.equal(meta.revision, revision + 1)
+  t.same([workers, leases], [[], []])
+  t.match(await operator.events({ limit: 1 }), [{ type: 'worker.forgotten', subject: key, ...by }])
+  t.equal(await operator.forgetWorker(key, by), 'unknown')
+
+  a.coordinator.worker(renamed())
+  await world.advance(1_000)
+  const after = await tokens()
+  t.equal(after.length, 3)
+  t.ok(Math.min(...after) > Math.max(...before), 'tokens grow')
+})
+
+t.test('a worker is not forgotten while a node holds its lease, or a transaction fences it', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  await world.start(a, b)
+  const { operator } = a.coordinator
+  const key = 'global/month-close'
+  const acquired = a.coordinator.acquire('month-close')
+  await world.advance(500)
+  const lease = await acquired
+  b.coordinator.worker(untilAborted('month-close'))
+  await world.advance(1_000)
+  const closed = b.coordinator.close()
+  await world.advance(500)
+  await closed
+  t.equal(await operator.forgetWorker(key, by), 'named')
+  const released = lease.release()
+  await world.advance(500)
+  await released
+  t.equal(await operator.forgetWorker(key, by), 'done')
+
+  const store = new MemoryDatabase().open({ namespace: 'default', statementTimeoutMs: 30_000 })
+  await join(store, ['a', 'b'])
+  await commit(store, (change) => change.saveWorkers([newWorker('w')]))
+  const forgotten = async () =>
+    (await store.change(undefined, (change) => forgetWorker(change, 'w', by))).result
+  for (const named of [{ holder: 'a', token: 7 }, { target: 'a' }, { blockedNode: 'a', blockedToken: 7 }]) {
+    await saveLeases(store, newLease('l', { worker: 'w', ...named }))
+    t.equal(await forgotten(), 'named', Object.keys(named).join())
+  }
+  await saveLeases(store, newLease('l', { worker: 'w', holder: 'a', token: 9 }))
+  await commit(store, (change) => change.bury('a'))
+  t.equal(await forgotten(), 'done', 'a holder that is gone keeps nothing')
+  t.ok((await metaOf(store)).tokenFloor >= 9)
 })
 
 t.test('a node that is gone is not forgotten while a lease names it', async (t) => {

@@ -160,6 +160,7 @@ t.test('authorize is asked with the action of the route, and its no is a 403', a
     ['PUT', '/nodes/x/drain', 'drain'],
     ['DELETE', '/nodes/x/drain', 'drain'],
     ['DELETE', '/nodes/x', 'forget'],
+    ['DELETE', '/workers/global:x', 'forget'],
     ['PUT', '/workers/global:x/pause', 'pause'],
     ['DELETE', '/workers/global:x/pause', 'pause'],
     ['POST', '/assignments/global:x/rebalance', 'rebalance'],

@@ -446,6 +446,32 @@ t.test('a worker is paused until it is resumed, also across a restart', (t) =>
   }),
 )
 
+t.test('a worker that no program registers any more is forgotten', (t) =>
+  eachDatabase(t, async (t, { url }) => {
+    const old = await useApp(t, { url, workers: threeWorkers })
+    await eventually(() => old.coordination.isHeld('indexing'))
+    const app = await useApp(t, { url, node: 'n2' })
+    const path = '/coordination/workers/c1:indexing'
+    const forget = { method: 'DELETE', url: `${path}?reason=renamed` } as const
+    t.equal((await app.inject(forget)).statusCode, 409, 'a node has registered it')
+    await old.close()
+    const problems = async () => (await app.inject('/coordination/status')).json().problems
+    const subject = 'c1/indexing'
+    const sentence = /^No active node is a candidate .*\. If no program registers it any more, forget it\.$/
+    t.match(
+      (await problems()).find((each: { subject: string }) => each.subject === subject),
+      { code: 'worker-without-candidates', sentence },
+    )
+    t.equal((await app.inject(forget)).statusCode, 204)
+    t.equal((await app.inject(path)).statusCode, 404)
+    t.notOk((await problems()).some((each: { subject: string }) => each.subject === subject))
+    t.match((await app.inject('/coordination/events?type=worker.forgotten')).json().items, [
+      { actor: 'mira', reason: 'renamed', subject, sentence: 'It was removed from the list.' },
+    ])
+    t.equal((await app.inject(forget)).statusCode, 404)
+  }),
+)
+
 t.test('an assignment is planned afresh; a dry run only tells what would move', (t) =>
   eachDatabase(t, async (t, { url }) => {
     const first = await useApp(t, { url, node: 'n1', workers: threeWorkers })

@@ -374,6 +374,11 @@ class WatchedChange implements Change {
     return this.#change.forgetNode(id)
   }
 
+  forgetWorker(key: string): Promise<void> {
+    this.wrote.workers = true
+    return this.#change.forgetWorker(key)
+  }
+
   nodes(): Promise<NodeRow[]> {
     return this.#change.nodes()
   }

@@ -276,6 +276,8 @@ async function doDeed(actor: Actor, change: Change, deed: Deed, beat: number | u
       return change.bury(deed.id, beat)
     case 'forgetNode':
       return change.forgetNode(deed.id)
+    case 'forgetWorker':
+      return change.forgetWorker(deed.key)
     case 'saveWorkers':
       return change.saveWorkers(deed.rows)
     case 'saveLeases':
@@ -409,6 +411,8 @@ async function metBy(change: Change, deed: Deed, beat: number | undefined): Prom
     }
     case 'forgetNode':
       return [await stateOf(deed.id)]
+    case 'forgetWorker':
+      return [(await change.workers([deed.key])).length > 0 ? 'found' : 'not found']
     case 'saveWorkers':
       return savedOver(await change.workers(deed.rows.map(({ key }) => key)), deed.rows)
     case 'saveLeases':

@@ -41,6 +41,7 @@ const kinds: Readonly<Record<string, readonly string[]>> = {
   events: ['left out by after', 'left out by subject', 'left out by types', 'none', 'some'],
   fence: ['another holder', 'another token', 'holds', 'its node is gone or unknown', 'no such lease'],
   forgetNode: ['active', 'draining', 'gone', 'unknown'],
+  forgetWorker: ['found', 'not found'],
   heartbeat: ['answered active', 'answered draining', 'gone', 'not greater', 'unknown'],
   highestToken: ['none', 'some'],
   leases: ['by keys', 'by nodes', 'by workers', 'not found'],

@@ -107,6 +107,7 @@ export type Deed =
     }
   | { readonly deed: 'bury'; readonly id: string; readonly beat: Relation | undefined }
   | { readonly deed: 'forgetNode'; readonly id: string }
+  | { readonly deed: 'forgetWorker'; readonly key: string }
   | { readonly deed: 'saveWorkers'; readonly rows: readonly WorkerRow[] }
   | { readonly deed: 'saveLeases'; readonly rows: readonly LeaseRow[] }
   | {
@@ -356,6 +357,7 @@ const deeds: fc.Arbitrary<Deed> = oneOf<Deed>(
     }),
   ],
   [2, fc.record({ deed: fc.constant('forgetNode' as const), id: aNode })],
+  [1, fc.record({ deed: fc.constant('forgetWorker' as const), key: who })],
   [2, fc.record({ deed: fc.constant('saveWorkers' as const), rows: fc.array(workerRows, { maxLength: 2 }) })],
   [2, fc.record({ deed: fc.constant('saveLeases' as const), rows: fc.array(leaseRows, { maxLength: 3 }) })],
   [

@@ -2,10 +2,10 @@
  * The operations an operator may ask for. Each is one change, and records an event that says who asked and why.
  */
 
-import type { Change, LeaseRow } from '../store.js'
+import type { Change, LeaseRow, LockedLease } from '../store.js'
 import { Draft } from './draft.js'
 import { type Candidate, chooseSuccessor } from './plan.js'
-import { noteNodes, replan, takeAway } from './rules.js'
+import { deleteLeases, noteNodes, replan, takeAway } from './rules.js'
 
 /** Who asked for an operation, and why. It goes into the audit trail. */
 export interface Instruction {
@@ -225,6 +225,30 @@ export async function forget(
   if (named.length > 0) return 'named'
   await change.forgetNode(id)
   await change.record([{ type: 'node.forgotten', subject: id, node: id, ...by, detail: { name: node.name } }])
+  return 'done'
+}
+
+/**
+ * Removes a worker that no node registers any more, with its leases. Should it ever be registered again, its tokens go
+ * on from the floor.
+ */
+export async function forgetWorker(
+  change: Change,
+  key: string,
+  by: Instruction,
+): Promise<'done' | 'unknown' | 'registered' | 'named'> {
+  const [worker] = await change.workers([key])
+  if (worker === undefined) return 'unknown'
+  const present = await change.nodes()
+  if (present.some((node) => node.workers.includes(key))) return 'registered'
+  const ids = new Set(present.map(({ id }) => id))
+  const leases = await change.leases({ workers: [key] })
+  const isInUse = ({ holder, target, blockedNode, fenced }: LockedLease): boolean =>
+    fenced || [holder, target, blockedNode].some((node) => node !== null && ids.has(node))
+  if (leases.some(isInUse)) return 'named'
+  if (leases.length > 0) await deleteLeases(change, leases)
+  await change.forgetWorker(key)
+  await change.record([{ type: 'worker.forgotten', subject: key, ...by }])
   return 'done'
 }
 

@@ -7,7 +7,16 @@ import type { Beat, Change, LeaseRow, Neighbour, NodeRow } from '../store.js'
 import { Draft } from './draft.js'
 import { nextAfter } from './plan.js'
 import { barrierOpen, isOutdated } from './rows.js'
-import { freeIfAbandoned, type Held, isFree, putAside, replan, revokeLate, sortOut } from './rules.js'
+import {
+  deleteLeases,
+  freeIfAbandoned,
+  type Held,
+  isFree,
+  putAside,
+  replan,
+  revokeLate,
+  sortOut,
+} from './rules.js'
 
 /**
  * Declares nodes gone whose beats have stood still, if they still do. Returns the nodes it buried.
@@ -110,8 +119,7 @@ export function isUnusedName(lease: LeaseRow, sinceMs: number): boolean {
 
 /**
  * Deletes leases acquired by name that have long been unused, if they still are. The row also holds the last time
- * claimed under the name, which must not be claimed once more. Tokens never go back: the floor is raised to the
- * tokens deleted, and every new token is greater than the floor.
+ * claimed under the name, which must not be claimed once more.
  */
 export async function pruneLeases(
   change: Change,
@@ -125,9 +133,7 @@ export async function pruneLeases(
   const present = waiting.size === 0 ? [] : (await change.nodes()).map(({ id }) => id)
   const rows = unused.filter(({ waiters }) => !waiters.some((node) => present.includes(node)))
   if (rows.length === 0) return
-  const tokenFloor = Math.max(change.meta.tokenFloor, ...rows.map((row) => row.token))
-  await change.saveMeta({ tokenFloor })
-  await change.deleteLeases(rows.map((row) => row.key))
+  await deleteLeases(change, rows)
 }
 
 /** Revokes a holder that has not handed over. Returns whether the lease was revoked. */

@@ -32,6 +32,7 @@ const sentences = new Map<string, (words: Words) => string>([
   ['node.forgotten', ({ node }) => `${node} was removed from the list.`],
   ['worker.paused', () => 'Nobody runs it any more.'],
   ['worker.resumed', () => 'Nodes may run it again.'],
+  ['worker.forgotten', () => 'It was removed from the list.'],
   [
     'worker.rebalanced',
     ({ detail: { moves } }) => `It was planned afresh: ${counted(moves, 'lease')} to move.`,

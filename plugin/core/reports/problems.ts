@@ -145,8 +145,13 @@ function ofWorker({ key, paused, candidates }: Status['workers'][number], snapsh
   }
   if (candidates.length > 0) return []
   const isLeaving = snapshot.nodes.some(({ state, workers }) => state === 'draining' && workers.includes(key))
-  const why = isLeaving ? ': every node that has registered it is draining' : ''
-  const sentence = `No active node is a candidate for the worker "${key}"${why}.`
+  const isAnyoneThere = snapshot.nodes.some(({ state }) => state === 'active')
+  const why = isLeaving
+    ? ': every node that has registered it is draining.'
+    : isAnyoneThere
+      ? '. If no program registers it any more, forget it.'
+      : '.'
+  const sentence = `No active node is a candidate for the worker "${key}"${why}`
   return [problem('worker-without-candidates', key, sentence)]
 }
 

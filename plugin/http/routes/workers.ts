@@ -1,12 +1,14 @@
-/** Routes for workers: listing, pausing and resuming them. */
+/** Routes for workers: listing, pausing and resuming them, and forgetting those that no node registers. */
 import { usualReasons } from '../../core/audit.js'
 import type { Dependencies } from '../dependencies.js'
 import { contentTag, sendTagged } from '../etag.js'
 import { instructionOf } from '../guard/instruction.js'
+import { HttpProblem } from '../http-problems.js'
 import { keySegment, workerKeyOf } from '../keys.js'
 import { pageOf } from '../paging.js'
 import { bodyOf, found, mentions, queryOf, type Route } from '../route.js'
 import {
+  forgetWorkerSchema,
   getWorkerSchema,
   listWorkersSchema,
   pauseWorkerSchema,
@@ -80,6 +82,31 @@ export function workerRoutes({ coordinator, source, guard }: Dependencies): Rout
         const done = await operator.resume(key, instructionOf(request, guard, reason))
         source.outdate()
         found(done === 'unknown' ? undefined : done, 'worker')
+        return reply.code(204).send()
+      },
+    },
+    {
+      method: 'DELETE',
+      url: `/workers/${keySegment}`,
+      action: 'forget',
+      id: 'ForgetWorker',
+      schema: forgetWorkerSchema,
+      handler: async (request, reply) => {
+        const key = workerKeyOf(request)
+        const { reason = usualReasons.forget } = queryOf(request, forgetWorkerSchema)
+        const done = await operator.forgetWorker(key, instructionOf(request, guard, reason))
+        source.outdate()
+        found(done === 'unknown' ? undefined : done, 'worker')
+        if (done === 'registered')
+          throw new HttpProblem(
+            'conflict',
+            'Some node has registered the worker. Pause it, if nobody is to run it.',
+          )
+        if (done === 'named')
+          throw new HttpProblem(
+            'conflict',
+            'A node still holds a lease of the worker. Try again in a moment.',
+          )
         return reply.code(204).send()
       },
     },

@@ -122,3 +122,10 @@ export const resumeWorkerSchema = {
   body: optionalBody({}),
   response: writes({ 204: noContent }, 'not-found'),
 } as const
+
+export const forgetWorkerSchema = {
+  summary: 'Forget a worker that no node registers any more: remove it and its leases from the list',
+  querystring: query({ reason }),
+  body: optionalBody({}),
+  response: writes({ 204: noContent }, 'not-found', 'conflict'),
+} as const

@@ -146,6 +146,10 @@ export class MssqlChange extends ServerChange<Loan> implements Change {
     await this.#write(this.#queries.forgetNode(id))
   }
 
+  async forgetWorker(key: string): Promise<void> {
+    await this.#write(this.#queries.forgetWorker(key))
+  }
+
   /** Does not wait for fences: a fenced row stays. */
   async deleteLeases(keys: readonly string[]): Promise<void> {
     if (keys.length === 0) return

@@ -417,6 +417,11 @@ export class Queries {
     return this.#query(sql, { node: storedKey(id) }, () => undefined)
   }
 
+  forgetWorker(key: string): Query<void> {
+    const sql = 'delete from coordination_workers where namespace = @namespace and [key] = @key'
+    return this.#query(sql, { key: storedKey(key) }, () => undefined)
+  }
+
   updateMeta(patch: object): Query<void> {
     const { names, parameters } = this.#given(meta, patch)
     const sql = `update coordination_meta set ${assigned(names)} where namespace = @namespace`

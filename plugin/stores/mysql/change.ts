@@ -150,6 +150,11 @@ export class MysqlChange extends ServerChange<Loan> implements Change {
     await this.write(() => this.#queries.db.delete(nodes).where(isGone))
   }
 
+  async forgetWorker(key: string): Promise<void> {
+    const isThis = and(eq(workers.namespace, this.#namespace), eq(workers.key, key))
+    await this.write(() => this.#queries.db.delete(workers).where(isThis))
+  }
+
   /** Does not wait for fences: a fenced row stays. */
   async deleteLeases(keys: readonly string[]): Promise<void> {
     if (keys.length === 0) return

@@ -32,7 +32,7 @@ import { sqlState } from './failures.js'
 import { payloadFor } from './hints.js'
 import { type FoundLeases, foundLeases, ownView, type Queries } from './queries.js'
 import { json, nowMs, rowsOf } from './rows.js'
-import { leases, meta, nodes } from './schema.js'
+import { leases, meta, nodes, workers } from './schema.js'
 import type { Terms } from './terms.js'
 import { committing } from './verb-queries.js'
 
@@ -311,6 +311,11 @@ export class PostgresChange extends ServerChange<Loan> implements Change {
   async forgetNode(id: string): Promise<void> {
     const isGone = and(eq(nodes.namespace, this.#namespace), eq(nodes.id, id), eq(nodes.state, 'gone'))
     await this.write(() => this.#queries.db.delete(nodes).where(isGone))
+  }
+
+  async forgetWorker(key: string): Promise<void> {
+    const isThis = and(eq(workers.namespace, this.#namespace), eq(workers.key, key))
+    await this.write(() => this.#queries.db.delete(workers).where(isThis))
   }
 
   /** Does not wait for fences: a fenced row stays. */

@@ -135,6 +135,7 @@ export function prepareWrites(at: Place) {
     updateNode: prepareUpdateNode(at),
     bury: prepareBury(at),
     forgetNode: prepareForgetNode(at),
+    forgetWorker: prepareForgetWorker(at),
     saveWorker: prepareSaveWorker(at),
     saveLease: prepareSaveLease(at),
     deleteLeases: prepareDeleteLeases(at),
@@ -218,6 +219,14 @@ function prepareForgetNode(at: Place) {
     .where(and(ourNodes(at), eq(nodes.id, given('node')), eq(nodes.state, 'gone')))
     .prepare()
   return (node: string): void => void statement.run({ node })
+}
+
+function prepareForgetWorker(at: Place) {
+  const statement = at.db
+    .delete(workers)
+    .where(and(ourWorkers(at), eq(workers.key, given('key'))))
+    .prepare()
+  return (key: string): void => void statement.run({ key })
 }
 
 function prepareSaveWorker({ db, namespace }: Place) {

@@ -107,6 +107,10 @@ export class SqliteChange implements Change {
     this.#write('forget a node', () => this.#queries.forgetNode(id))
   }
 
+  async forgetWorker(key: string): Promise<void> {
+    this.#write('forget a worker', () => this.#queries.forgetWorker(key))
+  }
+
   async saveWorkers(rows: readonly WorkerRow[]): Promise<void> {
     for (const row of rows) this.#write('save a worker', () => this.#queries.saveWorker(row, this.revision))
   }

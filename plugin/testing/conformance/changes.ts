@@ -129,6 +129,7 @@ export const changeCases: readonly ConformanceCase[] = [
       (change) => change.bury('b'),
       (change) => change.forgetNode('b'),
       (change) => change.saveWorkers([newWorker('w')]),
+      (change) => change.forgetWorker('w'),
       (change) => change.saveLeases([newLease('l')]),
       (change) => change.deleteLeases(['l']),
       (change) => change.saveMeta({ tokenFloor: 1 }),

@@ -459,6 +459,23 @@ export const rowCases: readonly ConformanceCase[] = [
     assert.deepEqual(await leaseOf(store, 'a'), newLease('a', { token: 1, revision }))
   }),
 
+  promise('a worker that is forgotten is gone, and no other', async (world) => {
+    const store = await world.open()
+    const other = await world.open({ namespace: 'other' })
+    await commit(other, (change) => change.saveWorkers([newWorker('b')]))
+    await commit(store, (change) => change.saveWorkers([newWorker('a'), newWorker('b'), newWorker('B')]))
+    await commit(store, (change) => change.forgetWorker('b'))
+    assert.deepEqual(keysOf((await store.snapshot()).workers), ['B', 'a'])
+    assert.deepEqual(keysOf((await other.snapshot()).workers), ['b'])
+    await commit(store, async (change) => {
+      await change.saveWorkers([newWorker('c')])
+      await change.forgetWorker('c')
+      assert.deepEqual(await change.workers(['c']), [])
+      await change.forgetWorker('unknown')
+    })
+    assert.deepEqual(keysOf((await store.snapshot()).workers), ['B', 'a'])
+  }),
+
   promise('of the revision row only what is named is altered', async (world) => {
     const store = await world.open()
     const full = {
