@@ -31,7 +31,8 @@ export interface PassContext {
   /** The coordinator's log, with the lease and its token on every line. It is called like pino. */
   readonly log: PassLog
   /**
-   * Ends this node's term: the signal aborts, and once the pass has settled another node takes over.
+   * Ends this node's term: the signal aborts, and once the pass has settled another node takes over. A pass that goes
+   * on for longer than `handoverTimeoutMs` has its lease revoked.
    *
    * @param cooldownMs how long this node should not win the lease again while there are other candidates, in ms, up
    *   to a day. Default: the worker's `cooldownMs`.

@@ -179,7 +179,7 @@ export const term = {
       type: 'object',
       nullable: true,
       description: 'How the term ended; null while it lasts',
-      required: ['how', 'reason', 'actor'],
+      required: ['how', 'reason', 'actor', 'acknowledged'],
       properties: {
         how: { type: 'string', enum: ['released', 'revoked', 'lost', 'unknown'] },
         reason: {
@@ -189,6 +189,12 @@ export const term = {
             'What the actor wrote, or the reason of the engine, such as `passes-failed` or `draining`',
         },
         actor: { ...text, nullable: true, description: 'Who asked for it; null if nobody did' },
+        acknowledged: {
+          ...flag,
+          nullable: true,
+          description:
+            'Of a term that was revoked: whether its holder has said that it has stopped, before the next term began',
+        },
       },
     },
   },
@@ -200,7 +206,7 @@ const termExample = {
   token: 41,
   from: '2026-03-01T01:00:01.000Z',
   to: '2026-03-01T03:10:00.000Z',
-  ended: { how: 'revoked', reason: 'stuck since 03:10', actor: 'mira' },
+  ended: { how: 'revoked', reason: 'stuck since 03:10', actor: 'mira', acknowledged: true },
 }
 
 export const historyReply = {
