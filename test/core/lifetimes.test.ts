@@ -569,6 +569,73 @@ t.test('an error after the signal is warned of, unless it only says that the sig
   t.equal(warnings.length, 1)
 })
 
+t.test('an error that cannot be looked at does not end the work', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  const get = (): never => {
+    throw new Error('not to be looked at')
+  }
+  let passes = 0
+  a.coordinator.worker({
+    name: 'report',
+    kind: 'single',
+    scope: 'global',
+    everyMs: 10,
+    run: ({ stepDown }: SingleContext) => {
+      passes += 1
+      stepDown(0)
+      throw Object.defineProperty(new Error('boom'), 'cause', { get })
+    },
+  })
+  await world.start(a)
+  await world.advance(2_000)
+  t.ok(passes > 1, `${passes} passes`)
+})
+
+t.test('a log that throws at each line does not disturb the node', async (t) => {
+  const world = new World(t)
+  const broken = (): never => {
+    throw new Error('the log is closed')
+  }
+  const log: Log = { debug: broken, info: broken, warn: broken, error: broken }
+  const outage = { on: false }
+  const wrap = (store: Store): Store =>
+    failing(store, ['heartbeat', 'change', 'view', 'look', 'news'], outage)
+  const [a, b] = [await world.node('a', { log, wrap }), await world.node('b')]
+  const terms: SingleContext[] = []
+  let passes = 0
+  a.coordinator.worker({
+    name: 'report',
+    kind: 'single',
+    scope: 'global',
+    run: (context: SingleContext) => {
+      passes += 1
+      if (passes === 1) throw new Error('boom')
+      if (terms.at(-1)?.lease !== context.lease) terms.push(context)
+      return new Promise<void>((resolve) => {
+        context.signal.addEventListener('abort', () => resolve())
+      })
+    },
+  })
+  await world.start(a, b)
+  await world.advance(3_000)
+  t.equal(terms.length, 1, 'work goes on after a pass that failed')
+  outage.on = true
+  await world.advance(world.timing.ttlMs - 100, 100)
+  t.ok(terms[0]?.signal.aborted, 'its signal aborts when trust ends')
+  outage.on = false
+  await world.advance(world.timing.ttlMs * 2, 100)
+  t.equal(terms[0]?.lease.held, false, 'that term has ended for good')
+  t.equal(terms.length, 2, 'and another has begun')
+  world.freeze(a)
+  await world.advance(world.timing.ttlMs * 2, 500)
+  world.thaw(a)
+  await world.advance(world.timing.ttlMs * 2, 500)
+  t.ok(a.history.includes('session.lost'))
+  t.equal(terms.length, 3, 'a node whose session was lost joins again')
+  t.ok(a.coordinator.isHeld('report'))
+})
+
 t.test('work may hand its signal to any number of calls at a time', async (t) => {
   const world = new World(t)
   const a = await world.node('a')

@@ -69,6 +69,56 @@ t.test('a log that is not pino is given fields, a text, and what placeholders st
   ])
 })
 
+t.test('a log that throws harms nobody, and gets the line without what it choked on', async (t) => {
+  const lines: string[] = []
+  // As people write it: it throws for a big integer, and for what contains itself.
+  const note = (fields: object, message: string): void =>
+    void lines.push(JSON.stringify({ ...fields, message }))
+  const own = withFields({ debug: note, info: note, warn: note, error: note }, { lease: 'w', token: 7 })
+  own.error({ err: { rows: 10n } }, 'pass failed')
+  t.match(lines, [/"lease":"w","token":7,.*"message":"pass failed"/])
+  const closed = (): never => {
+    throw new Error('the log is closed')
+  }
+  const rejected = (): Promise<never> => Promise.reject(new Error('the log is closed'))
+  for (const end of [closed, rejected]) {
+    const broken = withFields({ debug: end, info: end, warn: end, error: end }, {})
+    for (const call of Object.values(calls)) t.doesNotThrow(() => call(broken))
+  }
+})
+
+t.test('work goes on after an error that pino cannot write', async (t) => {
+  const { log, lines } = pino()
+  const world = new World(t)
+  const a = await world.node('a', { log: log as Log })
+  class Unreadable extends Error {
+    constructor() {
+      super('unreadable')
+      const get = (): never => {
+        throw new Error('the body has been read already')
+      }
+      Object.defineProperty(this, 'body', { enumerable: true, get })
+    }
+  }
+  let passes = 0
+  a.coordinator.worker({
+    name: 'report',
+    kind: 'single',
+    scope: 'global',
+    run: () => {
+      passes += 1
+      if (passes === 1) throw new Unreadable()
+    },
+  })
+  await world.start(a)
+  await world.advance(5_000)
+  t.ok(passes > 1, `${passes} passes`)
+  t.ok(
+    lines.some(({ msg }) => msg === 'pass failed'),
+    'and the log tells of it',
+  )
+})
+
 t.test('a pass may log an error alone, and the line says which lease it was', async (t) => {
   const told = deferred<readonly unknown[]>()
   const error = (...args: unknown[]) => told.resolve(args)
