@@ -79,3 +79,18 @@ t.test('a listener that is registered anew runs in the context of that registrat
   events.emit('node.left', { node: 'n1' })
   t.equal(seen.length, 2, 'each registration can be taken back')
 })
+
+t.test('what a listener brings about is told of when all have heard what came first', async (t) => {
+  const { events } = useEvents()
+  const heard: string[] = []
+  const lease = { key: 'global/report', token: 7, worker: 'global/report' }
+  events.on('lease.acquired', () => events.emit('lease.ended', { ...lease, reason: 'stopped' }))
+  events.on('lease.acquired', () => void heard.push('acquired'))
+  events.on('lease.ended', () => events.emit('lease.released', lease))
+  events.on('lease.ended', () => void heard.push('ended'))
+  events.on('lease.released', () => void heard.push('released'))
+  events.emit('lease.acquired', { ...lease, namedForMs: null, previousToken: null })
+  t.strictSame(heard, ['acquired', 'ended', 'released'])
+  events.emit('lease.released', lease)
+  t.strictSame(heard.slice(3), ['released'])
+})
