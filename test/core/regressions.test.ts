@@ -534,6 +534,33 @@ function answeringLate(store: Store, answers: ReadonlyMap<string, Promise<void>>
   })
 }
 
+t.test('a node that was declared gone while it closed does not say that it left', async (t) => {
+  const world = new World(t)
+  const lines: string[] = []
+  const note = (_fields: object, message: string): void => void lines.push(message)
+  const [a, b] = [
+    await world.node('a', { log: { ...silentLog, info: note, warn: note } }),
+    await world.node('b'),
+  ]
+  let left = 0
+  a.coordinator.on('node.left', () => {
+    left += 1
+  })
+  a.coordinator.worker(untilAborted('report', { run: () => new Promise(() => undefined) }))
+  await world.start(a, b)
+  const closed = a.coordinator.close()
+  await world.advance(500)
+  world.freeze(a)
+  await world.advance(world.timing.ttlMs * 2, 500)
+  t.ok(b.history.includes('node.gone'))
+  world.thaw(a)
+  await world.advanceUntil(() => a.coordinator.state === 'closed', 60_000, 500)
+  await closed
+  t.equal(left, 0)
+  t.notOk(lines.includes('left'))
+  t.ok(lines.some((line) => line.includes('declared gone')))
+})
+
 t.test('a change that arrives twice is made once, and none is made for a session that is gone', async (t) => {
   const world = new World(t)
   const a = await world.node('a')
