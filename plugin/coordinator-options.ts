@@ -38,7 +38,8 @@ export interface CoordinatorOptions extends TimingOptions {
   watchProcesses?: boolean | undefined
   /**
    * Whether to end this process (SIGKILL) when its event loop is blocked beyond the trust window while it holds
-   * leases. Needs a thread of its own. Default `false`.
+   * leases. That includes a process that goes on after it was stopped or suspended for so long. Needs a thread of its
+   * own. Default `false`.
    */
   watchdog?: boolean | undefined
   /** How long events are kept, in milliseconds. Default 30 days. */

@@ -223,7 +223,8 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Joins the namespace and begins to work. Harmless when repeated.
+   * Joins the namespace and begins to work. Harmless when repeated. When the coordinator is closed meanwhile, it
+   * resolves without having joined.
    *
    * @throws {CoordinationError} `WCO_STORE` when the database did not let it join for two ttls, which may be tried
    *   again; `WCO_WORKER_CONFLICT` when a worker is registered differently by another node; `WCO_NOT_RUNNING` after a
@@ -239,7 +240,8 @@ export class Coordinator implements AsyncDisposable {
   /**
    * Hands everything over, leaves, and closes the store. Signals abort, passes settle (within `drainTimeoutMs`), and
    * leases are released in one change, so that no node has to wait for an expiry. Harmless when repeated, before a
-   * start and during one.
+   * start and during one. A pass that closes its coordinator must not wait for that: each would wait for the other
+   * until `drainTimeoutMs` has passed.
    */
   close(): Promise<void> {
     this.#closed ??= this.#inContext(() => this.#close())
