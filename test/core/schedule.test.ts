@@ -62,6 +62,32 @@ t.test('a schedule is due when its clocks say so, whatever their zone does', asy
   }
 })
 
+t.test(
+  'in the nights of summer time a time of day comes once, and what repeats goes by the clocks',
+  async (t) => {
+    const autumn = ['2027-10-31T00:00:00Z', '2027-10-31T02:00:00Z']
+    const spring = ['2027-03-28T00:00:00Z', '2027-03-28T02:00:00Z']
+    const cases: [string, readonly string[], string[]][] = [
+      ['30 2 * * *', autumn, ['00:30']],
+      ['0,30 2 * * *', autumn, ['00:00', '00:30', '01:00', '01:30']],
+      ['30 1-3 * * *', autumn, ['00:30', '01:30']],
+      ['30 2 * * *', spring, ['01:00']],
+      ['0,30 2 * * *', spring, []],
+      ['30 1-3 * * *', spring, ['00:30', '01:30']],
+    ]
+    for (const [cron, [from = '', to = ''], expected] of cases) {
+      const timetable = timetableOf({ cron, timeZone: 'Europe/Vienna' })
+      const found: string[] = []
+      let dueMs = timetable.next(Date.parse(from) - 1)
+      while (dueMs !== undefined && dueMs < Date.parse(to)) {
+        found.push(new Date(dueMs).toISOString().slice(11, 16))
+        dueMs = timetable.next(dueMs)
+      }
+      t.same(found, expected, `${cron} from ${from}`)
+    }
+  },
+)
+
 t.test('the last time that was due is found, also in the hour that comes twice', async (t) => {
   const inVienna = timetableOf({ cron: '*/15 * * * *', timeZone: 'Europe/Vienna' })
   const from = Date.parse('2026-10-24T23:00:00Z')
