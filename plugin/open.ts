@@ -19,15 +19,18 @@ export async function openCoordinator(config: CoordinatorConfig, log: Log): Prom
   const own = withFields(log, { node: identity.node, cluster: identity.cluster })
   const store = await openStore({ database, namespace, statementTimeoutMs, migrate, push, log: own })
   try {
-    return connected(config, store, log)
+    return connected(config, store, log, own)
   } catch (error) {
     await store.close()
     throw error
   }
 }
 
-/** Logs what the chosen durations mean when something fails, while others can still be chosen. */
-function connected(config: CoordinatorConfig, store: Store, log: Log): Coordinator {
+/**
+ * Logs what the chosen durations mean when something fails, while others can still be chosen. A log that throws even at
+ * this first line is a mistake, and is refused; later it does no harm.
+ */
+function connected(config: CoordinatorConfig, store: Store, log: Log, own: Log): Coordinator {
   const { namespace, identity, timing, labels, version, retention, watchProcesses } = config
   const { node, cluster } = identity
   const { ttlMs } = timing
@@ -38,7 +41,7 @@ function connected(config: CoordinatorConfig, store: Store, log: Log): Coordinat
     'coordination is connected',
   )
   const machine = watchProcesses ? thisMachine() : undefined
-  const watchdog = config.watchdog ? startWatchdog(node, timing, log) : undefined
+  const watchdog = config.watchdog ? startWatchdog(node, timing, own) : undefined
   const settings = { namespace, identity, timing, labels, version, retention }
   return new Coordinator(settings, store, systemClock, log, { machine, watchdog })
 }

@@ -326,7 +326,8 @@ export class Coordinator implements AsyncDisposable {
    * any of them.
    */
   isHeld(name: string): boolean {
-    const means = (holding: Holding): boolean => [holding.name, holding.key, holding.worker].includes(name)
+    const means = (holding: Holding): boolean =>
+      [holding.name, holding.key, holding.worker ?? holding.key].includes(name)
     return this.#holdings.all().some((holding) => means(holding) && holding.held)
   }
 
@@ -527,9 +528,12 @@ export class Coordinator implements AsyncDisposable {
       if (areMany) await within(this.#clock, leftMs(), givenBack)
     }
     try {
-      await this.#insist(() => life.leave(), hasTime)
-      this.#events.emit('node.left', { node: life.id })
-      this.#log.info({ session: life.id }, 'left')
+      if (await this.#insist(() => life.leave(), hasTime)) {
+        this.#events.emit('node.left', { node: life.id })
+        this.#log.info({ session: life.id }, 'left')
+      } else {
+        this.#log.warn({ session: life.id }, 'could not leave: this node had been declared gone before')
+      }
     } catch (error) {
       this.#log.warn(
         { err: error },
@@ -541,11 +545,11 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /** Tries once, and again after requests that failed, while that is of use. */
-  async #insist(
-    work: () => Promise<void>,
+  async #insist<T>(
+    work: () => Promise<T>,
     isOfUse: () => boolean,
     over = new AbortController().signal,
-  ): Promise<void> {
+  ): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       try {
         return await work()

@@ -84,6 +84,8 @@ export class Events {
   readonly #emitter = new EventEmitter()
   readonly #guarded = new Map<EventName, WeakMap<object, (event: unknown) => void>>()
   readonly #report: (error: unknown, name: EventName) => void
+  /** The event that is being told, and those that have happened meanwhile. */
+  readonly #untold: [EventName, unknown][] = []
 
   constructor(report: (error: unknown, name: EventName) => void) {
     this.#report = report
@@ -109,8 +111,18 @@ export class Events {
     if (guarded !== undefined) this.#emitter.off(name, guarded)
   }
 
+  /**
+   * Tells all listeners. What one of them brings about is told afterwards, so that none hears of an end before the
+   * beginning.
+   */
   emit<Name extends EventName>(name: Name, event: CoordinatorEvents[Name]): void {
-    this.#emitter.emit(name, event)
+    this.#untold.push([name, event])
+    if (this.#untold.length > 1) return
+    try {
+      for (const [next, what] of this.#untold) this.#emitter.emit(next, what)
+    } finally {
+      this.#untold.length = 0
+    }
   }
 
   /**

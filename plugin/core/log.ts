@@ -32,21 +32,49 @@ export const silentLog: Log = {
   error: () => undefined,
 }
 
-/** Returns the same log, with these fields on every line. */
+/** Returns the same log, with these fields on every line. Its methods never throw, whatever the log does. */
 export function withFields(log: Log, fields: object): PassLog {
   const at =
     (level: keyof Log): LogMethod =>
     (what: unknown, ...rest: unknown[]) => {
       const more = what ?? {}
       if (typeof more !== 'object') {
-        log[level]({ ...fields }, String(more), ...rest)
+        write(log, level, { ...fields }, String(more), rest)
         return
       }
       const own = more instanceof Error ? { err: more } : more
       const [message = messageIn(own), ...values] = rest as [message?: string, ...values: unknown[]]
-      log[level]({ ...fields, ...own }, message, ...values)
+      write(log, level, { ...fields, ...own }, message, values)
     }
   return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') }
+}
+
+/**
+ * A log may throw: it may be closed, or choke on an error of the application, which can hold anything. The engine logs
+ * in the middle of what must not be left half done, so nothing of that gets out; the line is written once more without
+ * what the log may have choked on.
+ */
+function write(
+  log: Log,
+  level: keyof Log,
+  fields: object,
+  message: string,
+  values: readonly unknown[],
+): void {
+  try {
+    const answer: unknown = log[level](fields, message, ...values)
+    if (answer instanceof Promise) answer.catch(() => undefined)
+  } catch (error) {
+    try {
+      log[level]({ ...plainOnes(fields), logError: String(error) }, message)
+    } catch {
+      // There is nobody left to tell.
+    }
+  }
+}
+
+function plainOnes(fields: object): object {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => Object(value) !== value))
 }
 
 function messageIn(fields: object): string {

@@ -129,6 +129,8 @@ export class Life {
   /** How many steps in a row have found a server to be recorded. */
   #newServers = 0
   #leaving = false
+  /** Whether a change by which this node leaves may have been carried out, although its answer was lost. */
+  #mayHaveLeft = false
 
   /** @param lost called once when the session turns out to be gone. */
   constructor(surroundings: Surroundings, lost: () => void) {
@@ -258,11 +260,21 @@ export class Life {
     await this.#inTurn((change) => drain(change, this.id, true, by))
   }
 
-  /** Releases everything and leaves, in one change. No turn begins any more. */
-  async leave(): Promise<void> {
+  /**
+   * Releases everything and leaves, in one change. No turn begins any more. Returns false when this node had been
+   * declared gone before.
+   */
+  async leave(): Promise<boolean> {
     this.#resting = true
     this.#leaving = true
-    await this.#inTurn((change) => leave(change, this.id), aheadOfLeave(this.id, this.#registrations.keys))
+    const ahead = aheadOfLeave(this.id, this.#registrations.keys)
+    try {
+      const done = await this.#inTurn((change) => leave(change, this.id), ahead)
+      return done || this.#mayHaveLeft
+    } catch (error) {
+      this.#mayHaveLeft ||= !(error instanceof StoreError && error.outcome === 'none')
+      throw error
+    }
   }
 
   /** Resolves once no lease that this node has claimed for the worker lacks a handle. A claim may be under way. */
@@ -498,13 +510,15 @@ export class Life {
     return result
   }
 
-  async #inTurn<T>(work: (change: Change) => Promise<T>, ahead?: Ahead): Promise<void> {
-    await this.#turnstile.pass(async () => {
+  /** Returns whether it was done; otherwise the session is gone. */
+  async #inTurn<T>(work: (change: Change) => Promise<T>, ahead?: Ahead): Promise<boolean> {
+    return this.#turnstile.pass(async () => {
       for (let attempt = 1; !this.#session.over; attempt++) {
         if (attempt > mostServers) throw severalServers()
         const changed = await this.#change(this.#session.nextOperation(), work, ahead)
-        if (changed.kind !== 'new-server') return
+        if (changed.kind !== 'new-server') return changed.kind === 'done'
       }
+      return false
     })
   }
 

@@ -29,7 +29,7 @@ function endProcess(): void {
   const kill = (): void => void process.kill(process.pid, 'SIGKILL')
   setTimeout(kill, lastWordsMs)
   const line =
-    `The watchdog ends process ${process.pid}, node ${node}: its event loop is blocked, ` +
+    `The watchdog ends process ${process.pid}, node ${node}: its event loop is blocked or it stood still, ` +
     'and the trust window of the leases it holds has ended.\n'
   write(2, line, kill)
 }

@@ -443,11 +443,15 @@ const mostCauses = 10
  * reason of the signal, or was refused because the lease had ended. The error may be the cause of another one.
  */
 function isOfSignal(error: unknown): boolean {
-  let each = error
-  for (let depth = 0; depth < mostCauses && each instanceof Error; depth++) {
-    if (each.name === 'AbortError' || each instanceof LeaseLostError || each instanceof FencedError)
-      return true
-    each = each.cause
+  try {
+    let each = error
+    for (let depth = 0; depth < mostCauses && each instanceof Error; depth++) {
+      if (each.name === 'AbortError' || each instanceof LeaseLostError || each instanceof FencedError)
+        return true
+      each = each.cause
+    }
+  } catch {
+    // An error of the application may throw when it is read.
   }
   return false
 }
