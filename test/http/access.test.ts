@@ -491,6 +491,17 @@ t.test('the status tells who asks and what they may do', async (t) => {
   })
 })
 
+t.test('of the record of a user that authorize answers, only the actor is used', async (t) => {
+  const record: { readonly id: string; [field: string]: unknown } = { id: 'noah', hash: 'hunter2', row: 10n }
+  record.self = record
+  const app = await useApp(t, { options: { authorize: () => record } })
+  for (const path of ['status', 'overview']) {
+    const reply = await app.inject(`/coordination/${path}`)
+    t.equal(reply.statusCode, 200, path)
+    t.strictSame(reply.json().capabilities.actor, { id: 'noah' }, path)
+  }
+})
+
 async function statusOf(
   app: FastifyInstance,
   url: string,

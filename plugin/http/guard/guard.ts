@@ -83,7 +83,7 @@ export class Guard {
     try {
       const answer: unknown = await authorize(request, action)
       if (answer === false) return undefined
-      if (isActor(answer)) return answer
+      if (isActor(answer)) return copied(answer)
       if (answer === undefined) this.#noticeNothing(request, action)
       else
         log?.error(
@@ -200,4 +200,12 @@ function isActor(answer: unknown): answer is Actor {
     isWithin(actorLimits, id) &&
     (display === undefined || isWithin({ ...actorLimits, minLength: 0 }, display))
   )
+}
+
+/**
+ * Takes nothing but the actor from the answer: applications return whole records of their users, which may hold secrets,
+ * or values that cannot be written as JSON.
+ */
+function copied({ id, display }: Actor): Actor {
+  return display === undefined ? { id } : { id, display }
 }
