@@ -107,9 +107,13 @@ function leaderOf({ nodes, leases }: Status, meant: WorkerStatus | undefined): N
   return nodes.find(({ id }) => id === holder?.id)
 }
 
-/** Returns the address to redirect to. Nodes choose their own labels, so only a web address is accepted. */
+/**
+ * Returns the address to redirect to. Nodes choose their own labels, so only a web address is accepted, and only one that
+ * a header can hold.
+ */
 function addressOf(label: string | undefined, path: string): string | undefined {
-  const isAddress = label !== undefined && /^https?:\/\/[^\s/?#]+(\/[^\s?#]*)?$/.test(label)
+  const isAddress =
+    label !== undefined && /^https?:\/\/[^/?#]+(\/[^?#]*)?$/.test(label) && /^[!-~]+$/.test(label)
   return isAddress && path.startsWith('/') ? `${label.replace(/\/$/, '')}${path}` : undefined
 }
 

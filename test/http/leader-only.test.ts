@@ -180,7 +180,13 @@ t.test('another lease that is called the same lets no request through', async (t
 })
 
 t.test('a leader without a usable address is named instead', async (t) => {
-  for (const labels of [{}, { url: 'javascript:alert(1)' }, { url: 'https://n1.example/?x=' }]) {
+  const unusable = [
+    'javascript:alert(1)',
+    'https://n1.example/?x=',
+    'https://n1.example/€',
+    'https://knöten.example',
+  ]
+  for (const labels of [{}, ...unusable.map((url) => ({ url }))]) {
     const { other } = await useTwo(t, labels, true)
     t.equal((await other.inject(order)).statusCode, 421, JSON.stringify(labels))
   }
