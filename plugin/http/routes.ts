@@ -61,6 +61,7 @@ export async function routes(scope: FastifyInstance, options: RoutesOptions): Pr
   scope.addHook('onRoute', paths.add)
   scope.addHook('onRoute', (route) => complete(route, options.security))
   scope.addHook('preParsing', forNoCache)
+  scope.addHook('preParsing', forNoOtherSite)
   scope.addHook('preParsing', dependencies.guard.check)
   scope.addHook('preParsing', restoreBody)
   scope.addHook('preValidation', useEmptyBody)
@@ -128,6 +129,22 @@ function complete(route: RouteOptions, security: Security | undefined): void {
 async function forNoCache(_request: FastifyRequest, reply: FastifyReply): Promise<void> {
   reply.header('cache-control', 'no-store')
 }
+
+/**
+ * Keeps pages of other sites from embedding an answer. They could not read it, but a browser tells them whether it was an
+ * error, and so whether a lease exists or this process leads. Headers that the application has set itself stay.
+ */
+async function forNoOtherSite(_request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  for (const [name, value] of Object.entries(embeddedNowhere))
+    if (!reply.hasHeader(name)) reply.header(name, value)
+}
+
+const embeddedNowhere = {
+  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+  'x-frame-options': 'DENY',
+  'x-content-type-options': 'nosniff',
+  'cross-origin-resource-policy': 'same-origin',
+} as const
 
 /**
  * Installs validators that drop and add nothing: a request that does not match its schema is refused. Values are

@@ -107,6 +107,36 @@ inBrowser('nothing but its own script runs in it, and no text becomes markup', a
   t.equal(await page.evaluate('window.ran'), undefined)
 })
 
+inBrowser('a page of another site cannot tell which leases there are', async (t, visit) => {
+  const app = await useApp(t, { workers: threeWorkers })
+  const origin = await listening(app)
+  const elsewhere = createServer((_incoming, outgoing) => {
+    outgoing.writeHead(200, { 'content-type': 'text/html' }).end('<!doctype html><title>elsewhere</title>')
+  })
+  await new Promise<void>((resolve) => elsewhere.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => {
+    elsewhere.closeAllConnections()
+    elsewhere.close()
+  })
+  const { port } = elsewhere.address() as AddressInfo
+  const page = await visit(`http://elsewhere.house.test:${port}/`, { expected: /./ })
+  const saw = (tag: string, address: string, path: string): Promise<unknown> =>
+    page.evaluate(`new Promise((resolve) => {
+      const element = document.createElement('${tag}')
+      element.onload = element.onerror = ({ type }) => resolve(type)
+      element.${address} = '${origin}/coordination/leases/${path}'
+      document.body.append(element)
+    })`)
+  for (const [tag, address] of [
+    ['object', 'data'],
+    ['script', 'src'],
+    ['img', 'src'],
+    ['iframe', 'src'],
+  ] as const)
+    t.equal(await saw(tag, address, 'c1:indexing'), await saw(tag, address, 'c1:nothing'), tag)
+  t.equal((await app.inject('/coordination/leases/c1:indexing')).statusCode, 200, 'one of them is there')
+})
+
 const markup = `"><img src=x onerror="window.ran='yes'"><script>window.ran='yes'</script>`
 /** Reverses the direction of all text that follows, unless it is isolated. */
 const bidi = 'gnp.\u202eexe'

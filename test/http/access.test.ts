@@ -403,6 +403,29 @@ t.test('no other origin is invited: there are no CORS headers, and OPTIONS is no
   }
 })
 
+t.test('pages of other sites cannot embed an answer', async (t) => {
+  const own = ['x-frame-options', 'SAMEORIGIN'] as const
+  const app = await useApp(t)
+  const theirs = await useApp(t, {
+    before: (app) => app.addHook('onRequest', async (_request, reply) => void reply.header(...own)),
+  })
+  for (const path of ['status', 'leases/c1:nothing', 'health', 'metrics', 'nothing', 'status?x=1']) {
+    const { headers } = await app.inject(`/coordination/${path}`)
+    t.match(
+      headers,
+      {
+        'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+        'x-frame-options': 'DENY',
+        'x-content-type-options': 'nosniff',
+        'cross-origin-resource-policy': 'same-origin',
+      },
+      path,
+    )
+    const [name, value] = own
+    t.equal((await theirs.inject(`/coordination/${path}`)).headers[name], value, 'what they have set stays')
+  }
+})
+
 t.test('writes of one actor are limited, and those of another go on', async (t) => {
   const authorize: Authorize = ({ headers }) => ({ id: String(headers['x-user']) })
   const app = await useApp(t, { options: { authorize } })

@@ -267,6 +267,13 @@ export const rules: readonly Rule[] = [
     replace: "reply.header('cache-control', 'no-store').header('access-control-allow-origin', '*');",
     test: access('no other origin is invited: there are no CORS headers, and OPTIONS is not answered'),
   },
+  {
+    rule: 'Other sites embed no answer',
+    file: 'http/routes',
+    find: 'if (!reply.hasHeader(name))',
+    replace: 'if (false)',
+    test: access('pages of other sites cannot embed an answer'),
+  },
   // ---------------------------------------------------------------- input
   {
     rule: 'No text bodies',
