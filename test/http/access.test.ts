@@ -324,6 +324,25 @@ t.test(
   },
 )
 
+t.test('where names are listed, nobody is let in by another one, whatever authorize says', async (t) => {
+  const authorize: Authorize = ({ ip }) => ip === '10.0.0.7' && { id: 'intranet' }
+  const app = await useApp(t, { options: { authorize, access: { allowedHosts: ['coordination.example'] } } })
+  const from = (host: string) => ({
+    remoteAddress: '10.0.0.7',
+    headers: { host, origin: `http://${host}` },
+  })
+  for (const host of ['coordination.example:3000', '10.0.0.1']) {
+    t.equal(await statusOf(app, '/coordination/status', from(host)), 200, host)
+    t.equal((await app.inject({ ...pause, ...from(host) })).statusCode, letThrough, host)
+  }
+  for (const request of [{ url: '/coordination/status' }, { url: '/coordination/nothing' }, pause]) {
+    const reply = await app.inject({ ...request, ...from('attacker.example') })
+    t.equal(reply.statusCode, 403)
+    t.match(reply.json(), { type: /host-not-allowed$/, option: 'access' })
+  }
+  t.equal(await statusOf(app, '/coordination/health', from('attacker.example')), 200, 'a probe is open')
+})
+
 t.test('pages of other sites cannot write', async (t) => {
   const app = await useApp(t, {
     app: Fastify({ trustProxy: true }),

@@ -182,9 +182,16 @@ export const rules: readonly Rule[] = [
   {
     rule: 'Public reading checks Host',
     file: 'http/guard/guard',
-    find: 'return this.#refuseRebound(request);',
-    replace: 'return undefined;',
+    find: 'isPublic || access.allowedHosts !== undefined',
+    replace: 'false',
     test: access('reading can be opened to everybody, by the names that are listed'),
+  },
+  {
+    rule: 'Where names are listed, Host is checked whoever asks',
+    file: 'http/guard/guard',
+    find: 'isPublic || access.allowedHosts !== undefined',
+    replace: 'isPublic',
+    test: access('where names are listed, nobody is let in by another one, whatever authorize says'),
   },
   {
     rule: 'Only two routes are open',

@@ -39,9 +39,9 @@ export interface Access {
    */
   readonly read?: 'public' | undefined
   /**
-   * Host names, without ports, by which clients may address the application when reading is public. Numeric addresses
-   * and `localhost` are always accepted. A foreign web page could have pointed any other name here, to read through the
-   * browser of a user who can reach the application (DNS rebinding).
+   * Host names, without ports, by which clients may address the application. Numeric addresses and `localhost` are always
+   * accepted. A foreign web page could have pointed any other name here, to use the browser of somebody who can reach the
+   * application (DNS rebinding). Default: any name when `authorize` decides, none when reading is public.
    */
   readonly allowedHosts?: readonly string[] | undefined
 }

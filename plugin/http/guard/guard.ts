@@ -66,7 +66,9 @@ export class Guard {
   async #admit(request: FastifyRequest, action: Action): Promise<Actor | undefined> {
     const { authorize, access } = this.#options
     if (request.routeOptions.config.coordinationOpen === true) return undefined
-    if (!alters(action) && access.read === 'public') return this.#refuseRebound(request)
+    const isPublic = !alters(action) && access.read === 'public'
+    if (isPublic || access.allowedHosts !== undefined) this.#refuseRebound(request)
+    if (isPublic) return undefined
     if (authorize === undefined) return admitLoopback(request, action)
     const actor = await this.#ask(request, action, request.log)
     if (actor === undefined) throw new HttpProblem('forbidden', 'You may not do this.')
@@ -110,10 +112,10 @@ export class Guard {
   }
 
   /**
-   * Refuses unknown host names where reading is public, so that foreign web pages cannot read through a visitor's
-   * browser.
+   * Refuses unknown host names, so that foreign web pages cannot use a visitor's browser: where reading is public, and
+   * everywhere once the names are listed, because `authorize` may go by the client's address.
    */
-  #refuseRebound(request: FastifyRequest): undefined {
+  #refuseRebound(request: FastifyRequest): void {
     const { allowedHosts = [] } = this.#options.access
     const hosts = hostsOf(request.raw)
     const known = (host: string): boolean =>

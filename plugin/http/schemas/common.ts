@@ -173,6 +173,7 @@ export function writes(replies: object, ...further: HttpProblemName[]): object {
     'invalid-request',
     'forbidden',
     'authorization-not-configured',
+    'host-not-allowed',
     'cross-site',
     ...further,
     ...usual,
