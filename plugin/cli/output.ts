@@ -36,8 +36,8 @@ const colours: Readonly<Record<Mood, number>> = { good: 32, bad: 31, doubtful: 3
 
 /** @param how `coloured` only where a person looks at a terminal */
 export function render({ json, text }: Answer, how: { json: boolean; coloured: boolean }): string {
-  if (how.json) return `${JSON.stringify(json, undefined, 2)}\n`
-  const parts = text.map((part) => (typeof part === 'string' ? part : table(part, how.coloured)))
+  if (how.json) return `${JSON.stringify(json, undefined, 2).replaceAll(disguising, escaped)}\n`
+  const parts = text.map((part) => (typeof part === 'string' ? plain(part) : table(part, how.coloured)))
   return `${parts.join('\n')}\n`
 }
 
@@ -60,8 +60,21 @@ function shownCell(cell: Cell, width: number, coloured: boolean): string {
   return `\u001b[${colours[cell.mood]}m${padded}\u001b[0m`
 }
 
-/** Replaces control characters, so that no name can move the cursor or ring the bell. */
 function textOf(cell: Cell | undefined): string {
-  const text = typeof cell === 'object' ? cell.text : (cell ?? '')
-  return text.replaceAll(/\p{Cc}/gu, '\u{fffd}')
+  return plain(typeof cell === 'object' ? cell.text : (cell ?? ''))
+}
+
+/**
+ * Replaces control characters and overrides of the writing direction, so that nothing that stands in the database can
+ * move the cursor, ring the bell, or read differently from what it says.
+ */
+function plain(text: string): string {
+  return text.replaceAll(/\n/g, '\u{fffd}').replaceAll(disguising, '\u{fffd}')
+}
+
+/** All but line breaks, which JSON itself escapes within texts. */
+const disguising = /(?!\n)[\p{Cc}\u2028-\u202e\u2066-\u2069]/gu
+
+function escaped(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`
 }

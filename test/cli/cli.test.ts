@@ -481,6 +481,30 @@ const leading = `
   await coordinator.start()
 `
 
+t.test('nothing in the database can disguise what is written', async (t) => {
+  const database = await useSqlite(t)
+  const { url, path } = database
+  const coordinator = await nodeAtWork(t, database)
+  const bad = 'x\n\u001b[2J\u009b2J\u202eoops'
+  const file = new Database(path)
+  t.teardown(() => file.close())
+  file.prepare('update coordination_nodes set name = ?').run(bad)
+  file
+    .prepare(
+      'insert into coordination_meta select ?, 1, watchers, 1, 0, server_identity, 1 from coordination_meta',
+    )
+    .run(bad)
+  for (const typed of [['status'], ['explain', key], ['status', '--namespace', 'nope']]) {
+    const { out } = await cli(url, ...typed)
+    t.match(out, 'x\ufffd\ufffd[2J\ufffd2J\ufffdoops', typed.join(' '))
+    t.notMatch(out, /(?!\n)[\p{Cc}\u202e]/u, typed.join(' '))
+  }
+  const { out } = await cli(url, 'status', '--json')
+  t.notMatch(out, /(?!\n)[\p{Cc}\u202e]/u)
+  const [node] = JSON.parse(out).nodes
+  t.match(node, { id: coordinator.nodeId, name: bad }, 'and programs read what is there')
+})
+
 t.test('a check says no where the promises could not be held', async (t) => {
   const { url } = await usePostgres(t)
   await cli(url, 'migrate')
