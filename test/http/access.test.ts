@@ -260,6 +260,28 @@ t.test('who has been refused cannot tell what exists', async (t) => {
   await lease.release()
 })
 
+t.test('authorize is asked however a path is spelt, whatever the router makes equal', async (t) => {
+  const equal = { ignoreTrailingSlash: true, ignoreDuplicateSlashes: true, useSemicolonDelimiter: true }
+  const spelt = ['/coordination/leaders', '/%63oordination/leaders', '/coordination/%6ceaders?x=1']
+  const loosely = ['//coordination//leaders', '/COORDINATION/Leaders/', '/coordination/leaders;x=1']
+  for (const routerOptions of [{}, { ...equal, caseSensitive: false }]) {
+    const asked: string[] = []
+    const authorize: Authorize = ({ url }) => {
+      asked.push(url)
+      return false
+    }
+    const app = await useApp(t, { app: Fastify({ routerOptions }), options: { authorize } })
+    const paths = 'caseSensitive' in routerOptions ? [...spelt, ...loosely] : spelt
+    for (const url of paths)
+      for (const method of ['GET', 'HEAD'] as const)
+        t.equal((await app.inject({ method, url })).statusCode, 403, `${method} ${url}`)
+    t.strictSame(
+      asked,
+      paths.flatMap((url) => [url, url]),
+    )
+  }
+})
+
 t.test('authorize sees what hooks that were added after the plugin have found out', async (t) => {
   const authorize: Authorize = ({ headers }) => headers['x-found'] === 'mira' && { id: 'mira' }
   const app = await useApp(t, {
