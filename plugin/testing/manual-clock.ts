@@ -5,6 +5,7 @@
  * timer set off come to rest, and only then goes on. A test of a takeover therefore takes milliseconds and always
  * sees the same order.
  */
+import { setImmediate as freshTurn } from 'node:timers'
 import type { Clock, Reading, Timer } from '../core/time/clock.js'
 
 interface Entry {
@@ -122,7 +123,10 @@ export class ManualClock implements Clock {
   }
 }
 
-/** Resolves when everything that waits only for promises has gone as far as it can. */
+/**
+ * Resolves when everything that waits only for promises has gone as far as it can. Fake timers of a test runner replace
+ * the global `setImmediate`, with which this would wait for them for ever.
+ */
 export async function comeToRest(): Promise<void> {
-  for (let round = 0; round < 3; round++) await new Promise((resolve) => setImmediate(resolve))
+  for (let round = 0; round < 3; round++) await new Promise((resolve) => freshTurn(resolve))
 }

@@ -1,4 +1,5 @@
 /** Tests the testing kit as users use it: their workers, their failovers, no database and no waiting. */
+import { mock } from 'node:test'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { leaderOnly, type SingleWorker } from '../../plugin/index.js'
@@ -134,6 +135,24 @@ t.test('time goes on even for a worker without a pause between its passes', asyn
   await world.start()
   await world.advance(100)
   t.ok(passes > 50)
+})
+
+t.test('timers that a test runner fakes are those of the work, and not those of the world', async (t) => {
+  mock.timers.enable()
+  t.teardown(() => mock.timers.reset())
+  const world = useWorld(t)
+  const { coordinator } = world.node('a')
+  let done = 0
+  const run = async (): Promise<void> => {
+    await new Promise<void>((resolve) => setTimeout(resolve, 60_000))
+    done += 1
+  }
+  coordinator.worker({ name: 'indexing', kind: 'single', scope: 'global', run })
+  await world.start()
+  await world.advance(120_000)
+  t.equal(done, 0, 'the pass waits for a timer of its own')
+  mock.timers.tick(60_000)
+  await world.advanceUntil(() => done === 1, 0)
 })
 
 t.test('leases by name and fences can be rehearsed', async (t) => {
