@@ -55,6 +55,24 @@ t.test('the versions of Fastify that the plugin takes are those that the package
   t.match(meta, { fastify: peerDependencies.fastify })
 })
 
+t.test('the oldest drivers that the package asks for are those of the pages', async (t) => {
+  const text = (path: string) => readFile(new URL(`../../../${path}`, import.meta.url), 'utf8')
+  const { peerDependencies }: { peerDependencies: Record<string, string> } = JSON.parse(
+    await text('package.json'),
+  )
+  const rows: [driver: string, range: string, oldest: string, page: string][] = [
+    ['pg', '^8.11.0', '8.11', 'postgres'],
+    // Before 3.10 it has no `jsonStrings`: what MySQL makes with `json_object` comes as objects, and is not understood.
+    ['mysql2', '^3.10.0', '3.10', 'mysql'],
+    ['better-sqlite3', '>=12', '12', 'sqlite'],
+  ]
+  for (const [driver, range, oldest, page] of rows) {
+    t.equal(peerDependencies[driver], range, driver)
+    t.match(await text('README.md'), `\`${driver}\` ${oldest} and later`)
+    t.match(await text(`docs/databases/${page}.md`), `\`${driver}\` ${oldest} or later`)
+  }
+})
+
 t.test('a missing driver is an error at registration that says what to install', async (t) => {
   const rows: [driver: string, database: string, install: RegExp][] = [
     ['pg', 'postgres://127.0.0.1:1/app', /npm install pg/],
