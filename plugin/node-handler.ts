@@ -7,7 +7,7 @@
  * express().use(toNodeHandler(app))
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyBaseLogger, FastifyInstance, FastifyTypeProvider, RawServerDefault } from 'fastify'
 
 /** A handler as `node:http` calls it and, with `next`, as Express and Connect do. */
 export type NodeHandler = (
@@ -26,6 +26,9 @@ export type NodeHandler = (
  * Closing is up to the application, as usual: `await app.close()` hands everything over and ends streams, and the
  * outer server can be closed after it.
  */
+export function toNodeHandler<Logger extends FastifyBaseLogger, Provider extends FastifyTypeProvider>(
+  app: FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, Logger, Provider>,
+): NodeHandler
 export function toNodeHandler(app: FastifyInstance): NodeHandler {
   const passingOn = new WeakMap<IncomingMessage, () => void>()
   passOnWhatLeadsNowhere(app, passingOn)

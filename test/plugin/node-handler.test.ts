@@ -1,6 +1,7 @@
 /** Tests a Fastify application inside other servers, over real sockets. */
 import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import express from 'express'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
@@ -53,6 +54,20 @@ t.test('an Express server answers with it, reads bodies first, and keeps its oth
   t.match(nothing, { status: 404, headers: { 'x-powered-by': 'Express' } })
   const ours = await over(origin, { path: '/coordination/nothing' })
   t.match(ours, { status: 404, headers: { 'content-type': /problem\+json/ } }, 'below our prefix we say so')
+})
+
+t.test('applications with loggers and type providers of their own are taken', async (t) => {
+  const loggerInstance = Object.assign(Fastify().log, { own: true })
+  const plain = Fastify({ loggerInstance })
+  const typed = Fastify({ loggerInstance }).withTypeProvider<TypeBoxTypeProvider>()
+  plain.get('/', async () => 'here')
+  typed.get('/', async () => 'here')
+  // What matters most is that this line compiles.
+  for (const handler of [toNodeHandler(plain), toNodeHandler(typed)]) {
+    const { origin } = await served(t, handler)
+    t.match(await over(origin, { path: '/' }), { status: 200, body: 'here' })
+  }
+  t.teardown(() => Promise.all([plain.close(), typed.close()]))
 })
 
 t.test('what goes on to an Express server has its body still, whatever has been read of it', async (t) => {
