@@ -28,8 +28,8 @@ import type { CoordinatorEvents, EventName, Listener } from './core/events.js'
 
 /** Where spans and metrics go. Default: the providers that are registered globally. */
 export interface InstrumentOptions {
-  readonly tracerProvider?: TracerProvider
-  readonly meterProvider?: MeterProvider
+  readonly tracerProvider?: TracerProvider | undefined
+  readonly meterProvider?: MeterProvider | undefined
 }
 
 /** The name of the tracer and of the meter. */

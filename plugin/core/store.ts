@@ -268,11 +268,11 @@ export interface EventQuery {
   /** How many at most. */
   readonly limit: number
   /** Only events after this place, oldest first. Default: all, newest first. */
-  readonly after?: Pick<EventRow, 'revision' | 'position'>
+  readonly after?: Pick<EventRow, 'revision' | 'position'> | undefined
   /** Only events of these types, by their full names. Default: all. */
-  readonly types?: readonly string[]
+  readonly types?: readonly string[] | undefined
   /** Only events about this subject: the key of a lease or worker, or the id of a node. Default: all. */
-  readonly subject?: string
+  readonly subject?: string | undefined
 }
 
 /**

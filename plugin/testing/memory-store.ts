@@ -43,9 +43,9 @@ import { Rows } from './memory-rows.js'
 /** The options of a database in memory. */
 export interface MemoryDatabaseOptions {
   /** The database's clock, in whole ms since 1970. Default: the host's clock. */
-  readonly nowMs?: () => number
+  readonly nowMs?: (() => number) | undefined
   /** The identity of the database. A different identity means a failover. Default: a random one. */
-  readonly identity?: () => string
+  readonly identity?: (() => string) | undefined
 }
 
 /** The options for opening a store on a database in memory. */

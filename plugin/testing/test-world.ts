@@ -20,7 +20,13 @@ import { type Log, silentLog } from '../core/log.js'
 import { checkName } from '../core/names.js'
 import type { Snapshot, Store } from '../core/store.js'
 import type { Clock } from '../core/time/clock.js'
-import { type Preset, resolveTiming, type Timing, timingProblems } from '../core/time/timing.js'
+import {
+  type GivenTiming,
+  type Preset,
+  resolveTiming,
+  type Timing,
+  timingProblems,
+} from '../core/time/timing.js'
 import { Link } from './link.js'
 import { comeToRest, ManualClock } from './manual-clock.js'
 import { MemoryDatabase } from './memory-store.js'
@@ -29,20 +35,20 @@ import { MemoryDatabase } from './memory-store.js'
  * The options of a world. Durations are those of the coordinator: `preset`, `ttlMs` and so on. Longer durations mean
  * fewer heartbeats to go through: for days of a schedule, use a `ttlMs` of minutes.
  */
-export interface TestWorldOptions extends Partial<Timing> {
-  readonly preset?: Preset
+export interface TestWorldOptions extends GivenTiming {
+  readonly preset?: Preset | undefined
   /** The start of the world, by the clock of its database. Default 2030-01-01T00:00:00Z. */
-  readonly startsAt?: Date | string | number
+  readonly startsAt?: Date | string | number | undefined
 }
 
 /** The options of a node in a world. */
 export interface TestNodeOptions {
   /** Default `default`. */
-  readonly cluster?: string
-  readonly labels?: Readonly<Record<string, string>>
-  readonly version?: string
+  readonly cluster?: string | undefined
+  readonly labels?: Readonly<Record<string, string>> | undefined
+  readonly version?: string | undefined
   /** Default: nothing is logged. */
-  readonly log?: Log
+  readonly log?: Log | undefined
 }
 
 /** The default limit of {@link TestWorld.advanceUntil}. */

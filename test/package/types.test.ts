@@ -22,7 +22,7 @@ interface Source {
 }
 
 /** Types that others only share or derive from. Users need no name for them. */
-const unnamed = ['CommonOptions', 'Given', 'NamedSingleWorker', 'NamedWorker']
+const unnamed = ['CommonOptions', 'Given', 'GivenTiming', 'NamedSingleWorker', 'NamedWorker']
 
 class Sources {
   readonly #read = new Map<string, Source>()
@@ -97,6 +97,28 @@ t.test('each type that a public type names is public itself', async (t) => {
       .map(({ name }) => `${declaration.name} is made of ${name}`),
   )
   t.strictSame([...new Set(holes)].sort(), [])
+})
+
+t.test('options that may be left out may be undefined, too', async (t) => {
+  const manifest: { exports: Record<string, { types?: string }> } = JSON.parse(read('package.json'))
+  const sources = new Sources()
+  const options = Object.values(manifest.exports)
+    .flatMap(({ types }) =>
+      types === undefined ? [] : [...sources.of(types.replace('./', '')).exported.values()],
+    )
+    .filter(({ name }) => /(Options|Order|Query|Worker|Schedule|Access)$/.test(name))
+  t.ok(options.length > 15, 'they are found')
+  // Fastify's own options of these names may not be undefined; a class declares what it has, and takes the options.
+  const excepted = /^(prefix\?: string|logLevel\?: RequestLogLevel)$/
+  const strict = options
+    .filter(({ file }) => !file.endsWith('base-classes.d.ts'))
+    .flatMap(({ file, name }) =>
+      [...(sources.of(file).declared.get(name) ?? '').matchAll(/^ {4}(?:readonly )?(\w+\?: .*);$/gm)].flatMap(
+        ([, member = '']) =>
+          member.endsWith('| undefined') || excepted.test(member) ? [] : [`${name}: ${member}`],
+      ),
+    )
+  t.strictSame(strict, [])
 })
 
 t.test('what only this package may make has no public constructor', async (t) => {

@@ -53,6 +53,9 @@ export interface Timing {
 /** The name of a predefined set of durations. */
 export type Preset = 'default' | 'fast' | 'relaxed'
 
+/** Durations of which each may be left out or be undefined, which is the same. */
+export type GivenTiming = { readonly [Name in keyof Timing]?: Timing[Name] | undefined }
+
 /**
  * Fills in the durations that are not given: from the preset's table when one is named, in proportion to `ttlMs` when
  * only that is given, and otherwise from the `default` table. In proportion, 15 000 gives the `default` table. Checks
@@ -60,7 +63,7 @@ export type Preset = 'default' | 'fast' | 'relaxed'
  *
  * @throws CoordinationError `WCO_OPTIONS` when there is no such preset.
  */
-export function resolveTiming(given: Partial<Timing> & { preset?: string }): Timing {
+export function resolveTiming(given: GivenTiming & { readonly preset?: string | undefined }): Timing {
   const base = baseFor(given)
   return Object.freeze({
     ttlMs: given.ttlMs ?? base.ttlMs,
@@ -257,7 +260,10 @@ const presets: Readonly<Record<Preset, Timing>> = {
   },
 }
 
-function baseFor({ preset, ttlMs }: { readonly preset?: string; readonly ttlMs?: number }): Timing {
+function baseFor({
+  preset,
+  ttlMs,
+}: Pick<GivenTiming, 'ttlMs'> & { readonly preset?: string | undefined }): Timing {
   if (preset !== undefined) return presetNamed(preset)
   return ttlMs === undefined ? presets.default : inProportionTo(ttlMs)
 }
