@@ -340,10 +340,15 @@ t.test('leases are handed over before onClose, for which a kept-alive connection
 t.test('a pass that is slow to settle makes close wait, and is no error', async (t) => {
   const { url } = await useSqlite(t)
   const app = Fastify({ pluginTimeout: 500 })
+  let settled = false
+  let settledBeforeEarlierHook = false
+  // A hook that was there before the plugin comes after the hand-over: this is where a pool can be closed.
+  app.addHook('onClose', async () => {
+    settledBeforeEarlierHook = settled
+  })
   await app.register(workerCoordination, { database: url, identity })
   const working = deferred()
   const release = deferred()
-  let settled = false
   app.coordination.worker({
     name: 'stubborn',
     kind: 'single',
@@ -360,6 +365,7 @@ t.test('a pass that is slow to settle makes close wait, and is no error', async 
   await working.promise
   await app.close()
   t.ok(settled)
+  t.ok(settledBeforeEarlierHook)
   t.equal(app.coordination.state, 'closed')
 })
 
