@@ -76,7 +76,8 @@ function placeOf(database: unknown): Place {
 function placeOfUrl(url: string): Place {
   const scheme = /^[a-z]+(?=:)/i.exec(url)?.[0].toLowerCase()
   // A driver would take all of it, with a password it may contain, for the name of a database, which errors name.
-  if (/^(postgres|postgresql|mysql|mariadb|mssql):(?!\/\/|$)/i.test(url)) throw notADatabase('a URL without "//"')
+  if (/^(postgres|postgresql|mysql|mariadb|mssql):(?!\/\/|$)/i.test(url))
+    throw notADatabase('a URL without "//"')
   if (scheme !== 'sqlite' && /^\w+:\/\/\/[^?]*@/.test(url)) throw notADatabase('a URL without a host')
   if (scheme === 'postgres' || scheme === 'postgresql') return { dialect: 'postgres', database: url }
   if (scheme === 'mysql' || scheme === 'mariadb') return { dialect: 'mysql', database: url }

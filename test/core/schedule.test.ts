@@ -107,6 +107,7 @@ t.test('a schedule is kept with its worker, and read as it was written', async (
   })
   t.equal(readSchedule(null), undefined)
   t.equal(readSchedule('{"solar":"at dusk"}'), undefined, 'what a newer version wrote')
+  t.equal(readSchedule('at dusk'), undefined, 'what is no JSON')
 })
 
 t.test('a part of a schedule that is undefined, such as an unset variable, is its default', async (t) => {

@@ -89,8 +89,12 @@ export function writtenSchedule({ cron, timeZone, missed }: Timetable): string {
 /** The inverse of {@link writtenSchedule}; undefined for a schedule that a newer version may have written. */
 export function readSchedule(written: string | null): Timetable | undefined {
   if (written === null) return undefined
-  const parts: unknown = JSON.parse(written)
-  return scheduleProblem(parts) === undefined ? timetableOf(parts as Schedule) : undefined
+  try {
+    const parts: unknown = JSON.parse(written)
+    return scheduleProblem(parts) === undefined ? timetableOf(parts as Schedule) : undefined
+  } catch {
+    return undefined
+  }
 }
 
 /** The state of a schedule, for people. Its times are ms since 1970. */
