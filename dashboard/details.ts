@@ -245,7 +245,7 @@ function slotTable(
   acts: Acts,
   { items, total }: LeaseList,
   paused: boolean,
-  slots = Number.POSITIVE_INFINITY,
+  slots = Infinity,
 ): Child[] {
   return [
     items.length > 0 &&

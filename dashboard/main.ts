@@ -96,7 +96,7 @@ let rows: Readonly<Record<Section, number>> = {
   slots: 20,
 }
 
-const dialog = dialogIn(element('dialog') as HTMLDialogElement, nowMs, () => draw())
+const dialog = dialogIn(element('dialog') as HTMLDialogElement, nowMs, draw)
 
 const acts: Acts = {
   set(change) {
@@ -123,7 +123,7 @@ const acts: Acts = {
     else start()
     draw()
   },
-  retry: () => start(),
+  retry: start,
   open(order) {
     dialog.ask(() => order(state()))
     draw()
@@ -159,7 +159,7 @@ function state(): State {
     ...chosen,
     filter: askedFor,
     overview,
-    events: eventsOfFilter.length === 0 ? events : merged(events, eventsOfFilter, Number.POSITIVE_INFINITY),
+    events: eventsOfFilter.length === 0 ? events : merged(events, eventsOfFilter, Infinity),
     horizonMs,
     freshness: freshness(),
     trouble,
@@ -286,7 +286,7 @@ function failed(error: unknown): void {
   failures += 1
   const known = error instanceof ApiError ? error : undefined
   failure = known?.failure ?? 'away'
-  trouble = known && known.status > 0 ? known.message : ''
+  trouble = known?.status ? known.message : ''
   waitAtLeastMs = known?.retryAfterMs ?? 0
   if (failure === 'signed-out') stop()
 }
@@ -373,8 +373,7 @@ function place(): Place | undefined {
   const [, kind, text = ''] = /^#\/(lease|node|assignment)\/(.+)$/.exec(location.hash) ?? []
   if (!kind) return undefined
   try {
-    const id = decodeURIComponent(text)
-    return { kind: kind as Place['kind'], id: kind === 'node' ? id : id.replace(':', '/').replace('~', '#') }
+    return { kind: kind as Place['kind'], id: decodeURIComponent(text).replace(':', '/').replace('~', '#') }
   } catch {
     return undefined
   }

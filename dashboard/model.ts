@@ -360,8 +360,7 @@ export function sentenceOfNews({ names, back, lost, moved }: News, when = ''): s
   if (alone) return `${name} was declared gone${when}${back ? ', and is back' : ''}: ${fate}.`
   const some = names.slice(0, 5).join(', ')
   const listed = names.length > 5 ? `${some} and ${grouped(names.length - 5)} more` : some
-  const what = back ? 'were declared gone, and are back' : 'were declared gone'
-  return `${counted(names.length, 'node')} ${what} (${listed})${when && `, the last${when}`}: ${fate}.`
+  return `${counted(names.length, 'node')} were declared gone${back ? ', and are back' : ''} (${listed})${when && `, the last${when}`}: ${fate}.`
 }
 
 /** Returns whether the first place in the audit trail comes after the second. */

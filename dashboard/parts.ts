@@ -135,7 +135,7 @@ export function badge(mark: Mark, props: Props = {}): VNode {
 }
 
 export function addressOf({ kind, id }: Place): string {
-  return `#/${kind}/${kind === 'node' ? encodeURIComponent(id) : keyInPath(id)}`
+  return `#/${kind}/${keyInPath(id)}`
 }
 
 export function keyLink(kind: Place['kind'], key: string, props?: Props): VNode {

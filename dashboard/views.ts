@@ -88,7 +88,7 @@ export function barView(state: State, acts: Acts): Child[] {
   const choice = (drawing: Icon, label: string, onclick: () => void, title?: string): VNode =>
     button([icon(drawing), h('span.label', label)], onclick, { title })
   return [
-    h('strong.brand', 'Coordination'),
+    h('strong', 'Coordination'),
     h('span.muted', h('bdi', overview?.namespace)),
     h(
       'span',
@@ -343,7 +343,7 @@ export function nodesView(state: Loaded, acts: Acts): Child[] {
   const { items, total } = overview.nodes
   const { versions, roster } = overview
   const leases = overview.leases.items.filter((each) => !each.key.includes('#'))
-  const there = roster.ids.length - (roster.states.match(/g/g)?.length ?? 0)
+  const there = roster.states.replaceAll('g', '').length
   const asGrid = total <= gridNodes && leases.length > 0 && overview.leases.total <= gridLeases
   const note = [
     grouped(total),
@@ -469,7 +469,7 @@ export function assignmentsView(state: Loaded, acts: Acts): Child[] {
           h('i', { class: `cell ${markOfLetter(letter).tone}` }),
           markOfLetter(letter).word,
         ]),
-        h('span.gapped', 'a wide gap: the next owner'),
+        h('span', 'a wide gap: the next owner'),
       ),
     ),
     ...items.map((each) => assignmentRow(state, each)),
