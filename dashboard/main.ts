@@ -214,7 +214,7 @@ function drawPanel(now: State): void {
   aside.hidden = now.place === undefined
   document.body.classList.toggle('beside', now.place !== undefined)
   // When the panel covers the page, nothing beneath it may be reached, for example with Tab.
-  for (const each of document.querySelectorAll<HTMLElement>('.skip, .head, main'))
+  for (const each of document.querySelectorAll<HTMLElement>('.skip, #bar, main'))
     each.inert = now.place !== undefined && !wide.matches
   patch(aside, panelView(now, acts, closePanel))
   if (opened) aside.querySelector('h2')?.focus({ preventScroll: true })

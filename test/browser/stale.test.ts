@@ -126,6 +126,27 @@ inBrowser('the server goes, and comes back', async (t, visit) => {
   t.ok((await doing.count()) > 0)
 })
 
+inBrowser('details that cover the page do not cover that it is not up to date', async (t, visit) => {
+  const app = await useTwo(t, (await useSqlite(t)).url)
+  const viewport = { width: 1_024, height: 700 }
+  const page = await visit(`${await listening(app)}/coordination/ui/`, {
+    viewport,
+    expected: failing('net::'),
+  })
+  await isLive(page)
+  await rowOf(page, 'leases', lease).getByRole('link', { name: lease }).click()
+  await reads(page.locator('#panel .facts'), /Leader n1/)
+  await page.route('**/coordination/*', (route) => route.abort())
+  await reads(page.locator('#stale'), /^Not updating/)
+  const bar = await page.locator('#stale').boundingBox()
+  const [x, y] = [(bar?.x ?? 0) + 60, (bar?.y ?? 0) + (bar?.height ?? 0) / 2]
+  t.equal(await page.evaluate(`document.elementFromPoint(${x}, ${y}).closest('[id]').id`), 'stale')
+  await accessible(t, page, 'details that are out of date')
+  await page.unrouteAll({ behavior: 'wait' })
+  await tryNow(page)
+  await reads(page.locator('.fresh'), /^Live$/)
+})
+
 inBrowser('the server answers, its database does not', async (t, visit) => {
   const { url } = await usePostgres(t)
   const { hostname, port, pathname } = new URL(url)
