@@ -252,9 +252,12 @@ async function look(): Promise<void> {
 }
 
 async function lookOnce(): Promise<void> {
+  const before = overview
   try {
     const { body, fresh } = await read<Overview>(overviewPath(chosen.filter, rows))
     askedFor = chosen.filter
+    // Something in between may have answered instead of the server.
+    if (!(body.revision >= 0)) throw new Error()
     if (fresh) clock.heard(body.now)
     overview = body
     if (body.revision !== eventsOfRevision) {
@@ -270,10 +273,13 @@ async function lookOnce(): Promise<void> {
     trouble = ''
     answeredAtMs = Date.now()
     asOfMs = clock.nowMs()
+    stoppedAtMs = undefined
+    draw()
   } catch (error) {
+    overview = before
     failed(error)
+    draw()
   }
-  draw()
 }
 
 async function readFollowed(key: string | undefined): Promise<LeaseItem | undefined> {
@@ -382,7 +388,7 @@ function place(): Place | undefined {
 function closePanel(): void {
   const at = location.hash
   history.replaceState(null, '', '#')
-  draw()
+  drawAtOnce()
   const links = [...document.querySelectorAll<HTMLAnchorElement>('main a')]
   links.find((link) => link.getAttribute('href') === at)?.focus()
 }

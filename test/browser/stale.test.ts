@@ -147,6 +147,27 @@ inBrowser('details that cover the page do not cover that it is not up to date', 
   await reads(page.locator('.fresh'), /^Live$/)
 })
 
+inBrowser('an answer that is not the server’s is not taken for one', async (t, visit) => {
+  const app = await useTwo(t, (await useSqlite(t)).url)
+  const page = await visit(`${await listening(app)}/coordination/ui/`)
+  const strange: ((body: object) => object)[] = [
+    () => ({ status: 'maintenance' }),
+    (body) => ({ ...body, totals: undefined }),
+  ]
+  for (const changed of strange) {
+    await isLive(page)
+    await page.route('**/overview*', async (route) => {
+      const response = await route.fetch({ headers: { ...route.request().headers(), 'if-none-match': '' } })
+      await route.fulfill({ json: changed(await response.json()) })
+    })
+    await reads(page.locator('#stale'), /^Not updating\. The server does not answer\. What you see is as of/)
+    t.match(await reads(page.locator('h1'), /as of/), /^All well, as of/, 'what was known stays')
+    await page.unrouteAll({ behavior: 'wait' })
+    await tryNow(page)
+  }
+  await isLive(page)
+})
+
 inBrowser('the server answers, its database does not', async (t, visit) => {
   const { url } = await usePostgres(t)
   const { hostname, port, pathname } = new URL(url)
@@ -298,9 +319,26 @@ inBrowser('a page that is paused stands still, and asks nothing', async (t, visi
   await isLive(page)
 })
 
-inBrowser('a page in which text is marked stands still', async (t, visit) => {
+inBrowser('what is read while the page is paused is shown as of then', async (t, visit) => {
   const app = await useTwo(t, (await useSqlite(t)).url)
   const page = await visit(`${await listening(app)}/coordination/ui/`)
+  await isLive(page)
+  await page.getByRole('button', { name: 'Pause', exact: true }).click()
+  const heartbeat = async (): Promise<string> =>
+    (await app.inject('/coordination/leases/c1:indexing/explain')).json().lease.session.heartbeatAt
+  const before = await heartbeat()
+  await eventually(async () => Date.parse(await heartbeat()) > Date.parse(before) + 1_000)
+  await rowOf(page, 'leases', lease).getByRole('link', { name: lease }).click()
+  await reads(page.locator('#panel .facts'), /Leader n1/)
+  await reads(page.locator('.fresh'), /^Paused$/)
+  t.match(await textOf(counting(page)), /^(\d|1[0-5]) s left$/, 'no longer than its session can last')
+  await page.locator('#stale').getByRole('button', { name: 'Resume' }).click()
+  await isLive(page)
+})
+
+inBrowser('a page in which text is marked stands still', async (t, visit) => {
+  const app = await useTwo(t, (await useSqlite(t)).url)
+  const page = await visit(`${await listening(app)}/coordination/ui/`, { expected: failing('net::') })
   await isLive(page)
   await page.evaluate(`getSelection().selectAllChildren(document.querySelector('td.left'))`)
   await reads(page.locator('.fresh'), /^Held while you select text$/)
