@@ -106,13 +106,13 @@ const acts: Acts = {
     wear(chosen.theme)
     if (change.eventFilter !== undefined) void lookForEvents(change.eventFilter)
     if (change.filter !== undefined) void look()
-    draw()
+    drawAtOnce()
   },
   async more(section) {
     const shown = rows[section]
     const before = rowsOf(section).length
     rows = { ...rows, [section]: shown < 50 ? 100 : Math.min(500, shown + 100) }
-    draw()
+    drawAtOnce()
     await look()
     // The button disappears when there are no more rows. The focus then moves to the first row that it has added.
     if (document.activeElement === document.body) rowsOf(section)[before]?.querySelector('a')?.focus()
@@ -202,6 +202,12 @@ function draw(): void {
   }
   dialog.draw(followed)
   measure(begunMs)
+}
+
+/** Draws what the user has asked for. Text that is selected would hold it back. */
+function drawAtOnce(): void {
+  if (isMarkingText()) document.getSelection()?.removeAllRanges()
+  draw()
 }
 
 function waiting(id: string, { freshness }: State): Child[] {
@@ -456,7 +462,7 @@ function listen(): void {
   })
   addEventListener('hashchange', () => {
     rows = { ...rows, slots: 20 }
-    draw()
+    drawAtOnce()
     void look()
   })
   setInterval(() => {

@@ -121,6 +121,34 @@ inBrowser('what has the focus can be seen, whatever lies above the page', async 
   t.match(await page.evaluate('document.activeElement.textContent'), 'c1/indexing', 'and gives it back')
 })
 
+inBrowser('what is asked for is shown, although text is selected', async (t, visit) => {
+  const app = await useApp(t, { workers: threeWorkers })
+  await eventually(() => app.coordination.isHeld('indexing'))
+  const page = await visit(`${await listening(app)}/coordination/ui/`)
+  await reads(page.locator('h1'), /^All well$/)
+  const select = async (what: string): Promise<void> => {
+    await page.evaluate(`getSelection().selectAllChildren(document.querySelector('${what}'))`)
+    await reads(page.locator('.fresh'), /^Held while you select text$/)
+  }
+  await select('td.token')
+  await page.getByRole('button', { name: 'By people' }).click()
+  await reads(page.locator('#events'), /Nothing of the kind is known here/)
+  await reads(page.locator('.fresh'), /^Live$/)
+
+  await select('td.token')
+  await rowOf(page, 'leases', 'c1/indexing').getByRole('link').first().press('Enter')
+  const panel = page.locator('#panel')
+  await reads(panel.locator('.facts'), /Leader n1/)
+  await select('#panel .facts')
+  await page.keyboard.press('Escape')
+  await panel.waitFor({ state: 'hidden' })
+  await page.keyboard.press('Enter')
+  await reads(panel.locator('.facts'), /Leader n1/)
+  await select('#panel .facts')
+  await panel.getByRole('button', { name: 'Close' }).click()
+  await panel.waitFor({ state: 'hidden' })
+})
+
 inBrowser('only a node that is called so exactly is shown as it', async (t, visit) => {
   const app = await useApp(t, { workers: threeWorkers })
   const page = await visit(`${await listening(app)}/coordination/ui/`)
