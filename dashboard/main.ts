@@ -188,6 +188,7 @@ function draw(): void {
   const isHeld = dialog.isOpen() || isMarkingText()
   if (!isHeld) shownAsOfMs = asOfMs
   const now = state()
+  element('verdict').classList.toggle('muted', now.freshness !== 'live')
   patch(element('bar'), barView(now, acts))
   patch(element('stale'), staleView(now, acts))
   document.documentElement.dataset.fresh = now.freshness
@@ -198,8 +199,8 @@ function draw(): void {
       section.hidden = section.childElementCount === 0
     }
     drawPanel(now)
-    announce(now)
   }
+  announce(now)
   dialog.draw(followed)
   measure(begunMs)
 }

@@ -169,7 +169,6 @@ export function verdictView(state: Loaded): Child[] {
   return [
     h(
       'h1',
-      { class: isNow ? '' : 'muted' },
       h('span', { class: isNow ? tone : '' }, icon(isNow ? drawing : 'clock')),
       isNow ? word : `${word}, as of ${timeOf(state.asOfMs, state.utc)}`,
     ),

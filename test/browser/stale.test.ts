@@ -58,7 +58,7 @@ async function standsStill(t: Test, page: Page): Promise<void> {
   await passing(page, 2_500)
   t.strictSame(await shown(), before, 'what counts has stopped')
   t.match(before[3], /^All well, as of \d\d:\d\d:\d\d$/)
-  t.equal(await page.locator('h1.muted').count(), 1, 'the verdict is not shown as if it were of now')
+  t.equal(await page.locator('#verdict.muted').count(), 1, 'the verdict is not shown as if it were of now')
 }
 
 function counting(page: Page): Locator {
@@ -346,6 +346,13 @@ inBrowser('a page in which text is marked stands still', async (t, visit) => {
   await drawn(page, 4)
   t.equal(await page.evaluate('getSelection().toString()'), marked, 'what is marked stays as it was')
   t.match(marked, /\d+ s left/)
+  t.equal(await page.locator('#verdict.muted').count(), 1, 'the verdict is not shown as if it were of now')
+  await page.route('**/coordination/*', (route) => route.abort())
+  await reads(page.locator('#aloud'), /^Not updating$/)
+  t.match(await page.title(), /^Not updating/)
+  t.equal(await page.evaluate('getSelection().toString()'), marked)
+  await page.unrouteAll({ behavior: 'wait' })
+  await tryNow(page)
   await page.evaluate('getSelection().removeAllRanges()')
   await isLive(page)
 })
