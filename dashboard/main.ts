@@ -274,6 +274,7 @@ async function lookOnce(): Promise<void> {
     const at = place()
     if (at) panel = await readPanel(at, rows.slots)
     followed = await readFollowed(dialog.follows())
+    if (failure === 'signed-out') start()
     failure = undefined
     failures = 0
     waitAtLeastMs = 0

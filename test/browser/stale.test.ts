@@ -231,6 +231,21 @@ for (const [how, answer] of Object.entries({
     await isLive(page)
   })
 
+inBrowser('who is signed in again elsewhere, and opens something, sees the page go on', async (t, visit) => {
+  let isIn = true
+  const app = await useTwo(t, (await useSqlite(t)).url, { authorize: () => isIn && { id: 'mira' } })
+  const page = await visit(`${await listening(app)}/coordination/ui/`, { expected: failing(403) })
+  await isLive(page)
+  isIn = false
+  await reads(page.locator('.fresh'), /^Signed out$/)
+  isIn = true
+  await rowOf(page, 'leases', lease).getByRole('link', { name: lease }).click()
+  await isLive(page)
+  const paths = asked(page)
+  const looks = (): number => paths.filter((path) => path.endsWith('/overview')).length
+  await eventually(() => looks() > 4, { until: 'it asks again by itself' })
+})
+
 /** Chromium without a window never hides a tab, so the page is told that it is hidden. */
 const hideable = `
   let isHidden = false
