@@ -57,6 +57,8 @@ let latestEvent: string | null | undefined
 /** Revision as of which all events were read. When a reading of the events fails, it is repeated. */
 let eventsOfRevision: number | undefined
 let panel: Panel | undefined
+/** The fragment whose panel is shown. */
+let panelAt: string | undefined
 /** The lease that the dialog follows, which the overview need not list. */
 let followed: LeaseItem | undefined
 let failure: Failure | undefined
@@ -217,14 +219,15 @@ function waiting(id: string, { freshness }: State): Child[] {
 
 function drawPanel(now: State): void {
   const aside = element('panel')
-  const opened = now.place && aside.hidden
+  const at = now.place && location.hash
   aside.hidden = now.place === undefined
   document.body.classList.toggle('beside', now.place !== undefined)
   // When the panel covers the page, nothing beneath it may be reached, for example with Tab.
   for (const each of document.querySelectorAll<HTMLElement>('.skip, #bar, main'))
     each.inert = now.place !== undefined && !wide.matches
   patch(aside, panelView(now, acts, closePanel))
-  if (opened) aside.querySelector('h2')?.focus({ preventScroll: true })
+  if (at && at !== panelAt) aside.querySelector('h2')?.focus({ preventScroll: true })
+  panelAt = at
 }
 
 function announce(now: State): void {
