@@ -116,6 +116,21 @@ inBrowser('what has the focus can be seen, whatever lies above the page', async 
     t.equal(await hidden(), '')
   }
 
+  await page.setViewportSize({ width: 1_300, height: 380 })
+  await rowOf(page, 'assignments', 'global/consumer').getByRole('link').first().click()
+  await page.locator('#panel tbody a').last().focus()
+  const beneath = (): Promise<string> =>
+    page.evaluate(`{
+      const { bottom } = document.querySelector('#panel header').getBoundingClientRect()
+      const focused = document.activeElement
+      focused.closest('.inside') && focused.getBoundingClientRect().bottom <= bottom ? focused.outerHTML : ''
+    }`)
+  for (let steps = 0; steps < 24; steps += 1) {
+    await page.keyboard.press('Shift+Tab')
+    t.equal(await beneath(), '')
+  }
+  await page.keyboard.press('Escape')
+
   await page.setViewportSize({ width: 390, height: 844 })
   await rowOf(page, 'leases', 'c1/indexing').getByRole('link', { name: 'c1/indexing' }).click()
   await reads(page.locator('#panel .facts'), /Leader n1/)
