@@ -19,6 +19,7 @@ import {
 import { drain, forget, handOver, offer, pauseOrResume, releaseButton, undrain } from './orders.js'
 import {
   type Acts,
+  addressOf,
   badge,
   because,
   button,
@@ -49,9 +50,10 @@ export async function readPanel({ kind, id }: Place, slots: number): Promise<Pan
     const answers = await Promise.all(paths.map((path) => read(path)))
     return { kind, id, bodies: answers.map(({ body }) => body) }
   } catch (error) {
-    if (error instanceof ApiError && error.failure === 'refused')
-      return { kind, id, bodies: [], missing: error.message }
-    throw error
+    if (!(error instanceof ApiError && error.failure === 'refused')) throw error
+    // A link to a worker may have been made without knowing that it has no lease of its own.
+    if (error.message.includes(': its leases are ')) location.replace(addressOf({ kind: 'assignment', id }))
+    return { kind, id, bodies: [], missing: error.message }
   }
 }
 

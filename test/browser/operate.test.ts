@@ -223,6 +223,30 @@ inBrowser('a share of an older plan is not in use, and lacks no owner', async (t
   t.match(await textOf(panel.locator('.why')), 'It is left over from an older plan')
 })
 
+inBrowser(
+  'a worker of shares or partitions is found from everywhere, whatever the filter',
+  async (t, visit) => {
+    const app = await useApp(t, { workers: threeWorkers })
+    await eventually(() => app.coordination.isHeld('indexing'))
+    const page = await visit(`${await listening(app)}/coordination/ui/`, { expected: failing(404) })
+    await reads(page.locator('h1'), /^All well$/)
+    await page.locator('#filter').fill('n1')
+    await page.locator('#assignments').waitFor({ state: 'hidden' })
+    await rowOf(page, 'nodes', 'n1').getByRole('link', { name: 'n1' }).click()
+    const panel = page.locator('#panel')
+    for (const [worker, what] of [
+      ['consumer', /^assignment global\/consumer .*Partitions 12/],
+      ['data', /^assignment global\/data .*Shares 1/],
+    ] as const) {
+      await panel.locator('.chips').getByRole('link', { name: worker }).click()
+      await reads(panel, what)
+      await page.goBack()
+    }
+    await page.goto(`${page.url().replace(/#.*/, '')}#/lease/${encodeURIComponent('global:nothing')}`)
+    await reads(panel, /^lease global\/nothing There is no such lease\.$/)
+  },
+)
+
 async function aLeaseMovesMeanwhile(t: Test, visit: Visit, database: Database): Promise<void> {
   const options = { authorize: mira, ttlMs: patientTtlMs(database) }
   const use = (node: string): Promise<FastifyInstance> =>
