@@ -71,7 +71,12 @@ export function dialogIn(element: HTMLDialogElement, nowMs: () => number, closed
       const flawed = flaw?.field === name && flaw.text
       const described = flawed && { 'aria-invalid': 'true', 'aria-describedby': 'flaw' }
       return [
-        h('label', h('span', label), h('input', { name, autocomplete: 'off', ...more, ...described })),
+        h(
+          'label',
+          { key: name },
+          h('span', label),
+          h('input', { name, autocomplete: 'off', ...more, ...described }),
+        ),
         flawed && h('p.flaw', { id: 'flaw', role: 'alert' }, icon('alert'), flawed),
       ]
     }
@@ -100,6 +105,7 @@ export function dialogIn(element: HTMLDialogElement, nowMs: () => number, closed
         typed && entry('typed', ['Type ', h('b', h('bdi', typed)), ' to confirm'], { spellcheck: 'false' }),
         h(
           'footer',
+          { key: 'foot' },
           button('Cancel', close),
           h('button', { name: 'submit', class: danger ? 'danger' : 'main' }, busy ? 'One moment…' : submit),
         ),
@@ -219,7 +225,7 @@ function ending(outcome: Outcome, nowMs: number, close: () => void, followed?: L
         ? h('b', `The next holder may begin in ${span(leftMs + 999)}`)
         : h('b', 'The next holder may begin now.')),
     safeAtMs !== undefined && (next ? next.waited : leftMs <= 0) && afterwards && h('p', afterwards),
-    h('footer', button('Close', close, { name: 'close' })),
+    h('footer', { key: 'foot' }, button('Close', close, { name: 'close' })),
   )
 }
 

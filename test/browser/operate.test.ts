@@ -195,6 +195,7 @@ inBrowser('after a release the dialog says who leads next, and on what grounds',
     const left = waited
       ? ` If work on n1 ignores its signal, it still runs there: restart that process. Until then only the fence, or a check of token ${token}, keeps out what it writes.`
       : ''
+    t.equal(await page.evaluate('document.activeElement.name'), 'close', 'the focus stays in the dialog')
     t.equal(told, `Released ${key} n2 leads now, with token ${next.token}.${left} Close`)
     await dialog.getByRole('button', { name: 'Close' }).click()
     await reads(rowOf(page, 'leases', key).locator('td.leader'), /^n2$/)
