@@ -176,6 +176,15 @@ inBrowser('what is asked for is shown, although text is selected', async (t, vis
   await panel.waitFor({ state: 'hidden' })
 })
 
+inBrowser('which events are shown can be seen where the system chooses all colours', async (t, visit) => {
+  const app = await useApp(t)
+  const page = await visit(`${await listening(app)}/coordination/ui/`, { forcedColors: 'active' })
+  await reads(page.locator('h1'), /^All well$/)
+  const ground = (pressed: boolean): Promise<string> =>
+    page.evaluate(`getComputedStyle(document.querySelector('[aria-pressed="${pressed}"]')).backgroundColor`)
+  t.not(await ground(true), await ground(false))
+})
+
 inBrowser('only a node that is called so exactly is shown as it', async (t, visit) => {
   const app = await useApp(t, { workers: threeWorkers })
   const page = await visit(`${await listening(app)}/coordination/ui/`)
