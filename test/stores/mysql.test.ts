@@ -558,6 +558,18 @@ function tests(): void {
       }
     })
 
+    t.test("a limit of a user's connections is named with what raises it", async (t) => {
+      const { url } = await useMysql(t)
+      const admin = await connected(t, url)
+      const clerk = await useUser(t, admin, url)
+      await admin.query(`grant usage on *.* to ${clerk.user} with max_user_connections 1`)
+      await connected(t, clerk.url)
+      t.match(await rejectionOf(openMysqlStore(options(clerk.url, { statementTimeoutMs: 500 }))), {
+        name: 'StoreError',
+        message: /max_user_connections.* Raise the user's max_user_connections/,
+      })
+    })
+
     t.test('a database that does not answer ends the attempt', async (t) => {
       const { url } = await useMysql(t)
       const proxy = await useProxy(t, addressOf(url))

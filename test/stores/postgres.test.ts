@@ -895,6 +895,23 @@ t.test('opening', async (t) => {
     },
   )
 
+  t.test('a limit of connections is named with what raises it', async (t) => {
+    const { url } = await usePostgres(t)
+    const admin = await connected(t, url)
+    const role = `few_${randomBytes(6).toString('hex')}`
+    await admin.query(`create role ${role} login password 'few' connection limit 0`)
+    t.teardown(() => onDatabase(url, `drop role ${role}`))
+    const theirs = new URL(url)
+    theirs.username = role
+    theirs.password = 'few'
+    const refused = (): Promise<unknown> =>
+      rejectionOf(openPostgresStore(options(theirs.href, { statementTimeoutMs: 500 })))
+    t.match(await refused(), { message: /too many connections for role .* Raise the role's limit/ })
+    await admin.query(`alter role ${role} connection limit -1`)
+    await admin.query(`alter database ${theirs.pathname.slice(1)} connection limit 0`)
+    t.match(await refused(), { message: /too many connections for database .* Raise the database's limit/ })
+  })
+
   t.test('a database that does not answer ends the attempt', async (t) => {
     const { url } = await usePostgres(t)
     const proxy = await useProxy(t, addressOf(url))

@@ -218,8 +218,9 @@ function connectionAdvice(error: unknown): string {
   if (number === 1045 || number === 1698) return 'Check the user and the password.'
   if (number === 1044 || number === 1049)
     return 'Create the database, check its name, and grant the user the rights that docs/databases/mysql.md lists.'
-  if (number === 1040 || number === 1203) {
-    return "Raise the server's max_connections, or give other applications fewer."
+  if (number === 1040) return "Raise the server's max_connections, or give other applications fewer."
+  if (number === 1203 || number === 1226) {
+    return "Raise the user's max_user_connections, or give its other applications fewer."
   }
   if (number === 1053) return 'The server is stopping: try again.'
   return 'Check host and port, that the server is running and lets this machine in, and whether it wants SSL.'

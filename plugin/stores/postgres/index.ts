@@ -244,9 +244,25 @@ function connectionAdvice(error: unknown): string {
   const state = sqlState(error) ?? ''
   if (state.startsWith('28')) return 'Check the user and the password.'
   if (state === '3D000') return 'Create the database, or check its name.'
-  if (state === '53300') return "Raise the server's max_connections, or give other applications fewer."
+  if (state === '53300') return connectionLimitAdvice(error)
   if (state === '57P03') return 'The server is starting or stopping: try again.'
   return 'Check host and port, that the server is running and lets this machine in, and whether it wants SSL.'
+}
+
+/**
+ * The server, the database and the role each have a limit, with one code for all three. Messages are translated; the
+ * names of the server's functions are not.
+ */
+function connectionLimitAdvice(error: unknown): string {
+  const routine =
+    typeof error === 'object' && error !== null && 'routine' in error ? error.routine : undefined
+  if (routine === 'InitializeSessionUserId') {
+    return "Raise the role's limit (alter role … connection limit …), or give its other applications fewer."
+  }
+  if (routine === 'CheckMyDatabase') {
+    return "Raise the database's limit (alter database … connection limit …), or give other applications fewer."
+  }
+  return "Raise the server's max_connections, or give other applications fewer."
 }
 
 function aboutCrowd({ crowded }: Crowd): string {
