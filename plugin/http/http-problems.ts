@@ -86,6 +86,7 @@ export class HttpProblem extends Error {
 /**
  * The error handler of our routes. It logs unexpected failures (5xx), which only the application can fix. It does not
  * log HTTP problems that are thrown on purpose and may repeat: that something is not installed, or that no node leads.
+ * That the database is not available fails every request until it is back, so it is logged once in a while.
  */
 export function answerHttpProblem(
   error: unknown,
@@ -93,12 +94,53 @@ export function answerHttpProblem(
   reply: FastifyReply,
 ): FastifyReply {
   const { details, ...problem } = asHttpProblem(error, reply)
-  if (problem.status >= 500 && !(error instanceof HttpProblem))
+  if (error instanceof StoreError) {
+    const level = failuresOf(reply.server).isNew(error) ? 'error' : 'debug'
+    request.log[level]({ err: error }, notAvailable)
+  } else if (problem.status >= 500 && !(error instanceof HttpProblem)) {
     request.log.error({ err: error }, problem.detail)
+  }
   if (details.allow !== undefined) reply.header('allow', details.allow.join(', '))
   if (details.retryAfter !== undefined) reply.header('retry-after', details.retryAfter)
   const body: HttpProblemBody = { ...problem, instance: String(request.id), ...details }
   return reply.code(problem.status).type(httpProblemType).header('cache-control', 'no-store').send(body)
+}
+
+const notAvailable =
+  'the database is not available, so requests over HTTP are answered 503; the same reason is not logged again for a minute'
+
+/** How long the same failure of the database is not logged again. One open dashboard asks every two seconds. */
+const silentForMs = 60_000
+
+/** More reasons than one outage has. */
+const mostReasons = 20
+
+/** Decides which failures of the database are logged: in a long outage, a line for each request would hide all others. */
+export class Failures {
+  readonly #nowMs: () => number
+  readonly #loggedAtMs = new Map<string, number>()
+
+  constructor(nowMs: () => number = () => performance.now()) {
+    this.#nowMs = nowMs
+  }
+
+  /** Whether this failure is to be logged: no other with the same reason has been for a while. */
+  isNew({ message }: Pick<Error, 'message'>): boolean {
+    const nowMs = this.#nowMs()
+    const loggedAtMs = this.#loggedAtMs.get(message)
+    if (loggedAtMs !== undefined && nowMs - loggedAtMs < silentForMs) return false
+    if (this.#loggedAtMs.size >= mostReasons) this.#loggedAtMs.clear()
+    this.#loggedAtMs.set(message, nowMs)
+    return true
+  }
+}
+
+const failures = new WeakMap<object, Failures>()
+
+function failuresOf(server: object): Failures {
+  const known = failures.get(server) ?? new Failures()
+  failures.set(server, known)
+  return known
 }
 
 /** Returns the `type` of an HTTP problem. */
@@ -108,7 +150,7 @@ export function typeOf(problem: HttpProblemName): string {
 
 /** The causes are not told apart, so that nothing of what the database said is repeated. */
 const storeUnavailable =
-  'The database cannot be reached, is too slow, or takes no writes; the log of this node says which.'
+  'The database cannot be reached, is too slow, or refuses, as when it takes no writes; the log of this node says which.'
 
 type Answered = Omit<HttpProblemBody, 'instance'> & { readonly details: HttpProblemDetails }
 

@@ -1,10 +1,12 @@
 /** Tests the smaller parts by themselves. */
+import Fastify from 'fastify'
 import t from 'tap'
 import { StoreError } from '../../plugin/core/errors.js'
 import { problemsIn } from '../../plugin/core/reports/problems.js'
 import type { Snapshot } from '../../plugin/core/store.js'
 import { deferred } from '../../plugin/core/time/loop.js'
 import { RateLimit } from '../../plugin/http/guard/rate-limit.js'
+import { answerHttpProblem, Failures } from '../../plugin/http/http-problems.js'
 import { SnapshotSource } from '../../plugin/http/snapshot/snapshot.js'
 import { World } from '../support/world.js'
 import { untilAborted } from './application.js'
@@ -202,4 +204,42 @@ t.test('what a person should see is said in sentences, the worst first', async (
   await world.advance(20_000)
   world.thaw(a)
   t.ok((await seen()).includes('error trust-expired'))
+})
+
+t.test('a reason for which the database fails is logged once a minute', async (t) => {
+  let nowMs = 0
+  const failures = new Failures(() => nowMs)
+  const away = { message: 'away' }
+  t.ok(failures.isNew(away))
+  nowMs = 59_999
+  t.notOk(failures.isNew(away))
+  t.ok(failures.isNew({ message: 'refused' }))
+  nowMs = 60_000
+  t.ok(failures.isNew(away), 'counted from when it was logged')
+  for (let reason = 0; reason < 100; reason++) failures.isNew({ message: String(reason) })
+  t.ok(failures.isNew(away), 'only so many are remembered')
+})
+
+t.test('a database that stays away does not fill the log with what each request says', async (t) => {
+  const lines: { readonly level: number; readonly err?: { readonly message: string } }[] = []
+  const stream = { write: (line: string) => void lines.push(JSON.parse(line)) }
+  const app = Fastify({ logger: { level: 'debug', stream } })
+  t.teardown(() => app.close())
+  app.setErrorHandler(answerHttpProblem)
+  app.get<{ Params: { readonly reason: string } }>('/:reason', async ({ params }) => {
+    throw new StoreError(params.reason, 'none')
+  })
+  for (const reason of ['away', 'away', 'away', 'refused', 'away'])
+    t.equal((await app.inject(`/${reason}`)).statusCode, 503)
+  const failed = lines.filter(({ err }) => err !== undefined)
+  t.strictSame(
+    failed.map(({ level, err }) => [level, err?.message]),
+    [
+      [50, 'away'],
+      [20, 'away'],
+      [20, 'away'],
+      [50, 'refused'],
+      [20, 'away'],
+    ],
+  )
 })

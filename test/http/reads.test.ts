@@ -570,7 +570,7 @@ t.test('a database that is away is a 503 that does not say more', (t) =>
         title: 'The database is not available',
         status: 503,
         detail:
-          'The database cannot be reached, is too slow, or takes no writes; the log of this node says which.',
+          'The database cannot be reached, is too slow, or refuses, as when it takes no writes; the log of this node says which.',
         instance: reply.json().instance,
         retryAfter: 1,
       })
