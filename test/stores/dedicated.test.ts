@@ -98,7 +98,16 @@ t.test('a connection that is back begins with short pauses again', async (t) => 
   t.equal(await timers.next(), 50)
 })
 
-async function useConnection(t: Test, chance = 0) {
+t.test('why a connection cannot be made is told with what can be done about it', async (t) => {
+  const { connection, server } = await useConnection(t, 0, 'The address must lead to the primary.')
+  server.away = true
+  server.hangUp()
+  t.match(await rejectionOf(connection.ask('A heartbeat', async () => undefined)), {
+    message: 'A heartbeat failed: connection refused. The address must lead to the primary.',
+  })
+})
+
+async function useConnection(t: Test, chance = 0, advice?: string) {
   const server = new Server()
   const timers = new Timers()
   const back = gate()
@@ -110,7 +119,7 @@ async function useConnection(t: Test, chance = 0) {
       destroy: () => undefined,
       isHarmless: () => false,
       isRefusal: () => false,
-      advice: () => undefined,
+      advice: () => advice,
     },
     { setUp: async () => undefined, restored: () => back.open(), lost: () => undefined },
     limitMs,

@@ -136,7 +136,7 @@ export class DedicatedConnection<Client> {
       const late = (): Error => tooSlow(what, this.#limitMs, 'none')
       return earlier ?? this.#client ?? (await deadline.hold(this.#connect(), late))
     } catch (error) {
-      throw storeError(what, 'none', error)
+      throw storeError(what, 'none', error, this.#way.advice(error))
     }
   }
 
