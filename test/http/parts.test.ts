@@ -131,6 +131,7 @@ t.test('what a person should see is said in sentences, the worst first', async (
     coordinator.worker({ name: 'report', kind: 'single', scope: 'global', run: untilAborted })
   await world.start(a, b)
   await world.advance(1_000)
+  const sentences: string[] = []
   const seen = async (alter: (snapshot: Snapshot) => Snapshot = (snapshot) => snapshot) => {
     const snapshot = alter(await a.coordinator.operator.snapshot())
     const altered = new SnapshotSource(a.coordinator)
@@ -139,6 +140,7 @@ t.test('what a person should see is said in sentences, the worst first', async (
     a.coordinator.operator.snapshot = () => a.store.snapshot()
     const found = problemsIn(snapshot, status, a.coordinator.health(), world.timing)
     for (const { sentence } of found) t.match(sentence, /^[A-Z].*\.$/)
+    sentences.push(...found.map(({ sentence }) => sentence))
     return found.map(({ code, severity }) => `${severity} ${code}`)
   }
   t.strictSame(await seen(), [])
@@ -174,6 +176,11 @@ t.test('what a person should see is said in sentences, the worst first', async (
   t.strictSame(
     await seen((snapshot) => ({ ...snapshot, meta: { ...snapshot.meta, identitySettled: false } })),
     ['warning server-changed'],
+  )
+  t.match(
+    sentences.at(-1),
+    /^The database was restarted or restored.*nobody claims a lease until 20 s after/,
+    'a restart in good order is no crash, and how long to wait is said',
   )
   t.strictSame(await seen(withLeases(() => ({ holder: null, blockedNode: other, blockedToken: 1 }))), [
     'warning lease-blocked',

@@ -46,7 +46,7 @@ const sentences = new Map<string, (words: Words) => string>([
   ],
   ['target.passed-over', ({ node }) => `${node} did not claim it in time.`],
   ['cooldown.shortened', () => 'Its cool-down lay too far ahead, as after a jump of the clock, and was cut.'],
-  ['server.changed', () => 'It is another server than before, or one that crashed.'],
+  ['server.changed', () => 'It is another server than before, or was restarted or restored.'],
 ])
 
 /** All types of events that the engine writes. */

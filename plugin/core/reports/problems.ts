@@ -4,7 +4,7 @@
  */
 import { barrierOpen } from '../changes/rows.js'
 import type { EventRow, LeaseRow, NodeRow, Snapshot, WorkerRow } from '../store.js'
-import { lookEveryMs, type Timing } from '../time/timing.js'
+import { blockWaitMs, lookEveryMs, type Timing } from '../time/timing.js'
 import type { Health } from './health.js'
 import { overdueAtMs } from './overdue.js'
 import { pulseOf } from './pulse.js'
@@ -32,7 +32,7 @@ export const problemCodes = {
   },
   'server-changed': {
     severity: 'warning',
-    when: 'The database is another one or came back from a crash: nobody claims for a while',
+    when: 'The database was restarted or restored, or is another one: nobody claims for a while',
   },
   'worker-without-candidates': { severity: 'warning', when: 'No active node has registered the worker' },
   'lease-blocked': {
@@ -67,7 +67,7 @@ function problem(code: ProblemCode, subject: string, sentence: string): Problem 
 export function problemsIn(snapshot: Snapshot, status: Status, own: Health, timing: Timing): Problem[] {
   const found = [
     ...ofThisNode(own, snapshot, status),
-    ...ofServer(snapshot),
+    ...ofServer(snapshot, timing),
     ...snapshot.nodes.flatMap((node) => ofNode(node, snapshot)),
     ...status.workers.flatMap((worker) => ofWorker(worker, snapshot)),
     ...ofLeases(snapshot, status, timing),
@@ -107,10 +107,12 @@ function ofThisNode(
   ]
 }
 
-function ofServer(snapshot: Snapshot): Problem[] {
+function ofServer(snapshot: Snapshot, timing: Timing): Problem[] {
   if (!isServerNew(snapshot)) return []
+  const ttlMs = Math.max(timing.ttlMs, snapshot.meta.longestTtlMs)
   const sentence =
-    'The database has restarted after a crash or is another one: nobody claims a lease for a while.'
+    'The database was restarted or restored, or is another one, and may have forgotten who holds what: holders go on, ' +
+    `and nobody claims a lease until ${Math.ceil(blockWaitMs({ ...timing, ttlMs }) / 1_000)} s after a node noticed.`
   return [problem('server-changed', 'database', sentence)]
 }
 
