@@ -242,6 +242,12 @@ function listed(names: readonly string[]): string {
 }
 
 function noLease({ status }: Scene, key: string): Answer {
+  // Its row is made with that of the worker, and no command deletes it.
+  if (status.workers.some((worker) => worker.kind === 'single' && worker.key === key))
+    return no(
+      `The lease "${key}" is missing although its worker is registered: its row was deleted by hand. Nobody can take ` +
+        'it until a node that registers the worker joins: restart one.',
+    )
   const meant = ofSameName(key, status.leases)
   return no(
     `There is no lease "${key}". ${hint(meant, 'global/month-close, eu-1/indexing or global/consumer#12')}`,

@@ -38,6 +38,18 @@ t.test('who leads, why, and how it is', (t) =>
   }),
 )
 
+t.test('a lease whose row was deleted by hand is told with what makes it again', async (t) => {
+  const database = await useSqlite(t)
+  await nodeAtWork(t, database)
+  const file = new Database(database.url.replace(/^sqlite:/, ''))
+  file.prepare('delete from coordination_leases').run()
+  file.close()
+  t.match(await cli(database.url, 'explain', key), {
+    code: 1,
+    out: /^The lease "global\/month-close" is missing although its worker is registered.* restart one\.\n$/,
+  })
+})
+
 t.test('leaders are told by the same fields and in the same units as over HTTP', async (t) => {
   const { url } = await useSqlite(t)
   const app = Fastify()
