@@ -7,7 +7,7 @@ import type { Change, Store } from '../../plugin/core/store.js'
 import { blockWaitMs } from '../../plugin/core/time/timing.js'
 import type { CoordinatedContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
 import { gate } from '../../plugin/testing/conformance/world.js'
-import { TestWorld } from '../../plugin/testing/index.js'
+import { type TestNode, TestWorld } from '../../plugin/testing/index.js'
 import { World, type WorldNode } from '../support/world.js'
 
 const by = { actor: 'ops', reason: 'a good one' }
@@ -943,5 +943,28 @@ t.test('partitions are shared out evenly again after the cool-down of a node', a
   t.same(await counts(), [4, 4, 4])
   const { revision } = (await world.snapshot()).meta
   await world.advance(hourMs)
+  t.equal((await world.snapshot()).meta.revision, revision, 'and no more plans are made')
+})
+
+t.test('partitions are shared out evenly again after a node stood still when it was named', async (t) => {
+  const world = new TestWorld()
+  t.teardown(() => world.close())
+  const [a, b, c] = ['a', 'b', 'c'].map((name) => world.node(name)) as [TestNode, TestNode, TestNode]
+  for (const { coordinator } of [a, b, c]) coordinator.worker(untilAborted('data', parts))
+  const counts = async () => {
+    const { leases } = await world.snapshot()
+    return ['a', 'c'].map((name) => leases.filter(({ holder }) => holder?.startsWith(name)).length)
+  }
+  await world.start()
+  c.freeze()
+  void b.coordinator.close()
+  await world.advance(4_000)
+  c.thaw()
+  await world.advance(1_000)
+  t.same(await counts(), [8, 4], 'what b had has gone to the one that claimed it')
+  await world.advance(600_000)
+  t.same(await counts(), [6, 6])
+  const { revision } = (await world.snapshot()).meta
+  await world.advance(600_000)
   t.equal((await world.snapshot()).meta.revision, revision, 'and no more plans are made')
 })
