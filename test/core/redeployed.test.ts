@@ -107,3 +107,40 @@ for (const [what, first, second, key] of rollbacks) {
     t.ok([...deployments.running].some((pass) => pass.node === 'b' && pass.key === key))
   })
 }
+
+/** Ends the work that has ignored its signal. */
+const end: (() => void)[] = []
+
+t.test(
+  'no share begins while an earlier one goes on, although another kind was declared in between',
+  async (t) => {
+    const deployments = new Deployments(t)
+    const { world, running } = deployments
+    const [a, b] = [await world.node('a'), await world.node('b')]
+    const old = [a, b].map(({ coordinator, name }) => {
+      const long = name === 'b' ? new Promise<void>((resolve) => end.push(resolve)) : undefined
+      return coordinator.worker(deployments.define(name, { kind: 'coordinated' }, long))
+    })
+    await world.start(a, b)
+    await world.advance(2_000)
+    t.same([...running].map(({ key }) => key).sort(), ['global/data#0', 'global/data#1'])
+    for (const worker of old) void worker.stop()
+    await world.advance(2_000)
+    const between = a.coordinator.worker(deployments.define('a', { kind: 'single' }))
+    await world.advance(2_000)
+    void between.stop()
+    await world.advance(2_000)
+    a.coordinator.worker(deployments.define('a', { kind: 'coordinated' }))
+    await world.advance(5_000)
+    t.same(
+      [...running].map(({ node }) => node),
+      ['b'],
+    )
+    for (const resolve of end) resolve()
+    await world.advance(5_000)
+    t.same(
+      [...running].map(({ node, key }) => `${node} ${key}`),
+      ['a global/data#0'],
+    )
+  },
+)
