@@ -307,6 +307,41 @@ t.test('a worker is not forgotten while a node holds its lease, or a transaction
   t.ok((await metaOf(store)).tokenFloor >= 9)
 })
 
+t.test('tokens grow also of a partition that a worker had once, before it was forgotten', async (t) => {
+  const world = new World(t)
+  const [a, b, c] = [await world.node('a'), await world.node('b'), await world.node('c')]
+  const data = (partitions: number) =>
+    untilAborted('data', { kind: 'partitioned', partitions } as Partial<WorkerDefinition>)
+  const left = async (node: WorldNode): Promise<void> => {
+    const closed = node.coordinator.close()
+    await world.advance(500)
+    await closed
+  }
+  a.coordinator.worker(data(4))
+  await world.start(a)
+  world.identity = 'server-2'
+  await world.advance(60_000)
+  const key = 'global/data#3'
+  const last = async () => tokenOf(a, key)
+  for (let times = 0; times < 5; times++) {
+    await a.coordinator.operator.release({ key, token: await last(), cooldownMs: 0, ...by })
+    await world.advance(1_000)
+  }
+  const before = await last()
+  await left(a)
+  b.coordinator.worker(data(2))
+  await world.start(b)
+  await left(b)
+  await world.start(c)
+  t.equal(await c.coordinator.operator.forgetWorker('global/data', by), 'done')
+  c.coordinator.worker(data(4))
+  await world.advance(5_000)
+  const { leases } = await c.coordinator.operator.snapshot()
+  const now = leases.find((lease) => lease.key === key)
+  t.equal(now?.holder, c.coordinator.nodeId)
+  t.ok((now?.token ?? 0) > before)
+})
+
 t.test('a node that is gone is not forgotten while a lease names it', async (t) => {
   const store = new MemoryDatabase().open({ namespace: 'default', statementTimeoutMs: 30_000 })
   await join(store, ['a', 'b'])

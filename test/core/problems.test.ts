@@ -3,6 +3,7 @@ import t from 'tap'
 import type { CoordinatorSettings } from '../../plugin/core/coordinator.js'
 import { StoreError } from '../../plugin/core/errors.js'
 import { explain } from '../../plugin/core/reports/explain.js'
+import { overdueAtMs } from '../../plugin/core/reports/overdue.js'
 import { problemsIn } from '../../plugin/core/reports/problems.js'
 import { describe, type Status } from '../../plugin/core/reports/status.js'
 import { drainOf, Trail } from '../../plugin/core/reports/trail.js'
@@ -17,8 +18,9 @@ import {
 } from '../../plugin/core/store.js'
 import { deferred } from '../../plugin/core/time/loop.js'
 import { resolveTiming } from '../../plugin/core/time/timing.js'
+import { timetableOf, writtenSchedule } from '../../plugin/core/work/schedule.js'
 import { SnapshotSource } from '../../plugin/http/snapshot/snapshot.js'
-import { join, newLease, nodeOf, saveLeases } from '../../plugin/testing/conformance/world.js'
+import { join, newLease, newWorker, nodeOf, saveLeases } from '../../plugin/testing/conformance/world.js'
 import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
 import { World } from '../support/world.js'
 
@@ -163,6 +165,20 @@ t.test('a pass that hangs past the next time of its schedule is told, until it e
   await world.advance(1_000)
   t.equal(passes.length, 2, 'one pass makes up for what was missed')
   t.same(await problems(), [])
+})
+
+t.test('whoever takes over has time to begin the pass that is due', (t) => {
+  const schedule = writtenSchedule(timetableOf('* * * * *'))
+  const worker = newWorker('w', { schedule })
+  const dueAtMs = 1_700_000_040_000
+  const timing = { statementTimeoutMs: 5_000 }
+  const overdue = (nowMs: number, acquiredAtMs: number) =>
+    overdueAtMs(newLease('w', { firedAtMs: dueAtMs - 60_000, acquiredAtMs }), worker, nowMs, timing)
+  t.equal(overdue(dueAtMs + 5_001, dueAtMs - 60_000), dueAtMs)
+  t.equal(overdue(dueAtMs + 5_000, dueAtMs - 60_000), null)
+  t.equal(overdue(dueAtMs + 20_000, dueAtMs + 20_000), null)
+  t.equal(overdue(dueAtMs + 25_001, dueAtMs + 20_000), dueAtMs)
+  t.end()
 })
 
 t.test('a drain is told with who asked for it, and is read once', async (t) => {

@@ -831,6 +831,102 @@ t.test('work that ignores its signal does not keep a share that a fence kept out
   t.match([team.running.get('a'), team.running.get('b')].sort(), [/^0\/2g/, /^1\/2g/], 'and later both share')
 })
 
+t.test('a lapse of one node does not end the shares of the others', async (t) => {
+  const world = new World(t)
+  const team = new Team()
+  const link = { cut: false }
+  const nodes = [
+    await world.node('a', { wrap: linked(link) }),
+    await world.node('b'),
+    await world.node('c'),
+  ] as const
+  for (const { coordinator, name } of nodes) coordinator.worker(coordinated(team, name))
+  await world.start(...nodes)
+  await world.advance(5_000)
+  const before = new Map(team.running)
+  const [a, b, c] = nodes
+  const others = [...b.history, ...c.history]
+  link.cut = true
+  await world.advanceUntil(() => a.history.includes('trust.expired'), world.timing.ttlMs)
+  t.equal(team.running.get('a'), '-')
+  link.cut = false
+  await world.advance(5_000)
+  t.notOk(a.history.includes('session.lost'), 'it has not been buried')
+  t.same(team.running, before, 'all work on the same shares, under the same generation')
+  t.same([...b.history, ...c.history], others, 'the others have not ended theirs')
+  const { leases } = await b.coordinator.operator.snapshot()
+  const again = leases.find(({ holder }) => holder === a.coordinator.nodeId)
+  t.equal(again?.targetAtMs, again?.acquiredAtMs, 'it counts as named when it was given back')
+})
+
+t.test('a watcher that could not renew its own session begins to watch afresh', async (t) => {
+  const world = new World(t)
+  const readOnly = new Set<string>()
+  const limited =
+    (name: string) =>
+    (store: Store): Store =>
+      new Proxy(store, {
+        get(target, verb) {
+          const value: unknown = Reflect.get(target, verb, target)
+          if (typeof value !== 'function') return value
+          return (...given: unknown[]) =>
+            readOnly.has(name) && (verb === 'heartbeat' || verb === 'change')
+              ? Promise.reject(new StoreError('read only', 'none'))
+              : Reflect.apply(value, target, given)
+        },
+      })
+  const names = ['a', 'b', 'c']
+  const nodes = await Promise.all(names.map((name) => world.node(name, { wrap: limited(name) })))
+  await world.start(...nodes)
+  await world.advance(5_000)
+  for (const name of names) readOnly.add(name)
+  await world.advance(3 * world.timing.ttlMs)
+  for (const { history } of nodes) t.ok(history.includes('trust.expired'))
+
+  const { watchers } = (await nodes[0]?.coordinator.operator.snapshot())?.meta ?? {}
+  const first = nodes.find(({ coordinator }) => watchers?.includes(coordinator.nodeId ?? ''))
+  readOnly.delete(first?.name ?? '')
+  await world.advanceUntil(() => first?.coordinator.health().trusted === true, world.timing.ttlMs)
+  await world.advance(world.timing.ttlMs / 2)
+  readOnly.clear()
+  await world.advance(world.timing.ttlMs)
+  t.notOk(
+    nodes.some(({ history }) => history.includes('session.lost')),
+    'the others were as late, and live',
+  )
+
+  const [last] = nodes.filter((node) => node !== first)
+  if (last === undefined) return
+  world.freeze(last)
+  await world.advance(2 * world.timing.ttlMs)
+  t.ok(
+    nodes.some(({ history }) => history.includes('node.gone')),
+    'who is dead is found as before',
+  )
+  world.thaw(last)
+  await world.advance(5_000)
+})
+
+t.test('tokens go on when all rows are wiped beneath those who have seen them', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  for (const { coordinator } of [a, b]) coordinator.worker(untilAborted('w'))
+  await world.start(a, b)
+  world.identity = 'server-2'
+  await world.advance(60_000)
+  const { operator } = a.coordinator
+  const held = async () => (await operator.snapshot()).leases.find(({ key }) => key === 'global/w')
+  await operator.pause('global/w', by)
+  await world.advance(1_000)
+  await operator.resume('global/w', by)
+  await world.advance(1_000)
+  const before = (await held())?.token ?? 0
+  t.ok(before > 1_700_000_500_000, 'since the server was another one, tokens lie ahead of the time')
+  world.wipe()
+  await world.advanceUntil(async () => ((await held())?.holder ?? null) !== null, 60_000)
+  t.ok(((await held())?.token ?? 0) > before)
+})
+
 /** Wraps a store so that its changes are counted. */
 function counted(store: Store, count: { changes: number }): Store {
   return new Proxy(store, {

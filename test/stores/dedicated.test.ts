@@ -107,10 +107,26 @@ t.test('why a connection cannot be made is told with what can be done about it',
   })
 })
 
+t.test('a pooler that welcomes everybody while its server is away is reported once', async (t) => {
+  const { connection, server, timers, lost, back } = await useConnection(t)
+  await connection.ask('A heartbeat', async () => undefined)
+  for (let times = 1; times <= 3; times++) {
+    server.hangUp()
+    await timers.next()
+    while (back.length < times) await new Promise(setImmediate)
+  }
+  t.equal(lost.length, 1)
+  await connection.ask('A heartbeat', async () => undefined)
+  server.hangUp()
+  t.equal(lost.length, 2)
+})
+
 async function useConnection(t: Test, chance = 0, advice?: string) {
   const server = new Server()
   const timers = new Timers()
-  const back = gate()
+  const restored = gate()
+  const back: unknown[] = []
+  const lost: unknown[] = []
   const connection = new DedicatedConnection<Client>(
     {
       create: (lost) => ({ lost }),
@@ -121,7 +137,13 @@ async function useConnection(t: Test, chance = 0, advice?: string) {
       isRefusal: () => false,
       advice: () => advice,
     },
-    { setUp: async () => undefined, restored: () => back.open(), lost: () => undefined },
+    {
+      setUp: async () => undefined,
+      restored: () => {
+        back.push(restored.open())
+      },
+      lost: (error) => void lost.push(error),
+    },
     limitMs,
     { random: () => chance, after: (ms, fire) => timers.after(ms, fire) },
   )
@@ -132,5 +154,5 @@ async function useConnection(t: Test, chance = 0, advice?: string) {
     clearInterval(awake)
     await connection.close()
   })
-  return { connection, server, timers, restored: back.opened }
+  return { connection, server, timers, lost, back, restored: restored.opened }
 }

@@ -121,6 +121,12 @@ export class World {
     }
   }
 
+  /** Deletes all rows, as somebody may who cleans up by hand. */
+  wipe(): void {
+    for (const table of ['nodes', 'workers', 'leases', 'events', 'meta'])
+      this.#database.prepare(`delete from coordination_${table}`).run()
+  }
+
   /** Stops a process, as SIGSTOP does. */
   freeze(node: WorldNode): void {
     this.#frozen.add(node)

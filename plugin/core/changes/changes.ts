@@ -310,6 +310,7 @@ async function declare(
       await refuseContradiction(draft, node, known, declaration)
       otherSchedules.push(...(await otherSchedule(draft, node, known, declaration)))
     }
+    await loadLeft(draft, known, declaration)
     const { missing, taken, surplus } = layout(draft, declaration)
     if ([...taken, ...surplus].some(({ fenced }) => fenced)) {
       hindered.add(declaration.key)
@@ -329,8 +330,7 @@ async function refuseContradiction(
   known: WorkerRow,
   declared: Declaration,
 ): Promise<void> {
-  const sameKind = known.kind === declared.kind
-  if (sameKind && (declared.partitions === null || declared.partitions === known.slots)) return
+  if (isSameLayout(known, declared)) return
   const others = await othersStandingFor(draft, node, known.key)
   if (others.length === 0) return
   const is = known.kind === 'partitioned' ? `partitioned with ${known.slots} partitions` : known.kind
@@ -341,6 +341,40 @@ async function refuseContradiction(
     `The worker "${known.key}" is registered here as ${wants}, but as ${is} by ${others.length} other node(s), ` +
       `among them "${others[0]?.name}". Stop those first, or give the new one another name.`,
   )
+}
+
+/** How many shares are looked for at once. */
+const sharesAtOnce = 64
+
+/**
+ * Loads the rows that a worker already has although they do not belong to it now, because it had another kind or fewer
+ * partitions in between, or was forgotten. Their tokens still count, and so do their holders. Shares have been numbered
+ * without a gap.
+ */
+async function loadLeft(draft: Draft, known: WorkerRow | undefined, declared: Declaration): Promise<void> {
+  if (known !== undefined && isSameLayout(known, declared)) return
+  if (declared.kind === 'partitioned') await draft.load({ keys: partitionsOf(declared) })
+  if (declared.kind !== 'coordinated') return
+  for (let first = 0; sharesOf(draft, declared.key).length >= first; first += sharesAtOnce)
+    await draft.load({
+      keys: Array.from({ length: sharesAtOnce }, (_, index) => slotKey(declared.key, first + index)),
+    })
+}
+
+function isSameLayout(known: WorkerRow, { kind, partitions }: Declaration): boolean {
+  return known.kind === kind && (partitions === null || partitions === known.slots)
+}
+
+function partitionsOf({ key, partitions }: Declaration): string[] {
+  return Array.from({ length: partitions ?? 0 }, (_, slot) => slotKey(key, slot))
+}
+
+/** The keys of the shares that have been loaded, from the first on. */
+function sharesOf(draft: Draft, worker: string): string[] {
+  const keys: string[] = []
+  for (let key = slotKey(worker, 0); draft.lease(key) !== undefined; key = slotKey(worker, keys.length))
+    keys.push(key)
+  return keys
 }
 
 /** A different schedule is reported, not refused: every deployment that changes it has both for a while. */
@@ -392,10 +426,11 @@ function layout(
   draft: Draft,
   declared: Declaration,
 ): { missing: LockedLease[]; taken: LockedLease[]; surplus: LockedLease[] } {
-  const keys =
-    declared.kind === 'single'
-      ? [declared.key]
-      : Array.from({ length: declared.partitions ?? 0 }, (_, slot) => slotKey(declared.key, slot))
+  const keys = {
+    single: () => [declared.key],
+    coordinated: () => sharesOf(draft, declared.key),
+    partitioned: () => partitionsOf(declared),
+  }[declared.kind]()
   const missing = keys.flatMap((key, slot) =>
     draft.lease(key) === undefined ? [freshLease(key, declared.key, slot)] : [],
   )
@@ -435,14 +470,18 @@ function release(draft: Draft, node: string, wish: Wishes['release'][number]): b
   if (lease === undefined || lease.fenced || lease.holder !== node || lease.token !== wish.token) return false
   draft.edit(lease.key, vacated)
   draft.coolDown(lease.key, node, wish.cooldownMs ?? 0)
-  if (lease.target === node && !hasNewPlan(draft, lease)) draft.assign(lease.key, null)
+  if (lease.target === node) {
+    if (!draft.isCoordinated(lease)) draft.assign(lease.key, null)
+    else if (!hasNewPlan(draft, lease)) draft.edit(lease.key, { targetAtMs: draft.change.nowMs })
+  }
   draft.record({ type: 'lease.released', subject: lease.key, node, token: lease.token, reason: wish.reason })
   return true
 }
 
 /**
  * Whether the lease is a share of an older generation. Its target is then that of the new plan, which stays. If each
- * release planned anew, a plan for many nodes would begin as many generations.
+ * release planned anew, a plan for many nodes would begin as many generations. A share of the present generation stays
+ * with a node that is still a candidate, as after a lapse of its trust: another plan would end everybody's passes.
  */
 function hasNewPlan(draft: Draft, lease: LeaseRow): boolean {
   const worker = lease.worker === null ? undefined : draft.worker(lease.worker)

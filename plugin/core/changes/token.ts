@@ -3,7 +3,8 @@
  *
  * A counter alone is not enough: after a failover that lost the last writes it gives the same number twice. The
  * database's clock alone is not enough: it can be set back. The greater of the two is taken, above a floor that is
- * raised whenever writes may have been lost, so a token repeats only when all three fail at once. All are
+ * raised whenever writes may have been lost. Where the counter and the floor are lost together and no node remembers
+ * them, tokens go by the clock alone, and may be lower than those of a floor that lay ahead of it. All are
  * milliseconds since 1970 or a little more, and fit a JavaScript number for a quarter of a million years.
  */
 

@@ -147,6 +147,12 @@ function revokeOverdue(draft: Draft, key: string, token: number): boolean {
   return true
 }
 
+/**
+ * How long a node gets no partition again that it has not claimed in time, in ms. Where it cannot claim for long, such
+ * as while work of an earlier term goes on, the node that has the partition is interrupted as often as this.
+ */
+const passedOverMs = 5 * 60_000
+
 async function passOver(draft: Draft, key: string, target: string): Promise<void> {
   const lease = draft.lease(key)
   if (lease === undefined || lease.fenced || lease.target !== target || lease.holder === target) return
@@ -165,8 +171,14 @@ async function passOver(draft: Draft, key: string, target: string): Promise<void
     await draft.plan([worker.key])
   } else {
     const candidates = await draft.candidates(worker)
-    const next = nextAfter(key, target, candidates, draft.cooling(lease, candidates))
+    const cooling = draft.cooling(lease, candidates)
+    const next = nextAfter(key, target, candidates, cooling)
     draft.assign(key, next ?? null)
+    // The node that has a partition in place of one that cools down has them shared out evenly again after that. A
+    // cool-down that is still of use is kept.
+    const isOfUse = cooling.size > 0 && (next === undefined || !cooling.has(next))
+    if (worker.kind === 'partitioned' && next !== target && !isOfUse)
+      draft.coolDown(key, target, passedOverMs)
   }
   if (draft.lease(key)?.target !== target)
     draft.record({ type: 'target.passed-over', subject: key, node: target })

@@ -147,6 +147,7 @@ export class Life {
       sessionLost: () => this.#sessionLost(),
     })
     this.#lookout = new Lookout(this.#session.id, store, clock, timing, {
+      trusted: () => this.trusted(),
       mayClaim: () => this.#in.server.mayClaim,
       longestTtlMs: () => this.#in.server.longestTtlMs,
       bury: (beats, longestTtlMs) => this.#bury(beats, longestTtlMs),

@@ -18,6 +18,8 @@ import { Standstill } from './watch.js'
 
 /** What acts on a look. `bury` and `attend` reject when the store does; the next look comes anyway. */
 export interface LookoutOwner {
+  /** Whether this node's own heartbeats are answered. What keeps them away may keep away those of the others. */
+  trusted(): boolean
   /** Whether targets can claim at all; they cannot during a new server's grace period. */
   mayClaim(): boolean
   /** The longest ttl among all nodes. */
@@ -141,6 +143,10 @@ export class Lookout {
   }
 
   async #judge(look: Look, sentAt: Reading, receivedAt: Reading): Promise<void> {
+    if (!this.#owner.trusted()) {
+      this.#forget()
+      return
+    }
     const still = this.#nodes.observe(this.#others(look.nodes), sentAt, receivedAt)
     this.#handoverTimeouts = handoverTimeouts(look)
     const unclaimed = this.#unclaimed.observe(

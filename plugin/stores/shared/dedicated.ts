@@ -64,6 +64,8 @@ export class DedicatedConnection<Client> {
   #forgetRetry: () => void = ignore
   #failures = 0
   #wasUp = false
+  /** Whether the connection has answered a request. A pooler welcomes everybody, also while its server is away. */
+  #hasServed = false
   #closed = false
 
   constructor(way: Way<Client>, wanted: Dedication<Client>, limitMs: number, pauses = systemPauses) {
@@ -113,7 +115,9 @@ export class DedicatedConnection<Client> {
   ): Promise<T> {
     try {
       const answer = this.#unlessLost(send(client))
-      return await deadline.hold(answer, () => tooSlow(what, this.#limitMs, 'unknown'))
+      const answered = await deadline.hold(answer, () => tooSlow(what, this.#limitMs, 'unknown'))
+      this.#hasServed = true
+      return answered
     } catch (error) {
       if (!this.#way.isHarmless(error)) this.#drop(client, error)
       const { isRefusal, advice } = this.#way
@@ -166,6 +170,7 @@ export class DedicatedConnection<Client> {
       throw error
     }
     this.#client = client
+    this.#hasServed = !this.#wasUp
     this.#failures = 0
     if (this.#wasUp) this.#wanted.restored?.()
     this.#wasUp = true
@@ -178,7 +183,7 @@ export class DedicatedConnection<Client> {
     this.#way.destroy(client)
     this.#interrupt(error instanceof Error ? error : new Error('The server has ended the connection.'))
     if (this.#closed) return
-    this.#wanted.lost(error)
+    if (this.#hasServed) this.#wanted.lost(error)
     this.#connectLater()
   }
 
