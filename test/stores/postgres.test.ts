@@ -841,6 +841,16 @@ t.test("an application's pool", async (t) => {
     t.ok(rows.length > 0)
   })
 
+  t.test('may leave another search path on a connection', async (t) => {
+    const { url } = await usePostgres(t)
+    const pool = usePool(t, url, { max: 1 })
+    const store = await opened(t, pool)
+    await pool.query('create schema tenant; set search_path = tenant')
+    t.equal(await join(store, ['a']), 1)
+    t.match(await store.snapshot(), { nodes: [{ id: 'a' }] })
+    t.equal((await pool.query('show search_path')).rows[0].search_path, 'tenant')
+  })
+
   t.test('loses a connection that has failed, and no more', async (t) => {
     const { url } = await usePostgres(t)
     const admin = await connected(t, url)

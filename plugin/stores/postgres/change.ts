@@ -39,31 +39,34 @@ import { committing } from './verb-queries.js'
 /** What a change must know besides its connection. */
 export interface Setting {
   readonly terms: Terms
-  readonly limits: Limits
   readonly queries: Queries
   readonly statements: Statements
   /** The channel for hints; undefined when none are sent. */
   readonly channel: string | undefined
   /** Whether several statements may be in flight at once. They are executed in the order in which they were sent. */
   readonly overlaps: boolean
-  /** Whether the connection already has the settings that {@link beginWithin} makes for one transaction. */
-  readonly bounded: boolean
+  /** How a transaction begins on this connection: {@link beginning}, or {@link beginWithin}. */
+  readonly begin: string
 }
 
-const beginning = 'begin isolation level read committed'
+/** Begins a transaction on a connection that has our settings already. */
+export const beginning = 'begin isolation level read committed'
 
 /**
  * Begins a transaction in which the server itself limits every statement and every silence of the client, and which
  * commits as heartbeats do. JIT compilation is off: it takes longer than any of our statements, and it is triggered
- * by row estimates that are far off.
+ * by row estimates that are far off. The tables are those that were found when the store opened: the application may
+ * have left another search path on the connection.
+ *
+ * @param searchPath as a literal.
  */
-export function beginWithin({ statementMs, lockMs, silenceMs }: Limits): string {
+export function beginWithin({ statementMs, lockMs, silenceMs }: Limits, searchPath: string): string {
   return `${beginning};
     set local statement_timeout = ${statementMs};
     set local lock_timeout = ${lockMs};
     set local idle_in_transaction_session_timeout = ${silenceMs};
     set local jit = off;
-    select ${inlined(committing)}`
+    select set_config('search_path', ${searchPath}, true), ${inlined(committing)}`
 }
 
 /** Begins a change: one round trip takes the revision row, stamps the session, and reads what is wanted ahead. */
@@ -74,8 +77,7 @@ export async function beginChange(
   ahead: Ahead | undefined,
 ): Promise<PostgresChange> {
   const literal = (text: string): SQL => sql.raw(loan.client.escapeLiteral(text))
-  const begin = setting.bounded ? beginning : beginWithin(setting.limits)
-  const steps = [begin, takeRevision(setting.terms, literal)]
+  const steps = [setting.begin, takeRevision(setting.terms, literal)]
   if (session !== undefined) steps.push(stampSession(setting.terms, literal, session))
   setting.statements.add(steps.length - 1)
   loan.spoiled = true

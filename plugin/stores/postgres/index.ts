@@ -75,7 +75,7 @@ async function openOn(
   // Imported only here, because this module imports the driver itself.
   const { drizzle } = await import('drizzle-orm/node-postgres')
   const { namespace, push, onWarning } = options
-  const { schema, identity, pooled } = server
+  const { schema, searchPath, identity, pooled } = server
   const pushes = capabilitiesOf(server, { push }).push
   if (push && !pushes) onWarning(withoutPush(server))
   if (!storesAnyText(server)) onWarning(aboutEncoding(server))
@@ -106,7 +106,18 @@ async function openOn(
     throw unreachable(source, error)
   })
   return new PostgresStore({
-    ...{ capabilities, limits, schema, channel, hints, statements, heartbeats, connections, crowd },
+    ...{
+      capabilities,
+      limits,
+      schema,
+      searchPath,
+      channel,
+      hints,
+      statements,
+      heartbeats,
+      connections,
+      crowd,
+    },
     crowdChanged() {
       onWarning(aboutCrowd(crowd))
       const [statement = `unlisten ${channel}`] = listening()

@@ -33,7 +33,7 @@ import { makeChange } from '../shared/change.js'
 import type { DedicatedConnection } from '../shared/dedicated.js'
 import type { Limits } from '../shared/limits.js'
 import type { Statements } from '../shared/statements.js'
-import { beginChange, beginWithin, type PostgresChange, type Setting } from './change.js'
+import { beginChange, beginning, beginWithin, type PostgresChange, type Setting } from './change.js'
 import type { Loan, PooledConnections } from './connections.js'
 import { isConflict } from './failures.js'
 import { fence } from './fence.js'
@@ -50,6 +50,8 @@ export interface Parts {
   readonly limits: Limits
   /** The schema that contains the tables. */
   readonly schema: string
+  /** The search path by which they were found. */
+  readonly searchPath: string
   /** The channel for hints; undefined when none are sent. */
   readonly channel: string | undefined
   readonly hints: Hints
@@ -227,13 +229,13 @@ export class PostgresStore implements Store {
    * long after its client has given up, and each further attempt would leave one more.
    */
   async #read<T>(what: string, ask: (on: Queries, loan: Loan) => Promise<T>): Promise<T> {
-    const { connections, limits } = this.#parts
+    const { connections } = this.#parts
     return connections.lend(what, async (loan) => {
       const on = this.#on(loan.client)
       if (connections.bounded) return loan.send(what, () => ask(on, loan))
       return loan.send(what, async () => {
         loan.spoiled = true
-        await loan.client.query(beginWithin(limits))
+        await loan.client.query(this.#beginOn(loan.client))
         const answer = await ask(on, loan)
         await loan.client.query('commit')
         loan.spoiled = false
@@ -243,11 +245,16 @@ export class PostgresStore implements Store {
   }
 
   #settingOn(client: PoolClient): Setting {
-    const { terms, limits, statements, connections, crowd } = this.#parts
+    const { terms, statements, crowd } = this.#parts
     const channel = crowd.crowded ? undefined : this.#parts.channel
     const overlaps = terms.named && 'pipeline' in client && client.pipeline === true
-    const { bounded } = connections
-    return { terms, limits, channel, statements, overlaps, bounded, queries: this.#on(client) }
+    const begin = this.#beginOn(client)
+    return { terms, channel, statements, overlaps, begin, queries: this.#on(client) }
+  }
+
+  #beginOn(client: PoolClient): string {
+    const { connections, limits, searchPath } = this.#parts
+    return connections.bounded ? beginning : beginWithin(limits, client.escapeLiteral(searchPath))
   }
 
   /** Where nothing is pushed, the listeners in this process still need not wait. */
