@@ -841,6 +841,26 @@ t.test("an application's pool", async (t) => {
     t.ok(rows.length > 0)
   })
 
+  t.test('may take on a role with what it does to each connection', async (t) => {
+    const { url } = await usePostgres(t)
+    const role = `owner_${randomBytes(4).toString('hex')}`
+    const login = `login_${randomBytes(4).toString('hex')}`
+    const admin = await connected(t, url)
+    await admin.query(`
+      create role ${role};
+      create role ${login} login noinherit password 'login' in role ${role};
+      grant create on schema public to ${role}`)
+    t.teardown(() => onDatabase(url, `drop owned by ${role}; drop role ${login}; drop role ${role}`))
+    const clerks = new URL(url)
+    clerks.username = login
+    clerks.password = 'login'
+    const pool = usePool(t, clerks.href)
+    pool.on('connect', (client: ClientBase) => void client.query(`set role ${role}`))
+    const store = await opened(t, pool)
+    await join(store, ['a'])
+    t.ok(await store.heartbeat('a', 1))
+  })
+
   t.test('may leave another search path on a connection', async (t) => {
     const { url } = await usePostgres(t)
     const pool = usePool(t, url, { max: 1 })

@@ -13,6 +13,8 @@ export interface Server {
   readonly encoding: string
   /** The search path by which the tables were found. Another connection may have a different one. */
   readonly searchPath: string
+  /** The role as which the tables were found, if the connection has taken on another than it logged in as. */
+  readonly role: string | undefined
   /** Computes the identity of the server. */
   readonly identity: SQL<string>
   /**
@@ -33,6 +35,7 @@ interface Found {
   readonly schema: string
   readonly encoding: string
   readonly path: string
+  readonly role: string
   readonly process: number
   readonly standby: boolean
 }
@@ -41,7 +44,8 @@ interface Found {
 export async function examine(client: ClientBase): Promise<Server> {
   const { rows } = await client.query<Found>(`
     select n.nspname as schema, current_setting('server_encoding') as encoding,
-      current_setting('search_path') as path, pg_backend_pid() as process, pg_is_in_recovery() as standby
+      current_setting('search_path') as path, coalesce(current_setting('role', true), 'none') as role,
+      pg_backend_pid() as process, pg_is_in_recovery() as standby
     from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
     where c.oid = to_regclass('coordination_nodes')`)
   const [row] = rows
@@ -53,6 +57,7 @@ export async function examine(client: ClientBase): Promise<Server> {
     schema: row.schema,
     encoding: row.encoding,
     searchPath: row.path,
+    role: row.role === 'none' ? undefined : row.role,
     identity: (await permits(client, 'select pg_walfile_name(pg_current_wal_lsn())'))
       ? sql<string>`${started} || '.' || ${timeline}`
       : started,

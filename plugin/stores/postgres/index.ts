@@ -219,19 +219,20 @@ const planOnce = `select set_config(name, 'force_generic_plan', false) from pg_s
 const stayOpen = `select set_config(name, '0', false) from pg_settings where name = 'idle_session_timeout'`
 
 /**
- * Sets up the connection for heartbeats. It finds its tables by the same search path as the other connections, which
- * an application may set up as it opens them.
+ * Sets up the connection for heartbeats. It has the search path and the role of the other connections, which an
+ * application may set up as it opens them.
  */
 async function setUpHeartbeats(
   client: Client,
-  { pooled, searchPath }: Server,
+  { pooled, searchPath, role }: Server,
   limits: Limits,
   listening: readonly string[],
 ): Promise<void> {
   if (pooled) return
+  const taken = Object.entries({ search_path: searchPath, ...(role === undefined ? {} : { role }) })
   const settings = [
     sessionSettings(limits),
-    `select set_config('search_path', ${client.escapeLiteral(searchPath)}, false)`,
+    ...taken.map(([name, value]) => `select set_config('${name}', ${client.escapeLiteral(value)}, false)`),
     ...listening,
   ]
   await client.query(settings.join('; '))
