@@ -829,6 +829,26 @@ t.test("an application's pool", async (t) => {
     t.same(result, { revision: 2, id: 'a' })
   })
 
+  for (const [what, parse, only] of [
+    ['everything as texts', String],
+    ['whole numbers as BigInt', BigInt, [20, 21, 23]],
+  ] as const) {
+    t.test(`may read ${what}`, async (t) => {
+      const { url } = await usePostgres(t)
+      const warnings: string[] = []
+      const onWarning = (message: string): void => void warnings.push(message)
+      const types = new pg.TypeOverrides()
+      for (const type of only ?? [16, 20, 23, 25, 114, 1700, 3802]) {
+        types.setTypeParser<unknown>(type, parse)
+      }
+      for (const attempt of ['that migrates', 'that finds the tables']) {
+        const store = await opened(t, usePool(t, url, { types }), { onWarning })
+        t.ok(store.capabilities.push, attempt)
+      }
+      t.same(warnings, [])
+    })
+  }
+
   t.test('may find its schema by what it does to each connection', async (t) => {
     const { url } = await usePostgres(t)
     await (await connected(t, url)).query('create schema hidden')

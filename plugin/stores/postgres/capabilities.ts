@@ -36,8 +36,8 @@ interface Found {
   readonly encoding: string
   readonly path: string
   readonly role: string
-  readonly process: number
-  readonly standby: boolean
+  readonly process: string
+  readonly standby: string
 }
 
 /** Examines the server at the other end of a connection. */
@@ -45,12 +45,12 @@ export async function examine(client: ClientBase): Promise<Server> {
   const { rows } = await client.query<Found>(`
     select n.nspname as schema, current_setting('server_encoding') as encoding,
       current_setting('search_path') as path, coalesce(current_setting('role', true), 'none') as role,
-      pg_backend_pid() as process, pg_is_in_recovery() as standby
+      pg_backend_pid()::text as process, pg_is_in_recovery()::text as standby
     from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
     where c.oid = to_regclass('coordination_nodes')`)
   const [row] = rows
   if (row === undefined) throw missingTables()
-  if (row.standby)
+  if (row.standby === 'true')
     throw new StoreError('The database is a read-only standby. The address must lead to the primary.', 'none')
   if (!(await passesOver(client))) throw withoutSkipLocked()
   return {
@@ -67,9 +67,9 @@ export async function examine(client: ClientBase): Promise<Server> {
 
 async function connectionTraits(
   client: ClientBase,
-  serverProcess: number,
+  serverProcess: string,
 ): Promise<Pick<Server, 'pooled' | 'listens'>> {
-  const pooled = greetedBy(client) !== serverProcess
+  const pooled = String(greetedBy(client)) !== serverProcess
   const channel = 'coordination_probe'
   const listens = !pooled && (await permits(client, `listen ${channel}; unlisten ${channel}`))
   return { pooled, listens }

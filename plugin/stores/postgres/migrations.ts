@@ -75,11 +75,11 @@ function isGivingWay(error: unknown): boolean {
 
 /** Makes sure that the lock is held. Some servers that speak PostgreSQL's protocol accept the call and lock nothing. */
 async function makeSureOfLock(client: PoolClient): Promise<void> {
-  const { rows } = await client.query<{ locked: boolean }>(
+  const { rows } = await client.query<{ locked: string }>(
     `select exists (select from pg_locks where locktype = 'advisory' and pid = pg_backend_pid() and granted
-       and (classid::bigint << 32) + objid::bigint = ${lockNumber}) as locked`,
+       and (classid::bigint << 32) + objid::bigint = ${lockNumber})::text as locked`,
   )
-  if (rows[0]?.locked !== true)
+  if (rows[0]?.locked !== 'true')
     throw new StoreError(
       'the server takes no notice of advisory locks, so that several might migrate at once',
       'none',
@@ -106,9 +106,9 @@ function sessionOf(client: PoolClient): MigrationSession {
  * the cache first.
  */
 async function appliedNames(client: PoolClient): Promise<string[] | undefined> {
-  const exists = 'select exists (select from pg_class where oid = to_regclass($1)) as there'
-  const found = await client.query<{ there: boolean }>(exists, [journalTable])
-  if (found.rows[0]?.there !== true) return undefined
+  const exists = 'select exists (select from pg_class where oid = to_regclass($1))::text as there'
+  const found = await client.query<{ there: string }>(exists, [journalTable])
+  if (found.rows[0]?.there !== 'true') return undefined
   const { rows } = await client.query<{ name: string }>(`select name from ${journalTable} order by name`)
   return rows.map(({ name }) => name)
 }
