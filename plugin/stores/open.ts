@@ -2,6 +2,7 @@
 import { CoordinationError } from '../core/errors.js'
 import type { Log } from '../core/log.js'
 import type { Store } from '../core/store.js'
+import { clientInside } from './shared/fencing.js'
 
 /** The options for opening a store, on any database. */
 export interface OpenStoreOptions {
@@ -62,9 +63,10 @@ type MysqlClient = import('./mysql/index.js').MysqlClient
 type MssqlPool = import('mssql').ConnectionPool
 type SqliteDatabase = import('better-sqlite3').Database
 
+/** Drizzle's database exposes its client since version 0.34. Before that it was only in its session. */
 function placeOf(database: unknown): Place {
   if (typeof database === 'string') return placeOfUrl(database)
-  const client = has(database, '$client') ? database.$client : database
+  const client = has(database, '$client') ? database.$client : (clientInside(database) ?? database)
   if (isSqliteDatabase(client)) return { dialect: 'sqlite', database: client }
   if (isPgPool(client)) return { dialect: 'postgres', database: client }
   if (isMysqlClient(client)) return { dialect: 'mysql', database: client }

@@ -51,9 +51,10 @@ t.test("a driver's client, or Drizzle over it, is used and left open", async (t)
   // The database may be dropped before its last connections have ended.
   pool.on('error', () => undefined)
   t.teardown(() => file.close())
+  // Before version 0.34 of Drizzle a database had no `$client`, but a session with the client in it.
   const stores = {
-    sqlite: [file, drizzleSqlite({ client: file })],
-    postgres: [pool, drizzlePostgres({ client: pool })],
+    sqlite: [file, drizzleSqlite({ client: file }), { session: { client: file } }],
+    postgres: [pool, drizzlePostgres({ client: pool }), { session: { client: pool } }],
   }
   for (const [dialect, databases] of Object.entries(stores)) {
     for (const database of databases) {
