@@ -393,6 +393,22 @@ t.test(
   },
 )
 
+t.test('a commit whose end the server does not know may have happened', async (t) => {
+  const { url } = await usePostgres(t)
+  const admin = await connected(t, url)
+  const store = await opened(t, url)
+  await admin.query(`
+    create function doubt() returns trigger language plpgsql as $$ begin
+      raise exception 'result is ambiguous' using errcode = '40003';
+    end $$;
+    create constraint trigger doubt after insert on coordination_events
+      deferrable initially deferred for each row execute function doubt()`)
+  const error = await rejectionOf(
+    commit(store, (change) => change.record([{ type: 'thing.happened', subject: 'a' }])),
+  )
+  t.match(error, { name: 'StoreError', outcome: 'unknown', message: /result is ambiguous/ })
+})
+
 t.test('nothing is committed asynchronously, whatever the database does by default', async (t) => {
   const { url } = await usePostgres(t)
   const admin = await connected(t, url)

@@ -3,10 +3,10 @@ import type { Judgement } from '../shared/connections.js'
 import { grantRights, rootOf, takesNoWrites } from '../shared/failures.js'
 
 /**
- * Classes of errors that leave the outcome of the request unknown, although the server sent them: connection,
- * resources, shutdown and crash, system, internal.
+ * Errors that leave the outcome of the request unknown, although the server sent them, by their class: connection,
+ * resources, shutdown and crash, system, internal. CockroachDB says 40003 of a commit whose end it does not know.
  */
-const doubtful = /^(08|53|57P|58|XX)/
+const doubtful = /^(08|40003|53|57P|58|XX)/
 
 /** Two transactions were in conflict. The one that gets this error was undone and may be tried again. */
 const conflicts = new Set(['40001', '40P01'])
