@@ -865,6 +865,18 @@ t.test("an application's pool", async (t) => {
     })
   }
 
+  t.test('may rename the columns of every answer', async (t) => {
+    const { url } = await usePostgres(t)
+    const store = await opened(t, usePool(t, url, { Client: Renaming }))
+    t.equal(await join(store, ['a']), 1)
+    const { result } = await store.change(undefined, async ({ nowMs, serverIdentity }) => ({
+      nowMs,
+      serverIdentity,
+    }))
+    t.ok(result.nowMs > 0)
+    t.equal(result.serverIdentity, (await store.heartbeat('a', 1))?.serverIdentity)
+  })
+
   t.test('may find its schema by what it does to each connection', async (t) => {
     const { url } = await usePostgres(t)
     await (await connected(t, url)).query('create schema hidden')
@@ -1189,6 +1201,27 @@ async function updatesOfNodes(client: Client): Promise<{ all: number; heapOnly: 
     "select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where relname = 'coordination_nodes'",
   )
   return { all: Number(rows[0]?.n_tup_upd ?? 0), heapOnly: Number(rows[0]?.n_tup_hot_upd ?? 0) }
+}
+
+/** Renames columns as the package `pg-camelcase` does for a whole application. */
+class Renaming extends pg.Client {
+  override query(...args: unknown[]): never {
+    const answer: unknown = Reflect.apply(super.query, this, args)
+    return (answer instanceof Promise ? answer.then(renamed) : answer) as never
+  }
+}
+
+function renamed(answer: pg.QueryResult | pg.QueryResult[]) {
+  for (const result of [answer].flat()) {
+    result.rows = result.rows.map((row) => {
+      if (Array.isArray(row)) return row
+      const entries = Object.entries(row)
+      return Object.fromEntries(
+        entries.map(([name, value]) => [name.replace(/_(\w)/g, (_, next) => next.toUpperCase()), value]),
+      )
+    })
+  }
+  return answer
 }
 
 /** Returns what all clients of the driver send while `work` runs. */

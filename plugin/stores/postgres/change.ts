@@ -94,7 +94,8 @@ export async function beginChange(
 
 /**
  * Waits for all earlier changes. RETURNING is evaluated once the row has been locked, so the time that it returns is
- * not older than the times of earlier changes.
+ * not older than the times of earlier changes. The names of the results have one word each, because an application may
+ * have the driver rename what has an underscore.
  */
 function takeRevision({ namespace, identity }: Terms, literal: (text: string) => SQL): string {
   return inlined(sql`
@@ -102,7 +103,7 @@ function takeRevision({ namespace, identity }: Terms, literal: (text: string) =>
       (namespace, revision, watchers, longest_ttl_ms, token_floor, server_identity, identity_settled)
     values (${literal(namespace)}, 1, '[]', 0, 0, '', true)
     on conflict (namespace) do update set revision = m.revision + 1
-    returning to_json(m) as meta, ${nowMs} as now_ms, ${identity} as server_identity, ${committing} as committing`)
+    returning to_json(m) as meta, ${nowMs} as time, ${identity} as server, ${committing} as committing`)
 }
 
 function stampSession(
@@ -231,8 +232,8 @@ function takenOf(
   if (row === undefined) throw new StoreError('A change could not take its number.', 'none')
   return {
     meta: row,
-    nowMs: Number(taken.now_ms),
-    serverIdentity: String(taken.server_identity),
+    nowMs: Number(taken.time),
+    serverIdentity: String(taken.server),
     session: stamped === undefined ? undefined : toNodes([json(stamped.session)])[0],
   }
 }
