@@ -175,6 +175,15 @@ t.test('a file put in the place of the database is used, and is another server',
   t.equal(checked(path), 'ok')
 })
 
+t.test('a system that tells no time of creation does not make a new server of each write', async (t) => {
+  const { url } = await useSqlite(t)
+  const process = startProcess(t)
+  await process.ask('forgetBirths')
+  await process.ask('open', url)
+  await process.ask('join', 'a')
+  t.equal(await process.ask('tell', 'a'), 2)
+})
+
 t.test('a restored file is not mixed with what the old one left beside it', async (t) => {
   const { store, path } = await useStore(t)
   await addNodes(store, 'a')

@@ -6,6 +6,8 @@
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
+import fs from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import Sqlite from 'better-sqlite3'
 import type { Store } from '../../plugin/core/store.js'
@@ -28,6 +30,16 @@ const commands = {
   },
   async close() {
     await opened().close()
+  },
+  /** Has Node tell the time of the latest change as that of the creation, as it does on a system without `statx`. */
+  async forgetBirths() {
+    const { statSync } = fs
+    const forgetful = (...args: unknown[]) => {
+      const facts = Reflect.apply(statSync, fs, args)
+      return facts && Object.assign(facts, { birthtimeNs: facts.ctimeNs })
+    }
+    Object.assign(fs, { statSync: forgetful })
+    syncBuiltinESMExports()
   },
   /** Adds a node. */
   async join(node: string) {

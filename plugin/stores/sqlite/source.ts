@@ -8,6 +8,7 @@ import type { Database, Options } from 'better-sqlite3'
 import { CoordinationError, StoreError } from '../../core/errors.js'
 import { driverMissing } from '../shared/driver.js'
 import { messageOf, rootOf } from '../shared/failures.js'
+import { once } from '../shared/once.js'
 import { Turns } from '../shared/turns.js'
 import { isBusy } from './failures.js'
 
@@ -149,8 +150,19 @@ function sharingOf(client: Database): Sharing {
  */
 function identityOf(path: string): string | undefined {
   const facts = statSync(path, { bigint: true, throwIfNoEntry: false })
-  return facts === undefined ? undefined : `${facts.ino}-${facts.birthtimeNs}`
+  return facts === undefined ? undefined : `${facts.ino}-${tellsBirth() ? facts.birthtimeNs : 0}`
 }
+
+/**
+ * Returns whether the time of creation is one. Without the system call `statx`, which Linux before 4.11 and some
+ * sandboxes of containers lack, Node gives the time of the latest change in its place. It then does so for a process,
+ * too, which has no time of creation.
+ */
+const tellsBirth = once(() => {
+  if (process.platform !== 'linux') return true
+  const facts = statSync('/proc/self', { bigint: true, throwIfNoEntry: false })
+  return facts === undefined || facts.birthtimeNs !== facts.ctimeNs
+})
 
 /** Creates the file only at the first opening. Later, an empty file in the place of a full one must not be used. */
 function openFile(path: string, driver: Driver, mustExist: boolean): Open {
