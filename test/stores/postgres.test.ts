@@ -691,6 +691,18 @@ t.test('a fence', async (t) => {
     await client.query('rollback')
   })
 
+  t.test('leaves the database its own error when there is no connection to look at the lease', async (t) => {
+    const pool = usePool(t, url, { max: 1 })
+    const lent = await opened(t, pool, { statementTimeoutMs: 1_000 })
+    const only = await pool.connect()
+    await only.query('begin isolation level repeatable read')
+    await only.query('select 1 from coordination_nodes')
+    await held()
+    t.match(await rejectionOf(lent.fence(only, claim)), { code: '40001', severity: 'ERROR' })
+    await only.query('rollback')
+    only.release()
+  })
+
   t.test('fails when the node is gone, even if the lease still names it', async (t) => {
     await commit(store, (change) => change.bury('a'))
     await client.query('begin')

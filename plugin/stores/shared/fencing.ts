@@ -39,7 +39,8 @@ export class FenceTarget {
   /**
    * Returns the error to throw in place of `error`.
    *
-   * @param stillTrue checks the claim from outside, for when the transaction itself can no longer tell.
+   * @param stillTrue checks the claim from outside, for when the transaction itself can no longer tell. If it fails, it
+   *   hides nothing: an application that sees the database's own error makes its transaction again.
    */
   async explained(
     error: unknown,
@@ -51,7 +52,7 @@ export class FenceTarget {
     if (refusal === 'ended') return this.wrong('It has ended.', error)
     if (refusal === 'elsewhere')
       return this.wrong("The coordinator's tables are not there: it is another database.", error)
-    if (refusal === undefined || (await stillTrue(claim))) return error
+    if (refusal === undefined || (await stillTrue(claim).catch(() => true))) return error
     const fenced = new FencedError(claim.key, claim.token)
     fenced.cause = error
     return fenced
