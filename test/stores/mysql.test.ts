@@ -12,6 +12,7 @@ import { PooledConnections } from '../../plugin/stores/mysql/connections.js'
 import { type MysqlOptions, openMysqlStore } from '../../plugin/stores/mysql/index.js'
 import { migrationTarget } from '../../plugin/stores/mysql/migrations.js'
 import type { MysqlStore } from '../../plugin/stores/mysql/store.js'
+import { forgetNodes } from '../../plugin/stores/mysql/verb-queries.js'
 import { openStore } from '../../plugin/stores/open.js'
 import { limitsWithin } from '../../plugin/stores/shared/limits.js'
 import { applyMigrations, journalTable, shippedMigrations } from '../../plugin/stores/shared/migrate.js'
@@ -82,14 +83,34 @@ function tests(): void {
     const client = await connected(t, url)
     await client.query('analyze table coordination_leases')
     const statement = loads(drizzle({ client }), { namespace, collation: sql`utf8mb4_bin` }).toSQL()
-    const rowsRead = async (): Promise<number> => {
-      const [counts] = await client.query("show session status like 'Handler\\_read\\_%'")
-      return (counts as { Value: string }[]).reduce((sum, { Value }) => sum + Number(Value), 0)
-    }
-    const before = await rowsRead()
+    const before = await rowsRead(client)
     await client.query(statement.sql, statement.params)
-    const read = (await rowsRead()) - before
+    const read = (await rowsRead(client)) - before
     t.ok(read < 1_000, `${read} rows were read, to count them included`)
+  })
+
+  t.test('who forgets nodes reads no lease that does not name them', async (t) => {
+    const { url } = await useMysql(t)
+    const store = await opened(t, url)
+    const names = Array.from({ length: 40 }, (_, index) => `node-${index}`)
+    await join(store, names)
+    await saveLeases(store, ...Array.from({ length: 1_000 }, (_, index) => newLease(`unused-${index}`)))
+    await saveLeases(store, newLease('held', { holder: 'node-0' }))
+    await commit(store, async (change) => {
+      for (const name of names) await change.bury(name)
+    })
+    const client = await connected(t, url)
+    await client.query('analyze table coordination_leases, coordination_nodes')
+    const statement = forgetNodes(
+      drizzle({ client }),
+      { namespace, collation: sql`utf8mb4_bin` },
+      -1_000,
+    ).toSQL()
+    const before = await rowsRead(client)
+    await client.query(statement.sql, statement.params)
+    const read = (await rowsRead(client)) - before
+    t.ok(read < 1_000, `${read} rows were read, to count them included`)
+    t.match((await store.snapshot()).nodes, [{ id: 'node-0' }])
   })
 
   t.test('statements that are repeated are prepared on the server', async (t) => {
@@ -745,6 +766,12 @@ function madeOld(bytes: Buffer): true {
   const at = bytes.indexOf(name)
   if (at >= 0) bytes.write('5.5.5.', at + name.length + 1)
   return true
+}
+
+/** Returns how many rows this connection has read. */
+async function rowsRead(client: Connection): Promise<number> {
+  const [counts] = await client.query("show session status like 'Handler\\_read\\_%'")
+  return (counts as { Value: string }[]).reduce((sum, { Value }) => sum + Number(Value), 0)
 }
 
 async function connected(t: Test, url: string): Promise<Connection> {

@@ -5,7 +5,7 @@
  * The statements are in `queries.ts`, the course of a change is in `change.ts`, and the time limits are in
  * `connections.ts`.
  */
-import { and, asc, desc, eq, gt, gte, inArray, lt, ne, or, type SQL, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, gt, gte, inArray, ne, or, type SQL, sql } from 'drizzle-orm'
 import type { Connection } from 'mysql2'
 import {
   type Beat,
@@ -40,6 +40,7 @@ import { type Queries, queriesOn } from './queries.js'
 import { columnsOf, heartbeatAnswer, lookOf, ownView, snapshotOf } from './rows.js'
 import { events, leases, meta, nodes } from './schema.js'
 import { nowMs, type Terms } from './terms.js'
+import { forgetNodes } from './verb-queries.js'
 
 /** What a store is assembled from. */
 export interface Parts {
@@ -163,7 +164,7 @@ export class MysqlStore implements Store {
     return this.#read('Pruning', async ({ db }, loan) => {
       loan.outcome = 'unknown'
       const [fewerEvents] = await db.execute<never>(this.#pruneEvents(eventsForMs, kept))
-      const [fewerNodes] = await db.delete(nodes).where(this.#isForgotten(goneNodesForMs)).limit(prunedAtOnce)
+      const [fewerNodes] = await forgetNodes(db, this.#parts.terms, goneNodesForMs)
       return Math.max(fewerEvents.affectedRows, fewerNodes.affectedRows) === prunedAtOnce
     })
   }
@@ -215,19 +216,6 @@ export class MysqlStore implements Store {
         order by revision, position limit ${prunedAtOnce}) as doomed
       on surplus.namespace = ${this.#namespace}
         and surplus.revision = doomed.revision and surplus.position = doomed.position`
-  }
-
-  /** Nodes that have been gone for long enough and that no lease names. */
-  #isForgotten(goneNodesForMs: number): SQL | undefined {
-    const named = sql`exists (
-      select 1 from ${leases} as l where l.namespace = ${this.#namespace}
-      and (l.holder = ${nodes.id} or l.target = ${nodes.id} or l.blocked_node = ${nodes.id}))`
-    return and(
-      eq(nodes.namespace, this.#namespace),
-      eq(nodes.state, 'gone'),
-      lt(nodes.goneAtMs, sql`${nowMs} - ${goneNodesForMs}`),
-      sql`not ${named}`,
-    )
   }
 
   async #isTrue({ key, node, token }: Claim): Promise<boolean> {

@@ -2,6 +2,7 @@
 import { and, asc, eq, gt, isNotNull, lt, ne, type SQL, sql } from 'drizzle-orm'
 import type { MySqlTable } from 'drizzle-orm/mysql-core'
 import type { MySql2Database } from 'drizzle-orm/mysql2'
+import { prunedAtOnce } from '../../core/store.js'
 import { columnsOf } from './rows.js'
 import { leases, meta, nodes, workers } from './schema.js'
 import { identity, isNode, keysWhere, node, nowMs, objectOf, type Terms } from './terms.js'
@@ -112,6 +113,31 @@ export function snapshot({ namespace }: Terms): SQL {
     union all ${rows('node', nodes, sql`t.joined_revision`, sql`t.id`)}
     union all ${rows('worker', workers, sql`0`, sql`t.\`key\``)}
     union all ${rows('lease', leases, sql`0`, sql`t.\`key\``)}`
+}
+
+/**
+ * Deletes nodes that have been gone for long enough and that no lease names. Each column of the leases is searched by
+ * itself, by its index: the server would rather read all leases, once for each node, when the conditions are joined by
+ * OR, or when a column is nearly always null, since it counts nulls as one value.
+ */
+export function forgetNodes(db: MySql2Database, { namespace }: Terms, goneNodesForMs: number) {
+  const columns = { holder: leases.holder, target: leases.target, blocked: leases.blockedNode }
+  const unnamed = Object.entries(columns).map(
+    ([index, { name }]) => sql`not exists (
+      select 1 from ${leases} as l force index (${sql.identifier(`coordination_leases_${index}`)})
+      where l.namespace = ${namespace} and l.${sql.identifier(name)} = ${nodes.id})`,
+  )
+  return db
+    .delete(nodes)
+    .where(
+      and(
+        eq(nodes.namespace, namespace),
+        eq(nodes.state, 'gone'),
+        lt(nodes.goneAtMs, sql`${nowMs} - ${goneNodesForMs}`),
+        ...unnamed,
+      ),
+    )
+    .limit(prunedAtOnce)
 }
 
 /** The session's own row, with the facts about the server. */
