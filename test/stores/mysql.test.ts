@@ -698,6 +698,19 @@ function tests(): void {
       t.equal(await only(admin, `select group_concat(name order by name) from ${journalTable}`), '1,2')
     })
 
+    t.test('have time, however little the server gives a statement', async (t) => {
+      const { url } = await useMysql(t)
+      const admin = await connected(t, url)
+      if (!/mariadb/i.test(String(await only(admin, 'select version()')))) return
+      const pool = createPool(url)
+      pool.pool.on('connection', (client) => client.query('set max_statement_time = 1'))
+      const connections = new PooledConnections(pool.pool, limitsWithin(30_000))
+      t.teardown(() => connections.close())
+      const step = { name: '1', statements: ['create table seen as select @@max_statement_time as limited'] }
+      await applyMigrations('mysql', [step], migrationTarget(connections), { migrate: true })
+      t.equal(Number(await only(admin, 'select limited from seen')), 120)
+    })
+
     t.test('what a process did and died before it could note it is noted by the next', async (t) => {
       const { target, admin } = await useTarget(t)
       await admin.query('create table first (id int, more int, key found (id))')

@@ -17,6 +17,9 @@ import { errorNumber } from './failures.js'
 /** Building an index on existing rows may take a while, and so may another process that migrates first. */
 const limitMs = 120_000
 
+/** What only MariaDB reads. A user or a server may have a limit that is too short for a migration, or to wait for one. */
+const patient = `/*M!, max_statement_time = ${limitMs / 1000} */`
+
 /** A wait for a row, or for a whole table. */
 const waitedTooLong = 1205
 
@@ -41,7 +44,7 @@ function locked<T>(
   const migrate = async (loan: { client: { promise(): Connection }; spoiled: boolean }): Promise<T> => {
     const client = loan.client.promise()
     loan.spoiled = true
-    await client.query(`set autocommit = 1, lock_wait_timeout = ${wholeSeconds(lockMs)}`)
+    await client.query(`set autocommit = 1, lock_wait_timeout = ${wholeSeconds(lockMs)} ${patient}`)
     await takeLock(client)
     return work(sessionOf(client))
   }
