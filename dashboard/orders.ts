@@ -133,7 +133,7 @@ export function drain({ id, name, leadCount, slotCount }: CoordinationNode): Ord
 export function undrain({ id, name }: CoordinationNode): Order {
   return {
     title: `Let ${name} take work again?`,
-    notes: [note('It is a candidate for its workers again.')],
+    notes: [note('It is a candidate again.')],
     submit: 'End the drain',
     method: 'DELETE',
     path: `nodes/${id}/drain`,
@@ -141,14 +141,22 @@ export function undrain({ id, name }: CoordinationNode): Order {
   }
 }
 
-export function forget({ id, name }: CoordinationNode): Order {
+export function forgetNode({ id, name }: CoordinationNode): Order {
+  return forget(name, `nodes/${id}`)
+}
+
+export function forgetWorker(key: string): Order {
+  return forget(key, `workers/${keyInPath(key)}`)
+}
+
+function forget(name: string, path: string): Order {
   return {
-    title: `Remove ${name} from the list?`,
-    notes: [note('It is gone. Its events stay.')],
+    title: `Remove ${name}?`,
+    notes: [note('Its events stay.')],
     submit: 'Remove',
     method: 'DELETE',
-    path: `nodes/${id}`,
-    done: `${name} is not listed any more`,
+    path,
+    done: `Removed ${name}`,
   }
 }
 

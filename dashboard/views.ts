@@ -35,7 +35,7 @@ import {
   timeOf,
   verdictOf,
 } from './model.js'
-import { releaseButton } from './orders.js'
+import { forgetWorker, offer, releaseButton } from './orders.js'
 import {
   type Acts,
   badge,
@@ -222,6 +222,8 @@ function problemRow(state: State, acts: Acts, problem: Problem): VNode {
     badge(markOfProblem(problem)),
     h('span.sentence', ...whole, more > 0 && h('span.muted', ` And ${grouped(more)} more like this.`)),
     lease && releaseButton(state, acts, lease, { class: 'bad' }),
+    code === 'worker-without-candidates' &&
+      offer(state, acts, 'forget', 'Remove…', () => forgetWorker(subject)),
   )
 }
 
@@ -257,7 +259,7 @@ export function leasesView(state: Loaded, acts: Acts): Child[] {
         'p.empty',
         state.filter === ''
           ? 'No lease yet: the first appears when a node asks for it.'
-          : 'No lease is called that, and no holder of one.',
+          : 'No lease or holder is called that.',
       ),
     ]
   const axis = h('span.axis', ...['15 min ago', '10', '5', 'now'].map((each) => h('span', each)))

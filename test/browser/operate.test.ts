@@ -466,6 +466,26 @@ function firesIn(text: string): number[] {
   return [...text.matchAll(/fire ([\d-]+ [\d:]+)/g)].map(([, time]) => Date.parse(`${time}Z`))
 }
 
+inBrowser('a worker that no program registers any more is taken off the list', async (t, visit) => {
+  const database = await useSqlite(t)
+  const options = { authorize: mira, ttlMs: 6_000 }
+  const old = await useApp(t, { url: database.url, options, workers: threeWorkers })
+  await eventually(() => old.coordination.isHeld('indexing'))
+  const app = await useApp(t, { url: database.url, node: 'n2', options })
+  await old.close()
+  const page = await visit(`${await listening(app)}/coordination/ui/`)
+  const problem = page.locator('.attention li', { hasText: 'c1/indexing' })
+  await reads(problem, /No active node is a candidate .* forget it/)
+  await problem.getByRole('button', { name: 'Remove…' }).click()
+  const dialog = page.getByRole('dialog')
+  await reads(dialog, /Remove c1\/indexing\?/)
+  await dialog.getByRole('button', { name: 'Remove', exact: true }).click()
+  await reads(dialog, /Removed c1\/indexing/)
+  await dialog.getByRole('button', { name: 'Close' }).click()
+  await problem.waitFor({ state: 'detached' })
+  t.equal((await app.inject('/coordination/workers/c1:indexing')).statusCode, 404)
+})
+
 inBrowser('what somebody may not do is not offered, and the server refuses it anyway', async (t, visit) => {
   let allowed: readonly string[] = ['read']
   const authorize: Authorize = (_request, action) =>
