@@ -22,6 +22,8 @@ export class ApiError extends Error {
     detail: string,
     /** Minimum time before a retry. */
     readonly retryAfterMs = 0,
+    /** The worker that has the name of a lease that does not exist. */
+    readonly worker?: string,
   ) {
     super(detail)
   }
@@ -117,7 +119,8 @@ async function failureOf(response: Response, isOurs: boolean): Promise<ApiError>
         : status >= 500 && why !== 'not-installed'
           ? 'away'
           : 'refused'
-  return new ApiError(failure, status, detail, 1_000 * (Number(response.headers.get('retry-after')) || 0))
+  const retryAfterMs = 1_000 * (Number(response.headers.get('retry-after')) || 0)
+  return new ApiError(failure, status, detail, retryAfterMs, problem.worker)
 }
 
 /**

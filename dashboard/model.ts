@@ -185,6 +185,7 @@ export interface Answer {
 export interface Refusal {
   readonly type: string
   readonly detail: string
+  readonly worker?: string
 }
 
 /** How a state looks: never by colour alone. */

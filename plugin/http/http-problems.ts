@@ -64,6 +64,8 @@ export interface HttpProblemDetails {
   readonly allow?: readonly string[]
   /** Ids of nodes that could be named instead. */
   readonly candidates?: readonly string[]
+  /** Key of the worker that has this name, where that has shares or partitions instead of a lease of its own. */
+  readonly worker?: string
 }
 
 /** A response that reports a failure; thrown in a hook or handler, sent by {@link answerHttpProblem}. */

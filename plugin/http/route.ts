@@ -8,7 +8,7 @@ import type {
   RouteShorthandOptions,
 } from 'fastify'
 import type { Action } from './guard/access.js'
-import { HttpProblem } from './http-problems.js'
+import { HttpProblem, type HttpProblemDetails } from './http-problems.js'
 import { asDocumented } from './openapi.js'
 import type { Typed } from './schemas/typed.js'
 
@@ -99,9 +99,9 @@ export function found<Value>(value: Value | undefined, what: string): Value {
 }
 
 /** @param hint a sentence about what was meant instead, if that can be told. */
-export function notFound(what: string, hint?: string): HttpProblem {
+export function notFound(what: string, hint?: string, details: HttpProblemDetails = {}): HttpProblem {
   const sentences = [`There is no such ${what}.`, ...(hint === undefined ? [] : [hint])]
-  return new HttpProblem('not-found', sentences.join(' '))
+  return new HttpProblem('not-found', sentences.join(' '), details)
 }
 
 /** Returns whether one of the texts contains `q`, ignoring case. Without `q`, every text matches. */

@@ -484,6 +484,8 @@ t.test('what is not there says what may have been meant', async (t) => {
   for (const [path, detail] of details) {
     const reply = await app.inject(`/coordination${path}`)
     t.match(reply.json(), { status: 404, detail }, path)
+    const worker = /its leases are/.test(detail) ? /The worker (\S+)/.exec(detail)?.[1] : undefined
+    t.equal(reply.json().worker, worker, path)
   }
   const doing: [way: string, body: object][] = [
     ['release', { reason: 'a good one' }],

@@ -133,7 +133,8 @@ export function leaseIn(status: Status, key: string): LeaseStatus {
 /** Returns the problem of a key without a lease, which is often that of a worker with several leases. */
 export function noLease({ workers }: Status, key: string): HttpProblem {
   const worker = workers.find((each) => each.key === key.replace(/#\d+$/, ''))
-  return notFound('lease', worker && leasesOf(worker))
+  if (worker === undefined) return notFound('lease')
+  return notFound('lease', leasesOf(worker), worker.kind === 'single' ? {} : { worker: worker.key })
 }
 
 function leasesOf({ key, kind, slots }: WorkerStatus): string {

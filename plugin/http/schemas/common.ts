@@ -201,6 +201,10 @@ export const httpProblem = {
     retryAfter: { ...number, description: 'Number of seconds after which to try again' },
     allow: { type: 'array', items: text, description: 'The methods that the path accepts' },
     candidates: { type: 'array', items: text, description: 'Ids of nodes that can be named instead' },
+    worker: {
+      ...text,
+      description: 'The worker of that name, which has shares or partitions instead of one lease',
+    },
   },
 } as const
 
