@@ -22,7 +22,7 @@ import { timetableOf, writtenSchedule } from '../../plugin/core/work/schedule.js
 import { SnapshotSource } from '../../plugin/http/snapshot/snapshot.js'
 import { join, newLease, newWorker, nodeOf, saveLeases } from '../../plugin/testing/conformance/world.js'
 import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
-import { World } from '../support/world.js'
+import { World, type WorldNode } from '../support/world.js'
 
 const own = { state: 'running', node: 'b', trusted: true, trustLeftMs: 1, held: [], unsettled: [] } as const
 
@@ -228,6 +228,38 @@ t.test('a drain is told with who asked for it, and is read once', async (t) => {
   const forgettable =
     'No active node is a candidate for the worker "global/slow". If no program registers it any more, forget it.'
   t.same(await told(), [forgettable])
+})
+
+t.test('rows that somebody has deleted are told, until a node makes them again', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  const register = ({ coordinator }: WorldNode): void => {
+    const run = async () => undefined
+    coordinator.worker({ name: 'one', kind: 'single', scope: 'global', run })
+    coordinator.worker({ name: 'many', kind: 'partitioned', scope: 'global', partitions: 3, run })
+    coordinator.worker({ name: 'all', kind: 'coordinated', scope: 'global', run })
+  }
+  register(a)
+  await world.start(a)
+  await world.advance(1_000)
+  const problems = async () => {
+    const { snapshot, status } = await new SnapshotSource(a.coordinator).status()
+    const found = problemsIn(snapshot, status, a.coordinator.health(), world.timing)
+    return found.filter(({ code }) => code === 'rows-missing').map(({ sentence }) => sentence)
+  }
+  t.same(await problems(), [])
+  world.sql("delete from coordination_leases where key in ('global/many#0', 'global/many#2', 'global/all#0')")
+  world.sql("delete from coordination_workers where key = 'global/one'")
+  const why = 'though node "a" has registered it: somebody has deleted them. Restart one node'
+  t.match(await problems(), [
+    `Rows of 1 of the 1 leases of the worker "global/all" are missing, ${why}`,
+    `Rows of 2 of the 3 leases of the worker "global/many" are missing, ${why}`,
+    `Rows of the worker "global/one" are missing, ${why}`,
+  ])
+  register(b)
+  await world.start(b)
+  await world.advance(1_000)
+  t.same(await problems(), [])
 })
 
 t.test(

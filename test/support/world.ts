@@ -124,7 +124,12 @@ export class World {
   /** Deletes all rows, as somebody may who cleans up by hand. */
   wipe(): void {
     for (const table of ['nodes', 'workers', 'leases', 'events', 'meta'])
-      this.#database.prepare(`delete from coordination_${table}`).run()
+      this.sql(`delete from coordination_${table}`)
+  }
+
+  /** Runs a statement on the database, as somebody may by hand. */
+  sql(statement: string): void {
+    this.#database.exec(statement)
   }
 
   /** Stops a process, as SIGSTOP does. */

@@ -30,6 +30,10 @@ export const problemCodes = {
     severity: 'error',
     when: 'Nobody has claimed the lease in time, though nodes could',
   },
+  'rows-missing': {
+    severity: 'error',
+    when: 'Somebody has deleted the row of a registered worker, or rows of its leases',
+  },
   'server-changed': {
     severity: 'warning',
     when: 'The database was restarted or restored, or is another one: nobody claims for a while',
@@ -69,6 +73,7 @@ export function problemsIn(snapshot: Snapshot, status: Status, own: Health, timi
     ...ofThisNode(own, snapshot, status),
     ...ofServer(snapshot, timing),
     ...snapshot.nodes.flatMap((node) => ofNode(node, snapshot)),
+    ...ofMissing(snapshot),
     ...status.workers.flatMap((worker) => ofWorker(worker, snapshot)),
     ...ofLeases(snapshot, status, timing),
   ]
@@ -138,6 +143,29 @@ function whyDraining(node: NodeRow, snapshot: Snapshot): string {
   if (drain === undefined) return ''
   if (isClosing(node, drain)) return ` It has been closing since ${second(drain.atMs)}.`
   return ` ${drain.actor} asked for it at ${second(drain.atMs)}: “${drain.reason}”.`
+}
+
+/** A node registers a worker together with the rows of the worker and of its leases, so all are there or none. */
+function ofMissing(snapshot: Snapshot): Problem[] {
+  const workers = new Map(snapshot.workers.map((worker) => [worker.key, worker]))
+  const active = snapshot.nodes.filter(({ state }) => state === 'active')
+  const registered = new Map(active.flatMap(({ name, workers }) => workers.map((key) => [key, name])))
+  return [...registered].flatMap(([key, node]) => {
+    const missing = missingOf(key, workers.get(key), snapshot)
+    if (missing === undefined) return []
+    const sentence =
+      `${missing}, though node "${node}" has registered it: somebody has deleted them. Restart one node that ` +
+      'registers it, and they are made again.'
+    return [problem('rows-missing', key, sentence)]
+  })
+}
+
+function missingOf(key: string, worker: WorkerRow | undefined, snapshot: Snapshot): string | undefined {
+  if (worker === undefined) return `Rows of the worker "${key}" are missing`
+  const { slots } = worker
+  const leases = rowsOf(snapshot).leasesOf.get(key) ?? []
+  const lacks = slots - leases.filter(({ slot }) => slot < slots).length
+  return lacks > 0 ? `Rows of ${lacks} of the ${slots} leases of the worker "${key}" are missing` : undefined
 }
 
 function ofWorker({ key, paused, candidates }: Status['workers'][number], snapshot: Snapshot): Problem[] {
