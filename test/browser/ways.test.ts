@@ -64,7 +64,7 @@ inBrowser('everything can be done with the keyboard alone', async (t, visit) => 
   await press('/')
   t.equal(await focused('id'), 'filter')
   await page.keyboard.type('nothing')
-  await reads(page.locator('#leases'), /No lease is called that/)
+  await reads(page.locator('#leases'), /No lease or holder is called that/)
   await press('Escape')
   await reads(page.locator('#leases tbody'), /indexing/)
 
@@ -194,7 +194,7 @@ inBrowser('only a node that is called so exactly is shown as it', async (t, visi
   }
   await page.keyboard.press('Escape')
   await page.locator('#filter').fill('ü')
-  await reads(page.locator('#leases'), /No lease is called that/)
+  await reads(page.locator('#leases'), /No lease or holder is called that/)
 })
 
 inBrowser('however long names are, what can be done can be reached', async (t, visit) => {
