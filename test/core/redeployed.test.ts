@@ -1,5 +1,6 @@
 /** Tests for leases of workers that another version of the application declares in another way, and that come back. */
 import t, { type Test } from 'tap'
+import type { Change, Store } from '../../plugin/core/store.js'
 import type { PassContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
 import { World, type WorldNode } from '../support/world.js'
 
@@ -144,3 +145,62 @@ t.test(
     )
   },
 )
+
+for (const kind of [{ kind: 'coordinated' }, partitions(2)]) {
+  t.test(
+    `many workers that are ${Object.values(kind).join(' ')} join with no more reads than one`,
+    async (t) => {
+      const world = new World(t)
+      const reads = async (name: string, count: number): Promise<number> => {
+        let leases = 0
+        const node = await world.node(name, {
+          namespace: name,
+          wrap: (store) => tapped(store, () => leases++),
+        })
+        const define = (number: number): WorkerDefinition => {
+          const definition: object = {
+            name: `data-${number}`,
+            scope: 'global',
+            ...kind,
+            run: async () => undefined,
+          }
+          return definition as WorkerDefinition
+        }
+        for (let number = 0; number < count; number++) node.coordinator.worker(define(number))
+        const started = node.coordinator.start()
+        await world.advanceUntil(() => node.coordinator.state === 'running', 5_000)
+        await started
+        return leases
+      }
+      t.equal(await reads('many', 50), await reads('one', 1))
+    },
+  )
+}
+
+/** Calls back whenever a change by which a node joins reads leases. */
+function tapped(store: Store, read: () => void): Store {
+  return new Proxy(store, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name)
+      if (typeof value !== 'function') return value
+      if (name !== 'change') return value.bind(target)
+      const change: Store['change'] = (session, work, ahead) =>
+        target.change(
+          session,
+          (inside) => work(session?.operation === 1 ? tellingReads(inside, read) : inside),
+          ahead,
+        )
+      return change
+    },
+  })
+}
+
+function tellingReads(change: Change, read: () => void): Change {
+  return new Proxy(change, {
+    get(target, name) {
+      if (name === 'leases') read()
+      const value: unknown = Reflect.get(target, name)
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+}

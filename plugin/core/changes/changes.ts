@@ -304,13 +304,13 @@ async function declare(
   const keys = declarations.map((declaration) => declaration.key)
   await draft.loadWorkers(keys)
   await draft.load({ keys, workers: keys })
+  await loadLeft(draft, declarations)
   for (const declaration of declarations) {
     const known = draft.worker(declaration.key)
     if (known !== undefined) {
       await refuseContradiction(draft, node, known, declaration)
       otherSchedules.push(...(await otherSchedule(draft, node, known, declaration)))
     }
-    await loadLeft(draft, known, declaration)
     const { missing, taken, surplus } = layout(draft, declaration)
     if ([...taken, ...surplus].some(({ fenced }) => fenced)) {
       hindered.add(declaration.key)
@@ -343,22 +343,35 @@ async function refuseContradiction(
   )
 }
 
-/** How many shares are looked for at once. */
-const sharesAtOnce = 64
+/** How many rows are looked for at once, because servers limit the size of a request. */
+const keysAtOnce = 16_384
 
 /**
- * Loads the rows that a worker already has although they do not belong to it now, because it had another kind or fewer
- * partitions in between, or was forgotten. Their tokens still count, and so do their holders. Shares have been numbered
- * without a gap.
+ * Loads the rows that workers already have although they do not belong to them now, because they had another kind or
+ * fewer partitions in between, or were forgotten. Their tokens still count, and so do their holders. A change has no
+ * time to look for thousands of workers one after another, so it looks for all at once. How many shares a worker had is
+ * not known: they have been numbered without a gap, and twice as many are looked for each time.
  */
-async function loadLeft(draft: Draft, known: WorkerRow | undefined, declared: Declaration): Promise<void> {
-  if (known !== undefined && isSameLayout(known, declared)) return
-  if (declared.kind === 'partitioned') await draft.load({ keys: partitionsOf(declared) })
-  if (declared.kind !== 'coordinated') return
-  for (let first = 0; sharesOf(draft, declared.key).length >= first; first += sharesAtOnce)
-    await draft.load({
-      keys: Array.from({ length: sharesAtOnce }, (_, index) => slotKey(declared.key, first + index)),
-    })
+async function loadLeft(draft: Draft, declarations: readonly Declaration[]): Promise<void> {
+  const changed = declarations.filter((declared) => {
+    const known = draft.worker(declared.key)
+    return known === undefined || !isSameLayout(known, declared)
+  })
+  await loadKeys(draft, changed.flatMap(partitionsOf))
+  let growing = changed.filter(({ kind }) => kind === 'coordinated').map(({ key }) => key)
+  for (let first = 0, end = 1; growing.length > 0; [first, end] = [end, 2 * end + 1]) {
+    const slots = Array.from({ length: end - first }, (_, index) => first + index)
+    await loadKeys(
+      draft,
+      growing.flatMap((worker) => slots.map((slot) => slotKey(worker, slot))),
+    )
+    growing = growing.filter((worker) => sharesOf(draft, worker).length >= end)
+  }
+}
+
+async function loadKeys(draft: Draft, keys: readonly string[]): Promise<void> {
+  for (let first = 0; first < keys.length; first += keysAtOnce)
+    await draft.load({ keys: keys.slice(first, first + keysAtOnce) })
 }
 
 function isSameLayout(known: WorkerRow, { kind, partitions }: Declaration): boolean {
