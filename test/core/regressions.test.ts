@@ -1064,3 +1064,32 @@ t.test('partitions are shared out evenly again after a node stood still when it 
   await world.advance(600_000)
   t.equal((await world.snapshot()).meta.revision, revision, 'and no more plans are made')
 })
+
+/** Three nodes that share the work, of which somebody deletes rows by hand. */
+async function dividing(t: Test): Promise<{ world: World; nodes: WorldNode[]; running: () => string[] }> {
+  const world = new World(t)
+  const running = new Map<string, string>()
+  const nodes: WorldNode[] = []
+  for (const name of ['a', 'b', 'c']) {
+    const node = await world.node(name)
+    const run = async ({ signal, assignment: { index, count } }: CoordinatedContext): Promise<void> => {
+      running.set(`${name} ${index}`, `${index} of ${count}`)
+      await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+      running.delete(`${name} ${index}`)
+    }
+    node.coordinator.worker({ name: 'data', kind: 'coordinated', scope: 'global', run })
+    nodes.push(node)
+  }
+  return { world, nodes, running: () => [...running.values()].sort() }
+}
+
+t.test('where somebody has deleted the row of a share, no node keeps two of them', async (t) => {
+  const { world, nodes, running } = await dividing(t)
+  await world.start(...nodes)
+  await world.advance(5_000)
+  world.sql("delete from coordination_leases where key = 'global/data#1'")
+  const closed = nodes[1]?.coordinator.close()
+  await world.advance(5_000)
+  await closed
+  t.same(running(), ['0 of 2', '1 of 2'])
+})

@@ -273,14 +273,16 @@ export class Draft {
     const leases = this.leasesOf(worker.key)
     const aside = new Set(leases.flatMap((lease) => [...this.cooling(lease, candidates)]))
     const willing = candidates.filter((candidate) => !aside.has(candidate.id))
-    const current = leases.slice(0, worker.slots).map((lease) => lease.target)
+    // By their numbers: somebody may have deleted a row in between, and what it named is to be planned again.
+    const targets = new Map(leases.map((lease) => [lease.slot, lease.target]))
+    const current = Array.from({ length: worker.slots }, (_, slot) => targets.get(slot) ?? null)
     const { shares, changed } = planShares(current, willing.length > 0 ? willing : candidates)
-    if (!changed && shares.length === worker.slots) return
+    if (!changed) return
     // A fenced lease cannot get its new target. If a generation began now, plan and rows would differ again at once,
     // and generation would follow generation.
     if (leases.some((lease) => lease.fenced && lease.target !== (shares[lease.slot] ?? null))) return
     this.putWorker({ ...worker, generation: worker.generation + 1, slots: shares.length })
-    const slots = Math.max(shares.length, leases.length)
+    const slots = Math.max(shares.length, ...leases.map(({ slot }) => slot + 1))
     for (let slot = 0; slot < slots; slot++) {
       const key = slotKey(worker.key, slot)
       const before = this.lease(key)
