@@ -1093,3 +1093,13 @@ t.test('where somebody has deleted the row of a share, no node keeps two of them
   await closed
   t.same(running(), ['0 of 2', '1 of 2'])
 })
+
+t.test('where somebody has deleted the row of a worker, all its shares belong to one plan', async (t) => {
+  const { world, nodes, running } = await dividing(t)
+  await world.start(...nodes.slice(0, 2))
+  await world.advance(5_000)
+  world.sql('delete from coordination_workers')
+  await world.start(...nodes.slice(2))
+  await world.advance(5_000)
+  t.same(running(), ['0 of 3', '1 of 3', '2 of 3'])
+})

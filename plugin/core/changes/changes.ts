@@ -316,7 +316,7 @@ async function declare(
       hindered.add(declaration.key)
       continue
     }
-    putDeclared(draft, known, declaration)
+    putDeclared(draft, known, declaration, [...draft.leasesOf(declaration.key), ...taken])
     for (const lease of missing) draft.add(lease)
     for (const { key } of taken) draft.edit(key, { worker: declaration.key, waiters: [] })
     for (const { key } of surplus) draft.edit(key, { worker: null, target: null, targetAtMs: null })
@@ -407,7 +407,16 @@ async function othersStandingFor(draft: Draft, node: string, worker: string): Pr
   return present.filter(({ id, workers }) => id !== node && workers.includes(worker))
 }
 
-function putDeclared(draft: Draft, known: WorkerRow | undefined, declared: Declaration): void {
+/**
+ * Where the worker has leases but no row any more, its generations go on from theirs: a plan of a lower one would leave
+ * passes of the old plan running beside those of the new one.
+ */
+function putDeclared(
+  draft: Draft,
+  known: WorkerRow | undefined,
+  declared: Declaration,
+  left: readonly LeaseRow[],
+): void {
   const { key, name, kind, scope, cluster, partitions, handoverTimeoutMs, schedule } = declared
   const slots = partitions ?? (kind === 'single' ? 1 : known?.kind === 'coordinated' ? known.slots : 0)
   const row = {
@@ -419,7 +428,7 @@ function putDeclared(draft: Draft, known: WorkerRow | undefined, declared: Decla
     slots,
     handoverTimeoutMs,
     schedule,
-    generation: known?.generation ?? 0,
+    generation: known?.generation ?? Math.max(0, ...left.map((lease) => lease.generation)),
     paused: known?.paused ?? false,
     revision: known?.revision ?? 0,
   }
