@@ -52,7 +52,7 @@ export async function readPanel({ kind, id }: Place, slots: number): Promise<Pan
   } catch (error) {
     if (!(error instanceof ApiError && error.failure === 'refused')) throw error
     // A link to a worker may have been made without knowing that it has no lease of its own.
-    if (error.worker) location.replace(addressOf({ kind: 'assignment', id }))
+    if (error.worker) location.replace(addressOf({ kind: 'assignment', id: error.worker }))
     return { kind, id, bodies: [], missing: error.message }
   }
 }

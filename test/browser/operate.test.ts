@@ -243,6 +243,8 @@ inBrowser(
       await reads(panel, what)
       await page.goBack()
     }
+    await page.goto(`${page.url().replace(/#.*/, '')}#/lease/global:consumer~12`)
+    await reads(panel, /^assignment global\/consumer .*Partitions 12/)
     await page.goto(`${page.url().replace(/#.*/, '')}#/lease/${encodeURIComponent('global:nothing')}`)
     await reads(panel, /^lease global\/nothing There is no such lease\.$/)
   },
