@@ -1065,13 +1065,16 @@ t.test('partitions are shared out evenly again after a node stood still when it 
   t.equal((await world.snapshot()).meta.revision, revision, 'and no more plans are made')
 })
 
-/** Three nodes that share the work, of which somebody deletes rows by hand. */
-async function dividing(t: Test): Promise<{ world: World; nodes: WorldNode[]; running: () => string[] }> {
+/** Three nodes that share the work. Changes see the leases with these keys as fenced. */
+async function dividing(
+  t: Test,
+  fences: ReadonlySet<string> = new Set(),
+): Promise<{ world: World; nodes: WorldNode[]; running: () => string[] }> {
   const world = new World(t)
   const running = new Map<string, string>()
   const nodes: WorldNode[] = []
   for (const name of ['a', 'b', 'c']) {
-    const node = await world.node(name)
+    const node = await world.node(name, { wrap: fenced(fences) })
     const run = async ({ signal, assignment: { index, count } }: CoordinatedContext): Promise<void> => {
       running.set(`${name} ${index}`, `${index} of ${count}`)
       await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
@@ -1102,4 +1105,19 @@ t.test('where somebody has deleted the row of a worker, all its shares belong to
   await world.start(...nodes.slice(2))
   await world.advance(5_000)
   t.same(running(), ['0 of 3', '1 of 3', '2 of 3'])
+})
+
+t.test('a drain beside a fence leaves no share without a node, even where one node remains', async (t) => {
+  const fences = new Set<string>()
+  const { world, nodes, running } = await dividing(t, fences)
+  const [a, b] = nodes as [WorldNode, WorldNode]
+  await world.start(a, b)
+  await world.advance(5_000)
+  fences.add('global/data#1')
+  await b.coordinator.operator.drain(a.coordinator.health().node ?? '', by)
+  await world.advance(3_000)
+  t.same(running(), ['1 of 2'], 'what is fenced cannot be planned')
+  fences.clear()
+  await world.advance(30_000, 250)
+  t.same(running(), ['0 of 1'])
 })

@@ -166,8 +166,12 @@ async function passOver(draft: Draft, key: string, target: string): Promise<void
     await draft.planByName(draft.lease(key) ?? lease)
   } else if (worker.kind === 'coordinated') {
     if (!standsInItsOwnWay && !barrierOpen(worker, draft.leasesOf(worker.key), draft.isGone)) return
-    if ((await draft.candidates(worker)).length < 2) return
-    putAside(draft, worker, key, target)
+    const candidates = await draft.candidates(worker)
+    // A target that is no candidate any more, because a fence hindered the plan without it, needs no other one.
+    if (candidates.some(({ id }) => id === target)) {
+      if (candidates.length < 2) return
+      putAside(draft, worker, key, target)
+    }
     await draft.plan([worker.key])
   } else {
     const candidates = await draft.candidates(worker)
