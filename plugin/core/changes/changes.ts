@@ -487,6 +487,10 @@ async function loadWhatIsNeeded(draft: Draft, wishes: Wishes): Promise<void> {
   if (coordinated.length > 0) await draft.load({ workers: [...new Set(coordinated)] })
 }
 
+/**
+ * A share stays with its node as long as that is a candidate, as after a lapse of its trust: another plan would end
+ * everybody's passes.
+ */
 function release(draft: Draft, node: string, wish: Wishes['release'][number]): boolean {
   const lease = draft.lease(wish.key)
   if (lease === undefined || lease.fenced || lease.holder !== node || lease.token !== wish.token) return false
@@ -502,8 +506,7 @@ function release(draft: Draft, node: string, wish: Wishes['release'][number]): b
 
 /**
  * Whether the lease is a share of an older generation. Its target is then that of the new plan, which stays. If each
- * release planned anew, a plan for many nodes would begin as many generations. A share of the present generation stays
- * with a node that is still a candidate, as after a lapse of its trust: another plan would end everybody's passes.
+ * release planned anew, a plan for many nodes would begin as many generations.
  */
 function hasNewPlan(draft: Draft, lease: LeaseRow): boolean {
   const worker = lease.worker === null ? undefined : draft.worker(lease.worker)
