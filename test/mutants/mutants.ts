@@ -528,7 +528,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'leases that a worker once had are made again',
     file: 'core/changes/changes',
-    find: 'await loadLeft(draft, known, declaration);',
+    find: 'await loadLeft(draft, declarations);',
     replace: '',
     test: 'core/operator',
   },
