@@ -61,12 +61,15 @@ function write(
   message: string,
   values: readonly unknown[],
 ): void {
-  try {
-    const answer: unknown = log[level](fields, message, ...values)
+  const call = (given: object, ...more: readonly unknown[]): void => {
+    const answer: unknown = log[level](given, message, ...more)
     if (answer instanceof Promise) answer.catch(() => undefined)
+  }
+  try {
+    call(fields, ...values)
   } catch (error) {
     try {
-      log[level]({ ...plainOnes(fields), logError: String(error) }, message)
+      call({ ...plainOnes(fields), logError: String(error) })
     } catch {
       // There is nobody left to tell.
     }

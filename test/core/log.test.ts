@@ -81,7 +81,13 @@ t.test('a log that throws harms nobody, and gets the line without what it choked
     throw new Error('the log is closed')
   }
   const rejected = (): Promise<never> => Promise.reject(new Error('the log is closed'))
-  for (const end of [closed, rejected]) {
+  let lastLine = ''
+  const thrownThenRejected = (_: object, line: string): Promise<never> => {
+    if (line === lastLine) return rejected()
+    lastLine = line
+    return closed()
+  }
+  for (const end of [closed, rejected, thrownThenRejected]) {
     const broken = withFields({ debug: end, info: end, warn: end, error: end }, {})
     for (const call of Object.values(calls)) t.doesNotThrow(() => call(broken))
   }
