@@ -927,6 +927,58 @@ t.test('tokens go on when all rows are wiped beneath those who have seen them', 
   t.ok(((await held())?.token ?? 0) > before)
 })
 
+t.test('a registration that a failover has forgotten is made again, and a withdrawal too', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  for (const { coordinator } of [a, b]) coordinator.worker(untilAborted('kept'))
+  const old = b.coordinator.worker(untilAborted('old'))
+  await world.start(a, b)
+  await world.advance(2_000)
+  const tables = ['nodes', 'workers', 'leases', 'meta']
+  for (const table of tables) world.sql(`create table then_${table} as select * from coordination_${table}`)
+  a.coordinator.worker(untilAborted('new'))
+  const stopped = old.stop()
+  await world.advance(500)
+  await stopped
+  t.ok(a.coordinator.isHeld('new'))
+  for (const table of tables)
+    world.sql(
+      `delete from coordination_${table}; insert into coordination_${table} select * from then_${table}`,
+    )
+  world.identity = 'server-2'
+  await world.advance(120_000)
+  t.ok(a.coordinator.isHeld('new'))
+  const { nodes, leases } = await a.coordinator.operator.snapshot()
+  t.notOk(nodes.some(({ workers }) => workers.includes('global/old')))
+  t.match(
+    leases.find(({ key }) => key === 'global/old'),
+    { holder: null, target: null },
+  )
+})
+
+t.test('a node does not claim again and again what its worker does not fit', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  const refused: string[] = []
+  a.coordinator.on('worker.refused', ({ worker }) => refused.push(worker))
+  a.coordinator.worker(untilAborted('w', { kind: 'partitioned', partitions: 3 }))
+  b.coordinator.worker(untilAborted('w', { kind: 'partitioned', partitions: 1 }))
+  await world.start(a)
+  await world.advance(2_000)
+  world.sql('delete from coordination_workers')
+  await world.start(b)
+  await world.advance(60_000)
+  t.same(refused, ['global/w'], 'once another node has said otherwise')
+  const { operator } = a.coordinator
+  const { revision } = (await operator.snapshot()).meta
+  await world.advance(10_000)
+  t.ok((await operator.snapshot()).meta.revision <= revision + 2)
+  const closed = b.coordinator.close()
+  await world.advance(60_000)
+  await closed
+  t.equal(a.coordinator.health().held.length, 3)
+})
+
 /** Wraps a store so that its changes are counted. */
 function counted(store: Store, count: { changes: number }): Store {
   return new Proxy(store, {

@@ -374,7 +374,8 @@ async function loadKeys(draft: Draft, keys: readonly string[]): Promise<void> {
     await draft.load({ keys: keys.slice(first, first + keysAtOnce) })
 }
 
-function isSameLayout(known: WorkerRow, { kind, partitions }: Declaration): boolean {
+/** Whether the leases that a worker has are those that it is declared with. */
+export function isSameLayout(known: WorkerRow, { kind, partitions }: Declaration): boolean {
   return known.kind === kind && (partitions === null || partitions === known.slots)
 }
 

@@ -241,7 +241,7 @@ export class Life {
     const { workers, otherSchedules, unfinished } = joined.result
     this.#warnOf(otherSchedules)
     this.#agendas.planned([], unfinished)
-    this.#registrations.joined(declarations, workers)
+    this.#registrations.joined(declarations, workers, joined.view.serverIdentity)
     this.#session.joined(joined.view, this.#firstJoinSentAt)
     this.#stopListening = this.#in.store.listen(this.id, () => this.#newsArrived())
     this.#pollWhereNothingIsPushed()
@@ -361,7 +361,8 @@ export class Life {
     if (server.mustSayTokens) return this.#sayTokens()
     const waitedFor = server.identity
     if (graceLeftMs === 0) return this.#own((change) => settleIdentity(change, waitedFor))
-    const registration = this.#registrations.wanted(clock.read())
+    this.#registrations.follow(this.#view.workers)
+    const registration = this.#registrations.wanted(clock.read(), this.#view.serverIdentity)
     if (registration !== undefined) return this.#register(registration)
     this.#answerTries(this.#view)
     const circumstances = this.#circumstances(this.#view)
@@ -677,7 +678,8 @@ export class Life {
         ({ workers, otherSchedules, unfinished }) => {
           this.#warnOf(otherSchedules)
           this.#agendas.planned([], unfinished)
-          this.#registrations.carriedOut(registration, workers, this.#in.clock.read())
+          const { serverIdentity = '' } = this.#view ?? {}
+          this.#registrations.carriedOut(registration, workers, this.#in.clock.read(), serverIdentity)
         },
       )
     } catch (error) {

@@ -2,7 +2,9 @@
  * Which of this process's workers its node is a candidate for, in one life, and which are still to be registered or
  * withdrawn. They are registered one at a time, so that a refused one does not stop the others.
  */
-import type { Declaration } from '../changes/changes.js'
+import { type Declaration, isSameLayout } from '../changes/changes.js'
+import { workerNamed } from '../changes/rows.js'
+import type { WorkerRow } from '../store.js'
 import type { Reading } from '../time/clock.js'
 import { elapsedMs } from '../time/trust.js'
 import type { Runner } from '../work/worker.js'
@@ -19,6 +21,8 @@ const hinderedRetryMs = 250
 export class Registrations {
   readonly #runners: ReadonlyMap<string, Runner>
   #registered: readonly Declaration[] = []
+  /** The server that was last told all of them at once; undefined where its rows contradict what it was told. */
+  #statedUnder: string | undefined
   /** The workers that other nodes contradict, and when they last did. Those nodes may be replaced, or leave. */
   readonly #refused = new Map<Declaration, Reading>()
   /** The workers for which a fenced lease would have to be altered, and when that was last found. */
@@ -50,19 +54,38 @@ export class Registrations {
   }
 
   /** Notes a join with these declarations; `keys` are the workers that this node is a candidate for. */
-  joined(declarations: readonly Declaration[], keys: readonly string[]): void {
+  joined(declarations: readonly Declaration[], keys: readonly string[], server: string): void {
+    this.#statedUnder = server
     this.#registered = declarations.filter(({ key }) => keys.includes(key))
   }
 
-  /** Returns the next difference between what is declared and what this node is a candidate for; undefined for none. */
-  wanted(now: Reading): Registration | undefined {
+  /**
+   * Takes in the rows of the workers that this node is a candidate for. Where one is missing or is of another layout, the
+   * database has forgotten the registration, and it is made again.
+   */
+  follow(rows: readonly WorkerRow[]): void {
+    const standing = this.#registered.filter((declaration) => {
+      const row = workerNamed(rows, declaration.key)
+      return row !== undefined && isSameLayout(row, declaration)
+    })
+    if (standing.length === this.#registered.length) return
+    this.#registered = standing
+    this.#statedUnder = undefined
+  }
+
+  /**
+   * Returns the next difference between what is declared and what this node is a candidate for; undefined for none.
+   * Another server may have forgotten that a worker was registered, or withdrawn, so it is told once more.
+   */
+  wanted(now: Reading, server: string): Registration | undefined {
     const declared = new Set(this.declared)
     const kept = this.#registered.filter((declaration) => declared.has(declaration))
     for (const set of [this.#refused, this.#hindered] as const)
       for (const declaration of set.keys()) if (!declared.has(declaration)) set.delete(declaration)
     const known = new Set(kept)
     const added = [...declared].find((each) => !known.has(each) && this.#waitsForMs(each, now) === 0)
-    if (added === undefined && kept.length === this.#registered.length) return undefined
+    const isStated = kept.length === this.#registered.length && this.#statedUnder === server
+    if (added === undefined && isStated) return undefined
     return { added, kept }
   }
 
@@ -70,7 +93,8 @@ export class Registrations {
    * Notes that a registration was carried out; `keys` are the workers that this node is a candidate for now. The added
    * one is missing where a fence hinders it.
    */
-  carriedOut({ added, kept }: Registration, keys: readonly string[], now: Reading): void {
+  carriedOut({ added, kept }: Registration, keys: readonly string[], now: Reading, server: string): void {
+    this.#statedUnder = server
     const wanted = added === undefined ? kept : [...kept, added]
     this.#registered = wanted.filter(({ key }) => keys.includes(key))
     if (added === undefined) return
