@@ -927,6 +927,20 @@ t.test('tokens go on when all rows are wiped beneath those who have seen them', 
   t.ok(((await held())?.token ?? 0) > before)
 })
 
+t.test('a standby does not begin at once when all rows are wiped beneath a holder', async (t) => {
+  for (let laterMs = 0; laterMs < 3_000; laterMs += 300) {
+    const world = new World(t)
+    const [a, b] = [await world.node('a'), await world.node('b')]
+    for (const { coordinator } of [a, b]) coordinator.worker(untilAborted('w'))
+    await world.start(a)
+    await world.advance(3_000)
+    await world.start(b)
+    await world.advance(10_000 + laterMs)
+    world.wipe()
+    t.equal(await mostHolders(world, 'global/w', 30_000), 1)
+  }
+})
+
 t.test('a registration that a failover has forgotten is made again, and a withdrawal too', async (t) => {
   const world = new World(t)
   const [a, b] = [await world.node('a'), await world.node('b')]
@@ -988,6 +1002,16 @@ function counted(store: Store, count: { changes: number }): Store {
       return typeof value === 'function' ? value.bind(target) : value
     },
   })
+}
+
+/** How many nodes at most trust at once that they hold a lease, while time passes. */
+async function mostHolders(world: World, key: string, ms: number): Promise<number> {
+  let most = 0
+  for (let passedMs = 0; passedMs < ms; passedMs += 50) {
+    await world.advance(50)
+    most = Math.max(most, world.nodes.filter(({ coordinator }) => coordinator.isHeld(key)).length)
+  }
+  return most
 }
 
 /** How many partitions each of these nodes has, in their order. */

@@ -531,7 +531,8 @@ export class Life {
   ): Promise<ChangeOutcome<T>> {
     const { store, holdings } = this.#in
     const changed = await runChange(store, key, holdings.highestToken, work, ahead)
-    if (changed.kind === 'done') holdings.sawToken(changed.tokenFloor)
+    // At least 1: whoever has made a change knows that the namespace was in use, even if it has seen no token.
+    if (changed.kind === 'done') holdings.sawToken(Math.max(1, changed.tokenFloor))
     return changed
   }
 
