@@ -941,6 +941,53 @@ t.test('a standby does not begin at once when all rows are wiped beneath a holde
   }
 })
 
+t.test('a lease whose row somebody has deleted is not held twice when a node makes it again', async (t) => {
+  for (const name of ['w', 'v', 'u', 'z']) {
+    const world = new World(t)
+    const [a, b, c] = [await world.node('a'), await world.node('b'), await world.node('c')]
+    for (const { coordinator } of [a, b, c]) coordinator.worker(untilAborted(name))
+    await world.start(a, b)
+    await world.advance(2_000)
+    const token = async () => (await a.coordinator.operator.snapshot()).leases[0]?.token ?? 0
+    const before = await token()
+    world.sql('delete from coordination_leases')
+    world.clockOffsetMs = -600_000
+    await world.start(c)
+    t.equal(await mostHolders(world, `global/${name}`, 60_000), 1)
+    t.ok((await token()) > before)
+  }
+})
+
+t.test(
+  'no two generations run when a worker whose row somebody has deleted is registered again',
+  async (t) => {
+    const world = new World(t)
+    let atOnce = 0
+    const passes = new Set<{ readonly generation: number }>()
+    const run = async ({ signal, assignment: pass }: CoordinatedContext): Promise<void> => {
+      passes.add(pass)
+      atOnce = Math.max(atOnce, new Set([...passes].map(({ generation }) => generation)).size)
+      await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+      passes.delete(pass)
+    }
+    const nodes = [await world.node('a'), await world.node('b'), await world.node('c')] as const
+    for (const { coordinator } of nodes)
+      coordinator.worker({
+        name: 'w',
+        kind: 'coordinated',
+        scope: 'global',
+        run,
+      } as unknown as WorkerDefinition)
+    await world.start(nodes[0], nodes[1])
+    await world.advance(5_000)
+    world.sql('delete from coordination_workers')
+    await world.start(nodes[2])
+    await world.advance(60_000)
+    t.equal(passes.size, 3)
+    t.equal(atOnce, 1)
+  },
+)
+
 t.test('a registration that a failover has forgotten is made again, and a withdrawal too', async (t) => {
   const world = new World(t)
   const [a, b] = [await world.node('a'), await world.node('b')]
@@ -1179,7 +1226,7 @@ t.test('where somebody has deleted the row of a worker, all its shares belong to
   await world.advance(5_000)
   world.sql('delete from coordination_workers')
   await world.start(...nodes.slice(2))
-  await world.advance(5_000)
+  await world.advance(60_000)
   t.same(running(), ['0 of 3', '1 of 3', '2 of 3'])
 })
 

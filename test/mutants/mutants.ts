@@ -305,8 +305,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'nobody waits after another server',
     file: 'core/changes/run-change',
-    find: 'identitySettled: false,',
-    replace: 'identitySettled: true,',
+    find: 'serverIdentity: change.serverIdentity,\n        identitySettled: false,',
+    replace: 'serverIdentity: change.serverIdentity,\n        identitySettled: true,',
     mix: 'servers',
     from: 27,
   },

@@ -34,6 +34,7 @@ import {
   sortOut,
   standAsideMs,
 } from './rules.js'
+import { distrust } from './run-change.js'
 import { nextToken } from './token.js'
 
 /** A worker as a node registers it. */
@@ -316,12 +317,25 @@ async function declare(
       hindered.add(declaration.key)
       continue
     }
+    if (await hasLostRows(draft, node, known, declaration)) await distrust(draft.change)
     putDeclared(draft, known, declaration, [...draft.leasesOf(declaration.key), ...taken])
     for (const lease of missing) draft.add(lease)
     for (const { key } of taken) draft.edit(key, { worker: declaration.key, waiters: [] })
     for (const { key } of surplus) draft.edit(key, { worker: null, target: null, targetAtMs: null })
   }
   return { hindered, otherSchedules }
+}
+
+/** Whether somebody has deleted the row of a worker that other nodes have registered, or rows of its leases. */
+async function hasLostRows(
+  draft: Draft,
+  node: string,
+  known: WorkerRow | undefined,
+  declared: Declaration,
+): Promise<boolean> {
+  if (known === undefined) return (await othersStandingFor(draft, node, declared.key)).length > 0
+  const inUse = draft.leasesOf(known.key).filter(({ slot }) => slot < known.slots)
+  return isSameLayout(known, declared) && inUse.length < known.slots
 }
 
 async function refuseContradiction(

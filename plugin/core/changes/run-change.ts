@@ -126,6 +126,19 @@ async function recordIdentity(change: Change, highestSeen: number): Promise<void
   await tellEverybody(change)
 }
 
+/**
+ * Treats the database as one that has forgotten writes, because somebody has deleted rows: whoever held what they were
+ * of may not know yet. All nodes hear of it, and nobody claims for a grace period.
+ */
+export async function distrust(change: Change): Promise<void> {
+  const { tokenFloor } = change.meta
+  await change.saveMeta({
+    identitySettled: false,
+    tokenFloor: raisedFloor(tokenFloor, await change.highestToken(), 0, change.nowMs),
+  })
+  await tellEverybody(change)
+}
+
 async function tellEverybody(change: Change): Promise<void> {
   await change.tell(new Set((await change.nodes()).map((node) => node.id)))
 }

@@ -36,7 +36,7 @@ export const problemCodes = {
   },
   'server-changed': {
     severity: 'warning',
-    when: 'The database was restarted or restored, or is another one: nobody claims for a while',
+    when: 'The database was restarted or restored, is another one, or lost rows: nobody claims for a while',
   },
   'worker-without-candidates': { severity: 'warning', when: 'No active node has registered the worker' },
   'lease-blocked': {
@@ -116,7 +116,7 @@ function ofServer(snapshot: Snapshot, timing: Timing): Problem[] {
   if (!isServerNew(snapshot)) return []
   const ttlMs = Math.max(timing.ttlMs, snapshot.meta.longestTtlMs)
   const sentence =
-    'The database was restarted or restored, or is another one, and may have forgotten who holds what: holders go on, ' +
+    'The database was restarted or restored, is another one, or lost rows, so it may have forgotten who holds what: holders go on, ' +
     `and nobody claims a lease until ${Math.ceil(blockWaitMs({ ...timing, ttlMs }) / 1_000)} s after a node noticed.`
   return [problem('server-changed', 'database', sentence)]
 }
