@@ -220,6 +220,25 @@ t.test('a dry run names the plan in force, not the one that would follow', async
   t.strictSame(await plan(false), { kind: 'planned', moves, generation: 5 })
 })
 
+t.test('a target that cools down gives way to another candidate, unless it holds the lease', async (t) => {
+  const store = new MemoryDatabase().open({ namespace: 'default', statementTimeoutMs: 30_000 })
+  await join(store, ['a', 'b'])
+  await commit(store, async (change) => {
+    for (const id of ['a', 'b']) await change.updateNode(id, { workers: ['w'] })
+    await change.saveWorkers([newWorker('w')])
+  })
+  const cooling = { worker: 'w', target: 'a', cooldownNode: 'a', cooldownUntilMs: Date.now() + 600_000 }
+  const planned = async (more: object) => {
+    await saveLeases(store, newLease('w', { ...cooling, ...more }))
+    await store.change(undefined, (change) =>
+      rebalance(change, 'w', { ...by, dryRun: false, revision: null }),
+    )
+    return (await leaseOf(store, 'w')).target
+  }
+  t.equal(await planned({}), 'b')
+  t.equal(await planned({ holder: 'a', token: 7 }), 'a')
+})
+
 t.test('a node that is gone can be forgotten; one that lives cannot', async (t) => {
   const { world, nodes } = await startedWith(t, () => untilAborted('month-close'))
   const [a, b, c] = nodes

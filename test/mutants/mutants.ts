@@ -644,7 +644,6 @@ export const mutants: readonly Mutant[] = [
     file: 'core/changes/draft',
     find: '(isCandidate(lease.holder) ? current[0] : undefined)',
     replace: 'current[0]',
-    mix: 'operators',
-    from: 127,
+    test: 'core/operator',
   },
 ]
