@@ -385,9 +385,10 @@ class Match {
     this.#heardMs = clock === undefined ? Math.max(this.#heardMs, nowMs) : nowMs
   }
 
+  /** A node that was forgotten may have been added again: before its first heartbeat no stamp is its own. */
   #settled(via: Via, row: NodeRow): NodeRow {
     const { fromMs, toMs } = this.#stamps.get(`${spaceOf(via)} ${row.id}`) ?? { fromMs: 1, toMs: 0 }
-    const isWithin = fromMs <= row.heartbeatAtMs && row.heartbeatAtMs <= toMs
+    const isWithin = row.beat > 0 && fromMs <= row.heartbeatAtMs && row.heartbeatAtMs <= toMs
     return this.#masked({ ...row, heartbeatAtMs: isWithin ? toMs : row.heartbeatAtMs })
   }
 
