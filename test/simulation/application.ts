@@ -6,6 +6,7 @@ import type { PassContext, SingleContext, WorkerDefinition } from '../../plugin/
 import type { SimulatedDatabase } from './database.js'
 import type { Plan } from './faults.js'
 import type { History } from './history.js'
+import type { Layout } from './layouts.js'
 import type { SimulatedProcess } from './process.js'
 import type { LifeOnSite, Scene } from './scene.js'
 import type { Chance, Scheduler } from './scheduler.js'
@@ -49,7 +50,7 @@ export class Application {
       if (asking === process) this.#waiting.delete(request)
   }
 
-  definition(process: SimulatedProcess, name: string): WorkerDefinition {
+  definition(process: SimulatedProcess, name: string, layout: Layout): WorkerDefinition {
     const { schedule } = this.#scene
     if (name === 'ticks' && schedule !== undefined) {
       const run = (context: SingleContext): Promise<void> => this.#tick(process, context)
@@ -63,9 +64,7 @@ export class Application {
       cooldownMs: 10_000,
       run,
     }
-    if (name === 'data') return { ...common, kind: 'coordinated', scope: 'global' }
-    if (name === 'parts') return { ...common, kind: 'partitioned', scope: 'global', partitions: 5 }
-    return { ...common, kind: 'single', scope: name === 'indexing' ? 'cluster' : 'global' }
+    return { ...common, ...layout, scope: name === 'indexing' ? 'cluster' : 'global' }
   }
 
   /** A pass: it works until its signal aborts, or it ends early, ignores its signal, throws or steps down. */

@@ -43,9 +43,9 @@ export class Climate {
         if (verb === 'news') this.#history.hit('polling')
         this.#history.count(verb)
       },
-      committed: (leases) => {
+      committed: (leases, deleted) => {
         this.#history.count('changes')
-        this.#commits.committed(leases)
+        this.#commits.committed(leases, deleted)
       },
       hit: (kind) => this.#history.hit(kind),
       cameLate: (verb, refused) => {

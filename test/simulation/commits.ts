@@ -28,6 +28,8 @@ export class Commits {
    */
   readonly #inForce = new Set<() => boolean>()
   clockMovedAtMs = Number.NEGATIVE_INFINITY
+  /** When rows that had been deleted by hand were last made again. */
+  doubtedAtMs = Number.NEGATIVE_INFINITY
   /** Sessions of which the database has forgotten that they joined, with a ttl longer than those it knows. */
   readonly #joinsForgotten = new Map<string, { readonly atMs: number; readonly ttlMs: number }>()
   /** When a lease last got another holder or target. */
@@ -46,10 +48,10 @@ export class Commits {
     this.#sites = scene.sites
   }
 
-  /** Checks a committed change that touched these leases. */
-  committed(leases: readonly StoredLease[]): void {
+  /** Checks a committed change that touched these leases, and deleted those of these keys. */
+  committed(leases: readonly StoredLease[], deleted: readonly string[]): void {
     this.#checkGrace()
-    for (const inForce of this.#inForce) if (!inForce()) this.#inForce.delete(inForce)
+    this.forgotten(deleted)
     for (const lease of leases) {
       const before = this.#history.stored(lease.key)
       this.#checkNamed(lease, before)
@@ -116,6 +118,13 @@ export class Commits {
     this.#times.rolledBack(this.#database.leases())
   }
 
+  /** Notes that the rows of these leases have been deleted, or other rows by hand. */
+  forgotten(leases: readonly string[]): void {
+    for (const inForce of this.#inForce) if (!inForce()) this.#inForce.delete(inForce)
+    this.#history.forget(leases)
+    this.#times.forget(leases)
+  }
+
   clockMoved(): void {
     this.clockMovedAtMs = this.#scheduler.nowMs
   }
@@ -125,12 +134,14 @@ export class Commits {
     this.#named.add(`${key} ${node}`)
   }
 
-  /** A new server is recorded as waited out only after its whole grace period. */
+  /** A new server, or one that is doubted, is recorded as waited out only after its whole grace period. */
   #checkGrace(): void {
     const { nowMs } = this.#scheduler
     const record = this.#database.record()
-    if (record.identity !== this.#recorded.identity) this.#recorded = { ...record, sinceMs: nowMs }
-    else if (record.settled && !this.#recorded.settled) {
+    if (record.identity !== this.#recorded.identity) {
+      if (record.identity.includes('#')) this.doubtedAtMs = nowMs
+      this.#recorded = { ...record, sinceMs: nowMs }
+    } else if (record.settled && !this.#recorded.settled) {
       const waitedMs = nowMs - this.#recorded.sinceMs
       this.#recorded = { ...record, sinceMs: nowMs }
       if (waitedMs < blockWaitMs(this.#shortest) / 1.01)

@@ -207,7 +207,10 @@ export class SimulatedDatabase {
   async change<T>(
     session: SessionKey | undefined,
     work: (change: Change) => Promise<T>,
-    heard: { committed(leases: readonly StoredLease[]): void; fenced(): void },
+    heard: {
+      committed(leases: readonly StoredLease[], deleted: readonly string[]): void
+      fenced(): void
+    },
   ): Promise<Changed<T>> {
     let watched: WatchedChange | undefined
     this.changing = session?.node
@@ -223,6 +226,7 @@ export class SimulatedDatabase {
     if (changed.committed)
       heard.committed(
         watched?.wrote.leases ? (this.#statements.touched.all(watched.revision) as StoredLease[]) : [],
+        watched?.deleted ?? [],
       )
     return changed
   }
@@ -239,8 +243,18 @@ export class SimulatedDatabase {
     }
   }
 
+  isFenced(key: string): boolean {
+    return this.#fences.has(key)
+  }
+
   endFences(): void {
     this.#fences.clear()
+  }
+
+  /** Deletes a row, as somebody does who writes to the tables by hand. */
+  deleteRow(table: 'leases' | 'workers' | 'nodes', key: string): void {
+    this.#statements.deleteRow[table].run(key)
+    this.#forgetRows()
   }
 
   leases(): readonly StoredLease[] {
@@ -302,6 +316,8 @@ export class SimulatedDatabase {
  */
 class WatchedChange implements Change {
   readonly wrote: Wrote = { leases: false, nodes: false, workers: false }
+  /** The keys of the leases that it has deleted. */
+  readonly deleted: string[] = []
   readonly #change: Change
   readonly #fences: ReadonlyMap<string, number>
   readonly #met: () => void
@@ -346,6 +362,7 @@ class WatchedChange implements Change {
   deleteLeases(keys: readonly string[]): Promise<void> {
     this.#mustBeFree(keys)
     this.wrote.leases = true
+    this.deleted.push(...keys)
     return this.#change.deleteLeases(keys)
   }
 
@@ -471,6 +488,11 @@ function prepareStatements(client: Database.Database) {
       .prepare('select count(*) from coordination_events where reason = ? and actor is not null')
       .pluck(),
     record: client.prepare('select server_identity, identity_settled from coordination_meta').raw(),
+    deleteRow: {
+      leases: client.prepare('delete from coordination_leases where key = ?'),
+      workers: client.prepare('delete from coordination_workers where key = ?'),
+      nodes: client.prepare('delete from coordination_nodes where id = ?'),
+    },
     begin: client.prepare('begin immediate'),
     rollback: client.prepare('rollback'),
     tables: new Map(tables.map((table) => [table, prepareTable(client, `coordination_${table}`)])),

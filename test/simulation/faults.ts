@@ -37,6 +37,9 @@ export const timedKinds = [
   'pause-worker',
   'stop-worker',
   'hints-lost',
+  'register-worker',
+  'forget-worker',
+  'delete-rows',
 ] as const
 
 /** Kinds that are a trait of the whole world. */
@@ -52,6 +55,7 @@ export const traits = [
   'late-connections',
   'mixed-ttls',
   'polling',
+  'layouts',
 ] as const
 
 export type TimedKind = (typeof timedKinds)[number]
@@ -211,6 +215,29 @@ export const mixes = {
     ]),
     on: 0.6,
   },
+  /** Workers come, go and change, and rows are deleted by hand. */
+  deploys: {
+    ...short,
+    kinds: new Set<TimedKind>([
+      'kill',
+      'close',
+      'start',
+      'pause',
+      'cut-off',
+      'answers-lost',
+      'late-changes',
+      'restart',
+      'failover',
+      'fence',
+      'pause-worker',
+      'drain',
+      'stop-worker',
+      'register-worker',
+      'forget-worker',
+      'delete-rows',
+    ]),
+    on: 0.6,
+  },
 } as const satisfies Readonly<Record<string, Mix>>
 
 export type MixName = keyof typeof mixes
@@ -226,6 +253,7 @@ export function mixOf(seed: number): MixName {
     'duel',
     'operators',
     'crowd',
+    'deploys',
   ] as const)
 }
 

@@ -106,6 +106,11 @@ export class History {
     this.#stored = new Map(leases.map((lease) => [lease.key, lease]))
   }
 
+  /** Notes that these rows have been deleted. */
+  forget(leases: readonly string[]): void {
+    for (const key of leases) this.#stored.delete(key)
+  }
+
   stored(key: string): StoredLease | undefined {
     return this.#stored.get(key)
   }
@@ -323,13 +328,17 @@ export class History {
         this.violate('S3', `${key}@${token} was granted to ${holder} while an earlier pass there goes on`)
   }
 
+  /** No two generations of a worker are at work at once, nor its shares beside the lease it has as another kind. */
   #checkGenerations(term: Term): void {
-    if (term.worker === null || term.generation === 0) return
+    if (term.worker === null) return
     for (const terms of this.#termsByKey.values()) {
       for (const other of terms) {
-        if (other.worker !== term.worker || other.generation === term.generation || !trusts(other)) continue
+        if (other.worker !== term.worker || !trusts(other)) continue
         if (this.#isExcused(term) || this.#isExcused(other)) continue
-        this.violate('S3', `${nameOf(term)} and ${nameOf(other)} are of different generations`)
+        if (isWhole(other) !== isWhole(term))
+          this.violate('S3', `${nameOf(term)} and ${nameOf(other)} are of different kinds`)
+        else if (term.generation !== 0 && other.generation !== term.generation)
+          this.violate('S3', `${nameOf(term)} and ${nameOf(other)} are of different generations`)
       }
     }
   }
@@ -356,6 +365,11 @@ export class History {
 
 function trusts(term: Term): boolean {
   return !term.ended && !term.process.dead && (term.session?.trustLeftMs ?? 0) > 0
+}
+
+/** Whether the lease is that of a single worker. */
+function isWhole(term: Term): boolean {
+  return term.key === term.worker
 }
 
 function nameOf(term: Term): string {

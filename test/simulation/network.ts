@@ -45,7 +45,7 @@ export interface Weather {
   /** How long a hint takes, in ms; undefined when it is lost. */
   hintMs(): number | undefined
   sent(verb: string): void
-  committed(leases: readonly StoredLease[]): void
+  committed(leases: readonly StoredLease[], deleted: readonly string[]): void
   /** A fault of this kind has had an effect. */
   hit(kind: 'away' | 'hang' | 'slow-changes' | 'late-connections' | 'fence'): void
   /** A request was carried out, or refused, after its sender was told that it had failed. */
@@ -132,7 +132,7 @@ export class RemoteStore implements Store {
   change<T>(session: SessionKey | undefined, work: (change: Change) => Promise<T>): Promise<Changed<T>> {
     return this.#ask('change', () =>
       this.#database.change(session, work, {
-        committed: (leases) => this.#weather.committed(leases),
+        committed: (leases, deleted) => this.#weather.committed(leases, deleted),
         fenced: () => this.#weather.hit('fence'),
       }),
     )

@@ -38,6 +38,7 @@ export class Operator {
     if (kind === 'transfer') this.#orderTransfer(degree)
     if (kind === 'rebalance') this.#orderRebalance(degree)
     if (kind === 'forget') this.#orderForget()
+    if (kind === 'forget-worker') this.#orderForgetWorker()
     if (kind === 'fence') this.#fence(forMs)
     if (kind === 'drain') this.#orderDrain(degree)
     if (kind === 'pause-worker') this.#orderPause(degree)
@@ -99,6 +100,19 @@ export class Operator {
     if (ids.length === 0) return
     const id = this.#chance.pick(ids)
     void this.#command(`forget ${id}`, (coordinator, by) => coordinator.operator.forget(id, by))
+  }
+
+  /** Forgets a worker; most often one that no node has registered, because any other is refused. */
+  #orderForgetWorker(): void {
+    const workers = this.#database.workers().map((worker) => worker.key)
+    const registered = this.#database.nodes().flatMap((node) => JSON.parse(node.workers) as string[])
+    const left = workers.filter((key) => !registered.includes(key))
+    const keys = left.length > 0 && this.#chance.happens(0.8) ? left : workers
+    if (keys.length === 0) return
+    const key = this.#chance.pick(keys)
+    void this.#command(`forget-worker ${key}`, (coordinator, by) =>
+      coordinator.operator.forgetWorker(key, by),
+    )
   }
 
   /** Fences a lease, as a transaction of the application does. The fence stays when its process ends. */

@@ -6,10 +6,10 @@ import type { Coordinator } from '../../plugin/core/coordinator.js'
 import { StoreError } from '../../plugin/core/errors.js'
 import { resolveTiming, type Timing } from '../../plugin/core/time/timing.js'
 import type { Schedule } from '../../plugin/core/work/schedule.js'
-import type { WorkerHandle } from '../../plugin/core/work/worker.js'
 import type { SimulatedDatabase } from './database.js'
 import { type Fault, type Mix, type MixName, mixes, type Plan, planFaults } from './faults.js'
 import { History } from './history.js'
+import { Layouts, type Registered } from './layouts.js'
 import type { RemoteStore } from './network.js'
 import type { SimulatedProcess } from './process.js'
 import { Chance, type Scheduler } from './scheduler.js'
@@ -49,13 +49,21 @@ export interface LifeOnSite {
   readonly process: SimulatedProcess
   readonly store: RemoteStore
   readonly coordinator: Coordinator
-  readonly handles: WorkerHandle[]
+  /** The workers that the process has registered and not stopped. */
+  readonly registered: Registered[]
+  /** The names of the workers that it is stopping. */
+  readonly stopping: Set<string>
+  /** Decides which layouts its workers have. */
+  readonly versions: Chance
   readonly calls: Map<string, number>
   readonly heartbeatMs: number
   readonly pollMs: number
   closing: boolean
   closed: boolean
 }
+
+/** The workers of all worlds. Some worlds also have `ticks`, which has a schedule. */
+export const workerNames = ['lead-a', 'lead-b', 'indexing', 'data', 'parts'] as const
 
 export type Stage = 'faults' | 'recovery' | 'calm'
 
@@ -77,6 +85,7 @@ export class Scene {
   readonly plan: Plan
   readonly faultsMs: number
   readonly sites: readonly Site[]
+  readonly layouts: Layouts
   /** The sequences that the parts of the world draw from, one for each part. */
   readonly chances: {
     readonly network: Chance
@@ -103,6 +112,7 @@ export class Scene {
     const nodes = least + chance.below(most - least + 1)
     this.faultsMs = timing.ttlMs * chance.between(...this.mix.ttls)
     this.plan = planFaults(seed, this.mix, nodes, timing, this.faultsMs, options.without ?? new Set())
+    this.layouts = new Layouts(seed, this.plan.traits.has('layouts'))
     this.sites = Array.from({ length: nodes }, (_, index) => this.#makeSite(seed, index, chance, timing))
     const byTtl = this.sites.map((site) => site.timing).sort((a, b) => a.ttlMs - b.ttlMs)
     this.shortest = byTtl[0] ?? timing
@@ -129,9 +139,7 @@ export class Scene {
     const mixed = Chance.of(seed, `ttl ${index}`)
     const ttlMs = Math.round(timing.ttlMs * mixed.pick([0.5, 1, 2]))
     const drift = this.plan.traits.has('drift') ? chance.between(-0.009, 0.009) : 0
-    const workers = ['lead-a', 'lead-b', 'indexing', 'data', 'parts'].filter(() =>
-      chance.happens(this.mix.workers),
-    )
+    const workers: string[] = workerNames.filter(() => chance.happens(this.mix.workers))
     if (this.schedule !== undefined && Chance.of(seed, `schedule ${index}`).happens(0.8))
       workers.push('ticks')
     return {

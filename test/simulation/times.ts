@@ -62,6 +62,11 @@ export class Times {
       this.#forgetAfter(key, leases.find((lease) => lease.key === key)?.firedAtMs ?? 0)
   }
 
+  /** Notes that the rows of these leases have been deleted, and with them which times have begun. */
+  forget(leases: readonly string[]): void {
+    for (const key of leases) this.#forgetAfter(key, 0)
+  }
+
   /**
    * Whether a time has been due for longer than `patienceMs`. A time that the database's clock has not reached is not
    * due.

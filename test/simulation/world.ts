@@ -13,13 +13,14 @@ import { lookEveryMs, type Timing } from '../../plugin/core/time/timing.js'
 import { Application } from './application.js'
 import { Climate } from './climate.js'
 import { Commits } from './commits.js'
-import { SimulatedDatabase } from './database.js'
+import { SimulatedDatabase, type StoredNode } from './database.js'
 import type { Fault, Plan } from './faults.js'
 import type { History, Violation } from './history.js'
+import { hasLayout, type Registered } from './layouts.js'
 import { RemoteStore } from './network.js'
 import { Operator } from './operator.js'
 import { SimulatedProcess } from './process.js'
-import { describe, type LifeOnSite, Scene, type Site, type WorldOptions } from './scene.js'
+import { describe, type LifeOnSite, Scene, type Site, type WorldOptions, workerNames } from './scene.js'
 import { Chance, onItsOwn, RanHot, Scheduler } from './scheduler.js'
 import { timesEveryMs } from './times.js'
 
@@ -77,6 +78,8 @@ interface Unserved {
   readonly key: string
   readonly single: boolean
   readonly why: string
+  /** For how long it may be so before it counts, in ms; default: a ttl. */
+  readonly toleratedMs?: number
 }
 
 class World {
@@ -169,7 +172,14 @@ class World {
 
   #begin(): void {
     const late = this.#plan.traits.has('late-starts')
-    for (const trait of ['drift', 'late-timers', 'late-starts', 'slow-network', 'mixed-ttls'] as const)
+    for (const trait of [
+      'drift',
+      'late-timers',
+      'late-starts',
+      'slow-network',
+      'mixed-ttls',
+      'layouts',
+    ] as const)
       if (this.#plan.traits.has(trait)) this.#history.hit(trait)
     for (const site of this.#sites)
       this.#scheduler.after(this.#work.between(0, late ? this.#scene.faultsMs / 2 : 2_000), () =>
@@ -201,13 +211,14 @@ class World {
     const allMs = singlesMs + handoverTimeoutMs
     const watchMs = allMs + 2 * ttlMs
     let sinceMs = new Map<string, number>()
-    for (let passedMs = 250; passedMs <= watchMs + this.#lapsedAfterMs(fromMs); passedMs += 250) {
+    for (let passedMs = 250; passedMs <= watchMs + this.#delayedMs(fromMs); passedMs += 250) {
+      this.#haveRowsMade()
       this.#scheduler.runUntil(fromMs + passedMs)
       const unserved = this.#unserved()
       if (unserved.some(({ single }) => single)) this.#lastSinglesMs = passedMs
       if (unserved.length > 0) this.#lastAllMs = passedMs
       sinceMs = new Map(unserved.map(({ key }) => [key, sinceMs.get(key) ?? passedMs]))
-      const dueMs = passedMs - this.#lapsedAfterMs(fromMs)
+      const dueMs = passedMs - this.#delayedMs(fromMs)
       for (const found of unserved)
         if (dueMs >= (found.single ? singlesMs : allMs))
           this.#judgeUnserved(found, passedMs, sinceMs.get(found.key) ?? 0)
@@ -219,6 +230,28 @@ class World {
     for (const { life } of this.#sites)
       if (life?.closing && !life.closed)
         this.#history.violate('L3', `${life.process.label} does not come to close`)
+  }
+
+  /**
+   * Restarts a node for each worker that lacks rows, as the operations page says: what was deleted by hand is made when a
+   * node joins that has registered the worker.
+   */
+  #haveRowsMade(): void {
+    const workers = this.#database.workers()
+    const leases = this.#database.leases()
+    const nodes = this.#database.nodes()
+    const known = [...nodes.map(({ id }) => id), ...this.#database.goneNodes()]
+    const isWhole = (key: string): boolean => {
+      const worker = workers.find((each) => each.key === key)
+      const own = leases.filter((each) => each.worker === key)
+      const isHolderKnown = own.every(({ holder }) => holder === null || known.includes(holder))
+      return worker !== undefined && own.length >= worker.slots && isHolderKnown
+    }
+    for (const node of nodes) {
+      const site = this.#sites.find(({ life }) => life?.coordinator.nodeId === node.id)
+      if (site === undefined || (JSON.parse(node.workers) as string[]).every(isWhole)) continue
+      this.#closeLife(site, () => this.#startLife(site))
+    }
   }
 
   /**
@@ -235,20 +268,22 @@ class World {
   }
 
   /**
-   * Returns how long after the faults trust last lapsed, in ms, but at most 20 ttls. In a network that is always slow,
-   * trust lapses without faults, and each recovery gets its own time. 0 in other worlds.
+   * Returns how long after the faults something last began that takes its own time, in ms. In a network that is always
+   * slow, trust lapses without faults, which counts for at most 20 ttls; and a grace period begins where rows that were
+   * deleted by hand are made again.
    */
-  #lapsedAfterMs(fromMs: number): number {
-    if (!this.#plan.traits.has('slow-network')) return 0
-    return Math.min(Math.max(0, this.#lapsedAtMs - fromMs), 20 * this.#timing.ttlMs)
+  #delayedMs(fromMs: number): number {
+    const slow = this.#plan.traits.has('slow-network')
+    const lapsedMs = slow ? Math.min(this.#lapsedAtMs - fromMs, 20 * this.#timing.ttlMs) : 0
+    return Math.max(0, lapsedMs, this.#commits.doubtedAtMs - fromMs)
   }
 
   /**
    * Reports what should be held by now. A lease that changes hands just now, as shares do after a cool-down, does not
    * count; one that nobody has held for a whole ttl does.
    */
-  #judgeUnserved({ key, why, single }: Unserved, passedMs: number, sinceMs: number): void {
-    if (passedMs - sinceMs < this.#timing.ttlMs || this.#judged.has(key)) return
+  #judgeUnserved({ key, why, single, toleratedMs }: Unserved, passedMs: number, sinceMs: number): void {
+    if (passedMs - sinceMs < (toleratedMs ?? this.#timing.ttlMs) || this.#judged.has(key)) return
     this.#judged.add(key)
     this.#history.violate(
       single ? 'L1' : 'L2',
@@ -271,7 +306,7 @@ class World {
     this.#scheduler.runUntil(this.#scheduler.nowMs + 65_000 + ttlMs)
     this.#scene.stage = 'calm'
     this.#history.note(() => '---- calm ----')
-    const living = this.#scene.living()
+    const living = this.#scene.living().filter(({ coordinator }) => coordinator.state === 'running')
     for (const lease of living.length === 0 ? [] : this.#database.leases())
       if (lease.pending)
         this.#history.violate('L5', `${lease.key} is pending for ever: ${JSON.stringify(lease)}`)
@@ -289,7 +324,7 @@ class World {
     const looks = 2 * (periodMs / lookEveryMs(this.#scene.shortest) + 2)
     let looked = 0
     let stoodIn = 0
-    for (const { process, calls, heartbeatMs, pollMs } of living) {
+    for (const { process, calls, registered, heartbeatMs, pollMs } of living) {
       const intervals = periodMs / heartbeatMs
       const heartbeats = calls.get('heartbeat') ?? 0
       const polls = this.#scene.polls ? periodMs / pollMs + 1 : 0
@@ -306,7 +341,10 @@ class World {
       const expected = new Set(['heartbeat', 'look', 'beats', 'news', 'prune', 'leasesAfter'])
       // Each time of a schedule is a change by the holder of its lease.
       const times = this.#scene.schedule === undefined ? 0 : periodMs / timesEveryMs + 2
-      if (calls.has('leasesAfter') || (calls.get('change') ?? 0) <= times) expected.add('change')
+      // A refused worker is tried again once per ttl.
+      const refused = registered.filter(({ handle }) => handle.state === 'refused').length
+      const tries = refused * (periodMs / this.#scene.shortest.ttlMs + 1)
+      if (calls.has('leasesAfter') || (calls.get('change') ?? 0) <= times + tries) expected.add('change')
       if ((calls.get('view') ?? 0) <= times) expected.add('view')
       for (const [verb, count] of calls)
         if (!cooling && !handingOver && !lapsed && !expected.has(verb))
@@ -343,9 +381,12 @@ class World {
     const nodes = this.#database.nodes()
     const leases = this.#database.leases()
     const found: Unserved[] = []
-    for (const { process, coordinator } of this.#scene.living())
-      if (!nodes.some((node) => node.id === coordinator.nodeId))
-        found.push({ key: process.label, single: false, why: 'it has not joined' })
+    for (const life of this.#scene.living()) {
+      const node = nodes.find(({ id }) => id === life.coordinator.nodeId)
+      if (node !== undefined) found.push(...this.#unregistered(life, node))
+      else if (!life.registered.some((each) => this.#isContradicted(each, undefined)))
+        found.push({ key: life.process.label, single: false, why: 'it has not joined' })
+    }
     // When the last nodes have closed without being heard, no node is left to bury them.
     for (const node of ids.size === 0 ? [] : nodes)
       if (!ids.has(node.id)) found.push({ key: node.id, single: false, why: 'it is not buried' })
@@ -366,6 +407,46 @@ class World {
       }
     }
     return found
+  }
+
+  /**
+   * Returns the workers that a process has registered and is no candidate for, although no other node contradicts it, and
+   * those it has stopped and is still a candidate for.
+   */
+  #unregistered({ process, registered }: LifeOnSite, node: StoredNode): Unserved[] {
+    const rows = this.#database.workers()
+    const candidateFor = JSON.parse(node.workers) as string[]
+    const missing = registered.filter(({ handle, layout }) => {
+      const row = rows.find((each) => each.key === handle.key)
+      return row === undefined || !hasLayout(row, layout) || !candidateFor.includes(handle.key)
+    })
+    const kept = candidateFor.filter((key) => !registered.some(({ handle }) => handle.key === key))
+    // A refused worker is tried again once per ttl.
+    const toleratedMs = 3 * this.#timing.ttlMs
+    const unserved = (key: string, why: string): Unserved => ({
+      key: `${process.label} ${key}`,
+      single: false,
+      why,
+      toleratedMs,
+    })
+    return [
+      ...missing
+        .filter((each) => !this.#isContradicted(each, node.id))
+        .map(({ handle }) => unserved(handle.key, 'it is registered and no candidate')),
+      ...kept.map((key) => unserved(key, 'it has been stopped and is still a candidate')),
+    ]
+  }
+
+  /** Whether another node is a candidate for this worker in another layout. */
+  #isContradicted({ handle, layout }: Registered, node: string | undefined): boolean {
+    const row = this.#database.workers().find(({ key }) => key === handle.key)
+    return row !== undefined && !hasLayout(row, layout) && this.#candidates(row.key).some((id) => id !== node)
+  }
+
+  /** Returns the nodes that are candidates for a worker, by the rows. */
+  #candidates(worker: string): string[] {
+    const nodes = this.#database.nodes()
+    return nodes.filter((node) => (JSON.parse(node.workers) as string[]).includes(worker)).map(({ id }) => id)
   }
 
   // ---------------------------------------------------------------- lives
@@ -396,8 +477,19 @@ class World {
     )
     const coordinator = new Coordinator(this.#settingsOf(site), store, process, this.#logOf(label))
     const { heartbeatMs, pollMs } = site.timing
-    const state = { closing: false, closed: false }
-    const life = { process, store, coordinator, handles: [], calls, heartbeatMs, pollMs, ...state }
+    const life: LifeOnSite = {
+      process,
+      store,
+      coordinator,
+      registered: [],
+      stopping: new Set(),
+      versions: Chance.of(this.#options.seed, `${label} versions`),
+      calls,
+      heartbeatMs,
+      pollMs,
+      closing: false,
+      closed: false,
+    }
     site.life = life
     this.#listenTo(life)
     for (const name of site.workers) this.#register(life, name)
@@ -488,11 +580,16 @@ class World {
       () => undefined,
       (error: unknown) => {
         this.#history.note(() => `${process.label} could not start: ${describe(error)}`)
-        if (!(error instanceof StoreError) && !life.closing)
+        if (!(error instanceof StoreError) && !this.#isRefused(error) && !life.closing)
           this.#history.violate('X2', `${process.label} could not start: ${describe(error)}`)
         process.later(1_000, () => !life.closing && this.#tryToStart(life))
       },
     )
+  }
+
+  /** Whether a process could not start because its workers contradict those of others. It is told so, and tries again. */
+  #isRefused(error: unknown): boolean {
+    return this.#plan.traits.has('layouts') && (error as { code?: unknown }).code === 'WCO_WORKER_CONFLICT'
   }
 
   #killLife(site: Site): void {
@@ -503,7 +600,7 @@ class World {
     this.#bury(site, life)
   }
 
-  #closeLife(site: Site): void {
+  #closeLife(site: Site, then?: () => void): void {
     const { life } = site
     if (life === undefined || life.closing) return
     life.closing = true
@@ -516,6 +613,7 @@ class World {
           this.#history.note(() => `${label} has closed`)
           if (timers > 0) this.#history.violate('X3', `${label} has closed and left ${timers} timers`)
           if (site.life === life) this.#bury(site, life)
+          then?.()
         },
         (error: unknown) =>
           this.#history.violate('X2', `${life.process.label} could not close: ${describe(error)}`),
@@ -531,7 +629,11 @@ class World {
   }
 
   #register(life: LifeOnSite, name: string): void {
-    life.handles.push(life.coordinator.worker(this.#application.definition(life.process, name)))
+    const { registered, stopping } = life
+    if (stopping.has(name) || registered.some(({ handle }) => handle.name === name)) return
+    const layout = this.#scene.layouts.draw(name, life.versions)
+    const definition = this.#application.definition(life.process, name, layout)
+    registered.push({ handle: life.coordinator.worker(definition), layout })
   }
 
   // ---------------------------------------------------------------- faults
@@ -575,6 +677,9 @@ class World {
       case 'stop-worker':
         this.#stopWorker(site, fault)
         return
+      case 'register-worker':
+        this.#registerWorker(site)
+        return
       case 'cut-off':
       case 'answers-lost':
       case 'reads-fail':
@@ -589,20 +694,35 @@ class World {
   }
 
   #stopWorker({ life }: Site, { forMs }: Fault): void {
-    if (life === undefined || life.closing || life.handles.length === 0) return
-    const handle = this.#scene.chances.operator.pick(life.handles)
+    if (life === undefined || life.closing || life.registered.length === 0) return
+    const stopped = this.#scene.chances.operator.pick(life.registered)
+    const { handle } = stopped
     if (handle.state === 'stopped') return
-    life.handles.splice(life.handles.indexOf(handle), 1)
+    life.registered.splice(life.registered.indexOf(stopped), 1)
     this.#history.hit('stop-worker')
     this.#history.note(() => `${life.process.label} stops ${handle.key}`)
+    life.stopping.add(handle.name)
     life.process.deliver(() => {
-      void handle.stop().then(() =>
+      void handle.stop().then(() => {
+        life.stopping.delete(handle.name)
         life.process.later(forMs, () => {
           if (life.closing) return
           this.#history.note(() => `${life.process.label} registers ${handle.key} again`)
           this.#register(life, handle.name)
-        }),
-      )
+        })
+      })
+    })
+  }
+
+  /** Registers a worker that the process has not had from its start. */
+  #registerWorker({ life }: Site): void {
+    if (life === undefined || life.closing) return
+    const name = this.#scene.chances.operator.pick(workerNames)
+    if (life.stopping.has(name) || life.registered.some(({ handle }) => handle.name === name)) return
+    this.#history.hit('register-worker')
+    this.#history.note(() => `${life.process.label} registers ${name}`)
+    life.process.deliver(() => {
+      if (!life.closing) this.#register(life, name)
     })
   }
 
@@ -628,6 +748,9 @@ class World {
         this.#history.hit(kind)
         database.restart()
         return
+      case 'delete-rows':
+        this.#deleteRow(degree)
+        return
       case 'failover': {
         const backup = database.backup()
         this.#scheduler.after(forMs, () => {
@@ -639,6 +762,30 @@ class World {
         })
       }
     }
+  }
+
+  /**
+   * Deletes the row of a node, of a worker, or of a lease of one. In the middle of a handover nothing is promised, so only a
+   * lease is deleted that stays where it is. A row that a transaction fences cannot be deleted.
+   */
+  #deleteRow(degree: number): void {
+    const table = degree < 0.2 ? 'nodes' : degree < 0.4 ? 'workers' : 'leases'
+    const keys = {
+      nodes: () => this.#database.nodes().map(({ id }) => id),
+      workers: () => this.#database.workers().map(({ key }) => key),
+      leases: () =>
+        this.#database
+          .leases()
+          .filter(({ worker, holder, pending }) => worker !== null && holder !== null && !pending)
+          .map(({ key }) => key)
+          .filter((key) => !this.#database.isFenced(key)),
+    }[table]()
+    if (keys.length === 0) return
+    const key = this.#scene.chances.operator.pick(keys)
+    this.#history.hit('delete-rows')
+    this.#history.note(() => `somebody deletes ${key} from the ${table}`)
+    this.#database.deleteRow(table, key)
+    this.#commits.forgotten(table === 'leases' ? [key] : [])
   }
 
   #moveClock(byMs: number): void {
