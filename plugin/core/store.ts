@@ -129,9 +129,9 @@ export interface MetaRow {
   readonly longestTtlMs: number
   /** Every new token is greater than this. */
   readonly tokenFloor: number
-  /** The server identity that was last recorded. Empty before the first change. */
+  /** The record of the server, which begins with its identity. Empty before the first change. */
   readonly serverIdentity: string
-  /** False from the recording of a new identity until one node has waited out the grace period. */
+  /** False from the making of a record until one node has waited out the grace period. */
   readonly identitySettled: boolean
 }
 

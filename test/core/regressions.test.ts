@@ -1215,7 +1215,7 @@ t.test('where somebody has deleted the row of a share, no node keeps two of them
   await world.advance(5_000)
   world.sql("delete from coordination_leases where key = 'global/data#1'")
   const closed = nodes[1]?.coordinator.close()
-  await world.advance(5_000)
+  await world.advance(60_000)
   await closed
   t.same(running(), ['0 of 2', '1 of 2'])
 })

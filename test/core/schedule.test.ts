@@ -8,7 +8,7 @@ import { silentLog } from '../../plugin/core/log.js'
 import type { Store } from '../../plugin/core/store.js'
 import { readSchedule, type Schedule, timetableOf, writtenSchedule } from '../../plugin/core/work/schedule.js'
 import type { SingleContext, WorkerDefinition, WorkerHandle } from '../../plugin/core/work/worker.js'
-import { leaseOf, newLease, saveLeases } from '../../plugin/testing/conformance/world.js'
+import { join, leaseOf, newLease, saveLeases } from '../../plugin/testing/conformance/world.js'
 import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
 import { World, type WorldNode } from '../support/world.js'
 
@@ -173,6 +173,7 @@ t.test('each time is begun once, by whoever holds the lease then', async (t) => 
 
 t.test('only who holds the lease, under its latest token, writes a time of its schedule', async (t) => {
   const store = new MemoryDatabase().open({ namespace: 'default', statementTimeoutMs: 30_000 })
+  await join(store, ['a', 'b'])
   await saveLeases(store, newLease('month-close', { holder: 'a', token: 7, firedAtMs: 1_000 }))
   const writes = async (node: string, token: number): Promise<string> =>
     (await store.change(undefined, (change) => fire(change, node, { key: 'month-close', token }, 2_000)))

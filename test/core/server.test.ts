@@ -2,7 +2,8 @@
 import t from 'tap'
 import { settle, type Wishes } from '../../plugin/core/changes/changes.js'
 import { freshLease } from '../../plugin/core/changes/rows.js'
-import { runChange, settleIdentity } from '../../plugin/core/changes/run-change.js'
+import { runChange } from '../../plugin/core/changes/run-change.js'
+import { doubtServer, isRecordOf, settleServer } from '../../plugin/core/changes/server-record.js'
 import { Agendas } from '../../plugin/core/session/agenda.js'
 import { type Circumstances, Holdings, isRecognised } from '../../plugin/core/session/holdings.js'
 import { KnownServer } from '../../plugin/core/session/server.js'
@@ -169,10 +170,28 @@ t.test('a block that was seen under one server must be seen as long under the ne
 t.test('a grace period that was waited out for one server settles no other', async (t) => {
   const { store } = await blocked()
   await commit(store, (change) => change.saveMeta({ identitySettled: false }))
-  await store.change(undefined, (change) => settleIdentity(change, 'an earlier one'))
+  await store.change(undefined, (change) => settleServer(change, 'an earlier one'))
   t.notOk((await metaOf(store)).identitySettled)
-  await store.change(undefined, (change) => settleIdentity(change, 'one'))
+  await store.change(undefined, (change) => settleServer(change, 'one'))
   t.ok((await metaOf(store)).identitySettled)
+})
+
+t.test('a grace period that was waited out for a server settles no later doubt about it', async (t) => {
+  const { store } = await blocked()
+  const doubt = async (): Promise<string> => {
+    await store.change(undefined, doubtServer)
+    return (await metaOf(store)).serverIdentity
+  }
+  const settle = async (waitedFor: string): Promise<boolean> => {
+    await store.change(undefined, (change) => settleServer(change, waitedFor))
+    return (await metaOf(store)).identitySettled
+  }
+  const [first, second] = [await doubt(), await doubt()]
+  t.ok(isRecordOf(first, 'one') && isRecordOf(second, 'one'))
+  t.notOk(isRecordOf(first, 'on') || isRecordOf('one', 'one#'), 'an identity is compared as a whole')
+  t.notOk(await settle('one'))
+  t.notOk(await settle(first))
+  t.ok(await settle(second))
 })
 
 t.test('a node remembers the greatest token of any lease it has read', async (t) => {

@@ -34,7 +34,6 @@ import {
   sortOut,
   standAsideMs,
 } from './rules.js'
-import { distrust } from './run-change.js'
 import { nextToken } from './token.js'
 
 /** A worker as a node registers it. */
@@ -196,7 +195,7 @@ export async function settle(change: Change, node: string, wishes: Wishes): Prom
     .filter(({ key }) => (draft.lease(key)?.worker ?? null) !== null)
     .map(({ key }) => key)
   // The node may have connected only after a failover, and not know about it yet.
-  if (change.session?.state === 'active' && change.meta.identitySettled) {
+  if (change.session?.state === 'active' && draft.mayClaim) {
     const waited =
       change.meta.longestTtlMs <= wishes.longestTtlMs && change.serverIdentity === wishes.identity
     const waived = waited ? wishes.waived : []
@@ -317,7 +316,7 @@ async function declare(
       hindered.add(declaration.key)
       continue
     }
-    if (await hasLostRows(draft, node, known, declaration)) await distrust(draft.change)
+    if (await hasLostRows(draft, known, declaration)) draft.doubt(declaration.key)
     putDeclared(draft, known, declaration, [...draft.leasesOf(declaration.key), ...taken])
     for (const lease of missing) draft.add(lease)
     for (const { key } of taken) draft.edit(key, { worker: declaration.key, waiters: [] })
@@ -326,16 +325,19 @@ async function declare(
   return { hindered, otherSchedules }
 }
 
-/** Whether somebody has deleted the row of a worker that other nodes have registered, or rows of its leases. */
+/**
+ * Whether somebody has deleted the row of a worker that nodes have registered, this one or others, or rows of its leases.
+ * Those of shares are missed when they are planned, which follows.
+ */
 async function hasLostRows(
   draft: Draft,
-  node: string,
   known: WorkerRow | undefined,
   declared: Declaration,
 ): Promise<boolean> {
-  if (known === undefined) return (await othersStandingFor(draft, node, declared.key)).length > 0
-  const inUse = draft.leasesOf(known.key).filter(({ slot }) => slot < known.slots)
-  return isSameLayout(known, declared) && inUse.length < known.slots
+  const arePlanned = known?.kind === 'coordinated' && declared.kind === 'coordinated'
+  if (known !== undefined) return !arePlanned && draft.lacksLeases(known)
+  const present = await draft.presentNodes()
+  return present.some(({ workers }) => workers.includes(declared.key))
 }
 
 async function refuseContradiction(
@@ -347,14 +349,36 @@ async function refuseContradiction(
   if (isSameLayout(known, declared)) return
   const others = await othersStandingFor(draft, node, known.key)
   if (others.length === 0) return
-  const is = known.kind === 'partitioned' ? `partitioned with ${known.slots} partitions` : known.kind
-  const wants =
-    declared.partitions === null ? declared.kind : `${declared.kind} with ${declared.partitions} partitions`
-  throw new CoordinationError(
-    'WCO_WORKER_CONFLICT',
-    `The worker "${known.key}" is registered here as ${wants}, but as ${is} by ${others.length} other node(s), ` +
-      `among them "${others[0]?.name}". Stop those first, or give the new one another name.`,
-  )
+  const { nowMs } = draft.change
+  const leftMs = Math.max(...others.map((other) => other.ttlMs - Math.abs(nowMs - other.heartbeatAtMs)))
+  throw new Contradiction(known, declared, others, leftMs)
+}
+
+/** Other nodes have registered a worker as another kind, or with another number of partitions. */
+export class Contradiction extends CoordinationError {
+  /**
+   * Whether none of those nodes has been heard of for its ttl, by the database's clock: they have probably died, and
+   * where all nodes have, nobody is there to bury them.
+   */
+  readonly bySilent: boolean
+
+  /** @param leftMs how long until none of the nodes has been heard of for its ttl. */
+  constructor(known: WorkerRow, declared: Declaration, others: readonly NodeRow[], leftMs: number) {
+    const is = known.kind === 'partitioned' ? `partitioned with ${known.slots} partitions` : known.kind
+    const wants =
+      declared.partitions === null ? declared.kind : `${declared.kind} with ${declared.partitions} partitions`
+    const bySilent = leftMs <= 0
+    const advice = bySilent
+      ? 'They have been silent for longer than their ttl. It is registered as soon as they are gone.'
+      : 'Stop those first, or give the new one another name. If they have died, start again in ' +
+        `${Math.ceil(leftMs / 1_000)} s.`
+    super(
+      'WCO_WORKER_CONFLICT',
+      `The worker "${known.key}" is registered here as ${wants}, but as ${is} by ${others.length} other node(s), ` +
+        `among them "${others[0]?.name}". ${advice}`,
+    )
+    this.bySilent = bySilent
+  }
 }
 
 /** How many rows are looked for at once, because servers limit the size of a request. */

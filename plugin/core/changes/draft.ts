@@ -9,7 +9,8 @@
 import { slotKey } from '../names.js'
 import type { Change, LeaseFilter, LeaseRow, LockedLease, NewEvent, NodeRow, WorkerRow } from '../store.js'
 import { type Candidate, chooseSuccessor, planPartitions, planShares } from './plan.js'
-import { barrierOpen, freshLease, isBlocked, isOutdated, isPending, maxCooldownMs } from './rows.js'
+import { barrierOpen, freshLease, isBlocked, isOutdated, isPending, maxCooldownMs, vacated } from './rows.js'
+import { doubtServer } from './server-record.js'
 
 export class Draft {
   readonly change: Change
@@ -24,6 +25,7 @@ export class Draft {
   readonly #editedWorkers = new Set<string>()
   readonly #concerned = new Set<string>()
   readonly #events: NewEvent[] = []
+  readonly #doubted = new Set<string>()
   readonly #goneNodes = new Set<string>()
   #presentNodes: NodeRow[] | undefined
   #activeByWorker: Map<string, NodeRow[]> | undefined
@@ -75,6 +77,11 @@ export class Draft {
       .map((key) => this.lease(key))
       .filter((lease): lease is LockedLease => lease?.worker === worker)
       .sort((a, b) => a.slot - b.slot)
+  }
+
+  /** Whether somebody has deleted rows of leases that a worker has. All of them must have been loaded. */
+  lacksLeases({ key, slots }: WorkerRow): boolean {
+    return this.leasesOf(key).filter(({ slot }) => slot < slots).length < slots
   }
 
   /** All leases loaded or added so far that match. */
@@ -222,8 +229,20 @@ export class Draft {
     this.assign(lease.key, next)
   }
 
+  /** Notes that somebody has deleted rows of a worker or a node: whoever held what they were of may not know yet. */
+  doubt(subject: string): void {
+    if (!this.#doubted.has(subject)) this.record({ type: 'rows.missed', subject })
+    this.#doubted.add(subject)
+  }
+
+  /** Whether leases may be claimed in this change: no grace period is being waited out, and none begins with it. */
+  get mayClaim(): boolean {
+    return this.change.meta.identitySettled && this.#doubted.size === 0
+  }
+
   /** Writes everything, and tells the nodes it concerns. Must be called last. */
   async write(): Promise<void> {
+    if (this.#doubted.size > 0) await doubtServer(this.change)
     this.#tellWhenBarriersOpen()
     const workers = [...this.#editedWorkers].flatMap((key) => this.#workers.get(key) ?? [])
     if (workers.length > 0) await this.change.saveWorkers(workers)
@@ -267,7 +286,7 @@ export class Draft {
 
   /**
    * Begins a new generation when the set of nodes has changed. A node that cools down for any of the shares stands
-   * aside while there are others.
+   * aside while there are others. Where somebody has deleted the row of a share, the barrier cannot see who holds it.
    */
   #planShares(worker: WorkerRow, candidates: readonly Candidate[]): void {
     const leases = this.leasesOf(worker.key)
@@ -281,6 +300,7 @@ export class Draft {
     // A fenced lease cannot get its new target. If a generation began now, plan and rows would differ again at once,
     // and generation would follow generation.
     if (leases.some((lease) => lease.fenced && lease.target !== (shares[lease.slot] ?? null))) return
+    if (this.lacksLeases(worker)) this.doubt(worker.key)
     this.putWorker({ ...worker, generation: worker.generation + 1, slots: shares.length })
     const slots = Math.max(shares.length, ...leases.map(({ slot }) => slot + 1))
     for (let slot = 0; slot < slots; slot++) {
@@ -402,7 +422,7 @@ export class Draft {
     }
   }
 
-  async #learnWhoIsGone(leases: readonly LeaseRow[]): Promise<void> {
+  async #learnWhoIsGone(leases: readonly LockedLease[]): Promise<void> {
     const named = new Set(
       leases.flatMap((lease) => [lease.holder, lease.blockedNode]).filter((id) => id !== null),
     )
@@ -410,6 +430,25 @@ export class Draft {
     if (unknown.length === 0) return
     const known = new Map((await this.change.nodesById(unknown)).map((node) => [node.id, node.state]))
     for (const id of unknown) if ((known.get(id) ?? 'gone') === 'gone') this.#goneNodes.add(id)
+    const missing = new Set(unknown.filter((id) => !known.has(id)))
+    for (const lease of leases) this.#forsake(lease, missing)
+  }
+
+  /**
+   * Frees a lease whose holder has no row. Gone nodes keep theirs as long as a lease names them, so somebody has deleted
+   * it, and the node may still trust.
+   */
+  #forsake({ key, fenced, holder, blockedNode, token }: LockedLease, missing: ReadonlySet<string>): void {
+    if (fenced) return
+    if (blockedNode !== null && missing.has(blockedNode)) {
+      this.edit(key, { blockedNode: null, blockedToken: null })
+      this.doubt(blockedNode)
+    }
+    if (holder !== null && missing.has(holder)) {
+      this.edit(key, vacated)
+      this.record({ type: 'lease.lost', subject: key, node: holder, token })
+      this.doubt(holder)
+    }
   }
 
   #coolingIn({ cooldownNode, cooldownUntilMs }: LeaseRow): string[] {

@@ -3,7 +3,7 @@
  */
 import { StoreError } from '../errors.js'
 import type { Ahead, Change, Changed, OwnView, SessionKey, Store } from '../store.js'
-import { raisedFloor } from './token.js'
+import { isRecordOf, recordServer } from './server-record.js'
 
 /** What a change returns to the node that made it, in addition to its result. */
 export type ChangeOutcome<T> =
@@ -40,8 +40,8 @@ export async function runChange<T>(
     // them the floor.
     if (change.meta.serverIdentity === '' && highestSeen === 0) {
       await change.saveMeta({ serverIdentity: change.serverIdentity, identitySettled: true })
-    } else if (change.meta.serverIdentity !== change.serverIdentity) {
-      await recordIdentity(change, highestSeen)
+    } else if (!isRecordOf(change.meta.serverIdentity, change.serverIdentity)) {
+      await recordServer(change, highestSeen)
       return { kind: 'new-server' }
     }
     const joining = session !== undefined && session.operation === 1
@@ -83,62 +83,4 @@ export async function changeWithoutSession<T>(
     if (changed.kind === 'done') return changed.result
   }
   throw severalServers()
-}
-
-/**
- * Records that one node has waited out the grace period after a new server identity, so that the others need not.
- * This applies only to the server for which the node waited: there may be yet another by now, for which no node has
- * waited.
- */
-export async function settleIdentity(change: Change, waitedFor: string): Promise<void> {
-  if (change.meta.identitySettled || change.serverIdentity !== waitedFor) return
-  await change.saveMeta({ identitySettled: true })
-  await tellEverybody(change)
-}
-
-/**
- * Reports the greatest token that a node saw under earlier servers, so that tokens leap above it as well. After
- * several failovers in a row, the last server may have forgotten how far tokens had leapt. Returns the identity of
- * the server under which it was reported.
- */
-export async function sayTokens(change: Change, highestSeen: number): Promise<string> {
-  const { tokenFloor } = change.meta
-  const highestToken = await change.highestToken()
-  if (highestSeen > Math.max(tokenFloor, highestToken))
-    await change.saveMeta({ tokenFloor: raisedFloor(tokenFloor, highestToken, highestSeen, change.nowMs) })
-  return change.serverIdentity
-}
-
-async function recordIdentity(change: Change, highestSeen: number): Promise<void> {
-  const { tokenFloor, serverIdentity } = change.meta
-  await change.saveMeta({
-    serverIdentity: change.serverIdentity,
-    identitySettled: false,
-    tokenFloor: raisedFloor(tokenFloor, await change.highestToken(), highestSeen, change.nowMs),
-  })
-  await change.record([
-    {
-      type: 'server.changed',
-      subject: 'database',
-      detail: { from: serverIdentity, to: change.serverIdentity },
-    },
-  ])
-  await tellEverybody(change)
-}
-
-/**
- * Treats the database as one that has forgotten writes, because somebody has deleted rows: whoever held what they were
- * of may not know yet. All nodes hear of it, and nobody claims for a grace period.
- */
-export async function distrust(change: Change): Promise<void> {
-  const { tokenFloor } = change.meta
-  await change.saveMeta({
-    identitySettled: false,
-    tokenFloor: raisedFloor(tokenFloor, await change.highestToken(), 0, change.nowMs),
-  })
-  await tellEverybody(change)
-}
-
-async function tellEverybody(change: Change): Promise<void> {
-  await change.tell(new Set((await change.nodes()).map((node) => node.id)))
 }

@@ -12,6 +12,7 @@ import {
   freeIfAbandoned,
   type Held,
   isFree,
+  noteNodes,
   putAside,
   replan,
   revokeLate,
@@ -55,6 +56,13 @@ export async function buryEnded(
   const buried: string[] = []
   for (const { id } of same) if (await change.bury(id)) buried.push(id)
   return sortOutGone(change, buried, by, 'its process has ended')
+}
+
+/** Names watchers where those on record are missing. */
+export async function nameWatchers(change: Change): Promise<void> {
+  const draft = new Draft(change)
+  await noteNodes(draft)
+  await draft.write()
 }
 
 async function sortOutGone(

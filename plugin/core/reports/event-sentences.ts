@@ -46,6 +46,7 @@ const sentences = new Map<string, (words: Words) => string>([
   ],
   ['target.passed-over', ({ node }) => `${node} did not claim it in time.`],
   ['cooldown.shortened', () => 'Its cool-down lay too far ahead, as after a jump of the clock, and was cut.'],
+  ['rows.missed', () => 'Somebody had deleted rows of it.'],
   ['server.changed', () => 'It is another server than before, or was restarted or restored.'],
 ])
 

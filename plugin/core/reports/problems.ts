@@ -32,7 +32,7 @@ export const problemCodes = {
   },
   'rows-missing': {
     severity: 'error',
-    when: 'Somebody has deleted the row of a registered worker, or rows of its leases',
+    when: 'Somebody has deleted the row of a registered worker, rows of its leases, or that of a holder',
   },
   'server-changed': {
     severity: 'warning',
@@ -74,6 +74,7 @@ export function problemsIn(snapshot: Snapshot, status: Status, own: Health, timi
     ...ofServer(snapshot, timing),
     ...snapshot.nodes.flatMap((node) => ofNode(node, snapshot)),
     ...ofMissing(snapshot),
+    ...ofMissingHolders(snapshot),
     ...status.workers.flatMap((worker) => ofWorker(worker, snapshot)),
     ...ofLeases(snapshot, status, timing),
   ]
@@ -143,6 +144,18 @@ function whyDraining(node: NodeRow, snapshot: Snapshot): string {
   if (drain === undefined) return ''
   if (isClosing(node, drain)) return ` It has been closing since ${second(drain.atMs)}.`
   return ` ${drain.actor} asked for it at ${second(drain.atMs)}: “${drain.reason}”.`
+}
+
+/** A gone node keeps its row as long as a lease names it. Leases by name are free for whoever acquires them next. */
+function ofMissingHolders(snapshot: Snapshot): Problem[] {
+  const ids = new Set(snapshot.nodes.map(({ id }) => id))
+  return snapshot.leases.flatMap(({ key, worker, holder }) => {
+    if (worker === null || holder === null || ids.has(holder)) return []
+    const sentence =
+      `The row of the node that holds "${key}" is missing: somebody has deleted it. Restart one node that registers ` +
+      `the worker "${worker}", and the lease goes to another node.`
+    return [problem('rows-missing', key, sentence)]
+  })
 }
 
 /** A node registers a worker together with the rows of the worker and of its leases, so all are there or none. */

@@ -9,6 +9,7 @@
 import {
   aheadOf,
   aheadOfLeave,
+  Contradiction,
   type Declaration,
   type Fired,
   fire,
@@ -21,15 +22,9 @@ import {
 } from '../changes/changes.js'
 import { closingReason, drain } from '../changes/operations.js'
 import type { Held } from '../changes/rules.js'
-import {
-  type ChangeOutcome,
-  mostServers,
-  runChange,
-  sayTokens,
-  settleIdentity,
-  severalServers,
-} from '../changes/run-change.js'
-import { attend, bury, buryEnded, type Findings } from '../changes/upkeep.js'
+import { type ChangeOutcome, mostServers, runChange, severalServers } from '../changes/run-change.js'
+import { sayTokens, settleServer } from '../changes/server-record.js'
+import { attend, bury, buryEnded, type Findings, nameWatchers } from '../changes/upkeep.js'
 import { StoreError } from '../errors.js'
 import type { Events } from '../events.js'
 import type { Identity } from '../identity.js'
@@ -151,6 +146,7 @@ export class Life {
       mayClaim: () => this.#in.server.mayClaim,
       longestTtlMs: () => this.#in.server.longestTtlMs,
       bury: (beats, longestTtlMs) => this.#bury(beats, longestTtlMs),
+      nameWatchers: () => this.#nameWatchers(),
       attend: (findings) => this.#attend(findings),
       lookFailed: (error) => this.#failed(error, 'look'),
     })
@@ -204,8 +200,9 @@ export class Life {
    * was carried out. A worker that the database does not accept yet is registered later.
    *
    * @param howRefused when other nodes contradict a worker, `'throw'` makes the join fail, as it should while an
-   *   application starts; with `'go-on'` this node joins without workers and then registers them one at a time, so that
-   *   a refused one does not stop the others.
+   *   application starts, unless those nodes have been silent for their ttl: somebody must join to bury them. With
+   *   `'go-on'` this node joins without workers and then registers them one at a time, so that a refused one does not
+   *   stop the others.
    * @param drained whether this process was draining in its previous life.
    * @returns false when this life cannot begin and another one must be tried.
    */
@@ -229,7 +226,8 @@ export class Life {
       join(change, node, declarations, drained ? by : undefined),
     ).catch((error: unknown) => {
       if (error instanceof StoreError) throw error
-      if (howRefused === 'throw' || declarations.length === 0) {
+      const goesOn = howRefused === 'go-on' || (error instanceof Contradiction && error.bySilent)
+      if (!goesOn || declarations.length === 0) {
         this.#declaredAtJoin = undefined
         throw error
       }
@@ -359,8 +357,8 @@ export class Life {
     if (server.mustRecord) return this.#recordServer()
     this.#newServers = 0
     if (server.mustSayTokens) return this.#sayTokens()
-    const waitedFor = server.identity
-    if (graceLeftMs === 0) return this.#own((change) => settleIdentity(change, waitedFor))
+    const waitedFor = server.recorded
+    if (graceLeftMs === 0) return this.#own((change) => settleServer(change, waitedFor))
     this.#registrations.follow(this.#view.workers)
     const registration = this.#registrations.wanted(clock.read(), this.#view.serverIdentity)
     if (registration !== undefined) return this.#register(registration)
@@ -651,6 +649,10 @@ export class Life {
       this.#in.log.warn({ gone: id }, `another node is gone: ${why(name)}`)
       this.#in.events.emit('node.gone', { node: id })
     }
+  }
+
+  async #nameWatchers(): Promise<void> {
+    await this.#inBetween(nameWatchers)
   }
 
   async #attend(findings: Findings): Promise<void> {

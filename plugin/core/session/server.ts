@@ -7,6 +7,7 @@
  * node to have waited records that, which spares nodes that start later the same wait.
  */
 
+import { isRecordOf } from '../changes/server-record.js'
 import type { ServerFacts } from '../store.js'
 import type { Reading } from '../time/clock.js'
 import { blockWaitMs, type Timing } from '../time/timing.js'
@@ -17,7 +18,7 @@ export class KnownServer {
   #longestTtlMs: number
   #longestEverMs: number
   #identity: string | undefined
-  #recorded: string | undefined
+  #recorded = ''
   #settled = false
   #graceFrom: Reading | undefined
   #silent = false
@@ -54,9 +55,14 @@ export class KnownServer {
     return this.#identity ?? ''
   }
 
+  /** The record last heard of: of this server or an earlier one; empty before the first answer. */
+  get recorded(): string {
+    return this.#recorded
+  }
+
   /** Whether the server is not the recorded one. Recording it comes before anything else. */
   get mustRecord(): boolean {
-    return this.#identity !== undefined && this.#identity !== this.#recorded
+    return this.#identity !== undefined && !isRecordOf(this.#recorded, this.#identity)
   }
 
   /**

@@ -26,6 +26,8 @@ export interface LookoutOwner {
   longestTtlMs(): number
   /** @param longestTtlMs the ttl by which the nodes were watched. */
   bury(beats: readonly Beat[], longestTtlMs: number): Promise<void>
+  /** Has watchers named. Rejects as the others do. */
+  nameWatchers(): Promise<void>
   attend(findings: Findings): Promise<void>
   lookFailed(error: unknown): void
 }
@@ -44,6 +46,8 @@ export class Lookout {
   readonly #standIn: StandIn
   #handoverTimeouts: ReadonlyMap<string, number> = new Map()
   #suspects: ReadonlySet<string> = new Set()
+  /** How many answers in a row have shown no watcher to this node, which is none. */
+  #unwatched = 0
   #onDuty = false
   #alone = false
   #looking = false
@@ -96,6 +100,8 @@ export class Lookout {
   sawWatchers(beats: readonly Beat[], sentAt: Reading, receivedAt: Reading): void {
     if (this.#stopped) return
     this.#standIn.sawWatchers(this.#onDuty ? [] : beats, sentAt, receivedAt)
+    this.#unwatched = this.#onDuty || beats.length > 0 ? 0 : this.#unwatched + 1
+    if (this.#unwatched > 1) void this.#nameWatchers()
     if (this.#onDuty) return
     this.#suspects = new Set(beats.map((beat) => beat.id))
     const still = this.#watchers.observe(this.#others(beats), sentAt, receivedAt)
@@ -181,6 +187,18 @@ export class Lookout {
         beats.filter((beat) => ids.includes(beat.id)),
         longestTtlMs,
       )
+    } catch (error) {
+      this.#owner.lookFailed(error)
+    }
+  }
+
+  /**
+   * A change that removes a watcher names another. So where there is none, somebody has deleted their rows; once, it may
+   * be that this node has become one and has not read so yet.
+   */
+  async #nameWatchers(): Promise<void> {
+    try {
+      await this.#owner.nameWatchers()
     } catch (error) {
       this.#owner.lookFailed(error)
     }

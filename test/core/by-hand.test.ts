@@ -1,0 +1,203 @@
+/** What happens when somebody deletes rows by hand, and when all nodes have died before a deploy. */
+import t, { type Test } from 'tap'
+import type { CoordinationError } from '../../plugin/core/errors.js'
+import { blockWaitMs } from '../../plugin/core/time/timing.js'
+import type { SingleContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
+import { World, type WorldNode } from '../support/world.js'
+
+const untilAborted = ({ signal }: Pick<SingleContext, 'signal'>): Promise<void> =>
+  new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+
+const single = (name: string): WorkerDefinition => ({
+  name,
+  kind: 'single',
+  scope: 'global',
+  run: untilAborted,
+})
+const parts = (partitions: number): WorkerDefinition => ({
+  name: 'parts',
+  kind: 'partitioned',
+  scope: 'global',
+  partitions,
+  run: untilAborted,
+})
+
+async function nodesWith(
+  t: Test,
+  definition: WorkerDefinition,
+): Promise<[World, WorldNode, WorldNode, WorldNode]> {
+  const world = new World(t)
+  const nodes = [await world.node('a'), await world.node('b'), await world.node('c')] as const
+  for (const { coordinator } of nodes) coordinator.worker(definition)
+  return [world, ...nodes]
+}
+
+/** Lets time pass, and returns the greatest number of nodes that held the lease at once. */
+async function mostHolders(world: World, key: string, ms: number): Promise<number> {
+  let most = 0
+  for (let passedMs = 0; passedMs < ms; passedMs += 100) {
+    await world.advance(100)
+    most = Math.max(most, world.nodes.filter(({ coordinator }) => coordinator.isHeld(key)).length)
+  }
+  return most
+}
+
+t.test('a node that starts after all have died with another layout joins once they are silent', async (t) => {
+  const world = new World(t)
+  const [old, next] = [await world.node('old'), await world.node('next')]
+  old.coordinator.worker(parts(3))
+  next.coordinator.worker(parts(4))
+  await world.start(old)
+  await world.advance(1_000)
+  world.freeze(old)
+  await world.advance(world.timing.ttlMs - 2_000)
+  const hasty = await world.node('hasty')
+  hasty.coordinator.worker(parts(4))
+  await t.rejects(world.start(hasty), {
+    code: 'WCO_WORKER_CONFLICT',
+    message: /by 1 other node\(s\), among them "old".*If they have died, start again in 1 s\.$/,
+  })
+  await world.advance(3_000)
+  const refused: unknown[] = []
+  next.coordinator.on('worker.refused', ({ error }) => refused.push((error as CoordinationError).message))
+  await world.start(next)
+  await world.advance(1_000)
+  t.match(refused, [
+    /They have been silent for longer than their ttl\. It is registered as soon as they are gone\.$/,
+  ])
+  await world.advance(3 * world.timing.ttlMs)
+  t.ok([0, 1, 2, 3].every((slot) => next.coordinator.isHeld(`global/parts#${slot}`)))
+})
+
+t.test('a clock of the database that was set back makes no node silent for ever', async (t) => {
+  const world = new World(t)
+  const [old, next] = [await world.node('old'), await world.node('next')]
+  old.coordinator.worker(parts(3))
+  next.coordinator.worker(parts(4))
+  await world.start(old)
+  world.freeze(old)
+  world.clockOffsetMs = -3_600_000
+  await world.start(next)
+  await world.advance(3 * world.timing.ttlMs)
+  t.ok(next.coordinator.isHeld('global/parts#3'))
+})
+
+t.test('a holder whose row somebody has deleted has stopped before another begins', async (t) => {
+  for (const name of ['w', 'v', 'u', 'z']) {
+    const [world, a, b, c] = await nodesWith(t, single(name))
+    await world.start(a, b, c)
+    await world.advance(2_000)
+    const holder = world.nodes.find(({ coordinator }) => coordinator.isHeld(name)) ?? a
+    const id = holder.coordinator.nodeId
+    world.freeze(holder)
+    world.sql(`delete from coordination_nodes where id = '${id}'`)
+    const other = [a, b, c].find((node) => node !== holder) ?? a
+    await Promise.all([other.coordinator.close(), world.advance(500)])
+    t.equal(await mostHolders(world, name, 60_000), 1)
+    t.ok(world.nodes.some((node) => node !== holder && node.coordinator.isHeld(name)))
+    const asked = [a, b, c].find((node) => node !== holder && node !== other) ?? a
+    const events = await asked.coordinator.operator.events({ limit: 100 })
+    t.match(
+      events.filter(({ type }) => type === 'rows.missed'),
+      [{ subject: id }],
+    )
+  }
+})
+
+t.test('rows that are missed while a grace period goes on are waited for anew', async (t) => {
+  const world = new World(t)
+  const nodes = [
+    await world.node('a'),
+    await world.node('b'),
+    await world.node('c'),
+    await world.node('d'),
+  ] as const
+  const [a, b, c, d] = nodes
+  for (const { coordinator } of nodes) for (const name of ['w', 'v']) coordinator.worker(single(name))
+  await world.start(a, b)
+  await world.advance(2_000)
+  const holder = a.coordinator.isHeld('v') ? a : b
+  world.sql("delete from coordination_leases where key = 'global/w'")
+  await world.start(c)
+  const waitMs = blockWaitMs(world.timing)
+  await world.advance(waitMs - 1_000)
+  t.ok(holder.coordinator.isHeld('v'))
+  world.freeze(holder)
+  world.sql("delete from coordination_leases where key = 'global/v'")
+  await world.start(d)
+  let passedMs = 0
+  for (; !nodes.some((node) => node !== holder && node.coordinator.isHeld('v')); passedMs += 100) {
+    await world.advance(100)
+    t.ok(passedMs < 60_000, 'somebody gets it')
+  }
+  t.ok(passedMs > waitMs - 1_000, `nobody gets it before ${waitMs} ms, but after ${passedMs} ms`)
+  t.notOk(holder.coordinator.isHeld('v'))
+})
+
+t.test(
+  'a node that makes its own worker again gives greater tokens, far ahead of the clock too',
+  async (t) => {
+    const world = new World(t)
+    const a = await world.node('a')
+    const { coordinator } = a
+    for (const name of ['w', 'v']) coordinator.worker(single(name))
+    await world.start(a)
+    world.identity = 'server-2'
+    await world.advance(60_000)
+    const token = async (): Promise<number> => {
+      const { leases } = await coordinator.operator.snapshot()
+      return leases.find(({ key }) => key === 'global/w')?.token ?? 0
+    }
+    const by = { actor: 'me', reason: 'to see a greater token' }
+    await coordinator.operator.release({ key: 'global/w', token: await token(), cooldownMs: 0, ...by })
+    await world.advance(60_000)
+    const before = await token()
+    world.sql("delete from coordination_leases where key = 'global/w'")
+    world.sql("delete from coordination_workers where key = 'global/w'")
+    await coordinator.operator.pause('global/v', by)
+    await world.advance(60_000)
+    t.ok(coordinator.isHeld('w'))
+    t.ok((await token()) > before)
+  },
+)
+
+t.test('a share whose row somebody has deleted is not passed over by the next plan', async (t) => {
+  const all: WorkerDefinition = { name: 'all', kind: 'coordinated', scope: 'global', run: untilAborted }
+  const [world, a, b, c] = await nodesWith(t, all)
+  await world.start(a, b, c)
+  await world.advance(5_000)
+  const shareOf = (node: WorldNode): number =>
+    [0, 1, 2].findIndex((slot) => node.coordinator.isHeld(`global/all#${slot}`))
+  const share = shareOf(b)
+  t.ok(share >= 0)
+  world.freeze(b)
+  world.sql(`delete from coordination_leases where key = 'global/all#${share}'`)
+  void c.coordinator.close()
+  const begun = a.history.length
+  while (b.coordinator.isHeld(`global/all#${share}`)) await world.advance(100)
+  t.notOk(a.history.slice(begun).includes('lease.acquired global/all#0'), 'nobody begins beside it')
+  await world.advance(60_000)
+  t.ok(a.coordinator.isHeld('global/all#0'))
+})
+
+t.test('where the rows of both watchers are gone, others are named', async (t) => {
+  const world = new World(t)
+  const nodes = await Promise.all(['a', 'b', 'c', 'd'].map((name) => world.node(name)))
+  await world.start(...nodes)
+  await world.advance(5_000)
+  const { meta } = await (nodes[0] as WorldNode).coordinator.operator.snapshot()
+  t.equal(meta.watchers.length, 2)
+  const [watchers, rest] = [
+    nodes.filter(({ coordinator }) => meta.watchers.includes(coordinator.nodeId ?? '')),
+    nodes.filter(({ coordinator }) => !meta.watchers.includes(coordinator.nodeId ?? '')),
+  ]
+  for (const node of watchers) {
+    world.freeze(node)
+    world.sql(`delete from coordination_nodes where id = '${node.coordinator.nodeId}'`)
+  }
+  const [left, dying] = rest as [WorldNode, WorldNode]
+  await world.advance(world.timing.ttlMs)
+  world.freeze(dying)
+  await world.advance(2 * world.timing.ttlMs)
+  t.ok(left.history.includes('node.gone'))
+})
