@@ -53,6 +53,31 @@ function fencedOver(store: Store, fences: ReadonlySet<string>): Store {
   })
 }
 
+/** Wraps a store so that `called` hears of each verb of its changes. */
+function overheard(called: (verb: string) => unknown): (store: Store) => Store {
+  return (store) =>
+    new Proxy(store, {
+      get(target, name) {
+        const value: unknown = Reflect.get(target, name, target)
+        if (typeof value !== 'function') return value
+        if (name !== 'change') return value.bind(target)
+        return (session: never, work: (change: Change) => Promise<unknown>) =>
+          target.change(session, (change) => work(overheardChange(change, called)))
+      },
+    })
+}
+
+function overheardChange(change: Change, called: (verb: string) => unknown): Change {
+  return new Proxy(change, {
+    get(inner, verb) {
+      const value: unknown = Reflect.get(inner, verb, inner)
+      if (typeof value !== 'function') return value
+      called(String(verb))
+      return value.bind(inner)
+    },
+  })
+}
+
 /** Wraps a store so that a node's heartbeats go on while its changes fail. */
 function silentOver(store: Store, outage: { readonly on: boolean }): Store {
   return new Proxy(store, {
@@ -956,6 +981,26 @@ t.test('a lease whose row somebody has deleted is not held twice when a node mak
     t.equal(await mostHolders(world, `global/${name}`, 60_000), 1)
     t.ok((await token()) > before)
   }
+})
+
+t.test('a node that makes rows of many workers again takes no more requests than for one', async (t) => {
+  const requests: number[] = []
+  for (const workers of [1, 50]) {
+    const world = new World(t)
+    const made: string[] = []
+    const a = await world.node('a')
+    const b = await world.node('b', { wrap: overheard((verb) => made.push(verb)) })
+    for (const { coordinator } of [a, b])
+      for (let each = 0; each < workers; each++) coordinator.worker(untilAborted(`w${each}`))
+    await world.start(a)
+    await world.advance(2_000)
+    world.sql('delete from coordination_leases; delete from coordination_workers')
+    const started = b.coordinator.start()
+    await world.advance(10)
+    await started
+    requests.push(made.length)
+  }
+  t.equal(requests[0], requests[1])
 })
 
 t.test(
