@@ -548,7 +548,7 @@ function release(draft: Draft, node: string, wish: Wishes['release'][number]): b
  * release planned anew, a plan for many nodes would begin as many generations.
  */
 function hasNewPlan(draft: Draft, lease: LeaseRow): boolean {
-  const worker = lease.worker === null ? undefined : draft.worker(lease.worker)
+  const worker = draft.workerOf(lease)
   return worker?.kind === 'coordinated' && isOutdated(lease, worker)
 }
 
@@ -592,7 +592,7 @@ function withdraw(draft: Draft, node: string, key: string): boolean {
 function claim(draft: Draft, node: string, key: string, waived: readonly Held[]): void {
   freeIfAbandoned(draft, key)
   const lease = draft.lease(key)
-  const worker = lease?.worker == null ? undefined : draft.worker(lease.worker)
+  const worker = lease && draft.workerOf(lease)
   if (lease === undefined || worker === undefined || worker.paused || lease.target !== node) return
   if (!isFree(draft, lease, waived)) return
   if (worker.kind === 'coordinated') {
@@ -638,7 +638,7 @@ async function planInPlaceOfAbsent(draft: Draft, node: string, key: string): Pro
   const lease = draft.lease(key)
   if (lease === undefined || lease.target === node) return
   if (lease.target === null && lease.waiters.length === 0) return
-  await draft.planByName(lease)
+  await draft.planByName(key)
 }
 
 function grant(draft: Draft, node: string, lease: LockedLease, generation: number): void {

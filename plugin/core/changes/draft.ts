@@ -63,12 +63,13 @@ export class Draft {
     return this.#workers.get(key)
   }
 
-  isCoordinated(lease: LeaseRow): boolean {
-    return lease.worker !== null && this.#workers.get(lease.worker)?.kind === 'coordinated'
+  /** The worker that a lease belongs to; undefined for one acquired by name, and where the worker's row is missing. */
+  workerOf({ worker }: LeaseRow): WorkerRow | undefined {
+    return worker === null ? undefined : this.#workers.get(worker)
   }
 
-  isPartitioned(lease: LeaseRow): boolean {
-    return lease.worker !== null && this.#workers.get(lease.worker)?.kind === 'partitioned'
+  isCoordinated(lease: LeaseRow): boolean {
+    return this.workerOf(lease)?.kind === 'coordinated'
   }
 
   /** The leases of one worker, by slot. Complete only if they were loaded by worker. */
@@ -175,7 +176,7 @@ export class Draft {
 
   /** The nodes that may get a lease: the candidates for its worker, or those that wait for it by name. */
   async standFor(lease: LeaseRow): Promise<Candidate[]> {
-    const worker = lease.worker === null ? undefined : this.worker(lease.worker)
+    const worker = this.workerOf(lease)
     if (worker !== undefined) return this.candidates(worker)
     const waiting = new Set(lease.waiters)
     const nodes = (await this.presentNodes()).filter(
@@ -219,14 +220,15 @@ export class Draft {
    * Chooses the next target of a lease acquired by name: the first waiter that is still active. Draining nodes keep
    * their places, gone ones do not.
    */
-  async planByName(lease: LockedLease): Promise<void> {
-    if (lease.holder !== null && lease.holder === lease.target) return
+  async planByName(key: string): Promise<void> {
+    const lease = this.lease(key)
+    if (lease === undefined || (lease.holder !== null && lease.holder === lease.target)) return
     const present = new Map((await this.presentNodes()).map((node) => [node.id, node.state]))
     const isActive = (node: string): boolean => present.get(node) === 'active'
     if (lease.target !== null && isActive(lease.target)) return
     const next = lease.waiters.find(isActive) ?? null
-    this.edit(lease.key, { waiters: lease.waiters.filter((node) => present.has(node) && node !== next) })
-    this.assign(lease.key, next)
+    this.edit(key, { waiters: lease.waiters.filter((node) => present.has(node) && node !== next) })
+    this.assign(key, next)
   }
 
   /** Notes that somebody has deleted rows of a worker or a node: whoever held what they were of may not know yet. */
@@ -248,7 +250,7 @@ export class Draft {
     if (workers.length > 0) await this.change.saveWorkers(workers)
     const leases = [...this.#edited.values()].map((lease) => ({
       ...lease,
-      pending: isPending(lease, lease.worker === null ? undefined : this.#workers.get(lease.worker)),
+      pending: isPending(lease, this.workerOf(lease)),
     }))
     if (leases.length > 0) await this.change.saveLeases(leases)
     for (const lease of leases) {

@@ -136,7 +136,7 @@ export async function transfer(change: Change, order: Transfer): Promise<Transfe
   const named = order.to === null || (candidates.includes(order.to) && !coordinated)
   if (!named || candidates.length === 0) return { kind: 'no-candidate', candidates }
   // After a cool-down partitions are shared out evenly again, which would undo what the operator has chosen.
-  const isPlaced = order.to !== null && draft.isPartitioned(lease)
+  const isPlaced = order.to !== null && draft.workerOf(lease)?.kind === 'partitioned'
   draft.coolDown(lease.key, lease.holder, order.cooldownMs ?? (isPlaced ? 0 : usualCooldownMs))
   if (lease.worker !== null && coordinated) await draft.plan([lease.worker])
   else if (lease.worker === null && order.to === null) await assignByQueue(draft, lease.key)
@@ -160,8 +160,7 @@ export async function transfer(change: Change, order: Transfer): Promise<Transfe
 /** However a term ends, a lease acquired by name goes to the node that has waited longest. */
 async function assignByQueue(draft: Draft, key: string): Promise<void> {
   draft.assign(key, null)
-  const lease = draft.lease(key)
-  if (lease !== undefined) await draft.planByName(lease)
+  await draft.planByName(key)
 }
 
 function successorTo(draft: Draft, key: string, others: readonly Candidate[]): string | null {
@@ -277,8 +276,8 @@ export async function drain(
   for (const lease of draft.leasesWhere((each) => each.worker === null && each.holder === node)) {
     // A target that was chosen in the meantime, such as the first waiter, is kept.
     if (!draining && lease.target !== null) continue
-    draft.assign(lease.key, draining ? null : node)
-    if (draining) await draft.planByName(draft.lease(lease.key) ?? lease)
+    if (draining) await assignByQueue(draft, lease.key)
+    else draft.assign(lease.key, node)
   }
   draft.concern([node])
   draft.record({ type: draining ? 'node.draining' : 'node.resumed', subject: node, node, ...by })

@@ -59,8 +59,7 @@ export async function replan(
   const leases = freed.flatMap((key) => draft.lease(key) ?? [])
   const unplanned = leases.filter((lease) => lease.target === null || draft.isCoordinated(lease))
   await draft.plan([...workers, ...unplanned.flatMap((lease) => lease.worker ?? [])])
-  for (const lease of leases)
-    if (lease.worker === null) await draft.planByName(draft.lease(lease.key) ?? lease)
+  for (const { key, worker } of leases) if (worker === null) await draft.planByName(key)
 }
 
 export function takeAway(
@@ -86,7 +85,7 @@ export function takeAway(
  */
 export function revokeLate(draft: Draft, lease: LockedLease, reason: string, cooldownMs: number): void {
   const { key, holder, token } = lease
-  const worker = lease.worker === null ? undefined : draft.worker(lease.worker)
+  const worker = draft.workerOf(lease)
   takeAway(draft, lease, { immediate: false, cooldownMs })
   if (worker?.kind === 'coordinated' && holder !== null) putAside(draft, worker, key, holder)
   draft.record({ type: 'lease.revoked', subject: key, node: holder, token, reason })

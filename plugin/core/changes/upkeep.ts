@@ -148,8 +148,7 @@ export async function pruneLeases(
 function revokeOverdue(draft: Draft, key: string, token: number): boolean {
   const lease = draft.lease(key)
   if (lease === undefined || lease.fenced || lease.holder === null || lease.token !== token) return false
-  const worker = lease.worker === null ? undefined : draft.worker(lease.worker)
-  const handingOver = lease.target !== lease.holder || isOutdated(lease, worker)
+  const handingOver = lease.target !== lease.holder || isOutdated(lease, draft.workerOf(lease))
   if (!handingOver) return false
   revokeLate(draft, lease, 'the holder did not hand over in time', 0)
   return true
@@ -166,12 +165,12 @@ async function passOver(draft: Draft, key: string, target: string): Promise<void
   if (lease === undefined || lease.fenced || lease.target !== target || lease.holder === target) return
   const standsInItsOwnWay = lease.blockedNode === target
   if (!standsInItsOwnWay && !isFree(draft, lease, [])) return
-  const worker = lease.worker === null ? undefined : draft.worker(lease.worker)
+  const worker = draft.workerOf(lease)
   if (worker === undefined) {
     // It goes to the end of the queue: it still waits, and does not ask again while it believes that it is next.
     draft.assign(key, null)
     draft.edit(key, { waiters: [...lease.waiters.filter((node) => node !== target), target] })
-    await draft.planByName(draft.lease(key) ?? lease)
+    await draft.planByName(key)
   } else if (worker.kind === 'coordinated') {
     if (!standsInItsOwnWay && !barrierOpen(worker, draft.leasesOf(worker.key), draft.isGone)) return
     const candidates = await draft.candidates(worker)
