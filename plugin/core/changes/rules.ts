@@ -140,7 +140,6 @@ export async function sortOut(
  * dead nodes would be named two at a time, and each pair would take a ttl to be found dead.
  */
 export async function noteNodes(draft: Draft): Promise<void> {
-  draft.nodesChanged()
   const nodes = await draft.presentNodes()
   const active = nodes.filter((node) => node.state === 'active')
   const { meta, session } = draft.change
