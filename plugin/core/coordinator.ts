@@ -580,7 +580,7 @@ export class Coordinator implements AsyncDisposable {
   async #stopWorker(runner: Runner): Promise<void> {
     const { key } = runner.worker.declaration
     if (this.#runners.get(key) === runner) this.#runners.delete(key)
-    const own = this.#holdings.all().filter((holding) => runner.hasStarted(holding))
+    const own = this.#holdings.all().filter((holding) => runner.hasTaken(holding))
     // At once: before the next turn another worker of this name may be registered, and these would go on under
     // that one.
     for (const holding of own) holding.end('stopped')

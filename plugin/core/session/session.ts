@@ -40,7 +40,8 @@ export class Session {
   readonly #owner: SessionOwner
   readonly #heartbeatAlarm: Alarm
   readonly #trustAlarm: Alarm
-  #operation = 0
+  /** Number of the latest change; 1 is the join. */
+  #operation = 1
   #beat = 0
   #failures = 0
   #seen = -1
@@ -62,15 +63,15 @@ export class Session {
     return this.#over
   }
 
-  /** Returns the key for the next change of this session. Operation 1 is always the join, however often it is tried. */
+  /** The key of the join, however often it is tried. */
+  get joinKey(): SessionKey {
+    return { node: this.id, operation: 1 }
+  }
+
+  /** Returns the key for the next change of this session. */
   nextOperation(): SessionKey {
     this.#operation += 1
     return { node: this.id, operation: this.#operation }
-  }
-
-  get joinKey(): SessionKey {
-    this.#operation = 1
-    return { node: this.id, operation: 1 }
   }
 
   /** Notes that the join was answered. Trust, and the time of the first heartbeat, count from its first try. */

@@ -246,9 +246,9 @@ export class Runner {
   readonly #failures = new Map<string, number>()
   /** Leases from which this node has stepped down: when, and how long it should leave them alone. */
   readonly #steppedDown = new Map<string, { readonly at: Reading; readonly pauseMs: number }>()
-  #loops = 0
+  readonly #taken = new WeakSet<Holding>()
   readonly #inContext = presentContext()
-  readonly #started = new WeakSet<Holding>()
+  #loops = 0
 
   constructor(worker: Worker, clock: Clock, log: Log, calendar: Calendar, owner: RunnerOwner) {
     this.worker = worker
@@ -269,9 +269,9 @@ export class Runner {
     return this.#loops > 0
   }
 
-  /** Whether this runner, and not an earlier one of the same key, works or has worked under a lease. */
-  hasStarted(holding: Holding): boolean {
-    return this.#started.has(holding)
+  /** Whether this runner, and not another one of the same key, has taken a lease. */
+  hasTaken(holding: Holding): boolean {
+    return this.#taken.has(holding)
   }
 
   /**
@@ -279,10 +279,10 @@ export class Runner {
    * it may then stop this worker.
    */
   take(holding: Holding): void {
-    this.#started.add(holding)
+    this.#taken.add(holding)
   }
 
-  /** Calls `run` again and again until the lease ends. The handle settles when the last call has. */
+  /** Calls `run` again and again until the lease, taken before, ends. The handle settles when the last call has. */
   start(
     holding: Holding,
     assignment: Assignment | undefined,
@@ -305,9 +305,7 @@ export class Runner {
     const { timetable, declaration } = this.worker
     const pass = (dueAtMs: number | null): Promise<void> =>
       this.#owner.around({ lease, worker: declaration.key, dueAtMs }, () => run(dueAtMs))
-    // Before the first pass begins, because it may stop its own worker.
     this.#loops += 1
-    this.take(holding)
     const loop = (): Promise<void> =>
       timetable === undefined
         ? this.#loop(holding, () => pass(null), log)
