@@ -2,13 +2,8 @@
  * The namespace at the moment at which a command is given.
  */
 import type { Coordinator } from '../core/coordinator.js'
-import {
-  describe,
-  isSilent,
-  type NodeReference,
-  type NodeStatus,
-  type Status,
-} from '../core/reports/status.js'
+import { isSilent } from '../core/reports/pulse.js'
+import { describe, type NodeReference, type NodeStatus, type Status } from '../core/reports/status.js'
 import { Trail } from '../core/reports/trail.js'
 import type { Snapshot } from '../core/store.js'
 import { resolveTiming, type Timing } from '../core/time/timing.js'
@@ -26,8 +21,6 @@ export interface Scene {
 
 export async function look({ operator, settings, state }: Coordinator): Promise<Scene> {
   const snapshot = await operator.snapshot()
-  const silent = snapshot.nodes.filter((node) => isSilent(node, snapshot.nowMs))
-  const ids = new Set(silent.map(({ id }) => id))
   const { longestTtlMs } = snapshot.meta
   const status = describe(snapshot, settings, undefined, state)
   const seen = new Set<string>()
@@ -37,7 +30,7 @@ export async function look({ operator, settings, state }: Coordinator): Promise<
     snapshot,
     status,
     timing: longestTtlMs > 0 ? resolveTiming({ ttlMs: longestTtlMs }) : settings.timing,
-    isSilent: (node) => node !== null && ids.has(node.id),
+    isSilent: (node) => isSilent(node, snapshot),
     sharedNames,
   }
 }

@@ -10,7 +10,8 @@ import type { EventRow, LeaseRow, NodeRow, Snapshot, WorkerRow } from '../store.
 import { blockWaitMs, standstillMs, type Timing } from '../time/timing.js'
 import { type ScheduleStatus, scheduleStatus } from '../work/schedule.js'
 import { overdueAtMs } from './overdue.js'
-import { isSilent, type NodeReference } from './status.js'
+import { isSilent, pulseOf } from './pulse.js'
+import type { NodeReference } from './status.js'
 import { drainOf, isClosing } from './trail.js'
 import type { Vacancy } from './vacancy.js'
 
@@ -205,7 +206,7 @@ function whyHeld(scene: Scene, holder: string): ExplanationReason[] {
   const what = `${nameOf(scene, holder)} has held it${since}, with token ${lease.token}.`
   const outdated = isOutdated(lease, worker)
   const moving = lease.target !== holder
-  const silent = isHolderSilent(scene, holder)
+  const silent = isSilent({ id: holder }, snapshot)
   return [
     ...(silent ? silence(scene, holder) : []),
     reason('held', moving || outdated || silent ? what : `${what} ${whyKept(scene)}`),
@@ -271,27 +272,21 @@ function whyDraining({ nodes, snapshot }: Scene, id: string): string {
   return `: ${drain.actor} asked for it ${span(snapshot.nowMs - drain.atMs)} ago, “${drain.reason}”`
 }
 
-/** A heartbeat is due at least every third of a ttl (`timing.ts` sees to it); two missing ones are no accident. */
 function silence(scene: Scene, holder: string): ExplanationReason[] {
+  const { nowMs } = scene.snapshot
   const node = scene.nodes.get(holder)
   if (node === undefined) return []
-  const agoMs = scene.snapshot.nowMs - node.heartbeatAtMs
+  const pulse = pulseOf(node, nowMs)
+  const agoMs = nowMs - node.heartbeatAtMs
   const stillMs = standstillMs({ ttlMs: longestTtlMs(scene) })
-  const stopped = isHolderSilent(scene, holder)
-    ? ' It cannot act on the lease any more: nobody works under it.'
-    : ''
+  const stopped = pulse === 'silent' ? ' It cannot act on the lease any more: nobody works under it.' : ''
   return when(
-    agoMs > (2 * node.ttlMs) / 3,
+    pulse !== 'steady',
     'silent',
     `The last heartbeat of ${nameOf(scene, holder)} came ${span(agoMs)} ago.${stopped} It is declared gone once a ` +
       `watcher has itself seen no newer one for ${span(stillMs)}, which requires a database that can be ` +
       'written to.',
   )
-}
-
-function isHolderSilent({ nodes, snapshot }: Scene, holder: string): boolean {
-  const node = nodes.get(holder)
-  return node !== undefined && isSilent(node, snapshot.nowMs)
 }
 
 function abandoned(scene: Scene): ExplanationReason[] {

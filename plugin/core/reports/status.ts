@@ -5,15 +5,6 @@ import { isOutdated } from '../changes/rows.js'
 import type { Kind, LeaseRow, NodeRow, NodeState, Scope, Snapshot, WorkerRow } from '../store.js'
 import { type ScheduleStatus, scheduleStatus } from '../work/schedule.js'
 
-/**
- * Whether nothing has been heard of a node for longer than its ttl, by the database's clock. For display only: a
- * node is declared gone by nodes that have watched it themselves. Its own trust has ended before that, because it is
- * counted from before each heartbeat was sent.
- */
-export function isSilent({ state, heartbeatAtMs, ttlMs }: NodeRow, nowMs: number): boolean {
-  return state !== 'gone' && nowMs - heartbeatAtMs > ttlMs
-}
-
 /** A node. Gone ones are included until they are pruned. */
 export interface NodeStatus {
   readonly id: string
