@@ -27,13 +27,15 @@ export function nameOfWorker(key: string): CoordinationError {
 }
 
 export class Requests {
-  readonly #byKey = new Map<string, Request[]>()
+  /** The open requests for each key, in order of arrival. There may be thousands, so none is searched for. */
+  readonly #byKey = new Map<string, Set<Request>>()
   /** Keys for which no call here waits any more, although this node may still be in their queue. */
   readonly #abandoned = new Set<string>()
 
   add(key: string, name: string, wait: boolean): Request {
     const request: Request = { key, name, wait, answer: deferred<Lease | undefined>(), asked: 'no' }
-    this.#byKey.set(key, [...(this.#byKey.get(key) ?? []), request])
+    const queue = this.#byKey.get(key) ?? new Set()
+    this.#byKey.set(key, queue.add(request))
     this.#abandoned.delete(key)
     return request
   }
@@ -52,17 +54,18 @@ export class Requests {
 
   /** Whether any request for a key would wait for it. */
   wouldWait(key: string): boolean {
-    return (this.#byKey.get(key) ?? []).some((request) => request.wait)
+    return this.#of([key]).some((request) => request.wait)
   }
 
   /** Whether there is a request for a key on whose behalf the database has not answered yet. */
   unasked(key: string): boolean {
-    return (this.#byKey.get(key) ?? []).some((request) => request.asked !== 'yes')
+    return this.#of([key]).some((request) => request.asked !== 'yes')
   }
 
   /** The first request in line; it gets the handle. */
   first(key: string): Request | undefined {
-    return this.#byKey.get(key)?.[0]
+    const [first] = this.#byKey.get(key) ?? []
+    return first
   }
 
   /**
@@ -89,13 +92,10 @@ export class Requests {
    */
   answered(requests: readonly Request[], hindered: readonly string[] = []): void {
     const granted = new Set(requests.filter((request) => !this.#isOpen(request)).map(({ key }) => key))
-    for (const request of requests) {
-      if (!this.#isOpen(request)) continue
+    const open = requests.filter((request) => this.#isOpen(request))
+    for (const request of open)
       request.asked = granted.has(request.key) || hindered.includes(request.key) ? 'no' : 'yes'
-      if (request.wait) continue
-      this.#drop(request)
-      request.answer.resolve(undefined)
-    }
+    this.#decline(open)
   }
 
   withdrawn(keys: readonly string[]): void {
@@ -112,40 +112,43 @@ export class Requests {
 
   /** Rejects all requests for a name that turned out to be that of a worker. */
   refuse(key: string): void {
-    for (const request of [...(this.#byKey.get(key) ?? [])]) this.giveUp(request, nameOfWorker(key))
+    for (const request of this.#of([key])) this.giveUp(request, nameOfWorker(key))
     this.#abandoned.delete(key)
   }
 
   /** Rejects all requests, because no lease can be acquired any more. */
   rejectAll(error: unknown): void {
-    for (const request of [...this.#byKey.values()].flat()) this.giveUp(request, error)
+    for (const request of this.#all()) this.giveUp(request, error)
     this.#abandoned.clear()
   }
 
   /** Rejects the requests that only try, because the database cannot be asked. */
   rejectTries(error: unknown): void {
-    for (const request of [...this.#byKey.values()].flat()) if (!request.wait) this.giveUp(request, error)
+    for (const request of this.#all()) if (!request.wait) this.giveUp(request, error)
   }
 
   /** Declines the requests that only try, while this node is given nothing. */
   declineTries(): void {
-    this.#decline([...this.#byKey.values()].flat())
+    this.#decline(this.#all())
   }
 
   /** Called when this node no longer drains: what it waits for may have become free in the meantime. */
   askAgain(): void {
-    for (const request of [...this.#byKey.values()].flat())
-      if (request.asked === 'yes') request.asked = 'perhaps'
+    for (const request of this.#all()) if (request.asked === 'yes') request.asked = 'perhaps'
   }
 
   /** Must be called for a new session, which is in no queue. */
   forgetAsked(): void {
-    for (const request of [...this.#byKey.values()].flat()) request.asked = 'no'
+    for (const request of this.#all()) request.asked = 'no'
     this.#abandoned.clear()
   }
 
   #of(keys: readonly string[]): Request[] {
-    return keys.flatMap((key) => this.#byKey.get(key) ?? [])
+    return keys.flatMap((key) => [...(this.#byKey.get(key) ?? [])])
+  }
+
+  #all(): Request[] {
+    return this.#of(this.keys)
   }
 
   #decline(requests: readonly Request[]): void {
@@ -157,12 +160,12 @@ export class Requests {
   }
 
   #isOpen(request: Request): boolean {
-    return this.#byKey.get(request.key)?.includes(request) ?? false
+    return this.#byKey.get(request.key)?.has(request) ?? false
   }
 
   #drop(request: Request): void {
-    const left = (this.#byKey.get(request.key) ?? []).filter((each) => each !== request)
-    if (left.length > 0) this.#byKey.set(request.key, left)
-    else this.#byKey.delete(request.key)
+    const queue = this.#byKey.get(request.key)
+    queue?.delete(request)
+    if (queue?.size === 0) this.#byKey.delete(request.key)
   }
 }
