@@ -17,7 +17,7 @@ import type {
   SessionKey,
   WorkerRow,
 } from '../../core/store.js'
-import type { Loan } from './connections.js'
+import type { Lending, Loan } from './connections.js'
 import { Deadline } from './deadline.js'
 import { storeError, tooSlow } from './failures.js'
 import type { Limits } from './limits.js'
@@ -252,10 +252,6 @@ export interface ChangeWay<Lent extends Loan<unknown>, C extends ServerChange<Le
   /** Whether the database undid the change in favour of another transaction, so that it is worth trying again. */
   isConflict(failure: unknown): boolean
   committed(change: C): void
-}
-
-interface Lending<Lent> {
-  lend<T>(what: string, work: (loan: Lent) => Promise<T>, deadline: Deadline): Promise<T>
 }
 
 /**

@@ -83,8 +83,15 @@ export interface Readiness {
   readonly oneByOne: boolean
 }
 
+/** Lends connections until a deadline. */
+export interface Lending<Lent> {
+  lend<T>(what: string, work: (loan: Lent) => Promise<T>, deadline: Deadline): Promise<T>
+}
+
 /** The connections for changes and reads: a small pool, with one subclass per driver. */
-export abstract class LentConnections<Client extends EventEmitter, Lent extends Loan<Client>> {
+export abstract class LentConnections<Client extends EventEmitter, Lent extends Loan<Client>>
+  implements Lending<Lent>
+{
   readonly limits: Limits
   readonly #readiness: Readiness
   readonly #underWay = new Set<Promise<unknown>>()

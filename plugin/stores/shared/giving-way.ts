@@ -1,10 +1,7 @@
 /** Lets a migration give way to nodes that are running. */
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Lending } from './connections.js'
 import type { Deadline } from './deadline.js'
-
-interface Lending<Lent> {
-  lend<T>(what: string, work: (loan: Lent) => Promise<T>, deadline: Deadline): Promise<T>
-}
 
 /**
  * Runs a migration, which locks whole tables. Running nodes queue behind it, even while it waits for its own lock. It
