@@ -106,7 +106,7 @@ t.test('answers that come in the wrong order bury nobody early', async (t) => {
 
 t.test('each thing can have a wait of its own', async (t) => {
   const waits: Readonly<Record<string, number>> = { quick: 300, slow: 5_000 }
-  const watch = new Standstill<number>({ ...options, waitMsFor: (id) => waits[id] ?? options.waitMs })
+  const watch = new Standstill<number>({ ...options, waitMs: (id) => waits[id] ?? options.waitMs })
   const all = { quick: 1, plain: 1, slow: 1 }
   look(watch, all, 0)
   t.equal(watch.dueInMs(at(0)), 300)
@@ -119,7 +119,7 @@ t.test('each thing can have a wait of its own', async (t) => {
 
 t.test('a wait may change, and is taken from what it is at this look', async (t) => {
   let waitMs = 900
-  const watch = new Standstill<number>({ ...options, waitMsFor: () => waitMs })
+  const watch = new Standstill<number>({ ...options, waitMs: () => waitMs })
   look(watch, { a: 1 }, 0)
   waitMs = 400
   t.same(look(watch, { a: 1 }, 400), ['a'])

@@ -125,8 +125,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'others are watched by the own ttl',
     file: 'core/watch/lookout',
-    find: 'const waitMsFor = () => standstillMs({ ttlMs: owner.longestTtlMs() });',
-    replace: 'const waitMsFor = () => standstillMs(timing);',
+    find: 'const waitMs = () => standstillMs({ ttlMs: owner.longestTtlMs() });',
+    replace: 'const waitMs = () => standstillMs(timing);',
     from: 8,
   },
   {
@@ -159,8 +159,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'who stands in waits for half as long',
     file: 'core/watch/stand-in',
-    find: 'waitMsFor: () => standstillMs({ ttlMs: owner.longestTtlMs() }),',
-    replace: 'waitMsFor: () => standstillMs({ ttlMs: owner.longestTtlMs() }) / 2,',
+    find: 'waitMs: () => standstillMs({ ttlMs: owner.longestTtlMs() }),',
+    replace: 'waitMs: () => standstillMs({ ttlMs: owner.longestTtlMs() }) / 2,',
     mix: 'crowd',
   },
   {

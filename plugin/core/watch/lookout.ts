@@ -62,16 +62,14 @@ export class Lookout {
     this.#timing = timing
     this.#owner = owner
     this.#alarm = new Alarm(clock, () => void this.#look())
-    const waitMs = standstillMs(timing)
     const staleAfterMs = timing.ttlMs / 2
-    const waitMsFor = (): number => standstillMs({ ttlMs: owner.longestTtlMs() })
-    this.#nodes = new Standstill({ waitMs, waitMsFor, staleAfterMs })
-    this.#watchers = new Standstill({ waitMs, waitMsFor, staleAfterMs: staleAfterMs + timing.heartbeatMs })
+    const waitMs = (): number => standstillMs({ ttlMs: owner.longestTtlMs() })
+    this.#nodes = new Standstill({ waitMs, staleAfterMs })
+    this.#watchers = new Standstill({ waitMs, staleAfterMs: staleAfterMs + timing.heartbeatMs })
     this.#unclaimed = new Standstill({ waitMs: timing.claimTimeoutMs, staleAfterMs })
     this.#overdue = new Standstill({
-      waitMs: timing.handoverTimeoutMs,
+      waitMs: (key) => this.#handoverTimeouts.get(key) ?? timing.handoverTimeoutMs,
       staleAfterMs,
-      waitMsFor: (key) => this.#handoverTimeouts.get(key) ?? timing.handoverTimeoutMs,
     })
     this.#standIn = new StandIn(self, store, clock, timing, {
       longestTtlMs: () => owner.longestTtlMs(),

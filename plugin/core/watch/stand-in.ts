@@ -60,13 +60,11 @@ export class StandIn {
     this.#owner = owner
     this.#everyMs = Math.floor(timing.ttlMs / 4)
     this.#watch = new Standstill({
-      waitMs: standstillMs(timing),
-      waitMsFor: () => standstillMs({ ttlMs: owner.longestTtlMs() }),
+      waitMs: () => standstillMs({ ttlMs: owner.longestTtlMs() }),
       staleAfterMs: timing.ttlMs / 2,
     })
     this.#silence = new Standstill({
-      waitMs: silenceMs(timing, timing.ttlMs),
-      waitMsFor: () => silenceMs(timing, owner.longestTtlMs()),
+      waitMs: () => silenceMs(timing, owner.longestTtlMs()),
       staleAfterMs: timing.ttlMs,
     })
     this.#alarm = new Alarm(clock, () => void this.#look())

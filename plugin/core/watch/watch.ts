@@ -10,14 +10,10 @@ import { elapsedMs, surelyElapsedMs } from '../time/trust.js'
 
 /** How a {@link Standstill} watches. */
 export interface StandstillOptions {
-  /** How long a state must be seen unchanged, in ms. */
-  readonly waitMs: number
+  /** How long a state must be seen unchanged, in ms. A function is asked at each look, for each id. */
+  readonly waitMs: number | ((id: string) => number)
   /** A gap between two looks longer than this, in ms, makes everything start afresh. */
   readonly staleAfterMs: number
-  /**
-   * Returns how long the state of this id must be seen unchanged, where that differs. Default: {@link waitMs} for all.
-   */
-  readonly waitMsFor?: (id: string) => number
 }
 
 /**
@@ -30,9 +26,9 @@ export class Standstill<State> {
   #watched: ReadonlyMap<string, Watched<State>> = new Map()
   #lookedAt: Reading | undefined
 
-  constructor(options: StandstillOptions) {
-    this.#waitMsFor = options.waitMsFor ?? (() => options.waitMs)
-    this.#staleAfterMs = options.staleAfterMs
+  constructor({ waitMs, staleAfterMs }: StandstillOptions) {
+    this.#waitMsFor = typeof waitMs === 'function' ? waitMs : () => waitMs
+    this.#staleAfterMs = staleAfterMs
   }
 
   /**
