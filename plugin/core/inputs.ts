@@ -82,10 +82,7 @@ export function checkCooldown(method: string, cooldownMs: unknown): void {
 /** @throws {CoordinationError} `WCO_OPTIONS` */
 export function checkFunction(method: string, value: unknown): void {
   if (typeof value === 'function') return
-  throw new CoordinationError(
-    'WCO_OPTIONS',
-    `${method}: the first argument must be a function, got ${shown(value)}.`,
-  )
+  throw wrong(`${method}: the first argument must be a function, got ${shown(value)}.`)
 }
 
 /**

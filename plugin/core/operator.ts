@@ -6,8 +6,8 @@
  * mistake, it is refused with `WCO_OPTIONS`.
  *
  * No method throws because the state is not what its caller believed. What concerns a node or a worker as a whole
- * (drain, undrain, forget, forgetWorker, pause, resume) returns a word, `'done'` when something has changed; what concerns leases
- * (release, transfer, rebalance) returns an object whose `kind` is such a word.
+ * (drain, undrain, forget, forgetWorker, pause, resume) returns a word, `'done'` when something has changed; what
+ * concerns leases (release, transfer, rebalance) returns an object whose `kind` is such a word.
  */
 
 import {

@@ -135,7 +135,7 @@ export class Draft {
     return this.#edited.size + this.#editedWorkers.size + this.#events.length > 0
   }
 
-  isGone = (node: string): boolean => this.#goneNodes.has(node)
+  readonly isGone = (node: string): boolean => this.#goneNodes.has(node)
 
   /** Marks a node that this change itself declares gone. */
   markGone(node: string): void {

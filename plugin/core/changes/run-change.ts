@@ -36,8 +36,8 @@ export async function runChange<T>(
   ahead?: Ahead,
 ): Promise<ChangeOutcome<T>> {
   const inside = async (change: Change): Promise<ChangeOutcome<T>> => {
-    // Whoever has seen a token, or made a change, knows that the namespace was in use: its rows have been wiped, and with
-    // them the floor.
+    // Whoever has seen a token, or made a change, knows that the namespace was in use: its rows have been wiped, and
+    // with them the floor.
     if (change.meta.serverIdentity === '' && highestSeen === 0) {
       await change.saveMeta({ serverIdentity: change.serverIdentity, identitySettled: true })
     } else if (!isRecordOf(change.meta.serverIdentity, change.serverIdentity)) {

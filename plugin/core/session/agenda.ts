@@ -70,7 +70,7 @@ export const wishesAtOnce = { least: 32, most: 512 }
 
 /**
  * Returns at most `most` of these wishes, in the order in which other nodes wait for them. The next comparison repeats
- * the rest.
+ * the rest; what is asked for only now and then comes again at its next turn.
  */
 export function portionOf(wishes: Wishes, most: number): Wishes {
   let left = most

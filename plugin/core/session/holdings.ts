@@ -20,8 +20,9 @@ export interface Circumstances {
   readonly node: string
   readonly view: OwnView
   readonly now: Reading
-  /** The longest ttl among all nodes, and how long a block must therefore be seen before it may be passed. */
+  /** The longest ttl among all nodes. */
   readonly longestTtlMs: number
+  /** How long a block must therefore be seen before it may be passed. */
   readonly blockWaitMs: number
   /** False during a new server's grace period, and while this node drains, closes or is not trusted. */
   readonly mayClaim: boolean

@@ -27,7 +27,6 @@ export class Registrations {
   readonly #refused = new Map<Declaration, Reading>()
   /** The workers for which a fenced lease would have to be altered, and when that was last found. */
   readonly #hindered = new Map<Declaration, Reading>()
-
   readonly #refusedRetryMs: number
 
   /**
@@ -60,8 +59,8 @@ export class Registrations {
   }
 
   /**
-   * Takes in the rows of the workers that this node is a candidate for. Where one is missing or is of another layout, the
-   * database has forgotten the registration, and it is made again.
+   * Takes in the rows of the workers that this node is a candidate for. Where one is missing or is of another layout,
+   * the database has forgotten the registration, and it is made again.
    */
   follow(rows: readonly WorkerRow[]): void {
     const standing = this.#registered.filter((declaration) => {

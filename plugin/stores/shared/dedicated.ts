@@ -28,7 +28,7 @@ export interface Way<Client> extends Judgement {
 export interface Dedication<Client> {
   /** Prepares a fresh connection for use. */
   setUp(client: Client): Promise<unknown>
-  /** Called when a lost connection is back. Notifications sent in the meantime have been missed. */
+  /** Called when a lost connection is back. Hints sent in the meantime have been missed. */
   restored?(): void
   lost(error: unknown): void
 }
