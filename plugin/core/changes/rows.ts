@@ -68,11 +68,33 @@ export function isPending(lease: LeaseRow, worker: WorkerRow | undefined): boole
   return lease.holder !== lease.target || lease.blockedNode !== null || outdated
 }
 
-const indices = new WeakMap<readonly WorkerRow[], ReadonlyMap<string | null, WorkerRow>>()
+const workersByKey = new WeakMap<readonly WorkerRow[], ReadonlyMap<string | null, WorkerRow>>()
 
 /** Returns the worker with this key. Indexed, because a linear search for each of many leases would be quadratic. */
 export function workerNamed(workers: readonly WorkerRow[], key: string | null): WorkerRow | undefined {
-  const index = indices.get(workers) ?? new Map(workers.map((worker) => [worker.key, worker]))
-  indices.set(workers, index)
+  const index = workersByKey.get(workers) ?? new Map(workers.map((worker) => [worker.key, worker]))
+  workersByKey.set(workers, index)
   return index.get(key)
+}
+
+type OfWorker = Pick<LeaseRow, 'worker'>
+
+const leasesByWorker = new WeakMap<readonly OfWorker[], ReadonlyMap<string | null, readonly OfWorker[]>>()
+
+/** Returns the leases of the worker with this key, in their order. Indexed like {@link workerNamed}. */
+export function leasesOf<Lease extends OfWorker>(leases: readonly Lease[], worker: string): readonly Lease[] {
+  const index = leasesByWorker.get(leases) ?? groupedByWorker(leases)
+  leasesByWorker.set(leases, index)
+  return (index.get(worker) ?? []) as readonly Lease[]
+}
+
+function groupedByWorker(leases: readonly OfWorker[]): Map<string | null, OfWorker[]> {
+  const groups = new Map<string | null, OfWorker[]>()
+  for (const lease of leases) {
+    const { worker } = lease
+    const group = groups.get(worker)
+    if (group === undefined) groups.set(worker, [lease])
+    else group.push(lease)
+  }
+  return groups
 }

@@ -5,7 +5,7 @@
  * in the order in which they apply. What no row tells (a transaction that fences the lease, work that ignores its
  * signal, a node that hangs) is stated as possible, not as known.
  */
-import { barrierOpen, isBlocked, isOutdated, maxCooldownMs } from '../changes/rows.js'
+import { barrierOpen, isBlocked, isOutdated, leasesOf, maxCooldownMs } from '../changes/rows.js'
 import type { EventRow, LeaseRow, NodeRow, Snapshot, WorkerRow } from '../store.js'
 import { blockWaitMs, standstillMs, type Timing } from '../time/timing.js'
 import { type ScheduleStatus, scheduleStatus } from '../work/schedule.js'
@@ -177,7 +177,7 @@ function sceneOf(snapshot: Snapshot, lease: LeaseRow, circumstances: Explanation
   const nodes = new Map(snapshot.nodes.map((node) => [node.id, node]))
   const isGone = (node: string): boolean => (nodes.get(node)?.state ?? 'gone') === 'gone'
   const worker = snapshot.workers.find((each) => each.key === lease.worker)
-  const siblings = snapshot.leases.filter((each) => worker !== undefined && each.worker === worker.key)
+  const siblings = worker === undefined ? [] : leasesOf(snapshot.leases, worker.key)
   const barrier = worker?.kind === 'coordinated' ? nodesAtBarrier(worker, siblings, isGone) : []
   const waiting = lease.waiters.filter((id) => !isGone(id))
   return { snapshot, lease, worker, siblings, nodes, isGone, barrier, waiting, circumstances }

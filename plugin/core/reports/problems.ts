@@ -2,7 +2,7 @@
  * Finds the problems of a namespace that an operator should see. Pure: from one snapshot of the rows and this node's
  * health.
  */
-import { barrierOpen } from '../changes/rows.js'
+import { barrierOpen, leasesOf, workerNamed } from '../changes/rows.js'
 import type { EventRow, LeaseRow, NodeRow, Snapshot, WorkerRow } from '../store.js'
 import { blockWaitMs, lookEveryMs, type Timing } from '../time/timing.js'
 import type { Health } from './health.js'
@@ -176,7 +176,7 @@ function ofMissing(snapshot: Snapshot): Problem[] {
 function missingOf(key: string, worker: WorkerRow | undefined, snapshot: Snapshot): string | undefined {
   if (worker === undefined) return `Rows of the worker "${key}" are missing`
   const { slots } = worker
-  const leases = rowsOf(snapshot).leasesOf.get(key) ?? []
+  const leases = leasesOf(snapshot.leases, key)
   const lacks = slots - leases.filter(({ slot }) => slot < slots).length
   return lacks > 0 ? `Rows of ${lacks} of the ${slots} leases of the worker "${key}" are missing` : undefined
 }
@@ -276,11 +276,11 @@ function ofVacant(
  */
 function mayBeClaimed(key: string | null, snapshot: Snapshot): boolean {
   if (isServerNew(snapshot)) return false
-  const worker = snapshot.workers.find((each) => each.key === key)
+  const worker = workerNamed(snapshot.workers, key)
   if (worker?.kind !== 'coordinated') return true
-  const { nodes, leasesOf } = rowsOf(snapshot)
+  const { nodes } = rowsOf(snapshot)
   const isGone = (id: string): boolean => (nodes.get(id)?.state ?? 'gone') === 'gone'
-  return barrierOpen(worker, leasesOf.get(worker.key) ?? [], isGone)
+  return barrierOpen(worker, leasesOf(snapshot.leases, worker.key), isGone)
 }
 
 function ofLease(

@@ -1,7 +1,7 @@
 /**
  * What {@link Coordinator.status} returns: the whole namespace as of one instant, as plain JSON.
  */
-import { isOutdated } from '../changes/rows.js'
+import { isOutdated, leasesOf } from '../changes/rows.js'
 import type { Kind, LeaseRow, NodeRow, NodeState, Scope, Snapshot, WorkerRow } from '../store.js'
 import { type ScheduleStatus, scheduleStatus } from '../work/schedule.js'
 
@@ -197,9 +197,7 @@ function stateOf(
 function describeAssignment(worker: WorkerRow, leases: readonly LeaseStatus[]): AssignmentStatus[] {
   const { key, kind, generation } = worker
   if (kind === 'single') return []
-  const own = leases.filter(
-    (lease) => lease.worker === key && (lease.slot < worker.slots || lease.holder !== null),
-  )
+  const own = leasesOf(leases, key).filter(({ slot, holder }) => slot < worker.slots || holder !== null)
   const slots = own
     .map(({ slot, state, holder, target }) => ({ slot, state, holder, target }))
     .sort((a, b) => a.slot - b.slot)

@@ -6,7 +6,7 @@
  * as it has time for.
  */
 import type { Wishes } from '../changes/changes.js'
-import { barrierOpen, isBlocked, workerNamed } from '../changes/rows.js'
+import { barrierOpen, isBlocked, leasesOf, workerNamed } from '../changes/rows.js'
 import type { Held } from '../changes/rules.js'
 import type { LeaseRow, WorkerRow } from '../store.js'
 import type { Reading } from '../time/clock.js'
@@ -98,6 +98,10 @@ class Comparison {
   readonly #timing: Timing
   readonly #firstSeen: Map<string, Reading>
   readonly #unfinished: Set<string>
+  /** The workers for which there are handles. A lease by name counts as null. */
+  readonly #busy: ReadonlySet<string | null>
+  /** Those of them whose handles have ended, and whose leases are still to be given back. */
+  readonly #ending: ReadonlySet<string | null>
   readonly #stillSeen = new Set<string>()
   readonly #release: Wishes['release'][number][] = []
   readonly #revoke: Wishes['revoke'][number][] = []
@@ -121,6 +125,9 @@ class Comparison {
     this.#firstSeen = firstSeen
     this.#unfinished = unfinished
     this.#timing = timing
+    const handles = holdings.all()
+    this.#busy = new Set(handles.map(({ worker }) => worker))
+    this.#ending = new Set(handles.filter(({ ended }) => ended !== undefined).map(({ worker }) => worker))
   }
 
   agenda(): Agenda {
@@ -213,9 +220,8 @@ class Comparison {
     for (const worker of view.workers) {
       if (worker.kind !== 'coordinated' || worker.paused || !runners.has(worker.key)) continue
       // Work of an earlier term goes on, so no share could be claimed.
-      if (this.#holdings.all().some((each) => each.worker === worker.key && each.ended !== undefined))
-        continue
-      const leases = view.leases.filter((lease) => lease.worker === worker.key)
+      if (this.#ending.has(worker.key)) continue
+      const leases = leasesOf(view.leases, worker.key)
       const inUse = leases.filter((lease) => lease.slot < worker.slots)
       if (inUse.every(({ target }) => target !== null) && inUse.some(({ target }) => target === node))
         continue
@@ -276,7 +282,7 @@ class Comparison {
     if (this.#holdings.get(lease.key) !== undefined) return true
     const worker = this.#workerOf(lease)
     if (worker?.kind !== 'coordinated') return false
-    return this.#holdings.all().some((holding) => holding.worker === worker.key)
+    return this.#busy.has(worker.key)
   }
 
   #claimByName(lease: LeaseRow): void {
@@ -294,7 +300,7 @@ class Comparison {
       if (this.#mayPassBlocks([lease])) this.#claim.push(lease.key)
       return
     }
-    const leases = view.leases.filter((each) => each.worker === worker.key)
+    const leases = leasesOf(view.leases, worker.key)
     const isGone = (node: string): boolean => view.gone.has(node)
     const handedOver = barrierOpen(worker, leases, isGone, () => true)
     if (handedOver && this.#mayPassBlocks(leases)) this.#claim.push(lease.key)

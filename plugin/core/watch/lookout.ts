@@ -7,7 +7,7 @@
  * for two looks and no more. While neither watcher is heard of, the others look at each other (`stand-in.ts`).
  */
 
-import { barrierOpen, isBlocked, isOutdated, workerNamed } from '../changes/rows.js'
+import { barrierOpen, isBlocked, isOutdated, leasesOf, workerNamed } from '../changes/rows.js'
 import type { Findings } from '../changes/upkeep.js'
 import type { Beat, LeaseRow, Look, Store } from '../store.js'
 import type { Clock, Reading } from '../time/clock.js'
@@ -244,11 +244,7 @@ function unclaimedTargets(look: Look): Map<string, string> {
 function waitsAtBarrier(lease: LeaseRow, look: Look, isGone: (node: string) => boolean): boolean {
   const worker = workerNamed(look.workers, lease.worker)
   if (worker?.kind !== 'coordinated') return false
-  return !barrierOpen(
-    worker,
-    look.leases.filter((each) => each.worker === worker.key),
-    isGone,
-  )
+  return !barrierOpen(worker, leasesOf(look.leases, worker.key), isGone)
 }
 
 /** Holders that are to hand over, by the token they hold. */

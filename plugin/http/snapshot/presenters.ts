@@ -3,6 +3,7 @@
  * describe these bodies field by field; fields that they do not name are not sent.
  */
 
+import { leasesOf, workerNamed } from '../../core/changes/rows.js'
 import { slotKey } from '../../core/names.js'
 import { eventSentence } from '../../core/reports/event-sentences.js'
 import type { Explanation } from '../../core/reports/explain.js'
@@ -77,8 +78,8 @@ export function assignmentBody({ worker, kind, generation, slots }: AssignmentSt
 
 /** Returns the number of the latest change to a worker or any of its leases, by which plans are compared. */
 function planRevision(snapshot: Snapshot, key: string): number {
-  const worker = snapshot.workers.find((each) => each.key === key)
-  const leases = rowsOf(snapshot).leasesOf.get(key) ?? []
+  const worker = workerNamed(snapshot.workers, key)
+  const leases = leasesOf(snapshot.leases, key)
   return leases.reduce((latest, { revision }) => Math.max(latest, revision), worker?.revision ?? 0)
 }
 
