@@ -32,6 +32,9 @@ export interface LookoutOwner {
   lookFailed(error: unknown): void
 }
 
+/** The fewest nodes to which a failure reduces what is buried in one change. */
+const leastAtOnce = 32
+
 export class Lookout {
   readonly #store: Store
   readonly #clock: Clock
@@ -52,6 +55,11 @@ export class Lookout {
   #alone = false
   #looking = false
   #failures = 0
+  /**
+   * How many nodes are buried in one change, so that all plans are made once. A change that exceeds its time limit does
+   * nothing, however often it is made; so after a failure it is half as many, and after a success twice as many.
+   */
+  #buriedAtOnce = Number.POSITIVE_INFINITY
   #stopped = false
 
   /** @param self the session on whose behalf this looks; a node never buries itself. */
@@ -180,12 +188,15 @@ export class Lookout {
   async #bury(beats: readonly Beat[], ids: readonly string[]): Promise<void> {
     if (ids.length === 0) return
     const longestTtlMs = this.#owner.longestTtlMs()
+    const first = new Set(ids.slice(0, this.#buriedAtOnce))
     try {
       await this.#owner.bury(
-        beats.filter((beat) => ids.includes(beat.id)),
+        beats.filter(({ id }) => first.has(id)),
         longestTtlMs,
       )
+      this.#buriedAtOnce *= 2
     } catch (error) {
+      this.#buriedAtOnce = Math.max(leastAtOnce, Math.ceil(first.size / 2))
       this.#owner.lookFailed(error)
     }
   }

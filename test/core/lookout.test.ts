@@ -1,0 +1,38 @@
+/** Tests what a watcher does with what it has seen. */
+import t from 'tap'
+import { StoreError } from '../../plugin/core/errors.js'
+import type { Look, Store } from '../../plugin/core/store.js'
+import { resolveTiming } from '../../plugin/core/time/timing.js'
+import { Lookout } from '../../plugin/core/watch/lookout.js'
+import { ManualClock } from '../../plugin/testing/manual-clock.js'
+
+const timing = resolveTiming({})
+
+t.test('a watcher buries in the end also more nodes than one change has time for', async (t) => {
+  const present = new Set(Array.from({ length: 1_000 }, (_, each) => `n${each}`))
+  const portions: number[] = []
+  const look = async (): Promise<Look> => ({
+    nodes: [...present].map((id) => ({ id, beat: 1 })),
+    leases: [],
+    workers: [],
+    gone: new Set(),
+  })
+  const clock = new ManualClock()
+  const lookout = new Lookout('watcher', { look } as Store, clock, timing, {
+    trusted: () => true,
+    mayClaim: () => true,
+    longestTtlMs: () => timing.ttlMs,
+    async bury(beats) {
+      portions.push(beats.length)
+      if (beats.length > 300) throw new StoreError('A change did not end within 3000 ms.', 'none')
+      for (const { id } of beats) present.delete(id)
+    },
+    attend: async () => undefined,
+    lookFailed: () => undefined,
+  })
+  t.teardown(() => lookout.stop())
+  lookout.setWatchers(['watcher', 'another'])
+  await clock.advance(2 * timing.ttlMs)
+  t.equal(present.size, 0)
+  t.same(portions.slice(0, 3), [1_000, 500, 250], 'all at once while there is time')
+})
