@@ -90,3 +90,16 @@ t.test(
     t.same(second.share, [undefined, undefined])
   },
 )
+
+t.test('an option that a class does not know is refused, since it would be ignored', async (t) => {
+  t.throws(() => new MonthClose('month-close', { shedule: '0 3 1 * *' } as object), {
+    code: 'WCO_OPTIONS',
+    message: /^MonthClose: there is no option `shedule` \(did you mean `schedule`\?\)/,
+  })
+  t.throws(() => new DataProcessor('data', { name: 'other' } as object), { code: 'WCO_OPTIONS' })
+  t.throws(() => new MonthClose('month-close', null as never), { code: 'WCO_OPTIONS' })
+  const anonymous = class extends SingleInstanceGlobalWorker {
+    override executeGlobalLeaderWork(): void {}
+  }
+  t.ok(new anonymous('w', { everyMs: 5, schedule: undefined }))
+})

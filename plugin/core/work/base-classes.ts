@@ -4,6 +4,7 @@
  * Each *is* a worker definition: pass an instance to {@link Coordinator.worker}. A class can do nothing that a plain
  * object cannot.
  */
+import { checkOptions } from '../inputs.js'
 import type { Schedule } from './schedule.js'
 import type {
   Assignment,
@@ -22,6 +23,8 @@ export type ClassOptions = Pick<
 /** What the constructors of `single` workers take: these can have a schedule instead of `everyMs`. */
 export type SingleClassOptions = ClassOptions & Pick<SingleWorker, 'schedule'>
 
+const knownOptions = ['everyMs', 'schedule', 'maxFailures', 'cooldownMs', 'handoverTimeoutMs', 'enabled']
+
 abstract class NamedWorker {
   readonly name: string
   declare readonly everyMs?: number
@@ -33,8 +36,10 @@ abstract class NamedWorker {
   /**
    * @param name unique in its scope
    * @param options the defaults are those of every worker
+   * @throws {CoordinationError} `WCO_OPTIONS` for an unknown option.
    */
   constructor(name: string, options: ClassOptions = {}) {
+    checkOptions(new.target.name || 'worker', options, knownOptions)
     this.name = name
     Object.assign(this, options)
   }
@@ -49,6 +54,7 @@ abstract class NamedSingleWorker extends NamedWorker implements SingleWorker {
   /**
    * @param name unique in its scope
    * @param options the defaults are those of every worker
+   * @throws {CoordinationError} `WCO_OPTIONS` for an unknown option.
    */
   constructor(name: string, options: SingleClassOptions = {}) {
     super(name, options)
