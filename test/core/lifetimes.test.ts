@@ -92,15 +92,20 @@ t.test('a node whose worker others have with another schedule warns of it, and s
   await world.start(a, b, c)
   const written = (cron: string): string => JSON.stringify({ cron, timeZone: 'UTC', missed: 'once' })
   const ofB = { node: 'b', cluster: 'default', ours: written(four) }
+  const ofC = { ...ofB, node: 'c' }
   const early = { ...ofB, worker: 'global/early', registered: written(three) }
   t.same(warnings, [early])
   c.coordinator.worker(report('early', four))
   c.coordinator.worker(report('late'))
   await world.advance(2_000)
-  t.same(warnings, [early], 'what is the same as that of the last to register is nothing to warn of')
+  t.same(warnings, [early, { ...early, ...ofC }], 'who leads has declared its own once more')
+  b.coordinator.worker(report('same', three))
+  c.coordinator.worker(report('same', three))
+  await world.advance(2_000)
+  t.equal(warnings.length, 2, 'what is the same is nothing to warn of')
   const late = b.coordinator.worker(report('late', four))
   await world.advance(2_000)
-  t.same(warnings.slice(1), [{ ...ofB, worker: 'global/late', registered: null }])
+  t.same(warnings.slice(2), [{ ...ofB, worker: 'global/late', registered: null }])
   t.equal(late.state, 'candidate')
 })
 

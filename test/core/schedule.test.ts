@@ -221,6 +221,35 @@ t.test('everybody can see when a worker was fired last, and when it will be next
   t.equal(workers.find(({ name }) => name === 'other')?.schedule, null)
 })
 
+t.test('everybody sees the schedule of who leads, also while others have registered another', async (t) => {
+  const world = new World(t)
+  const fired: Fired[] = []
+  const shown = async (node: WorldNode): Promise<string | undefined> =>
+    (await node.coordinator.status()).workers[0]?.schedule?.cron
+  const old = await world.node('old')
+  scheduled(old, everyMinute, fired)
+  await world.start(old)
+  const fresh = await world.node('new')
+  scheduled(fresh, '0 * * * *', fired)
+  await world.start(fresh)
+  await world.advance(5_000)
+  t.equal(await shown(fresh), everyMinute, 'the new version was registered last, and does not lead')
+  const again = await world.node('old again')
+  void old.coordinator.close()
+  await world.advance(5_000)
+  t.equal(await shown(fresh), '0 * * * *', 'it leads')
+  scheduled(again, everyMinute, fired)
+  await world.start(again)
+  await world.advance(5_000)
+  t.equal(await shown(again), '0 * * * *', 'the old version was registered last, and does not lead')
+  const revision = async (): Promise<number> => (await fresh.coordinator.status()).revision
+  const before = await revision()
+  await world.advance(60_000)
+  t.equal(await revision(), before, 'and all is at rest')
+  const { workers } = (await again.coordinator.operator.snapshot()).nodes[1] ?? {}
+  t.same(workers, ['global/month-close'], 'who leads is a candidate as before')
+})
+
 for (const [missed, expected] of [
   ['once', minutes(14, 15, 30, 31)],
   ['skip', minutes(14, 30, 31)],

@@ -318,6 +318,9 @@ async function declare(
     }
     if (await hasLostRows(draft, known, declaration)) draft.doubt(declaration.key)
     putDeclared(draft, known, declaration, [...draft.leasesOf(declaration.key), ...taken])
+    // Who leads goes by its own schedule, and then writes that one.
+    if (known !== undefined && known.schedule !== declaration.schedule)
+      draft.concern(draft.leasesOf(known.key).map(({ holder }) => holder))
     for (const lease of missing) draft.add(lease)
     for (const { key } of taken) draft.edit(key, { worker: declaration.key, waiters: [] })
     for (const { key } of surplus) draft.edit(key, { worker: null, target: null, targetAtMs: null })

@@ -359,7 +359,7 @@ export class Life {
     if (server.mustSayTokens) return this.#sayTokens()
     const waitedFor = server.recorded
     if (graceLeftMs === 0) return this.#own((change) => settleServer(change, waitedFor))
-    this.#registrations.follow(this.#view.workers)
+    this.#registrations.follow(this.#view.workers, (worker) => this.#leads(worker))
     const registration = this.#registrations.wanted(clock.read(), this.#view.serverIdentity)
     if (registration !== undefined) return this.#register(registration)
     this.#answerTries(this.#view)
@@ -695,13 +695,22 @@ export class Life {
     return 0
   }
 
-  /** Warns because each leader acts by its own version's schedule: until all agree, chance decides which one counts. */
+  /** Whether this node holds the lease of a single worker. */
+  #leads(worker: string): boolean {
+    return this.#view?.leases.some(({ key, holder }) => key === worker && holder === this.id) === true
+  }
+
+  /**
+   * Warns because each leader acts by its own version's schedule: until all agree, chance decides which one counts. Who
+   * leads only declares its schedule again; the others have warned.
+   */
   #warnOf(otherSchedules: readonly OtherSchedule[]): void {
     for (const other of otherSchedules)
-      this.#in.log.warn(
-        other,
-        'a worker is registered here with a different schedule than it was last registered with',
-      )
+      if (!this.#leads(other.worker))
+        this.#in.log.warn(
+          other,
+          'a worker is registered here with a different schedule than it was last registered with',
+        )
   }
 
   /** Schedules another try. Only reading the view shows what the failed change may have done. */

@@ -59,13 +59,17 @@ export class Registrations {
   }
 
   /**
-   * Takes in the rows of the workers that this node is a candidate for. Where one is missing or is of another layout,
-   * the database has forgotten the registration, and it is made again.
+   * Takes in the rows of the workers that this node is a candidate for. Where one is missing or is of another layout, the
+   * database has forgotten the registration, and it is made again. So it is where the row has another node's schedule,
+   * but this node leads: its schedule is the one that counts, and people are to see that one.
+   *
+   * @param leads whether this node holds the lease of a single worker
    */
-  follow(rows: readonly WorkerRow[]): void {
+  follow(rows: readonly WorkerRow[], leads: (worker: string) => boolean): void {
     const standing = this.#registered.filter((declaration) => {
       const row = workerNamed(rows, declaration.key)
-      return row !== undefined && isSameLayout(row, declaration)
+      if (row === undefined || !isSameLayout(row, declaration)) return false
+      return row.schedule === declaration.schedule || !leads(declaration.key)
     })
     if (standing.length === this.#registered.length) return
     this.#registered = standing
