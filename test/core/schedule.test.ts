@@ -314,6 +314,24 @@ t.test(
   },
 )
 
+t.test('a clock that was wrong by days silences nobody for days, also while one node leads', async (t) => {
+  const world = new World(t)
+  const fired: Fired[] = []
+  const a = await world.node('a')
+  scheduled(a, everyMinute, fired)
+  await world.start(a)
+  await world.advance(60_000)
+  world.clockOffsetMs = 30 * 86_400_000
+  await world.advance(60_000)
+  t.strictSame(dues(fired), minutes(14, 15), 'all that was leapt over is one pass')
+  world.clockOffsetMs = 0
+  const shown = async () => (await a.coordinator.status()).workers[0]?.schedule?.nextFireAtMs
+  await world.advanceUntil(async () => (await shown()) === Date.UTC(2023, 10, 14, 22, 17), 120_000)
+  await world.advance(180_000)
+  t.strictSame(dues(fired.slice(-3)), minutes(17, 18, 19), 'what is shown as the next time is begun')
+  t.same([...new Set(a.history)], ['lease.acquired global/month-close'], 'in one term')
+})
+
 t.test('a clock that was wrong by days does not silence a schedule for days', async (t) => {
   const world = new World(t)
   const fired: Fired[] = []

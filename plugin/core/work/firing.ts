@@ -8,16 +8,16 @@
  * none began. It then takes the time back under the same token, before another node can have the lease.
  *
  * The time is the database's, as received in its last answer and counted on by this node's own clock. If the
- * database's clock is set back, what has been dealt with stays dealt with; see {@link clockMistakeMs}.
+ * database's clock is set back, what has been dealt with stays dealt with; see {@link isMistaken}.
  */
 import type { Fired } from '../changes/changes.js'
 import { StoreError } from '../errors.js'
 import type { Clock, Reading } from '../time/clock.js'
 import { sleep } from '../time/loop.js'
-import { backoffMs, clockMistakeMs } from '../time/timing.js'
+import { backoffMs } from '../time/timing.js'
 import { elapsedMs } from '../time/trust.js'
 import type { Holding } from './lease.js'
-import type { Timetable } from './schedule.js'
+import { isMistaken, type Timetable } from './schedule.js'
 
 /** What firing needs from its surroundings. */
 export interface Calendar {
@@ -52,7 +52,8 @@ export class Firing {
   readonly #timetable: Timetable
   readonly #calendar: Calendar
   readonly #clock: Clock
-  readonly #firedAtMs: number | null
+  /** What the row said when counting began. */
+  #firedAtMs: number | null
   /** Everything up to this time has been dealt with, and the row says so. */
   #dealtWithMs: number | undefined
   /**
@@ -82,6 +83,11 @@ export class Firing {
     this.#dealtWithMs ??= await this.#beginning()
     if (this.#dealtWithMs === undefined) return undefined
     const due = await this.#nextDue(this.#dealtWithMs)
+    if (due === 'mistaken') {
+      this.#firedAtMs = this.#dealtWithMs
+      this.#dealtWithMs = undefined
+      return this.next()
+    }
     if (due === undefined) return undefined
     // One pass covers all times that have come until now. The last of them is recorded, and shown to people.
     const latestMs = this.#timetable.latest(due.dueMs, due.nowMs)
@@ -104,21 +110,25 @@ export class Firing {
   }
 
   /**
-   * Returns the time up to which all has been dealt with when the term begins; undefined when the term has ended. A
-   * schedule begins when it is first held: earlier times had no holder.
+   * Returns the time up to which all has been dealt with when the term begins, or when the clock turns out to have been
+   * wrong; undefined when the term has ended. A schedule begins when it is first held: earlier times had no holder.
    */
   async #beginning(): Promise<number | undefined> {
     const nowMs = this.#calendar.nowMs()
-    const known = this.#firedAtMs !== null && this.#firedAtMs <= nowMs + clockMistakeMs
-    if (!known) return (await this.#take(nowMs)) === 'taken' ? nowMs : undefined
+    if (this.#firedAtMs === null || isMistaken(this.#firedAtMs, nowMs))
+      return (await this.#take(nowMs)) === 'taken' ? nowMs : undefined
     this.#skipTo(nowMs)
     return this.#firedAtMs
   }
 
-  /** Waits for the next due time. Returns it, and the time then; undefined when the term ended first. */
-  async #nextDue(dealtWithMs: number): Promise<{ dueMs: number; nowMs: number } | undefined> {
+  /**
+   * Waits for the next due time. Returns it, and the time then; undefined when the term ended first, and `mistaken` when
+   * the clock shows that what has been dealt with was dealt with by a wrong one.
+   */
+  async #nextDue(dealtWithMs: number): Promise<{ dueMs: number; nowMs: number } | 'mistaken' | undefined> {
     while (this.#holding.held) {
       const nowMs = this.#calendar.nowMs()
+      if (isMistaken(dealtWithMs, nowMs)) return 'mistaken'
       // The database's clock was ahead when the mark was set, and has gone back. What comes by it from then on is
       // not skipped.
       if (nowMs < this.#skippedToMs)

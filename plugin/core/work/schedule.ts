@@ -97,6 +97,11 @@ export function readSchedule(written: string | null): Timetable | undefined {
   }
 }
 
+/** Whether a time up to which all has been dealt with was recorded by a wrong clock, ahead of the present one. */
+export function isMistaken(firedAtMs: number, nowMs: number): boolean {
+  return firedAtMs > nowMs + clockMistakeMs
+}
+
 /** The state of a schedule, for people. Its times are ms since 1970. */
 export interface ScheduleStatus {
   readonly cron: string
@@ -122,8 +127,7 @@ export function scheduleStatus(
   const timetable = knownTimetable(written)
   if (timetable === undefined) return null
   const { cron, timeZone, missed } = timetable
-  const isMistaken = firedAtMs !== null && firedAtMs > nowMs + clockMistakeMs
-  const dealtWithMs = firedAtMs === null || isMistaken ? nowMs : firedAtMs
+  const dealtWithMs = firedAtMs === null || isMistaken(firedAtMs, nowMs) ? nowMs : firedAtMs
   const fromMs = missed === 'skip' ? Math.max(dealtWithMs, nowMs) : dealtWithMs
   return {
     cron,
