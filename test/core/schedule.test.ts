@@ -332,6 +332,35 @@ t.test('a clock that was wrong by days silences nobody for days, also while one 
   t.same([...new Set(a.history)], ['lease.acquired global/month-close'], 'in one term')
 })
 
+t.test('the last time begun is shown also after a change of schedule; a beginning never is', async (t) => {
+  const world = new World(t)
+  const fired: Fired[] = []
+  const shown = async ({ coordinator }: WorldNode): Promise<string | null> => {
+    const { lastFireAtMs = null } = (await coordinator.status()).workers[0]?.schedule ?? {}
+    return lastFireAtMs === null ? null : new Date(lastFireAtMs).toISOString().slice(11)
+  }
+  // The world's clock then shows a whole minute.
+  await world.advance(40_000 - 50)
+  const a = await world.node('a')
+  scheduled(a, '0,30 * * * *', fired)
+  await world.start(a)
+  await world.advance(1_000)
+  void a.coordinator.close()
+  await world.advance(1_000)
+  const b = await world.node('b')
+  scheduled(b, everyMinute, fired)
+  await world.start(b)
+  t.equal(await shown(b), null, 'no pass has begun')
+  await world.advance(120_000)
+  t.strictSame(dues(fired), minutes(15, 16))
+  void b.coordinator.close()
+  await world.advance(1_000)
+  const c = await world.node('c')
+  scheduled(c, '0,30 * * * *', fired)
+  await world.start(c)
+  t.equal(await shown(c), '22:16:00.000Z')
+})
+
 t.test('a clock that was wrong by days does not silence a schedule for days', async (t) => {
   const world = new World(t)
   const fired: Fired[] = []

@@ -17,7 +17,7 @@ import { sleep } from '../time/loop.js'
 import { backoffMs } from '../time/timing.js'
 import { elapsedMs } from '../time/trust.js'
 import type { Holding } from './lease.js'
-import { isMistaken, type Timetable } from './schedule.js'
+import { beginningMark, isMistaken, type Timetable } from './schedule.js'
 
 /** What firing needs from its surroundings. */
 export interface Calendar {
@@ -115,8 +115,10 @@ export class Firing {
    */
   async #beginning(): Promise<number | undefined> {
     const nowMs = this.#calendar.nowMs()
-    if (this.#firedAtMs === null || isMistaken(this.#firedAtMs, nowMs))
-      return (await this.#take(nowMs)) === 'taken' ? nowMs : undefined
+    if (this.#firedAtMs === null || isMistaken(this.#firedAtMs, nowMs)) {
+      const markMs = beginningMark(nowMs)
+      return (await this.#take(markMs)) === 'taken' ? markMs : undefined
+    }
     this.#skipTo(nowMs)
     return this.#firedAtMs
   }

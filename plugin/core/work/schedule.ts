@@ -102,6 +102,19 @@ export function isMistaken(firedAtMs: number, nowMs: number): boolean {
   return firedAtMs > nowMs + clockMistakeMs
 }
 
+/**
+ * Returns what is recorded when a schedule is first held: what came before is not made up for. All times of all
+ * schedules are whole seconds, and this never is, so that it is not taken for a time at which a pass began.
+ */
+export function beginningMark(nowMs: number): number {
+  return nowMs % 1_000 === 0 ? nowMs + 1 : nowMs
+}
+
+/** Whether what is recorded is the beginning of a schedule, and not one of its times. */
+function isBeginning(firedAtMs: number): boolean {
+  return firedAtMs % 1_000 !== 0
+}
+
 /** The state of a schedule, for people. Its times are ms since 1970. */
 export interface ScheduleStatus {
   readonly cron: string
@@ -133,8 +146,7 @@ export function scheduleStatus(
     cron,
     timeZone,
     missed,
-    // The row may also hold the instant at which a term began; a pass began only for a time of the schedule.
-    lastFireAtMs: firedAtMs !== null && timetable.next(firedAtMs - 1) === firedAtMs ? firedAtMs : null,
+    lastFireAtMs: firedAtMs === null || isBeginning(firedAtMs) ? null : firedAtMs,
     nextFireAtMs: timetable.next(fromMs) ?? null,
   }
 }
