@@ -213,8 +213,7 @@ export class Coordinator implements AsyncDisposable {
       over: this.#over.signal,
     }
     const runner = new Runner(worker, this.#clock, this.#log, calendar, {
-      failed: (holding, error, failures) =>
-        this.#events.emit('pass.failed', { key: holding.key, error, failures }),
+      failed: (holding, failure) => this.#events.emit('pass.failed', { key: holding.key, ...failure }),
       around: (pass, run) => surround(this.#around, pass, run),
     })
     if (worker.enabled) this.#runners.set(key, runner)

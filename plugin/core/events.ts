@@ -56,8 +56,16 @@ export interface CoordinatorEvents {
    * is told of, and any worker when this node joins again after its session was lost.
    */
   'worker.refused': { readonly worker: string; readonly error: unknown }
-  /** A pass threw. `failures` counts the failures in a row for this lease on this node. */
-  'pass.failed': { readonly key: string; readonly error: unknown; readonly failures: number }
+  /**
+   * A pass threw. `failures` counts the failures in a row for this lease on this node. `dueAtMs` is the time of the
+   * schedule that the pass was for, in ms since 1970, which is not begun again; null for a worker without a schedule.
+   */
+  'pass.failed': {
+    readonly key: string
+    readonly error: unknown
+    readonly failures: number
+    readonly dueAtMs: number | null
+  }
   /** A heartbeat was answered: how long that took, and the time by the database's clock. */
   'heartbeat.answered': { readonly latencyMs: number; readonly databaseNowMs: number }
   /** A heartbeat was not answered; it is tried again. A `store.failed` follows. */

@@ -388,16 +388,29 @@ t.test(
   async (t) => {
     const world = new World(t)
     const fired: Fired[] = []
-    const nodes = [await world.node('a'), await world.node('b')]
+    const lines: object[] = []
+    const error = (fields: object, line: string): void => void (line === 'pass failed' && lines.push(fields))
+    const log = { ...silentLog, error }
+    const nodes = [await world.node('a', { log }), await world.node('b', { log })]
     const run = (): never => {
       throw new Error('the books do not balance')
     }
-    for (const node of nodes) scheduled(node, everyMinute, fired, { run, maxFailures: 2 })
+    const failed: (number | null)[] = []
+    for (const node of nodes) {
+      scheduled(node, everyMinute, fired, { run, maxFailures: 2 })
+      node.coordinator.on('pass.failed', ({ dueAtMs }) => failed.push(dueAtMs))
+    }
     await world.start(...nodes)
     await world.advance(5 * 60_000, 500)
     t.strictSame(dues(fired), minutes(14, 15, 16, 17, 18))
     t.equal(fired[0]?.by, fired[1]?.by)
     t.not(fired[1]?.by, fired[2]?.by)
+    const times = [14, 15, 16, 17, 18].map((minute) => Date.UTC(2023, 10, 14, 22, minute))
+    t.same(failed, times, 'people hear which times are lost')
+    t.match(
+      lines,
+      times.map((dueAtMs) => ({ dueAtMs })),
+    )
   },
 )
 

@@ -230,7 +230,10 @@ export function parseWorker(definition: WorkerDefinition, identity: Identity, ti
 /** What a runner reports, and what it asks for. */
 export interface RunnerOwner {
   readonly around: AroundPass
-  failed(holding: Holding, error: unknown, failures: number): void
+  failed(
+    holding: Holding,
+    failure: { readonly error: unknown; readonly failures: number; readonly dueAtMs: number | null },
+  ): void
 }
 
 /**
@@ -356,7 +359,7 @@ export class Runner {
         await pass(dueAtMs)
         this.#failures.delete(holding.key)
       } catch (error) {
-        if (!holding.signal.aborted) this.#noteFailure(holding, error, log)
+        if (!holding.signal.aborted) this.#noteFailure(holding, error, withFields(log, { dueAtMs }), dueAtMs)
         else
           log.warn(
             { err: error, dueAtMs, reason: holding.ended },
@@ -369,7 +372,7 @@ export class Runner {
 
   /** Failures are counted across terms, so that a worker that always fails is called ever more rarely. */
   async #recover(holding: Holding, error: unknown, log: Log): Promise<void> {
-    const failures = this.#noteFailure(holding, error, log)
+    const failures = this.#noteFailure(holding, error, log, null)
     await sleep(this.#clock, this.#pauseAfterMs(failures), holding.signal)
   }
 
@@ -377,11 +380,11 @@ export class Runner {
     return backoffMs(failures, { firstMs: 1_000, maxMs: 60_000 }, this.#clock.random())
   }
 
-  #noteFailure(holding: Holding, error: unknown, log: Log): number {
+  #noteFailure(holding: Holding, error: unknown, log: Log, dueAtMs: number | null): number {
     const failures = (this.#failures.get(holding.key) ?? 0) + 1
     this.#failures.set(holding.key, failures)
     log.error({ err: error, failures }, 'pass failed')
-    this.#owner.failed(holding, error, failures)
+    this.#owner.failed(holding, { error, failures, dueAtMs })
     if (failures % this.worker.maxFailures === 0) {
       log.warn(
         { failures },
