@@ -62,6 +62,37 @@ t.test('a schedule is due when its clocks say so, whatever their zone does', asy
   }
 })
 
+t.test('the parts of a pattern mean what people are told', async (t) => {
+  // 1 June 2026 is a Monday, and 31 May a Sunday.
+  for (const [cron, expected] of [
+    ['0 0 1,15 * *', '05-15 06-01 06-15'],
+    ['0 0 10-12 * *', '05-10 05-11 05-12'],
+    ['0 0 */10 * *', '05-11 05-21 05-31'],
+    ['0 0 10-30/10 * *', '05-10 05-20 05-30'],
+    ['0 0 1 JUN-AUG *', '06-01 07-01 08-01'],
+    ['0 0 * * SAT,sun', '05-02 05-03 05-09'],
+    ['0 0 * * 0', '05-03 05-10 05-17'],
+    ['0 0 * * 7', '05-03 05-10 05-17'],
+    ['0 0 L * *', '05-31 06-30 07-31'],
+    ['0 0 LW * *', '05-29 06-30 07-31'],
+    ['0 0 31W * *', '05-29 07-31 08-31'],
+    ['0 0 * * FRI#2', '05-08 06-12 07-10'],
+    ['0 0 * * FRIL', '05-29 06-26 07-31'],
+    ['0 0 13 * FRI', '05-08 05-13 05-15'],
+    ['0 0 13 * +FRI', '11-13 08-13 10-13'],
+    ['0 0 */31 * MON', '05-04 05-11 05-18'],
+    ['0 0 29 2 *', '02-29 02-29 02-29'],
+  ] as const) {
+    const timetable = timetableOf(cron)
+    let dueMs = Date.parse('2026-05-01T12:00:00Z')
+    const found = [1, 2, 3].map(() => {
+      dueMs = timetable.next(dueMs) ?? Number.NaN
+      return new Date(dueMs).toISOString().slice(5, 10)
+    })
+    t.equal(found.join(' '), expected, cron)
+  }
+})
+
 t.test(
   'in the nights of summer time a time of day comes once, and what repeats goes by the clocks',
   async (t) => {
@@ -132,6 +163,15 @@ t.test('a schedule that cannot be used is refused when the worker is registered'
   for (const [schedule, said] of [
     ['at noon', 'must be a cron pattern like "0 3 * * *", or { cron, timeZone, missed }, got "at noon"'],
     ['61 * * * *', '"61 * * * *" is no cron pattern'],
+    ['0 3 32 * *', '"0 3 32 * *" is no cron pattern: Invalid value for day: 32.'],
+    ['0 3 0 * *', 'Invalid value for day: 0.'],
+    ['0 3 40W * *', 'Invalid value for day: 40.'],
+    ['0 3 1 13 *', 'Invalid value for month: 13.'],
+    ['0 3 * * 8', 'Invalid value for dayOfWeek: 8.'],
+    ['0 22-4 * * *', '"0 22-4 * * *" is no cron pattern'],
+    ['5/15 * * * *', '"5/15 * * * *" is no cron pattern'],
+    ['@daily', 'must be a cron pattern'],
+    ['0 0 3 1 1 * 2030', '"0 0 3 1 1 * 2030" is no cron pattern'],
     ['2030-01-01T00:00:00', 'must be a cron pattern'],
     ['0 0 30 2 *', '"0 0 30 2 *" never comes round'],
     [7, 'must be a cron pattern like "0 3 * * *", or { cron, timeZone, missed }, got 7'],

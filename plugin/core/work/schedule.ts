@@ -55,8 +55,7 @@ export function scheduleProblem(given: unknown): string | undefined {
     if (patternOf(cron, timeZone).nextRun() === null) return `\`schedule\` ${shown(cron)} never comes round`
     return undefined
   } catch (error) {
-    // It stands in the middle of a sentence, so its own full stop goes.
-    const why = error instanceof Error ? error.message.replace(/\.$/, '') : shown(error)
+    const why = error instanceof Error ? inSentence(error.message) : shown(error)
     return `\`schedule\` ${shown(cron)} is no cron pattern: ${why}`
   }
 }
@@ -164,6 +163,20 @@ function knownTimetable(written: string | null): Timetable | undefined {
     known.set(written, readSchedule(written))
   }
   return known.get(written)
+}
+
+/**
+ * Returns a message of croner as it can stand in the middle of a sentence. It counts days and months from 0, which people
+ * do not.
+ */
+function inSentence(message: string): string {
+  return message
+    .replace(/^CronPattern: /, '')
+    .replace(/\.$/, '')
+    .replace(/^(Invalid value for )(day|month|nearestWeekdays): (-?\d+)$/, (_all, start, part, value) => {
+      const name = part === 'nearestWeekdays' ? 'day' : part
+      return `${start}${name}: ${Number(value) + 1}`
+    })
 }
 
 /** Paused: the pattern is only asked, and must never run by itself. */
