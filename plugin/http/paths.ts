@@ -2,12 +2,18 @@
  * Answers requests below our prefix that match no route. When the path exists, the response lists the methods it
  * accepts.
  */
-import type { FastifyRequest, RouteOptions } from 'fastify'
+import type { FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
 import { HttpProblem } from './http-problems.js'
 import { documentedUrl } from './keys.js'
 
 export class Paths {
   readonly #methods = new Map<string, Set<string>>()
+  readonly #partsOf: (path: string) => string[]
+
+  /** @param config the options of the application's router, which may take several spellings for one path. */
+  constructor(config: FastifyInstance['initialConfig']) {
+    this.#partsOf = partsAs({ ...config, ...config.routerOptions })
+  }
 
   /** An `onRoute` hook that records the route. */
   add = ({ url, method }: RouteOptions): void => {
@@ -24,8 +30,8 @@ export class Paths {
    * @throws HttpProblem 404, 405
    */
   answer = ({ url, method }: FastifyRequest): never => {
-    const [path = ''] = url.split('?')
-    const found = [...this.#methods].filter(([pattern]) => fits(path.split('/'), pattern.split('/')))
+    const parts = this.#partsOf(url)
+    const found = [...this.#methods].filter(([pattern]) => fits(parts, this.#partsOf(pattern)))
     const allow = [...new Set(found.flatMap(([, methods]) => [...methods]))].sort()
     if (allow.length > 0 && method !== 'OPTIONS' && !allow.includes(method))
       throw new HttpProblem('method-not-allowed', `This path takes only ${allow.join(', ')}.`, { allow })
@@ -33,6 +39,21 @@ export class Paths {
       'not-found',
       'There is nothing here. In paths keys are written with ":" for "/" and "~" for "#".',
     )
+  }
+}
+
+/** Returns a function that splits an address into what the router compares. */
+function partsAs({
+  caseSensitive,
+  ignoreDuplicateSlashes,
+  ignoreTrailingSlash,
+  useSemicolonDelimiter,
+}: FastifyInstance['initialConfig']): (url: string) => string[] {
+  return (url) => {
+    const [path = ''] = url.split(useSemicolonDelimiter ? /[?;]/ : '?')
+    const cased = caseSensitive === false ? path.toLowerCase() : path
+    const single = ignoreDuplicateSlashes ? cased.replace(/\/{2,}/g, '/') : cased
+    return (ignoreTrailingSlash ? single.replace(/(.)\/$/, '$1') : single).split('/')
   }
 }
 

@@ -57,7 +57,7 @@ export async function routes(scope: FastifyInstance, options: RoutesOptions): Pr
   useOwnCompilers(scope)
   takeOnlyJson(scope)
   scope.setErrorHandler(answerHttpProblem)
-  const paths = new Paths()
+  const paths = new Paths(scope.initialConfig)
   scope.addHook('onRoute', paths.add)
   scope.addHook('onRoute', (route) => complete(route, options.security))
   scope.addHook('preParsing', forNoCache)

@@ -407,6 +407,23 @@ t.test(
   },
 )
 
+t.test('however the router takes a path to be spelt, a wrong method is told which are right', async (t) => {
+  const ways: [routerOptions: object, url: string][] = [
+    [{ caseSensitive: false }, '/coordination/STATUS'],
+    [{ ignoreTrailingSlash: true }, '/coordination/status/'],
+    [{ ignoreDuplicateSlashes: true }, '/coordination///status'],
+    [{ useSemicolonDelimiter: true }, '/coordination/status;'],
+  ]
+  for (const [routerOptions, url] of ways) {
+    const app = await useApp(t, { app: Fastify({ routerOptions }) })
+    t.equal((await app.inject(url)).statusCode, 200, url)
+    const { statusCode, headers } = await app.inject({ method: 'POST', url })
+    t.strictSame([statusCode, headers.allow], [405, 'GET, HEAD'], url)
+    const strict = await useApp(t)
+    t.equal((await strict.inject({ method: 'POST', url })).statusCode, 404, `${url} is no path as a rule`)
+  }
+})
+
 t.test('a ready application handles the requests of an Express server', async (t) => {
   const ways: [what: string, handle: (app: FastifyInstance) => express.RequestHandler][] = [
     ['app.routing', (app) => (incoming, outgoing) => app.routing(incoming, outgoing)],
