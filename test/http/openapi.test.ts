@@ -64,6 +64,11 @@ for (const version of ['3.0.3', '3.1.0'])
       for (const { name, method, requestBody, responses } of operations) {
         if (method === 'GET' || method === 'DELETE') t.equal(requestBody, undefined, name)
         else exemplary(t, name, requestBody?.content, 'application/json')
+        if (requestBody !== undefined) {
+          const { required = [] } = requestBody.content['application/json']?.schema ?? {}
+          // `@fastify/swagger` writes of every body that it is required.
+          t.equal(requestBody.description, required.length === 0 ? 'May be left out' : undefined, name)
+        }
         const successes = Object.entries(responses).filter(([status]) => Number(status) < 400)
         t.ok(
           successes.some(([status]) => /^2/.test(status)),
@@ -206,6 +211,7 @@ interface Schema {
   readonly example?: Example
   readonly examples?: readonly Example[]
   readonly properties?: Readonly<Record<string, Schema>>
+  readonly required?: readonly string[]
 }
 
 type Example = Readonly<Record<string, unknown>>
@@ -226,7 +232,7 @@ interface Operation {
     readonly description?: string
     readonly required?: boolean
   }[]
-  readonly requestBody?: { readonly content: Content }
+  readonly requestBody?: { readonly description?: string; readonly content: Content }
   readonly responses: Readonly<Record<string, { readonly description: string; readonly content?: Content }>>
 }
 

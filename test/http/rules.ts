@@ -313,8 +313,8 @@ export const rules: readonly Rule[] = [
   {
     rule: 'Unknown fields are refused, also where no body is needed',
     file: 'http/schemas/common',
-    find: `export function optionalBody(properties) {\n    ${queryLine}`,
-    replace: "export function optionalBody(properties) {\n    return { type: 'object', properties };",
+    find: "return { type: 'object', additionalProperties: false, description: 'May be left out', properties };",
+    replace: "return { type: 'object', description: 'May be left out', properties };",
     test: bodies,
   },
   {

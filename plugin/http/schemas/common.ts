@@ -94,11 +94,16 @@ export function body<
   return { type: 'object', additionalProperties: false, required, properties, examples: [example] }
 }
 
-/** The schema of a body that may be left out. */
+/** The schema of a body that may be left out. `@fastify/swagger` calls every body required; the description does not. */
 export function optionalBody<const Properties extends object>(
   properties: Properties,
-): { readonly type: 'object'; readonly additionalProperties: false; readonly properties: Properties } {
-  return { type: 'object', additionalProperties: false, properties }
+): {
+  readonly type: 'object'
+  readonly additionalProperties: false
+  readonly description: string
+  readonly properties: Properties
+} {
+  return { type: 'object', additionalProperties: false, description: 'May be left out', properties }
 }
 
 /** The header is not required here, because the handler checks it with a clearer error message. */
