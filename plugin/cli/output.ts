@@ -30,6 +30,8 @@ export const exitCodes = {
   usage: 2,
   /** The database did not answer, or cannot be used. */
   unreachable: 3,
+  /** The answer could not be written, to a full disk for instance. What was asked for may have been done. */
+  unwritten: 4,
 } as const
 
 const colours: Readonly<Record<Mood, number>> = { good: 32, bad: 31, doubtful: 33 }

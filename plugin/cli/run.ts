@@ -166,7 +166,7 @@ Options:
   --json             answer as JSON
 
 Exit codes: 0 done; 1 the answer is no and nothing was done, or a problem is an error; 2 not understood; 3 the
-database cannot be used.
+database cannot be used; 4 the answer could not be written.
 `
 }
 

@@ -1,5 +1,6 @@
 /** Tests the command line as a program of its own. What it says is tested in `cli.test.ts`. */
 import { execFile, spawn } from 'node:child_process'
+import { closeSync, existsSync, openSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
@@ -105,6 +106,39 @@ t.test('colours are for people who look at a terminal', async (t) => {
   t.notMatch(await onTerminal({ NO_COLOR: '1' }), '\u001b')
   t.notMatch((await program(url, 'check')).out, '\u001b')
 })
+
+t.test(
+  'an answer that cannot be written is no answer',
+  { skip: existsSync('/dev/full') ? false : 'only Linux has a file that is always full' },
+  async (t) => {
+    const { url } = await useSqlite(t)
+    const file = openSync('/dev/full', 'w')
+    t.teardown(() => closeSync(file))
+    const ended = async (full: 'out' | 'err' | 'both', ...typed: string[]): Promise<unknown[]> => {
+      const stdio = (name: 'out' | 'err') => (full === name || full === 'both' ? file : 'pipe')
+      const child = spawn(process.execPath, [path, ...typed], {
+        env: bare(url),
+        stdio: ['ignore', stdio('out'), stdio('err')],
+      })
+      let said = ''
+      for (const output of [child.stdout, child.stderr])
+        output?.on('data', (chunk: Buffer) => {
+          said += chunk.toString()
+        })
+      return [await new Promise((resolve) => child.once('close', resolve)), said]
+    }
+    const said =
+      'The answer could not be written: ENOSPC: no space left on device, write. What was asked for may have been done.\n'
+    t.strictSame(await ended('out', 'migrate'), [4, said])
+    t.strictSame(await ended('out', 'status'), [4, said])
+    t.strictSame(await ended('both', 'status'), [4, ''])
+    t.strictSame(
+      await ended('err', 'elect'),
+      [2, ''],
+      'nobody can be told, and the code is that of what happened',
+    )
+  },
+)
 
 t.test('who reads no further ends it quietly', async (t) => {
   const ended = async (end: 'stdout' | 'stderr', ...typed: string[]): Promise<unknown[]> => {
