@@ -285,7 +285,11 @@ function tests(): void {
     await join(store, ['a'])
     await admin.query('begin')
     await admin.query('select * from coordination_meta for update')
-    t.match(await rejectionOf(join(store, ['b'])), { name: 'StoreError', outcome: 'none' })
+    t.match(await rejectionOf(join(store, ['b'])), {
+      name: 'StoreError',
+      outcome: 'none',
+      message: /Another transaction holds a lock, .*: SHOW FULL PROCESSLIST shows it\.$/,
+    })
     t.ok(await store.heartbeat('a', 1), 'heartbeats wait for no change')
     await admin.query('rollback')
     t.equal(await join(store, ['b']), 2)

@@ -324,7 +324,7 @@ t.test('a change gives up waiting for a revision row that is held by force', asy
   t.match(await rejectionOf(join(store, ['b'])), {
     name: 'StoreError',
     outcome: 'none',
-    message: /lock timeout/,
+    message: /lock timeout\. Another transaction holds a lock, .*: pg_stat_activity shows it\.$/,
   })
   t.ok(await store.heartbeat('a', 1), 'heartbeats wait for no change')
   await admin.query('rollback')

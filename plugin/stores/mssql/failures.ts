@@ -1,6 +1,6 @@
 /** What SQL Server's errors mean: whether the request took effect, and whether its connection is still usable. */
 import type { Judgement } from '../shared/connections.js'
-import { grantRights, messageOf } from '../shared/failures.js'
+import { grantRights, keptLocked, messageOf } from '../shared/failures.js'
 import { property } from '../shared/property.js'
 
 /**
@@ -108,6 +108,7 @@ function chainOf(error: unknown): unknown[] {
 }
 
 function advice(error: unknown): string | undefined {
+  if (isLockTimeout(error)) return keptLocked('sys.dm_tran_locks')
   return notPermitted.has(errorNumber(error) ?? 0) ? grantRights('mssql') : undefined
 }
 

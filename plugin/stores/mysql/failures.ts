@@ -1,6 +1,6 @@
 /** What MySQL's errors mean: whether the request took effect, and whether its connection is still usable. */
 import type { Judgement } from '../shared/connections.js'
-import { grantRights, rootOf, takesNoWrites } from '../shared/failures.js'
+import { grantRights, keptLocked, rootOf, takesNoWrites } from '../shared/failures.js'
 
 /**
  * Errors that leave the outcome of the request unknown, although the server sent them: it is stopping, has lost or
@@ -61,6 +61,7 @@ export function errorNumber(error: unknown): number | undefined {
 
 function advice(error: unknown): string | undefined {
   if (isReadOnly(error)) return takesNoWrites
+  if (isLocked(error)) return keptLocked('SHOW FULL PROCESSLIST')
   return notPermitted.has(errorNumber(error) ?? 0) ? grantRights('mysql') : undefined
 }
 

@@ -1,6 +1,6 @@
 /** What PostgreSQL's errors mean: whether the request took effect, and whether its connection is still usable. */
 import type { Judgement } from '../shared/connections.js'
-import { grantRights, rootOf, takesNoWrites } from '../shared/failures.js'
+import { grantRights, keptLocked, rootOf, takesNoWrites } from '../shared/failures.js'
 
 /**
  * Errors that leave the outcome of the request unknown, although the server sent them, by their class: connection,
@@ -19,6 +19,9 @@ const notInEncoding = new Set(['22P05', '22021'])
 
 /** The user lacks a right. */
 export const notPermitted = '42501'
+
+/** A lock was not obtained in time. */
+const lockTimeout = '55P03'
 
 /** Returns whether the server itself refused the request, and so has undone it. */
 export function isRefusal(error: unknown): boolean {
@@ -59,6 +62,7 @@ export function sqlState(error: unknown): string | undefined {
 function advice(error: unknown): string | undefined {
   if (isReadOnly(error)) return takesNoWrites
   if (notInEncoding.has(sqlState(error) ?? '')) return 'Use other characters, or a database in UTF8.'
+  if (sqlState(error) === lockTimeout) return keptLocked('pg_stat_activity')
   return sqlState(error) === notPermitted ? grantRights('postgres') : undefined
 }
 

@@ -27,6 +27,11 @@ export function grantRights(page: string): string {
 export const takesNoWrites =
   'The database takes no writes there: it is a standby, or has been made read-only. The address must lead to the primary.'
 
+/** Advice for when a lock was not obtained in time. `where` names what shows who holds it. */
+export function keptLocked(where: string): string {
+  return `Another transaction holds a lock, a migration perhaps or one that was left open: ${where} shows it.`
+}
+
 /** The error for when one of our own time limits passed without an answer. `why` gives the reason, if known. */
 export function tooSlow(what: string, limitMs: number, outcome: Outcome, why?: string): StoreError {
   const late = `${what} did not end within ${limitMs} ms`

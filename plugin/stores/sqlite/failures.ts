@@ -15,18 +15,18 @@ export function sqliteError(doing: string, outcome: Outcome, error: unknown): Co
   const code = driverCode(error)
   const said = messageOf(rootOf(error))
   const detail = code === undefined ? said : `${said} (${code})`
-  return new StoreError(`SQLite could not ${doing}: ${detail}.`, outcome, { cause: error })
+  const who = isBusy(error) ? ' Another process writes to the file, or has left a transaction open.' : ''
+  return new StoreError(`SQLite could not ${doing}: ${detail}.${who}`, outcome, { cause: error })
 }
 
 /** Adds advice to the error of opening a file. */
 export function withAdvice(path: string, error: unknown): unknown {
   if (!(error instanceof StoreError) || error.cause === undefined) return error
   const code = driverCode(error) ?? ''
+  if (isBusy(error.cause)) return error
   const advice = /^SQLITE_(NOTADB|CORRUPT)/.test(code)
     ? 'It is no database of SQLite, or a damaged or encrypted one: check the path.'
-    : isBusy(error.cause)
-      ? 'Another process keeps it busy: try again.'
-      : adviceOnPlace(path)
+    : adviceOnPlace(path)
   return new StoreError(`${error.message} ${advice}`, error.outcome, { cause: error.cause })
 }
 
