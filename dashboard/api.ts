@@ -71,7 +71,7 @@ export function overviewPath(
 }
 
 /** Sends a change. `match` is the token or revision to which it applies. */
-export async function write<Body>(
+export async function write<Body extends { readonly sentence?: string }>(
   method: string,
   path: string,
   body?: object,
@@ -85,7 +85,11 @@ export async function write<Body>(
     headers,
     ...(body && { body: JSON.stringify(body) }),
   })
-  return response.status === 204 ? {} : ((await response.json()) as Body)
+  if (response.status === 204) return {}
+  const answer = (await response.json()) as Body
+  // Something in between may have answered instead of the server, which says 202 or 204, or 200 with a sentence.
+  if (response.status === 200 && !answer.sentence) throw new Error()
+  return answer
 }
 
 async function send(path: string, options: RequestInit): Promise<Response> {

@@ -168,6 +168,22 @@ inBrowser('an answer that is not the server’s is not taken for one', async (t,
   await isLive(page)
 })
 
+inBrowser('an answer to an action that is not the server’s is not taken for one', async (t, visit) => {
+  const app = await useTwo(t, (await useSqlite(t)).url)
+  const page = await visit(`${await listening(app)}/coordination/ui/`)
+  const { token } = (await app.inject('/coordination/leases/c1:indexing')).json()
+  await isLive(page)
+  await page.route('**/release', (route) => route.fulfill({ json: { status: 'maintenance' } }))
+  await page.getByRole('button', { name: 'Release c1/indexing…' }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByLabel('Reason').fill('stuck since 03:10')
+  await dialog.getByLabel(/^Type/).fill('c1/indexing')
+  await dialog.getByRole('button', { name: 'Release lease' }).click()
+  await reads(dialog.locator('h2'), /^No answer$/)
+  await reads(dialog, /Whether it was done is not known: look before you try again\./)
+  t.equal((await app.inject('/coordination/leases/c1:indexing')).json().token, token, 'it was not done')
+})
+
 inBrowser('the server answers, its database does not', async (t, visit) => {
   const { url } = await usePostgres(t)
   const { hostname, port, pathname } = new URL(url)
