@@ -276,6 +276,6 @@ function slotTable(
           ),
         ),
       ),
-    moreOf('slots', items.length, total, 'leases', acts),
+    moreOf('slots', items.length, total, acts, 'leases'),
   ]
 }

@@ -8,7 +8,7 @@ export interface Dialog {
   isOpen(): boolean
   /** @param order returns the question in its present form; called again at each {@link Dialog.draw}. */
   ask(order: () => Order): void
-  /** Returns the key of the lease that the shown outcome is about, if its next holder is to be told. */
+  /** Returns the key of the lease that the question is about, if its holder is to be told. */
   follows(): string | undefined
   /**
    * Must be called every second, because the dialog may show a countdown.
@@ -153,7 +153,7 @@ export function dialogIn(element: HTMLDialogElement, nowMs: () => number, closed
       followed = lease
       draw()
     },
-    follows: () => asked?.outcome?.lease?.key,
+    follows: () => asked?.order().follows,
     isOpen: () => element.open,
     ask(order) {
       if (!element.open) show({ order, busy: false }, 'select, input, [name=submit]')
@@ -221,9 +221,7 @@ function ending(outcome: Outcome, nowMs: number, close: () => void, followed?: L
     h('div', { role: 'status' }, ...(next ? [next.sentence] : lines).map((line) => line && h('p', line))),
     safeAtMs !== undefined &&
       !next &&
-      (leftMs > 0
-        ? h('b', `The next holder may begin in ${span(leftMs + 999)}`)
-        : h('b', 'The next holder may begin now.')),
+      h('b', `The next holder may begin ${leftMs > 0 ? `in ${span(leftMs + 999)}` : 'now.'}`),
     safeAtMs !== undefined && (next ? next.waited : leftMs <= 0) && afterwards && h('p', afterwards),
     h('footer', { key: 'foot' }, button('Close', close, { name: 'close' })),
   )

@@ -5,11 +5,12 @@ import { dialogIn } from './dialogs.js'
 import { type Child, h, patch } from './dom.js'
 import {
   type EventPage,
+  type Explanation,
   eventFilters,
   type Happening,
   horizonOf,
   keyInPath,
-  type LeaseItem,
+  type Lease,
   merged,
   type Overview,
 } from './model.js'
@@ -60,7 +61,7 @@ let panel: Panel | undefined
 /** The fragment whose panel is shown. */
 let panelAt: string | undefined
 /** The lease that the dialog follows, which the overview need not list. */
-let followed: LeaseItem | undefined
+let followed: Lease | undefined
 let failure: Failure | undefined
 let trouble = ''
 let failures = 0
@@ -172,6 +173,7 @@ function state(): State {
     rows,
     place: place(),
     panel,
+    followed,
   }
 }
 
@@ -293,10 +295,10 @@ async function lookOnce(): Promise<void> {
   }
 }
 
-async function readFollowed(key: string | undefined): Promise<LeaseItem | undefined> {
+async function readFollowed(key: string | undefined): Promise<Lease | undefined> {
   if (key === undefined) return undefined
-  const answer = await read<LeaseItem>(`leases/${keyInPath(key)}`).catch(forgotten)
-  return answer.body
+  const { body } = await read<Explanation>(`leases/${keyInPath(key)}/explain`).catch(forgotten)
+  return body?.lease
 }
 
 function failed(error: unknown): void {

@@ -85,6 +85,10 @@ export interface Problem {
   readonly severity: 'error' | 'warning' | 'info'
   readonly subject: string
   readonly sentence: string
+  /** The lease that is the subject, if it is one. */
+  readonly lease: Lease | null
+  /** Whether the subject is a worker that may be removed. */
+  readonly forgettable: boolean
   /** Number of further problems with this code that are not listed. */
   readonly more: number
 }

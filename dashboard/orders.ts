@@ -32,16 +32,10 @@ function note(text: string, tone?: 'bad' | 'warn'): Child {
   return tone ? h('p', { class: `note ${tone}` }, icon('alert'), h('span', text)) : h('p.muted', text)
 }
 
-/** The lease as the page knows it now, while its dialog is open. */
-function latest({ overview, panel }: State, lease: Lease): Lease {
-  const [why] = panel?.kind === 'lease' && panel.id === lease.key ? (panel.bodies as { lease: Lease }[]) : []
-  return overview?.leases.items.find(({ key }) => key === lease.key) ?? why?.lease ?? lease
-}
-
 /** Takes a lease away from its holder by force. */
 function release(state: State, asked: Lease): Order {
-  const { nowMs, utc } = state
-  const now = latest(state, asked)
+  const { nowMs, utc, followed } = state
+  const now = followed?.key === asked.key ? followed : asked
   const moved = now.token !== asked.token || !now.holder
   const lease = moved ? asked : now
   const { key, token, session, candidateCount } = lease

@@ -8,6 +8,7 @@ import {
   grouped,
   type Happening,
   keyInPath,
+  type Lease,
   type Mark,
   type NodeRef,
   type Overview,
@@ -64,6 +65,8 @@ export interface State {
   readonly eventFilter: EventFilter
   readonly place: Place | undefined
   readonly panel: Panel | undefined
+  /** The lease that the dialog is about, as it was read last. The overview need not list it. */
+  readonly followed: Lease | undefined
   readonly utc: boolean
   readonly theme: 'system' | 'light' | 'dark'
 }
@@ -205,7 +208,13 @@ export function moreButton(section: Section, acts: Acts, note?: string): VNode {
   )
 }
 
-export function moreOf(section: Section, shown: number, total: number, what: string, acts: Acts): Child {
+export function moreOf(
+  section: Section,
+  shown: number,
+  total: number,
+  acts: Acts,
+  what: string = section,
+): Child {
   if (total <= shown) return false
   const rest = `${grouped(total - shown)} more ${what}`
   return shown >= 500

@@ -205,25 +205,22 @@ export function attentionView(state: Loaded, acts: Acts): Child[] {
   ]
 }
 
-function problemRow(state: State, acts: Acts, problem: Problem): VNode {
-  const { code, subject, sentence, more } = problem
-  const self = state.overview?.self
-  const goesOn = code === 'work-unsettled'
-  const node = goesOn && self?.id ? self : undefined
+function problemRow(state: Loaded, acts: Acts, problem: Problem): VNode {
+  const { code, subject, sentence, more, lease, forgettable } = problem
+  const { id, name } = state.overview.self
   const text = linked([sentence], `"${nameOf(state, subject)}"`, () => thingLink(state, subject))
-  const whole = node
-    ? linked(text, `"${node.name}"`, () => nodeLink(state, { id: node.id ?? '', name: node.name }))
-    : text
-  // Releasing the lease of the present holder does not stop work that goes on after its own lease has ended.
-  const lease = goesOn ? undefined : state.overview?.leases.items.find((each) => each.key === subject)
   return h(
     'li',
-    { key: `${problem.code} ${subject}` },
+    { key: `${code} ${subject}` },
     badge(markOfProblem(problem)),
-    h('span.sentence', ...whole, more > 0 && h('span.muted', ` And ${grouped(more)} more like this.`)),
-    lease && releaseButton(state, acts, lease, { class: 'bad' }),
-    code === 'worker-without-candidates' &&
-      offer(state, acts, 'forget', 'Remove…', () => forgetWorker(subject)),
+    h(
+      'span.sentence',
+      ...linked(text, `"${name}"`, () => (id ? nodeLink(state, { id, name }) : name)),
+      more > 0 && h('span.muted', ` And ${grouped(more)} more like this.`),
+    ),
+    // Releasing the lease of the present holder does not stop work that goes on after its own lease has ended.
+    code !== 'work-unsettled' && lease && releaseButton(state, acts, lease, { class: 'bad' }),
+    forgettable && offer(state, acts, 'forget', 'Remove…', () => forgetWorker(subject)),
   )
 }
 
@@ -270,7 +267,7 @@ export function leasesView(state: Loaded, acts: Acts): Child[] {
       [...leaseColumns, [axis, 'lane'], [h('span.hidden', 'Action'), 'act']],
       items.map((lease) => leaseRow(state, acts, lease)),
     ),
-    moreOf('leases', items.length, total, 'leases', acts),
+    moreOf('leases', items.length, total, acts),
   ]
 }
 
@@ -369,7 +366,7 @@ export function nodesView(state: Loaded, acts: Acts): Child[] {
       ],
       items.map((node) => nodeRow(state, node, asGrid ? leases : undefined, overview)),
     ),
-    moreOf('nodes', items.length, total, 'nodes', acts),
+    moreOf('nodes', items.length, total, acts),
   ]
 }
 
@@ -474,7 +471,7 @@ export function assignmentsView(state: Loaded, acts: Acts): Child[] {
       ),
     ),
     ...items.map((each) => assignmentRow(state, each)),
-    moreOf('assignments', items.length, total, 'assignments', acts),
+    moreOf('assignments', items.length, total, acts),
   ]
 }
 
@@ -554,7 +551,7 @@ export function eventsView(state: Loaded, acts: Acts): Child[] {
     shown.length === 0
       ? h('p.empty', 'Nothing of the kind is known here.')
       : h('ol.events', ...shown.map((event) => eventRow(state, event))),
-    moreOf('events', shown.length, found.length, 'events', acts),
+    moreOf('events', shown.length, found.length, acts),
   ]
 }
 

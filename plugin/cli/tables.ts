@@ -3,7 +3,7 @@
  */
 
 import { givenBack } from '../core/reports/event-sentences.js'
-import type { Problem } from '../core/reports/problems.js'
+import { mayBeForgotten, type Problem } from '../core/reports/problems.js'
 import type { LeaseStatus, NodeStatus } from '../core/reports/status.js'
 import type { Term } from '../core/reports/terms.js'
 import { drainOf, isClosing } from '../core/reports/trail.js'
@@ -54,7 +54,7 @@ function commandFor({ code, subject }: Problem, scene: Scene): string | undefine
     case 'worker-paused':
       return `resume ${subject}`
     case 'worker-without-candidates':
-      return mayComeBack(subject, scene) ? undefined : `forget ${subject}`
+      return mayBeForgotten(subject, scene.snapshot) ? `forget ${subject}` : undefined
     case 'lease-unclaimed':
     case 'lease-blocked':
     case 'lease-moving':
@@ -64,13 +64,6 @@ function commandFor({ code, subject }: Problem, scene: Scene): string | undefine
       return undrainOf(subject, scene)
   }
   return undefined
-}
-
-/** Where no node is left, or a node that closes has registered it, the worker most likely comes back. */
-function mayComeBack(worker: string, { snapshot }: Scene): boolean {
-  const { nodes } = snapshot
-  const isAnyoneThere = nodes.some(({ state }) => state === 'active')
-  return !isAnyoneThere || nodes.some(({ state, workers }) => state !== 'gone' && workers.includes(worker))
 }
 
 /** A node that closes is not to take work again. */

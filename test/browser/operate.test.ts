@@ -488,6 +488,56 @@ inBrowser('a worker that no program registers any more is taken off the list', a
   t.equal((await app.inject('/coordination/workers/c1:indexing')).statusCode, 404)
 })
 
+inBrowser(
+  'a worker is not offered for removal while a node that drains has registered it',
+  async (t, visit) => {
+    const { url } = await useSqlite(t)
+    const options = { authorize: mira, ttlMs: 60_000 }
+    const old = await useApp(t, { url, options, workers: threeWorkers })
+    await eventually(() => old.coordination.isHeld('indexing'))
+    const app = await useApp(t, { url, node: 'n2', options })
+    const { self } = await old.coordination.status()
+    const why = { reason: 'a deploy' }
+    await app.inject({ method: 'PUT', url: `/coordination/nodes/${self.id}/drain`, payload: why })
+    const page = await visit(`${await listening(app)}/coordination/ui/`)
+    const problem = page.locator('.attention li', { hasText: 'c1/indexing' })
+    await reads(problem, /: every node that has registered it is draining\.$/)
+    t.equal(await page.getByRole('button', { name: 'Remove…' }).count(), 0)
+    await old.close()
+    await reads(problem, /If no program registers it any more, forget it\. ?Remove…$/)
+  },
+)
+
+inBrowser('what needs attention can be released whatever the filter shows', async (t, visit) => {
+  const app = await useApp(t, {
+    options: { authorize: mira, ttlMs: 60_000 },
+    workers: [
+      {
+        name: 'nightly',
+        kind: 'single',
+        scope: 'global',
+        schedule: { cron: '* * * * * *' },
+        run: untilAborted,
+      },
+    ],
+  })
+  const page = await visit(`${await listening(app)}/coordination/ui/`)
+  const problem = page.locator('.attention li')
+  await reads(problem, /The schedule of global\/nightly was due/)
+  await page.getByRole('searchbox').fill('no such thing')
+  await reads(page.locator('#leases'), /No lease or holder is called that/)
+  await problem.getByRole('button', { name: 'Release…' }).click()
+  const dialog = page.getByRole('dialog', { name: 'Release global/nightly?' })
+  await reads(dialog, /Last heartbeat .* Candidates 1: no other one/)
+  const { token } = (await app.inject('/coordination/leases/global:nightly')).json()
+  await app.inject({
+    ...{ method: 'POST', url: '/coordination/leases/global:nightly/release' },
+    headers: { 'if-match': `"${token}"` },
+    payload: { reason: why },
+  })
+  await reads(dialog, /The lease has moved since: .* Nothing will be released\./)
+})
+
 inBrowser('what somebody may not do is not offered, and the server refuses it anyway', async (t, visit) => {
   let allowed: readonly string[] = ['read']
   const authorize: Authorize = (_request, action) =>

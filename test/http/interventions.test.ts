@@ -455,12 +455,17 @@ t.test('a worker that no program registers any more is forgotten', (t) =>
     const forget = { method: 'DELETE', url: `${path}?reason=renamed` } as const
     t.equal((await app.inject(forget)).statusCode, 409, 'a node has registered it')
     await old.close()
-    const problems = async () => (await app.inject('/coordination/status')).json().problems
+    const problems = async () => (await app.inject('/coordination/overview?q=nothing')).json().problems
     const subject = 'c1/indexing'
     const sentence = /^No active node is a candidate .*\. If no program registers it any more, forget it\.$/
     t.match(
       (await problems()).find((each: { subject: string }) => each.subject === subject),
-      { code: 'worker-without-candidates', sentence },
+      {
+        code: 'worker-without-candidates',
+        sentence,
+        forgettable: true,
+        lease: { key: subject, holder: null },
+      },
     )
     t.equal((await app.inject(forget)).statusCode, 204)
     t.equal((await app.inject(path)).statusCode, 404)

@@ -187,15 +187,25 @@ function ofWorker({ key, paused, candidates }: Status['workers'][number], snapsh
     return [problem('worker-paused', key, sentence)]
   }
   if (candidates.length > 0) return []
-  const isLeaving = snapshot.nodes.some(({ state, workers }) => state === 'draining' && workers.includes(key))
-  const isAnyoneThere = snapshot.nodes.some(({ state }) => state === 'active')
-  const why = isLeaving
+  const why = isRegistered(key, snapshot)
     ? ': every node that has registered it is draining.'
-    : isAnyoneThere
+    : mayBeForgotten(key, snapshot)
       ? '. If no program registers it any more, forget it.'
       : '.'
   const sentence = `No active node is a candidate for the worker "${key}"${why}`
   return [problem('worker-without-candidates', key, sentence)]
+}
+
+/**
+ * Returns whether an operator may want to forget a worker. Where no node is left, or one that closes has registered it,
+ * it most likely comes back.
+ */
+export function mayBeForgotten(worker: string, snapshot: Snapshot): boolean {
+  return snapshot.nodes.some(({ state }) => state === 'active') && !isRegistered(worker, snapshot)
+}
+
+function isRegistered(worker: string, { nodes }: Snapshot): boolean {
+  return nodes.some(({ state, workers }) => state !== 'gone' && workers.includes(worker))
 }
 
 function whoPaused(pause: EventRow | undefined): string {

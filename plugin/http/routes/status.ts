@@ -49,7 +49,7 @@ export function statusRoutes({ coordinator, source, guard }: Dependencies): Rout
         const body = {
           ...asOf(snapshot),
           ...state,
-          ...problemsShown(state.problems, query.problems),
+          ...problemsShown(snapshot, status, state.problems, query.problems),
           capabilities: await capabilitiesOf(request, guard),
           ...overviewOf(snapshot, status, state.problems, query),
         }

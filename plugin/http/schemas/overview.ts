@@ -89,9 +89,14 @@ const properties = {
     description: 'What needs attention, the worst first: some problems of each kind',
     items: {
       ...problem,
-      required: [...problem.required, 'more'],
+      required: [...problem.required, 'lease', 'forgettable', 'more'],
       properties: {
         ...problem.properties,
+        lease: { ...leaseDetail, nullable: true, description: 'The lease that is the subject, if it is one' },
+        forgettable: {
+          ...flag,
+          description: 'Whether the subject is a worker that no node registers, and that may be forgotten',
+        },
         more: {
           ...number,
           description: 'Number of problems of this kind that are left out; given with the last one shown',
@@ -140,7 +145,7 @@ const properties = {
 
 const example = {
   ...statusExample,
-  problems: statusExample.problems.map((each) => ({ ...each, more: 0 })),
+  problems: statusExample.problems.map((each) => ({ ...each, lease: null, forgettable: false, more: 0 })),
   problemCodes: [{ code: 'node-silent', count: 1 }],
   problemCounts: { error: 1, warning: 0, info: 0 },
   totals: { leases: 1, held: 1, slots: 3, owned: 2 },

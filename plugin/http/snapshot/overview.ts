@@ -6,7 +6,7 @@
  * megabyte of names.
  */
 
-import { type Problem, severities } from '../../core/reports/problems.js'
+import { mayBeForgotten, type Problem, severities } from '../../core/reports/problems.js'
 import { isSilent, type Pulse, pulseOf } from '../../core/reports/pulse.js'
 import { rowsOf } from '../../core/reports/rows.js'
 import type { LeaseState, LeaseStatus, NodeReference, NodeStatus, Status } from '../../core/reports/status.js'
@@ -54,11 +54,25 @@ export function overviewOf(
 }
 
 /**
- * Returns some problems of each code, so that many of one do not hide the others, and their numbers.
+ * Returns some problems of each code, so that many of one do not hide the others, and their numbers. Each has what is
+ * needed to act on it, whatever the lists show.
  *
  * @param most shows about this many, or a few more; by default ten of each code.
  */
-export function problemsShown(problems: readonly Problem[], most?: number) {
+export function problemsShown(
+  snapshot: Snapshot,
+  { leases, workers }: Status,
+  problems: readonly Problem[],
+  most?: number,
+) {
+  const remedyFor = ({ code, subject }: Problem) => {
+    const lease = leases.find(({ key }) => key === subject)
+    const worker = workers.find(({ key }) => key === lease?.worker)
+    return {
+      lease: lease === undefined ? null : leaseDetail(lease, snapshot, worker),
+      forgettable: code === 'worker-without-candidates' && mayBeForgotten(subject, snapshot),
+    }
+  }
   const codes = new Map<string, Problem[]>()
   for (const problem of problems) {
     const alike = codes.get(problem.code)
@@ -70,9 +84,11 @@ export function problemsShown(problems: readonly Problem[], most?: number) {
   const limit = most !== undefined && problems.length <= most ? most : each
   return {
     problems: [...codes.values()].flatMap((alike) =>
-      alike
-        .slice(0, limit)
-        .map((problem, at) => ({ ...problem, more: at === limit - 1 ? alike.length - limit : 0 })),
+      alike.slice(0, limit).map((problem, at) => ({
+        ...problem,
+        ...remedyFor(problem),
+        more: at === limit - 1 ? alike.length - limit : 0,
+      })),
     ),
     problemCodes: [...codes].map(([code, { length }]) => ({ code, count: length })),
     problemCounts: Object.fromEntries(severities.map((severity) => [severity, countOf(severity)])),
