@@ -308,9 +308,10 @@ async function toNode(
     return { ...answer, text: [sentence, '', nodeTable(scene, byName)] }
   }
   const outcome = node === undefined ? 'unknown' : await order(node.id)
+  if (outcome === 'gone' || (outcome === 'unknown' && nodes.some(({ name }) => name === subject)))
+    return no(`The node "${subject}" is gone.`, { outcome: 'gone' })
   if (outcome === 'unknown')
     return no(`There is no node "${subject}". \`status\` lists those there are.`, { outcome })
-  if (outcome === 'gone') return no(`The node "${subject}" is gone.`, { outcome })
   const isUnheard = outcome === 'done' && node !== undefined && scene.isSilent(node)
   return done({ outcome }, [isUnheard ? words.silent : words[outcome]])
 }

@@ -97,6 +97,9 @@ t.test('where several nodes bear a name, none of them is taken for the one that 
     { code: 0 },
     'of those that are not gone there is one',
   )
+  await nodes[1]?.close()
+  const last = await cli(database.url, 'drain', 'n1', ...why)
+  t.match(last, { code: 1, out: 'The node "n1" is gone.\n' }, 'also by its name')
 })
 
 t.test('a namespace in which nothing ever was is told, with those there are', (t) =>
