@@ -189,11 +189,17 @@ function ofWorker({ key, paused, candidates }: Status['workers'][number], snapsh
   if (candidates.length > 0) return []
   const why = isRegistered(key, snapshot)
     ? ': every node that has registered it is draining.'
-    : mayBeForgotten(key, snapshot)
-      ? '. If no program registers it any more, forget it.'
-      : '.'
+    : `.${whoHadIt(key, snapshot)}${mayBeForgotten(key, snapshot) ? ' If no program registers it any more, forget it.' : ''}`
   const sentence = `No active node is a candidate for the worker "${key}"${why}`
   return [problem('worker-without-candidates', key, sentence)]
+}
+
+/** As a rule a worker lacks candidates because its last node has ended, and not because it was renamed. */
+function whoHadIt(worker: string, { nodes }: Snapshot): string {
+  const past = nodes.filter(({ goneAtMs, workers }) => goneAtMs !== null && workers.includes(worker))
+  const [last] = past.sort((a, b) => Number(b.goneAtMs) - Number(a.goneAtMs))
+  if (last === undefined) return ''
+  return ` The last one was node "${last.name}", gone since ${second(Number(last.goneAtMs))}.`
 }
 
 /**
