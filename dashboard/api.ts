@@ -49,7 +49,9 @@ export async function read<Body>(path: string): Promise<{ body: Body; fresh: boo
   if (memory) headers['if-none-match'] = memory.tag
   const response = await send(path, { headers })
   if (response.status === 304 && memory) return { body: memory.body as Body, fresh: false }
-  const body = (await response.json()) as Body
+  const body = (await response.json()) as Body & { readonly revision: number }
+  // Something in between may have answered instead of the server.
+  if (!(body.revision >= 0)) throw new Error()
   const tag = response.headers.get('etag')
   if (memories.size > 20) memories.clear()
   if (tag !== null) memories.set(path, { tag, body })
@@ -87,7 +89,7 @@ export async function write<Body extends { readonly sentence?: string }>(
   })
   if (response.status === 204) return {}
   const answer = (await response.json()) as Body
-  // Something in between may have answered instead of the server, which says 202 or 204, or 200 with a sentence.
+  // Nor is this the server: it says 202 or 204, or 200 with a sentence.
   if (response.status === 200 && !answer.sentence) throw new Error()
   return answer
 }

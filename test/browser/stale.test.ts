@@ -166,6 +166,25 @@ inBrowser('an answer that is not the server’s is not taken for one', async (t,
     await tryNow(page)
   }
   await isLive(page)
+
+  await page.getByRole('link', { name: 'c1/indexing' }).first().click()
+  const terms = page.locator('#panel .terms')
+  await reads(terms, /holds it now/)
+  for (const part of ['**/explain', '**/history*', '**/events?type=*']) {
+    await page.route(part, (route) => route.fulfill({ json: { status: 'maintenance' } }))
+    if (part.includes('events')) {
+      const asked = page.waitForResponse('**/events?type=*')
+      await page.getByRole('button', { name: 'By people' }).click()
+      await asked
+      await drawn(page, 2)
+    } else {
+      await reads(page.locator('#stale'), /^Not updating\. The server does not answer\./)
+      t.match(await textOf(terms), /holds it now/, 'what was known of details stays, too')
+    }
+    await page.unrouteAll({ behavior: 'wait' })
+    if (!part.includes('events')) await tryNow(page)
+    await isLive(page)
+  }
 })
 
 inBrowser('an answer to an action that is not the server’s is not taken for one', async (t, visit) => {
