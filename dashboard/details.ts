@@ -125,7 +125,7 @@ function termRow(
   { holder, holderId, token, from, to, ended }: History['items'][number],
 ): Child {
   const lastedMs = !from || (!to && ended) ? null : (to ? Date.parse(to) : state.nowMs) - Date.parse(from)
-  const { how = 'holds it now', actor, reason } = ended ?? {}
+  const { how = 'holds it now', actor, reason, acknowledged } = ended ?? {}
   return h(
     'li',
     { key: token },
@@ -140,6 +140,7 @@ function termRow(
       how === 'unknown' ? 'ended somehow' : how,
       actor && [' by ', h('bdi', actor)],
       because(reason ?? null, actor ?? null),
+      acknowledged === false && ', and has not said that it has stopped',
     ),
   )
 }

@@ -170,6 +170,8 @@ export interface History {
       readonly how: string
       readonly reason: string | null
       readonly actor: string | null
+      /** False if it was taken from a holder that has not said that it has stopped. */
+      readonly acknowledged: boolean | null
     } | null
   }[]
 }

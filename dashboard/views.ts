@@ -569,7 +569,8 @@ function eventRow(state: State, event: Happening): VNode {
       'span.what',
       h('bdi', sentence.slice(0, -1)),
       who && [', by ', h('b', h('bdi', who))],
-      because(reason, who),
+      // That its passes failed is in the sentence.
+      (who || reason !== 'passes-failed') && because(reason, who),
     ),
   )
 }

@@ -202,6 +202,33 @@ inBrowser('after a release the dialog says who leads next, and on what grounds',
   }
 })
 
+inBrowser('how a term ended is said once and in full', async (t, visit) => {
+  const { old, other, stuck } = await useStuckLease(t, await useSqlite(t))
+  const page = await visit(`${await listening(other)}/coordination/ui/#/lease/global:month-close`)
+  const terms = page.locator('#panel .terms')
+  await reads(terms, /holds it now$/)
+  const { token } = (await old.inject('/coordination/leases/global:month-close')).json()
+  await old.inject({
+    ...{ method: 'POST', url: '/coordination/leases/global:month-close/release' },
+    headers: { 'if-match': `"${token}"` },
+    payload: { reason: why },
+  })
+  await reads(terms, /revoked by mira: “stuck since 03:10”, and has not said that it has stopped$/)
+  stuck.resolve()
+  await reads(terms, /revoked by mira: “stuck since 03:10”$/)
+
+  const run = async (): Promise<never> => {
+    throw new Error('no such account')
+  }
+  const failing = await useApp(t, {
+    options: { authorize: mira, ttlMs: 60_000 },
+    workers: [{ name: 'failing', kind: 'single', scope: 'global', maxFailures: 1, run }],
+  })
+  const next = await visit(`${await listening(failing)}/coordination/ui/`)
+  const event = next.locator('.events li', { hasText: 'gave it back' }).first()
+  await reads(event.locator('.what'), /^n1 gave it back: its passes failed$/)
+})
+
 inBrowser('a share of an older plan is not in use, and lacks no owner', async (t, visit) => {
   const { url } = await useSqlite(t)
   const options = { authorize: mira, ttlMs: 60_000 }
