@@ -179,7 +179,7 @@ function said({ actor, ...given }: Values, user: () => string, usual?: string): 
 
 function released({ token, immediate = false, 'cooldown-ms': cooldownMs }: Values) {
   if (token === undefined)
-    throw new UsageError('Which term? Say --token N, as `leaders` shows it: a newer holder is not touched.')
+    throw new UsageError('Which term? Say --token N, as `explain` shows it: a newer holder is not touched.')
   return {
     token: whole('token', token),
     immediate,

@@ -266,6 +266,11 @@ function ofWorker<Outcome extends 'done' | 'unchanged'>(
   words: Pick<Words, Outcome>,
 ): Answer {
   if (outcome !== 'unknown') return done({ outcome }, [words[outcome]])
+  if (status.leases.some((lease) => lease.key === worker && lease.worker === null))
+    return no(
+      `"${worker}" is a lease that is acquired by name: no worker belongs to it. \`release\` takes it away.`,
+      { outcome },
+    )
   const meant = ofSameName(worker.replace(/#.*/, ''), status.workers)
   return no(`There is no worker "${worker}". ${hint(meant, 'global/month-close or eu-1/indexing')}`, {
     outcome,

@@ -141,6 +141,7 @@ t.test(
     const many = { name: 'many', kind: 'partitioned', scope: 'cluster', partitions: 11 } as const
     coordinator.worker({ ...many, run: () => undefined })
     await eventually(() => coordinator.isHeld('feed') && coordinator.isHeld('many'))
+    await coordinator.acquire('by-hand', { scope: 'global' })
     const why = ['--reason', 'a deploy']
     const cases: [string[], RegExp][] = [
       [
@@ -158,6 +159,10 @@ t.test(
       ],
       [['pause', 'feed', ...why], /^There is no worker "feed"\. Did you mean "c1\/feed"\?\n$/],
       [['resume', 'c1/feed#1', ...why], /^There is no worker "c1\/feed#1"\. Did you mean "c1\/feed"\?\n$/],
+      [
+        ['pause', 'global/by-hand', ...why],
+        /^"global\/by-hand" is a lease that is acquired by name: no worker belongs to it\./,
+      ],
       [['pause', 'nothing', ...why], /Keys are written like global\/month-close or eu-1\/indexing; /],
       [['drain', 'nobody', ...why], /^There is no node "nobody"\. `status` lists those there are\.\n$/],
     ]
@@ -192,7 +197,13 @@ t.test('a lease is released by its token and no other, and the audit trail says 
     await eventually(async () => (await acknowledgements(coordinator)).includes(leader.token))
     const told = new RegExp(` ${leader.token} +revoked by ${user}: it hangs$`, 'm')
     t.match((await cli(database.url, 'explain', key)).out, told)
-    t.match(await release(), { code: 2, err: /Which term\? Say --token N/ })
+    t.match(await release(), { code: 2, err: /Which term\? Say --token N, as `explain` shows it/ })
+    const { code, out } = await cli(database.url, 'explain', key)
+    t.match(
+      { code, out },
+      { code: 0, out: new RegExp(` ${leader.token} `) },
+      'of any lease, not only those of leaders',
+    )
   }),
 )
 
