@@ -202,6 +202,22 @@ t.test('while the database is away the figures that need none are told all the s
   t.ok(((await scrape(room)).values.coordination_changes_total ?? 0) >= changes)
 })
 
+t.test('a page comes before the scraper gives up, although the database hangs', async (t) => {
+  const room = await useMetrics(t, await useSqlite(t))
+  t.equal((await scrape(room, '10')).values.coordination_database_up, 1)
+  room.delayMs = 3_000
+  // A reading of a moment ago may be used again at first.
+  const { status, values } = await latest(
+    () => scrape(room, '0.5'),
+    ({ values }) => values.coordination_database_up === 0,
+  )
+  t.equal(status, 200)
+  t.match(values, { coordination_database_up: 0, coordination_held_leases: 5 })
+  room.delayMs = 0
+  for (const unclear of ['0', '-1', 'soon', '1e9'])
+    t.equal((await scrape(room, unclear)).values.coordination_database_up, 1, unclear)
+})
+
 t.test('a jump of the database’s clock is counted', async (t) => {
   const room = await useMetrics(t, await useSqlite(t), { timing: resolveTiming({ ttlMs: 1_000 }) })
   await eventually(async () => (await scrape(room)).values.coordination_heartbeat_seconds_count)
@@ -313,8 +329,11 @@ interface Scrape {
   readonly values: Readonly<Record<string, number>>
 }
 
-async function scrape({ origin }: Room): Promise<Scrape> {
-  const reply = await fetch(`${origin}/coordination/metrics`, { headers: { 'x-user': 'prometheus' } })
+/** @param timeout what Prometheus sends of its `scrape_timeout`, in seconds. */
+async function scrape({ origin }: Room, timeout?: string): Promise<Scrape> {
+  const limit = timeout === undefined ? {} : { 'x-prometheus-scrape-timeout-seconds': timeout }
+  const headers = { 'x-user': 'prometheus', ...limit }
+  const reply = await fetch(`${origin}/coordination/metrics`, { headers })
   const text = await reply.text()
   const lines = [...text.matchAll(/^([a-z][^#\n]*) (\S+)$/gm)]
   const values = Object.fromEntries(lines.map(([, name, value]) => [name, Number(value)]))

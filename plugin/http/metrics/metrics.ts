@@ -7,7 +7,8 @@
  *
  * The names and help texts of all metrics are in one table, `table.ts`.
  */
-import type { FastifyInstance, RouteOptions } from 'fastify'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
 import type { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { Coordinator } from '../../core/coordinator.js'
 import { CoordinationError } from '../../core/errors.js'
@@ -61,9 +62,18 @@ export async function registerMetrics(scope: FastifyInstance, deps: MetricsDepen
         throw new HttpProblem('not-installed', how)
       }
       reply.header('cache-control', 'no-store').type(metrics.contentType)
-      return reply.send(await metrics.text())
+      return reply.send(await metrics.text(patienceOf(request)))
     },
   })
+}
+
+/**
+ * Returns how long the page may take, in ms; undefined when the client does not say so. Prometheus sends its
+ * `scrape_timeout`; a fifth of it is left for the way.
+ */
+function patienceOf({ headers }: FastifyRequest): number | undefined {
+  const seconds = Number(headers['x-prometheus-scrape-timeout-seconds'])
+  return seconds > 0 && seconds < 3_600 ? 800 * seconds : undefined
 }
 
 function metricsRoute(name: string): Omit<RouteOptions, 'handler'> {
@@ -103,6 +113,8 @@ class Metrics {
   readonly #loop: LoopDelay
   readonly #leaderless = new Leaderless()
   #sampling: Promise<void> | undefined
+  /** How long the sample that is about to be taken may wait for the database, in ms. */
+  #patienceMs: number | undefined
 
   constructor(client: Client, deps: MetricsDependencies) {
     this.#in = deps
@@ -129,8 +141,18 @@ class Metrics {
     return this.#own.contentType
   }
 
-  text(): Promise<string> {
-    return this.#own.metrics()
+  /**
+   * Returns the page.
+   *
+   * @param patienceMs how long to wait for the database; by default as long as its statements may take. Pages that are
+   *   asked for at the same time wait for one sample, as long as the first of them may.
+   */
+  text(patienceMs: number | undefined): Promise<string> {
+    this.#patienceMs = patienceMs
+    const page = this.#own.metrics()
+    // The sample has begun. The application's own registry knows no such limit.
+    this.#patienceMs = undefined
+    return page
   }
 
   /** Frees the registry for an application that is created again. */
@@ -162,7 +184,10 @@ class Metrics {
   }
 
   async #sampleOnce(): Promise<void> {
-    const read = await this.#in.source.status().catch(() => undefined)
+    const read = await within(
+      this.#patienceMs,
+      this.#in.source.status().catch(() => undefined),
+    )
     for (const name of sampled) this.#leaveOut(name)
     this.#set('coordination_database_up', read === undefined ? 0 : 1)
     if (read !== undefined) this.#sampleNamespace(read.status, read.snapshot)
@@ -254,6 +279,17 @@ class Metrics {
   #observe(name: MetricName, ms: number, labels: Labels = {}): void {
     const metric = this.#metrics.get(name)
     if (metric !== undefined && 'observe' in metric) metric.observe(labels, ms / 1_000)
+  }
+}
+
+/** Resolves as `value` does, or to undefined when that takes longer. */
+async function within<Value>(ms: number | undefined, value: Promise<Value>): Promise<Value | undefined> {
+  if (ms === undefined) return value
+  const ended = new AbortController()
+  try {
+    return await Promise.race([value, delay(ms, undefined, { signal: ended.signal })])
+  } finally {
+    ended.abort()
   }
 }
 
