@@ -265,6 +265,11 @@ inBrowser('on a phone each state has its word', async (t, visit) => {
   const box = await lease.locator('.word').boundingBox()
   t.ok((box?.width ?? 0) > 20, 'and what is not well can be read')
   await accessible(t, page, 'a paused lease on a phone')
+  await page.setViewportSize({ width: 360, height: 740 })
+  await rowOf(page, 'assignments', 'global/consumer').getByRole('link').first().click()
+  const share = page.locator('#panel .slots th a').first()
+  await share.waitFor()
+  t.ok(((await share.boundingBox())?.height ?? 99) < 50, 'the name of a partition has room in the details')
 })
 
 function isMarked(page: Page): Promise<boolean> {
