@@ -272,6 +272,22 @@ inBrowser('on a phone each state has its word', async (t, visit) => {
   t.ok(((await share.boundingBox())?.height ?? 99) < 50, 'the name of a partition has room in the details')
 })
 
+inBrowser('on paper, details stand below the page and not on top of it', async (t, visit) => {
+  const app = await useApp(t, { workers: threeWorkers })
+  await eventually(() => app.coordination.isHeld('indexing'))
+  const page = await visit(`${await listening(app)}/coordination/ui/#/lease/c1:indexing`)
+  await reads(page.locator('#panel .facts'), /Leader n1/)
+  await page.emulateMedia({ media: 'print' })
+  for (const width of [794, 1_280]) {
+    await page.setViewportSize({ width, height: 1_123 })
+    const [main, panel] = [
+      await page.locator('main').boundingBox(),
+      await page.locator('#panel').boundingBox(),
+    ]
+    t.ok((panel?.y ?? 0) >= (main?.y ?? 0) + (main?.height ?? 1e9), `${width} px`)
+  }
+})
+
 function isMarked(page: Page): Promise<boolean> {
   return page.evaluate(`parseFloat(getComputedStyle(document.activeElement).outlineWidth) >= 2`)
 }
