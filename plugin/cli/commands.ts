@@ -271,6 +271,12 @@ function ofWorker<Outcome extends 'done' | 'unchanged'>(
       `"${worker}" is a lease that is acquired by name: no worker belongs to it. \`release\` takes it away.`,
       { outcome },
     )
+  if (status.leases.some((lease) => lease.worker === worker))
+    return no(
+      `The worker "${worker}" is missing although there are leases of it: its row was deleted by hand. Restart one ` +
+        'node that registers it, and it is made again.',
+      { outcome },
+    )
   const meant = ofSameName(worker.replace(/#.*/, ''), status.workers)
   return no(`There is no worker "${worker}". ${hint(meant, 'global/month-close or eu-1/indexing')}`, {
     outcome,

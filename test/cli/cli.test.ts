@@ -50,6 +50,19 @@ t.test('a lease whose row was deleted by hand is told with what makes it again',
   })
 })
 
+t.test('a worker whose row was deleted by hand is told with what makes it again', async (t) => {
+  const database = await useSqlite(t)
+  await nodeAtWork(t, database)
+  const file = new Database(database.url.replace(/^sqlite:/, ''))
+  file.prepare('delete from coordination_workers').run()
+  file.close()
+  t.match(await cli(database.url, 'explain', key), { code: 0, out: /The row of its worker is missing: / })
+  t.match(await cli(database.url, 'pause', key, '--reason', 'a deploy'), {
+    code: 1,
+    out: /^The worker "global\/month-close" is missing although there are leases of it.* made again\.\n$/,
+  })
+})
+
 t.test('leaders are told by the same fields and in the same units as over HTTP', async (t) => {
   const { url } = await useSqlite(t)
   const app = Fastify()

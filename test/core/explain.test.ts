@@ -161,6 +161,17 @@ const table: Readonly<Record<string, Case>> = {
     codes: ['not-asked-for'],
     facts: { waiting: [] },
   },
+  'a lease whose worker somebody has deleted, and which is held': {
+    lease: held,
+    worker: null,
+    codes: ['held'],
+    says: [/with token 7\. The row of its worker is missing: somebody has deleted it\. Restart one node /],
+  },
+  'a lease whose worker somebody has deleted, and which is free': {
+    worker: null,
+    codes: ['no-candidates'],
+    says: [/^The row of its worker is missing: somebody has deleted it\. Restart one node /],
+  },
   'a lease by name that nobody asks for': {
     lease: { worker: null },
     worker: null,

@@ -160,7 +160,7 @@ export function explain(
 interface Scene {
   readonly snapshot: Snapshot
   readonly lease: LeaseRow
-  /** Undefined for a lease that is acquired by name. */
+  /** Undefined for a lease that is acquired by name, and where somebody has deleted the row. */
   readonly worker: WorkerRow | undefined
   /** All leases of its worker. */
   readonly siblings: readonly LeaseRow[]
@@ -237,7 +237,12 @@ function overdue(scene: Scene, holder: string): ExplanationReason[] {
   ]
 }
 
+/** A lease that is acquired by name has no worker; the row of any other's has been deleted. */
+const workerMissing =
+  'The row of its worker is missing: somebody has deleted it. Restart one node that registers it, and it is made again.'
+
 function whyKept({ lease, worker }: Scene): string {
+  if (worker === undefined && lease.worker !== null) return workerMissing
   if (worker === undefined) return 'It asked for the lease by name, and keeps it until it gives it back.'
   if (worker.kind === 'single') return 'The plan is to leave it there: a healthy holder is not moved.'
   const what = worker.kind === 'coordinated' ? 'share' : 'partition'
@@ -361,6 +366,7 @@ const perhapsFenced = reason(
 
 function whyUnplanned(scene: Scene, candidates: readonly Candidacy[]): ExplanationReason[] {
   const { lease, worker, waiting } = scene
+  if (worker === undefined && lease.worker !== null) return [reason('no-candidates', workerMissing)]
   if (worker === undefined) {
     return when(
       waiting.length === 0,
