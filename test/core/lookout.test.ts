@@ -27,6 +27,7 @@ t.test('a watcher buries in the end also more nodes than one change has time for
       if (beats.length > 300) throw new StoreError('A change did not end within 3000 ms.', 'none')
       for (const { id } of beats) present.delete(id)
     },
+    nameWatchers: async () => undefined,
     attend: async () => undefined,
     lookFailed: () => undefined,
   })
