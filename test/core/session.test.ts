@@ -148,6 +148,17 @@ t.test('after a suspension work hears within a quarter of the margin that its tr
   t.ok(told.includes('expired'))
 })
 
+t.test('whoever checks trust more often spares the session its own timer', async (t) => {
+  const { session, clock, told } = joined(t)
+  const quarterMs = timing.marginMs / 4
+  await clock.advance(quarterMs - 100)
+  session.checkTrust()
+  t.equal(clock.dueInMs, quarterMs, 'the timer is put off')
+  clock.suspend(timing.ttlMs)
+  session.checkTrust()
+  t.ok(told.includes('expired'), 'and the check is the same')
+})
+
 t.test('news that goes back is news', async (t) => {
   const { clock, said, told } = joined(t)
   said.news = 0

@@ -10,6 +10,7 @@ import type { EventName } from '../../plugin/core/events.js'
 import { type Log, silentLog } from '../../plugin/core/log.js'
 import type { Store } from '../../plugin/core/store.js'
 import { resolveTiming, type Timing } from '../../plugin/core/time/timing.js'
+import type { Machine } from '../../plugin/core/watch/machine.js'
 import { openSqliteStoreOver } from '../../plugin/stores/sqlite/index.js'
 import { ManualClock } from '../../plugin/testing/manual-clock.js'
 
@@ -53,6 +54,7 @@ export class World {
       cluster?: string
       wrap?: (store: Store) => Store
       log?: Log
+      machine?: Machine
     } = {},
   ): Promise<WorldNode> {
     const clock = new ManualClock()
@@ -77,6 +79,7 @@ export class World {
       store,
       uniqueIds(clock, name),
       settings.log ?? silentLog,
+      { machine: settings.machine },
     )
     const history: string[] = []
     for (const event of [

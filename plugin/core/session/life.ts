@@ -154,6 +154,7 @@ export class Life {
     this.#neighbourhood =
       machine &&
       new Neighbourhood(this.#session.id, { machine, store, clock }, timing.heartbeatMs, {
+        looks: () => this.#session.checkTrust(),
         bury: (ended) => this.#buryEnded(ended, machine.name),
         lookFailed: (error) => this.#failed(error, 'neighbours'),
       })

@@ -21,6 +21,8 @@ const lookEveryMs = 250
 
 /** What acts on a look. `bury` may reject; the next look comes anyway. */
 export interface NeighbourhoodOwner {
+  /** Called as each look begins, so that what else is due that often needs no timer of its own. */
+  looks(): void
   /** Buries nodes whose processes have certainly ended. */
   bury(ended: readonly Neighbour[]): Promise<void>
   lookFailed(error: unknown): void
@@ -77,6 +79,7 @@ export class Neighbourhood {
   }
 
   async #look(): Promise<void> {
+    this.#owner.looks()
     try {
       if (this.#newsSince && this.#untilRereadMs() === 0) await this.#read()
       const ended = this.#ended()
