@@ -201,3 +201,21 @@ t.test('where the rows of both watchers are gone, others are named', async (t) =
   await world.advance(2 * world.timing.ttlMs)
   t.ok(left.history.includes('node.gone'))
 })
+
+t.test('the change that misses the row of a holder does not give its lease away', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  await world.start(a, b)
+  const held = a.coordinator.acquire('name')
+  await world.advance(1_000)
+  t.ok((await held).held)
+  world.freeze(a)
+  world.sql(`delete from coordination_nodes where id = '${a.coordinator.nodeId}'`)
+  const tried = b.coordinator.tryAcquire('name')
+  await world.advance(1_000)
+  t.equal(await tried, undefined)
+  const waited = b.coordinator.acquire('name')
+  t.equal(await mostHolders(world, 'name', 60_000), 1)
+  t.ok((await waited).held)
+  t.ok(b.coordinator.isHeld('name'))
+})

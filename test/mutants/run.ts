@@ -48,6 +48,7 @@ const testFiles: readonly TestFile[] = [
     'identity',
     'plan',
     'regressions',
+    'by-hand',
     'engine',
     'server',
     'operator',
