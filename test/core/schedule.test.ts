@@ -290,6 +290,29 @@ t.test('everybody sees the schedule of who leads, also while others have registe
   t.same(workers, ['global/month-close'], 'who leads is a candidate as before')
 })
 
+t.test(
+  'who leads several workers keeps all of them while another version changes their schedules',
+  async (t) => {
+    const world = new World(t)
+    const [old, fresh] = [await world.node('old'), await world.node('new')]
+    const names = ['one', 'two', 'three']
+    for (const [{ coordinator }, schedule] of [
+      [old, everyMinute],
+      [fresh, '0 * * * *'],
+    ] as const)
+      for (const name of names)
+        coordinator.worker({ name, kind: 'single', scope: 'global', schedule, run: () => undefined })
+    await world.start(old)
+    await world.advance(1_000)
+    await world.start(fresh)
+    await world.advance(5_000)
+    t.strictSame([...old.history].sort(), names.map((name) => `lease.acquired global/${name}`).sort())
+    t.strictSame(fresh.history, [])
+    const { workers } = await fresh.coordinator.status()
+    t.ok(workers.every(({ schedule }) => schedule?.cron === everyMinute))
+  },
+)
+
 for (const [missed, expected] of [
   ['once', minutes(14, 15, 30, 31)],
   ['skip', minutes(14, 30, 31)],

@@ -21,6 +21,8 @@ const hinderedRetryMs = 250
 export class Registrations {
   readonly #runners: ReadonlyMap<string, Runner>
   #registered: readonly Declaration[] = []
+  /** Those of them whose rows have another node's schedule although this node leads. */
+  #overwritten: readonly Declaration[] = []
   /** The server that was last told all of them at once; undefined where its rows contradict what it was told. */
   #statedUnder: string | undefined
   /** The workers that other nodes contradict, and when they last did. Those nodes may be replaced, or leave. */
@@ -61,16 +63,19 @@ export class Registrations {
   /**
    * Takes in the rows of the workers that this node is a candidate for. Where one is missing or is of another layout, the
    * database has forgotten the registration, and it is made again. So it is where the row has another node's schedule,
-   * but this node leads: its schedule is the one that counts, and people are to see that one.
+   * but this node leads: its schedule is the one that counts, and people are to see that one. Until then it remains a
+   * candidate, or its lease would go to another node.
    *
    * @param leads whether this node holds the lease of a single worker
    */
   follow(rows: readonly WorkerRow[], leads: (worker: string) => boolean): void {
     const standing = this.#registered.filter((declaration) => {
       const row = workerNamed(rows, declaration.key)
-      if (row === undefined || !isSameLayout(row, declaration)) return false
-      return row.schedule === declaration.schedule || !leads(declaration.key)
+      return row !== undefined && isSameLayout(row, declaration)
     })
+    this.#overwritten = standing.filter(
+      ({ key, schedule }) => leads(key) && workerNamed(rows, key)?.schedule !== schedule,
+    )
     if (standing.length === this.#registered.length) return
     this.#registered = standing
     this.#statedUnder = undefined
@@ -85,11 +90,12 @@ export class Registrations {
     const kept = this.#registered.filter((declaration) => declared.has(declaration))
     for (const set of [this.#refused, this.#hindered] as const)
       for (const declaration of set.keys()) if (!declared.has(declaration)) set.delete(declaration)
-    const known = new Set(kept)
+    const again = new Set(this.#overwritten)
+    const known = new Set(kept.filter((declaration) => !again.has(declaration)))
     const added = [...declared].find((each) => !known.has(each) && this.#waitsForMs(each, now) === 0)
     const isStated = kept.length === this.#registered.length && this.#statedUnder === server
     if (added === undefined && isStated) return undefined
-    return { added, kept }
+    return { added, kept: kept.filter((declaration) => declaration !== added) }
   }
 
   /**
