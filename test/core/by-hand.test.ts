@@ -219,3 +219,24 @@ t.test('the change that misses the row of a holder does not give its lease away'
   t.ok((await waited).held)
   t.ok(b.coordinator.isHeld('name'))
 })
+
+t.test('an operator can release a lease whose holder has no row', async (t) => {
+  for (const definition of [single('w'), parts(1)]) {
+    const [world, a, b, c] = await nodesWith(t, definition)
+    await world.start(a, b, c)
+    await world.advance(2_000)
+    const key = definition.kind === 'single' ? 'w' : 'global/parts#0'
+    const holder = world.nodes.find(({ coordinator }) => coordinator.isHeld(key)) ?? a
+    const id = holder.coordinator.nodeId
+    const { operator } = (holder === b ? c : b).coordinator
+    const token = (await operator.snapshot()).leases[0]?.token ?? 0
+    world.freeze(holder)
+    world.sql(`delete from coordination_nodes where id = '${id}'`)
+    const by = { actor: 'me', reason: 'its holder is missing' }
+    const order = { key: definition.kind === 'single' ? 'global/w' : key, token, immediate: true, ...by }
+    t.match(await operator.release(order), { kind: 'revoked', previousHolder: id, blocked: true })
+    t.match(await operator.release(order), { kind: 'stale', lease: { holder: null } })
+    t.equal(await mostHolders(world, key, 60_000), 1)
+    t.ok(world.nodes.some((node) => node !== holder && node.coordinator.isHeld(key)))
+  }
+})

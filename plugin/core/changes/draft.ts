@@ -16,6 +16,8 @@ export class Draft {
   readonly change: Change
   /** Partitioned workers of which a fence kept the plan from being carried out in full: to be planned again. */
   readonly unfinished = new Set<string>()
+  /** The leases freed because the rows of their holders are missing, with those holders. */
+  readonly forsaken = new Map<string, string>()
   readonly #loaded = new Map<string, LockedLease>()
   readonly #loadedByWorker = new Set<string>()
   readonly #edited = new Map<string, LockedLease>()
@@ -448,6 +450,7 @@ export class Draft {
     }
     if (holder !== null && missing.has(holder)) {
       this.edit(key, vacated)
+      this.forsaken.set(key, holder)
       this.record({ type: 'lease.lost', subject: key, node: holder, token })
       this.doubt(holder)
     }

@@ -62,14 +62,19 @@ export async function revoke(change: Change, order: Revocation): Promise<Revoked
   if (lease === undefined) return { kind: 'unknown' }
   const isBlockedByIt = lease.blockedToken === order.token
   if (isBlockedByIt && !order.immediate) return { kind: 'repeated', lease }
-  const previousHolder = isBlockedByIt ? lease.blockedNode : lease.holder
+  const missing = draft.forsaken.get(order.key)
+  const previousHolder = isBlockedByIt ? lease.blockedNode : (lease.holder ?? missing ?? null)
   if (previousHolder === null || lease.token !== order.token) return { kind: 'stale', lease }
   if (lease.fenced) return { kind: 'fenced', lease }
-  if (isBlockedByIt) {
+  // Where the row of its holder is missing, nobody claims for a grace period.
+  const immediate = order.immediate && missing === undefined
+  if (missing !== undefined) {
+    if (lease.target === missing) draft.assign(lease.key, null)
+  } else if (isBlockedByIt) {
     draft.edit(lease.key, { blockedNode: null, blockedToken: null })
     draft.coolDown(lease.key, previousHolder, order.cooldownMs)
     if (lease.target === previousHolder) draft.assign(lease.key, null)
-  } else takeAway(draft, lease, { immediate: order.immediate, cooldownMs: order.cooldownMs })
+  } else takeAway(draft, lease, { immediate, cooldownMs: order.cooldownMs })
   draft.record({
     type: 'lease.revoked',
     subject: lease.key,
@@ -77,11 +82,11 @@ export async function revoke(change: Change, order: Revocation): Promise<Revoked
     token: lease.token,
     actor: order.actor,
     reason: order.reason,
-    detail: { immediate: order.immediate, cooldownMs: order.cooldownMs },
+    detail: { immediate, cooldownMs: order.cooldownMs },
   })
   await replan(draft, [lease.key])
   await draft.write()
-  const blocked = draft.lease(lease.key)?.blockedNode !== null
+  const blocked = missing !== undefined || draft.lease(lease.key)?.blockedNode !== null
   return { kind: 'revoked', previousHolder, revision: change.revision, nowMs: change.nowMs, blocked }
 }
 
