@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap'
 import type { CoordinationError } from '../../plugin/core/errors.js'
 import { blockWaitMs } from '../../plugin/core/time/timing.js'
-import type { SingleContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
+import type { SingleContext, WorkerDefinition, WorkerHandle } from '../../plugin/core/work/worker.js'
 import { World, type WorldNode } from '../support/world.js'
 
 const untilAborted = ({ signal }: Pick<SingleContext, 'signal'>): Promise<void> =>
@@ -240,3 +240,34 @@ t.test('an operator can release a lease whose holder has no row', async (t) => {
     t.ok(world.nodes.some((node) => node !== holder && node.coordinator.isHeld(key)))
   }
 })
+
+for (const [how, end] of [
+  ['stops it', ({ stop }) => stop()],
+  ['leaves', (_handle, { coordinator }) => coordinator.close()],
+  ['dies', (_handle, node, world) => world.freeze(node)],
+] as [string, (handle: WorkerHandle, node: WorldNode, world: World) => Promise<void> | void][])
+  t.test(`tokens go on where the last node that has a worker ${how} before it misses its rows`, async (t) => {
+    const world = new World(t)
+    const [a, b] = [await world.node('a'), await world.node('b')]
+    await world.start(a, b)
+    const handle = a.coordinator.worker(single('w'))
+    await world.advance(1_000)
+    // From now on tokens lie ahead of the clock.
+    world.identity = 'server-2'
+    await world.advance(60_000)
+    const { operator } = b.coordinator
+    const token = async (): Promise<number> =>
+      (await operator.snapshot()).leases.find(({ key }) => key === 'global/w')?.token ?? 0
+    const by = { actor: 'me', reason: 'to see a greater token' }
+    await operator.release({ key: 'global/w', token: await token(), cooldownMs: 0, ...by })
+    await world.advance(60_000)
+    const before = await token()
+    for (const table of ['leases', 'workers'])
+      world.sql(`delete from coordination_${table} where key = 'global/w'`)
+    void end(handle, a, world)
+    await world.advance(60_000)
+    b.coordinator.worker(single('w'))
+    await world.advance(60_000)
+    t.ok(b.coordinator.isHeld('w'))
+    t.ok((await token()) > before)
+  })

@@ -28,6 +28,7 @@ import {
   type Held,
   isFree,
   isWaived,
+  missWorkers,
   noteNodes,
   replan,
   revokeLate,
@@ -163,7 +164,9 @@ export async function register(
   await change.updateNode(node, { workers: now })
   draft.nodesChanged()
   const declared = fresh.filter(({ key }) => !hindered.has(key)).map(({ key }) => key)
-  await draft.plan([...[...before].filter((key) => !now.includes(key)), ...declared])
+  const withdrawn = [...before].filter((key) => !now.includes(key))
+  await draft.plan([...withdrawn, ...declared])
+  missWorkers(draft, withdrawn)
   draft.concern([node])
   await draft.write()
   return { workers: now, otherSchedules, unfinished: [...draft.unfinished] }

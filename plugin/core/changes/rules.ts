@@ -127,8 +127,20 @@ export async function sortOut(
     touched.map((lease) => lease.key),
     rows.flatMap((row) => row.workers),
   )
+  missWorkers(
+    draft,
+    rows.flatMap((row) => row.workers),
+  )
   await noteNodes(draft)
   await draft.write()
+}
+
+/**
+ * Doubts workers that nodes have registered until this change and that have no row, once they have been looked for. When
+ * no node has them registered any more, nobody can tell a worker whose rows were deleted from a new one.
+ */
+export function missWorkers(draft: Draft, keys: readonly string[]): void {
+  for (const key of keys) if (draft.worker(key) === undefined) draft.doubt(key)
 }
 
 /**
