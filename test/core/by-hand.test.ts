@@ -241,11 +241,12 @@ t.test('an operator can release a lease whose holder has no row', async (t) => {
   }
 })
 
-for (const [how, end] of [
+for (const [how, end, tables = ['leases', 'workers']] of [
   ['stops it', ({ stop }) => stop()],
   ['leaves', (_handle, { coordinator }) => coordinator.close()],
   ['dies', (_handle, node, world) => world.freeze(node)],
-] as [string, (handle: WorkerHandle, node: WorldNode, world: World) => Promise<void> | void][])
+  ['leaves, and it is forgotten', (_handle, { coordinator }) => coordinator.close(), ['leases']],
+] as [string, (handle: WorkerHandle, node: WorldNode, world: World) => Promise<void> | void, string[]?][])
   t.test(`tokens go on where the last node that has a worker ${how} before it misses its rows`, async (t) => {
     const world = new World(t)
     const [a, b] = [await world.node('a'), await world.node('b')]
@@ -262,10 +263,10 @@ for (const [how, end] of [
     await operator.release({ key: 'global/w', token: await token(), cooldownMs: 0, ...by })
     await world.advance(60_000)
     const before = await token()
-    for (const table of ['leases', 'workers'])
-      world.sql(`delete from coordination_${table} where key = 'global/w'`)
+    for (const table of tables) world.sql(`delete from coordination_${table} where key = 'global/w'`)
     void end(handle, a, world)
     await world.advance(60_000)
+    if (tables.length === 1) t.equal(await operator.forgetWorker('global/w', by), 'done')
     b.coordinator.worker(single('w'))
     await world.advance(60_000)
     t.ok(b.coordinator.isHeld('w'))

@@ -6,6 +6,7 @@ import type { Change, LeaseRow, LockedLease } from '../store.js'
 import { Draft } from './draft.js'
 import { type Candidate, chooseSuccessor } from './plan.js'
 import { deleteLeases, noteNodes, replan, takeAway } from './rules.js'
+import { doubtServer } from './server-record.js'
 
 /** Who asked for an operation, and why. It goes into the audit trail. */
 export interface Instruction {
@@ -250,9 +251,14 @@ export async function forgetWorker(
   const isInUse = ({ holder, target, blockedNode, fenced }: LockedLease): boolean =>
     fenced || [holder, target, blockedNode].some((node) => node !== null && ids.has(node))
   if (leases.some(isInUse)) return 'named'
-  if (leases.length > 0) await deleteLeases(change, leases)
+  const missed = leases.filter(({ slot }) => slot < worker.slots).length < worker.slots
+  // The tokens of rows that somebody has deleted are known to nobody. The floor is then raised above all others.
+  if (missed) await doubtServer(change)
+  if (missed) await change.deleteLeases(leases.map((lease) => lease.key))
+  else if (leases.length > 0) await deleteLeases(change, leases)
   await change.forgetWorker(key)
-  await change.record([{ type: 'worker.forgotten', subject: key, ...by }])
+  const missing = { type: 'rows.missed', subject: key } as const
+  await change.record([...(missed ? [missing] : []), { type: 'worker.forgotten', subject: key, ...by }])
   return 'done'
 }
 
