@@ -2,6 +2,7 @@
 import t from 'tap'
 import { StoreError } from '../../plugin/core/errors.js'
 import type { Look, Store } from '../../plugin/core/store.js'
+import { deferred } from '../../plugin/core/time/loop.js'
 import { resolveTiming } from '../../plugin/core/time/timing.js'
 import { Lookout } from '../../plugin/core/watch/lookout.js'
 import { ManualClock } from '../../plugin/testing/manual-clock.js'
@@ -36,4 +37,34 @@ t.test('a watcher buries in the end also more nodes than one change has time for
   await clock.advance(2 * timing.ttlMs)
   t.equal(present.size, 0)
   t.same(portions.slice(0, 3), [1_000, 500, 250], 'all at once while there is time')
+})
+
+t.test('watchers are named by one change at a time, however long it takes', async (t) => {
+  const clock = new ManualClock()
+  const changes: { resolve(): void; reject(error: unknown): void }[] = []
+  const lookout = new Lookout('node', {} as Store, clock, timing, {
+    trusted: () => true,
+    mayClaim: () => true,
+    longestTtlMs: () => timing.ttlMs,
+    bury: async () => undefined,
+    nameWatchers: () => {
+      const change = deferred()
+      changes.push(change)
+      return change.promise
+    },
+    attend: async () => undefined,
+    lookFailed: () => undefined,
+  })
+  t.teardown(() => lookout.stop())
+  const answered = async (times: number): Promise<void> => {
+    for (let time = 0; time < times; time++) {
+      await clock.advance(timing.heartbeatMs)
+      lookout.sawWatchers([], clock.read(), clock.read())
+    }
+  }
+  await answered(5)
+  t.equal(changes.length, 1)
+  changes[0]?.reject(new StoreError('A change did not end within 3000 ms.', 'none'))
+  await answered(3)
+  t.equal(changes.length, 2, 'after a failure it is tried again')
 })

@@ -3,7 +3,7 @@
  */
 import t from 'tap'
 import { join } from '../../plugin/core/changes/changes.js'
-import { attend, bury, buryEnded } from '../../plugin/core/changes/upkeep.js'
+import { attend, bury, buryEnded, nameWatchers } from '../../plugin/core/changes/upkeep.js'
 import type { Beat, Change, LeaseRow, Store } from '../../plugin/core/store.js'
 import {
   commit,
@@ -142,3 +142,21 @@ t.test('a free place among the watchers goes to whoever was heard of last', asyn
 async function attending(store: Store, unclaimed: { key: string; target: string }[]): Promise<void> {
   await answerOf(store, (change) => attend(change, { unclaimed, overdue: [], abandoned: [] }))
 }
+
+t.test('of all nodes that find no watchers, only the first reads the others', async (t) => {
+  const store = opened()
+  await joinAll(store, ['a', 'b', 'c'])
+  await commit(store, (change) => change.saveMeta({ watchers: ['missing', 'and missing'] }))
+  const readAll: string[] = []
+  for (const node of ['b', 'c'])
+    await store.change({ node, operation: 2 }, (change) => {
+      const nodes = change.nodes.bind(change)
+      change.nodes = () => {
+        readAll.push(node)
+        return nodes()
+      }
+      return nameWatchers(change)
+    })
+  t.strictSame(readAll, ['b'])
+  t.match((await metaOf(store)).watchers, { length: 2, 0: 'b' })
+})

@@ -58,8 +58,13 @@ export async function buryEnded(
   return sortOutGone(change, buried, by, 'its process has ended')
 }
 
-/** Names watchers where those on record are missing. */
+/**
+ * Names watchers where those on record are missing. All nodes find that out at about the same time, and only the first
+ * of them has to read all nodes while the others wait.
+ */
 export async function nameWatchers(change: Change): Promise<void> {
+  const named = await change.nodesById(change.meta.watchers)
+  if (named.some(({ state }) => state !== 'gone')) return
   const draft = new Draft(change)
   await noteNodes(draft)
   await draft.write()

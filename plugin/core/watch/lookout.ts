@@ -51,6 +51,8 @@ export class Lookout {
   #suspects: ReadonlySet<string> = new Set()
   /** How many answers in a row have shown no watcher to this node, which is none. */
   #unwatched = 0
+  /** Whether this node is having watchers named. While changes are held up, none is to queue behind another. */
+  #naming = false
   #onDuty = false
   #alone = false
   #looking = false
@@ -206,10 +208,14 @@ export class Lookout {
    * be that this node has become one and has not read so yet.
    */
   async #nameWatchers(): Promise<void> {
+    if (this.#naming) return
+    this.#naming = true
     try {
       await this.#owner.nameWatchers()
     } catch (error) {
       this.#owner.lookFailed(error)
+    } finally {
+      this.#naming = false
     }
   }
 
