@@ -263,8 +263,8 @@ t.test('rows that somebody has deleted are told, until a node makes them again',
   world.sql(`delete from coordination_nodes where id = '${b.coordinator.nodeId}'`)
   world.sql("update coordination_leases set holder = 'b-life-1' where key = 'global/one'")
   t.match(await problems(), [
-    'The row of the node that holds "global/one" is missing: somebody has deleted it. Restart one node that ' +
-      'registers the worker "global/one", and the lease goes to another node.',
+    'The row of the node that holds "global/one" is missing: somebody has deleted it. Release it, or restart one ' +
+      'node that registers the worker "global/one", and it goes to another node.',
   ])
 })
 

@@ -152,8 +152,8 @@ function ofMissingHolders(snapshot: Snapshot): Problem[] {
   return snapshot.leases.flatMap(({ key, worker, holder }) => {
     if (worker === null || holder === null || ids.has(holder)) return []
     const sentence =
-      `The row of the node that holds "${key}" is missing: somebody has deleted it. Restart one node that registers ` +
-      `the worker "${worker}", and the lease goes to another node.`
+      `The row of the node that holds "${key}" is missing: somebody has deleted it. Release it, or restart one node ` +
+      `that registers the worker "${worker}", and it goes to another node.`
     return [problem('rows-missing', key, sentence)]
   })
 }
