@@ -582,6 +582,20 @@ export const mutants: readonly Mutant[] = [
     test: 'core/by-hand',
   },
   {
+    name: 'the last node that has a worker takes no notice of its missing row',
+    file: 'core/changes/rules',
+    find: 'if (draft.worker(key) === undefined)',
+    replace: 'if (false)',
+    test: 'core/by-hand',
+  },
+  {
+    name: 'a worker is forgotten with the tokens of its missing leases',
+    file: 'core/changes/operations',
+    find: 'const missed = ',
+    replace: 'const missed = false && ',
+    test: 'core/by-hand',
+  },
+  {
     name: 'nobody names watchers where their rows are missing',
     file: 'core/watch/lookout',
     find: 'if (this.#unwatched > 1)',
@@ -645,6 +659,13 @@ export const mutants: readonly Mutant[] = [
   },
 
   // ---------------------------------------------------------------- schedules
+  {
+    name: 'a leader is no candidate for the next worker whose schedule it declares again',
+    file: 'core/session/registrations',
+    find: 'kept.filter((declaration) => declaration !== added)',
+    replace: 'kept.filter((declaration) => known.has(declaration))',
+    test: 'core/schedule',
+  },
   {
     name: 'a pass begins before its time is written',
     file: 'core/work/firing',
