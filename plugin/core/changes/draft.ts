@@ -220,7 +220,7 @@ export class Draft {
 
   /**
    * Chooses the next target of a lease acquired by name: the first waiter that is still active. Draining nodes keep
-   * their places, gone ones do not.
+   * their places, gone ones do not. A target that drains had the first place, and gets it back.
    */
   async planByName(key: string): Promise<void> {
     const lease = this.lease(key)
@@ -228,9 +228,18 @@ export class Draft {
     const present = new Map((await this.presentNodes()).map((node) => [node.id, node.state]))
     const isActive = (node: string): boolean => present.get(node) === 'active'
     if (lease.target !== null && isActive(lease.target)) return
-    const next = lease.waiters.find(isActive) ?? null
-    this.edit(key, { waiters: lease.waiters.filter((node) => present.has(node) && node !== next) })
+    if (lease.target !== null && present.has(lease.target)) this.queueFirst(key, lease.target)
+    const { waiters } = this.lease(key) ?? lease
+    const next = waiters.find(isActive) ?? null
+    this.edit(key, { waiters: waiters.filter((node) => present.has(node) && node !== next) })
     this.assign(key, next)
+  }
+
+  /** Puts a node first in the queue of a lease by name, unless it holds the lease or still has its place there. */
+  queueFirst(key: string, node: string): void {
+    const lease = this.lease(key)
+    if (lease === undefined || lease.holder === node || lease.waiters.includes(node)) return
+    this.edit(key, { waiters: [node, ...lease.waiters] })
   }
 
   /** Notes that somebody has deleted rows of a worker or a node: whoever held what they were of may not know yet. */

@@ -146,7 +146,12 @@ export async function transfer(change: Change, order: Transfer): Promise<Transfe
   draft.coolDown(lease.key, lease.holder, order.cooldownMs ?? (isPlaced ? 0 : usualCooldownMs))
   if (lease.worker !== null && coordinated) await draft.plan([lease.worker])
   else if (lease.worker === null && order.to === null) await assignByQueue(draft, lease.key)
-  else draft.assign(lease.key, order.to ?? successorTo(draft, lease.key, others))
+  else {
+    // Who was next by the queue is next again after the node that the operator has chosen.
+    if (lease.worker === null && lease.target !== null && lease.target !== order.to)
+      draft.queueFirst(lease.key, lease.target)
+    draft.assign(lease.key, order.to ?? successorTo(draft, lease.key, others))
+  }
   const to = draft.lease(lease.key)?.target ?? null
   if (to === lease.holder) return { kind: 'no-candidate', candidates }
   const { actor, reason } = order
@@ -163,9 +168,13 @@ export async function transfer(change: Change, order: Transfer): Promise<Transfe
   return { kind: 'asked', from: lease.holder, to }
 }
 
-/** However a term ends, a lease acquired by name goes to the node that has waited longest. */
+/**
+ * However a term ends, a lease acquired by name goes to the node that has waited longest. One that is the target already
+ * has come out of the queue, and stays the target.
+ */
 async function assignByQueue(draft: Draft, key: string): Promise<void> {
-  draft.assign(key, null)
+  const lease = draft.lease(key)
+  if (lease?.target === lease?.holder) draft.assign(key, null)
   await draft.planByName(key)
 }
 
@@ -290,6 +299,9 @@ export async function drain(
     if (draining) await assignByQueue(draft, lease.key)
     else draft.assign(lease.key, node)
   }
+  // Where it was next in line, the others need not wait until it is passed over.
+  for (const { key } of draft.leasesWhere(({ worker, target }) => worker === null && target === node))
+    await draft.planByName(key)
   draft.concern([node])
   draft.record({ type: draining ? 'node.draining' : 'node.resumed', subject: node, node, ...by })
   await noteNodes(draft)

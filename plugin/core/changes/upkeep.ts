@@ -173,8 +173,11 @@ async function passOver(draft: Draft, key: string, target: string): Promise<void
   const worker = draft.workerOf(lease)
   if (worker === undefined) {
     // It goes to the end of the queue: it still waits, and does not ask again while it believes that it is next.
-    draft.assign(key, null)
-    draft.edit(key, { waiters: [...lease.waiters.filter((node) => node !== target), target] })
+    const present = await draft.presentNodes()
+    if (present.some(({ id, state }) => id === target && state === 'active')) {
+      draft.assign(key, null)
+      draft.edit(key, { waiters: [...lease.waiters.filter((node) => node !== target), target] })
+    }
     await draft.planByName(key)
   } else if (worker.kind === 'coordinated') {
     if (!standsInItsOwnWay && !barrierOpen(worker, draft.leasesOf(worker.key), draft.isGone)) return

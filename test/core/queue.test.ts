@@ -1,0 +1,104 @@
+/** The queue of a lease by name: who is next keeps that place, whatever an operator asks for meanwhile. */
+import t, { type Test } from 'tap'
+import type { Lease } from '../../plugin/core/work/lease.js'
+import { World, type WorldNode } from '../support/world.js'
+
+const by = { actor: 'ops', reason: 'a good one' }
+const key = 'global/k'
+
+interface Line {
+  readonly world: World
+  readonly nodes: readonly [WorldNode, WorldNode, WorldNode, WorldNode]
+  readonly held: Lease
+  /** The nodes that have been served, in order, and their leases. */
+  readonly served: string[]
+  readonly leases: Lease[]
+}
+
+/** The first node holds the lease, and `b` and `c` stand in line. */
+async function line(t: Test): Promise<Line> {
+  const world = new World(t)
+  const nodes = [
+    await world.node('a'),
+    await world.node('b'),
+    await world.node('c'),
+    await world.node('d'),
+  ] as const
+  await world.start(...nodes)
+  const held = (await nodes[0].coordinator.tryAcquire('k')) as Lease
+  const scene = { world, nodes, held, served: [], leases: [] }
+  await wait(scene, nodes[1])
+  await wait(scene, nodes[2])
+  return scene
+}
+
+async function wait({ world, served, leases }: Line, { name, coordinator }: WorldNode): Promise<void> {
+  const acquired = (lease: Lease): void => {
+    served.push(name)
+    leases.push(lease)
+  }
+  coordinator.acquire('k').then(acquired, () => undefined)
+  await world.advance(500)
+}
+
+async function release({ world, leases }: Line): Promise<void> {
+  void leases.at(-1)?.release()
+  await world.advance(1_000)
+}
+
+async function rowOf({ nodes }: Line) {
+  const { leases } = await nodes[3].coordinator.operator.snapshot()
+  return leases.find((lease) => lease.key === key)
+}
+
+t.test('who is next and is drained makes room, and is next again when it is taken back', async (t) => {
+  const scene = await line(t)
+  const { world, nodes, held, served } = scene
+  const [a, b, c, d] = nodes
+  const [idOfB, idOfC] = [b.coordinator.nodeId ?? '', c.coordinator.nodeId]
+  await d.coordinator.operator.drain(a.coordinator.nodeId ?? '', by)
+  t.match(await rowOf(scene), { target: idOfB, waiters: [idOfC] })
+  await d.coordinator.operator.drain(idOfB, by)
+  t.match(await rowOf(scene), { target: idOfC, waiters: [idOfB] })
+  await wait(scene, d)
+  t.match(await rowOf(scene), { target: idOfC, waiters: [idOfB, d.coordinator.nodeId] })
+  await d.coordinator.operator.undrain(idOfB, by)
+  void held.release()
+  await world.advance(1_000)
+  await release(scene)
+  await release(scene)
+  t.same(served, ['c', 'b', 'd'])
+})
+
+t.test('a transfer that is asked for twice names the same node twice', async (t) => {
+  const scene = await line(t)
+  const { nodes, held, served } = scene
+  const [, b, c, d] = nodes
+  const transfer = (to: string | null = null) =>
+    d.coordinator.operator.transfer({ key, token: held.token, to, ...by })
+  t.match(await transfer(), { kind: 'asked', to: b.coordinator.nodeId })
+  t.match(await transfer(), { kind: 'asked', to: b.coordinator.nodeId })
+  t.same((await rowOf(scene))?.waiters, [c.coordinator.nodeId])
+  void held.release()
+  await scene.world.advance(1_000)
+  await release(scene)
+  t.same(served, ['b', 'c'])
+})
+
+t.test('who is next comes after a node that the operator chooses instead', async (t) => {
+  const scene = await line(t)
+  const { world, nodes, held, served } = scene
+  const [, b, c, d] = nodes
+  await wait(scene, d)
+  const transfer = (to: string | null) =>
+    d.coordinator.operator.transfer({ key, token: held.token, to, ...by })
+  t.match(await transfer(null), { kind: 'asked', to: b.coordinator.nodeId })
+  const chosen = d.coordinator.nodeId ?? ''
+  t.match(await transfer(chosen), { kind: 'asked', to: chosen })
+  t.match((await rowOf(scene))?.waiters.slice(0, 2), [b.coordinator.nodeId, c.coordinator.nodeId])
+  void held.release()
+  await world.advance(1_000)
+  await release(scene)
+  await release(scene)
+  t.same(served, ['d', 'b', 'c'])
+})
