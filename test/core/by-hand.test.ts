@@ -272,3 +272,19 @@ for (const [how, end, tables = ['leases', 'workers']] of [
     t.ok(b.coordinator.isHeld('w'))
     t.ok((await token()) > before)
   })
+
+t.test('a wait that began before all rows were deleted does not count for what was held then', async (t) => {
+  for (const laterMs of [12_000, 15_000, 18_000]) {
+    const [world, a, b] = await nodesWith(t, single('w'))
+    await world.start(a)
+    await world.advance(2_000)
+    await world.start(b)
+    world.identity = 'server-2'
+    await world.advance(laterMs)
+    t.ok(a.coordinator.isHeld('w'))
+    world.freeze(a)
+    world.wipe()
+    t.equal(await mostHolders(world, 'w', 60_000), 1)
+    t.ok(b.coordinator.isHeld('w'))
+  }
+})

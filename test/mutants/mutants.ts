@@ -267,8 +267,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a new server does not raise the floor',
     file: 'core/changes/server-record',
-    find: 'tokenFloor: raisedFloor(tokenFloor, await change.highestToken(), highestSeen, change.nowMs),',
-    replace: 'tokenFloor,',
+    find: 'const tokenFloor = raisedFloor(meta.tokenFloor, await change.highestToken(), highestSeen, nowMs);',
+    replace: 'const { tokenFloor } = meta;',
     mix: 'servers',
     from: 24,
   },
@@ -549,8 +549,15 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a doubt about the server is no record of its own',
     file: 'core/changes/server-record',
-    find: 'function doubtServer(change) {\n    await unsettle(change, ',
-    replace: 'function doubtServer(change) {\n    await unsettle(change, change.serverIdentity || ',
+    find: 'function doubtServer(change) {\n    await unsettle(change, true',
+    replace: 'function doubtServer(change) {\n    await unsettle(change, false',
+    test: 'core/by-hand',
+  },
+  {
+    name: 'tables that were emptied are no record of their own',
+    file: 'core/changes/server-record',
+    find: "unsettle(change, from === ''",
+    replace: 'unsettle(change, false',
     test: 'core/by-hand',
   },
   {

@@ -2,9 +2,9 @@
  * What is recorded of the database server: which one it is, whether it may have forgotten who holds what, and whether a
  * node has waited until that no longer matters.
  *
- * The record of a server is its identity. Where rows turn out to have been deleted by hand, nothing else about the server
- * has changed, so the number of the change that found it is added: each doubt is a record of its own, which is waited
- * out by itself.
+ * The record of a server is its identity. Where rows turn out to have been deleted by hand, one or all, nothing else about
+ * the server has changed, so the number and the time of the change that found it are added: each doubt is a record of its
+ * own, which is waited out by itself. The number alone would not do: where all rows are deleted, it begins anew.
  */
 import type { Change } from '../store.js'
 import { raisedFloor } from './token.js'
@@ -22,13 +22,13 @@ export function isRecordOf(record: string, identity: string): boolean {
 export async function recordServer(change: Change, highestSeen: number): Promise<void> {
   const { serverIdentity: from } = change.meta
   const to = change.serverIdentity
-  await unsettle(change, to, highestSeen)
+  await unsettle(change, from === '', highestSeen)
   await change.record([{ type: 'server.changed', subject: 'database', detail: { from, to } }])
 }
 
 /** Doubts the server, because somebody has deleted rows: whoever held what they were of may not know yet. */
 export async function doubtServer(change: Change): Promise<void> {
-  await unsettle(change, `${change.serverIdentity}#${change.revision}`, 0)
+  await unsettle(change, true, 0)
 }
 
 /**
@@ -55,12 +55,14 @@ export async function sayTokens(change: Change, highestSeen: number): Promise<st
 }
 
 /** From this change on nobody claims until a node has waited for a grace period, and all nodes hear of it. */
-async function unsettle(change: Change, record: string, highestSeen: number): Promise<void> {
-  const { tokenFloor } = change.meta
+async function unsettle(change: Change, isDoubt: boolean, highestSeen: number): Promise<void> {
+  const { meta, nowMs, revision, serverIdentity } = change
+  const tokenFloor = raisedFloor(meta.tokenFloor, await change.highestToken(), highestSeen, nowMs)
+  const record = isDoubt ? `${serverIdentity}#${revision}@${nowMs}` : serverIdentity
   await change.saveMeta({
     serverIdentity: record,
     identitySettled: false,
-    tokenFloor: raisedFloor(tokenFloor, await change.highestToken(), highestSeen, change.nowMs),
+    tokenFloor,
   })
   await tellEverybody(change)
 }
