@@ -723,4 +723,18 @@ export const mutants: readonly Mutant[] = [
     replace: 'current[0]',
     test: 'core/operator',
   },
+  {
+    name: 'who is next by the queue and drains loses its place',
+    file: 'core/changes/draft',
+    find: 'this.queueFirst(key, lease.target);',
+    replace: '',
+    test: 'core/queue',
+  },
+  {
+    name: 'a lease whose holder is gone is freed without an event',
+    file: 'core/changes/rules',
+    find: 'draft.record({ ...ending, subject: key, node: lease.holder, token: lease.token });',
+    replace: '',
+    mix: 'brief',
+  },
 ]

@@ -49,6 +49,7 @@ const testFiles: readonly TestFile[] = [
     'plan',
     'regressions',
     'by-hand',
+    'queue',
     'engine',
     'server',
     'operator',

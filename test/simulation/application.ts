@@ -51,7 +51,7 @@ export class Application {
   }
 
   definition(process: SimulatedProcess, name: string, layout: Layout): WorkerDefinition {
-    const { schedule } = this.#scene
+    const schedule = this.#scene.scheduleOf(process.label)
     if (name === 'ticks' && schedule !== undefined) {
       const run = (context: SingleContext): Promise<void> => this.#tick(process, context)
       return { name, kind: 'single', scope: 'global', schedule, maxFailures: 3, cooldownMs: 10_000, run }

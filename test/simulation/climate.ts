@@ -43,9 +43,9 @@ export class Climate {
         if (verb === 'news') this.#history.hit('polling')
         this.#history.count(verb)
       },
-      committed: (leases, deleted) => {
+      committed: (change) => {
         this.#history.count('changes')
-        this.#commits.committed(leases, deleted)
+        this.#commits.committed(change)
       },
       hit: (kind) => this.#history.hit(kind),
       cameLate: (verb, refused) => {

@@ -1,11 +1,13 @@
 /** Checks commits by the rules that need more than leases: which nodes are active, and what was ordered. */
 import { blockWaitMs, type Timing } from '../../plugin/core/time/timing.js'
-import type { SimulatedDatabase, StoredLease } from './database.js'
+import type { Committed, SimulatedDatabase, StoredLease } from './database.js'
 import type { Plan } from './faults.js'
 import type { History, Term } from './history.js'
+import { Queues } from './queues.js'
 import type { Scene, Site } from './scene.js'
 import type { Scheduler } from './scheduler.js'
 import type { Times } from './times.js'
+import { Trail } from './trail.js'
 
 /** For this long after a node was passed over, nodes that are cooling down may be granted the lease before it. */
 const passedOverForMs = 30_000
@@ -18,9 +20,12 @@ export class Commits {
   readonly #shortest: Timing
   readonly #plan: Plan
   readonly #times: Times
+  readonly #trail: Trail
+  readonly #queues: Queues
   readonly #sites: readonly Site[]
   /** Pairs of lease and node that an operator or a plan has named as target. These nodes need not have cooled down. */
   readonly #named = new Set<string>()
+  readonly #placed = new Set<string>()
   /** When each node was passed over for each lease. */
   readonly #passedOver = new Map<string, number>()
   /**
@@ -35,6 +40,16 @@ export class Commits {
   /** When a lease last got another holder or target. */
   handedOverAtMs = Number.NEGATIVE_INFINITY
   #hasFailedOver = false
+  /** Whether somebody has deleted all rows, and no change has been made since. */
+  #isWiped = false
+  /** Whether tokens may have begun anew since. */
+  #hasForgottenAll = false
+  /** The processes that have heard that they have joined, by their labels, with the number of the latest id. */
+  readonly #joined = new Map<string, number>()
+  /** The leases whose rows somebody has deleted by hand. */
+  readonly #deleted = new Set<string>()
+  /** Those of which no other row was left, so that nothing could tell which tokens they had. */
+  readonly #unknown = new Set<string>()
   #recorded = { identity: '', settled: true, sinceMs: 0 }
 
   constructor(scene: Scene) {
@@ -45,12 +60,22 @@ export class Commits {
     this.#shortest = scene.shortest
     this.#plan = scene.plan
     this.#times = scene.times
+    this.#trail = new Trail(scene.database, scene.history)
+    this.#queues = new Queues(scene.database, scene.history)
     this.#sites = scene.sites
   }
 
-  /** Checks a committed change that touched these leases, and deleted those of these keys. */
-  committed(leases: readonly StoredLease[], deleted: readonly string[]): void {
+  /** Checks a committed change. */
+  committed(change: Committed): void {
+    const { leases, deleted } = change
+    this.#checkFirst(change)
     this.#checkGrace()
+    for (const { type, subject } of change.events)
+      if (type === 'worker.forgotten')
+        for (const key of this.#deleted) if (workerOf(key) === subject) this.#deleted.delete(key)
+    this.#noteUnknown()
+    this.#trail.committed(change)
+    this.#queues.committed(change)
     this.forgotten(deleted)
     for (const lease of leases) {
       const before = this.#history.stored(lease.key)
@@ -63,7 +88,8 @@ export class Commits {
         this.#excuseForgotten(lease.key, lease.holder)
     }
     const isGone = (id: string): boolean => !this.#database.nodes().some((node) => node.id === id)
-    const isTokenForgotten = (holder: string): boolean => this.#isTokenForgotten(holder)
+    const isTokenForgotten = (holder: string, key: string): boolean =>
+      this.#isTokenForgotten(holder) || this.#unknown.has(key) || this.#hasForgottenAll
     this.#history.committed(leases, isGone, isTokenForgotten, (lease, before) => {
       this.#checkCooldown(lease, before)
       this.#checkPermission(lease)
@@ -116,17 +142,83 @@ export class Commits {
     this.#recorded = { ...this.#database.record(), sinceMs: this.#scheduler.nowMs }
     this.#history.rolledBack(this.#database.leases())
     this.#times.rolledBack(this.#database.leases())
+    this.#trail.look()
   }
 
-  /** Notes that the rows of these leases have been deleted, or other rows by hand. */
+  /** Notes that somebody has deleted all rows. */
+  wiped(): void {
+    this.#isWiped = true
+    this.#noteForgottenJoins()
+    this.#recorded = { identity: '', settled: true, sinceMs: this.#scheduler.nowMs }
+    this.#history.rolledBack([])
+    this.#times.rolledBack([])
+    this.#trail.look()
+  }
+
+  /**
+   * Checks the first change after all rows were deleted. A node that has been a member before takes the empty tables for
+   * another server. One that has started since cannot know of the past: for what was held then nothing is promised.
+   */
+  #checkFirst({ by, events }: Committed): void {
+    if (!this.#isWiped) return
+    this.#isWiped = false
+    const { settled } = this.#database.record()
+    // A request to join that comes late was sent when its node had no past: under an id before the one that has joined.
+    const heard = by === undefined ? undefined : this.#joined.get(labelOf(by))
+    const isLate = events.some(({ type }) => type === 'node.joined') && numberOf(by ?? '') <= (heard ?? 0)
+    const isNew = by !== undefined && (isLate || heard === undefined)
+    if (settled && !isNew)
+      this.#history.violate('X4', `${by ?? 'an operator'} takes the emptied tables for new ones`)
+    if (settled) this.#history.count('past forgotten by all')
+    // The node that comes first knows only the tokens that it has seen.
+    if (settled || this.#database.isClockBehind) this.#hasForgottenAll = true
+    if (settled) this.#history.excuseAll()
+  }
+
+  /** Notes that the process of this node has heard that it has joined. */
+  joined(node: string): void {
+    this.#joined.set(labelOf(node), numberOf(node))
+  }
+
+  /** Notes that somebody has deleted rows by hand, of these leases or others. */
+  deletedByHand(leases: readonly string[]): void {
+    for (const key of leases) this.#deleted.add(key)
+    this.#noteUnknown()
+    this.forgotten(leases)
+  }
+
+  /** Notes the leases of which somebody has deleted every row that could have told that they have existed. */
+  #noteUnknown(): void {
+    for (const key of this.#deleted) {
+      const worker = workerOf(key)
+      const isKnown =
+        this.#database.leases().some((lease) => lease.key === key) ||
+        this.#database.workers().some((row) => row.key === worker) ||
+        this.#database.nodes().some((node) => (JSON.parse(node.workers) as string[]).includes(worker))
+      if (!isKnown) this.#unknown.add(key)
+    }
+  }
+
+  /** Notes that the rows of these leases have been deleted. */
   forgotten(leases: readonly string[]): void {
     for (const inForce of this.#inForce) if (!inForce()) this.#inForce.delete(inForce)
     this.#history.forget(leases)
     this.#times.forget(leases)
+    this.#trail.look()
   }
 
   clockMoved(): void {
     this.clockMovedAtMs = this.#scheduler.nowMs
+  }
+
+  /** Notes that the operator has moved a lease. Its worker's leases may not be shared out evenly then. */
+  placed(key: string): void {
+    this.#placed.add(workerOf(key))
+  }
+
+  /** Whether the operator has moved leases of this worker. */
+  isPlaced(worker: string): boolean {
+    return this.#placed.has(worker)
   }
 
   /** Notes that this node was named as target of this lease. */
@@ -169,10 +261,10 @@ export class Commits {
    * Orders that were taken back, even by a late request, or lost in a failover are left out.
    */
   expectObedience(what: string, inForce: () => boolean, forbids: (term: Term) => boolean): void {
-    const server = this.#database.identity
+    const { past } = this.#database
     this.#inForce.add(inForce)
     this.#scheduler.after(this.#timing.ttlMs * 1.02, () => {
-      if (!this.#inForce.delete(inForce) || server !== this.#database.identity || !inForce()) return
+      if (!this.#inForce.delete(inForce) || past !== this.#database.past || !inForce()) return
       for (const { key, token, process } of this.#history.trustedWhere(forbids))
         this.#history.violate('S7', `${process.label} still trusts ${key}@${token} a ttl after the ${what}`)
     })
@@ -219,4 +311,19 @@ export class Commits {
         `${lease.holder} wins ${lease.key} while it cools down and ${healthy[0]?.id} is a candidate`,
       )
   }
+}
+
+/** The worker that a lease belongs to, by its key. */
+function workerOf(lease: string): string {
+  return lease.replace(/#\d+$/, '')
+}
+
+/** The label of the process that made this id of a node. */
+function labelOf(node: string): string {
+  return node.replace(/-\d+$/, '')
+}
+
+/** The number of an id of a node among those that its process has made. */
+function numberOf(node: string): number {
+  return Number(node.replace(/^.*-/, ''))
 }

@@ -41,6 +41,19 @@ export interface StoredLease {
   readonly cooldownUntilMs: number | null
   readonly firedAtMs: number | null
   readonly pending: number
+  /** The nodes that wait for it by name, as JSON. */
+  readonly waiters: string
+}
+
+/** What a committed change has done. */
+export interface Committed {
+  /** The leases that it touched. */
+  readonly leases: readonly StoredLease[]
+  /** The keys of those that it deleted. */
+  readonly deleted: readonly string[]
+  readonly events: readonly NewEvent[]
+  /** The node that made it; undefined for an operator's. */
+  readonly by: string | undefined
 }
 
 export interface StoredNode {
@@ -57,6 +70,7 @@ export interface StoredWorker {
   readonly generation: number
   readonly slots: number
   readonly paused: number
+  readonly schedule: string | null
 }
 
 interface Wrote {
@@ -84,6 +98,7 @@ export class SimulatedDatabase {
   #offsetMs = 0
   #furthestMs = 0
   #lives = 1
+  #wipes = 0
   /** Whether requests are answered. In state `hangs` the database takes requests and does not answer. */
   away: 'no' | 'refuses' | 'hangs' = 'no'
   /** Requests that were given up on in an earlier era never arrive. */
@@ -130,6 +145,11 @@ export class SimulatedDatabase {
   /** Changes with each restart. */
   get identity(): string {
     return `server-${this.#lives}`
+  }
+
+  /** Changes whenever the database may have forgotten what it had stored. */
+  get past(): string {
+    return `${this.identity} ${this.#wipes}`
   }
 
   /** Begins a new era: requests that were given up on and are still on their way are lost. */
@@ -208,7 +228,7 @@ export class SimulatedDatabase {
     session: SessionKey | undefined,
     work: (change: Change) => Promise<T>,
     heard: {
-      committed(leases: readonly StoredLease[], deleted: readonly string[]): void
+      committed(change: Committed): void
       fenced(): void
     },
   ): Promise<Changed<T>> {
@@ -224,10 +244,14 @@ export class SimulatedDatabase {
         this.#forget(watched?.wrote)
       })
     if (changed.committed)
-      heard.committed(
-        watched?.wrote.leases ? (this.#statements.touched.all(watched.revision) as StoredLease[]) : [],
-        watched?.deleted ?? [],
-      )
+      heard.committed({
+        leases: watched?.wrote.leases
+          ? (this.#statements.touched.all(watched.revision) as StoredLease[])
+          : [],
+        deleted: watched?.deleted ?? [],
+        events: watched?.events ?? [],
+        by: session?.node,
+      })
     return changed
   }
 
@@ -255,6 +279,15 @@ export class SimulatedDatabase {
   deleteRow(table: 'leases' | 'workers' | 'nodes', key: string): void {
     this.#statements.deleteRow[table].run(key)
     this.#forgetRows()
+  }
+
+  /** Deletes all rows, as somebody does who cleans up by hand. Returns whether no transaction prevents it. */
+  wipe(): boolean {
+    if (this.#fences.size > 0) return false
+    this.#wipes += 1
+    for (const { clear } of this.#statements.tables.values()) clear.run()
+    this.#forgetRows()
+    return true
   }
 
   leases(): readonly StoredLease[] {
@@ -304,6 +337,11 @@ export class SimulatedDatabase {
     return { identity, settled: settled === 1 }
   }
 
+  /** The nodes that are named as watchers. */
+  watchers(): readonly string[] {
+    return JSON.parse(String(this.#statements.watchers.get() ?? '[]')) as string[]
+  }
+
   /** Returns how many events of the audit trail have this reason and an actor. */
   eventsWithReason(reason: string): number {
     return Number(this.#statements.byReason.get(reason))
@@ -318,6 +356,7 @@ class WatchedChange implements Change {
   readonly wrote: Wrote = { leases: false, nodes: false, workers: false }
   /** The keys of the leases that it has deleted. */
   readonly deleted: string[] = []
+  readonly events: NewEvent[] = []
   readonly #change: Change
   readonly #fences: ReadonlyMap<string, number>
   readonly #met: () => void
@@ -425,6 +464,7 @@ class WatchedChange implements Change {
   }
 
   record(events: readonly NewEvent[]): Promise<void> {
+    this.events.push(...events)
     return this.#change.record(events)
   }
 
@@ -474,7 +514,7 @@ type Statements = ReturnType<typeof prepareStatements>
 /** Prepares the statements that the world runs past the store. */
 function prepareStatements(client: Database.Database) {
   const leaseColumns = `key, worker, slot, generation, holder, target, token, pending, blocked_node as blockedNode,
-    cooldown_node as cooldownNode, cooldown_until_ms as cooldownUntilMs, fired_at_ms as firedAtMs`
+    cooldown_node as cooldownNode, cooldown_until_ms as cooldownUntilMs, fired_at_ms as firedAtMs, waiters`
   return {
     touched: client.prepare(`select ${leaseColumns} from coordination_leases where revision = ?`),
     allLeases: client.prepare(`select ${leaseColumns} from coordination_leases`),
@@ -482,11 +522,14 @@ function prepareStatements(client: Database.Database) {
       `select id, name, cluster, state, workers from coordination_nodes where state <> 'gone'`,
     ),
     goneNodes: client.prepare(`select id from coordination_nodes where state = 'gone' order by id`).pluck(),
-    allWorkers: client.prepare('select key, kind, generation, slots, paused from coordination_workers'),
+    allWorkers: client.prepare(
+      'select key, kind, generation, slots, paused, schedule from coordination_workers',
+    ),
     burials: client.prepare(`select 1 from coordination_events where type = 'node.gone' and subject = ?`),
     byReason: client
       .prepare('select count(*) from coordination_events where reason = ? and actor is not null')
       .pluck(),
+    watchers: client.prepare('select watchers from coordination_meta').pluck(),
     record: client.prepare('select server_identity, identity_settled from coordination_meta').raw(),
     deleteRow: {
       leases: client.prepare('delete from coordination_leases where key = ?'),

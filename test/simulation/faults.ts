@@ -40,6 +40,7 @@ export const timedKinds = [
   'register-worker',
   'forget-worker',
   'delete-rows',
+  'wipe',
 ] as const
 
 /** Kinds that are a trait of the whole world. */
@@ -56,6 +57,7 @@ export const traits = [
   'mixed-ttls',
   'polling',
   'layouts',
+  'schedules',
 ] as const
 
 export type TimedKind = (typeof timedKinds)[number]
@@ -235,6 +237,7 @@ export const mixes = {
       'register-worker',
       'forget-worker',
       'delete-rows',
+      'wipe',
     ]),
     on: 0.6,
   },

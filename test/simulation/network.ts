@@ -18,7 +18,7 @@ import type {
   Snapshot,
   Store,
 } from '../../plugin/core/store.js'
-import type { SimulatedDatabase, StoredLease } from './database.js'
+import type { Committed, SimulatedDatabase } from './database.js'
 import type { SimulatedProcess } from './process.js'
 import type { Scheduler } from './scheduler.js'
 
@@ -45,7 +45,7 @@ export interface Weather {
   /** How long a hint takes, in ms; undefined when it is lost. */
   hintMs(): number | undefined
   sent(verb: string): void
-  committed(leases: readonly StoredLease[], deleted: readonly string[]): void
+  committed(change: Committed): void
   /** A fault of this kind has had an effect. */
   hit(kind: 'away' | 'hang' | 'slow-changes' | 'late-connections' | 'fence'): void
   /** A request was carried out, or refused, after its sender was told that it had failed. */
@@ -132,7 +132,7 @@ export class RemoteStore implements Store {
   change<T>(session: SessionKey | undefined, work: (change: Change) => Promise<T>): Promise<Changed<T>> {
     return this.#ask('change', () =>
       this.#database.change(session, work, {
-        committed: (leases, deleted) => this.#weather.committed(leases, deleted),
+        committed: (change) => this.#weather.committed(change),
         fenced: () => this.#weather.hit('fence'),
       }),
     )

@@ -51,7 +51,7 @@ export class Operator {
     const cooldownMs = degree < 0.3 ? 0 : 60_000
     const immediate = degree > 0.8
     if (immediate) this.#history.excuse(key, token)
-    const server = this.#database.identity
+    const { past } = this.#database
     void this.#command(`release ${key}@${token}`, async (coordinator, by) => {
       const answer = await coordinator.operator.release({ key, token, cooldownMs, immediate, ...by })
       return answer.kind === 'revoked' ? 'done' : answer.kind
@@ -59,8 +59,8 @@ export class Operator {
       if (!done) return
       const safeInMs = blockWaitMs(this.#timing) * 1.01
       this.#scheduler.after(safeInMs, () => {
-        // A failover may have lost the revocation.
-        if (server === this.#database.identity && this.#history.isTrusted(key, token))
+        // A failover may have lost the revocation, or somebody deleted it.
+        if (past === this.#database.past && this.#history.isTrusted(key, token))
           this.#history.violate(
             'S5',
             `${key}@${token} was revoked and is still trusted when it should be safe`,
@@ -77,6 +77,7 @@ export class Operator {
     const to = degree < 0.5 ? null : this.#chance.pick(nodes).id
     const cooldownMs = (degree * 2) % 1 < 0.5 ? 0 : 60_000
     if (to !== null) this.#commits.named(key, to)
+    this.#commits.placed(key)
     void this.#command(`transfer ${key}@${token}`, async (coordinator, by) => {
       const answer = await coordinator.operator.transfer({ key, token, to, cooldownMs, ...by })
       return answer.kind === 'asked' ? 'done' : answer.kind
@@ -203,7 +204,7 @@ export class Operator {
     if (life === undefined) return false
     this.#orders += 1
     const by = { actor: 'operator', reason: `order ${this.#orders}` }
-    const server = this.#database.identity
+    const { past } = this.#database
     try {
       const answer = await verb(life.coordinator, by)
       this.#history.note(() => `the operator's ${what} through ${life.process.label}: ${answer}`)
@@ -212,7 +213,7 @@ export class Operator {
       this.#history.count(`done: ${order}`)
       this.#history.hit(kindOfOrder[order] ?? order)
       const events = this.#database.eventsWithReason(by.reason)
-      if (events !== 1 && server === this.#database.identity)
+      if (events !== 1 && past === this.#database.past)
         this.#history.violate('S6', `${what} was acknowledged and has ${events} events`)
       return true
     } catch (error) {

@@ -13,7 +13,7 @@ import { Layouts, type Registered } from './layouts.js'
 import type { RemoteStore } from './network.js'
 import type { SimulatedProcess } from './process.js'
 import { Chance, type Scheduler } from './scheduler.js'
-import { scheduleFor, Times } from './times.js'
+import { otherScheduleThan, scheduleFor, Times } from './times.js'
 
 /** What to simulate. */
 export interface WorldOptions {
@@ -128,6 +128,18 @@ export class Scene {
   /** Whether nodes poll for news, because nothing is pushed. */
   get polls(): boolean {
     return this.plan.traits.has('polling')
+  }
+
+  /**
+   * Returns the schedule with which this process registers `ticks`. In worlds with the trait `schedules` there are two
+   * versions of the application that differ in it.
+   */
+  scheduleOf(label: string): Schedule | undefined {
+    const { schedule } = this
+    if (schedule === undefined || !this.plan.traits.has('schedules')) return schedule
+    if (Chance.of(this.seed, `${label} schedule`).happens(0.5)) return schedule
+    this.history.hit('schedules')
+    return otherScheduleThan(schedule)
   }
 
   /** Returns the lives that are not closing. */

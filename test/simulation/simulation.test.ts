@@ -33,8 +33,8 @@ const laterRegressions: Readonly<Record<string, readonly number[]>> = {
   'shares that change hands at the end of a cool-down are not lost': [910000105],
 }
 
-/** Kinds of fault, and a trait, that did not exist when the seeds below were found. */
-const latest = new Set(['register-worker', 'forget-worker', 'delete-rows', 'layouts'])
+/** Kinds of fault, and traits, that did not exist when the seeds below were found. */
+const latest = new Set(['register-worker', 'forget-worker', 'delete-rows', 'layouts', 'wipe', 'schedules'])
 
 /** These, and what did not exist when the first regressions were found. */
 const later = new Set([

@@ -11,6 +11,14 @@ import type { SimulatedProcess } from './process.js'
 /** The distance between two times of the schedule, in ms. */
 export const timesEveryMs = 5_000
 
+/** The same for the schedule of another version, which has only some of those times. */
+export const rarerTimesEveryMs = 10_000
+
+/** Returns the schedule of another version of the application, with the opposite for missed times. */
+export function otherScheduleThan({ missed }: Schedule): Schedule {
+  return { cron: '*/10 * * * * *', missed: missed === 'once' ? 'skip' : 'once' }
+}
+
 /** Returns a schedule that is due every five seconds. The world decides what happens to missed times. */
 export function scheduleFor(missed: 'once' | 'skip'): Schedule {
   return { cron: '*/5 * * * * *', missed }

@@ -13,16 +13,17 @@ import { lookEveryMs, type Timing } from '../../plugin/core/time/timing.js'
 import { Application } from './application.js'
 import { Climate } from './climate.js'
 import { Commits } from './commits.js'
-import { SimulatedDatabase, type StoredNode } from './database.js'
+import { SimulatedDatabase, type StoredLease, type StoredNode, type StoredWorker } from './database.js'
 import type { Fault, Plan } from './faults.js'
 import type { History, Violation } from './history.js'
 import { hasLayout, type Registered } from './layouts.js'
 import { RemoteStore } from './network.js'
 import { Operator } from './operator.js'
 import { SimulatedProcess } from './process.js'
+import { Reports } from './reports.js'
 import { describe, type LifeOnSite, Scene, type Site, type WorldOptions, workerNames } from './scene.js'
 import { Chance, onItsOwn, RanHot, Scheduler } from './scheduler.js'
-import { timesEveryMs } from './times.js'
+import { rarerTimesEveryMs, timesEveryMs } from './times.js'
 
 /** The result of a simulation. */
 export interface Outcome {
@@ -96,9 +97,12 @@ class World {
   readonly #commits: Commits
   readonly #climate: Climate
   readonly #operator: Operator
+  readonly #reports: Reports
   #lastSinglesMs = 0
   #lapsedAtMs = 0
   #lastAllMs = 0
+  /** The nodes whose rows somebody has deleted by hand. */
+  readonly #deletedNodes = new Set<string>()
   /** The keys that were already reported as unserved. */
   readonly #judged = new Set<string>()
 
@@ -117,6 +121,7 @@ class World {
     this.#commits = new Commits(scene)
     this.#climate = new Climate(scene, this.#commits)
     this.#operator = new Operator(scene, this.#commits)
+    this.#reports = new Reports(scene)
     scheduler.afterEach = () => this.#check()
     scheduler.mostEvents = mostEvents
   }
@@ -260,10 +265,11 @@ class World {
    */
   #checkTimes(): void {
     if (this.#scheduler.nowMs - this.#commits.clockMovedAtMs < 65_000) return
+    const rarerByMs = this.#plan.traits.has('schedules') ? rarerTimesEveryMs - timesEveryMs : 0
     for (const worker of this.#database.workers().filter(({ key }) => key === 'global/ticks'))
       for (const lease of this.#database.leases().filter((each) => each.worker === worker.key))
         if (lease.holder !== null && this.#history.isTrusted(lease.key, lease.token))
-          if (this.#scene.times.isOverdue(lease, 2 * this.#timing.ttlMs))
+          if (this.#scene.times.isOverdue(lease, 2 * this.#timing.ttlMs + rarerByMs))
             this.#history.violate('T3', `a time of ${lease.key} is overdue: ${JSON.stringify(lease)}`)
   }
 
@@ -307,22 +313,26 @@ class World {
     this.#scene.stage = 'calm'
     this.#history.note(() => '---- calm ----')
     const living = this.#scene.living().filter(({ coordinator }) => coordinator.state === 'running')
-    for (const lease of living.length === 0 ? [] : this.#database.leases())
-      if (lease.pending)
-        this.#history.violate('L5', `${lease.key} is pending for ever: ${JSON.stringify(lease)}`)
-    for (const life of living) life.calls.clear()
+    // At the end of a cool-down a lease may change hands at this very moment.
+    const pendingOnes = (): string[] =>
+      this.#database.leases().flatMap((lease) => (lease.pending ? JSON.stringify(lease) : []))
+    const pending = living.length === 0 ? [] : pendingOnes()
     const { nowMs } = this.#database
     // Some cool-downs last for minutes, or longer where the database's clock went back. The node that has a partition
     // in place of one that cooled down has them planned anew at most one of its ttls after that.
-    const endsMs = nowMs - 2 * ttlMs
-    const cooling = this.#database.leases().some(({ cooldownUntilMs }) => (cooldownUntilMs ?? 0) > endsMs)
+    const overMs = nowMs - 2 * ttlMs
+    const cooling = this.#database.leases().some(({ cooldownUntilMs }) => (cooldownUntilMs ?? 0) > overMs)
     // The answer to a change of a moment ago may still be on its way, or be lost and read back.
     const handingOver = this.#scheduler.nowMs - this.#commits.handedOverAtMs < ttlMs
+    // In a network that is always slow, heartbeats come late without a fault.
+    if (!cooling && !handingOver && !this.#plan.traits.has('slow-network')) this.#reports.readCalm()
+    for (const life of living) life.calls.clear()
     const periodMs = this.#timing.heartbeatMs * 10
     const fromMs = this.#scheduler.nowMs
     this.#scheduler.runUntil(fromMs + periodMs)
-    // In a network that is always slow, trust may lapse without a fault. What was held is then claimed again.
-    const lapsed = this.#plan.traits.has('slow-network') && this.#lapsedAtMs >= fromMs
+    // In a network that is always slow, trust may lapse without a fault, also just before. What was held is then claimed
+    // again.
+    const lapsed = this.#plan.traits.has('slow-network') && this.#lapsedAtMs >= fromMs - ttlMs
     const looks = 2 * (periodMs / lookEveryMs(this.#scene.shortest) + 2)
     let looked = 0
     let stoodIn = 0
@@ -355,6 +365,11 @@ class World {
           this.#history.violate('C1', `${process.label} asked for ${count} × ${verb} in a calm`)
     }
     if (living.length > 0) this.#checkTimes()
+    for (const lease of pendingOnes())
+      if (pending.includes(lease)) this.#history.violate('L5', `it is pending for ever: ${lease}`)
+    if (!cooling && !handingOver && !lapsed)
+      for (const { key, why } of this.#unserved())
+        this.#history.violate('L2', `${key} is not held in a calm: ${why}`)
     if (looked > looks)
       this.#history.violate('C1', `there were ${looked} looks, more than ${looks.toFixed(0)}`)
     // Heartbeats are not evenly spaced: sometimes two in a row of one node fall between two heartbeats of both
@@ -403,14 +418,75 @@ class World {
       const slots = leases.filter((lease) => lease.worker === worker.key && lease.slot < worker.slots)
       if (slots.length < worker.slots || worker.slots === 0)
         found.push({ key: worker.key, single, why: `it has ${slots.length} of ${worker.slots} leases` })
+      if (worker.key === 'global/ticks') found.push(...this.#outOfDate(worker, slots, ids))
       for (const lease of slots) {
         const held =
           lease.holder !== null && ids.has(lease.holder) && this.#history.isTrusted(lease.key, lease.token)
         if (held && (worker.kind !== 'coordinated' || lease.generation === worker.generation)) continue
         found.push({ key: lease.key, single, why: JSON.stringify(lease) })
       }
+      found.push(
+        ...this.#uneven(
+          worker,
+          slots,
+          candidates.map(({ id }) => id),
+        ),
+      )
     }
+    if (ids.size > 0) found.push(...this.#unwatched(nodes))
     return found
+  }
+
+  /**
+   * Returns the worker when its partitions are not balanced to within one, or its shares are not one for each candidate.
+   * While a node cools down for one of them, or where the operator has moved one, it may be so. A node that waits for the end
+   * of a cool-down goes by the database's clock as it was when it read the row, so a jump of that clock excuses it, too.
+   */
+  #uneven(worker: StoredWorker, slots: readonly StoredLease[], candidates: readonly string[]): Unserved[] {
+    const { key, kind } = worker
+    const { nowMs } = this.#database
+    const hasMoved = this.#commits.clockMovedAtMs > 0
+    const cooling = this.#database
+      .leases()
+      .filter((lease) => lease.worker === key && lease.cooldownNode !== null)
+      .some(({ cooldownUntilMs }) => hasMoved || (cooldownUntilMs ?? 0) > nowMs)
+    if (kind === 'single' || cooling || this.#commits.isPlaced(key)) return []
+    const counts = candidates.map((id) => slots.filter(({ holder }) => holder === id).length)
+    const isEven =
+      kind === 'coordinated'
+        ? counts.every((count) => count === 1) && slots.length === candidates.length
+        : Math.max(...counts) - Math.min(...counts) <= 1
+    if (isEven) return []
+    const why = `its nodes have ${counts.join(' and ')} of ${slots.length}`
+    return [{ key: `${key}, evenly`, single: false, why, toleratedMs: 3 * this.#timing.ttlMs }]
+  }
+
+  /** Returns the worker with a schedule when its row does not have that of its leader. */
+  #outOfDate(
+    { key, schedule }: StoredWorker,
+    leases: readonly StoredLease[],
+    lives: ReadonlyMap<string | undefined, LifeOnSite>,
+  ): Unserved[] {
+    const leader = leases.flatMap(({ holder }) => lives.get(holder ?? undefined) ?? [])[0]
+    const own = leader && this.#scene.scheduleOf(leader.process.label)
+    if (own === undefined || schedule?.includes(`"${own.cron}"`)) return []
+    const why = `its row has ${schedule}, and ${leader?.process.label} leads by ${own.cron}`
+    return [{ key: `${key}, its schedule`, single: false, why, toleratedMs: 3 * this.#timing.ttlMs }]
+  }
+
+  /**
+   * Returns the revision row when it does not name two active nodes as watchers, or as many as there are. In place of one
+   * whose row somebody has deleted another is named only with the next change of the nodes, while the other watches.
+   */
+  #unwatched(nodes: readonly StoredNode[]): Unserved[] {
+    const active = nodes.filter(({ state }) => state === 'active').map(({ id }) => id)
+    const watchers = this.#database.watchers()
+    const isNamedRightly = (id: string): boolean => active.includes(id) || this.#deletedNodes.has(id)
+    const isWatched = active.length === 0 || watchers.some((id) => active.includes(id))
+    if (watchers.length >= Math.min(2, active.length) && isWatched && watchers.every(isNamedRightly))
+      return []
+    const why = `${watchers.join(' and ')} watch`
+    return [{ key: 'watchers', single: false, why, toleratedMs: 3 * this.#timing.ttlMs }]
   }
 
   /**
@@ -557,6 +633,7 @@ class World {
     )
     coordinator.on('node.joined', ({ node }) => {
       this.#history.note(() => `${process.label} has joined as ${node}`)
+      this.#commits.joined(node)
       this.#operator.takeLateOrdersBack()
     })
     coordinator.on('node.gone', ({ node }) => {
@@ -650,6 +727,7 @@ class World {
       () =>
         `FAULT ${kind} ${struck.map(({ name }) => name).join(' ')} for ${forMs.toFixed(0)} ms, degree ${degree.toFixed(2)}`,
     )
+    this.#reports.read()
     for (const site of struck) this.#strikeSite(site, fault)
     this.#strikeDatabase(fault)
     this.#operator.order(fault)
@@ -755,6 +833,9 @@ class World {
       case 'delete-rows':
         this.#deleteRow(degree)
         return
+      case 'wipe':
+        this.#wipe(degree)
+        return
       case 'failover': {
         const backup = database.backup()
         this.#scheduler.after(forMs, () => {
@@ -789,7 +870,16 @@ class World {
     this.#history.hit('delete-rows')
     this.#history.note(() => `somebody deletes ${key} from the ${table}`)
     this.#database.deleteRow(table, key)
-    this.#commits.forgotten(table === 'leases' ? [key] : [])
+    if (table === 'nodes') this.#deletedNodes.add(key)
+    this.#commits.deletedByHand(table === 'leases' ? [key] : [])
+  }
+
+  /** Deletes all rows, which happens rarely: most of what else goes wrong would be lost in it. */
+  #wipe(degree: number): void {
+    if (degree > 0.2 || this.#database.backup() === undefined || !this.#database.wipe()) return
+    this.#history.hit('wipe')
+    this.#history.note(() => 'somebody deletes all rows')
+    this.#commits.wiped()
   }
 
   #moveClock(byMs: number): void {
