@@ -16,8 +16,8 @@ export class Draft {
   readonly change: Change
   /** Partitioned workers of which a fence kept the plan from being carried out in full: to be planned again. */
   readonly unfinished = new Set<string>()
-  /** The leases freed because the rows of their holders are missing, with those holders. */
-  readonly forsaken = new Map<string, string>()
+  /** The terms that end because the rows of their holders are missing, by the keys of their leases. */
+  readonly forsaken = new Map<string, { readonly holder: string; readonly token: number }>()
   readonly #loaded = new Map<string, LockedLease>()
   readonly #loadedByWorker = new Set<string>()
   readonly #edited = new Map<string, LockedLease>()
@@ -256,6 +256,8 @@ export class Draft {
   /** Writes everything, and tells the nodes it concerns. Must be called last. */
   async write(): Promise<void> {
     if (this.#doubted.size > 0) await doubtServer(this.change)
+    for (const [key, { holder, token }] of this.forsaken)
+      this.record({ type: 'lease.lost', subject: key, node: holder, token })
     this.#tellWhenBarriersOpen()
     const workers = [...this.#editedWorkers].flatMap((key) => this.#workers.get(key) ?? [])
     if (workers.length > 0) await this.change.saveWorkers(workers)
@@ -459,8 +461,7 @@ export class Draft {
     }
     if (holder !== null && missing.has(holder)) {
       this.edit(key, vacated)
-      this.forsaken.set(key, holder)
-      this.record({ type: 'lease.lost', subject: key, node: holder, token })
+      this.forsaken.set(key, { holder, token })
       this.doubt(holder)
     }
   }

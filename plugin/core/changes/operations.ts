@@ -63,13 +63,15 @@ export async function revoke(change: Change, order: Revocation): Promise<Revoked
   if (lease === undefined) return { kind: 'unknown' }
   const isBlockedByIt = lease.blockedToken === order.token
   if (isBlockedByIt && !order.immediate) return { kind: 'repeated', lease }
-  const missing = draft.forsaken.get(order.key)
+  const missing = draft.forsaken.get(order.key)?.holder
   const previousHolder = isBlockedByIt ? lease.blockedNode : (lease.holder ?? missing ?? null)
   if (previousHolder === null || lease.token !== order.token) return { kind: 'stale', lease }
   if (lease.fenced) return { kind: 'fenced', lease }
   // Where the row of its holder is missing, nobody claims for a grace period.
   const immediate = order.immediate && missing === undefined
   if (missing !== undefined) {
+    // One event tells of the end of this term.
+    draft.forsaken.delete(order.key)
     if (lease.target === missing) draft.assign(lease.key, null)
   } else if (isBlockedByIt) {
     draft.edit(lease.key, { blockedNode: null, blockedToken: null })
