@@ -241,13 +241,26 @@ t.test('an operator can release a lease whose holder has no row', async (t) => {
   }
 })
 
-for (const [how, end, tables = ['leases', 'workers']] of [
-  ['stops it', ({ stop }) => stop()],
-  ['leaves', (_handle, { coordinator }) => coordinator.close()],
-  ['dies', (_handle, node, world) => world.freeze(node)],
-  ['leaves, and it is forgotten', (_handle, { coordinator }) => coordinator.close(), ['leases']],
+for (const [name, end, tables = ['leases', 'workers']] of [
+  [
+    'tokens go on where the last node that has a worker stops it before it misses its rows',
+    ({ stop }) => stop(),
+  ],
+  [
+    'tokens go on where the last node that has a worker leaves before it misses its rows',
+    (_handle, { coordinator }) => coordinator.close(),
+  ],
+  [
+    'tokens go on where the last node that has a worker dies before it misses its rows',
+    (_handle, node, world) => world.freeze(node),
+  ],
+  [
+    'tokens go on where the last node that has a worker leaves and it is forgotten',
+    (_handle, { coordinator }) => coordinator.close(),
+    ['leases'],
+  ],
 ] as [string, (handle: WorkerHandle, node: WorldNode, world: World) => Promise<void> | void, string[]?][])
-  t.test(`tokens go on where the last node that has a worker ${how} before it misses its rows`, async (t) => {
+  t.test(name, async (t) => {
     const world = new World(t)
     const [a, b] = [await world.node('a'), await world.node('b')]
     await world.start(a, b)
