@@ -227,6 +227,7 @@ export const mixes = {
       'pause',
       'cut-off',
       'answers-lost',
+      'late-heartbeats',
       'late-changes',
       'restart',
       'failover',
