@@ -102,3 +102,29 @@ t.test('who is next comes after a node that the operator chooses instead', async
   await release(scene)
   t.same(served, ['d', 'b', 'c'])
 })
+
+t.test(
+  'who is next and asks again does not wait as well, and keeps its place when it is drained',
+  async (t) => {
+    const scene = await line(t)
+    const { world, nodes, held, served } = scene
+    const [a, b, c, d] = nodes
+    const { operator } = d.coordinator
+    const [idOfB = '', idOfC = ''] = [b.coordinator.nodeId, c.coordinator.nodeId]
+    for (const node of [a, b, c]) await operator.drain(node.coordinator.nodeId ?? '', by)
+    t.match(await rowOf(scene), { target: null })
+    t.same((await rowOf(scene))?.waiters, [idOfC, idOfB])
+    await operator.undrain(idOfC, by)
+    await world.advance(1_000)
+    t.match(await rowOf(scene), { target: idOfC })
+    t.same((await rowOf(scene))?.waiters, [idOfB])
+    await operator.drain(idOfC, by)
+    t.same((await rowOf(scene))?.waiters, [idOfC, idOfB])
+    await operator.undrain(idOfC, by)
+    await operator.undrain(idOfB, by)
+    void held.release()
+    await world.advance(1_000)
+    await release(scene)
+    t.same(served, ['c', 'b'])
+  },
+)

@@ -33,7 +33,8 @@ t.test('the floor leaps ahead of the time, and goes above everything known', asy
   const table: readonly [string, number, number, number, number, number][] = [
     ['nothing is known but the time', 0, 0, 0, nowMs, nowMs + 1e9],
     ['the floor is highest', nowMs + 2e9, nowMs, nowMs, nowMs, nowMs + 2e9 + 10_000],
-    ['the floor is of a moment ago', nowMs + 1e9 - 20_000, nowMs, nowMs, nowMs, nowMs + 1e9],
+    ['the floor is of a moment ago', nowMs + 1e9 - 2_000, nowMs, nowMs, nowMs, nowMs + 1e9],
+    ['the floor is of this moment', nowMs + 1e9, nowMs, nowMs, nowMs, nowMs + 1e9 + 10_000],
     ['a lease is highest', 0, nowMs + 2e9, nowMs, nowMs, nowMs + 2e9 + 10_000],
     ['this node has seen what the database has lost', 0, 5, nowMs + 2e9, nowMs, nowMs + 2e9 + 10_000],
     ['the clock was set back a day', 0, nowMs, 0, nowMs - 86_400_000, nowMs - 86_400_000 + 1e9],
@@ -42,6 +43,19 @@ t.test('the floor leaps ahead of the time, and goes above everything known', asy
   ]
   for (const [name, floor, highest, seen, now, raised] of table)
     t.equal(raisedFloor(floor, highest, seen, now), raised, name)
+})
+
+t.test('floors of servers that follow each other within seconds do not pile up', async (t) => {
+  const before = { floor: 0, token: nowMs }
+  let { floor, token } = before
+  let now = nowMs
+  for (let servers = 0; servers < 5; servers++) {
+    now += 1_000
+    floor = raisedFloor(floor, token, 0, now)
+    for (let claims = 0; claims < 10; claims++) token = nextToken(token, floor, now)
+  }
+  const forgotten = raisedFloor(before.floor, before.token, 0, now + 1_000)
+  t.ok(nextToken(before.token, forgotten, now + 1_000) > token)
 })
 
 t.test('however many records of servers are forgotten, the next one lies above their tokens', async (t) => {

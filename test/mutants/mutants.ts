@@ -270,7 +270,7 @@ export const mutants: readonly Mutant[] = [
     find: 'const tokenFloor = raisedFloor(meta.tokenFloor, await change.highestToken(), highestSeen, nowMs);',
     replace: 'const { tokenFloor } = meta;',
     mix: 'servers',
-    from: 24,
+    from: 40,
   },
   {
     name: 'the floor forgets what the node has seen',
@@ -282,9 +282,23 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'the floor leaps from the floor before',
     file: 'core/changes/token',
-    find: 'Math.max(Math.floor(nowMs) + leapMs, known + mostLostClaims)',
-    replace: 'Math.max(Math.floor(nowMs), known) + leapMs',
+    find: 'known < leapt ? leapt : known + mostLostClaims',
+    replace: 'Math.max(leapt, known + leapMs)',
     test: 'core/token',
+  },
+  {
+    name: 'floors pile up',
+    file: 'core/changes/token',
+    find: 'known < leapt ? leapt : known + mostLostClaims',
+    replace: 'Math.max(leapt, known + mostLostClaims)',
+    test: 'core/token',
+  },
+  {
+    name: 'who is next waits as well',
+    file: 'core/changes/changes',
+    find: 'lease.target === node || lease.waiters.includes(node)',
+    replace: 'lease.waiters.includes(node)',
+    test: 'core/queue',
   },
   // ---------------------------------------------------------------- another server
   {

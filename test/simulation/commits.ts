@@ -50,6 +50,7 @@ export class Commits {
   readonly #deleted = new Set<string>()
   /** Those of which no other row was left, so that nothing could tell which tokens they had. */
   readonly #unknown = new Set<string>()
+  readonly #joinedAfterEnd = new Set<string>()
   #recorded = { identity: '', settled: true, sinceMs: 0 }
 
   constructor(scene: Scene) {
@@ -87,13 +88,31 @@ export class Commits {
       if (lease.holder !== null && lease.token !== before?.token)
         this.#excuseForgotten(lease.key, lease.holder)
     }
-    const isGone = (id: string): boolean => !this.#database.nodes().some((node) => node.id === id)
+    const joined = change.events.flatMap(({ type, subject }) => (type === 'node.joined' ? subject : []))
+    for (const id of joined) if (this.#isEnd(id)) this.#joinedAfterEnd.add(id)
+    // The row of a node that joins was missing before, even if the node holds something: somebody had deleted it.
+    const isGone = (id: string): boolean =>
+      joined.includes(id) || !this.#database.nodes().some((node) => node.id === id)
     const isTokenForgotten = (holder: string, key: string): boolean =>
       this.#isTokenForgotten(holder) || this.#unknown.has(key) || this.#hasForgottenAll
     this.#history.committed(leases, isGone, isTokenForgotten, (lease, before) => {
       this.#checkCooldown(lease, before)
       this.#checkPermission(lease)
     })
+  }
+
+  /**
+   * Whether a request to join has come so late that its process has closed, and all others close too: nobody need bury
+   * the node.
+   */
+  hasJoinedAfterEnd(node: string): boolean {
+    return this.#joinedAfterEnd.has(node)
+  }
+
+  #isEnd(node: string): boolean {
+    const lives = this.#sites.flatMap(({ life }) => life ?? [])
+    const isClosed = lives.every(({ process, closed }) => closed || !process.made(node))
+    return isClosed && lives.every(({ closing }) => closing)
   }
 
   /**

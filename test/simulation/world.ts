@@ -386,7 +386,8 @@ class World {
     for (const { process, closed } of last)
       if (!closed) this.#history.violate('L3', `${process.label} does not come to close`)
     for (const node of last.length === 0 ? [] : this.#database.nodes())
-      this.#history.violate('L3', `${node.id} is still ${node.state} although all have closed`)
+      if (!this.#commits.hasJoinedAfterEnd(node.id))
+        this.#history.violate('L3', `${node.id} is still ${node.state} although all have closed`)
   }
 
   #check(): void {

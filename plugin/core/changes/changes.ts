@@ -631,7 +631,7 @@ async function acquire(
   if (!wish.wait) return
   const vacant = lease.holder === null || draft.isGone(lease.holder)
   if (mayHave && vacant) return draft.assign(lease.key, node)
-  if (lease.waiters.includes(node)) return
+  if (lease.target === node || lease.waiters.includes(node)) return
   // Gone nodes leave the queue. Otherwise it would only grow, over months of restarts.
   const present = new Set((await draft.presentNodes()).map(({ id }) => id))
   draft.edit(lease.key, { waiters: [...lease.waiters.filter((waiter) => present.has(waiter)), node] })

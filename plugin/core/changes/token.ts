@@ -24,7 +24,7 @@ export function nextToken(previous: number, floor: number, nowMs: number): numbe
 /** Eleven days: more than a database's clock is set back without anybody noticing. */
 const leapMs = 1_000_000_000
 
-/** More claims of one lease than a failover loses. */
+/** More claims of one lease than a failover loses: each takes the next number where the time lies behind. */
 const mostLostClaims = 10_000
 
 /**
@@ -33,7 +33,8 @@ const mostLostClaims = 10_000
  *
  * The floor lies ahead of the time, not of the previous floor. The floors of two servers recorded one after another
  * are then as far apart as their times. If the record of one is itself forgotten, and no node that saw its tokens is
- * left, the next record still lies above it, as long as the clock has not been set back in between.
+ * left, the next record still lies above it, as long as the clock has not been set back in between. Only where
+ * something known lies further ahead than the leap, because the clock was set back, the floor goes above that.
  *
  * @param floor the floor so far
  * @param highestToken the highest token of any lease in the database as it is now
@@ -48,7 +49,8 @@ export function raisedFloor(
   nowMs: number,
 ): number {
   const known = Math.max(floor, highestToken, highestSeenHere)
-  return safe(Math.max(Math.floor(nowMs) + leapMs, known + mostLostClaims))
+  const leapt = Math.floor(nowMs) + leapMs
+  return safe(known < leapt ? leapt : known + mostLostClaims)
 }
 
 /** Beyond 2^53 a number plus one can be the same number. */
