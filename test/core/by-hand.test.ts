@@ -32,16 +32,6 @@ async function nodesWith(
   return [world, ...nodes]
 }
 
-/** Lets time pass, and returns the greatest number of nodes that held the lease at once. */
-async function mostHolders(world: World, key: string, ms: number): Promise<number> {
-  let most = 0
-  for (let passedMs = 0; passedMs < ms; passedMs += 100) {
-    await world.advance(100)
-    most = Math.max(most, world.nodes.filter(({ coordinator }) => coordinator.isHeld(key)).length)
-  }
-  return most
-}
-
 t.test('a node that starts after all have died with another layout joins once they are silent', async (t) => {
   const world = new World(t)
   const [old, next] = [await world.node('old'), await world.node('next')]
@@ -93,7 +83,7 @@ t.test('a holder whose row somebody has deleted has stopped before another begin
     world.sql(`delete from coordination_nodes where id = '${id}'`)
     const other = [a, b, c].find((node) => node !== holder) ?? a
     await Promise.all([other.coordinator.close(), world.advance(500)])
-    t.equal(await mostHolders(world, name, 60_000), 1)
+    t.equal(await world.mostHolders(name, 60_000), 1)
     t.ok(world.nodes.some((node) => node !== holder && node.coordinator.isHeld(name)))
     const asked = [a, b, c].find((node) => node !== holder && node !== other) ?? a
     const events = await asked.coordinator.operator.events({ limit: 100 })
@@ -215,7 +205,7 @@ t.test('the change that misses the row of a holder does not give its lease away'
   await world.advance(1_000)
   t.equal(await tried, undefined)
   const waited = b.coordinator.acquire('name')
-  t.equal(await mostHolders(world, 'name', 60_000), 1)
+  t.equal(await world.mostHolders('name', 60_000), 1)
   t.ok((await waited).held)
   t.ok(b.coordinator.isHeld('name'))
 })
@@ -236,7 +226,7 @@ t.test('an operator can release a lease whose holder has no row', async (t) => {
     const order = { key: definition.kind === 'single' ? 'global/w' : key, token, immediate: true, ...by }
     t.match(await operator.release(order), { kind: 'revoked', previousHolder: id, blocked: true })
     t.match(await operator.release(order), { kind: 'stale', lease: { holder: null } })
-    t.equal(await mostHolders(world, key, 60_000), 1)
+    t.equal(await world.mostHolders(key, 60_000), 1)
     t.ok(world.nodes.some((node) => node !== holder && node.coordinator.isHeld(key)))
   }
 })
@@ -297,7 +287,7 @@ t.test('a wait that began before all rows were deleted does not count for what w
     t.ok(a.coordinator.isHeld('w'))
     world.freeze(a)
     world.wipe()
-    t.equal(await mostHolders(world, 'w', 60_000), 1)
+    t.equal(await world.mostHolders('w', 60_000), 1)
     t.ok(b.coordinator.isHeld('w'))
   }
 })

@@ -962,7 +962,7 @@ t.test('a standby does not begin at once when all rows are wiped beneath a holde
     await world.start(b)
     await world.advance(10_000 + laterMs)
     world.wipe()
-    t.equal(await mostHolders(world, 'global/w', 30_000), 1)
+    t.equal(await world.mostHolders('global/w', 30_000), 1)
   }
 })
 
@@ -978,7 +978,7 @@ t.test('a lease whose row somebody has deleted is not held twice when a node mak
     world.sql('delete from coordination_leases')
     world.clockOffsetMs = -600_000
     await world.start(c)
-    t.equal(await mostHolders(world, `global/${name}`, 60_000), 1)
+    t.equal(await world.mostHolders(`global/${name}`, 60_000), 1)
     t.ok((await token()) > before)
   }
 })
@@ -1094,16 +1094,6 @@ function counted(store: Store, count: { changes: number }): Store {
       return typeof value === 'function' ? value.bind(target) : value
     },
   })
-}
-
-/** How many nodes at most trust at once that they hold a lease, while time passes. */
-async function mostHolders(world: World, key: string, ms: number): Promise<number> {
-  let most = 0
-  for (let passedMs = 0; passedMs < ms; passedMs += 50) {
-    await world.advance(50)
-    most = Math.max(most, world.nodes.filter(({ coordinator }) => coordinator.isHeld(key)).length)
-  }
-  return most
 }
 
 /** How many partitions each of these nodes has, in their order. */

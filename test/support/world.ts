@@ -124,6 +124,16 @@ export class World {
     }
   }
 
+  /** Lets time pass, and returns how many nodes at most trusted at once that they hold a lease, by its key or name. */
+  async mostHolders(name: string, ms: number): Promise<number> {
+    let most = 0
+    for (let passedMs = 0; passedMs < ms; passedMs += 50) {
+      await this.advance(50)
+      most = Math.max(most, this.nodes.filter(({ coordinator }) => coordinator.isHeld(name)).length)
+    }
+    return most
+  }
+
   /** Deletes all rows, as somebody may who cleans up by hand. */
   wipe(): void {
     for (const table of ['nodes', 'workers', 'leases', 'events', 'meta'])
