@@ -231,6 +231,28 @@ t.test('an operator can release a lease whose holder has no row', async (t) => {
   }
 })
 
+t.test(
+  'a worker is not given away when it is forgotten while the row of its holder is missing',
+  async (t) => {
+    for (const definition of [single('w'), parts(1)]) {
+      const world = new World(t)
+      const [a, b] = [await world.node('a'), await world.node('b')]
+      await world.start(a, b)
+      a.coordinator.worker(definition)
+      await world.advance(2_000)
+      const key = definition.kind === 'single' ? 'w' : 'global/parts#0'
+      t.ok(a.coordinator.isHeld(key))
+      world.freeze(a)
+      world.sql(`delete from coordination_nodes where id = '${a.coordinator.nodeId}'`)
+      const by = { actor: 'me', reason: 'nobody has it any more' }
+      t.equal(await b.coordinator.operator.forgetWorker(`global/${definition.name}`, by), 'done')
+      b.coordinator.worker(definition)
+      t.equal(await world.mostHolders(key, 60_000), 1)
+      t.ok(b.coordinator.isHeld(key))
+    }
+  },
+)
+
 for (const [name, end, tables = ['leases', 'workers']] of [
   [
     'tokens go on where the last node that has a worker stops it before it misses its rows',

@@ -612,8 +612,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a worker is forgotten with the tokens of its missing leases',
     file: 'core/changes/operations',
-    find: 'const missed = ',
-    replace: 'const missed = false && ',
+    find: 'if (draft.lacksLeases(worker))',
+    replace: 'if (false)',
     test: 'core/by-hand',
   },
   {

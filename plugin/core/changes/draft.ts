@@ -21,6 +21,7 @@ export class Draft {
   readonly #loaded = new Map<string, LockedLease>()
   readonly #loadedByWorker = new Set<string>()
   readonly #edited = new Map<string, LockedLease>()
+  readonly #removed = new Set<string>()
   /** The leases that belong, or belonged, to each worker: a node may be a candidate for thousands of workers. */
   readonly #keysByWorker = new Map<string, Set<string>>()
   readonly #workers = new Map<string, WorkerRow>()
@@ -116,6 +117,11 @@ export class Draft {
   add(lease: LockedLease): void {
     this.#edited.set(lease.key, lease)
     this.#index(lease)
+  }
+
+  /** Deletes a lease, which must be loaded, not fenced, and in nobody's use. */
+  remove(key: string): void {
+    this.#removed.add(key)
   }
 
   putWorker(worker: WorkerRow): void {
@@ -256,16 +262,17 @@ export class Draft {
   /** Writes everything, and tells the nodes it concerns. Must be called last. */
   async write(): Promise<void> {
     if (this.#doubted.size > 0) await doubtServer(this.change)
+    else await this.#raiseFloor()
     for (const [key, { holder, token }] of this.forsaken)
       this.record({ type: 'lease.lost', subject: key, node: holder, token })
     this.#tellWhenBarriersOpen()
     const workers = [...this.#editedWorkers].flatMap((key) => this.#workers.get(key) ?? [])
     if (workers.length > 0) await this.change.saveWorkers(workers)
-    const leases = [...this.#edited.values()].map((lease) => ({
-      ...lease,
-      pending: isPending(lease, this.workerOf(lease)),
-    }))
+    const leases = [...this.#edited.values()]
+      .filter(({ key }) => !this.#removed.has(key))
+      .map((lease) => ({ ...lease, pending: isPending(lease, this.workerOf(lease)) }))
     if (leases.length > 0) await this.change.saveLeases(leases)
+    if (this.#removed.size > 0) await this.change.deleteLeases([...this.#removed])
     for (const lease of leases) {
       const before = this.#loaded.get(lease.key)
       this.concern([before?.holder ?? null, before?.target ?? null, before?.blockedNode ?? null])
@@ -274,6 +281,13 @@ export class Draft {
     if (this.#events.length > 0) await this.change.record(this.#events)
     for (const node of this.#goneNodes) this.#concerned.delete(node)
     if (this.#concerned.size > 0) await this.change.tell(this.#concerned)
+  }
+
+  /** Tokens never go back: the floor is raised to those of the leases removed. A doubt raises it above them anyway. */
+  async #raiseFloor(): Promise<void> {
+    if (this.#removed.size === 0) return
+    const tokens = [...this.#removed].map((key) => this.lease(key)?.token ?? 0)
+    await this.change.saveMeta({ tokenFloor: Math.max(this.change.meta.tokenFloor, ...tokens) })
   }
 
   async #planWorker(worker: WorkerRow): Promise<void> {

@@ -5,8 +5,7 @@
 import type { Change, LeaseRow, LockedLease } from '../store.js'
 import { Draft } from './draft.js'
 import { type Candidate, chooseSuccessor } from './plan.js'
-import { deleteLeases, noteNodes, replan, takeAway } from './rules.js'
-import { doubtServer } from './server-record.js'
+import { noteNodes, replan, takeAway } from './rules.js'
 
 /** Who asked for an operation, and why. It goes into the audit trail. */
 export interface Instruction {
@@ -253,23 +252,24 @@ export async function forgetWorker(
   key: string,
   by: Instruction,
 ): Promise<'done' | 'unknown' | 'registered' | 'named'> {
-  const [worker] = await change.workers([key])
+  const draft = new Draft(change)
+  await draft.load({ workers: [key] })
+  await draft.loadWorkers([key])
+  const worker = draft.worker(key)
   if (worker === undefined) return 'unknown'
-  const present = await change.nodes()
+  const present = await draft.presentNodes()
   if (present.some((node) => node.workers.includes(key))) return 'registered'
   const ids = new Set(present.map(({ id }) => id))
-  const leases = await change.leases({ workers: [key] })
+  const leases = draft.leasesOf(key)
   const isInUse = ({ holder, target, blockedNode, fenced }: LockedLease): boolean =>
     fenced || [holder, target, blockedNode].some((node) => node !== null && ids.has(node))
   if (leases.some(isInUse)) return 'named'
-  const missed = leases.filter(({ slot }) => slot < worker.slots).length < worker.slots
-  // The tokens of rows that somebody has deleted are known to nobody. The floor is then raised above all others.
-  if (missed) await doubtServer(change)
-  if (missed) await change.deleteLeases(leases.map((lease) => lease.key))
-  else if (leases.length > 0) await deleteLeases(change, leases)
+  // The tokens of rows that somebody has deleted are known to nobody.
+  if (draft.lacksLeases(worker)) draft.doubt(key)
+  for (const lease of leases) draft.remove(lease.key)
+  draft.record({ type: 'worker.forgotten', subject: key, ...by })
+  await draft.write()
   await change.forgetWorker(key)
-  const missing = { type: 'rows.missed', subject: key } as const
-  await change.record([...(missed ? [missing] : []), { type: 'worker.forgotten', subject: key, ...by }])
   return 'done'
 }
 

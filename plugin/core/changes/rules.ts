@@ -167,13 +167,3 @@ export async function noteNodes(draft: Draft): Promise<void> {
   await draft.change.saveMeta({ watchers, longestTtlMs })
   if (!sameWatchers) draft.concern([...meta.watchers, ...watchers])
 }
-
-/**
- * Deletes leases. Tokens never go back: the floor is raised to the tokens deleted, and every new token is greater
- * than the floor.
- */
-export async function deleteLeases(change: Change, leases: readonly LeaseRow[]): Promise<void> {
-  const tokenFloor = Math.max(change.meta.tokenFloor, ...leases.map(({ token }) => token))
-  await change.saveMeta({ tokenFloor })
-  await change.deleteLeases(leases.map(({ key }) => key))
-}

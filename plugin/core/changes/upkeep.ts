@@ -8,7 +8,6 @@ import { Draft } from './draft.js'
 import { nextAfter } from './plan.js'
 import { barrierOpen, isOutdated } from './rows.js'
 import {
-  deleteLeases,
   freeIfAbandoned,
   type Held,
   isFree,
@@ -139,14 +138,13 @@ export async function pruneLeases(
   keys: readonly string[],
   unusedSinceMs: number,
 ): Promise<void> {
-  const unused = (await change.leases({ keys })).filter(
-    (row) => isUnusedName(row, unusedSinceMs) && !row.fenced,
-  )
-  const waiting = new Set(unused.flatMap(({ waiters }) => waiters))
-  const present = waiting.size === 0 ? [] : (await change.nodes()).map(({ id }) => id)
-  const rows = unused.filter(({ waiters }) => !waiters.some((node) => present.includes(node)))
-  if (rows.length === 0) return
-  await deleteLeases(change, rows)
+  const draft = new Draft(change)
+  await draft.load({ keys })
+  const unused = draft.leasesWhere((lease) => isUnusedName(lease, unusedSinceMs) && !lease.fenced)
+  const areAwaited = unused.some(({ waiters }) => waiters.length > 0)
+  const present = new Set(areAwaited ? (await draft.presentNodes()).map(({ id }) => id) : [])
+  for (const { key, waiters } of unused) if (!waiters.some((node) => present.has(node))) draft.remove(key)
+  await draft.write()
 }
 
 /** Revokes a holder that has not handed over. Returns whether the lease was revoked. */
