@@ -192,6 +192,26 @@ t.test('where the rows of both watchers are gone, others are named', async (t) =
   t.ok(left.history.includes('node.gone'))
 })
 
+t.test('where the row of one watcher is gone, another is named in its place', async (t) => {
+  const world = new World(t)
+  const nodes = await Promise.all(['a', 'b', 'c'].map((name) => world.node(name)))
+  await world.start(...nodes)
+  await world.advance(5_000)
+  const watchersBy = async ({ coordinator }: WorldNode): Promise<readonly string[]> =>
+    (await coordinator.operator.snapshot()).meta.watchers
+  const named = await watchersBy(nodes[0] as WorldNode)
+  const idOf = ({ coordinator }: WorldNode): string => coordinator.nodeId ?? ''
+  const [missing, other, left] = [
+    nodes.find((node) => idOf(node) === named[0]),
+    nodes.find((node) => idOf(node) === named[1]),
+    nodes.find((node) => !named.includes(idOf(node))),
+  ] as [WorldNode, WorldNode, WorldNode]
+  world.freeze(missing)
+  world.sql(`delete from coordination_nodes where id = '${idOf(missing)}'`)
+  await world.advance(world.timing.ttlMs)
+  t.same([...(await watchersBy(other))].sort(), [idOf(other), idOf(left)].sort())
+})
+
 t.test('the change that misses the row of a holder does not give its lease away', async (t) => {
   const world = new World(t)
   const [a, b] = [await world.node('a'), await world.node('b')]

@@ -39,6 +39,39 @@ t.test('a watcher buries in the end also more nodes than one change has time for
   t.same(portions.slice(0, 3), [1_000, 500, 250], 'all at once while there is time')
 })
 
+t.test('a watcher has another named where it hears of none, unless it is alone', async (t) => {
+  const clock = new ManualClock()
+  let named = 0
+  const lookout = new Lookout('node', {} as Store, clock, timing, {
+    trusted: () => true,
+    mayClaim: () => true,
+    longestTtlMs: () => timing.ttlMs,
+    bury: async () => undefined,
+    nameWatchers: async () => void named++,
+    attend: async () => undefined,
+    lookFailed: () => undefined,
+  })
+  t.teardown(() => lookout.stop())
+  const hears = (...beats: { id: string; beat: number }[]): void =>
+    lookout.sawWatchers(beats, clock.read(), clock.read())
+  for (const [watchers, times] of [
+    [['node'], 0],
+    [['node', 'another'], 1],
+  ] as const) {
+    lookout.setWatchers(watchers)
+    hears()
+    t.equal(named, 0, 'once, it may only not have read yet who is one')
+    hears()
+    t.equal(named, times)
+  }
+  lookout.setWatchers(['node', 'third'])
+  for (const beat of [1, 2, 3]) {
+    hears({ id: 'third', beat })
+    hears()
+  }
+  t.equal(named, 1)
+})
+
 t.test('watchers are named by one change at a time, however long it takes', async (t) => {
   const clock = new ManualClock()
   const changes: { resolve(): void; reject(error: unknown): void }[] = []

@@ -143,6 +143,18 @@ async function attending(store: Store, unclaimed: { key: string; target: string 
   await answerOf(store, (change) => attend(change, { unclaimed, overdue: [], abandoned: [] }))
 }
 
+t.test('watchers are named where one on record is missing, and where none is on record', async (t) => {
+  const store = opened()
+  await joinAll(store, ['a', 'b', 'c'])
+  for (const watchers of [['a', 'missing'], []]) {
+    await commit(store, (change) => change.saveMeta({ watchers }))
+    await commit(store, nameWatchers)
+    t.equal((await metaOf(store)).watchers.length, 2)
+  }
+  const { committed } = await store.change(undefined, nameWatchers)
+  t.notOk(committed, 'while all are there, nothing is written')
+})
+
 t.test('of all nodes that find no watchers, only the first reads the others', async (t) => {
   const store = opened()
   await joinAll(store, ['a', 'b', 'c'])

@@ -624,6 +624,13 @@ export const mutants: readonly Mutant[] = [
     test: 'core/by-hand',
   },
   {
+    name: 'a watcher takes no notice of the missing row of the other',
+    file: 'core/watch/lookout',
+    find: 'this.#unwatched = this.#alone ||',
+    replace: 'this.#unwatched = this.#onDuty ||',
+    test: 'core/by-hand',
+  },
+  {
     name: 'empty tables are a new namespace to everybody',
     file: 'core/changes/run-change',
     find: "change.meta.serverIdentity === '' && highestSeen === 0",

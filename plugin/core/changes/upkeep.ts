@@ -58,12 +58,14 @@ export async function buryEnded(
 }
 
 /**
- * Names watchers where those on record are missing. All nodes find that out at about the same time, and only the first
- * of them has to read all nodes while the others wait.
+ * Names watchers where one on record is missing. Several nodes may find that out at about the same time, and only the
+ * first of them has to read all nodes while the others wait.
  */
 export async function nameWatchers(change: Change): Promise<void> {
-  const named = await change.nodesById(change.meta.watchers)
-  if (named.some(({ state }) => state !== 'gone')) return
+  const { watchers } = change.meta
+  const named = await change.nodesById(watchers)
+  const present = named.filter(({ state }) => state !== 'gone')
+  if (present.length > 0 && present.length === watchers.length) return
   const draft = new Draft(change)
   await noteNodes(draft)
   await draft.write()

@@ -49,7 +49,7 @@ export class Lookout {
   readonly #standIn: StandIn
   #handoverTimeouts: ReadonlyMap<string, number> = new Map()
   #suspects: ReadonlySet<string> = new Set()
-  /** How many answers in a row have shown no watcher to this node, which is none. */
+  /** How many answers in a row have shown no watcher beside this node, although there must be one. */
   #unwatched = 0
   /** Whether this node is having watchers named. While changes are held up, none is to queue behind another. */
   #naming = false
@@ -108,7 +108,7 @@ export class Lookout {
   sawWatchers(beats: readonly Beat[], sentAt: Reading, receivedAt: Reading): void {
     if (this.#stopped) return
     this.#standIn.sawWatchers(this.#onDuty ? [] : beats, sentAt, receivedAt)
-    this.#unwatched = this.#onDuty || beats.length > 0 ? 0 : this.#unwatched + 1
+    this.#unwatched = this.#alone || beats.length > 0 ? 0 : this.#unwatched + 1
     if (this.#unwatched > 1) void this.#nameWatchers()
     if (this.#onDuty) return
     this.#suspects = new Set(beats.map((beat) => beat.id))
@@ -204,8 +204,8 @@ export class Lookout {
   }
 
   /**
-   * A change that removes a watcher names another. So where there is none, somebody has deleted their rows; once, it may
-   * be that this node has become one and has not read so yet.
+   * A change that removes a watcher names another. So where one is missing, somebody has deleted its row; once, it may be
+   * that this node has not read yet who is one now.
    */
   async #nameWatchers(): Promise<void> {
     if (this.#naming) return
