@@ -7,9 +7,9 @@
  */
 
 import { setMaxListeners } from 'node:events'
-import { claimTime } from './changes/changes.js'
 import { Housekeeping } from './changes/housekeeping.js'
 import { changeWithoutSession } from './changes/run-change.js'
+import { claimTime } from './changes/times.js'
 import { claimedForMs } from './changes/upkeep.js'
 import { CoordinationError, StoreError } from './errors.js'
 import { type AboutLease, type EventName, Events, type Listener } from './events.js'

@@ -1,7 +1,7 @@
 /** Tests passes at times of day: each time once, whichever node holds the lease, whatever the clocks do. */
 import t from 'tap'
-import { claimTime, fire } from '../../plugin/core/changes/changes.js'
 import { runChange } from '../../plugin/core/changes/run-change.js'
+import { claimTime, fire } from '../../plugin/core/changes/times.js'
 import { claimedForMs, pruneLeases } from '../../plugin/core/changes/upkeep.js'
 import { StoreError } from '../../plugin/core/errors.js'
 import { silentLog } from '../../plugin/core/log.js'

@@ -1,9 +1,9 @@
 /** Tests what a node does when its database has become another server. */
 import t from 'tap'
-import { settle, type Wishes } from '../../plugin/core/changes/changes.js'
 import { freshLease } from '../../plugin/core/changes/rows.js'
 import { runChange } from '../../plugin/core/changes/run-change.js'
 import { doubtServer, isRecordOf, settleServer } from '../../plugin/core/changes/server-record.js'
+import { settle, type Wishes } from '../../plugin/core/changes/wishes.js'
 import { Agendas } from '../../plugin/core/session/agenda.js'
 import { type Circumstances, Holdings, isRecognised } from '../../plugin/core/session/holdings.js'
 import { KnownServer } from '../../plugin/core/session/server.js'

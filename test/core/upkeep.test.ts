@@ -2,7 +2,7 @@
  * Tests what watchers do for all nodes, change by change: which they bury, which they pass over, and which watch next.
  */
 import t from 'tap'
-import { join } from '../../plugin/core/changes/changes.js'
+import { join } from '../../plugin/core/changes/membership.js'
 import { attend, bury, buryEnded, nameWatchers } from '../../plugin/core/changes/upkeep.js'
 import type { Beat, Change, LeaseRow, Store } from '../../plugin/core/store.js'
 import {

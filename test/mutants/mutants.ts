@@ -295,7 +295,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'who is next waits as well',
-    file: 'core/changes/changes',
+    file: 'core/changes/wishes',
     find: 'lease.target === node || lease.waiters.includes(node)',
     replace: 'lease.waiters.includes(node)',
     test: 'core/queue',
@@ -534,14 +534,14 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a share whose node has lapsed is planned anew',
-    file: 'core/changes/changes',
+    file: 'core/changes/wishes',
     find: 'if (!draft.isCoordinated(lease))',
     replace: 'if (!hasNewPlan(draft, lease))',
     test: 'core/regressions',
   },
   {
     name: 'leases that a worker once had are made again',
-    file: 'core/changes/changes',
+    file: 'core/changes/declarations',
     find: 'await loadLeft(draft, declarations);',
     replace: '',
     test: 'core/operator',
@@ -597,7 +597,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a node takes no notice of the missing row of its own worker',
-    file: 'core/changes/changes',
+    file: 'core/changes/declarations',
     find: 'present.some(({ workers }) => workers.includes(declared.key))',
     replace: 'false',
     test: 'core/by-hand',
@@ -717,7 +717,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'who has lost the lease writes its times',
-    file: 'core/changes/changes',
+    file: 'core/changes/times',
     find: 'if (lease?.holder !== node || lease.token !== token)',
     replace: 'if (lease === undefined)',
     test: 'core/schedule',

@@ -5,9 +5,9 @@
  * acknowledge blocks, claim what this node is the target of. The wishes of one comparison go into one change, as many
  * as it has time for.
  */
-import type { Wishes } from '../changes/changes.js'
 import { barrierOpen, isBlocked, leasesOf, workerNamed } from '../changes/rows.js'
 import type { Held } from '../changes/rules.js'
+import type { Wishes } from '../changes/wishes.js'
 import type { LeaseRow, WorkerRow } from '../store.js'
 import type { Reading } from '../time/clock.js'
 import type { Timing } from '../time/timing.js'

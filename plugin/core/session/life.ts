@@ -3,28 +3,18 @@
  *
  * The heartbeat runs by itself (`session.ts`). Everything else happens in turns, one at a time: read the view if there
  * is news, compare it with what this process is doing (`holdings.ts`, `agenda.ts`), put the difference into one change
- * (`changes.ts`), and repeat until no wish is left.
+ * (`wishes.ts`), and repeat until no wish is left.
  */
 
-import {
-  aheadOf,
-  aheadOfLeave,
-  Contradiction,
-  type Declaration,
-  type Fired,
-  fire,
-  join,
-  leave,
-  type OtherSchedule,
-  register,
-  settle,
-  type Wishes,
-} from '../changes/changes.js'
+import { Contradiction, type Declaration, type OtherSchedule } from '../changes/declarations.js'
+import { aheadOfLeave, join, leave, register } from '../changes/membership.js'
 import { closingReason, drain } from '../changes/operations.js'
 import type { Held } from '../changes/rules.js'
 import { type ChangeOutcome, mostServers, runChange, severalServers } from '../changes/run-change.js'
 import { sayTokens, settleServer } from '../changes/server-record.js'
+import { type Fired, fire } from '../changes/times.js'
 import { attend, bury, buryEnded, type Findings, nameWatchers } from '../changes/upkeep.js'
+import { aheadOf, settle, type Wishes } from '../changes/wishes.js'
 import { StoreError } from '../errors.js'
 import type { Events } from '../events.js'
 import type { Identity } from '../identity.js'

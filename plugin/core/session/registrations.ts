@@ -2,7 +2,7 @@
  * Which of this process's workers its node is a candidate for, in one life, and which are still to be registered or
  * withdrawn. They are registered one at a time, so that a refused one does not stop the others.
  */
-import { type Declaration, isSameLayout } from '../changes/changes.js'
+import { type Declaration, isSameLayout } from '../changes/declarations.js'
 import { workerNamed } from '../changes/rows.js'
 import type { WorkerRow } from '../store.js'
 import type { Reading } from '../time/clock.js'

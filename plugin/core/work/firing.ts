@@ -10,7 +10,7 @@
  * The time is the database's, as received in its last answer and counted on by this node's own clock. If the
  * database's clock is set back, what has been dealt with stays dealt with; see {@link isMistaken}.
  */
-import type { Fired } from '../changes/changes.js'
+import type { Fired } from '../changes/times.js'
 import { StoreError } from '../errors.js'
 import type { Clock, Reading } from '../time/clock.js'
 import { sleep } from '../time/loop.js'

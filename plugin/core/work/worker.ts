@@ -5,7 +5,7 @@
  * lease. So there is one loop: as long as a lease is held, it calls the worker's `run`, pass after pass, with a
  * signal that aborts when authority ends.
  */
-import type { Declaration } from '../changes/changes.js'
+import type { Declaration } from '../changes/declarations.js'
 import { hash32 } from '../changes/hash.js'
 import { CoordinationError, type EndReason, FencedError, LeaseLostError } from '../errors.js'
 import type { Identity } from '../identity.js'
