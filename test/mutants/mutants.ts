@@ -690,9 +690,30 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a leader is no candidate for the next worker whose schedule it declares again',
     file: 'core/session/registrations',
-    find: 'kept.filter((declaration) => declaration !== added)',
+    find: 'kept.filter((declaration) => !added.has(declaration))',
     replace: 'kept.filter((declaration) => known.has(declaration))',
-    test: 'core/schedule',
+    test: 'core/registrations',
+  },
+  {
+    name: 'a worker that is refused keeps back those registered with it',
+    file: 'core/changes/declarations',
+    find: 'refused.push(contradiction);\n                continue;',
+    replace: 'throw contradiction;',
+    test: 'core/registrations',
+  },
+  {
+    name: 'a registration that failed is made again as it was',
+    file: 'core/session/registrations',
+    find: 'this.#addedAtOnce = Math.ceil(added.length / 2);',
+    replace: ';',
+    test: 'core/registrations',
+  },
+  {
+    name: 'silent nodes let a start pass that others contradict',
+    file: 'core/changes/membership',
+    find: 'refused.find(({ bySilent }) => !bySilent) ?? refused[0]',
+    replace: 'refused[0]',
+    test: 'core/registrations',
   },
   {
     name: 'a pass begins before its time is written',

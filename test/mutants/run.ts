@@ -55,6 +55,7 @@ const testFiles: readonly TestFile[] = [
     'operator',
     'schedule',
     'lifetimes',
+    'registrations',
     'upkeep',
     'holdings',
   ].map((name) => ({ file: `core/${name}.test.js` })),

@@ -33,17 +33,26 @@ export interface OtherSchedule {
   readonly ours: string | null
 }
 
+/** What became of declarations. */
+interface Declared {
+  /** Keys of the workers that were written, or were as declared already. */
+  readonly workers: readonly string[]
+  /** The workers of which nothing was written, because other nodes are candidates for a different one. */
+  readonly refused: readonly Contradiction[]
+  readonly otherSchedules: readonly OtherSchedule[]
+}
+
 /**
- * Writes the declarations of workers, and throws when one contradicts other nodes that are candidates for that
- * worker. Returns as `hindered` the workers of which nothing was written, because a user's transaction fences a
- * lease that would have to change.
+ * Writes the declarations of workers. Nothing is written of those that are refused, nor of those for which a lease
+ * would have to change that a user's transaction fences.
  */
 export async function declare(
   draft: Draft,
   node: string,
   declarations: readonly Declaration[],
-): Promise<{ readonly hindered: ReadonlySet<string>; readonly otherSchedules: readonly OtherSchedule[] }> {
-  const hindered = new Set<string>()
+): Promise<Declared> {
+  const workers: string[] = []
+  const refused: Contradiction[] = []
   const otherSchedules: OtherSchedule[] = []
   const keys = declarations.map((declaration) => declaration.key)
   await draft.loadWorkers(keys)
@@ -52,14 +61,16 @@ export async function declare(
   for (const declaration of declarations) {
     const known = draft.worker(declaration.key)
     if (known !== undefined) {
-      await refuseContradiction(draft, node, known, declaration)
+      const contradiction = await contradictionOf(draft, node, known, declaration)
+      if (contradiction !== undefined) {
+        refused.push(contradiction)
+        continue
+      }
       otherSchedules.push(...(await otherSchedule(draft, node, known, declaration)))
     }
     const { missing, taken, surplus } = layout(draft, declaration)
-    if ([...taken, ...surplus].some(({ fenced }) => fenced)) {
-      hindered.add(declaration.key)
-      continue
-    }
+    if ([...taken, ...surplus].some(({ fenced }) => fenced)) continue
+    workers.push(declaration.key)
     if (await hasLostRows(draft, known, declaration)) draft.doubt(declaration.key)
     putDeclared(draft, known, declaration, [...draft.leasesOf(declaration.key), ...taken])
     // Who leads goes by its own schedule, and then writes that one.
@@ -69,7 +80,7 @@ export async function declare(
     for (const { key } of taken) draft.edit(key, { worker: declaration.key, waiters: [] })
     for (const { key } of surplus) draft.edit(key, { worker: null, target: null, targetAtMs: null })
   }
-  return { hindered, otherSchedules }
+  return { workers, refused, otherSchedules }
 }
 
 /**
@@ -87,22 +98,24 @@ async function hasLostRows(
   return present.some(({ workers }) => workers.includes(declared.key))
 }
 
-async function refuseContradiction(
+async function contradictionOf(
   draft: Draft,
   node: string,
   known: WorkerRow,
   declared: Declaration,
-): Promise<void> {
-  if (isSameLayout(known, declared)) return
+): Promise<Contradiction | undefined> {
+  if (isSameLayout(known, declared)) return undefined
   const others = await othersStandingFor(draft, node, known.key)
-  if (others.length === 0) return
+  if (others.length === 0) return undefined
   const { nowMs } = draft.change
   const leftMs = Math.max(...others.map((other) => other.ttlMs - Math.abs(nowMs - other.heartbeatAtMs)))
-  throw new Contradiction(known, declared, others, leftMs)
+  return new Contradiction(known, declared, others, leftMs)
 }
 
 /** Other nodes have registered a worker as another kind, or with another number of partitions. */
 export class Contradiction extends CoordinationError {
+  /** Key of the worker. */
+  readonly worker: string
   /**
    * Whether none of those nodes has been heard of for its ttl, by the database's clock: they have probably died, and
    * where all nodes have, nobody is there to bury them.
@@ -124,6 +137,7 @@ export class Contradiction extends CoordinationError {
       `The worker "${known.key}" is registered here as ${wants}, but as ${is} by ${others.length} other node(s), ` +
         `among them "${others[0]?.name}". ${advice}`,
     )
+    this.worker = known.key
     this.bySilent = bySilent
   }
 }

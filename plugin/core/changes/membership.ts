@@ -3,17 +3,29 @@
  * leaves.
  */
 import type { Ahead, Change, NewNode } from '../store.js'
-import { type Declaration, declare, type OtherSchedule } from './declarations.js'
+import { type Contradiction, type Declaration, declare, type OtherSchedule } from './declarations.js'
 import { Draft } from './draft.js'
 import type { Instruction } from './operations.js'
 import { missWorkers, noteNodes, sortOut } from './rules.js'
 
 /** The workers for which a node is now a candidate, and what the node should know about them. */
-export interface Registered {
+export interface Candidacy {
   readonly workers: readonly string[]
   readonly otherSchedules: readonly OtherSchedule[]
   /** Those whose partitions are to be planned again; see {@link Draft.unfinished}. */
   readonly unfinished: readonly string[]
+}
+
+/** The same, with the workers for which it is not a candidate, because other nodes contradict them. */
+export interface Registered extends Candidacy {
+  readonly refused: readonly Contradiction[]
+}
+
+/** A change of the workers that a node is a candidate for. */
+export interface Registration {
+  /** Those it remains a candidate for. They are declared again where the database has forgotten it. */
+  readonly kept: readonly Declaration[]
+  readonly added: readonly Declaration[]
 }
 
 /**
@@ -23,21 +35,23 @@ export interface Registered {
  * not be written because of a fence.
  *
  * @param drained given for a process that was draining when it lost its last session: it is still draining.
+ * @throws Contradiction when other nodes contradict a worker; one by nodes that have been heard of, if there is one.
  */
 export async function join(
   change: Change,
   node: Omit<NewNode, 'workers'>,
   declarations: readonly Declaration[],
   drained: Instruction | undefined,
-): Promise<Registered | 'buried'> {
+): Promise<Candidacy | 'buried'> {
   const [earlier] = await change.nodesById([node.id])
   if (earlier !== undefined)
     return earlier.state === 'gone'
       ? 'buried'
       : { workers: earlier.workers, otherSchedules: [], unfinished: earlier.workers }
   const draft = new Draft(change)
-  const { hindered, otherSchedules } = await declare(draft, node.id, declarations)
-  const workers = declarations.map(({ key }) => key).filter((key) => !hindered.has(key))
+  const { workers, refused, otherSchedules } = await declare(draft, node.id, declarations)
+  const contradiction = refused.find(({ bySilent }) => !bySilent) ?? refused[0]
+  if (contradiction !== undefined) throw contradiction
   await change.addNode({ ...node, workers }, 1)
   if (drained !== undefined) await change.updateNode(node.id, { state: 'draining' })
   draft.nodesChanged()
@@ -64,30 +78,30 @@ async function neighboursOf(draft: Draft, { id, machine }: Omit<NewNode, 'worker
 }
 
 /**
- * Replaces the workers for which a node is a candidate. `added` is declared even if the node was already a candidate
- * for a worker of that key, because that may have been a different one. Returns the workers for which the node is
- * now a candidate, without those that could not be written because of a fence.
+ * Replaces the workers for which a node is a candidate: by those that it remains a candidate for, which have been
+ * declared before, and by others, which are declared now. It may have been a candidate for another worker of the same
+ * key. Returns the workers for which it is now a candidate, without those that are refused or could not be written
+ * because of a fence.
  */
 export async function register(
   change: Change,
   node: string,
-  declarations: readonly Declaration[],
-  added: string | undefined,
+  { kept, added }: Registration,
 ): Promise<Registered> {
   const before = new Set(change.session?.workers ?? [])
   const draft = new Draft(change)
-  const fresh = declarations.filter(({ key }) => key === added || !before.has(key))
-  const { hindered, otherSchedules } = await declare(draft, node, fresh)
-  const now = declarations.map(({ key }) => key).filter((key) => !hindered.has(key))
-  await change.updateNode(node, { workers: now })
+  const standing = kept.filter(({ key }) => before.has(key)).map(({ key }) => key)
+  const forgotten = kept.filter(({ key }) => !before.has(key))
+  const { workers, refused, otherSchedules } = await declare(draft, node, [...forgotten, ...added])
+  const now = new Set([...standing, ...workers])
+  await change.updateNode(node, { workers: [...now] })
   draft.nodesChanged()
-  const declared = fresh.filter(({ key }) => !hindered.has(key)).map(({ key }) => key)
-  const withdrawn = [...before].filter((key) => !now.includes(key))
-  await draft.plan([...withdrawn, ...declared])
+  const withdrawn = [...before].filter((key) => !now.has(key))
+  await draft.plan([...withdrawn, ...workers])
   missWorkers(draft, withdrawn)
   draft.concern([node])
   await draft.write()
-  return { workers: now, otherSchedules, unfinished: [...draft.unfinished] }
+  return { workers: [...now], refused, otherSchedules, unfinished: [...draft.unfinished] }
 }
 
 /** Removes a node at its own request. Everything it holds is free at once. */

@@ -7,7 +7,7 @@
  */
 
 import { Contradiction, type Declaration, type OtherSchedule } from '../changes/declarations.js'
-import { aheadOfLeave, join, leave, register } from '../changes/membership.js'
+import { aheadOfLeave, join, leave, type Registration, register } from '../changes/membership.js'
 import { closingReason, drain } from '../changes/operations.js'
 import type { Held } from '../changes/rules.js'
 import { type ChangeOutcome, mostServers, runChange, severalServers } from '../changes/run-change.js'
@@ -44,7 +44,7 @@ import type { Requests } from '../work/acquire.js'
 import type { Runner } from '../work/worker.js'
 import { type Agenda, Agendas, isEmpty, portionOf, wishesAtOnce } from './agenda.js'
 import { type Circumstances, type Holdings, termOf } from './holdings.js'
-import { type Registration, Registrations } from './registrations.js'
+import { Registrations } from './registrations.js'
 import type { KnownServer } from './server.js'
 import { Session } from './session.js'
 
@@ -192,8 +192,7 @@ export class Life {
    *
    * @param howRefused when other nodes contradict a worker, `'throw'` makes the join fail, as it should while an
    *   application starts, unless those nodes have been silent for their ttl: somebody must join to bury them. With
-   *   `'go-on'` this node joins without workers and then registers them one at a time, so that a refused one does not
-   *   stop the others.
+   *   `'go-on'` this node joins without workers and then registers them, so that a refused one does not stop the others.
    * @param drained whether this process was draining in its previous life.
    * @returns false when this life cannot begin and another one must be tried.
    */
@@ -663,27 +662,38 @@ export class Life {
   }
 
   async #register(registration: Registration): Promise<0> {
-    const { added, kept } = registration
-    const wanted = added === undefined ? kept : [...kept, added]
+    const { clock } = this.#in
     try {
       await this.#own(
-        (change) => register(change, this.id, wanted, added?.key),
+        (change) => register(change, this.id, registration),
         this.#session.nextOperation(),
-        ({ workers, otherSchedules, unfinished }) => {
-          this.#warnOf(otherSchedules)
-          this.#agendas.planned([], unfinished)
+        (registered) => {
+          this.#warnOf(registered.otherSchedules)
+          this.#agendas.planned([], registered.unfinished)
           const { serverIdentity = '' } = this.#view ?? {}
-          this.#registrations.carriedOut(registration, workers, this.#in.clock.read(), serverIdentity)
+          const refused = this.#registrations.carriedOut(
+            registration,
+            registered,
+            clock.read(),
+            serverIdentity,
+          )
+          for (const error of refused) this.#tellRefused(error.worker, error)
         },
       )
     } catch (error) {
-      if (error instanceof StoreError || added === undefined) throw error
-      const isNews = this.#registrations.refused(added, this.#in.clock.read())
-      if (!isNews) return 0
-      this.#in.log.error({ err: error, worker: added.key }, 'a worker was refused')
-      this.#in.events.emit('worker.refused', { worker: added.key, error })
+      const [first, ...others] = registration.added
+      this.#registrations.failed(registration)
+      if (error instanceof StoreError || first === undefined) throw error
+      // Which of several is to blame shows when fewer are registered at once.
+      const isKnown = others.length === 0 && this.#registrations.refused(first, clock.read())
+      if (isKnown) this.#tellRefused(first.key, error)
     }
     return 0
+  }
+
+  #tellRefused(worker: string, error: unknown): void {
+    this.#in.log.error({ err: error, worker }, 'a worker was refused')
+    this.#in.events.emit('worker.refused', { worker, error })
   }
 
   /** Whether this node holds the lease of a single worker. */

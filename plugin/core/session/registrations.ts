@@ -1,19 +1,14 @@
 /**
  * Which of this process's workers its node is a candidate for, in one life, and which are still to be registered or
- * withdrawn. They are registered one at a time, so that a refused one does not stop the others.
+ * withdrawn. As many as possible are registered in one change, and one that is refused does not stop the others.
  */
-import { type Declaration, isSameLayout } from '../changes/declarations.js'
+import { type Contradiction, type Declaration, isSameLayout } from '../changes/declarations.js'
+import type { Registered, Registration } from '../changes/membership.js'
 import { workerNamed } from '../changes/rows.js'
 import type { WorkerRow } from '../store.js'
 import type { Reading } from '../time/clock.js'
 import { elapsedMs } from '../time/trust.js'
 import type { Runner } from '../work/worker.js'
-
-/** The workers that this node remains a candidate for, and at most one more. */
-export interface Registration {
-  readonly added: Declaration | undefined
-  readonly kept: readonly Declaration[]
-}
 
 /** How long until a hindered worker is tried again. */
 const hinderedRetryMs = 250
@@ -30,6 +25,11 @@ export class Registrations {
   /** The workers for which a fenced lease would have to be altered, and when that was last found. */
   readonly #hindered = new Map<Declaration, Reading>()
   readonly #refusedRetryMs: number
+  /**
+   * How many are registered in one change. A change that exceeds its time limit does nothing, however often it is made;
+   * so after a failure it is half as many, and after a success twice as many.
+   */
+  #addedAtOnce = Number.POSITIVE_INFINITY
 
   /**
    * @param runners the workers registered in this process at any moment, by key.
@@ -92,27 +92,48 @@ export class Registrations {
       for (const declaration of set.keys()) if (!declared.has(declaration)) set.delete(declaration)
     const again = new Set(this.#overwritten)
     const known = new Set(kept.filter((declaration) => !again.has(declaration)))
-    const added = [...declared].find((each) => !known.has(each) && this.#waitsForMs(each, now) === 0)
+    const due = [...declared].filter((each) => !known.has(each) && this.#waitsForMs(each, now) === 0)
+    const added = new Set(due.slice(0, this.#addedAtOnce))
     const isStated = kept.length === this.#registered.length && this.#statedUnder === server
-    if (added === undefined && isStated) return undefined
-    return { added, kept: kept.filter((declaration) => declaration !== added) }
+    if (added.size === 0 && isStated) return undefined
+    return { added: [...added], kept: kept.filter((declaration) => !added.has(declaration)) }
   }
 
   /**
-   * Notes that a registration was carried out; `keys` are the workers that this node is a candidate for now. The added
-   * one is missing where a fence hinders it.
+   * Notes what became of a registration. A worker that is neither registered nor refused is hindered by a fence. Returns
+   * the contradictions that are new.
    */
-  carriedOut({ added, kept }: Registration, keys: readonly string[], now: Reading, server: string): void {
+  carriedOut(
+    { added, kept }: Registration,
+    { workers, refused }: Registered,
+    now: Reading,
+    server: string,
+  ): Contradiction[] {
     this.#statedUnder = server
-    const wanted = added === undefined ? kept : [...kept, added]
-    this.#registered = wanted.filter(({ key }) => keys.includes(key))
-    if (added === undefined) return
-    this.#refused.delete(added)
-    if (keys.includes(added.key)) this.#hindered.delete(added)
-    else this.#hindered.set(added, now)
+    this.#addedAtOnce *= 2
+    const keys = new Set(workers)
+    const errors = new Map(refused.map((error) => [error.worker, error]))
+    this.#registered = [...kept, ...added].filter(({ key }) => keys.has(key))
+    const news: Contradiction[] = []
+    for (const declaration of added) {
+      const error = errors.get(declaration.key)
+      if (error !== undefined) {
+        if (this.refused(declaration, now)) news.push(error)
+        continue
+      }
+      this.#refused.delete(declaration)
+      if (keys.has(declaration.key)) this.#hindered.delete(declaration)
+      else this.#hindered.set(declaration, now)
+    }
+    return news
   }
 
-  /** Notes that other nodes contradict this worker. Returns whether that is new. */
+  /** Notes that a registration failed. */
+  failed({ added }: Registration): void {
+    if (added.length > 0) this.#addedAtOnce = Math.ceil(added.length / 2)
+  }
+
+  /** Notes that a worker was refused, as a rule because other nodes contradict it. Returns whether that is new. */
   refused(declaration: Declaration, now: Reading): boolean {
     const isNews = !this.#refused.has(declaration)
     this.#refused.set(declaration, now)
