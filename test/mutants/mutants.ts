@@ -442,22 +442,22 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'nobody hears of what is taken from them',
     file: 'core/changes/draft',
-    find: 'this.concern([before?.holder ?? null, before?.target ?? null, before?.blockedNode ?? null]);',
-    replace: '',
+    find: 'this.concern(namedBy(before));',
+    replace: ';',
     test: 'core/operator',
   },
   // ---------------------------------------------------------------- planning
   {
     name: 'a plan forgets a node',
     file: 'core/changes/draft',
-    find: 'return this.#activeByWorker.get(worker) ?? [];',
-    replace: 'return (this.#activeByWorker.get(worker) ?? []).slice(0, 2);',
+    find: 'return this.#presentByWorker.get(worker) ?? [];',
+    replace: 'return (this.#presentByWorker.get(worker) ?? []).slice(0, 2);',
     from: 13,
   },
   {
     name: 'a plan minds nobody who has gone',
     file: 'core/changes/rules',
-    find: 'await replan(draft, touched.map((lease) => lease.key), rows.flatMap((row) => row.workers));',
+    find: 'await replan(draft, touched.map((lease) => lease.key), workers);',
     replace: '',
   },
   {
@@ -505,8 +505,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a draining node is a candidate',
     file: 'core/changes/draft',
-    find: "byWorker(present.filter((node) => node.state === 'active'))",
-    replace: 'byWorker(present)',
+    find: "(await this.nodesWith(worker.key)).filter(({ state }) => state === 'active')",
+    replace: 'await this.nodesWith(worker.key)',
     mix: 'operators',
   },
   // ---------------------------------------------------------------- operators, closing
@@ -598,7 +598,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a node takes no notice of the missing row of its own worker',
     file: 'core/changes/declarations',
-    find: 'present.some(({ workers }) => workers.includes(declared.key))',
+    find: '(await draft.nodesWith(declared.key)).length > 0',
     replace: 'false',
     test: 'core/by-hand',
   },
@@ -640,7 +640,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a worker that a node has registered is forgotten',
     file: 'core/changes/operations',
-    find: 'present.some((node) => node.workers.includes(key))',
+    find: '(await draft.nodesWith(key)).length > 0',
     replace: 'false',
     test: 'core/operator',
   },

@@ -94,8 +94,7 @@ async function hasLostRows(
 ): Promise<boolean> {
   const arePlanned = known?.kind === 'coordinated' && declared.kind === 'coordinated'
   if (known !== undefined) return !arePlanned && draft.lacksLeases(known)
-  const present = await draft.presentNodes()
-  return present.some(({ workers }) => workers.includes(declared.key))
+  return (await draft.nodesWith(declared.key)).length > 0
 }
 
 async function contradictionOf(
@@ -203,8 +202,7 @@ async function otherSchedule(
 }
 
 async function othersStandingFor(draft: Draft, node: string, worker: string): Promise<NodeRow[]> {
-  const present = await draft.presentNodes()
-  return present.filter(({ id, workers }) => id !== node && workers.includes(worker))
+  return (await draft.nodesWith(worker)).filter(({ id }) => id !== node)
 }
 
 /**

@@ -9,7 +9,17 @@
 import { slotKey } from '../names.js'
 import type { Change, LeaseFilter, LeaseRow, LockedLease, NewEvent, NodeRow, WorkerRow } from '../store.js'
 import { type Candidate, chooseSuccessor, planPartitions, planShares } from './plan.js'
-import { barrierOpen, freshLease, isBlocked, isOutdated, isPending, maxCooldownMs, vacated } from './rows.js'
+import {
+  barrierOpen,
+  freshLease,
+  isBlocked,
+  isOutdated,
+  isPending,
+  maxCooldownMs,
+  namedBy,
+  unblocked,
+  vacated,
+} from './rows.js'
 import { doubtServer } from './server-record.js'
 
 export class Draft {
@@ -31,7 +41,7 @@ export class Draft {
   readonly #doubted = new Set<string>()
   readonly #goneNodes = new Set<string>()
   #presentNodes: NodeRow[] | undefined
-  #activeByWorker: Map<string, NodeRow[]> | undefined
+  #presentByWorker: Map<string, NodeRow[]> | undefined
   #loads: Map<string, number> | undefined
 
   constructor(change: Change) {
@@ -154,7 +164,7 @@ export class Draft {
   /** Must be called when this change has added, removed or altered a node: the nodes are then read again. */
   nodesChanged(): void {
     this.#presentNodes = undefined
-    this.#activeByWorker = undefined
+    this.#presentByWorker = undefined
   }
 
   /** All nodes that are not gone, oldest first. */
@@ -163,10 +173,16 @@ export class Draft {
     return this.#presentNodes
   }
 
+  /** The nodes that have registered a worker and are not gone, oldest first. */
+  async nodesWith(worker: string): Promise<readonly NodeRow[]> {
+    this.#presentByWorker ??= byWorker(await this.presentNodes())
+    return this.#presentByWorker.get(worker) ?? []
+  }
+
   /** The nodes that may hold the leases of a worker: active ones that registered it. None while it is paused. */
   async candidates(worker: WorkerRow): Promise<Candidate[]> {
     if (worker.paused) return []
-    const nodes = await this.#activeFor(worker.key)
+    const nodes = (await this.nodesWith(worker.key)).filter(({ state }) => state === 'active')
     const loads = await this.#loadsByNode()
     return nodes.map(({ id, version, joinedRevision }) => ({
       id,
@@ -174,12 +190,6 @@ export class Draft {
       joinedRevision,
       load: loads.get(id) ?? 0,
     }))
-  }
-
-  async #activeFor(worker: string): Promise<readonly NodeRow[]> {
-    const present = await this.presentNodes()
-    this.#activeByWorker ??= byWorker(present.filter((node) => node.state === 'active'))
-    return this.#activeByWorker.get(worker) ?? []
   }
 
   /** The nodes that may get a lease: the candidates for its worker, or those that wait for it by name. */
@@ -275,8 +285,8 @@ export class Draft {
     if (this.#removed.size > 0) await this.change.deleteLeases([...this.#removed])
     for (const lease of leases) {
       const before = this.#loaded.get(lease.key)
-      this.concern([before?.holder ?? null, before?.target ?? null, before?.blockedNode ?? null])
-      this.concern([lease.holder, lease.target, lease.blockedNode])
+      if (before !== undefined) this.concern(namedBy(before))
+      this.concern(namedBy(lease))
     }
     if (this.#events.length > 0) await this.change.record(this.#events)
     for (const node of this.#goneNodes) this.#concerned.delete(node)
@@ -453,7 +463,7 @@ export class Draft {
 
   async #learnWhoIsGone(leases: readonly LockedLease[]): Promise<void> {
     const named = new Set(
-      leases.flatMap((lease) => [lease.holder, lease.blockedNode]).filter((id) => id !== null),
+      leases.flatMap(({ holder, blockedNode }) => [holder, blockedNode]).filter((id) => id !== null),
     )
     const unknown = [...named].filter((id) => !this.#goneNodes.has(id))
     if (unknown.length === 0) return
@@ -470,7 +480,7 @@ export class Draft {
   #forsake({ key, fenced, holder, blockedNode, token }: LockedLease, missing: ReadonlySet<string>): void {
     if (fenced) return
     if (blockedNode !== null && missing.has(blockedNode)) {
-      this.edit(key, { blockedNode: null, blockedToken: null })
+      this.edit(key, unblocked)
       this.doubt(blockedNode)
     }
     if (holder !== null && missing.has(holder)) {

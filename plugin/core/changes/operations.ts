@@ -2,9 +2,10 @@
  * The operations an operator may ask for. Each is one change, and records an event that says who asked and why.
  */
 
-import type { Change, LeaseRow, LockedLease } from '../store.js'
+import type { Change, LeaseRow } from '../store.js'
 import { Draft } from './draft.js'
 import { type Candidate, chooseSuccessor } from './plan.js'
+import { namedBy, unblocked } from './rows.js'
 import { noteNodes, replan, takeAway } from './rules.js'
 
 /** Who asked for an operation, and why. It goes into the audit trail. */
@@ -73,7 +74,7 @@ export async function revoke(change: Change, order: Revocation): Promise<Revoked
     draft.forsaken.delete(order.key)
     if (lease.target === missing) draft.assign(lease.key, null)
   } else if (isBlockedByIt) {
-    draft.edit(lease.key, { blockedNode: null, blockedToken: null })
+    draft.edit(lease.key, unblocked)
     draft.coolDown(lease.key, previousHolder, order.cooldownMs)
     if (lease.target === previousHolder) draft.assign(lease.key, null)
   } else takeAway(draft, lease, { immediate, cooldownMs: order.cooldownMs })
@@ -257,13 +258,10 @@ export async function forgetWorker(
   await draft.loadWorkers([key])
   const worker = draft.worker(key)
   if (worker === undefined) return 'unknown'
-  const present = await draft.presentNodes()
-  if (present.some((node) => node.workers.includes(key))) return 'registered'
-  const ids = new Set(present.map(({ id }) => id))
+  if ((await draft.nodesWith(key)).length > 0) return 'registered'
+  const present = new Set((await draft.presentNodes()).map(({ id }) => id))
   const leases = draft.leasesOf(key)
-  const isInUse = ({ holder, target, blockedNode, fenced }: LockedLease): boolean =>
-    fenced || [holder, target, blockedNode].some((node) => node !== null && ids.has(node))
-  if (leases.some(isInUse)) return 'named'
+  if (leases.some((lease) => lease.fenced || namedBy(lease).some((node) => present.has(node)))) return 'named'
   // The tokens of rows that somebody has deleted are known to nobody.
   if (draft.lacksLeases(worker)) draft.doubt(key)
   for (const lease of leases) draft.remove(lease.key)
@@ -325,8 +323,7 @@ export async function pause(
   if (worker.paused === paused) return 'unchanged'
   draft.putWorker({ ...worker, paused })
   draft.record({ type: paused ? 'worker.paused' : 'worker.resumed', subject: key, ...by })
-  const nodes = await draft.presentNodes()
-  draft.concern(nodes.filter((node) => node.workers.includes(key)).map((node) => node.id))
+  draft.concern((await draft.nodesWith(key)).map(({ id }) => id))
   await draft.plan([key])
   await draft.write()
   return 'done'

@@ -20,8 +20,7 @@ export function freshLease(key: string, worker: string | null, slot: number): Lo
     targetAtMs: null,
     ...vacated,
     token: 0,
-    blockedNode: null,
-    blockedToken: null,
+    ...unblocked,
     cooldownNode: null,
     cooldownUntilMs: null,
     firedAtMs: null,
@@ -34,6 +33,14 @@ export function freshLease(key: string, worker: string | null, slot: number): Lo
 
 /** The columns of a lease that has lost its holder. */
 export const vacated = { holder: null, attempt: null, identity: null, acquiredAtMs: null } as const
+
+/** The columns of a lease whose block has ended. */
+export const unblocked = { blockedNode: null, blockedToken: null } as const
+
+/** The nodes that a lease names. */
+export function namedBy({ holder, target, blockedNode }: LeaseRow): string[] {
+  return [holder, target, blockedNode].filter((node) => node !== null)
+}
 
 /** Whether no holder works under an older generation and no lease is blocked, apart from waived blocks. */
 export function barrierOpen(

@@ -6,7 +6,7 @@
 import type { EndReason } from '../errors.js'
 import type { Change, LeaseRow, LockedLease, NodeRow, WorkerRow } from '../store.js'
 import { Draft } from './draft.js'
-import { isBlocked, vacated } from './rows.js'
+import { isBlocked, namedBy, unblocked, vacated } from './rows.js'
 
 /** A lease as its holder knows it. */
 export interface Held {
@@ -41,8 +41,7 @@ export function freeIfAbandoned(draft: Draft, key: string, ending: Ending = { ty
     draft.edit(key, vacated)
     draft.record({ ...ending, subject: key, node: lease.holder, token: lease.token })
   }
-  if (lease.blockedNode !== null && draft.isGone(lease.blockedNode))
-    draft.edit(key, { blockedNode: null, blockedToken: null })
+  if (lease.blockedNode !== null && draft.isGone(lease.blockedNode)) draft.edit(key, unblocked)
   if (lease.target !== null && draft.isGone(lease.target)) draft.assign(key, null)
 }
 
@@ -114,23 +113,19 @@ export async function sortOut(
   ending?: Ending,
 ): Promise<void> {
   const gone = rows.map((row) => row.id)
+  const workers = rows.flatMap((row) => row.workers)
   const draft = new Draft(change)
   for (const id of gone) draft.markGone(id)
-  await draft.load({ nodes: gone, workers: rows.flatMap((row) => row.workers) })
+  await draft.load({ nodes: gone, workers })
   for (const id of gone) record(draft, id)
-  const touched = draft.leasesWhere((lease) =>
-    [lease.holder, lease.target, lease.blockedNode].some((id) => id !== null && gone.includes(id)),
-  )
+  const touched = draft.leasesWhere((lease) => namedBy(lease).some((id) => gone.includes(id)))
   for (const lease of touched) freeIfAbandoned(draft, lease.key, ending)
   await replan(
     draft,
     touched.map((lease) => lease.key),
-    rows.flatMap((row) => row.workers),
+    workers,
   )
-  missWorkers(
-    draft,
-    rows.flatMap((row) => row.workers),
-  )
+  missWorkers(draft, workers)
   await noteNodes(draft)
   await draft.write()
 }

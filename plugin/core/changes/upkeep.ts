@@ -6,7 +6,7 @@
 import type { Beat, Change, LeaseRow, Neighbour, NodeRow } from '../store.js'
 import { Draft } from './draft.js'
 import { nextAfter } from './plan.js'
-import { barrierOpen, isOutdated } from './rows.js'
+import { barrierOpen, isOutdated, namedBy } from './rows.js'
 import {
   freeIfAbandoned,
   type Held,
@@ -123,9 +123,10 @@ export const claimedForMs = 7 * 24 * 3_600_000
  * lease was not claimed later than its token says.
  */
 export function isUnusedName(lease: LeaseRow, sinceMs: number): boolean {
-  const { worker, holder, target, blockedNode, token, firedAtMs } = lease
+  const { worker, token, firedAtMs } = lease
   return (
-    [worker, holder, target, blockedNode].every((name) => name === null) &&
+    worker === null &&
+    namedBy(lease).length === 0 &&
     token < sinceMs &&
     (firedAtMs === null || firedAtMs + claimedForMs < sinceMs)
   )

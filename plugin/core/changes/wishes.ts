@@ -5,7 +5,7 @@
 import type { EndReason } from '../errors.js'
 import type { Ahead, Change, LeaseRow, LockedLease } from '../store.js'
 import { Draft } from './draft.js'
-import { barrierOpen, freshLease, isOutdated, vacated } from './rows.js'
+import { barrierOpen, freshLease, isOutdated, unblocked, vacated } from './rows.js'
 import { freeIfAbandoned, type Held, isFree, isWaived, replan, revokeLate, standAsideMs } from './rules.js'
 import { nextToken } from './token.js'
 
@@ -110,8 +110,8 @@ async function loadWhatIsNeeded(draft: Draft, wishes: Wishes): Promise<void> {
  * everybody's passes.
  */
 function release(draft: Draft, node: string, wish: Wishes['release'][number]): boolean {
-  const lease = draft.lease(wish.key)
-  if (lease === undefined || lease.fenced || lease.holder !== node || lease.token !== wish.token) return false
+  const lease = heldBy(draft, node, wish)
+  if (lease === undefined) return false
   draft.edit(lease.key, vacated)
   draft.coolDown(lease.key, node, wish.cooldownMs ?? 0)
   if (lease.target === node) {
@@ -135,13 +135,10 @@ function hasNewPlan(draft: Draft, lease: LeaseRow): boolean {
  * Takes a lease from this very node, whose work under it does not settle. Until it does, this node cannot claim the
  * lease again; so if no other has been named yet, it stands aside.
  */
-function revokeOwn(
-  draft: Draft,
-  node: string,
-  { key, token, cooldownMs }: Wishes['revoke'][number],
-): boolean {
-  const lease = draft.lease(key)
-  if (lease === undefined || lease.fenced || lease.holder !== node || lease.token !== token) return false
+function revokeOwn(draft: Draft, node: string, wish: Wishes['revoke'][number]): boolean {
+  const lease = heldBy(draft, node, wish)
+  if (lease === undefined) return false
+  const { cooldownMs } = wish
   const standsAside = lease.target === node && lease.worker !== null && !draft.isCoordinated(lease)
   const coolsForMs = lease.cooldownNode === node ? (lease.cooldownUntilMs ?? 0) - draft.change.nowMs : 0
   const forMs = standsAside ? Math.max(cooldownMs, coolsForMs, standAsideMs) : cooldownMs
@@ -149,10 +146,16 @@ function revokeOwn(
   return true
 }
 
+/** Returns the lease if the node holds it under this token and no transaction fences it. */
+function heldBy(draft: Draft, node: string, { key, token }: Held): LockedLease | undefined {
+  const lease = draft.lease(key)
+  return lease?.holder === node && lease.token === token && !lease.fenced ? lease : undefined
+}
+
 function acknowledge(draft: Draft, node: string, block: Held): void {
   const lease = draft.lease(block.key)
   if (lease?.blockedNode !== node || lease.blockedToken !== block.token || lease.fenced) return
-  draft.edit(lease.key, { blockedNode: null, blockedToken: null })
+  draft.edit(lease.key, unblocked)
   draft.record({ type: 'lease.acknowledged', subject: lease.key, node, token: block.token })
 }
 
@@ -231,8 +234,7 @@ function grant(draft: Draft, node: string, lease: LockedLease, generation: numbe
     attempt: change.session?.operation ?? null,
     identity: change.serverIdentity,
     acquiredAtMs: change.nowMs,
-    blockedNode: null,
-    blockedToken: null,
+    ...unblocked,
     waiters: lease.waiters.filter((waiter) => waiter !== node),
   })
   draft.record({ type: 'lease.acquired', subject: lease.key, node, token })
