@@ -462,9 +462,9 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'shares change hands within one generation',
-    file: 'core/changes/draft',
-    find: 'this.putWorker({ ...worker, generation: worker.generation + 1, slots: shares.length });',
-    replace: 'this.putWorker({ ...worker, slots: shares.length });',
+    file: 'core/changes/targets',
+    find: 'draft.putWorker({ ...worker, generation: worker.generation + 1, slots: shares.length });',
+    replace: 'draft.putWorker({ ...worker, slots: shares.length });',
     test: 'core/regressions',
   },
   {
@@ -576,8 +576,8 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a share whose row is missing is planned without a wait',
-    file: 'core/changes/draft',
-    find: 'if (this.lacksLeases(worker))',
+    file: 'core/changes/targets',
+    find: 'if (draft.lacksLeases(worker))',
     replace: 'if (false)',
     test: 'core/by-hand',
   },
@@ -760,15 +760,15 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a target that cools down stays the target when another becomes a candidate',
-    file: 'core/changes/draft',
+    file: 'core/changes/targets',
     find: '(isCandidate(lease.holder) ? current[0] : undefined)',
     replace: 'current[0]',
     test: 'core/operator',
   },
   {
     name: 'who is next by the queue and drains loses its place',
-    file: 'core/changes/draft',
-    find: 'this.queueFirst(key, lease.target);',
+    file: 'core/changes/targets',
+    find: 'queueFirst(draft, key, lease.target);',
     replace: '',
     test: 'core/queue',
   },

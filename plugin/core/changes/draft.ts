@@ -1,25 +1,14 @@
 /**
  * The rows that a change is about to alter, gathered first and written once.
  *
- * Every change follows the same course: it loads some leases, edits them, plans those that became free, and writes.
- * The draft remembers what was loaded, so it can tell exactly which nodes the change concerns. It also keeps
+ * Every change follows the same course: it loads some leases, edits them, plans those that became free (`targets.ts`),
+ * and writes. The draft remembers what was loaded, so it can tell exactly which nodes the change concerns. It also keeps
  * `pending` correct, and leaves alone the rows that a user's transaction fences.
  */
 
-import { slotKey } from '../names.js'
 import type { Change, LeaseFilter, LeaseRow, LockedLease, NewEvent, NodeRow, WorkerRow } from '../store.js'
-import { type Candidate, chooseSuccessor, planPartitions, planShares } from './plan.js'
-import {
-  barrierOpen,
-  freshLease,
-  isBlocked,
-  isOutdated,
-  isPending,
-  maxCooldownMs,
-  namedBy,
-  unblocked,
-  vacated,
-} from './rows.js'
+import type { Candidate } from './plan.js'
+import { barrierOpen, isBlocked, isPending, maxCooldownMs, namedBy, unblocked, vacated } from './rows.js'
 import { doubtServer } from './server-record.js'
 
 export class Draft {
@@ -222,42 +211,6 @@ export class Draft {
     return candidates.some(({ id }) => !all.has(id)) ? all : new Set(latest)
   }
 
-  /** Chooses the targets of these workers' leases anew. */
-  async plan(workerKeys: Iterable<string>): Promise<void> {
-    const keys = [...new Set(workerKeys)]
-    if (keys.length === 0) return
-    await this.loadWorkers(keys)
-    await this.load({ workers: keys })
-    for (const key of keys) {
-      const worker = this.#workers.get(key)
-      if (worker !== undefined) await this.#planWorker(worker)
-    }
-  }
-
-  /**
-   * Chooses the next target of a lease acquired by name: the first waiter that is still active. Draining nodes keep
-   * their places, gone ones do not. A target that drains had the first place, and gets it back.
-   */
-  async planByName(key: string): Promise<void> {
-    const lease = this.lease(key)
-    if (lease === undefined || (lease.holder !== null && lease.holder === lease.target)) return
-    const present = new Map((await this.presentNodes()).map((node) => [node.id, node.state]))
-    const isActive = (node: string): boolean => present.get(node) === 'active'
-    if (lease.target !== null && isActive(lease.target)) return
-    if (lease.target !== null && present.has(lease.target)) this.queueFirst(key, lease.target)
-    const { waiters } = this.lease(key) ?? lease
-    const next = waiters.find(isActive) ?? null
-    this.edit(key, { waiters: waiters.filter((node) => present.has(node) && node !== next) })
-    this.assign(key, next)
-  }
-
-  /** Puts a node first in the queue of a lease by name, unless it holds the lease or still has its place there. */
-  queueFirst(key: string, node: string): void {
-    const lease = this.lease(key)
-    if (lease === undefined || lease.holder === node || lease.waiters.includes(node)) return
-    this.edit(key, { waiters: [node, ...lease.waiters] })
-  }
-
   /** Notes that somebody has deleted rows of a worker or a node: whoever held what they were of may not know yet. */
   doubt(subject: string): void {
     if (!this.#doubted.has(subject)) this.record({ type: 'rows.missed', subject })
@@ -298,129 +251,6 @@ export class Draft {
     if (this.#removed.size === 0) return
     const tokens = [...this.#removed].map((key) => this.lease(key)?.token ?? 0)
     await this.change.saveMeta({ tokenFloor: Math.max(this.change.meta.tokenFloor, ...tokens) })
-  }
-
-  async #planWorker(worker: WorkerRow): Promise<void> {
-    const candidates = await this.candidates(worker)
-    if (worker.kind === 'single') this.#planSingle(worker, candidates)
-    else if (worker.kind === 'coordinated') this.#planShares(worker, candidates)
-    else this.#planPartitions(worker, candidates)
-  }
-
-  /**
-   * A healthy holder is never moved, unless another node has been named as target to follow it. A target that is
-   * still a candidate is kept, unless it cools down and has not claimed yet when another candidate appears.
-   */
-  #planSingle(worker: WorkerRow, candidates: readonly Candidate[]): void {
-    const lease = this.lease(worker.key)
-    if (lease === undefined) return
-    const cooling = this.cooling(lease, candidates)
-    const isCandidate = (node: string | null): node is string =>
-      candidates.some((candidate) => candidate.id === node)
-    const current = [lease.target, lease.holder].filter(isCandidate)
-    const kept =
-      current.find((node) => !cooling.has(node)) ?? (isCandidate(lease.holder) ? current[0] : undefined)
-    this.assign(lease.key, kept ?? chooseSuccessor(lease.key, candidates, cooling) ?? null)
-  }
-
-  /**
-   * Begins a new generation when the set of nodes has changed. A node that cools down for any of the shares stands
-   * aside while there are others. Where somebody has deleted the row of a share, the barrier cannot see who holds it.
-   */
-  #planShares(worker: WorkerRow, candidates: readonly Candidate[]): void {
-    const leases = this.leasesOf(worker.key)
-    const aside = new Set(leases.flatMap((lease) => [...this.cooling(lease, candidates)]))
-    const willing = candidates.filter((candidate) => !aside.has(candidate.id))
-    // By their numbers: somebody may have deleted a row in between, and what it named is to be planned again.
-    const targets = new Map(leases.map((lease) => [lease.slot, lease.target]))
-    const current = Array.from({ length: worker.slots }, (_, slot) => targets.get(slot) ?? null)
-    const { shares, changed } = planShares(current, willing.length > 0 ? willing : candidates)
-    if (!changed) return
-    // A fenced lease cannot get its new target. If a generation began now, plan and rows would differ again at once,
-    // and generation would follow generation.
-    if (leases.some((lease) => lease.fenced && lease.target !== (shares[lease.slot] ?? null))) return
-    if (this.lacksLeases(worker)) this.doubt(worker.key)
-    this.putWorker({ ...worker, generation: worker.generation + 1, slots: shares.length })
-    const slots = Math.max(shares.length, ...leases.map(({ slot }) => slot + 1))
-    for (let slot = 0; slot < slots; slot++) {
-      const key = slotKey(worker.key, slot)
-      const before = this.lease(key)
-      if (before === undefined) this.add(freshLease(key, worker.key, slot))
-      this.assign(key, shares[slot] ?? null)
-      if (before !== undefined && before.holder !== null) this.#nameAnew(before, worker)
-    }
-    this.concern(candidates.map((candidate) => candidate.id))
-    this.record({
-      type: 'assignment.changed',
-      subject: worker.key,
-      detail: { generation: worker.generation + 1, count: shares.length },
-    })
-  }
-
-  /**
-   * Writes a share that is held, even if its target stays: a new generation makes it pending, and its term ends. It is
-   * to be claimed again, so its target counts as named now, unless an earlier generation had ended that term already.
-   */
-  #nameAnew(share: LeaseRow, before: WorkerRow): void {
-    const target = this.lease(share.key)?.target ?? null
-    const endsNow = target !== null && !isOutdated(share, before)
-    this.edit(share.key, endsNow ? { targetAtMs: this.change.nowMs } : {})
-  }
-
-  #planPartitions(worker: WorkerRow, candidates: readonly Candidate[]): void {
-    const leases = this.leasesOf(worker.key)
-    const inUse = leases.slice(0, worker.slots)
-    const planned = planPartitions(
-      inUse.map((lease) => lease.target ?? lease.holder),
-      candidates,
-    )
-    const counts = new Map<string, number>()
-    for (const node of planned) if (node !== null) counts.set(node, (counts.get(node) ?? 0) + 1)
-    const targets = inUse.map((lease, slot) =>
-      this.#unlessCooling(lease, planned[slot] ?? null, candidates, counts),
-    )
-    const differing = inUse.filter(({ target }, slot) => target !== targets[slot])
-    for (const [slot, lease] of inUse.entries()) this.assign(lease.key, targets[slot] ?? null)
-    for (const lease of leases.slice(worker.slots)) this.assign(lease.key, null)
-    const moved = differing.filter(({ fenced }) => !fenced).length
-    if (moved > 0) this.record({ type: 'assignment.changed', subject: worker.key, detail: { moved } })
-    if (moved < differing.length) this.unfinished.add(worker.key)
-    else this.#forgetCooldowns(inUse)
-  }
-
-  /**
-   * Clears the cool-downs that are over, once a plan without regard to them is in force. Until then each stays in its
-   * row, where the node that has the partition instead sees that there is a plan to be made.
-   */
-  #forgetCooldowns(partitions: readonly LeaseRow[]): void {
-    for (const { key, cooldownNode, cooldownUntilMs } of partitions)
-      if (cooldownNode !== null && (cooldownUntilMs ?? 0) <= this.change.nowMs)
-        this.edit(key, { cooldownNode: null, cooldownUntilMs: null })
-  }
-
-  /**
-   * Keeps a partition from returning to the node it was taken from while that node cools down. It stays where it is if
-   * that node has not more than its part then, or goes to the one that has the fewest by these counts, which follow.
-   */
-  #unlessCooling(
-    lease: LeaseRow,
-    planned: string | null,
-    candidates: readonly Candidate[],
-    counts: Map<string, number>,
-  ): string | null {
-    const aside = this.cooling(lease, candidates)
-    if (planned === null || planned === lease.holder || !aside.has(planned)) return planned
-    const countOf = (node: string): number => counts.get(node) ?? 0
-    const others = candidates
-      .filter(({ id }) => !aside.has(id))
-      .map((each) => ({ ...each, load: countOf(each.id) }))
-    const sum = [...counts.values()].reduce((total, count) => total + count, 0)
-    const part = Math.ceil(sum / others.length)
-    const current = others.find(({ id, load }) => id === (lease.target ?? lease.holder) && load < part)
-    const instead = current?.id ?? chooseSuccessor(lease.key, others) ?? planned
-    counts.set(planned, countOf(planned) - 1)
-    counts.set(instead, countOf(instead) + 1)
-    return instead
   }
 
   #notYetLoaded(filter: LeaseFilter): LeaseFilter | undefined {

@@ -7,6 +7,7 @@ import { type Contradiction, type Declaration, declare, type OtherSchedule } fro
 import { Draft } from './draft.js'
 import type { Instruction } from './operations.js'
 import { missWorkers, noteNodes, sortOut } from './rules.js'
+import { planWorkers } from './targets.js'
 
 /** The workers for which a node is now a candidate, and what the node should know about them. */
 export interface Candidacy {
@@ -55,7 +56,7 @@ export async function join(
   await change.addNode({ ...node, workers }, 1)
   if (drained !== undefined) await change.updateNode(node.id, { state: 'draining' })
   draft.nodesChanged()
-  await draft.plan(workers)
+  await planWorkers(draft, workers)
   draft.record({
     type: 'node.joined',
     subject: node.id,
@@ -97,7 +98,7 @@ export async function register(
   await change.updateNode(node, { workers: [...now] })
   draft.nodesChanged()
   const withdrawn = [...before].filter((key) => !now.has(key))
-  await draft.plan([...withdrawn, ...workers])
+  await planWorkers(draft, [...withdrawn, ...workers])
   missWorkers(draft, withdrawn)
   draft.concern([node])
   await draft.write()

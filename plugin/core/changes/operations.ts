@@ -6,7 +6,8 @@ import type { Change, LeaseRow } from '../store.js'
 import { Draft } from './draft.js'
 import { type Candidate, chooseSuccessor } from './plan.js'
 import { namedBy, unblocked } from './rows.js'
-import { noteNodes, replan, takeAway } from './rules.js'
+import { noteNodes, takeAway } from './rules.js'
+import { planByName, planWorkers, queueFirst, replan } from './targets.js'
 
 /** Who asked for an operation, and why. It goes into the audit trail. */
 export interface Instruction {
@@ -146,12 +147,12 @@ export async function transfer(change: Change, order: Transfer): Promise<Transfe
   // After a cool-down partitions are shared out evenly again, which would undo what the operator has chosen.
   const isPlaced = order.to !== null && draft.workerOf(lease)?.kind === 'partitioned'
   draft.coolDown(lease.key, lease.holder, order.cooldownMs ?? (isPlaced ? 0 : usualCooldownMs))
-  if (lease.worker !== null && coordinated) await draft.plan([lease.worker])
+  if (lease.worker !== null && coordinated) await planWorkers(draft, [lease.worker])
   else if (lease.worker === null && order.to === null) await assignByQueue(draft, lease.key)
   else {
     // Who was next by the queue is next again after the node that the operator has chosen.
     if (lease.worker === null && lease.target !== null && lease.target !== order.to)
-      draft.queueFirst(lease.key, lease.target)
+      queueFirst(draft, lease.key, lease.target)
     draft.assign(lease.key, order.to ?? successorTo(draft, lease.key, others))
   }
   const to = draft.lease(lease.key)?.target ?? null
@@ -177,7 +178,7 @@ export async function transfer(change: Change, order: Transfer): Promise<Transfe
 async function assignByQueue(draft: Draft, key: string): Promise<void> {
   const lease = draft.lease(key)
   if (lease?.target === lease?.holder) draft.assign(key, null)
-  await draft.planByName(key)
+  await planByName(draft, key)
 }
 
 function successorTo(draft: Draft, key: string, others: readonly Candidate[]): string | null {
@@ -218,7 +219,7 @@ export async function rebalance(
   const before = draft.leasesOf(key)
   const revision = Math.max(worker.revision, ...before.map((lease) => lease.revision))
   if (how.revision !== null && how.revision !== revision) return { kind: 'stale', revision }
-  await draft.plan([key])
+  await planWorkers(draft, [key])
   const moves = movesBetween(before, draft.leasesOf(key))
   if (how.dryRun || moves.length === 0) return { kind: 'planned', moves, generation: worker.generation }
   const { actor, reason } = how
@@ -292,7 +293,7 @@ export async function drain(
   await change.updateNode(node, { state })
   const draft = new Draft(change)
   await draft.load({ nodes: [node] })
-  await draft.plan(row.workers)
+  await planWorkers(draft, row.workers)
   for (const lease of draft.leasesWhere((each) => each.worker === null && each.holder === node)) {
     // A target that was chosen in the meantime, such as the first waiter, is kept.
     if (!draining && lease.target !== null) continue
@@ -301,7 +302,7 @@ export async function drain(
   }
   // Where it was next in line, the others need not wait until it is passed over.
   for (const { key } of draft.leasesWhere(({ worker, target }) => worker === null && target === node))
-    await draft.planByName(key)
+    await planByName(draft, key)
   draft.concern([node])
   draft.record({ type: draining ? 'node.draining' : 'node.resumed', subject: node, node, ...by })
   await noteNodes(draft)
@@ -324,7 +325,7 @@ export async function pause(
   draft.putWorker({ ...worker, paused })
   draft.record({ type: paused ? 'worker.paused' : 'worker.resumed', subject: key, ...by })
   draft.concern((await draft.nodesWith(key)).map(({ id }) => id))
-  await draft.plan([key])
+  await planWorkers(draft, [key])
   await draft.write()
   return 'done'
 }

@@ -7,6 +7,7 @@ import type { EndReason } from '../errors.js'
 import type { Change, LeaseRow, LockedLease, NodeRow, WorkerRow } from '../store.js'
 import { Draft } from './draft.js'
 import { isBlocked, namedBy, unblocked, vacated } from './rows.js'
+import { replan } from './targets.js'
 
 /** A lease as its holder knows it. */
 export interface Held {
@@ -43,22 +44,6 @@ export function freeIfAbandoned(draft: Draft, key: string, ending: Ending = { ty
   }
   if (lease.blockedNode !== null && draft.isGone(lease.blockedNode)) draft.edit(key, unblocked)
   if (lease.target !== null && draft.isGone(lease.target)) draft.assign(key, null)
-}
-
-/**
- * Chooses the next targets of leases that have become free, and plans further workers with them. A lease that
- * already has a target needs no planning. Shares are the exception: they are planned as a whole, and one that was
- * fenced may have missed the last plan.
- */
-export async function replan(
-  draft: Draft,
-  freed: readonly string[],
-  workers: readonly string[] = [],
-): Promise<void> {
-  const leases = freed.flatMap((key) => draft.lease(key) ?? [])
-  const unplanned = leases.filter((lease) => lease.target === null || draft.isCoordinated(lease))
-  await draft.plan([...workers, ...unplanned.flatMap((lease) => lease.worker ?? [])])
-  for (const { key, worker } of leases) if (worker === null) await draft.planByName(key)
 }
 
 export function takeAway(

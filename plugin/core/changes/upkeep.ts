@@ -7,16 +7,8 @@ import type { Beat, Change, LeaseRow, Neighbour, NodeRow } from '../store.js'
 import { Draft } from './draft.js'
 import { nextAfter } from './plan.js'
 import { barrierOpen, isOutdated, namedBy } from './rows.js'
-import {
-  freeIfAbandoned,
-  type Held,
-  isFree,
-  noteNodes,
-  putAside,
-  replan,
-  revokeLate,
-  sortOut,
-} from './rules.js'
+import { freeIfAbandoned, type Held, isFree, noteNodes, putAside, revokeLate, sortOut } from './rules.js'
+import { planByName, planWorkers, replan } from './targets.js'
 
 /**
  * Declares nodes gone whose beats have stood still, if they still do. Returns the nodes it buried.
@@ -179,7 +171,7 @@ async function passOver(draft: Draft, key: string, target: string): Promise<void
       draft.assign(key, null)
       draft.edit(key, { waiters: [...lease.waiters.filter((node) => node !== target), target] })
     }
-    await draft.planByName(key)
+    await planByName(draft, key)
   } else if (worker.kind === 'coordinated') {
     if (!standsInItsOwnWay && !barrierOpen(worker, draft.leasesOf(worker.key), draft.isGone)) return
     const candidates = await draft.candidates(worker)
@@ -188,7 +180,7 @@ async function passOver(draft: Draft, key: string, target: string): Promise<void
       if (candidates.length < 2) return
       putAside(draft, worker, key, target)
     }
-    await draft.plan([worker.key])
+    await planWorkers(draft, [worker.key])
   } else {
     const candidates = await draft.candidates(worker)
     const cooling = draft.cooling(lease, candidates)

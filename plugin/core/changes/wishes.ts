@@ -6,7 +6,8 @@ import type { EndReason } from '../errors.js'
 import type { Ahead, Change, LeaseRow, LockedLease } from '../store.js'
 import { Draft } from './draft.js'
 import { barrierOpen, freshLease, isOutdated, unblocked, vacated } from './rows.js'
-import { freeIfAbandoned, type Held, isFree, isWaived, replan, revokeLate, standAsideMs } from './rules.js'
+import { freeIfAbandoned, type Held, isFree, isWaived, revokeLate, standAsideMs } from './rules.js'
+import { planByName, replan } from './targets.js'
 import { nextToken } from './token.js'
 
 /** What a node wants done about its own leases. All of it goes into one change. */
@@ -220,7 +221,7 @@ async function planInPlaceOfAbsent(draft: Draft, node: string, key: string): Pro
   const lease = draft.lease(key)
   if (lease === undefined || lease.target === node) return
   if (lease.target === null && lease.waiters.length === 0) return
-  await draft.planByName(key)
+  await planByName(draft, key)
 }
 
 function grant(draft: Draft, node: string, lease: LockedLease, generation: number): void {
