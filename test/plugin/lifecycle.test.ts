@@ -4,7 +4,7 @@ import { readdirSync, readlinkSync } from 'node:fs'
 import { promisify } from 'node:util'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { createConnection, type RowDataPacket } from 'mysql2/promise'
-import { Client } from 'pg'
+import { Client, Pool } from 'pg'
 import t from 'tap'
 import { deferred } from '../../plugin/core/time/loop.js'
 import workerCoordination, {
@@ -336,6 +336,29 @@ t.test('leases are handed over before onClose, for which a kept-alive connection
     t.type(tokenBeforeOurs, 'number')
   }),
 )
+
+t.test('leases are handed over although the application ends its own pool first', async (t) => {
+  const database = await usePostgres(t)
+  for (const moment of ['before', 'during']) {
+    const pool = new Pool({ connectionString: database.url, options: '-c search_path=own,public' })
+    await pool.query('create schema if not exists own')
+    const app = Fastify()
+    t.teardown(() => app.close())
+    await app.register(workerCoordination, { database: pool, identity })
+    await app.ready()
+    const lease = await app.coordination.acquire('rebuild')
+    let left = false
+    app.coordination.on('node.left', () => {
+      left = true
+    })
+    if (moment === 'before') await pool.end()
+    const closed = app.close()
+    if (moment === 'during') await pool.end()
+    await Promise.all([lease.release(), closed])
+    t.ok(left, moment)
+    await eventually(async () => (await connectionsTo(database)) === 0)
+  }
+})
 
 t.test('a pass that is slow to settle makes close wait, and is no error', async (t) => {
   const { url } = await useSqlite(t)

@@ -295,7 +295,8 @@ async function migrating(
     t.teardown(() => connections.close())
     return mysqlTarget(connections).locked(work)
   }
-  const connections = new PooledConnections(new Pool({ connectionString: url }), limits, { own: true })
+  const pgPool = () => new Pool({ connectionString: url })
+  const connections = new PooledConnections({ pool: pgPool(), own: true, createPool: pgPool }, limits)
   t.teardown(() => connections.close())
   return postgresTarget(connections).locked(work)
 }
@@ -387,9 +388,11 @@ async function eachTarget(
   })
   await t.test('postgres', async (t) => {
     const database = await usePostgres(t)
-    const pool = new Pool({ connectionString: database.url })
-    t.teardown(() => pool.end())
-    await body(t, database, postgresTarget(new PooledConnections(pool, limitsWithin(30_000), { own: false })))
+    const pgPool = () => new Pool({ connectionString: database.url })
+    const source = { pool: pgPool(), own: true, createPool: pgPool }
+    const connections = new PooledConnections(source, limitsWithin(30_000))
+    t.teardown(() => connections.close())
+    await body(t, database, postgresTarget(connections))
   })
   await t.test('mysql', { skip: withoutMysql ?? (canUndo && 'it cannot') }, async (t) => {
     const database = await useMysql(t)

@@ -20,10 +20,20 @@ import { judgement } from './failures.js'
 /** A pooled connection, for the duration of one verb. */
 export type Loan = shared.Loan<PoolClient>
 
-/** The connections for changes and reads: a small pool of our own, or the application's pool. */
+/** Where pooled connections come from. */
+export interface PoolSource {
+  readonly pool: Pool
+  /** Whether the pool was made for this store. If so, only this store uses its connections, and it ends with the store. */
+  readonly own: boolean
+  /** Makes a pool for this store, of a few connections to the same database. */
+  createPool(): Pool
+}
+
+/** The connections for changes and reads: a small pool of our own, or the application's pool until that is ended. */
 export class PooledConnections extends shared.LentConnections<PoolClient, Loan> {
-  readonly #pool: Pool
-  readonly #own: boolean
+  readonly #createPool: () => Pool
+  #pool: Pool
+  #own: boolean
   readonly #heard = new Set<PoolClient>()
   #bounded = false
 
@@ -39,14 +49,11 @@ export class PooledConnections extends shared.LentConnections<PoolClient, Loan> 
 
   readonly #removed = (client: PoolClient): void => void this.#heard.delete(client)
 
-  /** @param own whether the pool was made for this store, and ends with it. */
-  constructor(pool: Pool, limits: Limits, { own }: { readonly own: boolean }) {
+  constructor({ pool, own, createPool }: PoolSource, limits: Limits) {
     super(limits)
-    this.#pool = pool
+    this.#createPool = createPool
     this.#own = own
-    pool.on('error', ignore)
-    pool.on('connect', this.#hear)
-    pool.on('remove', this.#removed)
+    this.#pool = this.#listenTo(pool)
   }
 
   /**
@@ -63,7 +70,16 @@ export class PooledConnections extends shared.LentConnections<PoolClient, Loan> 
     return this.#bounded
   }
 
+  /**
+   * An application that stops may end its pool first. This node must still give its leases back: nobody else could have
+   * them for a ttl.
+   */
   protected acquire(): Promise<PoolClient> {
+    if (this.#pool.ending && !this.#own) {
+      this.#leave()
+      this.#own = true
+      this.#pool = this.#listenTo(this.#createPool())
+    }
     return this.#pool.connect()
   }
 
@@ -80,9 +96,17 @@ export class PooledConnections extends shared.LentConnections<PoolClient, Loan> 
     if (spoiled) client.connection?.stream.destroy()
   }
 
-  /** Leaves the application's pool as it was. */
   protected async end(): Promise<void> {
     if (this.#own) return this.#pool.end()
+    this.#leave()
+  }
+
+  #listenTo(pool: Pool): Pool {
+    return pool.on('error', ignore).on('connect', this.#hear).on('remove', this.#removed)
+  }
+
+  /** Leaves the application's pool as it was. */
+  #leave(): void {
     this.#pool.off('error', ignore).off('connect', this.#hear).off('remove', this.#removed)
     for (const client of this.#heard) client.off('error', ignore)
   }

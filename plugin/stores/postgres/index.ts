@@ -8,7 +8,7 @@ import { connectPatiently, type Limits, limitsWithin } from '../shared/limits.js
 import { runMigrations } from '../shared/migrate.js'
 import { Statements } from '../shared/statements.js'
 import { capabilitiesOf, examine, type Server } from './capabilities.js'
-import { PooledConnections, wayOf } from './connections.js'
+import { PooledConnections, type PoolSource, wayOf } from './connections.js'
 import { isReadOnly, judgement, sqlState } from './failures.js'
 import { Crowd, channelOf, Hints, pushedNodes } from './hints.js'
 import { migrationTarget } from './migrations.js'
@@ -17,8 +17,9 @@ import { PostgresStore } from './store.js'
 /** The options for opening a store on PostgreSQL. */
 export interface PostgresOptions {
   /**
-   * `postgres://user:password@host:port/name`, or a pool of `pg`. The store uses a given pool for changes and reads,
-   * and never ends it. Heartbeats get a separate connection, made with the pool's options.
+   * `postgres://user:password@host:port/name`, or a pool of `pg`. The store uses a given pool for changes and reads
+   * until the application ends it, and never ends it itself. Heartbeats get a separate connection, made with the pool's
+   * options.
    */
   readonly database: string | Pool
   readonly namespace: string
@@ -35,10 +36,7 @@ export interface PostgresOptions {
 type Driver = typeof import('pg')
 
 /** Where connections come from. */
-interface Source {
-  readonly pool: Pool
-  /** Whether the pool was made here. If so, only this store uses its connections, and it ends with the store. */
-  readonly own: boolean
+interface Source extends PoolSource {
   createClient(): Client
 }
 
@@ -52,7 +50,7 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
   const { default: driver } = await loadDriver('pg', () => import('pg'))
   const limits = limitsWithin(options.statementTimeoutMs)
   const source = sourceOf(driver, options.database, limits)
-  const connections = new PooledConnections(source.pool, limits, source)
+  const connections = new PooledConnections(source, limits)
   try {
     await reach(source, connections, limits)
     await runMigrations('postgres', migrationTarget(connections), { migrate: options.migrate })
@@ -134,30 +132,40 @@ async function openOn(
 }
 
 function sourceOf(driver: Driver['default'], database: string | Pool, limits: Limits): Source {
-  return typeof database === 'string' ? ownSource(driver, database, limits) : lentSource(database, limits)
+  return typeof database === 'string'
+    ? ownSource(driver, database, limits)
+    : lentSource(driver, database, limits)
 }
 
 /**
  * A few connections are enough, since a node makes one change at a time. One stays open when idle, so that a handover
  * does not have to connect first. Older drivers do not know `pipeline` and ignore it.
  */
+const few = { min: 1, max: 3, idleTimeoutMillis: 10_000, pipeline: true }
+
 function ownSource({ Client, Pool }: Driver['default'], url: string, limits: Limits): Source {
   const config = { connectionString: url, ...clientSettings(limits) }
   refuseUnreadable(() => new Client(config))
   refuseNameless(new Client(config))
-  const pool = new Pool({ ...config, min: 1, max: 3, idleTimeoutMillis: 10_000, pipeline: true })
-  return { pool, own: true, createClient: () => new Client(config) }
+  const createPool = (): Pool => new Pool({ ...config, ...few })
+  return { pool: createPool(), own: true, createPool, createClient: () => new Client(config) }
 }
 
 /**
  * Takes the class and the options from the pool. The options are copied with their descriptors, because the password
  * is a non-enumerable property.
  */
-function lentSource(pool: Pool, limits: Limits): Source {
-  const ClientClass: new (config: ClientConfig) => Client = Reflect.get(pool, 'Client')
-  const options: ClientConfig = Object.defineProperties({}, Object.getOwnPropertyDescriptors(pool.options))
-  Object.assign(options, clientSettings(limits))
-  return { pool, own: false, createClient: () => new ClientClass(options) }
+function lentSource({ Pool }: Driver['default'], pool: Pool, limits: Limits): Source {
+  const ClientClass: new (config?: ClientConfig) => Client = Reflect.get(pool, 'Client')
+  const described = Object.getOwnPropertyDescriptors(pool.options)
+  const optionsWith = <More extends object>(more: More): ClientConfig & More =>
+    Object.assign(Object.defineProperties({}, described), clientSettings(limits), more)
+  return {
+    pool,
+    own: false,
+    createPool: () => new Pool(optionsWith({ ...few, Client: ClientClass })),
+    createClient: () => new ClientClass(optionsWith({})),
+  }
 }
 
 /**
