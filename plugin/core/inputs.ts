@@ -79,6 +79,18 @@ export function checkCooldown(method: string, cooldownMs: unknown): void {
   )
 }
 
+/**
+ * The key of one item of work. Of another type many have one text (`undefined`, `[object Object]`), so that one share
+ * would own them all.
+ *
+ * @throws {CoordinationError} `WCO_OPTIONS`
+ */
+export function checkItemKey(method: string, key: unknown): void {
+  if (typeof key === 'string' || typeof key === 'bigint') return
+  if (typeof key === 'number' && !Number.isNaN(key)) return
+  throw wrong(`${method}: the key must be a string, a number or a bigint, got ${shown(key)}.`)
+}
+
 /** @throws {CoordinationError} `WCO_OPTIONS` */
 export function checkFunction(method: string, value: unknown): void {
   if (typeof value === 'function') return

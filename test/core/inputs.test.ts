@@ -2,7 +2,7 @@
 import t from 'tap'
 import { maxCooldownMs } from '../../plugin/core/changes/rows.js'
 import { CoordinationError } from '../../plugin/core/errors.js'
-import type { PassContext } from '../../plugin/core/work/worker.js'
+import { makeAssignment, type PassContext } from '../../plugin/core/work/worker.js'
 import { runCoordinator } from '../../plugin/node-cron.js'
 import { World } from '../support/world.js'
 
@@ -350,4 +350,15 @@ t.test('who acquires before the start is told when there will have been one', as
   const { code, message } = await refusal(() => coordinator.acquire('billing'))
   t.equal(code, 'WCO_NOT_RUNNING')
   t.match(message, /wait until the application is ready \(or listens, with autoStart: 'listen'\)\.$/)
+})
+
+t.test('a key that is none is refused, since one share would own all such items', async (t) => {
+  const assignment = makeAssignment(0, 1, 1)
+  for (const key of ['a', '', 0, 1.5, 7n]) t.equal(assignment.owns(key), true)
+  const { owns }: Untyped = assignment
+  for (const key of [undefined, null, Number.NaN, {}, true, ['a']])
+    t.throws(() => owns(key), {
+      code: 'WCO_OPTIONS',
+      message: /^assignment\.owns: the key must be a string, a number or a bigint, got /,
+    })
 })

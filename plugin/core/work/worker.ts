@@ -9,7 +9,7 @@ import type { Declaration } from '../changes/declarations.js'
 import { hash32 } from '../changes/hash.js'
 import { CoordinationError, type EndReason, FencedError, LeaseLostError } from '../errors.js'
 import type { Identity } from '../identity.js'
-import { checkCooldown, listed, unknownOptions } from '../inputs.js'
+import { checkCooldown, checkItemKey, listed, unknownOptions } from '../inputs.js'
 import { type Log, type PassLog, withFields } from '../log.js'
 import { checkName, leaseKey, shown } from '../names.js'
 import type { LeaseRow, Scope, WorkerRow } from '../store.js'
@@ -49,7 +49,11 @@ export interface Assignment {
   readonly count: number
   /** Number of the plan. No pass of an older generation runs anywhere while this one does. */
   readonly generation: number
-  /** Whether a key belongs to this share. The answer is the same on all nodes, in all processes and versions. */
+  /**
+   * Whether a key belongs to this share. The answer is the same on all nodes, in all processes and versions.
+   *
+   * @throws {CoordinationError} `WCO_OPTIONS` for a key of another type, or NaN.
+   */
   owns(key: string | number | bigint): boolean
 }
 
@@ -463,7 +467,10 @@ export function makeAssignment(index: number, count: number, generation: number)
     index,
     count,
     generation,
-    owns: (key: string | number | bigint) => hash32(String(key)) % count === index,
+    owns(key: string | number | bigint) {
+      checkItemKey('assignment.owns', key)
+      return hash32(String(key)) % count === index
+    },
   })
 }
 
