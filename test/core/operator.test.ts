@@ -1,6 +1,7 @@
 import t, { type Test } from 'tap'
 import { forget, forgetWorker, rebalance, transfer } from '../../plugin/core/changes/operations.js'
-import type { WorkerDefinition } from '../../plugin/core/work/worker.js'
+import type { Store } from '../../plugin/core/store.js'
+import type { PassContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
 import {
   commit,
   idsOf,
@@ -11,6 +12,7 @@ import {
   newWorker,
   saveLeases,
 } from '../../plugin/testing/conformance/world.js'
+import { Link } from '../../plugin/testing/link.js'
 import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
 import { World, type WorldNode } from '../support/world.js'
 
@@ -418,6 +420,88 @@ t.test(
     t.equal((await own()).length, 1, 'afterwards it may')
   },
 )
+
+t.test('a shorter cool-down of the next holder does not end a longer one', async (t) => {
+  for (const kind of ['single', 'partitioned', 'coordinated'] as const)
+    await t.test(kind, async (t) => {
+      const stepDown = new Map<string, () => void>()
+      const { world, nodes } = await startedWith(t, () =>
+        untilAborted('poisoned', {
+          kind,
+          ...(kind === 'partitioned' ? { partitions: 6 } : {}),
+          run: (context: PassContext) => {
+            stepDown.set(context.lease.key, () => context.stepDown(30_000))
+            return new Promise<void>((resolve) =>
+              context.signal.addEventListener('abort', () => resolve(), { once: true }),
+            )
+          },
+        } as Partial<WorkerDefinition>),
+      )
+      const heldBy = (name: string) =>
+        nodes
+          .filter((node) => node.name === name)
+          .flatMap((node) => keys.filter((key) => node.coordinator.isHeld(key)))
+      const { leases } = await nodes[0].coordinator.status()
+      const keys = leases.map(({ key }) => key)
+      const first = leases[0]?.holder?.name ?? ''
+      const taken = heldBy(first)
+      // It may be given other partitions, but no other share.
+      const won = () => heldBy(first).filter((key) => kind === 'coordinated' || taken.includes(key))
+      const others = nodes.filter(({ name }) => name !== first)
+      const [observer] = others
+      // Of two that might lead, the one with fewer leases would.
+      for (const { name, coordinator } of others) await coordinator.acquire(`of-${name}`)
+      for (const key of taken)
+        await observer?.coordinator.operator.release({
+          ...{ key, token: await tokenOf(observer, key), cooldownMs: 3_600_000 },
+          ...by,
+        })
+      await world.advance(1_000)
+      for (const key of taken) stepDown.get(key)?.()
+      await world.advance(1_000)
+      t.same(won(), [], 'a third node is a candidate')
+      await observer?.coordinator.operator.rebalance({ key: 'global/poisoned', ...by })
+      await world.advance(60_000)
+      await observer?.coordinator.operator.rebalance({ key: 'global/poisoned', ...by })
+      await world.advance(1_000)
+      t.same(won(), [], 'the cool-down of the second is over, that of the first is not')
+      const [holder] = taken.flatMap((key) => holders(world, key))
+      const third = nodes.find(({ name }) => name === holder)?.coordinator.nodeId ?? ''
+      await observer?.coordinator.operator.drain(third, by)
+      await world.advance(1_000)
+      t.same(won(), [])
+      t.ok(
+        taken.some((key) => holders(world, key).length > 0),
+        'but the second wins again',
+      )
+    })
+})
+
+t.test('a candidate that does not claim gives way, even to one that cools down', async (t) => {
+  const world = new World(t)
+  const links: Link[] = []
+  const linked = (store: Store): Link => {
+    const link = new Link(store)
+    links.push(link)
+    return link
+  }
+  const a = await world.node('a')
+  const b = await world.node('b', { wrap: linked })
+  for (const node of [a, b]) {
+    node.coordinator.worker(untilAborted('month-close'))
+    await world.start(node)
+  }
+  const key = 'global/month-close'
+  t.same(holders(world, key), ['a'])
+  links[0]?.cut()
+  const order = { key, token: await tokenOf(a, key), cooldownMs: 3_600_000 }
+  t.match(await a.coordinator.operator.release({ ...order, ...by }), { kind: 'revoked' })
+  await world.advance(1_000)
+  t.same(holders(world, key), [], 'the other may still claim')
+  await world.advance(5_000)
+  t.same(holders(world, key), ['a'])
+  links[0]?.mend()
+})
 
 t.test('what nobody needs any more is cleared away within the hour, and tokens do not go back', async (t) => {
   const world = new World(t, { ttlMs: 600_000, heartbeatMs: 100_000 })

@@ -29,6 +29,8 @@ export class Draft {
   readonly #events: NewEvent[] = []
   readonly #doubted = new Set<string>()
   readonly #goneNodes = new Set<string>()
+  /** The nodes that this change lets cool down, by the leases in whose rows that is written. */
+  readonly #cooledHere = new Map<string, string>()
   #presentNodes: NodeRow[] | undefined
   #presentByWorker: Map<string, NodeRow[]> | undefined
   #loads: Map<string, number> | undefined
@@ -49,6 +51,11 @@ export class Draft {
     await this.loadWorkers(fresh.flatMap((row) => row.worker ?? []))
     await this.#learnWhoIsGone(fresh)
     for (const row of fresh) this.#shortenCooldown(row)
+  }
+
+  /** Loads all shares of the coordinated worker that a lease belongs to, if it belongs to one. */
+  async loadShares(lease: LeaseRow): Promise<void> {
+    if (lease.worker !== null && this.isCoordinated(lease)) await this.load({ workers: [lease.worker] })
   }
 
   async loadWorkers(keys: readonly string[]): Promise<void> {
@@ -192,23 +199,48 @@ export class Draft {
     return nodes.map(({ id, version, joinedRevision }) => ({ id, version, joinedRevision, load: 0 }))
   }
 
-  /** Keeps a node from winning a lease again for a while, as long as there are other candidates. */
+  /**
+   * Keeps a node from winning a lease again for a while, as long as there are other candidates. A row remembers one
+   * cool-down, the one that ends last; see {@link #placeOfCooldown} for shares.
+   */
   coolDown(key: string, node: string, forMs: number): void {
     if (forMs <= 0) return
     const cooldownUntilMs = this.change.nowMs + Math.ceil(forMs)
-    this.edit(key, { cooldownNode: node, cooldownUntilMs })
+    const place = this.#placeOfCooldown(key, node)
+    this.#cooledHere.set(place, node)
+    const lease = this.lease(place)
+    if (
+      lease !== undefined &&
+      this.#coolsAnother(lease, node) &&
+      (lease.cooldownUntilMs ?? 0) > cooldownUntilMs
+    )
+      return
+    this.edit(place, { cooldownNode: node, cooldownUntilMs })
   }
 
   /**
    * The nodes that cool down for a lease; they are passed over while there are other candidates. A row remembers
-   * only one of them, but the one it named before this change still counts in this change. Otherwise a lease revoked
-   * from a second node would return to the first, which was revoked too. If those two are the only candidates, it
-   * does return.
+   * only one of them, but both the one it named before this change and the one that this change is about count in this
+   * change. Otherwise a lease revoked from a second node would return to the first, which was revoked too. If those two
+   * are the only candidates, it does return.
    */
   cooling(lease: LeaseRow, candidates: readonly Candidate[] = []): ReadonlySet<string> {
-    const latest = this.#coolingIn(lease)
-    const all = new Set([...latest, ...this.#coolingIn(this.#loaded.get(lease.key) ?? lease)])
+    const cooledHere = this.#cooledHere.get(lease.key)
+    const latest = cooledHere === undefined ? this.#coolingIn(lease) : [cooledHere]
+    const before = this.#coolingIn(this.#loaded.get(lease.key) ?? lease)
+    const all = new Set([...latest, ...before])
     return candidates.some(({ id }) => !all.has(id)) ? all : new Set(latest)
+  }
+
+  /**
+   * Where a cool-down is written. All shares of a worker are planned together, so where the row of one remembers
+   * another node, that of any other share will do.
+   */
+  #placeOfCooldown(key: string, node: string): string {
+    const lease = this.lease(key)
+    if (lease === undefined || lease.worker === null || !this.isCoordinated(lease)) return key
+    const shares = [lease, ...this.leasesOf(lease.worker)]
+    return shares.find((share) => !share.fenced && !this.#coolsAnother(share, node))?.key ?? key
   }
 
   /** Notes that somebody has deleted rows of a worker or a node: whoever held what they were of may not know yet. */
@@ -322,6 +354,10 @@ export class Draft {
 
   #coolingIn({ cooldownNode, cooldownUntilMs }: LeaseRow): string[] {
     return cooldownNode !== null && (cooldownUntilMs ?? 0) > this.change.nowMs ? [cooldownNode] : []
+  }
+
+  #coolsAnother(lease: LeaseRow, node: string): boolean {
+    return this.#coolingIn(lease).some((cooling) => cooling !== node)
   }
 
   /**

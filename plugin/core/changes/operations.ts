@@ -68,6 +68,7 @@ export async function revoke(change: Change, order: Revocation): Promise<Revoked
   const previousHolder = isBlockedByIt ? lease.blockedNode : (lease.holder ?? missing ?? null)
   if (previousHolder === null || lease.token !== order.token) return { kind: 'stale', lease }
   if (lease.fenced) return { kind: 'fenced', lease }
+  await draft.loadShares(lease)
   // Where the row of its holder is missing, nobody claims for a grace period.
   const immediate = order.immediate && missing === undefined
   if (missing !== undefined) {
@@ -144,6 +145,7 @@ export async function transfer(change: Change, order: Transfer): Promise<Transfe
   const coordinated = draft.isCoordinated(lease)
   const named = order.to === null || (candidates.includes(order.to) && !coordinated)
   if (!named || candidates.length === 0) return { kind: 'no-candidate', candidates }
+  await draft.loadShares(lease)
   // After a cool-down partitions are shared out evenly again, which would undo what the operator has chosen.
   const isPlaced = order.to !== null && draft.workerOf(lease)?.kind === 'partitioned'
   draft.coolDown(lease.key, lease.holder, order.cooldownMs ?? (isPlaced ? 0 : usualCooldownMs))
