@@ -21,7 +21,7 @@ import {
   rejectionOf,
   saveLeases,
 } from '../../plugin/testing/conformance/world.js'
-import { usePostgres } from '../support/databases.js'
+import { usePostgres, usePostgresCluster } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import { answersCommit, type TcpProxy, useProxy } from '../support/proxy.js'
 
@@ -334,13 +334,15 @@ t.test('a change gives up waiting for a revision row that is held by force', asy
 t.test('the time a change tells is not older than what it has waited for', async (t) => {
   const { url } = await usePostgres(t)
   const admin = await connected(t, url)
+  // Within a transaction a look at the others stays as it was.
+  const watcher = await connected(t, url)
   const store = await opened(t, url)
   await join(store, ['a'])
   await admin.query('begin')
   await admin.query('select * from coordination_meta for update')
   const change = store.change(undefined, async ({ nowMs }) => nowMs)
   await eventually(async () => {
-    const { rows } = await admin.query(
+    const { rows } = await watcher.query(
       "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
     )
     return rows.length > 0
@@ -740,12 +742,14 @@ t.test('whatever the defaults of the database are', async (t) => {
 
   t.test('a heartbeat that meets a change of its node waits and is answered', async (t) => {
     const { url, admin } = await useStrict(t)
+    // Within a transaction a look at the others stays as it was.
+    const watcher = await connected(t, url)
     const store = await opened(t, url)
     await join(store, ['a'])
     await admin.query('begin isolation level read committed')
     await admin.query("update coordination_nodes set news_revision = 7 where id = 'a'")
     const heartbeat = store.heartbeat('a', 1)
-    await eventually(async () => (await waiting(admin)) === 1)
+    await eventually(async () => (await waiting(watcher)) === 1)
     await admin.query('commit')
     t.match(await heartbeat, { newsRevision: 7 })
   })
@@ -764,6 +768,27 @@ t.test('whatever the defaults of the database are', async (t) => {
     const heartbeats = clients.at(-1)
     t.equal((await heartbeats?.query('show idle_session_timeout'))?.rows[0].idle_session_timeout, '0')
     t.equal((await pool.query('show idle_session_timeout')).rows[0].idle_session_timeout, '1min')
+  })
+
+  t.test('a change waits for another one for longer than the server gives a transaction', async (t) => {
+    const { url } = await usePostgresCluster(t, { transaction_timeout: '1s' })
+    const admin = await connected(t, url)
+    // Within a transaction a look at the others stays as it was.
+    const watcher = await connected(t, url)
+    for (const database of [url, usePool(t, url)]) {
+      const store = await opened(t, database)
+      await store.change(undefined, (change) => change.saveMeta({ tokenFloor: 0 }))
+      await admin.query('set transaction_timeout = 0; begin; update coordination_meta set token_floor = 1')
+      const change = store.change(undefined, (change) => change.saveMeta({ tokenFloor: 2 }))
+      const isLate = async () => {
+        const late = "wait_event_type = 'Lock' and clock_timestamp() > xact_start + interval '1.1 s'"
+        return (await watcher.query(`select from pg_stat_activity where ${late}`)).rows.length === 1
+      }
+      await Promise.race([change, eventually(isLate)])
+      await admin.query('commit')
+      t.match(await change, { committed: true })
+      await store.close()
+    }
   })
 })
 

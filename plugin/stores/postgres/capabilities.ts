@@ -15,6 +15,8 @@ export interface Server {
   readonly searchPath: string
   /** The role as which the tables were found, if the connection has taken on another than it logged in as. */
   readonly role: string | undefined
+  /** Whether the server can limit whole transactions, as PostgreSQL can from 17 on. */
+  readonly limitsTransactions: boolean
   /** Computes the identity of the server. */
   readonly identity: SQL<string>
   /**
@@ -38,6 +40,7 @@ interface Found {
   readonly role: string
   readonly process: string
   readonly standby: string
+  readonly limit: string | null
 }
 
 /** Examines the server at the other end of a connection. */
@@ -45,7 +48,8 @@ export async function examine(client: ClientBase): Promise<Server> {
   const { rows } = await client.query<Found>(`
     select n.nspname as schema, current_setting('server_encoding') as encoding,
       current_setting('search_path') as path, coalesce(current_setting('role', true), 'none') as role,
-      pg_backend_pid()::text as process, pg_is_in_recovery()::text as standby
+      pg_backend_pid()::text as process, pg_is_in_recovery()::text as standby,
+      current_setting('transaction_timeout', true) as limit
     from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
     where c.oid = to_regclass('coordination_nodes')`)
   const [row] = rows
@@ -58,6 +62,7 @@ export async function examine(client: ClientBase): Promise<Server> {
     encoding: row.encoding,
     searchPath: row.path,
     role: row.role === 'none' ? undefined : row.role,
+    limitsTransactions: row.limit !== null,
     identity: (await permits(client, 'select pg_walfile_name(pg_current_wal_lsn())'))
       ? sql<string>`${started} || '.' || ${timeline}`
       : started,

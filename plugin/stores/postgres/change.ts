@@ -53,15 +53,20 @@ export interface Setting {
 export const beginning = 'begin isolation level read committed'
 
 /**
- * Begins a transaction in which the server itself limits every statement and every silence of the client, and which
- * commits as heartbeats do. JIT compilation is off: it takes longer than any of our statements, and it is triggered
+ * Begins a transaction in which the server itself limits every statement and every silence of the client, but not the
+ * whole, and which commits as heartbeats do. JIT compilation is off: it takes longer than any of our statements, and it is triggered
  * by row estimates that are far off. The tables are those that were found when the store opened: the application may
  * have left another search path on the connection.
  *
  * @param searchPath as a literal.
+ * @param limitsTransactions whether the server knows a limit for the whole.
  */
-export function beginWithin({ statementMs, lockMs, silenceMs }: Limits, searchPath: string): string {
-  return `${beginning};
+export function beginWithin(
+  { statementMs, lockMs, silenceMs }: Limits,
+  searchPath: string,
+  limitsTransactions: boolean,
+): string {
+  return `${beginning};${limitsTransactions ? ' set local transaction_timeout = 0;' : ''}
     set local statement_timeout = ${statementMs};
     set local lock_timeout = ${lockMs};
     set local idle_in_transaction_session_timeout = ${silenceMs};

@@ -73,7 +73,7 @@ async function openOn(
   // Imported only here, because this module imports the driver itself.
   const { drizzle } = await import('drizzle-orm/node-postgres')
   const { namespace, push, onWarning } = options
-  const { schema, searchPath, identity, pooled } = server
+  const { schema, searchPath, limitsTransactions, identity, pooled } = server
   const pushes = capabilitiesOf(server, { push }).push
   if (push && !pushes) onWarning(withoutPush(server))
   if (!storesAnyText(server)) onWarning(aboutEncoding(server))
@@ -109,6 +109,7 @@ async function openOn(
       limits,
       schema,
       searchPath,
+      limitsTransactions,
       channel,
       hints,
       statements,
@@ -211,7 +212,7 @@ function refuseNameless({ database }: Client): void {
 function sessionSettings({ statementMs, lockMs, silenceMs }: Limits): string {
   return `set statement_timeout = ${statementMs}; set lock_timeout = ${lockMs};
     set idle_in_transaction_session_timeout = ${silenceMs}; set jit = off;
-    set default_transaction_isolation = 'read committed'; ${planOnce}; ${stayOpen}`
+    set default_transaction_isolation = 'read committed'; ${planOnce}; ${unlimited}`
 }
 
 /**
@@ -222,9 +223,10 @@ const planOnce = `select set_config(name, 'force_generic_plan', false) from pg_s
 
 /**
  * The limit for idle connections, where the database or the role has one, may be shorter than the pause between two
- * heartbeats. Servers before 14 do not know the setting.
+ * heartbeats, and that for transactions shorter than the wait for a row. Servers before 14 and 17 do not know them.
  */
-const stayOpen = `select set_config(name, '0', false) from pg_settings where name = 'idle_session_timeout'`
+const unlimited = `select set_config(name, '0', false) from pg_settings
+  where name in ('idle_session_timeout', 'transaction_timeout')`
 
 /**
  * Sets up the connection for heartbeats. It has the search path and the role of the other connections, which an

@@ -50,6 +50,7 @@ async function inTransaction<T>(
     set local statement_timeout = ${limitMs};
     set local lock_timeout = ${limitMs};
     set local idle_in_transaction_session_timeout = ${silenceMs};
+    select set_config(name, '0', true) from pg_settings where name = 'transaction_timeout';
     select pg_advisory_xact_lock(${lockNumber});
     set local lock_timeout = ${lockMs}`)
   try {

@@ -52,6 +52,8 @@ export interface Parts {
   readonly schema: string
   /** The search path by which they were found. */
   readonly searchPath: string
+  /** Whether the server can limit whole transactions. */
+  readonly limitsTransactions: boolean
   /** The channel for hints; undefined when none are sent. */
   readonly channel: string | undefined
   readonly hints: Hints
@@ -253,8 +255,9 @@ export class PostgresStore implements Store {
   }
 
   #beginOn(client: PoolClient): string {
-    const { connections, limits, searchPath } = this.#parts
-    return connections.bounded ? beginning : beginWithin(limits, client.escapeLiteral(searchPath))
+    const { connections, limits, searchPath, limitsTransactions } = this.#parts
+    if (connections.bounded) return beginning
+    return beginWithin(limits, client.escapeLiteral(searchPath), limitsTransactions)
   }
 
   /** Where nothing is pushed, the listeners in this process still need not wait. */
