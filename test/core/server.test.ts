@@ -21,6 +21,7 @@ import {
   newWorker,
   saveLeases,
 } from '../../plugin/testing/conformance/world.js'
+import { Link } from '../../plugin/testing/link.js'
 import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
 import { World } from '../support/world.js'
 
@@ -87,6 +88,26 @@ t.test('the first change under another server records it, and does nothing else'
   }
   t.same(kinds, ['done', 'new-server', 'done'])
   t.equal(done, 2)
+})
+
+t.test('a start gives up where each try to join reaches another server', async (t) => {
+  const world = new World(t)
+  let servers = 0
+  class Switching extends Link {
+    override change: Link['change'] = (...order) => {
+      world.identity = `server-${++servers}`
+      return super.change(...order)
+    }
+  }
+  const a = await world.node('a', { wrap: (store) => new Switching(store) })
+  await runChange(a.store, undefined, 0, async () => undefined)
+  const started = a.coordinator.start().then(
+    () => undefined,
+    (error: unknown) => error,
+  )
+  await world.advance(3 * world.timing.ttlMs)
+  t.equal(a.coordinator.state, 'idle')
+  t.match(await started, { code: 'WCO_STORE', message: /reached a different database server/ })
 })
 
 t.test('a claim counts under the server it was made under, and under no other', async (t) => {

@@ -111,7 +111,7 @@ export class Life {
   #lastTriedAt: Reading = { monoMs: 0, bootMs: 0 }
   #lastDone = 0
   #failures = 0
-  /** How many steps in a row have found a server to be recorded. */
+  /** How many steps, or tries to join, in a row have found a server to be recorded. */
   #newServers = 0
   #leaving = false
   /** Whether a change by which this node leaves may have been carried out, although its answer was lost. */
@@ -195,6 +195,7 @@ export class Life {
    *   `'go-on'` this node joins without workers and then registers them, so that a refused one does not stop the others.
    * @param drained whether this process was draining in its previous life.
    * @returns false when this life cannot begin and another one must be tried.
+   * @throws StoreError also when each of several tries has found a new server.
    */
   async join(howRefused: 'throw' | 'go-on', drained: boolean): Promise<boolean> {
     const { identity, labels, version, machine, timing, clock } = this.#in
@@ -225,6 +226,11 @@ export class Life {
       return undefined
     })
     if (joined === undefined) return this.join(howRefused, drained)
+    if (joined.kind === 'new-server') {
+      this.#countNewServer()
+      return this.join(howRefused, drained)
+    }
+    this.#newServers = 0
     if (joined.kind !== 'done' || joined.result === 'buried' || joined.view === undefined) return false
     const { workers, otherSchedules, unfinished } = joined.result
     this.#warnOf(otherSchedules)
@@ -363,13 +369,18 @@ export class Life {
     return this.#settle(agenda)
   }
 
+  #recordServer(): Promise<0> {
+    this.#countNewServer()
+    return this.#own(() => Promise.resolve())
+  }
+
   /**
    * @throws StoreError when one step after the other finds a new server, as where reads and changes reach different
    *   ones. A pause follows, and then it begins anew.
    */
-  #recordServer(): Promise<0> {
+  #countNewServer(): void {
     this.#newServers += 1
-    if (this.#newServers < mostServers) return this.#own(() => Promise.resolve())
+    if (this.#newServers < mostServers) return
     this.#newServers = 0
     throw severalServers()
   }
