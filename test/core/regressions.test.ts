@@ -5,7 +5,7 @@ import { StoreError } from '../../plugin/core/errors.js'
 import { silentLog } from '../../plugin/core/log.js'
 import type { Change, Store } from '../../plugin/core/store.js'
 import { blockWaitMs } from '../../plugin/core/time/timing.js'
-import type { CoordinatedContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
+import type { CoordinatedContext, SingleContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
 import { gate } from '../../plugin/testing/conformance/world.js'
 import { type TestNode, TestWorld } from '../../plugin/testing/index.js'
 import { World, type WorldNode } from '../support/world.js'
@@ -882,6 +882,49 @@ t.test('a lapse of one node does not end the shares of the others', async (t) =>
   const { leases } = await b.coordinator.operator.snapshot()
   const again = leases.find(({ holder }) => holder === a.coordinator.nodeId)
   t.equal(again?.targetAtMs, again?.acquiredAtMs, 'it counts as named when it was given back')
+})
+
+t.test('a node that gives back several leases does not count as having them still', async (t) => {
+  const world = new World(t)
+  const link = { cut: false }
+  const a = await world.node('a', { wrap: linked(link) })
+  const b = await world.node('b')
+  for (const name of ['one', 'two', 'three']) a.coordinator.worker(untilAborted(name))
+  await world.start(a)
+  await world.advance(2_000)
+  for (const name of ['one', 'two', 'three', 'own']) b.coordinator.worker(untilAborted(name))
+  await world.start(b)
+  await world.advance(5_000)
+  const countOf = async ({ coordinator }: WorldNode): Promise<number> =>
+    (await b.coordinator.operator.snapshot()).leases.filter(({ holder }) => holder === coordinator.nodeId)
+      .length
+  t.same([await countOf(a), await countOf(b)], [3, 1])
+  link.cut = true
+  await world.advanceUntil(() => a.history.includes('trust.expired'), world.timing.ttlMs)
+  link.cut = false
+  await world.advance(5_000)
+  t.notOk(a.history.includes('session.lost'), 'it has not been buried')
+  t.same([await countOf(a), await countOf(b)], [2, 2])
+})
+
+t.test('a single worker whose pass steps down goes to another that has as few leases', async (t) => {
+  for (const name of ['one', 'two', 'three', 'four']) {
+    const world = new World(t)
+    const [a, b] = [await world.node('a'), await world.node('b')]
+    const stepDown: (() => void)[] = []
+    const run = ({ signal, stepDown: step }: SingleContext): Promise<void> => {
+      stepDown.push(() => step(0))
+      return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+    }
+    for (const { coordinator } of [a, b]) coordinator.worker(untilAborted(name, { run }))
+    await world.start(a)
+    await world.advance(2_000)
+    await world.start(b)
+    await world.advance(2_000)
+    stepDown[0]?.()
+    await world.advance(2_000)
+    t.equal((await a.coordinator.operator.snapshot()).leases[0]?.holder, b.coordinator.nodeId, name)
+  }
 })
 
 t.test('a watcher that could not renew its own session begins to watch afresh', async (t) => {

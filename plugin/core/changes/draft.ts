@@ -68,6 +68,11 @@ export class Draft {
     return this.#edited.get(key) ?? this.#loaded.get(key)
   }
 
+  /** A lease as it was before this change. */
+  before(key: string): LeaseRow | undefined {
+    return this.#loaded.get(key)
+  }
+
   worker(key: string): WorkerRow | undefined {
     return this.#workers.get(key)
   }
@@ -375,8 +380,15 @@ export class Draft {
     })
   }
 
+  /** How many leases each node has. What this change has altered so far is not stored yet, and counts too. */
   async #loadsByNode(): Promise<Map<string, number>> {
-    this.#loads ??= new Map((await this.change.loads()).map((load) => [load.node, load.leases]))
+    if (this.#loads !== undefined) return this.#loads
+    this.#loads = new Map((await this.change.loads()).map((load) => [load.node, load.leases]))
+    for (const { key, target, holder } of this.#edited.values()) {
+      const before = this.#loaded.get(key)
+      this.#countLoad(before?.target ?? before?.holder ?? null, -1)
+      this.#countLoad(target ?? holder, 1)
+    }
     return this.#loads
   }
 

@@ -77,7 +77,19 @@ function assignSingle(draft: Draft, worker: WorkerRow, candidates: readonly Cand
   const current = [lease.target, lease.holder].filter(isCandidate)
   const kept =
     current.find((node) => !cooling.has(node)) ?? (isCandidate(lease.holder) ? current[0] : undefined)
-  draft.assign(lease.key, kept ?? chooseSuccessor(lease.key, candidates, cooling) ?? null)
+  draft.assign(lease.key, kept ?? successor(draft, lease, candidates, cooling) ?? null)
+}
+
+/** Chooses the next target of a single worker; of equals not the one that has just had the lease. */
+function successor(
+  draft: Draft,
+  { key }: LeaseRow,
+  candidates: readonly Candidate[],
+  cooling: ReadonlySet<string>,
+): string | undefined {
+  const last = draft.before(key)?.holder
+  const ranked = candidates.map((each) => (each.id === last ? { ...each, load: each.load + 0.5 } : each))
+  return chooseSuccessor(key, ranked, cooling)
 }
 
 /**
