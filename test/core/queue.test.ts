@@ -1,5 +1,6 @@
 /** The queue of a lease by name: who is next keeps that place, whatever an operator asks for meanwhile. */
 import t, { type Test } from 'tap'
+import { runChange } from '../../plugin/core/changes/run-change.js'
 import type { Lease } from '../../plugin/core/work/lease.js'
 import { World, type WorldNode } from '../support/world.js'
 
@@ -128,3 +129,26 @@ t.test(
     t.same(served, ['c', 'b'])
   },
 )
+
+t.test('who is next and goes on with its work of before is not named again and again', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  await world.start(a, b)
+  const kept = await a.coordinator.tryAcquire('k')
+  const again = a.coordinator.acquire('k')
+  await world.advance(1_000)
+  const row = async () => (await b.coordinator.operator.snapshot()).leases[0]
+  // As a failover may set a row back: to when the node was next.
+  await runChange(b.store, undefined, 0, async (change) => {
+    const [lease] = await change.leases({ keys: [key] })
+    if (lease !== undefined) await change.saveLeases([{ ...lease, holder: null, targetAtMs: change.nowMs }])
+    await change.tell(new Set([a.coordinator.nodeId ?? '']))
+  })
+  await world.advance(30_000)
+  t.notOk(kept?.held)
+  t.match(await row(), { holder: null, target: null })
+  const events = await b.store.events({ limit: 50 })
+  t.same(events.filter(({ type }) => type === 'target.passed-over').length, 0)
+  void kept?.release()
+  t.ok((await again).held, 'it asks again once that work has ended')
+})

@@ -182,15 +182,21 @@ class Comparison {
     return this.#hasLasted(handoverTimeoutMs, `unsettled:${termOf(lease)}`)
   }
 
-  /** Handles a row that does not name this node as holder: acknowledges a block, or claims. */
+  /**
+   * Handles a row that does not name this node as holder: acknowledges a block, claims, or steps out of line while work of
+   * an earlier term goes on.
+   */
   #compareUnheld(lease: LeaseRow): void {
     const { node, view } = this.#in
     if (lease.blockedNode === node && lease.blockedToken !== null)
       this.#acknowledgeWhenSettled(lease, lease.blockedToken)
-    if (lease.target !== node || !this.#in.mayClaim || this.#isDirty(lease)) return
+    if (lease.target !== node || !this.#in.mayClaim) return
     const free = lease.holder === null || view.gone.has(lease.holder)
     if (!free) return
-    if (lease.worker === null) this.#claimByName(lease)
+    if (this.#isDirty(lease)) {
+      // The only one in line would be named again and again.
+      if (lease.worker === null) this.#withdraw.push(lease.key)
+    } else if (lease.worker === null) this.#claimByName(lease)
     else if (this.#in.runners.has(lease.worker)) this.#claimForWorker(lease)
   }
 
