@@ -779,4 +779,37 @@ export const mutants: readonly Mutant[] = [
     replace: '',
     mix: 'brief',
   },
+  {
+    name: 'a node that joins takes its namesake for an earlier life of its own',
+    file: 'core/changes/membership',
+    find: 'const { workers, refused, otherSchedules } = await declare(draft, node.id, declarations);',
+    replace: `for (const each of await change.nodes())
+        if (each.name === node.name) await change.bury(each.id);
+    const { workers, refused, otherSchedules } = await declare(draft, node.id, declarations);`,
+    mix: 'brief',
+    from: 2,
+  },
+  {
+    name: 'a time is claimed by each who asks before the next is claimed',
+    file: 'core/changes/times',
+    find: 'claimedMs >= atMs',
+    replace: 'claimedMs > atMs',
+    mix: 'brief',
+    from: 2,
+  },
+  {
+    name: 'what a node gives back still counts for it when the next is chosen',
+    file: 'core/changes/draft',
+    find: 'of this.#edited.values()) {\n            const before',
+    replace: 'of []) {\n            const before',
+    test: 'core/regressions',
+  },
+  {
+    name: 'nobody takes a lease by name from work that ignores its signal while the row is healthy',
+    file: 'core/session/agenda',
+    find: 'else if (holding.ended !== undefined && this.#isLate(lease))',
+    replace: 'else if (lease.worker !== null && holding.ended !== undefined && this.#isLate(lease))',
+    mix: 'network',
+    from: 35,
+  },
 ]

@@ -1,5 +1,6 @@
 /** The application of each node in a simulated world: what its workers do, and which leases it acquires by name. */
 
+import type { Scope } from '../../plugin/core/store.js'
 import type { Timing } from '../../plugin/core/time/timing.js'
 import type { HeldLease, Lease } from '../../plugin/core/work/lease.js'
 import type { PassContext, SingleContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
@@ -13,7 +14,7 @@ import type { Chance, Scheduler } from './scheduler.js'
 
 interface Request {
   readonly process: SimulatedProcess
-  readonly name: string
+  readonly key: string
   readonly sinceMs: number
 }
 
@@ -27,6 +28,8 @@ export class Application {
   readonly #work: Chance
   readonly #writes: Chance
   readonly #waiting = new Map<object, Request>()
+  /** The leases by name that are never given back as long as their nodes are well. */
+  readonly #kept = new Set<HeldLease>()
 
   constructor(scene: Scene) {
     this.#scene = scene
@@ -44,10 +47,34 @@ export class Application {
     return [...this.#waiting.values()]
   }
 
+  /** Those that wait although nobody keeps the lease, and their own process does not go on working under it. */
+  get waitingInVain(): readonly Request[] {
+    const kept = [...this.#kept]
+    return this.waiting.filter(
+      ({ process, key }) =>
+        !kept.some(
+          (lease) =>
+            lease.key === key && (process.made(lease.holder) || this.#history.isTrusted(key, lease.token)),
+        ),
+    )
+  }
+
+  /** The keys of the leases that a process has lost and goes on working under, never to stop. */
+  unsettled({ coordinator }: LifeOnSite): readonly string[] {
+    const { unsettled } = coordinator.health()
+    return [...this.#kept].map(({ key }) => key).filter((key) => unsettled.includes(key))
+  }
+
+  /** Whether a lease by name was taken from a process that goes on working under it. The block stays until others ask. */
+  isWithheld(key: string): boolean {
+    return this.#scene.living().some((life) => this.unsettled(life).includes(key))
+  }
+
   /** Drops the requests of a process that has ended. */
   forget(process: SimulatedProcess): void {
     for (const [request, { process: asking }] of this.#waiting)
       if (asking === process) this.#waiting.delete(request)
+    for (const lease of this.#kept) if (process.made(lease.holder)) this.#kept.delete(lease)
   }
 
   definition(process: SimulatedProcess, name: string, layout: Layout): WorkerDefinition {
@@ -159,7 +186,10 @@ export class Application {
         again()
         if (coordinator.state !== 'running') return
         const name = chance.pick(['one', 'two', 'three'])
-        const answer = chance.happens(0.3) ? coordinator.tryAcquire(name) : this.#acquire(life, name, chance)
+        const scope = this.#plan.traits.has('twins') && chance.happens(0.5) ? 'cluster' : 'global'
+        const answer = chance.happens(0.3)
+          ? coordinator.tryAcquire(name, { scope })
+          : this.#acquire(life, name, scope, chance)
         answer.then(
           (lease) => lease && this.#use(process, lease, chance),
           () => undefined,
@@ -169,12 +199,18 @@ export class Application {
     again()
   }
 
-  async #acquire({ coordinator, process }: LifeOnSite, name: string, chance: Chance): Promise<Lease> {
+  async #acquire(
+    { coordinator, process, identity }: LifeOnSite,
+    name: string,
+    scope: Scope,
+    chance: Chance,
+  ): Promise<Lease> {
     const request = {}
-    this.#waiting.set(request, { process, name, sinceMs: this.#scheduler.nowMs })
+    const key = `${scope === 'global' ? scope : identity.cluster}/${name}`
+    this.#waiting.set(request, { process, key, sinceMs: this.#scheduler.nowMs })
     try {
       const options = chance.happens(0.4) ? { timeoutMs: Math.ceil(chance.magnitude(20, 30_000)) } : {}
-      return await coordinator.acquire(name, options)
+      return await coordinator.acquire(name, { scope, ...options })
     } finally {
       this.#waiting.delete(request)
     }
@@ -182,12 +218,30 @@ export class Application {
 
   async #use(process: SimulatedProcess, lease: Lease, chance: Chance): Promise<void> {
     this.#history.count('acquired by name')
+    if (this.#plan.traits.has('kept-leases') && chance.happens(0.2)) return this.#keep(process, lease, chance)
     const pass = { process, lease, obedient: true }
     if (lease.held) {
       this.#history.passBegan(pass)
       await this.#wait(process, chance.magnitude(5, 8_000), lease.signal)
       this.#history.passEnded(pass)
     }
+    await lease.release()
+  }
+
+  /**
+   * Holds a lease for as long as its node is well. When it has to be given back, that takes its time, or is never done.
+   */
+  async #keep(process: SimulatedProcess, lease: Lease, chance: Chance): Promise<void> {
+    const pass = { process, lease, obedient: false }
+    if (!lease.held) return lease.release()
+    this.#history.passBegan(pass)
+    this.#kept.add(lease)
+    await aborted(lease.signal)
+    this.#history.hit('kept-leases')
+    if (chance.happens(0.5)) return
+    await this.#wait(process, chance.magnitude(50, 2 * this.#timing.handoverTimeoutMs))
+    this.#kept.delete(lease)
+    this.#history.passEnded(pass)
     await lease.release()
   }
 }

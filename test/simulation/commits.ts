@@ -1,11 +1,14 @@
 /** Checks commits by the rules that need more than leases: which nodes are active, and what was ordered. */
+import type { Identity } from '../../plugin/core/identity.js'
 import { blockWaitMs, type Timing } from '../../plugin/core/time/timing.js'
+import { Claims } from './claims.js'
 import type { Committed, SimulatedDatabase, StoredLease } from './database.js'
 import type { Plan } from './faults.js'
 import type { History, Term } from './history.js'
 import { Queues } from './queues.js'
 import type { Scene, Site } from './scene.js'
 import type { Scheduler } from './scheduler.js'
+import { Spread } from './spread.js'
 import type { Times } from './times.js'
 import { Trail } from './trail.js'
 
@@ -13,6 +16,7 @@ import { Trail } from './trail.js'
 const passedOverForMs = 30_000
 
 export class Commits {
+  readonly claims: Claims
   readonly #scheduler: Scheduler
   readonly #database: SimulatedDatabase
   readonly #history: History
@@ -22,6 +26,7 @@ export class Commits {
   readonly #times: Times
   readonly #trail: Trail
   readonly #queues: Queues
+  readonly #spread: Spread
   readonly #sites: readonly Site[]
   /** Pairs of lease and node that an operator or a plan has named as target. These nodes need not have cooled down. */
   readonly #named = new Set<string>()
@@ -63,7 +68,9 @@ export class Commits {
     this.#times = scene.times
     this.#trail = new Trail(scene.database, scene.history)
     this.#queues = new Queues(scene.database, scene.history)
+    this.#spread = new Spread(scene.database, scene.history)
     this.#sites = scene.sites
+    this.claims = new Claims(scene, () => this.clockMovedAtMs)
   }
 
   /** Checks a committed change. */
@@ -77,6 +84,7 @@ export class Commits {
     this.#noteUnknown()
     this.#trail.committed(change)
     this.#queues.committed(change)
+    this.#spread.committed(change)
     this.forgotten(deleted)
     for (const lease of leases) {
       const before = this.#history.stored(lease.key)
@@ -85,6 +93,7 @@ export class Commits {
       if (lease.holder !== before?.holder || lease.target !== before?.target)
         this.handedOverAtMs = this.#scheduler.nowMs
       this.#times.committed(lease, before)
+      this.claims.committed(lease, before)
       if (lease.holder !== null && lease.token !== before?.token)
         this.#excuseForgotten(lease.key, lease.holder)
     }
@@ -194,9 +203,15 @@ export class Commits {
     if (settled) this.#history.excuseAll()
   }
 
-  /** Notes that the process of this node has heard that it has joined. */
-  joined(node: string): void {
+  /** Notes that the process of this node has heard that it has joined, and checks by which names. */
+  joined(node: string, identity: Identity): void {
     this.#joined.set(labelOf(node), numberOf(node))
+    const { name, cluster } = this.#database.nodes().find(({ id }) => id === node) ?? {}
+    if (name !== undefined && (name !== identity.node || cluster !== identity.cluster))
+      this.#history.violate(
+        'N1',
+        `${node} has joined as ${name} of ${cluster}: ${identity.node} of ${identity.cluster}`,
+      )
   }
 
   /** Notes that somebody has deleted rows by hand, of these leases or others. */
@@ -260,12 +275,13 @@ export class Commits {
     }
   }
 
-  /** No lease of a paused worker is granted, and none to a node that is not active. */
+  /** No lease of a paused worker is granted, and none to a node that is not active or is of another cluster. */
   #checkPermission({ key, worker, holder }: StoredLease): void {
     if (this.#database.workers().some((each) => each.key === worker && each.paused))
       this.#history.violate('S7', `${key} was granted to ${holder} while ${worker} is paused`)
     if (this.#database.nodes().some((each) => each.id === holder && each.state !== 'active'))
       this.#history.violate('S7', `${key} was granted to ${holder}, which is not active`)
+    this.#checkCluster(key, holder)
   }
 
   /** Only an active node is named as target. */
@@ -273,6 +289,15 @@ export class Commits {
     if (target === null || target === before?.target) return
     const { state = 'gone' } = this.#database.nodes().find((each) => each.id === target) ?? {}
     if (state !== 'active') this.#history.violate('S7', `${key} is meant for ${target}, which is ${state}`)
+    this.#checkCluster(key, target)
+  }
+
+  /** A lease of a cluster concerns only the nodes of that cluster. */
+  #checkCluster(key: string, node: string | null): void {
+    const scope = key.slice(0, key.indexOf('/'))
+    const { cluster = scope } = this.#database.nodes().find(({ id }) => id === node) ?? {}
+    if (scope !== 'global' && scope !== cluster)
+      this.#history.violate('N1', `${key} is given to ${node}, which is in ${cluster}`)
   }
 
   /**

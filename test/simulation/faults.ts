@@ -58,6 +58,9 @@ export const traits = [
   'polling',
   'layouts',
   'schedules',
+  'twins',
+  'claimed-times',
+  'kept-leases',
 ] as const
 
 export type TimedKind = (typeof timedKinds)[number]

@@ -6,6 +6,7 @@ import { explain } from '../../plugin/core/reports/explain.js'
 import { problemsIn } from '../../plugin/core/reports/problems.js'
 import { describe as describeAll } from '../../plugin/core/reports/status.js'
 import type { Snapshot } from '../../plugin/core/store.js'
+import type { Application } from './application.js'
 import type { SimulatedDatabase } from './database.js'
 import type { History } from './history.js'
 import { describe, type LifeOnSite, type Scene } from './scene.js'
@@ -17,9 +18,11 @@ export class Reports {
   readonly #scene: Scene
   readonly #database: SimulatedDatabase
   readonly #history: History
+  readonly #application: Application
 
-  constructor(scene: Scene) {
+  constructor(scene: Scene, application: Application) {
     this.#scene = scene
+    this.#application = application
     this.#database = scene.database
     this.#history = scene.history
   }
@@ -86,8 +89,11 @@ export class Reports {
     const { nodes, workers, leases } = snapshot
     const isCandidate = (worker: string): boolean =>
       nodes.some((node) => node.state === 'active' && node.workers.includes(worker))
+    const unsettled = this.#application.unsettled(life)
     const isReal = (code: string, subject: string): boolean =>
-      code === 'worker-without-candidates' && !isCandidate(subject)
+      (code === 'worker-without-candidates' && !isCandidate(subject)) ||
+      (code === 'work-unsettled' && unsettled.includes(subject)) ||
+      (code === 'lease-blocked' && this.#application.isWithheld(subject))
     const told = this.#problems(life, snapshot)
     for (const { code, subject, sentence } of told)
       if (!isReal(code, subject))
@@ -95,6 +101,9 @@ export class Reports {
           'R1',
           `${life.process.label} calls it a problem in a calm: ${code}: ${sentence}`,
         )
+    for (const key of unsettled)
+      if (!told.some(({ code, subject }) => code === 'work-unsettled' && subject === key))
+        this.#history.violate('R1', `${life.process.label} does not say that the work under ${key} goes on`)
     const lacking = workers.filter(({ key }) => !isCandidate(key)).map(({ key }) => key)
     for (const key of lacking)
       if (!told.some(({ subject }) => subject === key))

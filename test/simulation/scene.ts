@@ -4,6 +4,7 @@
  */
 import type { Coordinator } from '../../plugin/core/coordinator.js'
 import { StoreError } from '../../plugin/core/errors.js'
+import type { Identity } from '../../plugin/core/identity.js'
 import { resolveTiming, type Timing } from '../../plugin/core/time/timing.js'
 import type { Schedule } from '../../plugin/core/work/schedule.js'
 import type { SimulatedDatabase } from './database.js'
@@ -30,7 +31,7 @@ export interface WorldOptions {
   readonly keep?: boolean
 }
 
-/** A place where one process after another runs under the same node name. */
+/** A place where one process after another runs. */
 export interface Site {
   readonly index: number
   readonly name: string
@@ -47,6 +48,7 @@ export interface Site {
 
 export interface LifeOnSite {
   readonly process: SimulatedProcess
+  readonly identity: Identity
   readonly store: RemoteStore
   readonly coordinator: Coordinator
   /** The workers that the process has registered and not stopped. */
@@ -64,6 +66,9 @@ export interface LifeOnSite {
 
 /** The workers of all worlds. Some worlds also have `ticks`, which has a schedule. */
 export const workerNames = ['lead-a', 'lead-b', 'indexing', 'data', 'parts'] as const
+
+/** How much history the nodes of all worlds keep. */
+export const retention = { eventsForMs: 600_000, events: 2_000, goneNodesForMs: 30_000 }
 
 export type Stage = 'faults' | 'recovery' | 'calm'
 
@@ -140,6 +145,17 @@ export class Scene {
     if (Chance.of(this.seed, `${label} schedule`).happens(0.5)) return schedule
     this.history.hit('schedules')
     return otherScheduleThan(schedule)
+  }
+
+  /**
+   * Returns the names under which a process joins. In worlds with the trait `twins` several nodes have one name, and a
+   * process may come back in another cluster.
+   */
+  identityOf({ name, cluster }: Site, label: string): Identity {
+    if (!this.plan.traits.has('twins')) return { node: name, cluster }
+    const chance = Chance.of(this.seed, `${label} identity`)
+    const node = chance.happens(0.7) ? 'twin' : name
+    return { node, cluster: chance.happens(0.3) ? chance.pick(['eu', 'us']) : cluster }
   }
 
   /** Returns the lives that are not closing. */

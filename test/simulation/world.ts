@@ -7,6 +7,7 @@
  */
 import { Coordinator, type CoordinatorSettings } from '../../plugin/core/coordinator.js'
 import { StoreError } from '../../plugin/core/errors.js'
+import type { Identity } from '../../plugin/core/identity.js'
 import { type Log, silentLog } from '../../plugin/core/log.js'
 import { Session } from '../../plugin/core/session/session.js'
 import { lookEveryMs, type Timing } from '../../plugin/core/time/timing.js'
@@ -21,7 +22,15 @@ import { RemoteStore } from './network.js'
 import { Operator } from './operator.js'
 import { SimulatedProcess } from './process.js'
 import { Reports } from './reports.js'
-import { describe, type LifeOnSite, Scene, type Site, type WorldOptions, workerNames } from './scene.js'
+import {
+  describe,
+  type LifeOnSite,
+  retention,
+  Scene,
+  type Site,
+  type WorldOptions,
+  workerNames,
+} from './scene.js'
 import { Chance, onItsOwn, RanHot, Scheduler } from './scheduler.js'
 import { rarerTimesEveryMs, timesEveryMs } from './times.js'
 
@@ -121,7 +130,7 @@ class World {
     this.#commits = new Commits(scene)
     this.#climate = new Climate(scene, this.#commits)
     this.#operator = new Operator(scene, this.#commits)
-    this.#reports = new Reports(scene)
+    this.#reports = new Reports(scene, this.#application)
     scheduler.afterEach = () => this.#check()
     scheduler.mostEvents = mostEvents
   }
@@ -230,8 +239,8 @@ class World {
       if (this.#scene.mix.hasty && passedMs - this.#lastAllMs > 2 * ttlMs && this.#isAtRest()) break
     }
     if (this.#scheduler.nowMs - fromMs - this.#lastAllMs > 2 * ttlMs) this.#checkTimes()
-    for (const { process, name, sinceMs } of this.#application.waiting)
-      this.#history.violate('L4', `${process.label} waits in vain for ${name} since ${sinceMs.toFixed(0)}`)
+    for (const { process, key, sinceMs } of this.#application.waitingInVain)
+      this.#history.violate('L4', `${process.label} waits in vain for ${key} since ${sinceMs.toFixed(0)}`)
     for (const { life } of this.#sites)
       if (life?.closing && !life.closed)
         this.#history.violate('L3', `${life.process.label} does not come to close`)
@@ -300,7 +309,8 @@ class World {
   /** Whether no request waits for a lease, and every process that was told to close has closed. */
   #isAtRest(): boolean {
     return (
-      this.#application.waiting.length === 0 && this.#sites.every(({ life }) => !life?.closing || life.closed)
+      this.#application.waitingInVain.length === 0 &&
+      this.#sites.every(({ life }) => !life?.closing || life.closed)
     )
   }
 
@@ -315,7 +325,13 @@ class World {
     const living = this.#scene.living().filter(({ coordinator }) => coordinator.state === 'running')
     // At the end of a cool-down a lease may change hands at this very moment.
     const pendingOnes = (): string[] =>
-      this.#database.leases().flatMap((lease) => (lease.pending ? JSON.stringify(lease) : []))
+      this.#database
+        .leases()
+        .filter(({ key, pending, blockedNode }) => {
+          const isWithheld = blockedNode !== null && this.#application.isWithheld(key)
+          return pending && !isWithheld
+        })
+        .map((lease) => JSON.stringify(lease))
     const pending = living.length === 0 ? [] : pendingOnes()
     const { nowMs } = this.#database
     // Some cool-downs last for minutes, or longer where the database's clock went back. The node that has a partition
@@ -356,7 +372,11 @@ class World {
       // A refused worker is tried again once per ttl.
       const refused = registered.filter(({ handle }) => handle.state === 'refused').length
       const tries = refused * (periodMs / this.#scene.shortest.ttlMs + 1)
-      if (calls.has('leasesAfter') || (calls.get('change') ?? 0) <= times + tries) expected.add('change')
+      // Who waits for leases by name asks once per ttl whether it is still in line.
+      const waits = this.#application.waiting.filter((each) => each.process === process).length
+      const asks = waits * (periodMs / this.#scene.shortest.ttlMs + 1)
+      if (calls.has('leasesAfter') || (calls.get('change') ?? 0) <= times + tries + asks)
+        expected.add('change')
       // Where the answer to such a try is lost, the view is read again.
       const reads = this.#plan.traits.has('slow-network') ? tries : 0
       if ((calls.get('view') ?? 0) <= times + reads) expected.add('view')
@@ -382,7 +402,10 @@ class World {
   #end(): void {
     for (const site of this.#sites) this.#closeLife(site)
     const last = this.#sites.flatMap(({ life }) => life ?? [])
-    this.#scheduler.runUntil(this.#scheduler.nowMs + this.#timing.drainTimeoutMs)
+    // What is never given back is waited for that long; then the node leaves.
+    const { drainTimeoutMs, statementTimeoutMs } = this.#timing
+    const leavesMs = this.#plan.traits.has('kept-leases') ? 2 * statementTimeoutMs : 0
+    this.#scheduler.runUntil(this.#scheduler.nowMs + drainTimeoutMs + leavesMs)
     for (const { process, closed } of last)
       if (!closed) this.#history.violate('L3', `${process.label} does not come to close`)
     for (const node of last.length === 0 ? [] : this.#database.nodes())
@@ -434,7 +457,7 @@ class World {
         ),
       )
     }
-    if (ids.size > 0) found.push(...this.#unwatched(nodes))
+    if (ids.size > 0) found.push(...this.#unwatched(nodes), ...this.#withheld(leases, ids))
     return found
   }
 
@@ -473,6 +496,23 @@ class World {
     if (own === undefined || schedule?.includes(`"${own.cron}"`)) return []
     const why = `its row has ${schedule}, and ${leader?.process.label} leads by ${own.cron}`
     return [{ key: `${key}, its schedule`, single: false, why, toleratedMs: 3 * this.#timing.ttlMs }]
+  }
+
+  /**
+   * Returns the leases by name whose holder lives and may not act under them any more. Work that goes on is waited for
+   * until the time to hand over is up.
+   */
+  #withheld(leases: readonly StoredLease[], lives: ReadonlyMap<string | undefined, LifeOnSite>): Unserved[] {
+    const { ttlMs, handoverTimeoutMs } = this.#timing
+    return leases
+      .filter(({ worker, holder }) => worker === null && holder !== null && lives.has(holder))
+      .filter(({ key, token }) => !this.#history.isTrusted(key, token))
+      .map((lease) => ({
+        key: `${lease.key}, by name`,
+        single: false,
+        why: JSON.stringify(lease),
+        toleratedMs: handoverTimeoutMs + 2 * ttlMs,
+      }))
   }
 
   /**
@@ -536,8 +576,11 @@ class World {
     if (site.life !== undefined) return
     site.lives += 1
     const label = `${site.name}.${site.lives}`
+    const identity = this.#scene.identityOf(site, label)
+    if (this.#scene.living().some((life) => life.identity.node === identity.node)) this.#history.hit('twins')
     this.#history.note(
-      () => `${label} starts (${site.cluster}, rate ${site.rate.toFixed(4)}): ${site.workers.join(' ')}`,
+      () =>
+        `${label} starts (${identity.node}, ${identity.cluster}, rate ${site.rate.toFixed(4)}): ${site.workers.join(' ')}`,
     )
     const clocks = {
       rate: site.rate,
@@ -556,10 +599,11 @@ class World {
       site.timing.statementTimeoutMs,
       !this.#scene.polls,
     )
-    const coordinator = new Coordinator(this.#settingsOf(site), store, process, this.#logOf(label))
+    const coordinator = new Coordinator(this.#settingsOf(site, identity), store, process, this.#logOf(label))
     const { heartbeatMs, pollMs } = site.timing
     const life: LifeOnSite = {
       process,
+      identity,
       store,
       coordinator,
       registered: [],
@@ -576,6 +620,7 @@ class World {
     for (const name of site.workers) this.#register(life, name)
     this.#tryToStart(life)
     this.#application.askForNames(life, Chance.of(this.#options.seed, `${label} names`))
+    this.#commits.claims.begin(life, Chance.of(this.#options.seed, `${label} times`))
   }
 
   /**
@@ -597,14 +642,14 @@ class World {
     if (this.#scene.stage === 'faults') this.#startLife(site)
   }
 
-  #settingsOf(site: Site): CoordinatorSettings {
+  #settingsOf(site: Site, identity: Identity): CoordinatorSettings {
     return {
       namespace: 'default',
-      identity: { node: site.name, cluster: site.cluster },
+      identity,
       timing: site.timing,
       labels: {},
       version: site.lives % 2 === 0 ? 'v2' : 'v1',
-      retention: { eventsForMs: 600_000, events: 2_000, goneNodesForMs: 30_000 },
+      retention,
     }
   }
 
@@ -634,7 +679,7 @@ class World {
     )
     coordinator.on('node.joined', ({ node }) => {
       this.#history.note(() => `${process.label} has joined as ${node}`)
-      this.#commits.joined(node)
+      this.#commits.joined(node, life.identity)
       this.#operator.takeLateOrdersBack()
     })
     coordinator.on('node.gone', ({ node }) => {
