@@ -8,7 +8,7 @@ import type { History, Term } from './history.js'
 import { Queues } from './queues.js'
 import type { Scene, Site } from './scene.js'
 import type { Scheduler } from './scheduler.js'
-import { Spread } from './spread.js'
+import { Spread, unrememberedIn } from './spread.js'
 import type { Times } from './times.js'
 import { Trail } from './trail.js'
 
@@ -31,6 +31,8 @@ export class Commits {
   /** Pairs of lease and node that an operator or a plan has named as target. These nodes need not have cooled down. */
   readonly #named = new Set<string>()
   readonly #placed = new Set<string>()
+  /** The nodes that have given back a lease last, where its row remembers the cool-down of another node. */
+  readonly #unremembered = new Map<string, string>()
   /** When each node was passed over for each lease. */
   readonly #passedOver = new Map<string, number>()
   /**
@@ -89,6 +91,7 @@ export class Commits {
     for (const lease of leases) {
       const before = this.#history.stored(lease.key)
       this.#checkNamed(lease, before)
+      this.#noteUnremembered(lease, before)
       this.#noteOthers(lease, before)
       if (lease.holder !== before?.holder || lease.target !== before?.target)
         this.handedOverAtMs = this.#scheduler.nowMs
@@ -325,6 +328,14 @@ export class Commits {
       this.#passedOver.set(`${key} ${before.target}`, this.#scheduler.nowMs)
   }
 
+  /** Notes who has given back a lease last, if its row does not remember that this node cools down. */
+  #noteUnremembered(lease: StoredLease, before: StoredLease | undefined): void {
+    if (before === undefined || before.holder === null || before.holder === lease.holder) return
+    const node = unrememberedIn(lease, before)
+    if (node === undefined) this.#unremembered.delete(lease.key)
+    else this.#unremembered.set(lease.key, node)
+  }
+
   /** A node that is cooling down is granted no lease while a healthy node, not recently passed over, could take it. */
   #checkCooldown(lease: StoredLease, before: StoredLease | undefined): void {
     const { ttlMs } = this.#timing
@@ -337,6 +348,7 @@ export class Commits {
     if (worker?.kind !== 'single' || this.#plan.traits.has('stubborn')) return
     const healthy = this.#database.nodes().filter((node) => {
       if (node.state !== 'active' || node.id === lease.holder) return false
+      if (this.#unremembered.get(lease.key) === node.id) return false
       if (
         nowMs - (this.#passedOver.get(`${lease.key} ${node.id}`) ?? Number.NEGATIVE_INFINITY) <
         passedOverForMs

@@ -71,8 +71,9 @@ export class Spread {
   }
 
   /** Whether one of these nodes cools down for the lease, or did before. */
-  #standsAside({ key, cooldownNode }: StoredLease, nodes: readonly string[]): boolean {
-    const aside = [cooldownNode, this.#history.stored(key)?.cooldownNode]
+  #standsAside(lease: StoredLease, nodes: readonly string[]): boolean {
+    const before = this.#history.stored(lease.key)
+    const aside = [lease.cooldownNode, before?.cooldownNode, before && unrememberedIn(lease, before)]
     return nodes.some((node) => aside.includes(node))
   }
 
@@ -100,6 +101,15 @@ export class Spread {
     }
     return moves
   }
+}
+
+/** The node that has given back a lease whose row goes on to remember the cool-down of another node. */
+export function unrememberedIn(lease: StoredLease, before: StoredLease): string | undefined {
+  const { holder, cooldownNode } = before
+  if (holder === null || lease.holder === holder) return undefined
+  return cooldownNode !== null && cooldownNode !== holder && lease.cooldownNode === cooldownNode
+    ? holder
+    : undefined
 }
 
 /** The node for which a lease counts: the one that is meant to have it, or the one that has it. */
