@@ -97,6 +97,9 @@ export class Spread {
       if (from === to) continue
       const isGivenBack = lease.key === lease.worker && before?.holder === from && lease.holder !== from
       if (from && !isGivenBack) of(from).lost += 1
+      // Between two targets it counts for its holder.
+      if (before?.holder && before.holder !== from && before.holder === lease.holder)
+        of(before.holder).lost += 1
       if (to !== null && lease.key !== lease.worker) of(to).gained += 1
     }
     return moves

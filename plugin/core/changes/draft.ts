@@ -122,7 +122,7 @@ export class Draft {
     if (lease === undefined || lease.fenced || lease.target === target) return
     this.edit(key, { target, targetAtMs: target === null ? null : this.change.nowMs })
     this.#countLoad(lease.target ?? lease.holder, -1)
-    this.#countLoad(target, 1)
+    this.#countLoad(target ?? lease.holder, 1)
   }
 
   add(lease: LockedLease): void {
