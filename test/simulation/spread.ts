@@ -10,7 +10,7 @@ const otherChoices: readonly string[] = ['lease.transferred', 'target.passed-ove
 
 /** How the leases that a node has came to be so in one change. */
 interface Moves {
-  /** Leases of other workers, and those by name, that it has since this change. */
+  /** Leases that it has since this change, other than those of single workers for which it was chosen. */
   gained: number
   /** Leases that it had before, other than those of single workers that it has given back or lost. */
   lost: number
@@ -35,7 +35,7 @@ export class Spread {
       chosen.set(target, [...(chosen.get(target) ?? []), lease])
     }
     if (chosen.size === 0) return
-    const moves = this.#movesIn(leases)
+    const moves = this.#movesIn(leases, new Set([...chosen.values()].flat()))
     const loads = new Map<string, number>()
     for (const lease of this.#database.leases()) count(loads, bearerOf(lease))
     for (const [target, given] of chosen) this.#check(target, given, loads, moves)
@@ -84,7 +84,7 @@ export class Spread {
     return ![before.holder, bearerOf(before)].includes(target)
   }
 
-  #movesIn(leases: readonly StoredLease[]): ReadonlyMap<string, Moves> {
+  #movesIn(leases: readonly StoredLease[], chosen: ReadonlySet<StoredLease>): ReadonlyMap<string, Moves> {
     const moves = new Map<string, Moves>()
     const of = (node: string): Moves => {
       const known = moves.get(node) ?? { gained: 0, lost: 0 }
@@ -100,7 +100,7 @@ export class Spread {
       // Between two targets it counts for its holder.
       if (before?.holder && before.holder !== from && before.holder === lease.holder)
         of(before.holder).lost += 1
-      if (to !== null && lease.key !== lease.worker) of(to).gained += 1
+      if (to !== null && !chosen.has(lease)) of(to).gained += 1
     }
     return moves
   }
