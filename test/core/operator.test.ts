@@ -1,4 +1,5 @@
 import t, { type Test } from 'tap'
+import * as membership from '../../plugin/core/changes/membership.js'
 import { forget, forgetWorker, rebalance, transfer } from '../../plugin/core/changes/operations.js'
 import type { Store } from '../../plugin/core/store.js'
 import type { PassContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
@@ -9,6 +10,7 @@ import {
   leaseOf,
   metaOf,
   newLease,
+  newNode,
   newWorker,
   saveLeases,
 } from '../../plugin/testing/conformance/world.js'
@@ -475,6 +477,119 @@ t.test('a shorter cool-down of the next holder does not end a longer one', async
         'but the second wins again',
       )
     })
+})
+
+/** Nodes that are candidates for one worker, and the steps by which its lease goes from one to the next. */
+async function withStepDown(t: Test, names: readonly string[], kind: WorkerDefinition['kind'] = 'single') {
+  const world = new World(t)
+  let stepDown: PassContext['stepDown'] = () => undefined
+  const definition = untilAborted('poisoned', {
+    kind,
+    run: (context: PassContext) => {
+      stepDown = context.stepDown
+      return new Promise<void>((resolve) =>
+        context.signal.addEventListener('abort', () => resolve(), { once: true }),
+      )
+    },
+  } as Partial<WorkerDefinition>)
+  const nodes = await Promise.all(names.map((name) => world.node(name)))
+  for (const { coordinator } of nodes) coordinator.worker(definition)
+  await world.start(...nodes)
+  await world.advance(1_000)
+  const key = kind === 'single' ? 'global/poisoned' : 'global/poisoned#0'
+  const holder = (): WorldNode => nodes.find(({ coordinator }) => coordinator.isHeld(key)) as WorldNode
+  const release = async (from: WorldNode, how: { cooldownMs?: number; immediate?: boolean }) => {
+    const token = await tokenOf(from, key)
+    await from.coordinator.operator.release({ key, token, ...how, ...by })
+    await world.advance(1_000)
+  }
+  const stepsDown = async (cooldownMs: number) => {
+    stepDown(cooldownMs)
+    await world.advance(1_000)
+  }
+  return { world, nodes, key, holder, release, stepsDown }
+}
+
+t.test('a shorter cool-down of the same node does not end a longer one', async (t) => {
+  const { world, nodes, holder, release, stepsDown } = await withStepDown(t, ['a', 'b', 'c'])
+  const first = holder()
+  await release(first, { cooldownMs: 3_600_000 })
+  const others = nodes.filter((node) => node !== first)
+  const { operator } = first.coordinator
+  const idOf = ({ coordinator }: WorldNode): string => coordinator.nodeId ?? ''
+  for (const node of others) await operator.drain(idOf(node), by)
+  await world.advance(1_000)
+  t.equal(holder(), first, 'there is no other candidate')
+  for (const node of others) await operator.undrain(idOf(node), by)
+  await world.advance(1_000)
+  await stepsDown(30_000)
+  const second = holder()
+  t.not(second, first)
+  // Of two that might lead, the one with fewer leases would.
+  for (const node of others) await node.coordinator.acquire(`of-${node.name}`)
+  await world.advance(60_000)
+  await stepsDown(30_000)
+  t.equal(
+    holder(),
+    others.find((node) => node !== second),
+    'the hour is not over',
+  )
+})
+
+t.test('a release that is made immediate keeps the cool-down that was asked for', async (t) => {
+  const { nodes, key, holder, release } = await withStepDown(t, ['a', 'b'])
+  const first = holder()
+  const [other = first] = nodes.filter((node) => node !== first)
+  const { operator } = other.coordinator
+  const token = await tokenOf(other, key)
+  await operator.release({ key, token, cooldownMs: 3_600_000, ...by })
+  t.match(await operator.release({ key, token, immediate: true, ...by }), { kind: 'revoked' })
+  const { leases, nowMs } = await operator.snapshot()
+  t.ok((leases.find((lease) => lease.key === key)?.cooldownUntilMs ?? 0) - nowMs > 3_000_000)
+  await release(other, {})
+})
+
+t.test('the cool-down of a node that has gone does not hide that of another', async (t) => {
+  const { world, nodes, holder, release, stepsDown } = await withStepDown(t, ['a', 'b', 'c', 'd'])
+  const first = holder()
+  await release(first, { cooldownMs: 3_600_000 })
+  await Promise.all([first.coordinator.close(), world.advance(1_000)])
+  const second = holder()
+  const [fourth = first] = nodes.filter((node) => node !== first && node !== second)
+  // Of two that might lead, the one with fewer leases would.
+  for (const name of ['x', 'y']) await fourth.coordinator.acquire(name)
+  await stepsDown(30_000)
+  const third = holder()
+  t.notOk([first, second, fourth].includes(third))
+  await stepsDown(30_000)
+  t.equal(holder(), fourth, 'both others have stepped down a moment ago')
+})
+
+t.test('a node whose row was deleted, and that joins after all, is a candidate', async (t) => {
+  for (const named of ['cooldownNode', 'holder'] as const) {
+    const store = new MemoryDatabase().open({ namespace: 'default', statementTimeoutMs: 30_000 })
+    await commit(store, (change) => change.saveWorkers([newWorker('w')]))
+    const row = { worker: 'w', token: 7, cooldownUntilMs: Date.now() + 600_000, [named]: 'a' }
+    await saveLeases(store, newLease('w', row))
+    const { name, kind, scope, cluster, handoverTimeoutMs, schedule } = newWorker('w')
+    const declared = {
+      ...{ key: 'w', name, kind, scope, cluster, handoverTimeoutMs, schedule },
+      partitions: null,
+    }
+    const session = { node: 'a', operation: 1 }
+    await store.change(session, (change) => membership.join(change, newNode('a'), [declared], undefined))
+    t.match(await leaseOf(store, 'w'), { target: 'a', holder: null }, named)
+  }
+})
+
+t.test('who steps down has no share at once again, though all others cool down', async (t) => {
+  const { world, nodes, holder, release, stepsDown } = await withStepDown(t, ['a', 'b'], 'coordinated')
+  const first = holder()
+  await release(first, { cooldownMs: 3_600_000 })
+  const [second = first] = nodes.filter((node) => node !== first)
+  t.same(holders(world, 'poisoned'), [second.name])
+  await stepsDown(30_000)
+  t.same(holders(world, 'poisoned'), [first.name])
 })
 
 t.test('a candidate that does not claim gives way, even to one that cools down', async (t) => {

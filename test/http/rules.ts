@@ -452,8 +452,8 @@ export const rules: readonly Rule[] = [
   {
     rule: 'Who was stuck before does not win again',
     file: 'core/changes/draft',
-    find: 'return candidates.some(({ id }) => !all.has(id)) ? all : new Set(latest);',
-    replace: 'return new Set(latest);',
+    find: 'return isAnyLeft ? all : new Set(cooledHere);',
+    replace: 'return new Set(cooledHere);',
     test: interventions('one after another is stuck: who was first does not win again while another stands'),
   },
   {

@@ -162,6 +162,12 @@ export class Draft {
     this.nodesChanged()
   }
 
+  /** Marks a node that this change itself adds. It may be one whose row somebody had deleted. */
+  markPresent(node: string): void {
+    this.#goneNodes.delete(node)
+    this.nodesChanged()
+  }
+
   /** Must be called when this change has added, removed or altered a node: the nodes are then read again. */
   nodesChanged(): void {
     this.#presentNodes = undefined
@@ -206,7 +212,7 @@ export class Draft {
 
   /**
    * Keeps a node from winning a lease again for a while, as long as there are other candidates. A row remembers one
-   * cool-down, the one that ends last; see {@link #placeOfCooldown} for shares.
+   * cool-down, the one that ends last, also of two for the same node; see {@link #placeOfCooldown} for shares.
    */
   coolDown(key: string, node: string, forMs: number): void {
     if (forMs <= 0) return
@@ -214,27 +220,23 @@ export class Draft {
     const place = this.#placeOfCooldown(key, node)
     this.#cooledHere.set(place, node)
     const lease = this.lease(place)
-    if (
-      lease !== undefined &&
-      this.#coolsAnother(lease, node) &&
-      (lease.cooldownUntilMs ?? 0) > cooldownUntilMs
-    )
-      return
+    const isShorter = (lease?.cooldownUntilMs ?? 0) > cooldownUntilMs
+    if (lease !== undefined && isShorter && this.#coolingIn(lease).length > 0) return
     this.edit(place, { cooldownNode: node, cooldownUntilMs })
   }
 
   /**
-   * The nodes that cool down for a lease; they are passed over while there are other candidates. A row remembers
-   * only one of them, but both the one it named before this change and the one that this change is about count in this
-   * change. Otherwise a lease revoked from a second node would return to the first, which was revoked too. If those two
-   * are the only candidates, it does return.
+   * The nodes that cool down for a lease, or for any share of a worker; they are passed over while there are other
+   * candidates. A row remembers only one of them, but both the one it named before this change and the one that this
+   * change is about count in this change. Otherwise a lease revoked from a second node would return to the first, which
+   * was revoked too. If there are no other candidates, only the one that this change is about is passed over.
    */
-  cooling(lease: LeaseRow, candidates: readonly Candidate[] = []): ReadonlySet<string> {
-    const cooledHere = this.#cooledHere.get(lease.key)
-    const latest = cooledHere === undefined ? this.#coolingIn(lease) : [cooledHere]
-    const before = this.#coolingIn(this.#loaded.get(lease.key) ?? lease)
-    const all = new Set([...latest, ...before])
-    return candidates.some(({ id }) => !all.has(id)) ? all : new Set(latest)
+  cooling(leases: readonly LeaseRow[], candidates: readonly Candidate[] = []): ReadonlySet<string> {
+    const cooledHere = leases.flatMap(({ key }) => this.#cooledHere.get(key) ?? [])
+    const rows = leases.flatMap((lease) => [lease, this.#loaded.get(lease.key) ?? lease])
+    const all = new Set([...cooledHere, ...rows.flatMap((row) => this.#coolingIn(row))])
+    const isAnyLeft = cooledHere.length === 0 || candidates.some(({ id }) => !all.has(id))
+    return isAnyLeft ? all : new Set(cooledHere)
   }
 
   /**
@@ -330,7 +332,9 @@ export class Draft {
 
   async #learnWhoIsGone(leases: readonly LockedLease[]): Promise<void> {
     const named = new Set(
-      leases.flatMap(({ holder, blockedNode }) => [holder, blockedNode]).filter((id) => id !== null),
+      leases
+        .flatMap((lease) => [lease.holder, lease.blockedNode, ...this.#coolingIn(lease)])
+        .filter((id) => id !== null),
     )
     const unknown = [...named].filter((id) => !this.#goneNodes.has(id))
     if (unknown.length === 0) return
@@ -357,8 +361,10 @@ export class Draft {
     }
   }
 
+  /** The node that a row lets cool down. One that has gone needs none, and is not to hide that of another. */
   #coolingIn({ cooldownNode, cooldownUntilMs }: LeaseRow): string[] {
-    return cooldownNode !== null && (cooldownUntilMs ?? 0) > this.change.nowMs ? [cooldownNode] : []
+    if (cooldownNode === null || this.isGone(cooldownNode)) return []
+    return (cooldownUntilMs ?? 0) > this.change.nowMs ? [cooldownNode] : []
   }
 
   #coolsAnother(lease: LeaseRow, node: string): boolean {

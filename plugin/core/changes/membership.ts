@@ -55,7 +55,7 @@ export async function join(
   if (contradiction !== undefined) throw contradiction
   await change.addNode({ ...node, workers }, 1)
   if (drained !== undefined) await change.updateNode(node.id, { state: 'draining' })
-  draft.nodesChanged()
+  draft.markPresent(node.id)
   await planWorkers(draft, workers)
   draft.record({
     type: 'node.joined',

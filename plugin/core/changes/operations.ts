@@ -185,7 +185,7 @@ async function assignByQueue(draft: Draft, key: string): Promise<void> {
 
 function successorTo(draft: Draft, key: string, others: readonly Candidate[]): string | null {
   const lease = draft.lease(key)
-  return lease === undefined ? null : (chooseSuccessor(key, others, draft.cooling(lease, others)) ?? null)
+  return lease === undefined ? null : (chooseSuccessor(key, others, draft.cooling([lease], others)) ?? null)
 }
 
 /** A partition or share that a plan gives to another node. */

@@ -82,7 +82,7 @@ export function putAside(draft: Draft, worker: WorkerRow, key: string, node: str
   const others = draft.leasesOf(worker.key).map((lease) => lease.key)
   const spare = [key, ...others].find((each) => {
     const lease = draft.lease(each)
-    return lease !== undefined && !lease.fenced && draft.cooling(lease).size === 0
+    return lease !== undefined && !lease.fenced && draft.cooling([lease]).size === 0
   })
   if (spare !== undefined) draft.coolDown(spare, node, standAsideMs)
 }

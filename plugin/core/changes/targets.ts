@@ -71,7 +71,7 @@ async function planWorker(draft: Draft, worker: WorkerRow): Promise<void> {
 function assignSingle(draft: Draft, worker: WorkerRow, candidates: readonly Candidate[]): void {
   const lease = draft.lease(worker.key)
   if (lease === undefined) return
-  const cooling = draft.cooling(lease, candidates)
+  const cooling = draft.cooling([lease], candidates)
   const isCandidate = (node: string | null): node is string =>
     candidates.some((candidate) => candidate.id === node)
   const current = [lease.target, lease.holder].filter(isCandidate)
@@ -98,7 +98,7 @@ function successor(
  */
 function assignShares(draft: Draft, worker: WorkerRow, candidates: readonly Candidate[]): void {
   const leases = draft.leasesOf(worker.key)
-  const aside = new Set(leases.flatMap((lease) => [...draft.cooling(lease, candidates)]))
+  const aside = draft.cooling(leases, candidates)
   const willing = candidates.filter((candidate) => !aside.has(candidate.id))
   // By their numbers: somebody may have deleted a row in between, and what it named is to be planned again.
   const targets = new Map(leases.map((lease) => [lease.slot, lease.target]))
@@ -176,7 +176,7 @@ function unlessCooling(
   candidates: readonly Candidate[],
   counts: Map<string, number>,
 ): string | null {
-  const aside = draft.cooling(lease, candidates)
+  const aside = draft.cooling([lease], candidates)
   if (planned === null || planned === lease.holder || !aside.has(planned)) return planned
   const countOf = (node: string): number => counts.get(node) ?? 0
   const others = candidates

@@ -183,7 +183,7 @@ async function passOver(draft: Draft, key: string, target: string): Promise<void
     await planWorkers(draft, [worker.key])
   } else {
     const candidates = await draft.candidates(worker)
-    const cooling = draft.cooling(lease, candidates)
+    const cooling = draft.cooling([lease], candidates)
     const next = nextAfter(key, target, candidates, cooling)
     draft.assign(key, next ?? null)
     // The node that has a partition in place of one that cools down has them shared out evenly again after that. A

@@ -141,8 +141,7 @@ function revokeOwn(draft: Draft, node: string, wish: Wishes['revoke'][number]): 
   if (lease === undefined) return false
   const { cooldownMs } = wish
   const standsAside = lease.target === node && lease.worker !== null && !draft.isCoordinated(lease)
-  const coolsForMs = lease.cooldownNode === node ? (lease.cooldownUntilMs ?? 0) - draft.change.nowMs : 0
-  const forMs = standsAside ? Math.max(cooldownMs, coolsForMs, standAsideMs) : cooldownMs
+  const forMs = standsAside ? Math.max(cooldownMs, standAsideMs) : cooldownMs
   revokeLate(draft, lease, 'the work under it did not end in time', forMs)
   return true
 }
