@@ -86,6 +86,24 @@ t.test('a transfer that is asked for twice names the same node twice', async (t)
   t.same(served, ['b', 'c'])
 })
 
+t.test('the only node that waits may be named again once it is next', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  await world.start(a, b)
+  const held = await a.coordinator.acquire('k')
+  const waiting = b.coordinator.acquire('k')
+  await world.advance(500)
+  const to = b.coordinator.nodeId ?? ''
+  for (const named of [null, null, to])
+    t.match(await a.coordinator.operator.transfer({ key, token: held.token, to: named, ...by }), {
+      kind: 'asked',
+      to,
+    })
+  await held.release()
+  await world.advance(1_000)
+  await (await waiting).release()
+})
+
 t.test('who is next comes after a node that the operator chooses instead', async (t) => {
   const scene = await line(t)
   const { world, nodes, held, served } = scene

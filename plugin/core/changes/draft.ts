@@ -199,11 +199,11 @@ export class Draft {
     }))
   }
 
-  /** The nodes that may get a lease: the candidates for its worker, or those that wait for it by name. */
+  /** The nodes that may get a lease: the candidates for its worker, or those that wait for it by name or are next. */
   async standFor(lease: LeaseRow): Promise<Candidate[]> {
     const worker = this.workerOf(lease)
     if (worker !== undefined) return this.candidates(worker)
-    const waiting = new Set(lease.waiters)
+    const waiting = new Set([...lease.waiters, lease.target])
     const nodes = (await this.presentNodes()).filter(
       (node) => node.state === 'active' && waiting.has(node.id),
     )
