@@ -1,9 +1,9 @@
 /**
  * Explains why a lease has the holder it has, or why it has none: in sentences, and as facts.
  *
- * Pure, from one snapshot of the rows. It states what the rules of `changes.ts` and `plan.ts` say about these rows,
- * in the order in which they apply. What no row tells (a transaction that fences the lease, work that ignores its
- * signal, a node that hangs) is stated as possible, not as known.
+ * Pure, from one snapshot of the rows. It states what the rules of `targets.ts`, `wishes.ts` and `plan.ts` say about
+ * these rows, in the order in which they apply. What no row tells (a transaction that fences the lease, work that ignores
+ * its signal, a node that hangs) is stated as possible, not as known.
  */
 import { barrierOpen, isBlocked, isOutdated, leasesOf, maxCooldownMs } from '../changes/rows.js'
 import type { EventRow, LeaseRow, NodeRow, Snapshot, WorkerRow } from '../store.js'
