@@ -939,11 +939,13 @@ t.test("an application's pool", async (t) => {
     const clerks = new URL(url)
     clerks.username = login
     clerks.password = 'login'
-    const pool = usePool(t, clerks.href)
+    const pool = new pg.Pool({ connectionString: clerks.href })
     pool.on('connect', (client: ClientBase) => void client.query(`set role ${role}`))
     const store = await opened(t, pool)
     await join(store, ['a'])
     t.ok(await store.heartbeat('a', 1))
+    await pool.end()
+    t.match(await store.snapshot(), { nodes: [{ id: 'a' }] }, 'also where it has ended the pool')
   })
 
   t.test('may leave another search path on a connection', async (t) => {

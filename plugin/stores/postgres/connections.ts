@@ -36,6 +36,7 @@ export class PooledConnections extends shared.LentConnections<PoolClient, Loan> 
   #own: boolean
   readonly #heard = new Set<PoolClient>()
   #bounded = false
+  #role: string | undefined
 
   /**
    * Keeps a listener for errors on a new connection. The pool removes its own when it lends a connection, and the
@@ -62,7 +63,12 @@ export class PooledConnections extends shared.LentConnections<PoolClient, Loan> 
    */
   tell(settings: string): void {
     this.#bounded = true
-    this.prepareBy((loan) => loan.send(shared.settingUp, () => loan.client.query(settings)))
+    this.#prepareBy(settings)
+  }
+
+  /** Sets the role that the application's pool takes on by itself, so that a pool in its place has the same rights. */
+  takeOn(role: string): void {
+    this.#role = role
   }
 
   /** Whether the server also limits statements outside of transactions. */
@@ -75,11 +81,7 @@ export class PooledConnections extends shared.LentConnections<PoolClient, Loan> 
    * them for a ttl.
    */
   protected acquire(): Promise<PoolClient> {
-    if (this.#pool.ending && !this.#own) {
-      this.#leave()
-      this.#own = true
-      this.#pool = this.#listenTo(this.#createPool())
-    }
+    if (this.#pool.ending && !this.#own) this.#replacePool()
     return this.#pool.connect()
   }
 
@@ -96,19 +98,27 @@ export class PooledConnections extends shared.LentConnections<PoolClient, Loan> 
     if (spoiled) client.connection?.stream.destroy()
   }
 
+  /** Leaves the application's pool as it was. */
   protected async end(): Promise<void> {
     if (this.#own) return this.#pool.end()
-    this.#leave()
+    this.#pool.off('error', ignore).off('connect', this.#hear).off('remove', this.#removed)
+    for (const client of this.#heard) client.off('error', ignore)
+  }
+
+  /** Still listens to the pool that is replaced: some of its connections may be lent, or may just be made. */
+  #replacePool(): void {
+    this.#own = true
+    this.#pool = this.#listenTo(this.#createPool())
+    const role = this.#role
+    if (role !== undefined) this.#prepareBy("select set_config('role', $1, false)", [role])
+  }
+
+  #prepareBy(settings: string, values?: string[]): void {
+    this.prepareBy((loan) => loan.send(shared.settingUp, () => loan.client.query(settings, values)))
   }
 
   #listenTo(pool: Pool): Pool {
     return pool.on('error', ignore).on('connect', this.#hear).on('remove', this.#removed)
-  }
-
-  /** Leaves the application's pool as it was. */
-  #leave(): void {
-    this.#pool.off('error', ignore).off('connect', this.#hear).off('remove', this.#removed)
-    for (const client of this.#heard) client.off('error', ignore)
   }
 }
 

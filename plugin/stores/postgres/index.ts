@@ -56,6 +56,7 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
     await runMigrations('postgres', migrationTarget(connections), { migrate: options.migrate })
     const server = await connections.lendPatiently('Looking at the server', ({ client }) => examine(client))
     if (source.own && !server.pooled) connections.tell(sessionSettings(limits))
+    if (server.role !== undefined && !server.pooled) connections.takeOn(server.role)
     return await openOn(server, source, connections, limits, options)
   } catch (error) {
     await connections.close()
