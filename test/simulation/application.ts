@@ -70,6 +70,11 @@ export class Application {
     return this.#scene.living().some((life) => this.unsettled(life).includes(key))
   }
 
+  /** Whether a process keeps a lease. */
+  keeps(process: SimulatedProcess): boolean {
+    return [...this.#kept].some(({ holder }) => process.made(holder))
+  }
+
   /** Drops the requests of a process that has ended. */
   forget(process: SimulatedProcess): void {
     for (const [request, { process: asking }] of this.#waiting)

@@ -109,6 +109,9 @@ class World {
   readonly #reports: Reports
   #lastSinglesMs = 0
   #lapsedAtMs = 0
+  /** The processes that have lost a session while they keep a lease: they give that work time to end before they join. */
+  readonly #joiningLate = new Set<SimulatedProcess>()
+  #joinedLateAtMs = 0
   #lastAllMs = 0
   /** The nodes whose rows somebody has deleted by hand. */
   readonly #deletedNodes = new Set<string>()
@@ -284,13 +287,13 @@ class World {
 
   /**
    * Returns how long after the faults something last began that takes its own time, in ms. In a network that is always
-   * slow, trust lapses without faults, which counts for at most 20 ttls; and a grace period begins where rows that were
-   * deleted by hand are made again.
+   * slow, trust lapses without faults, which counts for at most 20 ttls; a grace period begins where rows that were
+   * deleted by hand are made again; and who keeps a lease when its session is lost joins again only later.
    */
   #delayedMs(fromMs: number): number {
     const slow = this.#plan.traits.has('slow-network')
     const lapsedMs = slow ? Math.min(this.#lapsedAtMs - fromMs, 20 * this.#timing.ttlMs) : 0
-    return Math.max(0, lapsedMs, this.#commits.doubtedAtMs - fromMs)
+    return Math.max(0, lapsedMs, this.#commits.doubtedAtMs - fromMs, this.#joinedLateAtMs - fromMs)
   }
 
   /**
@@ -680,6 +683,7 @@ class World {
     coordinator.on('node.joined', ({ node }) => {
       this.#history.note(() => `${process.label} has joined as ${node}`)
       this.#commits.joined(node, life.identity)
+      if (this.#joiningLate.delete(process)) this.#joinedLateAtMs = this.#scheduler.nowMs
       this.#operator.takeLateOrdersBack()
     })
     coordinator.on('node.gone', ({ node }) => {
@@ -689,6 +693,7 @@ class World {
     coordinator.on('session.lost', ({ node }) => {
       this.#history.count('session lost')
       this.#history.note(() => `${process.label} has lost session ${node}`)
+      if (this.#application.keeps(process)) this.#joiningLate.add(process)
     })
     coordinator.on('trust.expired', ({ node }) => {
       this.#lapsedAtMs = this.#scheduler.nowMs
