@@ -343,6 +343,31 @@ function tests(): void {
     t.equal(await join(store, ['a']), 1)
   })
 
+  t.test('a connection to a server that turns out to be read-only is given up', async (t) => {
+    const { url } = await useMysql(t)
+    const admin = await connected(t, url)
+    const store = await opened(t, url)
+    await join(store, ['a'])
+    for (const number of [1036, 1290]) {
+      const before = await storeProcesses(admin)
+      await admin.query(`
+        create trigger fail before update on coordination_nodes for each row
+          signal sqlstate '45000' set mysql_errno = ${number}, message_text = 'read only on purpose'`)
+      t.match(await rejectionOf(store.heartbeat('a', number)), {
+        name: 'StoreError',
+        outcome: 'none',
+        message: /on purpose\. The database takes no writes there/,
+      })
+      await admin.query('drop trigger fail')
+      t.ok(await store.heartbeat('a', number))
+      const after = await storeProcesses(admin)
+      t.not(
+        before.every((id) => after.includes(id)),
+        String(number),
+      )
+    }
+  })
+
   t.test('a change that fails otherwise is not made again, whatever its work makes of that', async (t) => {
     const { url } = await useMysql(t)
     const admin = await connected(t, url)
@@ -562,7 +587,10 @@ function tests(): void {
         [missing.href, { name: 'StoreError', message: /"not_there" at .* Create the database/ }],
         [
           `mysql://nobody:hunter2@${hostname}:${port || 3306}/shop`,
-          { name: 'StoreError', message: /Check the user and the password/ },
+          {
+            name: 'StoreError',
+            message: /Check the user and the password, and whether the server wants SSL/,
+          },
         ],
         ['mysql://someone:hunter2@127.0.0.1:99999/shop', { code: 'WCO_OPTIONS' }],
         ['mysql://someone:%hunter2@127.0.0.1/shop', { code: 'WCO_OPTIONS' }],
@@ -670,8 +698,8 @@ function tests(): void {
     const settings = (await examine(client)).settings(limitsWithin(3_000))
     for (const kind of ['forChanges', 'forHeartbeats'] as const) {
       await client.query(`set names latin1, autocommit = 0, completion_type = 'CHAIN', wait_timeout = 2,
-        sql_select_limit = 3, sql_big_selects = 0, sql_safe_updates = 1, sql_mode = 'ANSI'`)
-      await client.query(settings[kind])
+        sql_select_limit = 3, max_join_size = 1, sql_big_selects = 0, sql_safe_updates = 1, sql_mode = 'ANSI'`)
+      for (const statement of settings[kind]) await client.query(statement)
       const here = `concat_ws(' ', @@character_set_client, @@character_set_connection, @@character_set_results,
         @@autocommit + 0, @@completion_type, @@sql_select_limit, @@sql_big_selects + 0, @@sql_safe_updates + 0,
         @@sql_mode)`

@@ -18,11 +18,11 @@ export interface Server {
   readonly warning: string | undefined
 }
 
-/** The settings of connections, in one statement each. */
+/** The settings of connections, as statements to send in this order. */
 export interface Settings {
-  readonly forHeartbeats: string
+  readonly forHeartbeats: readonly string[]
   /** As `forHeartbeats`, with a limit on how long a transaction may be silent. */
-  readonly forChanges: string
+  readonly forChanges: readonly string[]
 }
 
 /** Neither server has anything like LISTEN, so news is polled. */
@@ -104,15 +104,13 @@ const manyWriters =
   'the same server.'
 
 /**
- * Returns the settings of every connection, which override the server's defaults and the application's choices. A
- * server may be set to take all texts for another character set than the one that the client has named, to cut off
- * the rows of each select after so many, or to begin another transaction with each commit.
- *
- * The identity is computed once per connection and kept in it, because a connection ends with its server. If a proxy
- * substitutes another connection, the variable is empty there, which is detected.
+ * Returns the settings under which a server can be looked at and migrated, whichever it is. They override the server's
+ * defaults and the application's choices: a server may be set to take all texts for another character set than the one
+ * that the client has named, to cut off the rows of each select after so many, or to begin another transaction with
+ * each commit.
  */
-function common({ lockMs }: Limits, identity: string): readonly string[] {
-  return [
+export function settingsAnywhere({ lockMs, openMs }: Limits): string {
+  const settings = [
     'names utf8mb4 collate utf8mb4_unicode_ci',
     'autocommit = 1',
     "completion_type = 'NO_CHAIN'",
@@ -123,8 +121,8 @@ function common({ lockMs }: Limits, identity: string): readonly string[] {
     "time_zone = '+00:00'",
     `innodb_lock_wait_timeout = ${wholeSeconds(lockMs)}`,
     `lock_wait_timeout = ${wholeSeconds(lockMs)}`,
-    `@coordination_identity = ${identity}`,
   ]
+  return `set ${settings.join(', ')} /*M!, max_statement_time = ${openMs / 1000} */`
 }
 
 /**
@@ -134,11 +132,11 @@ function common({ lockMs }: Limits, identity: string): readonly string[] {
 function mariaDbSettings(limits: Limits, variables: Variables): Settings {
   const who = variables.has('server_uid') ? '@@server_uid' : "concat(@@hostname, ':', @@port)"
   const settings = [
-    ...common(limits, identityOf(who, 'information_schema')),
+    identifiedBy(who, 'information_schema'),
     "tx_isolation = 'READ-COMMITTED'",
     `max_statement_time = ${limits.statementMs / 1000}`,
   ]
-  return together(settings, `idle_transaction_timeout = ${wholeSeconds(limits.silenceMs)}`)
+  return together(limits, settings, `idle_transaction_timeout = ${wholeSeconds(limits.silenceMs)}`)
 }
 
 /**
@@ -147,26 +145,31 @@ function mariaDbSettings(limits: Limits, variables: Variables): Settings {
  */
 function mysqlSettings(limits: Limits): Settings {
   const settings = [
-    ...common(limits, identityOf('@@server_uuid', 'performance_schema')),
+    identifiedBy('@@server_uuid', 'performance_schema'),
     "transaction_isolation = 'READ-COMMITTED'",
     `max_execution_time = ${limits.statementMs}`,
   ]
-  return together(settings, `wait_timeout = ${wholeSeconds(limits.silenceMs)}`)
+  return together(limits, settings, `wait_timeout = ${wholeSeconds(limits.silenceMs)}`)
 }
 
-function together(settings: readonly string[], silence: string): Settings {
+/** The identity is computed by a select, which the first statement must have allowed. */
+function together(limits: Limits, settings: readonly string[], silence: string): Settings {
+  const first = settingsAnywhere(limits)
   // The server's own limit for idle connections may be shorter than the pause between two heartbeats.
   return {
-    forHeartbeats: `set ${[...settings, 'wait_timeout = 28800'].join(', ')}`,
-    forChanges: `set ${[...settings, silence].join(', ')}`,
+    forHeartbeats: [first, `set ${[...settings, 'wait_timeout = 28800'].join(', ')}`],
+    forChanges: [first, `set ${[...settings, silence].join(', ')}`],
   }
 }
 
 /**
  * Computes the identity: which server it is, and when it was started. The time and the uptime are both counted from
  * the beginning of the statement, in seconds, so their difference is the same whenever it is computed.
+ *
+ * It is computed once per connection and kept in it, because a connection ends with its server. If a proxy substitutes
+ * another connection, the variable is empty there, which is detected.
  */
-function identityOf(who: string, schema: string): string {
+function identifiedBy(who: string, schema: string): string {
   const uptime = `(select variable_value from ${schema}.global_status where variable_name = 'Uptime')`
-  return `concat(${who}, '.', unix_timestamp() - cast(${uptime} as signed))`
+  return `@coordination_identity = concat(${who}, '.', unix_timestamp() - cast(${uptime} as signed))`
 }

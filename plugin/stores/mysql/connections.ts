@@ -45,8 +45,8 @@ export class PooledConnections extends shared.LentConnections<PoolConnection, Lo
   }
 
   /** Sets the settings that each connection gets, from now on, before it is lent for the first time. */
-  tell(settings: string): void {
-    this.prepareBy((loan) => loan.send(shared.settingUp, () => loan.client.promise().query(settings)))
+  tell(settings: readonly string[]): void {
+    this.prepareBy((loan) => loan.send(shared.settingUp, () => sendInTurn(loan.client, settings)))
   }
 
   /** Destroys the connections that remain, because the driver waits without limit for an orderly end. */
@@ -81,6 +81,11 @@ export class PooledConnections extends shared.LentConnections<PoolConnection, Lo
   protected end(): Promise<void> {
     return new Promise((resolve) => this.#pool.end(() => resolve()))
   }
+}
+
+/** Sends statements that set up a connection. */
+export async function sendInTurn(client: Connection, statements: readonly string[]): Promise<void> {
+  for (const statement of statements) await client.promise().query(statement)
 }
 
 /** How the connection for heartbeats is created, connected and ended. */

@@ -11,11 +11,14 @@ const doubtful = new Set([1053, 1079, 1080, 1105, 1152, 1158, 1159, 1160, 1161, 
 /** Two transactions were in conflict. The one that gets this error was undone and may be tried again. */
 const conflicts = new Set([1020, 1213])
 
-/** The server is read-only: a replica, or a primary that was demoted. */
-const readOnly = new Set([1290, 1792, 1836])
+/** The server is read-only: a replica, or a primary that was demoted. MariaDB says of a table what holds for InnoDB. */
+const readOnly = new Set([1036, 1290, 1792, 1836, 1874])
 
 /** A row is locked and the statement must not wait. MariaDB reports a wait that took too long in the same way. */
 const locked = new Set([1205, 3572])
+
+/** A statement is longer than the server takes. */
+const tooLong = 1153
 
 /** The user lacks a right: in the database, to a table, to a column. */
 const notPermitted = new Set([1044, 1142, 1143])
@@ -62,6 +65,7 @@ export function errorNumber(error: unknown): number | undefined {
 function advice(error: unknown): string | undefined {
   if (isReadOnly(error)) return takesNoWrites
   if (isLocked(error)) return keptLocked('SHOW FULL PROCESSLIST')
+  if (errorNumber(error) === tooLong) return "Raise the server's max_allowed_packet."
   return notPermitted.has(errorNumber(error) ?? 0) ? grantRights('mysql') : undefined
 }
 

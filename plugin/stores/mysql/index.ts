@@ -9,8 +9,8 @@ import { connectPatiently, type Limits, limitsWithin } from '../shared/limits.js
 import { runMigrations } from '../shared/migrate.js'
 import { property } from '../shared/property.js'
 import { Statements } from '../shared/statements.js'
-import { examine, type Server } from './capabilities.js'
-import { PooledConnections, wayOf } from './connections.js'
+import { examine, type Server, settingsAnywhere } from './capabilities.js'
+import { PooledConnections, sendInTurn, wayOf } from './connections.js'
 import { errorNumber, isReadOnly, judgement } from './failures.js'
 import { migrationTarget } from './migrations.js'
 import type { MysqlStore } from './store.js'
@@ -68,6 +68,7 @@ export async function openMysqlStore(options: MysqlOptions): Promise<MysqlStore>
         throw unreachable(target, error)
       },
     )
+    connections.tell([settingsAnywhere(limits)])
     const server = await connections.lendPatiently('Looking at the server', ({ client }) =>
       examine(client.promise()),
     )
@@ -95,7 +96,7 @@ async function openOn(
   const heartbeats = new DedicatedConnection(
     wayOf(create),
     {
-      setUp: (client) => client.promise().query(settings.forHeartbeats),
+      setUp: (client) => sendInTurn(client, settings.forHeartbeats),
       // The heartbeat itself reports, once, that the server is read-only.
       lost(error) {
         if (!isReadOnly(error))
@@ -215,7 +216,9 @@ function unreachable({ host, port, database }: Target, error: unknown): StoreErr
 
 function connectionAdvice(error: unknown): string {
   const number = errorNumber(error)
-  if (number === 1045 || number === 1698) return 'Check the user and the password.'
+  // The server says the same where it wants SSL, for all or for this user.
+  if (number === 1045 || number === 1698)
+    return 'Check the user and the password, and whether the server wants SSL.'
   if (number === 1044 || number === 1049)
     return 'Create the database, check its name, and grant the user the rights that docs/databases/mysql.md lists.'
   if (number === 1040) return "Raise the server's max_connections, or give other applications fewer."
