@@ -205,6 +205,27 @@ t.test('a restored file is not mixed with what the old one left beside it', asyn
   t.equal(checked(path), 'ok')
 })
 
+for (const companion of ['-wal', '-shm']) {
+  t.test(`nobody goes on with a ${companion} that was deleted, and what it held is not lost`, async (t) => {
+    const { store, path } = await useStore(t)
+    const twin = await openSqliteStore({ ...common, database: path })
+    t.teardown(() => twin.close())
+    await addNodes(store, 'a')
+    rmSync(`${path}${companion}`)
+    for (const verb of [() => store.heartbeat('a', 1), () => tell(twin, 'a'), () => twin.snapshot()]) {
+      const error = await storeErrorOf(verb())
+      t.match(error.message, 'was deleted while it was in use')
+      t.equal(error.outcome, 'none')
+    }
+    await Promise.all([store.close(), twin.close()])
+    const again = await openSqliteStore({ ...common, database: path })
+    t.teardown(() => again.close())
+    t.strictSame(ids(await again.snapshot()), ['a'])
+    t.ok(await again.heartbeat('a', 1))
+    t.equal(checked(path), 'ok')
+  })
+}
+
 t.test('a file that is gone is an error and not an empty database, until it is back', async (t) => {
   const { store, path } = await useStore(t)
   await addNodes(store, 'a')
@@ -217,8 +238,7 @@ t.test('a file that is gone is an error and not an empty database, until it is b
   const error = await storeErrorOf(again.heartbeat('a', 1))
   t.equal(error.outcome, 'none')
   t.notOk(existsSync(path))
-  for (const suffix of ['-wal', '-shm']) rmSync(`${away}${suffix}`, { force: true })
-  renameSync(away, path)
+  for (const suffix of ['-shm', '-wal', '']) renameSync(`${away}${suffix}`, `${path}${suffix}`)
   t.equal(await identityOf(again, 'a'), before, 'it is the same file')
 })
 

@@ -53,9 +53,9 @@ export function refuseUnfit(version: string, nodeApi: string): void {
 /**
  * A file, opened for one store alone.
  *
- * Each use first checks that the path still leads to the open file. After a restore has put another file in its
- * place, nothing would ever read what is written to the old one. `statSync` costs a few microseconds, waits for no
- * thread, and leaves no gap between the check and the use.
+ * Each use first checks that the path still leads to the open file, and the names beside it to its companions. After
+ * a restore has put another file in its place, nothing would ever read what is written to the old one. `statSync`
+ * costs a few microseconds, waits for no thread, and leaves no gap between the check and the use.
  *
  * @param prepare prepares a database that has just been opened.
  */
@@ -69,7 +69,10 @@ export function fileSource(
 
   async function current(deadlineMs: number): Promise<Open> {
     if (open !== undefined) {
-      if (open.identity === identityOf(path)) return open
+      if (open.identity === identityOf(path)) {
+        refuseRobbed(path, open)
+        return open
+      }
       refuseLeftovers(path, open)
       close()
     }
@@ -98,6 +101,22 @@ export function fileSource(
 interface OpenFile extends Open {
   /** The identities of the files beside this one when it was opened. */
   readonly companions: readonly (string | undefined)[]
+}
+
+/**
+ * Refuses to go on without the companions. Processes that open the file after these were deleted make others, and see
+ * neither what is written to the deleted ones nor their locks. The file is not opened again, because SQLite shares the
+ * index of a `-wal` among all connections of a process, and this process may have others. When the last of them is
+ * closed, SQLite writes to the file what the deleted `-wal` holds, unless another process has the file open by then.
+ */
+function refuseRobbed(path: string, open: OpenFile): void {
+  const now = companionsOf(path)
+  if (open.companions.every((identity, at) => identity === undefined || identity === now[at])) return
+  throw new StoreError(
+    'The "-wal" or "-shm" beside the database file was deleted while it was in use. Stop all processes that use the ' +
+      'file, then start them again.',
+    'none',
+  )
 }
 
 /**
