@@ -85,7 +85,8 @@ function placeOfUrl(url: string): Place {
   if (scheme === 'mysql' || scheme === 'mariadb') return { dialect: 'mysql', database: url }
   if (scheme === 'mssql') return { dialect: 'mssql', database: url }
   if (scheme !== 'sqlite') throw notADatabase(describeUrl(url))
-  const path = url.slice('sqlite:'.length).replace(/^\/\//, '')
+  // The driver, too, leaves out blanks and line ends around a path.
+  const path = url.slice('sqlite:'.length).replace(/^\/\//, '').trim()
   if (path === '') throw notADatabase('a URL without a path')
   // They would become part of the file's name, and nodes that differ in them would not see each other.
   if (/^file:|[?]/i.test(path)) throw notADatabase('a sqlite: URL with parameters or with a URL as its path')

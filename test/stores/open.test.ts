@@ -44,6 +44,14 @@ t.test('a relative path is a file in the working directory, wherever that is lat
   await store.close()
 })
 
+t.test('a line end behind a path is no part of it, as for the driver', async (t) => {
+  const { url, path } = await useSqlite(t)
+  await (await open(`${url}\n`)).close()
+  const client = new Sqlite(path, { fileMustExist: true })
+  t.ok(client.prepare("select 1 from sqlite_master where name = 'coordination_meta'").get())
+  client.close()
+})
+
 t.test("a driver's client, or Drizzle over it, is used and left open", async (t) => {
   const { path } = await useSqlite(t)
   const file = new Sqlite(path)
@@ -79,6 +87,7 @@ t.test('anything else is refused, with what was expected and what came', async (
     ['mariadb:///root:secret@localhost/app', 'got a URL without a host'],
     ['sqlite:', 'got a URL without a path'],
     ['sqlite://', 'got a URL without a path'],
+    ['sqlite: ', 'got a URL without a path'],
     [{}, 'got an object of class Object'],
     [new Map(), 'got an object of class Map'],
     [Object.create(null), 'got an object.'],

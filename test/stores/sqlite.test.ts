@@ -411,6 +411,25 @@ t.test('a database that was handed in lends its file and nothing else', async (t
   t.ok(client.open)
 })
 
+t.test('a database that was handed in is found wherever the working directory is by then', async (t) => {
+  const { path } = await useSqlite(t)
+  const back = process.cwd()
+  t.teardown(() => process.chdir(back))
+  process.chdir(dirname(path))
+  const client = new Sqlite(' here.db\n')
+  t.teardown(() => client.close())
+  client.pragma('journal_mode = wal')
+  client.exec('create table of_the_application (id text); insert into of_the_application values (1), (2)')
+  process.chdir('/')
+  const reading = client.prepare('select * from of_the_application').iterate()
+  reading.next()
+  const store = await openSqliteStore({ ...common, database: client })
+  t.teardown(() => store.close())
+  reading.return?.()
+  await addNodes(store, 'a')
+  t.equal(client.prepare('select count(*) from coordination_nodes').pluck().get(), 1)
+})
+
 t.test('a database in memory that was handed in is refused', async (t) => {
   const client = new Sqlite(':memory:')
   t.teardown(() => client.close())

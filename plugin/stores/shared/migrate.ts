@@ -204,7 +204,7 @@ function pendingError(
   const why =
     cause === undefined
       ? 'are to be run by hand (migrate: false)'
-      : `could not be run: ${messageOf(rootOf(cause))}`
+      : `could not be run: ${messageOf(rootOf(cause)).replace(/\.$/, '')}`
   const call = `migrationSql('${dialect}'${applied.length === 0 ? '' : `, ${JSON.stringify(applied)}`})`
   return new PendingMigrationsError(
     names,

@@ -127,13 +127,20 @@ function driverOf(database: Database): Driver {
   return database.constructor as Driver
 }
 
+/**
+ * Returns the path as SQLite resolved it when the application opened the file, because the working directory may have
+ * changed since. A database that is closed by now has only its name.
+ */
 function pathOf(database: Database): string {
-  if (!database.memory) return database.name
-  throw new CoordinationError(
-    'WCO_OPTIONS',
-    'database: expected a better-sqlite3 database over a file, but this one is in memory, where no other ' +
-      'process can share it. For a trial in one process use "sqlite::memory:".',
-  )
+  if (database.memory) {
+    throw new CoordinationError(
+      'WCO_OPTIONS',
+      'database: expected a better-sqlite3 database over a file, but this one is in memory, where no other ' +
+        'process can share it. For a trial in one process use "sqlite::memory:".',
+    )
+  }
+  if (!database.open) return database.name.trim()
+  return String(database.prepare("select file from pragma_database_list where name = 'main'").pluck().get())
 }
 
 /**
