@@ -136,8 +136,12 @@ async function huntByTests(copy: string, files: readonly TestFile[]): Promise<Fo
     const output = await failing(join(copy, 'build/test', file), only)
     if (output === undefined) continue
     await acquitTests(file, only)
-    const [, name = 'it does not end'] = /^ *not ok \d+ - (.*?)(?: # .*)?$/m.exec(output) ?? []
-    const [, test = name] = [...output.matchAll(/^(?: {4})*not ok \d+ - (.*?) # time=/gm)][0] ?? []
+    const failure = /^ *not ok \d+ - (.*?)(?: # .*)?$/m.exec(output)
+    const name = failure?.[1] ?? 'it does not end'
+    // The test that failed, or the one that did and then never ended.
+    const [ended] = output.matchAll(/^(?: {4})*not ok \d+ - (.*?) # time=/gm)
+    const begun = [...output.slice(0, failure?.index ?? 0).matchAll(/^# Subtest: (.*)$/gm)].at(-1)
+    const test = (ended ?? begun)?.[1] ?? name
     return { by: `test: ${file.replace('.js', '.ts')}, "${test}"`, what: name }
   }
   return undefined
