@@ -71,6 +71,17 @@ t.test('journeys to the database are few, whatever the number of rows', async (t
     3,
     'it begins, writes, and commits',
   )
+  const cooling = newLease('cooling', { cooldownNode: 'b', cooldownUntilMs: Date.now() + 3_600_000 })
+  await store.change(undefined, (change) => change.saveLeases([cooling]))
+  const read = async (change: Change): Promise<void> => {
+    await change.leases({ keys: ['cooling'] })
+    t.match(await change.nodesById(['b']), [{ id: 'b' }])
+  }
+  t.equal(
+    await count(() => store.change({ node: 'a', operation: 3 }, read)),
+    3,
+    'a lease comes with the nodes that it names, the one that cools down included',
+  )
 })
 
 t.test('a change whose process stood still for too long sends nothing more', async (t) => {

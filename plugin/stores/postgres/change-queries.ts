@@ -66,7 +66,8 @@ export function lockedLeases(db: NodePgDatabase, { namespace }: Terms) {
   const all = sql`(select coalesce(json_agg(to_json(f) order by f.key collate "C"), '[]') from found as f)`
   const theirNodes = sql`(
     select coalesce(json_agg(to_json(n) order by n.joined_revision, n.id collate "C"), '[]')
-    from (select holder as id from found union select blocked_node from found) as named
+    from (
+      select holder as id from found union select blocked_node from found union select cooldown_node from found) as named
     cross join lateral (
       select * from ${nodes} where namespace = ${namespace} and id = named.id offset 0) as n)`
   return db

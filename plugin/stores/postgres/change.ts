@@ -163,8 +163,9 @@ class Reads {
       ? found
       : this.#ask(asked))
     for (const worker of workers) this.#workersByKey.set(worker.key, worker)
-    for (const id of leases.flatMap(({ holder, blockedNode }) => [holder, blockedNode]))
-      if (id !== null) this.#nodesById.set(id, undefined)
+    for (const { holder, blockedNode, cooldownNode } of leases)
+      for (const id of [holder, blockedNode, cooldownNode])
+        if (id !== null) this.#nodesById.set(id, undefined)
     for (const node of nodes) this.#nodesById.set(node.id, node)
     return leases
   }
