@@ -430,6 +430,19 @@ t.test('a database that was handed in is found wherever the working directory is
   t.equal(client.prepare('select count(*) from coordination_nodes').pluck().get(), 1)
 })
 
+t.test('a database that was handed in may be locked at that moment', async (t) => {
+  const { path } = await useSqlite(t)
+  const client = new Sqlite(path, { timeout: 0 })
+  const other = new Sqlite(path)
+  t.teardown(() => [client, other].map((each) => each.close()))
+  other.exec('begin exclusive; create table of_the_application (id text)')
+  const opening = openSqliteStore({ ...common, database: client })
+  const outcome = Promise.allSettled([opening])
+  other.exec('commit')
+  t.match(await outcome, [{ status: 'fulfilled' }])
+  await (await opening).close()
+})
+
 t.test('a database in memory that was handed in is refused', async (t) => {
   const client = new Sqlite(':memory:')
   t.teardown(() => client.close())

@@ -140,7 +140,9 @@ function pathOf(database: Database): string {
     )
   }
   if (!database.open) return database.name.trim()
-  return String(database.prepare("select file from pragma_database_list where name = 'main'").pluck().get())
+  // The first that is listed is "main". A select from the list would read the file, which may be locked or broken.
+  const { file } = database.prepare('pragma database_list').get() as { file: string }
+  return file
 }
 
 /**
