@@ -54,8 +54,8 @@ export function refuseUnfit(version: string, nodeApi: string): void {
  * A file, opened for one store alone.
  *
  * Each use first checks that the path still leads to the open file, and the names beside it to its companions. After
- * a restore has put another file in its place, nothing would ever read what is written to the old one. `statSync`
- * costs a few microseconds, waits for no thread, and leaves no gap between the check and the use.
+ * a restore has put another file in its place, nothing would ever read what is written to the old one. These looks
+ * take some ten microseconds, wait for no thread, and leave no gap between the check and the use.
  *
  * @param prepare prepares a database that has just been opened.
  */
