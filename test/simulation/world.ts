@@ -109,6 +109,7 @@ class World {
   readonly #reports: Reports
   #lastSinglesMs = 0
   #lapsedAtMs = 0
+  #failedAtMs = 0
   /** The processes that have lost a session while they keep a lease: they give that work time to end before they join. */
   readonly #joiningLate = new Set<SimulatedProcess>()
   #joinedLateAtMs = 0
@@ -287,13 +288,14 @@ class World {
 
   /**
    * Returns how long after the faults something last began that takes its own time, in ms. In a network that is always
-   * slow, trust lapses without faults, which counts for at most 20 ttls; a grace period begins where rows that were
+   * slow, requests fail and trust lapses without faults, which counts for at most 20 ttls; a grace period begins where rows that were
    * deleted by hand are made again; and who keeps a lease when its session is lost joins again only later.
    */
   #delayedMs(fromMs: number): number {
     const slow = this.#plan.traits.has('slow-network')
-    const lapsedMs = slow ? Math.min(this.#lapsedAtMs - fromMs, 20 * this.#timing.ttlMs) : 0
-    return Math.max(0, lapsedMs, this.#commits.doubtedAtMs - fromMs, this.#joinedLateAtMs - fromMs)
+    const troubledAtMs = Math.max(this.#lapsedAtMs, this.#failedAtMs)
+    const troubledMs = slow ? Math.min(troubledAtMs - fromMs, 20 * this.#timing.ttlMs) : 0
+    return Math.max(0, troubledMs, this.#commits.doubtedAtMs - fromMs, this.#joinedLateAtMs - fromMs)
   }
 
   /**
@@ -701,6 +703,7 @@ class World {
       this.#history.note(() => `${process.label} trusts no more as ${node}`)
     })
     coordinator.on('store.failed', ({ error }) => {
+      this.#failedAtMs = this.#scheduler.nowMs
       this.#history.count('store failed')
       this.#history.note(() => `${process.label} hears: ${describe(error)}`)
     })
