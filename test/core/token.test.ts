@@ -1,4 +1,4 @@
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { nextToken, raisedFloor } from '../../plugin/core/changes/token.js'
 
 const nowMs = 1_790_000_000_000
@@ -46,31 +46,37 @@ t.test('the floor leaps ahead of the time, and goes above everything known', asy
 })
 
 t.test('floors of servers that follow each other within seconds do not pile up', async (t) => {
-  const before = { floor: 0, token: nowMs }
-  let { floor, token } = before
-  let now = nowMs
-  for (let servers = 0; servers < 5; servers++) {
-    now += 1_000
-    floor = raisedFloor(floor, token, 0, now)
-    for (let claims = 0; claims < 10; claims++) token = nextToken(token, floor, now)
-  }
-  const forgotten = raisedFloor(before.floor, before.token, 0, now + 1_000)
-  t.ok(nextToken(before.token, forgotten, now + 1_000) > token)
+  isAboveForgotten(t, { servers: 5, apartMs: 1_000, claims: 10, claimedAfterMs: 0 })
 })
 
 t.test('however many records of servers are forgotten, the next one lies above their tokens', async (t) => {
+  isAboveForgotten(t, { servers: 50, apartMs: 5, claims: 100, claimedAfterMs: 10_000 })
+})
+
+/** Checks that a server that has forgotten all those before it still gives a greater token than they have given. */
+function isAboveForgotten(
+  t: Test,
+  course: {
+    readonly servers: number
+    readonly apartMs: number
+    /** How many claims there are under each server, and how long after it is recorded. */
+    readonly claims: number
+    readonly claimedAfterMs: number
+  },
+): void {
   const before = { floor: 0, token: nowMs }
   let { floor, token } = before
   let now = nowMs
-  for (let servers = 0; servers < 50; servers++) {
-    now += 5
+  for (let server = 0; server < course.servers; server++) {
+    now += course.apartMs
     floor = raisedFloor(floor, token, 0, now)
-    now += 10_000
-    for (let claims = 0; claims < 100; claims++) token = nextToken(token, floor, now)
+    now += course.claimedAfterMs
+    for (let claim = 0; claim < course.claims; claim++) token = nextToken(token, floor, now)
   }
+  now += Math.max(0, course.apartMs - course.claimedAfterMs)
   const forgotten = raisedFloor(before.floor, before.token, 0, now)
-  t.ok(nextToken(before.token, forgotten, now + 10_000) > token)
-})
+  t.ok(nextToken(before.token, forgotten, now + course.claimedAfterMs) > token)
+}
 
 t.test('a token that a lossy failover forgot is not given again', async (t) => {
   const lost = nextToken(100, 0, 104)

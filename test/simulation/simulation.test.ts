@@ -5,6 +5,9 @@ import { simulate } from './world.js'
 
 t.setTimeout(600_000)
 
+/** One world each, by what it has shown. */
+type Worlds = Readonly<Record<string, { readonly mix: MixName; readonly seed: number }>>
+
 /** Seeds that once found a fault in the engine, by the rule that they broke. */
 const regressions: Readonly<Record<string, readonly number[]>> = {
   'a claim from before a failover is not begun a second time': [12, 69, 146],
@@ -54,7 +57,7 @@ const later = new Set([
 ])
 
 /** Seeds that found a fault in worlds other than `full` ones. */
-const mixedRegressions: Readonly<Record<string, { readonly mix: MixName; readonly seed: number }>> = {
+const mixedRegressions: Worlds = {
   'what a node has asked to give back it does not begin after all': { mix: 'brief', seed: 7000596 },
   'a turn that was under way when a node closed leaves no timer': { mix: 'brief', seed: 9000000 },
   'what is answered after the end of a life renews no trust': { mix: 'operators', seed: 200000345 },
@@ -69,7 +72,7 @@ const mixedRegressions: Readonly<Record<string, { readonly mix: MixName; readonl
 }
 
 /** Seeds that found a fault in worlds with all kinds of fault, before the newest traits. */
-const latestRegressions: Readonly<Record<string, { readonly mix: MixName; readonly seed: number }>> = {
+const latestRegressions: Worlds = {
   'the rows of a worker are missed when the last node that has it stops it': { mix: 'full', seed: 76000910 },
   'where answers are lost for good, the view is read after each try of a refused worker': {
     mix: 'full',
@@ -83,7 +86,7 @@ const latestRegressions: Readonly<Record<string, { readonly mix: MixName; readon
 }
 
 /** Seeds that found a fault since there are the newest traits. */
-const newestRegressions: Readonly<Record<string, { readonly mix: MixName; readonly seed: number }>> = {
+const newestRegressions: Worlds = {
   'what a node gives back does not count for it when the next is chosen': { mix: 'brief', seed: 91000028 },
   'who is next and goes on with its work of before steps out of line': { mix: 'full', seed: 91000001 },
   'who has given back a lease stands aside, though its row remembers another node': {
@@ -94,7 +97,7 @@ const newestRegressions: Readonly<Record<string, { readonly mix: MixName; readon
 }
 
 /** Seeds that meet a limit which the guarantees name, by the word under which the checker counts what it excuses. */
-const excused: Readonly<Record<string, { readonly mix: MixName; readonly seed: number }>> = {
+const excused: Worlds = {
   'token forgotten by all': { mix: 'servers', seed: 40001614 },
   'longer ttl forgotten by all': { mix: 'brief', seed: 4100004283 },
 }
@@ -111,22 +114,16 @@ for (const [rule, seeds] of Object.entries(laterRegressions)) {
   })
 }
 
-for (const [rule, { mix, seed }] of Object.entries(mixedRegressions)) {
-  t.test(rule, async (t) => {
-    await holds(t, seed, latest, mix)
-  })
-}
-
-for (const [rule, { mix, seed }] of Object.entries(latestRegressions)) {
-  t.test(rule, async (t) => {
-    await holds(t, seed, newest, mix)
-  })
-}
-
-for (const [rule, { mix, seed }] of Object.entries(newestRegressions)) {
-  t.test(rule, async (t) => {
-    await holds(t, seed, new Set(), mix)
-  })
+for (const [worlds, without] of [
+  [mixedRegressions, latest],
+  [latestRegressions, newest],
+  [newestRegressions, new Set<string>()],
+] as const) {
+  for (const [rule, { mix, seed }] of Object.entries(worlds)) {
+    t.test(rule, async (t) => {
+      await holds(t, seed, without, mix)
+    })
+  }
 }
 
 for (const [what, { mix, seed }] of Object.entries(excused)) {
