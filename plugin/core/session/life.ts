@@ -696,8 +696,8 @@ export class Life {
       this.#registrations.failed(registration)
       if (error instanceof StoreError || first === undefined) throw error
       // Which of several is to blame shows when fewer are registered at once.
-      const isKnown = others.length === 0 && this.#registrations.refused(first, clock.read())
-      if (isKnown) this.#tellRefused(first.key, error)
+      const isNews = others.length === 0 && this.#registrations.refused(first, clock.read())
+      if (isNews) this.#tellRefused(first.key, error)
     }
     return 0
   }
