@@ -14,6 +14,7 @@ import type { CoordinatorOptions } from '../plugin/options.js'
 import {
   type Database,
   eachDatabase,
+  endPool,
   usePostgres,
   usePostgresCluster,
   useSqlite,
@@ -262,7 +263,7 @@ t.test('a fence on PostgreSQL, with Drizzle and with the driver', async (t) => {
   const { url } = await usePostgres(t)
   const [a, b] = [await useCoordinator(t, url), await useCoordinator(t, url)]
   const pool = new pg.Pool({ connectionString: url })
-  t.teardown(() => pool.end())
+  t.teardown(() => endPool(pool))
   await pool.query('create table reports (name text)')
   const db = drizzle({ client: pool })
   const lease = await a.acquire('rebuild')

@@ -13,7 +13,14 @@ import workerCoordination, {
   createCoordinator,
   type WorkerCoordinationOptions,
 } from '../../plugin/index.js'
-import { type Database, eachDatabase, usePostgres, useSqlite, withMssql } from '../support/databases.js'
+import {
+  type Database,
+  eachDatabase,
+  endPool,
+  usePostgres,
+  useSqlite,
+  withMssql,
+} from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import { useProxy } from '../support/proxy.js'
 
@@ -351,9 +358,9 @@ t.test('leases are handed over although the application ends its own pool first'
     app.coordination.on('node.left', () => {
       left = true
     })
-    if (moment === 'before') await pool.end()
+    if (moment === 'before') await endPool(pool)
     const closed = app.close()
-    if (moment === 'during') await pool.end()
+    if (moment === 'during') await endPool(pool)
     await Promise.all([lease.release(), closed])
     t.ok(left, moment)
     await eventually(async () => (await connectionsTo(database)) === 0)

@@ -21,7 +21,7 @@ import {
   rejectionOf,
   saveLeases,
 } from '../../plugin/testing/conformance/world.js'
-import { usePostgres, usePostgresCluster } from '../support/databases.js'
+import { endPool, usePostgres, usePostgresCluster } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import { answersCommit, type TcpProxy, useProxy } from '../support/proxy.js'
 
@@ -955,7 +955,7 @@ t.test("an application's pool", async (t) => {
     const store = await opened(t, pool)
     await join(store, ['a'])
     t.ok(await store.heartbeat('a', 1))
-    await pool.end()
+    await endPool(pool)
     t.match(await store.snapshot(), { nodes: [{ id: 'a' }] }, 'also where it has ended the pool')
   })
 
@@ -1235,7 +1235,7 @@ async function connected(t: Test, url: string): Promise<Client> {
 
 function usePool(t: Test, url: string, more: pg.PoolConfig = {}): Pool {
   const pool = new pg.Pool({ connectionString: url, ...more })
-  t.teardown(() => pool.end())
+  t.teardown(() => endPool(pool))
   return pool
 }
 

@@ -17,6 +17,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { ConnectionPool, config } from 'mssql'
+import type { Pool } from 'pg'
 import type { Test } from 'tap'
 import { eventually } from './eventually.js'
 import type { ServerOrder, ServerPlace } from './postgres-server.js'
@@ -88,6 +89,15 @@ export async function usePostgres(t: Lifetime): Promise<Database> {
   const url = new URL(server)
   url.pathname = `/${name}`
   return { dialect: 'postgres', url: url.href }
+}
+
+/**
+ * Ends a pool of a database of {@link usePostgres}. The driver does not wait for the ends of the connections, so when
+ * the database is dropped the server may find one and end it itself, which the pool reports as an error.
+ */
+export async function endPool(pool: Pool): Promise<void> {
+  pool.on('error', () => undefined)
+  await pool.end()
 }
 
 /** Creates a database on the server that `TEST_MYSQL_URL` names. It is dropped when the test ends. */
