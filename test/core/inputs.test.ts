@@ -89,6 +89,25 @@ t.test('a worker that asks for too many failures is told how many there may be',
   t.ok(coordinator.worker({ ...job, maxFailures: 1_000_000 }))
 })
 
+t.test('a worker whose function is a generator is refused: calling it begins nothing', async (t) => {
+  const world = new World(t)
+  const { coordinator } = await world.node('a')
+  const job = { name: 'job', kind: 'single', scope: 'global' } as const
+  const generators = {
+    async *later() {
+      yield await coordinator.status()
+    },
+    *atOnce() {
+      yield coordinator.health()
+    },
+  }
+  for (const run of Object.values(generators))
+    t.throws(() => coordinator.worker({ ...job, run }), {
+      code: 'WCO_OPTIONS',
+      message: /`run` must not be a generator: what it does would never begin/,
+    })
+})
+
 t.test('a cool-down may be drawn by chance, and is refused where it is no number', async (t) => {
   const world = new World(t)
   const [a, b] = [await world.node('a'), await world.node('b')]

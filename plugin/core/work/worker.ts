@@ -488,6 +488,7 @@ function workerProblems(definition: WorkerDefinition): string[] {
   )
   check(scope === 'cluster' || scope === 'global', '`scope` must be "cluster" or "global"', scope)
   check(typeof run === 'function', '`run` must be a function', run)
+  if (isGenerator(run)) problems.push('`run` must not be a generator: what it does would never begin')
   const partitions = 'partitions' in definition ? definition.partitions : undefined
   if (kind === 'partitioned')
     check(isCount(partitions, 1, 16_384), '`partitions` must be a whole number from 1 to 16384', partitions)
@@ -521,6 +522,10 @@ function workerProblems(definition: WorkerDefinition): string[] {
 /** Whether a definition is a plain object; an instance of a class may have any fields it likes. */
 function isPlain(definition: object): boolean {
   return [Object.prototype, null].includes(Object.getPrototypeOf(definition))
+}
+
+function isGenerator(run: unknown): boolean {
+  return /^\[object (Async)?GeneratorFunction\]$/.test(Object.prototype.toString.call(run))
 }
 
 const dayMs = 24 * 3_600_000
