@@ -62,35 +62,6 @@ export function isEmpty(wishes: Wishes): boolean {
   return [release, revoke, acknowledge, claim, acquire, withdraw, replan].every((list) => list.length === 0)
 }
 
-/**
- * How many wishes go into one change. A change that exceeds its time limit does nothing, however often it is made; so
- * the number is halved after a failed change and doubled after a successful one.
- */
-export const wishesAtOnce = { least: 32, most: 512 }
-
-/**
- * Returns at most `most` of these wishes, in the order in which other nodes wait for them. The next comparison repeats
- * the rest; what is asked for only now and then comes again at its next turn.
- */
-export function portionOf(wishes: Wishes, most: number): Wishes {
-  let left = most
-  const some = <T>(list: readonly T[]): readonly T[] => {
-    const taken = list.slice(0, left)
-    left -= taken.length
-    return taken
-  }
-  return {
-    ...wishes,
-    acknowledge: some(wishes.acknowledge),
-    release: some(wishes.release),
-    revoke: some(wishes.revoke),
-    withdraw: some(wishes.withdraw),
-    claim: some(wishes.claim),
-    acquire: some(wishes.acquire),
-    replan: some(wishes.replan),
-  }
-}
-
 /** One comparison in progress: gathers wishes, and when to compare again. */
 class Comparison {
   readonly #holdings: Holdings

@@ -14,7 +14,7 @@ import { type ChangeOutcome, mostServers, runChange, severalServers } from '../c
 import { sayTokens, settleServer } from '../changes/server-record.js'
 import { type Fired, fire } from '../changes/times.js'
 import { attend, bury, buryEnded, type Findings, nameWatchers } from '../changes/upkeep.js'
-import { aheadOf, settle, type Wishes } from '../changes/wishes.js'
+import { aheadOf, settle } from '../changes/wishes.js'
 import { StoreError } from '../errors.js'
 import type { Events } from '../events.js'
 import type { Identity } from '../identity.js'
@@ -35,16 +35,18 @@ import type {
 import type { Clock, Reading } from '../time/clock.js'
 import { Alarm, deferred, Loop, Turnstile } from '../time/loop.js'
 import { retryPauseMs, type Timing } from '../time/timing.js'
-import { elapsedMs } from '../time/trust.js'
 import { Lookout } from '../watch/lookout.js'
 import type { Machine } from '../watch/machine.js'
 import { Neighbourhood } from '../watch/neighbourhood.js'
 import type { Watchdog } from '../watch/watchdog.js'
 import type { Requests } from '../work/acquire.js'
 import type { Runner } from '../work/worker.js'
-import { type Agenda, Agendas, isEmpty, portionOf, wishesAtOnce } from './agenda.js'
-import { type Circumstances, type Holdings, termOf } from './holdings.js'
+import { type Agenda, Agendas, isEmpty } from './agenda.js'
+import type { Circumstances, Holdings } from './holdings.js'
+import { NewsPoll } from './news-poll.js'
+import { Portions } from './portions.js'
 import { Registrations } from './registrations.js'
+import { Sent } from './sent.js'
 import type { KnownServer } from './server.js'
 import { Session } from './session.js'
 
@@ -69,12 +71,6 @@ export interface Surroundings {
   readonly runners: ReadonlyMap<string, Runner>
 }
 
-/**
- * How long until wishes that a change left undone are made again, for example because of a fence. News does not shorten
- * it.
- */
-const undoneRetryMs = 250
-
 export class Life {
   readonly #in: Surroundings
   readonly #lost: () => void
@@ -86,11 +82,9 @@ export class Life {
   /** Makes reads and changes run one by one, so that none can overtake another and bring back an old state. */
   readonly #turnstile = new Turnstile()
   readonly #agendas: Agendas
-  readonly #pollAlarm: Alarm
-  /** Operation numbers of the changes that asked for leases, with the server they were made under. */
-  readonly #attempts = new Map<number, string>()
-  /** The terms whose release this node has sent. */
-  readonly #renounced = new Set<string>()
+  readonly #portions = new Portions()
+  readonly #newsPoll: NewsPoll
+  readonly #sent = new Sent()
   #firstJoinSentAt: Reading | undefined
   /**
    * What the first try of the join declared: that try may be the one that was carried out. Differences are registered
@@ -105,11 +99,6 @@ export class Life {
   #stepped = deferred()
   #claiming = true
   #resting = false
-  #polls = false
-  #wishesAtOnce = wishesAtOnce.most
-  #lastUndone = ''
-  #lastTriedAt: Reading = { monoMs: 0, bootMs: 0 }
-  #lastDone = 0
   #failures = 0
   /** How many steps, or tries to join, in a row have found a server to be recorded. */
   #newServers = 0
@@ -150,7 +139,10 @@ export class Life {
       })
     this.#turns = new Loop(() => this.#turn())
     this.#turnAlarm = new Alarm(clock, () => this.#turns.poke())
-    this.#pollAlarm = new Alarm(clock, () => void this.#poll())
+    this.#newsPoll = new NewsPoll(this.#session.id, store, clock, timing, {
+      read: (news) => this.#polled(news),
+      failed: (error) => this.#failed(error, 'news'),
+    })
     this.#agendas = new Agendas(surroundings.holdings, timing)
     this.#registrations = new Registrations(surroundings.runners, timing.ttlMs)
   }
@@ -238,7 +230,7 @@ export class Life {
     this.#registrations.joined(declarations, workers, joined.view.serverIdentity)
     this.#session.joined(joined.view, this.#firstJoinSentAt)
     this.#stopListening = this.#in.store.listen(this.id, () => this.#newsArrived())
-    this.#pollWhereNothingIsPushed()
+    this.#newsPoll.pollWhereNothingIsPushed()
     this.#neighbourhood?.start()
     this.#adopt(joined.view)
     return true
@@ -317,7 +309,7 @@ export class Life {
     this.#neighbourhood?.stop()
     this.#stopListening()
     this.#turnAlarm.clear()
-    this.#pollAlarm.clear()
+    this.#newsPoll.stop()
     this.#tellStepped()
   }
 
@@ -363,7 +355,7 @@ export class Life {
     this.#in.holdings.follow(circumstances)
     const agenda = this.#agendas.draw(circumstances)
     if (isEmpty(agenda.wishes)) {
-      this.#lastUndone = ''
+      this.#portions.nothingLeft()
       return earliest(agenda.dueInMs, graceLeftMs, this.#registrations.nextInMs(circumstances.now))
     }
     return this.#settle(agenda)
@@ -420,22 +412,16 @@ export class Life {
       closing: !this.#claiming,
       runners,
       requests,
-      attempts: this.#attempts,
-      renounced: this.#renounced,
+      attempts: this.#sent.attempts,
+      renounced: this.#sent.renounced,
     }
   }
 
   async #settle({ wishes: all, dueInMs }: Agenda): Promise<number | undefined> {
-    const wishes = portionOf(all, this.#wishesAtOnce)
-    const undone = JSON.stringify(wishes)
-    const now = this.#in.clock.read()
-    const leftMs = undone === this.#lastUndone ? undoneRetryMs - elapsedMs(this.#lastTriedAt, now) : 0
-    if (leftMs > 0) return earliest(leftMs, dueInMs)
-    this.#lastUndone = undone
-    this.#lastTriedAt = now
+    const wishes = this.#portions.next(all, this.#in.clock.read())
+    if ('waitMs' in wishes) return earliest(wishes.waitMs, dueInMs)
     const key = this.#session.nextOperation()
-    this.#noteAttempt(key.operation, wishes)
-    this.#noteRenounced(wishes)
+    this.#sent.sending(key.operation, wishes, this.#in.server.identity, this.#view)
     const asking = this.#in.requests.asking(wishes.acquire.map((wish) => wish.key))
     await this.#own(
       (change) => settle(change, this.id, wishes),
@@ -448,28 +434,8 @@ export class Life {
       },
       aheadOf(wishes),
     )
-    this.#wishesAtOnce = Math.min(wishesAtOnce.most, this.#wishesAtOnce * 2)
+    this.#portions.succeeded()
     return 0
-  }
-
-  /**
-   * Notes a change that claims: a claim is recognised by its operation number and its server. Once a later change has
-   * succeeded and its view was compared, an earlier one can no longer be carried out.
-   */
-  #noteAttempt(operation: number, wishes: Wishes): void {
-    for (const earlier of this.#attempts.keys()) if (earlier < this.#lastDone) this.#attempts.delete(earlier)
-    if (wishes.claim.length + wishes.acquire.length > 0)
-      this.#attempts.set(operation, this.#in.server.identity)
-  }
-
-  /**
-   * Notes the terms that a change releases. A release without an answer may still be carried out while this node makes
-   * no other change. Until its row is gone, no work may begin under its token, even if trust has come back.
-   */
-  #noteRenounced({ release }: Wishes): void {
-    const current = new Set(this.#view?.leases.map(termOf))
-    for (const term of this.#renounced) if (!current.has(term)) this.#renounced.delete(term)
-    for (const wish of release) this.#renounced.add(termOf(wish))
   }
 
   /** Runs a change of this session and takes in the view it returns. Returns 0: there may be more to do. */
@@ -502,7 +468,7 @@ export class Life {
     else if (changed.kind === 'new-server') this.#viewWanted = true
     else if (changed.view === undefined) this.#session.lost()
     else {
-      this.#lastDone = key.operation
+      this.#sent.done(key.operation)
       this.#adopt(changed.view)
       this.#in.holdings.follow(this.#circumstances(changed.view))
       this.#session.caughtUp(changed.view, credit)
@@ -573,7 +539,7 @@ export class Life {
     this.#in.outage.answered()
     this.#in.events.emit('heartbeat.answered', { latencyMs, databaseNowMs: answer.nowMs })
     this.#learn(answer, receivedAt)
-    this.#pollWhereNothingIsPushed()
+    this.#newsPoll.pollWhereNothingIsPushed()
     this.#lookout.sawWatchers(answer.watchers, sentAt, receivedAt)
     if (this.#in.server.mustRecord) this.#turns.poke()
     // The number of the news is not enough: a server that was set back may have reached the same number again.
@@ -591,25 +557,9 @@ export class Life {
     this.#turns.poke()
   }
 
-  /** Polls the news where hints are not pushed: reads one row by its primary key. */
-  async #poll(): Promise<void> {
-    try {
-      const news = await this.#in.store.news(this.id)
-      if (this.#session.over) return
-      if (news === undefined) return this.#session.lost()
-      if (news !== this.#view?.newsRevision) this.#newsArrived()
-    } catch (error) {
-      this.#failed(error, 'news')
-    }
-    this.#polls = false
-    if (!this.#session.over) this.#pollWhereNothingIsPushed()
-  }
-
-  /** Called repeatedly, because a store may begin to push hints, and cease to. */
-  #pollWhereNothingIsPushed(): void {
-    if (this.#polls || this.#in.store.capabilities.push) return
-    this.#polls = true
-    this.#pollAlarm.set(this.#in.timing.pollMs)
+  #polled(news: number | undefined): void {
+    if (news === undefined) this.#session.lost()
+    else if (news !== this.#view?.newsRevision) this.#newsArrived()
   }
 
   #trustExpired(): void {
@@ -729,8 +679,7 @@ export class Life {
   #turnFailed(error: unknown): void {
     if (this.#session.over) return
     this.#viewWanted = true
-    this.#lastUndone = ''
-    this.#wishesAtOnce = Math.max(wishesAtOnce.least, this.#wishesAtOnce / 2)
+    this.#portions.failed()
     this.#failures += 1
     this.#failed(error, 'turn')
     this.#in.requests.rejectTries(error)
