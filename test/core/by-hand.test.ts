@@ -170,6 +170,36 @@ t.test('a share whose row somebody has deleted is not passed over by the next pl
   t.ok(a.coordinator.isHeld('global/all#0'))
 })
 
+t.test('a share is not passed over where a cool-down is first to name its missing holder', async (t) => {
+  const all: WorkerDefinition = { name: 'all', kind: 'coordinated', scope: 'global', run: untilAborted }
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  for (const { coordinator } of [a, b]) coordinator.worker(all)
+  await world.start(a, b)
+  await world.advance(1_000)
+  const { operator, nodeId } = b.coordinator
+  const by = { actor: 'me', reason: 'it is to cool down' }
+  const shareOf = async (node: string | undefined) => {
+    const { leases } = await operator.snapshot()
+    const share = leases.find(({ holder }) => holder === node)
+    return { key: share?.key ?? '', token: share?.token ?? 0, ...by }
+  }
+  for (const node of [nodeId, a.coordinator.nodeId]) {
+    await operator.release({ ...(await shareOf(node)), cooldownMs: 3_600_000 })
+    await world.advance(1_000)
+  }
+  // Both cool down, so both may have a share again, and each has that in whose row the other cools down.
+  await operator.rebalance({ key: 'global/all', ...by })
+  await world.advance(1_000)
+  t.equal(await world.mostHolders('all', 1_000), 2)
+  world.freeze(a)
+  world.sql(`delete from coordination_nodes where id = '${a.coordinator.nodeId}'`)
+  t.match(await operator.release({ ...(await shareOf(nodeId)), cooldownMs: 0 }), { kind: 'revoked' })
+  await world.advance(50)
+  t.equal(await world.mostHolders('all', 60_000), 1)
+  t.ok(b.coordinator.isHeld('all'))
+})
+
 t.test('where the rows of both watchers are gone, others are named', async (t) => {
   const world = new World(t)
   const nodes = await Promise.all(['a', 'b', 'c', 'd'].map((name) => world.node(name)))

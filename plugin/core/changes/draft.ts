@@ -29,6 +29,8 @@ export class Draft {
   readonly #events: NewEvent[] = []
   readonly #doubted = new Set<string>()
   readonly #goneNodes = new Set<string>()
+  /** Those of the gone nodes that have no row. Whatever named them first, somebody may have deleted it. */
+  readonly #missingNodes = new Set<string>()
   /** The nodes that this change lets cool down, by the leases in whose rows that is written. */
   readonly #cooledHere = new Map<string, string>()
   #presentNodes: NodeRow[] | undefined
@@ -165,6 +167,7 @@ export class Draft {
   /** Marks a node that this change itself adds. It may be one whose row somebody had deleted. */
   markPresent(node: string): void {
     this.#goneNodes.delete(node)
+    this.#missingNodes.delete(node)
     this.nodesChanged()
   }
 
@@ -337,24 +340,26 @@ export class Draft {
         .filter((id) => id !== null),
     )
     const unknown = [...named].filter((id) => !this.#goneNodes.has(id))
-    if (unknown.length === 0) return
-    const known = new Map((await this.change.nodesById(unknown)).map((node) => [node.id, node.state]))
-    for (const id of unknown) if ((known.get(id) ?? 'gone') === 'gone') this.#goneNodes.add(id)
-    const missing = new Set(unknown.filter((id) => !known.has(id)))
-    for (const lease of leases) this.#forsake(lease, missing)
+    const rows = unknown.length === 0 ? [] : await this.change.nodesById(unknown)
+    const known = new Map(rows.map((node) => [node.id, node.state]))
+    for (const id of unknown) {
+      if ((known.get(id) ?? 'gone') === 'gone') this.#goneNodes.add(id)
+      if (!known.has(id)) this.#missingNodes.add(id)
+    }
+    for (const lease of leases) this.#forsake(lease)
   }
 
   /**
    * Frees a lease whose holder has no row. Gone nodes keep theirs as long as a lease names them, so somebody has deleted
    * it, and the node may still trust.
    */
-  #forsake({ key, fenced, holder, blockedNode, token }: LockedLease, missing: ReadonlySet<string>): void {
+  #forsake({ key, fenced, holder, blockedNode, token }: LockedLease): void {
     if (fenced) return
-    if (blockedNode !== null && missing.has(blockedNode)) {
+    if (blockedNode !== null && this.#missingNodes.has(blockedNode)) {
       this.edit(key, unblocked)
       this.doubt(blockedNode)
     }
-    if (holder !== null && missing.has(holder)) {
+    if (holder !== null && this.#missingNodes.has(holder)) {
       this.edit(key, vacated)
       this.forsaken.set(key, { holder, token })
       this.doubt(holder)
