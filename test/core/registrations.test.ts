@@ -134,6 +134,37 @@ t.test('where a change has no time for all workers, fewer are registered at once
   t.ok(handles.every(({ state }) => state === 'working'))
 })
 
+t.test('workers whose registration had no answer are not withdrawn by one of fewer', async (t) => {
+  const world = new World(t)
+  let losesAnswer = false
+  const lossy = (store: Store): Store =>
+    new Proxy(store, {
+      get(target, verb) {
+        const value: unknown = Reflect.get(target, verb, target)
+        if (typeof value !== 'function') return value
+        if (verb !== 'change') return value.bind(target)
+        return async (...given: unknown[]) => {
+          const changed: unknown = await value.apply(target, given)
+          if (!losesAnswer) return changed
+          losesAnswer = false
+          throw new StoreError('the answer was lost', 'unknown')
+        }
+      },
+    })
+  const [a, b] = [await world.node('a'), await world.node('b', { wrap: lossy })]
+  const shared = names(4).map((name) => ({ ...worker(name), kind: 'coordinated' }) as WorkerDefinition)
+  for (const definition of shared) a.coordinator.worker(definition)
+  await world.start(a, b)
+  await world.advance(1_000)
+  const generations = async () => (await a.coordinator.status()).workers.map(({ generation }) => generation)
+  t.same(await generations(), [1, 1, 1, 1])
+  losesAnswer = true
+  for (const definition of shared) b.coordinator.worker(definition)
+  await world.advance(world.timing.ttlMs)
+  t.ok(names(4).every((name) => b.coordinator.isHeld(name)))
+  t.same(await generations(), [2, 2, 2, 2], 'one new plan each')
+})
+
 t.test('who declares schedules again in several changes keeps all workers that it leads', async (t) => {
   const world = new World(t)
   let most = 50

@@ -690,8 +690,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a leader is no candidate for the next worker whose schedule it declares again',
     file: 'core/session/registrations',
-    find: 'kept.filter((declaration) => !added.has(declaration))',
-    replace: 'kept.filter((declaration) => known.has(declaration))',
+    find: 'later: due.slice(added.length)',
+    replace: 'later: []',
     test: 'core/registrations',
   },
   {

@@ -27,6 +27,8 @@ export interface Registration {
   /** Those it remains a candidate for. They are declared again where the database has forgotten it. */
   readonly kept: readonly Declaration[]
   readonly added: readonly Declaration[]
+  /** Those that a later change is to add. One that has been added already, by a change without an answer, stays. */
+  readonly later: readonly Declaration[]
 }
 
 /**
@@ -87,11 +89,11 @@ async function neighboursOf(draft: Draft, { id, machine }: Omit<NewNode, 'worker
 export async function register(
   change: Change,
   node: string,
-  { kept, added }: Registration,
+  { kept, added, later }: Registration,
 ): Promise<Registered> {
   const before = new Set(change.session?.workers ?? [])
   const draft = new Draft(change)
-  const standing = kept.filter(({ key }) => before.has(key)).map(({ key }) => key)
+  const standing = [...kept, ...later].filter(({ key }) => before.has(key)).map(({ key }) => key)
   const forgotten = kept.filter(({ key }) => !before.has(key))
   const { workers, refused, otherSchedules } = await declare(draft, node, [...forgotten, ...added])
   const now = new Set([...standing, ...workers])

@@ -93,10 +93,11 @@ export class Registrations {
     const again = new Set(this.#overwritten)
     const known = new Set(kept.filter((declaration) => !again.has(declaration)))
     const due = [...declared].filter((each) => !known.has(each) && this.#waitsForMs(each, now) === 0)
-    const added = new Set(due.slice(0, this.#addedAtOnce))
+    const added = due.slice(0, this.#addedAtOnce)
     const isStated = kept.length === this.#registered.length && this.#statedUnder === server
-    if (added.size === 0 && isStated) return undefined
-    return { added: [...added], kept: kept.filter((declaration) => !added.has(declaration)) }
+    if (added.length === 0 && isStated) return undefined
+    const isDue = new Set(due)
+    return { kept: kept.filter((each) => !isDue.has(each)), added, later: due.slice(added.length) }
   }
 
   /**
