@@ -59,8 +59,8 @@ export interface TransferOrder extends Instruction {
   /** The token of the term to end: a newer holder is not affected. */
   readonly token: number
   /**
-   * Session id of the node that is to have the lease next, one of the candidates. Not for coordinated workers. Default:
-   * the plan chooses.
+   * Session id of the node that is to have the lease next, one of the candidates. A cool-down of that node for this lease
+   * ends. Not for coordinated workers. Default: the plan chooses.
    */
   readonly to?: string | null | undefined
   /**

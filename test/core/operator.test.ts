@@ -582,6 +582,44 @@ t.test('a node whose row was deleted, and that joins after all, is a candidate',
   }
 })
 
+t.test('whom an operator names as next gets the lease, though it was to cool down for it', async (t) => {
+  for (const kind of ['single', 'partitioned'] as const)
+    await t.test(kind, async (t) => {
+      let isSlow = false
+      let handOver: () => void = () => undefined
+      const run = ({ signal }: PassContext): Promise<void> =>
+        new Promise((resolve) => {
+          const ended = (): void => {
+            if (isSlow) handOver = resolve
+            else resolve()
+          }
+          signal.addEventListener('abort', ended, { once: true })
+        })
+      const partitions = kind === 'partitioned' ? { partitions: 1 } : {}
+      const definition = untilAborted('poisoned', { kind, ...partitions, run } as Partial<WorkerDefinition>)
+      const world = new World(t)
+      const [a, b, c] = [await world.node('a'), await world.node('b'), await world.node('c')]
+      for (const { coordinator } of [a, b, c]) coordinator.worker(definition)
+      await world.start(a, b)
+      await world.advance(1_000)
+      const key = kind === 'single' ? 'global/poisoned' : 'global/poisoned#0'
+      const { operator } = a.coordinator
+      const order = async () => ({ key, token: await tokenOf(a, key), ...by })
+      const [first, second] = a.coordinator.isHeld(key) ? [a, b] : [b, a]
+      await operator.release({ ...(await order()), cooldownMs: 3_600_000 })
+      await world.advance(1_000)
+      t.same(holders(world, key), [second.name])
+      isSlow = true
+      const to = first.coordinator.nodeId ?? ''
+      t.match(await operator.transfer({ ...(await order()), to }), { kind: 'asked', to })
+      await world.start(c)
+      isSlow = false
+      handOver()
+      await world.advance(1_000)
+      t.same(holders(world, key), [first.name], 'also where nodes join before it is handed over')
+    })
+})
+
 t.test('who steps down has no share at once again, though all others cool down', async (t) => {
   const { world, nodes, holder, release, stepsDown } = await withStepDown(t, ['a', 'b'], 'coordinated')
   const first = holder()

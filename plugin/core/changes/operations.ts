@@ -5,7 +5,7 @@
 import type { Change, LeaseRow } from '../store.js'
 import { Draft } from './draft.js'
 import { type Candidate, chooseSuccessor } from './plan.js'
-import { namedBy, unblocked } from './rows.js'
+import { namedBy, unblocked, uncooled } from './rows.js'
 import { noteNodes, takeAway } from './rules.js'
 import { planByName, planWorkers, queueFirst, replan } from './targets.js'
 
@@ -100,7 +100,7 @@ export interface Transfer extends Instruction {
   readonly key: string
   /** The token of the term to end: a newer holder is not affected. */
   readonly token: number
-  /** Session id of the node that should hold it next; null to let the plan choose. */
+  /** Session id of the node that should hold it next, whose cool-down ends; null to let the plan choose. */
   readonly to: string | null
   /**
    * How long the old holder should not win the lease again while there are other candidates, in ms. Null: as is usual.
@@ -146,6 +146,8 @@ export async function transfer(change: Change, order: Transfer): Promise<Transfe
   const named = order.to === null || (candidates.includes(order.to) && !coordinated)
   if (!named || candidates.length === 0) return { kind: 'no-candidate', candidates }
   await draft.loadShares(lease)
+  // Whom the operator has chosen, the next plan is not to pass over.
+  if (order.to !== null && lease.cooldownNode === order.to) draft.edit(lease.key, uncooled)
   // After a cool-down partitions are shared out evenly again, which would undo what the operator has chosen.
   const isPlaced = order.to !== null && draft.workerOf(lease)?.kind === 'partitioned'
   draft.coolDown(lease.key, lease.holder, order.cooldownMs ?? (isPlaced ? 0 : usualCooldownMs))

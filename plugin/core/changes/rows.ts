@@ -21,8 +21,7 @@ export function freshLease(key: string, worker: string | null, slot: number): Lo
     ...vacated,
     token: 0,
     ...unblocked,
-    cooldownNode: null,
-    cooldownUntilMs: null,
+    ...uncooled,
     firedAtMs: null,
     waiters: [],
     pending: false,
@@ -36,6 +35,9 @@ export const vacated = { holder: null, attempt: null, identity: null, acquiredAt
 
 /** The columns of a lease whose block has ended. */
 export const unblocked = { blockedNode: null, blockedToken: null } as const
+
+/** The columns of a lease for which no node cools down any more. */
+export const uncooled = { cooldownNode: null, cooldownUntilMs: null } as const
 
 /** The nodes that a lease names. */
 export function namedBy({ holder, target, blockedNode }: LeaseRow): string[] {

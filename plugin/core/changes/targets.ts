@@ -3,7 +3,7 @@ import { slotKey } from '../names.js'
 import type { LeaseRow, WorkerRow } from '../store.js'
 import type { Draft } from './draft.js'
 import { type Candidate, chooseSuccessor, planPartitions, planShares } from './plan.js'
-import { freshLease, isOutdated } from './rows.js'
+import { freshLease, isOutdated, uncooled } from './rows.js'
 
 /**
  * Chooses the next targets of leases that have become free, and plans further workers with them. A lease that
@@ -161,8 +161,7 @@ function assignPartitions(draft: Draft, worker: WorkerRow, candidates: readonly 
  */
 function forgetCooldowns(draft: Draft, partitions: readonly LeaseRow[]): void {
   for (const { key, cooldownNode, cooldownUntilMs } of partitions)
-    if (cooldownNode !== null && (cooldownUntilMs ?? 0) <= draft.change.nowMs)
-      draft.edit(key, { cooldownNode: null, cooldownUntilMs: null })
+    if (cooldownNode !== null && (cooldownUntilMs ?? 0) <= draft.change.nowMs) draft.edit(key, uncooled)
 }
 
 /**
