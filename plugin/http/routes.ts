@@ -4,7 +4,6 @@
  */
 import { Readable } from 'node:stream'
 import ajvCompiler from '@fastify/ajv-compiler'
-import serializerCompiler from '@fastify/fast-json-stringify-compiler'
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 import type { Coordinator } from '../core/coordinator.js'
 import { CoordinationError } from '../core/errors.js'
@@ -26,6 +25,7 @@ import { leaseRoutes } from './routes/leases.js'
 import { nodeRoutes } from './routes/nodes.js'
 import { statusRoutes, streamBodies } from './routes/status.js'
 import { workerRoutes } from './routes/workers.js'
+import { serializerFor } from './serializer.js'
 import { snapshotSourceOf } from './snapshot/snapshot.js'
 import { registerStream } from './stream/stream.js'
 
@@ -155,8 +155,7 @@ function useOwnCompilers(scope: FastifyInstance): void {
   const compile = ajvCompiler()({}, { customOptions: { ...strict, coerceTypes: false } })
   const compileQuery = ajvCompiler()({}, { customOptions: { ...strict, coerceTypes: true } })
   scope.setValidatorCompiler((part) => (part.httpPart === 'querystring' ? compileQuery(part) : compile(part)))
-  const compileSerializer = serializerCompiler()({}, {})
-  scope.setSerializerCompiler((route) => compileSerializer({ ...route, httpStatus: route.httpStatus ?? '' }))
+  scope.setSerializerCompiler(({ schema }) => serializerFor(schema))
   // A reply serializer of the application would take precedence over the schemas. Null is Fastify's own value for none.
   scope.setReplySerializer(null as never)
 }

@@ -3,9 +3,10 @@ import type { FastifyInstance } from 'fastify'
 import t from 'tap'
 import { silentLog } from '../../plugin/core/log.js'
 import { openStore } from '../../plugin/stores/open.js'
-import { eachDatabase, useSqlite } from '../support/databases.js'
+import { eachDatabase, type Lifetime, useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
-import { threeWorkers, untilAborted, useApp } from './application.js'
+import { listening, threeWorkers, untilAborted, useApp } from './application.js'
+import { type Frame, watch } from './room.js'
 
 const isoTime = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
 
@@ -437,6 +438,20 @@ t.test('what no schema names is not sent, wherever it comes from', async (t) => 
     t.equal(reply.statusCode, 200, path)
     t.notMatch(reply.body, /secret|hunter2/, path)
   }
+  const origin = await listening(app)
+  const { id } = (await read(app, '/events?after=0-0&limit=1')).items[0]
+  const told = [...(await beginningOf(t, origin, 1)), ...(await beginningOf(t, origin, 2, id))]
+  t.match(told, [{ event: 'snapshot' }, { event: 'event' }])
+  t.notMatch(JSON.stringify(told), /secret|hunter2/, '/stream')
+})
+
+t.test('a stream begins with what GET /status answers, without its lists and capabilities', async (t) => {
+  const app = await useApp(t, { workers: threeWorkers })
+  await allHeld(app)
+  const { now, capabilities, nodes, leases, assignments, ...whole } = await read(app, '/status')
+  const [first] = await beginningOf(t, await listening(app), 1)
+  t.match(first?.data, { now: isoTime })
+  t.strictSame({ ...first?.data, now }, { now, ...whole })
 })
 
 t.test('what is not there is a 404', async (t) => {
@@ -585,6 +600,13 @@ async function allHeld(app: FastifyInstance): Promise<void> {
     const { leases } = await app.coordination.status()
     return leases.length >= 14 && leases.every(({ state }) => state === 'held')
   })
+}
+
+/** Returns the first frames of a stream, at least so many. With `after` they are what was missed. */
+async function beginningOf(t: Lifetime, origin: string, atLeast: number, after?: string): Promise<Frame[]> {
+  const viewer = await watch(t, origin, { after })
+  await eventually(() => viewer.frames.length >= atLeast)
+  return [...viewer.frames]
 }
 
 async function read(app: FastifyInstance, path: string) {

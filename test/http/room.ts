@@ -25,8 +25,9 @@ import type { Database, Lifetime } from '../support/databases.js'
 
 /** What the events of a stream contain here. */
 export const bodies: StreamBodies = {
-  snapshot: ({ namespace, revision, nodes, leases }) => ({ namespace, revision, nodes, leases }),
-  event: ({ revision, position, ...event }) => ({ id: `${revision}-${position}`, ...event }),
+  snapshot: ({ namespace, revision, nodes, leases }) =>
+    JSON.stringify({ namespace, revision, nodes, leases }),
+  event: ({ revision, position, ...event }) => JSON.stringify({ id: `${revision}-${position}`, ...event }),
   summary: ({ revision, nodes }) => ({ revision, counts: { nodes: nodes.length }, problems: 0 }),
   now: ({ nowMs }) => new Date(nowMs).toISOString(),
 }

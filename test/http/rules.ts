@@ -496,9 +496,23 @@ export const rules: readonly Rule[] = [
   {
     rule: 'What no schema names is not sent',
     file: 'http/routes',
-    find: "compileSerializer({ ...route, httpStatus: route.httpStatus ?? '' })",
+    find: 'serializerFor(schema)',
     replace: 'JSON.stringify',
     test: reads('what no schema names is not sent, wherever it comes from'),
+  },
+  {
+    rule: 'Nor does the stream send it',
+    file: 'http/routes/status',
+    find: 'serializerFor(event)',
+    replace: 'JSON.stringify',
+    test: reads('what no schema names is not sent, wherever it comes from'),
+  },
+  {
+    rule: 'A stream begins with what GET /status answers',
+    file: 'http/routes/status',
+    find: 'serializerFor(streamedState)',
+    replace: 'JSON.stringify',
+    test: reads('a stream begins with what GET /status answers, without its lists and capabilities'),
   },
   {
     rule: 'A 5xx repeats no error',

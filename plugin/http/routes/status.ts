@@ -10,8 +10,10 @@ import { contentTag, sendTagged } from '../etag.js'
 import { interventions } from '../guard/access.js'
 import type { Guard } from '../guard/guard.js'
 import { queryOf, type Route } from '../route.js'
+import { event } from '../schemas/events.js'
 import { overviewSchema } from '../schemas/overview.js'
-import { statusSchema } from '../schemas/status.js'
+import { statusSchema, streamedState } from '../schemas/status.js'
+import { serializerFor } from '../serializer.js'
 import { countsOf } from '../snapshot/counts.js'
 import { overviewOf, problemsShown } from '../snapshot/overview.js'
 import { asOf, assignmentBody, eventBody, leaseBody, nodeBody, nodeNames } from '../snapshot/presenters.js'
@@ -59,16 +61,22 @@ export function statusRoutes({ coordinator, source, guard }: Dependencies): Rout
   ]
 }
 
-/** Returns the bodies that the stream sends. They are the same for every viewer. */
+/**
+ * Returns the bodies that the stream sends. They are the same for every viewer. Fastify does not serialize what a stream
+ * sends, so it is done here, by the schemas of the routes.
+ */
 export function streamBodies({ coordinator }: Dependencies): StreamBodies {
+  const serializeState = serializerFor(streamedState)
+  const serializeEvent = serializerFor(event)
   return {
-    snapshot: (status, snapshot) => ({ ...asOf(snapshot), ...stateOf(coordinator, status, snapshot) }),
+    snapshot: (status, snapshot) =>
+      serializeState({ ...asOf(snapshot), ...stateOf(coordinator, status, snapshot) }),
     summary: (status, snapshot) => ({
       revision: snapshot.meta.revision,
       counts: countsOf(status, snapshot),
       problems: problemsOf(coordinator, status, snapshot).length,
     }),
-    event: (row, snapshot) => eventBody(row, nodeNames(snapshot, [row])),
+    event: (row, snapshot) => serializeEvent(eventBody(row, nodeNames(snapshot, [row]))),
     now: (snapshot) => asOf(snapshot).now,
   }
 }

@@ -2,7 +2,7 @@ import { severities } from '../../core/reports/problems.js'
 import { interventions } from '../guard/access.js'
 import { leaseStates, nodeStates, workerStates } from '../snapshot/counts.js'
 import { assignment, assignmentExample } from './assignments.js'
-import { flag, notModified, number, one, query, reads, text } from './common.js'
+import { asOf, flag, notModified, number, one, query, reads, text } from './common.js'
 import { leaseExample, leaseItem } from './leases.js'
 import { nodeExample, nodeItem } from './nodes.js'
 
@@ -105,6 +105,15 @@ const properties = {
     items: assignment,
     description: 'The first 100 assignments, by key of the worker',
   },
+} as const
+
+const { capabilities: _ofOneViewer, ...stateProperties } = statusProperties
+
+/** What the stream sends of it: the same for every viewer, without lists. */
+export const streamedState = {
+  type: 'object',
+  required: [...Object.keys(asOf), ...Object.keys(stateProperties)],
+  properties: { ...asOf, ...stateProperties },
 } as const
 
 export const statusExample = {

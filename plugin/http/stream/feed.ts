@@ -14,8 +14,9 @@ export interface FeedDependencies extends Pick<Dependencies, 'coordinator' | 'so
 
 /** Builds the data of the server-sent events: the same bodies that the corresponding routes return. */
 export interface StreamBodies {
-  snapshot(status: Status, snapshot: Snapshot): object
-  event(row: EventRow, snapshot: Snapshot): object
+  /** As JSON in one line, and so is an event. */
+  snapshot(status: Status, snapshot: Snapshot): string
+  event(row: EventRow, snapshot: Snapshot): string
   /** Without lists, and without the time of reading: a `change` is sent whenever this differs from the last one. */
   summary(status: Status, snapshot: Snapshot): object
   /** The time of the reading. */
@@ -188,7 +189,7 @@ export class Feed {
   }
 
   #resetFrames(state: State): string {
-    return `${frame('reset', { now: this.#in.bodies.now(state.snapshot) })}${this.#snapshotFrame(state)}`
+    return `${frame('reset', JSON.stringify({ now: this.#in.bodies.now(state.snapshot) }))}${this.#snapshotFrame(state)}`
   }
 
   #snapshotFrame({ status, snapshot, place }: State): string {
@@ -197,7 +198,8 @@ export class Feed {
 
   #changeFrame({ status, snapshot }: State): string {
     const { bodies } = this.#in
-    return frame('change', { now: bodies.now(snapshot), ...bodies.summary(status, snapshot) })
+    const change = { now: bodies.now(snapshot), ...bodies.summary(status, snapshot) }
+    return frame('change', JSON.stringify(change))
   }
 
   #eventFrame(row: EventRow, snapshot: Snapshot): string {
@@ -205,8 +207,8 @@ export class Feed {
   }
 }
 
-/** Without an id, the browser keeps the last one. JSON contains no raw line breaks. */
-function frame(event: string, data: object, place?: EventPlace): string {
+/** Without an id, the browser keeps the last one. `data` is JSON, which contains no raw line breaks. */
+function frame(event: string, data: string, place?: EventPlace): string {
   const id = place === undefined ? '' : `id: ${eventId(place)}\n`
-  return `event: ${event}\n${id}data: ${JSON.stringify(data)}\n\n`
+  return `event: ${event}\n${id}data: ${data}\n\n`
 }
