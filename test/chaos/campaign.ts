@@ -176,24 +176,30 @@ function noteMissing(world: World, kinds: readonly string[]): Fault[] {
   })
 }
 
+/** Returns why there can be no campaign on this database, or undefined where there can. */
+export function whyNot(database: string): string | undefined {
+  const named = { mariadb: withoutMariadb, mysql: withoutMysql, mssql: withoutMssql, ...ownDatabases }
+  if (Object.hasOwn(named, database)) return named[database as keyof typeof named]
+  if (/^[a-z]+:\/\//.test(database)) return undefined
+  return `expected postgres, mariadb, sqlite, mysql, mssql or a URL, got "${database}"`
+}
+
+/** Those that need nothing of the machine. */
+const ownDatabases = { postgres: undefined, sqlite: undefined }
+
 async function placeOf(database: string, lifetime: Lifetime): Promise<Place> {
+  const why = whyNot(database)
+  if (why !== undefined) throw new Error(`--database: ${why}.`)
   // PostgreSQL needs some 40 MB at first, and a copy needs as much again.
   if (database === 'postgres')
     return { at: 'server', diskMb: 320, create: (plan) => PostgresServer.create(plan) }
-  if (database === 'mariadb' && withoutMariadb === undefined)
-    return { at: 'server', create: (plan) => MariadbServer.create(plan) }
+  if (database === 'mariadb') return { at: 'server', create: (plan) => MariadbServer.create(plan) }
   // Beside the file there must be room for its log, which grows as long as a reader is active. A log that has taken all
   // the room can never be written back.
   if (database === 'sqlite') return { at: 'file', diskMb: 60 }
-  if (database === 'mysql' && withoutMysql === undefined)
-    return { at: 'url', url: (await useMysql(lifetime)).url }
-  if (database === 'mssql' && withoutMssql === undefined)
-    return { at: 'url', url: (await useMssql(lifetime)).url }
-  if (/^[a-z]+:\/\//.test(database)) return { at: 'url', url: database }
-  const why = { mariadb: withoutMariadb, mysql: withoutMysql, mssql: withoutMssql }[database]
-  throw new Error(
-    `--database: ${why ?? `expected postgres, mariadb, sqlite, mysql, mssql or a URL, got "${database}"`}`,
-  )
+  if (database === 'mysql') return { at: 'url', url: (await useMysql(lifetime)).url }
+  if (database === 'mssql') return { at: 'url', url: (await useMssql(lifetime)).url }
+  return { at: 'url', url: database }
 }
 
 /** A sequence of numbers in [0, 1) that follows from its seed, by mulberry32. */

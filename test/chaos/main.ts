@@ -16,10 +16,10 @@
 import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { atLeastOne, namesIn, optionsOf, seeds } from '../support/command-line.js'
-import { allFaults, randomSeed, runCampaign } from './campaign.js'
+import { atLeastOne, mustOpen, namesIn, optionsOf, refuse, seeds } from '../support/command-line.js'
+import { allFaults, randomSeed, runCampaign, whyNot } from './campaign.js'
 import { check, report } from './check.js'
-import { readHistory } from './history.js'
+import { type Entry, readHistory } from './history.js'
 
 const usage = `
 npm run chaos -- [--database postgres|mariadb|sqlite|mysql|mssql|URL] [--seconds 300] [--faults N] [--nodes 5] [--ttl 3000] [--seed N]
@@ -52,9 +52,12 @@ const kinds = namesIn(
   allFaults.map(({ kind }) => kind),
 )
 if (values.check === undefined) await campaign()
-else judge(values.check)
+else judge(historyIn(values.check))
 
 async function campaign(): Promise<void> {
+  const why = whyNot(values.database)
+  if (why !== undefined) refuse(usage, `--database: ${why}.`)
+  if (values.history !== undefined) mustOpen(usage, 'history', values.history, 'a')
   const history =
     values.history ?? join(await mkdtemp(join(tmpdir(), 'coordination-history-')), 'history.ndjson')
   process.stdout.write(`seed ${values.seed}, history ${history}\n`)
@@ -69,11 +72,20 @@ async function campaign(): Promise<void> {
     faultsPerRound: 40,
     kinds,
   })
-  judge(history)
+  judge(readHistory(history))
 }
 
-function judge(history: string): void {
-  const verdict = check(readHistory(history))
+/** What is no history has no violation either: it would seem to have passed. */
+function historyIn(file: string): Entry[] {
+  mustOpen(usage, 'check', file, 'r')
+  const entries = readHistory(file)
+  if (!entries.some(({ t }) => t === 'campaign'))
+    refuse(usage, `--check: ${file} is no history of a campaign.`)
+  return entries
+}
+
+function judge(history: readonly Entry[]): void {
+  const verdict = check(history)
   process.stdout.write(`${report(verdict)}\n`)
   process.exitCode = verdict.violations.length === 0 ? 0 : 1
 }

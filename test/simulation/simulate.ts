@@ -12,7 +12,15 @@
 import { fork } from 'node:child_process'
 import { appendFileSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { atLeastOne, namesIn, optionsOf, refuse, seedCount, seeds } from '../support/command-line.js'
+import {
+  atLeastOne,
+  mustOpen,
+  namesIn,
+  optionsOf,
+  refuse,
+  seedCount,
+  seeds,
+} from '../support/command-line.js'
 import { addTally, emptyTally, mixFor, report, runCampaign, type Tally, vacuities } from './campaign.js'
 import { type MixName, mixes, timedKinds, traits } from './faults.js'
 import { type Outcome, simulate } from './world.js'
@@ -78,6 +86,7 @@ async function campaign(): Promise<void> {
     process.disconnect()
     return
   }
+  if (values.record !== undefined) mustOpen(usage, 'record', values.record, 'a')
   const jobs = values.jobs
   const tally = emptyTally()
   const parts = jobs === 1 ? [share(0, 1)] : Array.from({ length: jobs }, (_, part) => shareElsewhere(part))
@@ -86,9 +95,15 @@ async function campaign(): Promise<void> {
 }
 
 function recorded(path: string): Tally {
+  mustOpen(usage, 'report', path, 'r')
   const sum = emptyTally()
   const lines = readFileSync(path, 'utf8').split('\n').filter(Boolean)
-  for (const line of lines) addTally(sum, JSON.parse(line) as Tally)
+  try {
+    for (const line of lines) addTally(sum, JSON.parse(line) as Tally)
+  } catch {
+    sum.seeds = 0
+  }
+  if (sum.seeds === 0) refuse(usage, `--report: ${path} is no record of a campaign.`)
   return sum
 }
 

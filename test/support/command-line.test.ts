@@ -1,5 +1,6 @@
 /** The commands beside the tests, given wrong options: each names the mistake in a line, and does nothing. */
 import { spawn } from 'node:child_process'
+import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
@@ -104,9 +105,53 @@ t.test(
   },
 )
 
-async function run(command: Command, typed: readonly string[]) {
+t.test('a database that there is not is refused, and no history is begun', async (t) => {
+  for (const [database, why] of [
+    ['nonsense', 'expected postgres, mariadb, sqlite, mysql, mssql or a URL, got "nonsense"'],
+    ['mysql', 'TEST_MYSQL_URL names no server'],
+  ] as const) {
+    const { code, errors, output } = await run('chaos', ['--database', database], { TEST_MYSQL_URL: '' })
+    t.equal(code, 2, database)
+    t.equal(errors.split('\n')[0], `--database: ${why}.`)
+    t.equal(output, '')
+  }
+})
+
+t.test('a file that cannot be used is refused before anything begins', async (t) => {
+  const nowhere = join(t.testdir(), 'no-folder', 'file')
+  const wrong: readonly [Command, string][] = [
+    ['simulate', '--report'],
+    ['simulate', '--record'],
+    ['chaos', '--check'],
+    ['chaos', '--history'],
+  ]
+  for (const [command, option] of wrong) {
+    const { code, errors, output } = await run(command, [option, nowhere])
+    t.equal(code, 2, `${command} ${option}`)
+    t.match(errors.split('\n')[0], new RegExp(`^${option}: ENOENT: .*no-folder`))
+    t.notMatch(errors, /^ +at /m, 'no stack')
+    t.equal(output, '')
+  }
+})
+
+t.test('a file that is no history, or no record, is not judged to be without fault', async (t) => {
+  const folder = t.testdir({ empty: '', prose: '# Not JSON\n', other: '{"t":"other"}\n' })
+  for (const name of ['empty', 'prose', 'other']) {
+    const file = join(folder, name)
+    const checked = await run('chaos', ['--check', file])
+    t.equal(checked.code, 2, `chaos --check ${name}`)
+    t.equal(checked.errors.split('\n')[0], `--check: ${file} is no history of a campaign.`)
+    t.equal(checked.output, '')
+    const reported = await run('simulate', ['--report', file])
+    t.equal(reported.code, 2, `simulate --report ${name}`)
+    t.equal(reported.errors.split('\n')[0], `--report: ${file} is no record of a campaign.`)
+    t.equal(reported.output, '')
+  }
+})
+
+async function run(command: Command, typed: readonly string[], more: NodeJS.ProcessEnv = {}) {
   const file = fileURLToPath(new URL(`../${commands[command]}`, import.meta.url))
-  const env = { ...process.env, NODE_OPTIONS: '', NODE_V8_COVERAGE: '' }
+  const env = { ...process.env, NODE_OPTIONS: '', NODE_V8_COVERAGE: '', ...more }
   const child = spawn(process.execPath, [file, ...typed], { env, stdio: ['ignore', 'pipe', 'pipe'] })
   const [output, errors, code] = await Promise.all([
     text(child.stdout),

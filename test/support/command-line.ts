@@ -1,4 +1,5 @@
 /** Parses the options of the commands that are beside the tests. */
+import { closeSync, openSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 
 type Defaults = Readonly<Record<string, string | number | boolean>>
@@ -62,6 +63,15 @@ export function namesIn<Name extends string>(
     .map((name) =>
       isKnown(name) ? name : refuse(usage, `There is no ${what} "${name}", only ${known.join(', ')}.`),
     )
+}
+
+/** Ends the process if the file that an option names cannot be opened: to be read (`r`), or to be appended to (`a`). */
+export function mustOpen(usage: string, option: string, path: string, how: 'r' | 'a'): void {
+  try {
+    closeSync(openSync(path, how))
+  } catch (error) {
+    refuse(usage, `--${option}: ${(error as Error).message}`)
+  }
 }
 
 /** Prints what is wrong with the options of this process, and how it is used. Ends the process with code 2. */
