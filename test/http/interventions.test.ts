@@ -259,6 +259,14 @@ t.test('the holder steps down after its pass, or in favour of one node', (t) =>
     const itself = await transfer({ to: first.coordination.nodeId, reason })
     t.match(itself.json(), { status: 409, detail: '"n1" holds the lease already.' })
     t.ok(itself.json().candidates.includes(to), 'who could be named')
+    const drain = `/coordination/nodes/${to}/drain`
+    await first.inject({ method: 'PUT', url: drain, payload: { reason } })
+    const draining = await transfer({ to, reason })
+    t.match(draining.json(), {
+      ...{ status: 409, detail: '"n3" is not a candidate for the lease: it is draining.' },
+      candidates: [second.coordination.nodeId],
+    })
+    await first.inject({ method: 'DELETE', url: drain })
     const late = await transfer({ to, reason }, '"1"')
     t.equal(late.statusCode, 412)
     t.equal(late.json().detail, `By now the lease is held by node "n1" with token ${token}.`)

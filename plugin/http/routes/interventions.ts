@@ -1,7 +1,7 @@
 /** Routes that take leases away from their holders, by force or in good order. */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Transferred } from '../../core/changes/operations.js'
-import type { NodeReference } from '../../core/reports/status.js'
+import type { NodeReference, NodeStatus } from '../../core/reports/status.js'
 import type { EventRow } from '../../core/store.js'
 import { blockWaitMs } from '../../core/time/timing.js'
 import type { Dependencies } from '../dependencies.js'
@@ -156,19 +156,24 @@ async function refuseTransfer(
   const { status } = await dependencies.source.status()
   const { holder, worker } = leaseIn(status, key)
   const isShare = status.workers.find((each) => each.key === worker)?.kind === 'coordinated'
-  const detail = transferSentence(done.candidates, { to, cooldownMs, holder, isShare })
+  const wanted = status.nodes.find(({ id }) => id === to)
+  const detail = transferSentence(done.candidates, { to, wanted, cooldownMs, holder, isShare })
   const canBeNamed = !isShare && done.candidates.length > 0
   throw new HttpProblem('conflict', detail, canBeNamed ? { candidates: done.candidates } : {})
 }
 
 function transferSentence(
   candidates: readonly string[],
-  { to, cooldownMs, holder, isShare }: Unfulfilled,
+  { to, wanted, cooldownMs, holder, isShare }: Unfulfilled,
 ): string {
   if (to !== undefined && to === holder?.id) return `"${holder.name}" holds the lease already.`
   if (to !== undefined && isShare)
     return 'A share of a coordinated worker cannot be given to a node of your choice: step-down makes its holder give it up, and the plan chooses who follows.'
   if (candidates.length === 0) return 'No other node is a candidate for the lease.'
+  if (wanted !== undefined) {
+    const why = wanted.state === 'active' ? '' : `: it is ${wanted.state}`
+    return `"${wanted.name}" is not a candidate for the lease${why}.`
+  }
   if (to !== undefined)
     return `"${to}" cannot have the lease: \`to\` must be the id of one of the candidates.`
   const other =
@@ -179,6 +184,8 @@ function transferSentence(
 /** A transfer that was refused, and the lease that it was about. */
 interface Unfulfilled {
   readonly to: string | undefined
+  /** The node with this id. It may have begun to drain since it was offered. */
+  readonly wanted: NodeStatus | undefined
   readonly cooldownMs: number | undefined
   readonly holder: NodeReference | null
   readonly isShare: boolean
