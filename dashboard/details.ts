@@ -16,7 +16,7 @@ import {
   ownership,
   span,
 } from './model.js'
-import { drain, forgetNode, handOver, offer, pauseOrResume, releaseButton, undrain } from './orders.js'
+import { drain, forget, handOver, offer, pauseOrResume, releaseButton, undrain } from './orders.js'
 import {
   type Acts,
   addressOf,
@@ -206,7 +206,7 @@ function nodePanel(state: State, acts: Acts, { bodies, id }: Panel): Child[] {
 const nodeActions = {
   active: ['drain', 'Drain…', drain],
   draining: ['drain', 'End the drain…', undrain],
-  gone: ['forget', 'Remove…', forgetNode],
+  gone: ['forget', 'Remove…', forget],
 } as const
 
 function assignmentPanel(state: State, acts: Acts, { bodies, id }: Panel): Child[] {

@@ -46,10 +46,9 @@ function isProps(value: Child | Props): value is Props {
 
 /** Replaces the children of an element. Children with a `key` are reused wherever they stood. */
 export function patch(parent: Element, children: readonly Child[]): void {
-  const focused = document.activeElement
+  const focused = document.activeElement as HTMLElement
   patchChildren(parent, children)
-  if (focused instanceof HTMLElement && focused !== document.activeElement && focused.isConnected)
-    focused.focus({ preventScroll: true })
+  if (focused !== document.activeElement) focused.focus({ preventScroll: true })
 }
 
 const known = new WeakMap<Node, VNode>()

@@ -400,8 +400,7 @@ function closePanel(): void {
   const at = location.hash
   history.replaceState(null, '', '#')
   drawAtOnce()
-  const links = [...document.querySelectorAll<HTMLAnchorElement>('main a')]
-  links.find((link) => link.getAttribute('href') === at)?.focus()
+  document.querySelector<HTMLElement>(`main a[href="${CSS.escape(at)}"]`)?.focus()
 }
 
 function isMarkingText(): boolean {
@@ -428,11 +427,11 @@ function remember(name: string, value: string): void {
 }
 
 function themeOf(text: string | null): State['theme'] {
-  return text === 'light' || text === 'dark' ? text : 'system'
+  return text === 'light' || text === 'dark' ? text : 'light dark'
 }
 
 function wear(theme: State['theme']): void {
-  document.documentElement.dataset.theme = theme
+  document.documentElement.style.colorScheme = theme
 }
 
 function listen(): void {

@@ -135,21 +135,14 @@ export function undrain({ id, name }: CoordinationNode): Order {
   }
 }
 
-export function forgetNode({ id, name }: CoordinationNode): Order {
-  return forget(name, `nodes/${id}`)
-}
-
-export function forgetWorker(key: string): Order {
-  return forget(key, `workers/${keyInPath(key)}`)
-}
-
-function forget(name: string, path: string): Order {
+/** @param kind of what is forgotten, as in the path. */
+export function forget({ id, name }: Pick<NodeRef, 'id' | 'name'>, kind = 'nodes'): Order {
   return {
     title: `Remove ${name}?`,
     notes: [note('Its events stay.')],
     submit: 'Remove',
     method: 'DELETE',
-    path,
+    path: `${kind}/${keyInPath(id)}`,
     done: `Removed ${name}`,
   }
 }

@@ -68,7 +68,8 @@ export interface State {
   /** The lease that the dialog is about, as it was read last. The overview need not list it. */
   readonly followed: Lease | undefined
   readonly utc: boolean
-  readonly theme: 'system' | 'light' | 'dark'
+  /** As CSS has it: with both, the system chooses. */
+  readonly theme: 'light dark' | 'light' | 'dark'
 }
 
 /** The state once there is something to show. */

@@ -35,7 +35,7 @@ import {
   timeOf,
   verdictOf,
 } from './model.js'
-import { forgetWorker, offer, releaseButton } from './orders.js'
+import { forget, offer, releaseButton } from './orders.js'
 import {
   type Acts,
   badge,
@@ -79,7 +79,11 @@ const freshnessWords: Readonly<Record<Freshness, readonly [word: string, tone: s
 }
 
 /** The label of each theme and the theme that follows it. */
-const themes = { system: ['Theme', 'light'], light: ['Light', 'dark'], dark: ['Dark', 'system'] } as const
+const themes = {
+  'light dark': ['Theme', 'light'],
+  light: ['Light', 'dark'],
+  dark: ['Dark', 'light dark'],
+} as const
 
 export function barView(state: State, acts: Acts): Child[] {
   const { overview, freshness, utc } = state
@@ -220,7 +224,8 @@ function problemRow(state: Loaded, acts: Acts, problem: Problem): VNode {
     ),
     // Releasing the lease of the present holder does not stop work that goes on after its own lease has ended.
     code !== 'work-unsettled' && lease && releaseButton(state, acts, lease, { class: 'bad' }),
-    forgettable && offer(state, acts, 'forget', 'Remove…', () => forgetWorker(subject)),
+    forgettable &&
+      offer(state, acts, 'forget', 'Remove…', () => forget({ id: subject, name: subject }, 'workers')),
   )
 }
 
