@@ -96,7 +96,9 @@ export function dialogIn(element: HTMLDialogElement, nowMs: () => number, closed
             h(
               'select',
               { name: 'to' },
-              ...nodes.map(({ id, name, cluster }) => h('option', { value: id }, `${name} (${cluster})`)),
+              ...nodes.map(({ id, name, cluster }) =>
+                h('option', { value: id }, `${name} (${cluster}, ${id.slice(0, 8)})`),
+              ),
             ),
           ),
         entry('reason', `Reason, kept in the audit trail${method === 'DELETE' ? '; none is needed' : ''}`, {

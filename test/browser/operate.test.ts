@@ -349,7 +349,7 @@ async function everythingElse(t: Test, visit: Visit, database: Database): Promis
   await reads(panel.locator('.facts'), /Leader n2/)
 
   await panel.getByRole('button', { name: 'Transfer…' }).click()
-  await page.locator('dialog select').selectOption({ label: 'n1 (c1)' })
+  await page.locator('dialog select').selectOption(n1.coordination.nodeId ?? '')
   await answered(page, 'Transfer', /^Asked for c1\/indexing n2 has been asked\. n1 is to have it next/)
   await reads(row.locator('td.leader'), /^n1$/)
 
@@ -388,6 +388,20 @@ async function everythingElse(t: Test, visit: Visit, database: Database): Promis
   })
   for (const item of await page.locator('.events li').all()) t.match(await textOf(item), /, by mira/)
 }
+
+inBrowser('nodes of one name can be told apart when a lease is transferred', async (t, visit) => {
+  const { url } = await useSqlite(t)
+  const use = (node: string): Promise<FastifyInstance> =>
+    useApp(t, { url, node, options: { authorize: mira, ttlMs: 60_000 }, workers: threeWorkers })
+  const first = await use('n1')
+  await eventually(() => first.coordination.isHeld('indexing'))
+  const twins = [await use('n2'), await use('n2')]
+  const page = await visit(`${await listening(first)}/coordination/ui/#/lease/c1:indexing`)
+  await reads(page.locator('#panel .facts'), /Candidates 3/)
+  await page.locator('#panel').getByRole('button', { name: 'Transfer…' }).click()
+  const names = twins.map(({ coordination: { nodeId = '' } }) => `n2 (c1, ${nodeId.slice(0, 8)})`)
+  t.strictSame((await page.locator('dialog option').allTextContents()).sort(), names.sort())
+})
 
 /** Gives the reason, confirms, and closes the dialog that shows the outcome. */
 async function answered(page: Page, submit: string, outcome: RegExp, reason = why): Promise<void> {
