@@ -168,7 +168,9 @@ function leaseActions(state: State, acts: Acts, lease: Lease, why: Explanation):
 }
 
 function pauseButton(state: State, acts: Acts, key: string, paused: boolean): Child {
-  return offer(state, acts, 'pause', paused ? 'Resume…' : 'Pause…', () => pauseOrResume(key, paused))
+  return offer(state, acts, 'pause', paused ? 'Resume…' : 'Pause…', () => pauseOrResume(key, paused), {
+    key: 'pause',
+  })
 }
 
 function nodePanel(state: State, acts: Acts, { bodies, id }: Panel): Child[] {

@@ -105,6 +105,28 @@ inBrowser('everything can be done with the keyboard alone', async (t, visit) => 
   await reads(page.locator('.events li'), /by mira: “done without a mouse”/)
 })
 
+inBrowser('what was paused with the keyboard is resumed with the same button', async (t, visit) => {
+  const app = await useApp(t, { workers: threeWorkers })
+  await eventually(() => app.coordination.isHeld('indexing'))
+  const page = await visit(`${await listening(app)}/coordination/ui/#/lease/c1:indexing`)
+  const outcome = page.locator('dialog .end')
+  const focused = (): Promise<string> => page.evaluate('document.activeElement.textContent')
+  await page.getByRole('button', { name: 'Pause…' }).press('Enter')
+  await page.keyboard.type('a look')
+  await page.keyboard.press('Enter')
+  await reads(outcome, /is given up as its passes end/)
+  await page.keyboard.press('Enter')
+  await page.getByRole('button', { name: 'Resume…' }).waitFor()
+  t.equal(await focused(), 'Resume…')
+  await page.keyboard.press('Enter')
+  await reads(page.locator('dialog h2'), /^Resume c1\/indexing\?$/)
+  await page.keyboard.press('Enter')
+  await reads(outcome, /Nodes may run c1\/indexing again/)
+  await page.keyboard.press('Enter')
+  await page.getByRole('button', { name: 'Pause…' }).waitFor()
+  t.equal(await focused(), 'Pause…')
+})
+
 inBrowser('what has the focus can be seen, whatever lies above the page', async (t, visit) => {
   const app = await useApp(t, { workers: threeWorkers })
   await eventually(() => app.coordination.isHeld('indexing'))
