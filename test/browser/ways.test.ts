@@ -297,16 +297,22 @@ inBrowser('on a phone each state has its word', async (t, visit) => {
 inBrowser('on paper, details stand below the page and not on top of it', async (t, visit) => {
   const app = await useApp(t, { workers: threeWorkers })
   await eventually(() => app.coordination.isHeld('indexing'))
-  const page = await visit(`${await listening(app)}/coordination/ui/#/lease/c1:indexing`)
+  const page = await visit(`${await listening(app)}/coordination/ui/#/lease/c1:indexing`, {
+    expected: failing('net::'),
+  })
   await reads(page.locator('#panel .facts'), /Leader n1/)
+  await page.route('**/coordination/*', (route) => route.abort())
+  await reads(page.locator('#stale'), /^Not updating/)
   await page.emulateMedia({ media: 'print' })
   for (const width of [794, 1_280]) {
     await page.setViewportSize({ width, height: 1_123 })
-    const [main, panel] = [
+    const [head, main, panel] = [
+      await page.locator('.head').boundingBox(),
       await page.locator('main').boundingBox(),
       await page.locator('#panel').boundingBox(),
     ]
     t.ok((panel?.y ?? 0) >= (main?.y ?? 0) + (main?.height ?? 1e9), `${width} px`)
+    t.ok((main?.y ?? 0) >= (head?.y ?? 0) + (head?.height ?? 1e9), `${width} px: that it is old stands above`)
   }
 })
 
