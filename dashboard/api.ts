@@ -102,7 +102,7 @@ async function send(path: string, options: RequestInit): Promise<Response> {
     signal,
     ...options,
   }).catch((error: Error) => {
-    throw new ApiError('away', 0, error.message)
+    throw Object.assign(new ApiError('away', 0, error.message), { name: error.name })
   })
   if (response.status === 304) return response
   const isOurs = /[/+]json/.test(response.headers.get('content-type') ?? '')

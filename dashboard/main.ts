@@ -305,6 +305,8 @@ function failed(error: unknown): void {
   failure = known?.failure ?? 'away'
   trouble = known?.status ? known.message : ''
   waitAtLeastMs = known?.retryAfterMs ?? 0
+  // Each page that is visible holds a connection for its stream, and of those a browser has six for all its windows.
+  if ((error as Error).name === 'TimeoutError') stream?.abort()
   if (failure === 'signed-out') stop()
 }
 

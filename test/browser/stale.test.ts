@@ -126,6 +126,31 @@ inBrowser('the server goes, and comes back', async (t, visit) => {
   t.ok((await doing.count()) > 0)
 })
 
+inBrowser('windows whose streams take all connections of the browser go on without one', async (t, visit) => {
+  // Where nobody has a name, the server gives each of them a stream.
+  const app = await useApp(t, { options: { access: { read: 'public' } } })
+  const first = await visit(`${await listening(app)}/coordination/ui/`)
+  const pages = [first]
+  // Chromium opens six connections to a server that speaks HTTP/1.1, for all windows together.
+  while (pages.length < 6) {
+    const page = await first.context().newPage()
+    await page.goto(first.url())
+    pages.push(page)
+  }
+  const answers = pages.map((page) => {
+    const times: number[] = []
+    page.on('response', (response) => {
+      if (response.url().includes('/overview')) times.push(response.status())
+    })
+    return times
+  })
+  await eventually(() => answers.every((each) => each.length > 5), {
+    timeoutMs: 90_000,
+    until: 'each has had more answers than come before the connections are taken',
+  })
+  for (const page of pages) await reads(page.locator('.fresh'), /^Live$/)
+})
+
 inBrowser('details that cover the page do not cover that it is not up to date', async (t, visit) => {
   const app = await useTwo(t, (await useSqlite(t)).url)
   const viewport = { width: 1_024, height: 700 }
