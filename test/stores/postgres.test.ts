@@ -152,7 +152,11 @@ t.test('who counts what nodes hold reads none of the leases that nobody has', as
   await saveLeases(store, newLease('held', { holder: 'a' }), newLease('moving', { holder: 'a', target: 'b' }))
   const client = await connected(t, url)
   await client.query('analyze coordination_leases')
-  const statement = loads(drizzle({ client }), { namespace, identity: sql<string>`''`, named: true }).toSQL()
+  const statement = loads(drizzle({ client }), {
+    namespace,
+    identity: () => sql<string>`''`,
+    named: true,
+  }).toSQL()
   const { rows } = await client.query(`explain (analyze, format json) ${statement.sql}`, statement.params)
   const read = rowsRead(rows[0]['QUERY PLAN'][0].Plan)
   t.ok(read >= 2 && read <= 4, `${read} rows of leases were read`)
@@ -1121,6 +1125,26 @@ t.test('opening', async (t) => {
     const [mine, theirs] = await Promise.all([store.heartbeat('a', 1), privileged.view('a')])
     t.match(mine?.serverIdentity, /^\d+$/)
     t.match(theirs?.serverIdentity, /^\d+\.[0-9A-F]{8}$/)
+
+    const { serverIdentity: full = '' } = theirs ?? {}
+    const [started] = full.split('.')
+    const identityOnRecord = async (record: string) => {
+      await privileged.change(undefined, (change) => change.saveMeta({ serverIdentity: record }))
+      const { result } = await store.change(undefined, async ({ serverIdentity }) => serverIdentity)
+      t.equal((await store.view('a'))?.serverIdentity, result)
+      t.equal((await store.heartbeat('a', ++beat))?.serverIdentity, result)
+      return result
+    }
+    let beat = 1
+    t.equal(await identityOnRecord(full), full, 'it goes by what another role has seen and recorded')
+    t.equal(await identityOnRecord(`${full}#7@1000`), full, 'also where the record is doubted')
+    t.equal(await identityOnRecord(`${started}`), started)
+    t.equal(await identityOnRecord(`${started}#7@1000`), started)
+    t.equal(
+      await identityOnRecord(`${started}0.00000001`),
+      started,
+      'but not of a server started at another time',
+    )
   })
 
   t.test('a connection bears the name of this library, unless the application has given one', async (t) => {

@@ -1,9 +1,16 @@
 /** What the server at the other end can do. Determined once, when the store opens. */
-import { type SQL, sql } from 'drizzle-orm'
+import { type SQL, type SQLWrapper, sql } from 'drizzle-orm'
 import type { ClientBase } from 'pg'
 import { CoordinationError, StoreError } from '../../core/errors.js'
 import type { Capabilities } from '../../core/store.js'
 import { notPermitted, sqlState } from './failures.js'
+
+/**
+ * Computes the identity of the server.
+ *
+ * @param recorded the record of the server in the revision row, which may be null.
+ */
+export type Identity = (recorded: SQLWrapper) => SQL<string>
 
 /** What a store must know about its server. */
 export interface Server {
@@ -17,8 +24,8 @@ export interface Server {
   readonly role: string | undefined
   /** Whether the server can limit whole transactions, as PostgreSQL can from 17 on. */
   readonly limitsTransactions: boolean
-  /** Computes the identity of the server. */
-  readonly identity: SQL<string>
+  /** Computes the identity of the server, given what is on record. */
+  readonly identity: Identity
   /**
    * Whether a pooler lends its connections to the server per transaction, or may do so. Then nothing that belongs to
    * a connection can be relied upon: statement names, settings, listening.
@@ -64,8 +71,8 @@ export async function examine(client: ClientBase): Promise<Server> {
     role: row.role === 'none' ? undefined : row.role,
     limitsTransactions: row.limit !== null,
     identity: (await permits(client, 'select pg_walfile_name(pg_current_wal_lsn())'))
-      ? sql<string>`${started} || '.' || ${timeline}`
-      : started,
+      ? () => sql<string>`${started} || '.' || ${timeline}`
+      : asRecorded,
     ...(await connectionTraits(client, row.process)),
   }
 }
@@ -88,6 +95,16 @@ const started = sql<string>`(extract(epoch from pg_postmaster_start_time()) * 10
  * first part of the name of the log file that is being written.
  */
 const timeline = sql<string>`substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)`
+
+/**
+ * The identity for a role that may not look at the log. Another process may have a role that may. If both told what
+ * they see, each would take the server for another one than the other has recorded, and record its own, without end. So
+ * the timeline on record counts for as long as the server has not been started again.
+ */
+function asRecorded(recorded: SQLWrapper): SQL<string> {
+  return sql`
+    case when ${recorded} like ${started} || '.%' then split_part(${recorded}, '#', 1) else ${started} end`
+}
 
 /**
  * Returns whether the server knows SKIP LOCKED, by which changes pass over rows that fences hold. Not every server

@@ -108,7 +108,7 @@ function takeRevision({ namespace, identity }: Terms, literal: (text: string) =>
       (namespace, revision, watchers, longest_ttl_ms, token_floor, server_identity, identity_settled)
     values (${literal(namespace)}, 1, '[]', 0, 0, '', true)
     on conflict (namespace) do update set revision = m.revision + 1
-    returning to_json(m) as meta, ${nowMs} as time, ${identity} as server, ${committing} as committing`)
+    returning to_json(m) as meta, ${nowMs} as time, ${identity(sql`m.server_identity`)} as server, ${committing} as committing`)
 }
 
 function stampSession(

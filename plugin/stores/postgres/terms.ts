@@ -1,14 +1,14 @@
 /** What the statements of this store have in common. */
 import { and, eq, ne, type SQL, sql } from 'drizzle-orm'
 import type { WorkerRow } from '../../core/store.js'
+import type { Identity } from './capabilities.js'
 import { nowMs, rowsOf } from './rows.js'
 import { meta, nodes, workers } from './schema.js'
 
 /** What the statements of one store have in common. */
 export interface Terms {
   readonly namespace: string
-  /** Computes the identity of the server. */
-  readonly identity: SQL<string>
+  readonly identity: Identity
   /**
    * Whether statements may have names. False behind a pooler, where the next statement may reach another connection
    * of the server.
@@ -24,7 +24,7 @@ export const nothing = sql`(values (1)) as nothing`
 export function facts({ identity }: Terms) {
   return {
     nowMs,
-    serverIdentity: identity,
+    serverIdentity: identity(meta.serverIdentity),
     recordedIdentity: meta.serverIdentity,
     identitySettled: meta.identitySettled,
     longestTtlMs: meta.longestTtlMs,
