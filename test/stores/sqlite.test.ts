@@ -1,7 +1,7 @@
 /** Tests what is special about SQLite: one writer, a driver that blocks, and a database that is a file. */
 
 import { once } from 'node:events'
-import { chmodSync, existsSync, renameSync, rmSync } from 'node:fs'
+import { chmodSync, existsSync, linkSync, renameSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import Sqlite from 'better-sqlite3'
 import { drizzle } from 'drizzle-orm/better-sqlite3'
@@ -212,6 +212,8 @@ for (const companion of ['-wal', '-shm']) {
     t.teardown(() => twin.close())
     await addNodes(store, 'a')
     rmSync(`${path}${companion}`)
+    const late = openSqliteStore({ ...common, database: path, statementTimeoutMs: 100 })
+    t.match((await storeErrorOf(late)).message, 'one of the two was deleted')
     for (const verb of [() => store.heartbeat('a', 1), () => tell(twin, 'a'), () => twin.snapshot()]) {
       const error = await storeErrorOf(verb())
       t.match(error.message, 'was deleted while it was in use')
@@ -225,6 +227,23 @@ for (const companion of ['-wal', '-shm']) {
     t.equal(checked(path), 'ok')
   })
 }
+
+t.test('nobody opens a file that another process has open by another name', async (t) => {
+  const { url, path } = await useSqlite(t)
+  const other = startProcess(t)
+  await other.ask('open', url)
+  await other.ask('join', 'a')
+  const link = `${path}.link`
+  linkSync(path, link)
+  const hurried = { ...common, database: link, statementTimeoutMs: 100 }
+  const error = await storeErrorOf(openSqliteStore(hurried))
+  t.match(error, { outcome: 'none', message: /it was opened by another name, such as a hard link/ })
+  await other.ask('close')
+  const store = await openSqliteStore(hurried)
+  t.teardown(() => store.close())
+  t.strictSame(ids(await store.snapshot()), ['a'])
+  t.equal(checked(link), 'ok')
+})
 
 t.test('a file that is gone is an error and not an empty database, until it is back', async (t) => {
   const { store, path } = await useStore(t)

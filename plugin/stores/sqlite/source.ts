@@ -10,6 +10,7 @@ import { driverMissing } from '../shared/driver.js'
 import { messageOf, rootOf } from '../shared/failures.js'
 import { once } from '../shared/once.js'
 import { Turns } from '../shared/turns.js'
+import { pause } from './connections.js'
 import { isBusy } from './failures.js'
 
 /** The class `Database` of some copy of better-sqlite3. */
@@ -76,6 +77,7 @@ export function fileSource(
       refuseLeftovers(path, open)
       close()
     }
+    await refuseOtherName(path, driver, deadlineMs)
     const { client, identity } = openFile(path, driver, everOpen)
     try {
       await prepare(client, deadlineMs)
@@ -131,6 +133,45 @@ function refuseLeftovers(path: string, open: OpenFile): void {
     'The database file has been replaced, but the "-wal" and "-shm" of the old one are still beside it. Remove both.',
     'none',
   )
+}
+
+/**
+ * Refuses to open a file that another process has open without the companions beside it. That process has opened it by
+ * another name, or one of them was deleted. Either way each of the two would see neither the changes nor the locks of
+ * the other, and what both write to the file in the end would damage it.
+ */
+async function refuseOtherName(path: string, driver: Driver, deadlineMs: number): Promise<void> {
+  for (let attempt = 0; isOpenElsewhere(path, driver); attempt += 1) {
+    if (performance.now() >= deadlineMs) {
+      throw new StoreError(
+        'The database file is in use, but not with a "-wal" and a "-shm" beside it: it was opened by another name, such ' +
+          'as a hard link or a mount of the file without its folder; or one of the two was deleted; or it is kept locked ' +
+          '(locking_mode = EXCLUSIVE).',
+        'none',
+      )
+    }
+    await pause(attempt, deadlineMs)
+  }
+}
+
+/** In WAL mode each process that has the file open keeps a lock on it, whatever the name. Others do so for moments. */
+function isOpenElsewhere(path: string, driver: Driver): boolean {
+  if (identityOf(path) === undefined || hasCompanions(path)) return false
+  const client = construct(path, driver, true)
+  try {
+    client.pragma('locking_mode = EXCLUSIVE')
+    client.pragma('schema_version')
+    return false
+  } catch (error) {
+    // A process that has just opened it by this name has made both. Other errors occur again when the file is opened.
+    return isBusy(error) && !hasCompanions(path)
+  } finally {
+    client.close()
+  }
+}
+
+function hasCompanions(path: string): boolean {
+  return companionsOf(path).every((identity) => identity !== undefined)
 }
 
 function companionsOf(path: string): (string | undefined)[] {
