@@ -227,6 +227,28 @@ t.test('closing during the start is harmless, and nothing keeps the process aliv
   }),
 )
 
+t.test(
+  'an application that is closed while it registers ends, where what follows is a plugin of its own',
+  (t) =>
+    eachDatabase(t, async (t, database) => {
+      const app = Fastify()
+      const closed = deferred()
+      const closing = (): typeof identity => {
+        app.close().then(closed.resolve, closed.reject)
+        return identity
+      }
+      // Awaited, both of them: added to the application itself, the hook would make Fastify wait for ever.
+      await app.register(workerCoordination, { database: database.url, identity: closing })
+      await app.register(async (own) => {
+        own.addHook('onRequest', async () => undefined)
+        own.get('/leading', async () => own.coordination.isHeld('w'))
+      })
+      await closed.promise
+      t.equal(app.coordination.state, 'closed')
+      await eventually(async () => (await connectionsTo(database)) === 0)
+    }),
+)
+
 t.test('starting twice and closing twice are harmless', (t) =>
   eachDatabase(t, async (t, database) => {
     const coordinator = await createCoordinator({ database: database.url, identity })
