@@ -23,14 +23,14 @@ import type {
   WorkerRow,
 } from '../../core/store.js'
 import { aChange, type Gathered, ServerChange, type Taken, writesFenced } from '../shared/change.js'
-import { byCodePoints } from '../shared/code-points.js'
+import { type Found, Known } from '../shared/known.js'
 import type { Limits } from '../shared/limits.js'
 import type { Statements } from '../shared/statements.js'
 import { leasesUnsaved } from './change-queries.js'
 import type { Loan } from './connections.js'
 import { sqlState } from './failures.js'
 import { payloadFor } from './hints.js'
-import { type FoundLeases, foundLeases, ownView, type Queries } from './queries.js'
+import { foundLeases, ownView, type Queries } from './queries.js'
 import { json, nowMs, rowsOf } from './rows.js'
 import { leases, meta, nodes, workers } from './schema.js'
 import type { Terms } from './terms.js'
@@ -128,17 +128,13 @@ function inlined(statement: SQL): string {
   return new PgDialect().sqlToQuery(statement).sql
 }
 
-/**
- * Rows that a change has read ahead of being asked for them. Later reads may be served from here until the change
- * writes, because nothing else alters these rows meanwhile, except the heartbeats of nodes.
- */
+/** What a change has read ahead of being asked for it, until it writes. */
 class Reads {
+  readonly known = new Known()
   readonly #queries: Queries
-  #leases: { readonly wanted: string; readonly found: Promise<FoundLeases> } | undefined
+  #leases: { readonly wanted: string; readonly found: Promise<Found<LockedLease>> } | undefined
   #nodes: Promise<NodeRow[]> | undefined
   #loads: Promise<Load[]> | undefined
-  #workersByKey = new Map<string, WorkerRow>()
-  #nodesById = new Map<string, NodeRow | undefined>()
 
   constructor(queries: Queries) {
     this.#queries = queries
@@ -159,15 +155,9 @@ class Reads {
     const { wanted, found } = this.#leases ?? {}
     this.#leases = undefined
     const asked = filled(filter)
-    const { leases, workers, nodes } = await (wanted === JSON.stringify(asked) && found
-      ? found
-      : this.#ask(asked))
-    for (const worker of workers) this.#workersByKey.set(worker.key, worker)
-    for (const { holder, blockedNode, cooldownNode } of leases)
-      for (const id of [holder, blockedNode, cooldownNode])
-        if (id !== null) this.#nodesById.set(id, undefined)
-    for (const node of nodes) this.#nodesById.set(node.id, node)
-    return leases
+    const read = await (wanted === JSON.stringify(asked) && found ? found : this.#ask(asked))
+    this.known.add(read)
+    return read.leases
   }
 
   nodes(): Promise<NodeRow[]> | undefined {
@@ -178,29 +168,14 @@ class Reads {
     return this.#loads
   }
 
-  /** Returns undefined when not all of them are known. */
-  workers(keys: readonly string[]): WorkerRow[] | undefined {
-    const rows = [...new Set(keys)].sort(byCodePoints).flatMap((key) => this.#workersByKey.get(key) ?? [])
-    return rows.length === new Set(keys).size ? rows : undefined
-  }
-
-  /** Returns undefined unless it is known, for each of them, whether the row exists. */
-  nodesById(ids: readonly string[]): NodeRow[] | undefined {
-    if (!ids.every((id) => this.#nodesById.has(id))) return undefined
-    return [...new Set(ids)]
-      .flatMap((id) => this.#nodesById.get(id) ?? [])
-      .sort((a, b) => a.joinedRevision - b.joinedRevision || byCodePoints(a.id, b.id))
-  }
-
   forget(): void {
     this.#leases = undefined
     this.#nodes = undefined
     this.#loads = undefined
-    this.#workersByKey = new Map()
-    this.#nodesById = new Map()
+    this.known.forget()
   }
 
-  #ask(filter: Required<LeaseFilter>): Promise<FoundLeases> {
+  #ask(filter: Required<LeaseFilter>): Promise<Found<LockedLease>> {
     const { keys, workers, nodes } = filter
     const asked = { keys: [...keys], workers: [...workers], nodes: [...nodes] }
     return handled(this.#queries.leases().execute(asked).then(foundLeases))
@@ -263,12 +238,12 @@ export class PostgresChange extends ServerChange<Loan> implements Change {
 
   async nodesById(ids: readonly string[]): Promise<NodeRow[]> {
     const ask = (): Promise<NodeRow[]> => this.#queries.nodesById().execute({ ids: [...ids] })
-    return this.read(async () => this.#reads.nodesById(ids) ?? ask())
+    return this.read(async () => this.#reads.known.nodesById(ids) ?? ask())
   }
 
   async workers(keys: readonly string[]): Promise<WorkerRow[]> {
     const ask = (): Promise<WorkerRow[]> => this.#queries.workers().execute({ keys: [...keys] })
-    return this.read(async () => this.#reads.workers(keys) ?? ask())
+    return this.read(async () => this.#reads.known.workers(keys) ?? ask())
   }
 
   async leases(filter: LeaseFilter): Promise<LockedLease[]> {

@@ -11,7 +11,8 @@
  * The numbers in the JSON are exact, because none exceeds 2^53.
  */
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import type { HeartbeatAnswer, LockedLease, NodeRow, OwnView, WorkerRow } from '../../core/store.js'
+import type { HeartbeatAnswer, LockedLease, OwnView } from '../../core/store.js'
+import type { Found } from '../shared/known.js'
 import { once } from '../shared/once.js'
 import {
   loads,
@@ -62,14 +63,7 @@ type Answer<K extends 'heartbeat' | 'view' | 'leases'> = Awaited<
   ReturnType<ReturnType<Queries[K]>['execute']>
 >
 
-/** Leases as a change reads them, with what it asks for next: their workers, and the nodes that hold or block them. */
-export interface FoundLeases {
-  readonly leases: LockedLease[]
-  readonly workers: WorkerRow[]
-  readonly nodes: NodeRow[]
-}
-
-export function foundLeases([row]: Answer<'leases'>): FoundLeases {
+export function foundLeases([row]: Answer<'leases'>): Found<LockedLease> {
   return row ?? { leases: [], workers: [], nodes: [] }
 }
 
