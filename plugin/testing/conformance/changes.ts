@@ -339,16 +339,18 @@ export const changeCases: readonly ConformanceCase[] = [
         assert.equal((await change.leases({ keys: ['l'] })).length, 1)
         await change.nodes()
         await change.saveWorkers([newWorker('w', { slots: 7 })])
-        await change.saveLeases([newLease('l', { worker: 'w', holder: 'b', token: 9 })])
-        await change.bury('a')
         assert.deepEqual(
           (await change.workers(['w'])).map(({ slots }) => slots),
           [7],
         )
+        assert.equal((await change.leases({ keys: ['l'] })).length, 1)
+        await change.nodes()
+        await change.bury('a')
         assert.deepEqual(
           (await change.nodesById(['a'])).map(({ state }) => state),
           ['gone'],
         )
+        await change.saveLeases([newLease('l', { worker: 'w', holder: 'b', token: 9 })])
         assert.deepEqual(
           (await change.nodes()).map(({ id }) => id),
           ['b'],
