@@ -4,7 +4,14 @@ import t, { type Test } from 'tap'
 import { isLockTimeout } from '../../plugin/stores/mssql/failures.js'
 import { type MssqlOptions, openMssqlStore } from '../../plugin/stores/mssql/index.js'
 import type { MssqlStore } from '../../plugin/stores/mssql/store.js'
-import { commit, join, newLease, rejectionOf, saveLeases } from '../../plugin/testing/conformance/world.js'
+import {
+  commit,
+  join,
+  newLease,
+  newWorker,
+  rejectionOf,
+  saveLeases,
+} from '../../plugin/testing/conformance/world.js'
 import { useMssql, withMssql, withoutMssql } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
 import { documentedGrants } from '../support/rights.js'
@@ -22,6 +29,26 @@ function tests(): void {
     for (const table of tables) {
       t.same(await query(url, `select count(*) as [rows] from coordination_${table}`), [{ rows: 0 }], table)
     }
+  })
+
+  t.test('a lease comes in one statement with its worker and the nodes that it names', async (t) => {
+    const { url } = await useMssql(t)
+    const store = await opened(t, url)
+    await join(store, ['holds', 'blocks', 'cools down'])
+    await commit(store, (change) => change.saveWorkers([newWorker('w')]))
+    const named = { holder: 'holds', blockedNode: 'blocks', cooldownNode: 'cools down' }
+    await saveLeases(store, newLease('l', { worker: 'w', ...named }))
+    const before = store.statements
+    await store.change(undefined, async (change) => {
+      t.match(await change.leases({ keys: ['l'] }), [{ key: 'l', ...named }])
+      t.match(await change.workers(['w']), [{ key: 'w' }])
+      const ids = Object.values(named).sort()
+      t.match(
+        await change.nodesById(ids),
+        ids.map((id) => ({ id })),
+      )
+    })
+    t.equal(store.statements - before, 3, 'two to begin, and one that reads')
   })
 
   t.test('a connection that takes longer to get ready than a verb may take serves a later one', async (t) => {

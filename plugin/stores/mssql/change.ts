@@ -20,6 +20,7 @@ import type {
   WorkerRow,
 } from '../../core/store.js'
 import { aChange, type Gathered, ServerChange, writesFenced } from '../shared/change.js'
+import { Known } from '../shared/known.js'
 import type { Statements } from '../shared/statements.js'
 import type { Loan } from './connections.js'
 import { isDuplicate } from './failures.js'
@@ -89,6 +90,7 @@ export class MssqlChange extends ServerChange<Loan> implements Change {
    * Leases for which this change has determined whether they are fenced. Those that are not fenced are locked by it.
    */
   readonly #fenced = new Map<string, boolean>()
+  readonly #known = new Known()
 
   constructor(loan: Loan, setting: Setting, asking: SessionKey | undefined, taken: TakenHere) {
     super(loan, asking, taken)
@@ -101,17 +103,19 @@ export class MssqlChange extends ServerChange<Loan> implements Change {
   }
 
   async nodesById(ids: readonly string[]): Promise<NodeRow[]> {
-    return this.#read(this.#queries.nodesById(ids))
+    return this.read(async () => this.#known.nodesById(ids) ?? this.#send(this.#queries.nodesById(ids)))
   }
 
   async workers(keys: readonly string[]): Promise<WorkerRow[]> {
-    return this.#read(this.#queries.workers(keys))
+    return this.read(async () => this.#known.workers(keys) ?? this.#send(this.#queries.workers(keys)))
   }
 
   async leases(filter: LeaseFilter): Promise<LockedLease[]> {
     const { keys = [], workers = [], nodes = [] } = filter
     if (keys.length + workers.length + nodes.length === 0) return []
-    const rows = await this.#read(this.#queries.leases(filter))
+    const found = await this.#read(this.#queries.leases(filter))
+    this.#known.add(found)
+    const rows = found.leases
     await this.#lock(rows.filter(({ holder }) => holder !== null).map(({ key }) => key))
     return rows.map((row) => ({ ...row, fenced: this.#fenced.get(row.key) ?? false }))
   }
@@ -174,7 +178,13 @@ export class MssqlChange extends ServerChange<Loan> implements Change {
     return this.loan.rollback()
   }
 
+  protected override async write(send: () => Promise<unknown>): Promise<boolean> {
+    this.#known.forget()
+    return super.write(send)
+  }
+
   protected async writeGathered(gathered: Gathered): Promise<void> {
+    this.#known.forget()
     const keys = gathered.leases.map(({ key }) => key)
     await this.#lock(keys)
     await this.ask(async () => {

@@ -39,6 +39,7 @@ import {
   type WorkerRow,
 } from '../../core/store.js'
 import type { Gathered, Taken } from '../shared/change.js'
+import type { Found } from '../shared/known.js'
 import type { Answer, Parameters } from './connections.js'
 import { alphabets, given, inserted, listed, replaced, storable } from './json.js'
 import {
@@ -50,6 +51,7 @@ import {
   facts,
   first,
   foundIn,
+  foundLeases,
   listOf,
   readId,
   records,
@@ -353,7 +355,8 @@ export class Queries {
     )
   }
 
-  leases({ keys = [], workers = [], nodes = [] }: LeaseFilter): Query<LeaseRow[]> {
+  /** The leases come with what a change asks for next: their workers, and the nodes that they name. */
+  leases({ keys = [], workers = [], nodes = [] }: LeaseFilter): Query<Found<LeaseRow>> {
     const by = (column: string): string =>
       `select [key] from coordination_leases where namespace = @namespace and ${column} in (${listed('nodes')})`
     const ofWorkers = `select [key] from coordination_leases
@@ -363,11 +366,14 @@ export class Queries {
       ...(workers.length > 0 ? [ofWorkers] : []),
       ...(nodes.length > 0 ? ['[holder]', '[target]', '[blocked_node]'].map(by) : []),
     ]
-    const sql = `select ${listOf(leases)} from coordination_leases
-      where namespace = @namespace and [key] in (${ways.join(' union all ')})`
+    const sql = `
+      with found as (
+        select ${listOf(leases)} from coordination_leases
+        where namespace = @namespace and [key] in (${ways.join(' union all ')}))
+      select ${withWorkers('select [worker] from found')}, ${theirNodes}`
     const lists = Object.entries({ keys, workers, nodes }).filter(([, list]) => list.length > 0)
     const parameters = Object.fromEntries(lists.map(([name, list]) => [name, given(list)]))
-    return this.#query(sql, parameters, ([rows = []]) => rowsOf<LeaseRow>(leases)(rows).sort(byKey))
+    return this.#query(sql, parameters, (answer) => foundLeases(first(answer) ?? {}))
   }
 
   loads(): Query<Load[]> {
@@ -522,10 +528,7 @@ export function claimed(schema: string, token = '@token'): string {
 
 /** The leases in `found`, the named workers, and which holders and blocked nodes of those leases are gone. */
 function aboutFound(workerKeys: string): string {
-  return `
-    (select ${listOf(leases)} from found for json path) as [leases],
-    (select ${listOf(workers)} from coordination_workers
-      where namespace = @namespace and [key] in (${workerKeys}) for json path) as [workers],
+  return `${withWorkers(workerKeys)},
     (select distinct named.[id] as [id] from (
         select [holder] as [id] from found union all select [blocked_node] from found) as named
       where named.[id] is not null and not exists (
@@ -533,6 +536,21 @@ function aboutFound(workerKeys: string): string {
         where n.namespace = @namespace and n.[id] = named.[id] and n.[state] <> N'gone')
       for json path) as [gone]`
 }
+
+/** The leases in `found`, and the named workers. */
+function withWorkers(workerKeys: string): string {
+  return `
+    (select ${listOf(leases)} from found for json path) as [leases],
+    (select ${listOf(workers)} from coordination_workers
+      where namespace = @namespace and [key] in (${workerKeys}) for json path) as [workers]`
+}
+
+/** The nodes that hold the leases in `found`, block them, or cool down. */
+const theirNodes = `
+    (select ${listOf(nodes)} from coordination_nodes
+      where namespace = @namespace and [id] in (
+        select [holder] from found union all select [blocked_node] from found
+        union all select [cooldown_node] from found) for json path) as [nodes]`
 
 function assigned(names: readonly string[]): string {
   return names.map((name, at) => `${name} = @value${at}`).join(', ')

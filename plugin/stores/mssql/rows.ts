@@ -11,6 +11,7 @@ import type {
   WorkerRow,
 } from '../../core/store.js'
 import { byCodePoints } from '../shared/code-points.js'
+import type { Found } from '../shared/known.js'
 import type { Answer } from './connections.js'
 import { leases, nodes, workers } from './schema.js'
 
@@ -91,10 +92,17 @@ export function facts(row: Record<string, unknown>, serverIdentity: string): Ser
 }
 
 export function foundIn(row: Record<string, unknown>): Pick<Look, 'leases' | 'workers' | 'gone'> {
+  return { ...leasesIn(row), gone: new Set(records(row.gone).map(({ id }) => readId(id))) }
+}
+
+export function foundLeases(row: Record<string, unknown>): Found<LeaseRow> {
+  return { ...leasesIn(row), nodes: rowsOf<NodeRow>(nodes)(records(row.nodes)) }
+}
+
+function leasesIn(row: Record<string, unknown>): Pick<Found<LeaseRow>, 'leases' | 'workers'> {
   return {
     leases: rowsOf<LeaseRow>(leases)(records(row.leases)).sort(byKey),
     workers: rowsOf<WorkerRow>(workers)(records(row.workers)).sort(byKey),
-    gone: new Set(records(row.gone).map(({ id }) => readId(id))),
   }
 }
 
