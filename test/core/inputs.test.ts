@@ -2,6 +2,11 @@
 import t from 'tap'
 import { maxCooldownMs } from '../../plugin/core/changes/rows.js'
 import { CoordinationError } from '../../plugin/core/errors.js'
+import {
+  GloballyCoordinatedWorker,
+  SingleInstanceClusterWorker,
+  SingleInstanceGlobalWorker,
+} from '../../plugin/core/work/base-classes.js'
 import { makeAssignment, type PassContext } from '../../plugin/core/work/worker.js'
 import { runCoordinator } from '../../plugin/node-cron.js'
 import { World } from '../support/world.js'
@@ -105,6 +110,26 @@ t.test('a worker whose function is a generator is refused: calling it begins not
     t.throws(() => coordinator.worker({ ...job, run }), {
       code: 'WCO_OPTIONS',
       message: /`run` must not be a generator: what it does would never begin/,
+    })
+  class OfCluster extends SingleInstanceClusterWorker {
+    override async *executeLeaderWork() {
+      yield await coordinator.status()
+    }
+  }
+  class Global extends SingleInstanceGlobalWorker {
+    override *executeGlobalLeaderWork() {
+      yield coordinator.health()
+    }
+  }
+  class Coordinated extends GloballyCoordinatedWorker {
+    override async *executeCoordinatedWork() {
+      yield await coordinator.status()
+    }
+  }
+  for (const definition of [new OfCluster('job'), new Global('job'), new Coordinated('job')])
+    t.throws(() => coordinator.worker(definition), {
+      code: 'WCO_OPTIONS',
+      message: /`execute\w+Work` must not be a generator: what it does would never begin/,
     })
 })
 

@@ -488,7 +488,9 @@ function workerProblems(definition: WorkerDefinition): string[] {
   )
   check(scope === 'cluster' || scope === 'global', '`scope` must be "cluster" or "global"', scope)
   check(typeof run === 'function', '`run` must be a function', run)
-  if (isGenerator(run)) problems.push('`run` must not be a generator: what it does would never begin')
+  for (const method of passMethods)
+    if (isGenerator(Reflect.get(definition, method)))
+      problems.push(`\`${method}\` must not be a generator: what it does would never begin`)
   const partitions = 'partitions' in definition ? definition.partitions : undefined
   if (kind === 'partitioned')
     check(isCount(partitions, 1, 16_384), '`partitions` must be a whole number from 1 to 16384', partitions)
@@ -524,8 +526,11 @@ function isPlain(definition: object): boolean {
   return [Object.prototype, null].includes(Object.getPrototypeOf(definition))
 }
 
-function isGenerator(run: unknown): boolean {
-  return /^\[object (Async)?GeneratorFunction\]$/.test(Object.prototype.toString.call(run))
+/** What a pass calls: `run`, and through it the method of a base class. */
+const passMethods = ['run', 'executeLeaderWork', 'executeGlobalLeaderWork', 'executeCoordinatedWork']
+
+function isGenerator(method: unknown): boolean {
+  return /^\[object (Async)?GeneratorFunction\]$/.test(Object.prototype.toString.call(method))
 }
 
 const dayMs = 24 * 3_600_000
