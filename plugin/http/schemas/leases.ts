@@ -415,7 +415,11 @@ export const transferSchema = {
   querystring: query({}),
   body: body(
     {
-      to: { ...name, description: 'Id of the node that is to have it next, not its name' },
+      to: {
+        ...name,
+        description:
+          'Id of the node that is to have it next, not its name; a cool-down of that node for this lease ends',
+      },
       reason,
       cooldownMs: {
         ...cooldownMs,
