@@ -5,7 +5,6 @@ import { CoordinationError } from '../../plugin/core/errors.js'
 import {
   GloballyCoordinatedWorker,
   SingleInstanceClusterWorker,
-  SingleInstanceGlobalWorker,
 } from '../../plugin/core/work/base-classes.js'
 import { makeAssignment, type PassContext } from '../../plugin/core/work/worker.js'
 import { runCoordinator } from '../../plugin/node-cron.js'
@@ -111,25 +110,38 @@ t.test('a worker whose function is a generator is refused: calling it begins not
       code: 'WCO_OPTIONS',
       message: /`run` must not be a generator: what it does would never begin/,
     })
-  class OfCluster extends SingleInstanceClusterWorker {
-    override async *executeLeaderWork() {
-      yield await coordinator.status()
-    }
+})
+
+t.test('a pass that returns a generator has failed: what it does has not begun', async (t) => {
+  const world = new World(t)
+  const { coordinator } = await world.node('a')
+  async function* later() {
+    yield await coordinator.status()
   }
-  class Global extends SingleInstanceGlobalWorker {
-    override *executeGlobalLeaderWork() {
-      yield coordinator.health()
-    }
+  class OfCluster extends SingleInstanceClusterWorker {
+    override executeLeaderWork = later
   }
   class Coordinated extends GloballyCoordinatedWorker {
-    override async *executeCoordinatedWork() {
-      yield await coordinator.status()
-    }
+    override executeCoordinatedWork = later
   }
-  for (const definition of [new OfCluster('job'), new Global('job'), new Coordinated('job')])
-    t.throws(() => coordinator.worker(definition), {
+  const failures = new Map<string, unknown>()
+  coordinator.on('pass.failed', ({ key, error }) => failures.set(key, error))
+  coordinator.worker(new OfCluster('of-cluster'))
+  coordinator.worker(new Coordinated('coordinated'))
+  coordinator.worker({
+    name: 'hidden',
+    kind: 'partitioned',
+    scope: 'global',
+    partitions: 1,
+    run: () => later(),
+  })
+  await coordinator.start()
+  await world.advance(1_000)
+  t.same([...failures.keys()].sort(), ['default/of-cluster', 'global/coordinated#0', 'global/hidden#0'])
+  for (const error of failures.values())
+    t.match(error, {
       code: 'WCO_OPTIONS',
-      message: /`execute\w+Work` must not be a generator: what it does would never begin/,
+      message: 'The pass returned a generator: what it does has not begun.',
     })
 })
 

@@ -100,11 +100,11 @@ export abstract class GloballyCoordinatedWorker extends NamedWorker implements C
     return this.#assignment?.count
   }
 
-  readonly run = async (context: CoordinatedContext): Promise<void> => {
+  readonly run = async (context: CoordinatedContext): Promise<unknown> => {
     const { assignment } = context
     this.#assignment = assignment
     try {
-      await this.executeCoordinatedWork(context)
+      return await this.executeCoordinatedWork(context)
     } finally {
       if (this.#assignment === assignment) this.#assignment = undefined
     }

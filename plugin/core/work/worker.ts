@@ -305,9 +305,15 @@ export class Runner {
     }
     const { definition } = this.worker
     const run = async (dueAtMs: number | null): Promise<void> => {
-      if (definition.kind === 'partitioned') await definition.run({ ...context, partition })
-      else if (definition.kind === 'single') await definition.run({ ...context, dueAtMs })
-      else if (assignment !== undefined) await definition.run({ ...context, assignment })
+      let returned: unknown
+      if (definition.kind === 'partitioned') returned = await definition.run({ ...context, partition })
+      else if (definition.kind === 'single') returned = await definition.run({ ...context, dueAtMs })
+      else if (assignment !== undefined) returned = await definition.run({ ...context, assignment })
+      if (isGenerator(returned))
+        throw new CoordinationError(
+          'WCO_OPTIONS',
+          'The pass returned a generator: what it does has not begun.',
+        )
     }
     const { timetable, declaration } = this.worker
     const pass = (dueAtMs: number | null): Promise<void> =>
@@ -488,9 +494,7 @@ function workerProblems(definition: WorkerDefinition): string[] {
   )
   check(scope === 'cluster' || scope === 'global', '`scope` must be "cluster" or "global"', scope)
   check(typeof run === 'function', '`run` must be a function', run)
-  for (const method of passMethods)
-    if (isGenerator(Reflect.get(definition, method)))
-      problems.push(`\`${method}\` must not be a generator: what it does would never begin`)
+  if (isGenerator(run)) problems.push('`run` must not be a generator: what it does would never begin')
   const partitions = 'partitions' in definition ? definition.partitions : undefined
   if (kind === 'partitioned')
     check(isCount(partitions, 1, 16_384), '`partitions` must be a whole number from 1 to 16384', partitions)
@@ -526,11 +530,9 @@ function isPlain(definition: object): boolean {
   return [Object.prototype, null].includes(Object.getPrototypeOf(definition))
 }
 
-/** What a pass calls: `run`, and through it the method of a base class. */
-const passMethods = ['run', 'executeLeaderWork', 'executeGlobalLeaderWork', 'executeCoordinatedWork']
-
-function isGenerator(method: unknown): boolean {
-  return /^\[object (Async)?GeneratorFunction\]$/.test(Object.prototype.toString.call(method))
+/** Whether this is a generator, or a function that returns one. */
+function isGenerator(value: unknown): boolean {
+  return /^\[object (Async)?Generator(Function)?\]$/.test(Object.prototype.toString.call(value))
 }
 
 const dayMs = 24 * 3_600_000
