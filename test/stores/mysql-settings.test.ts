@@ -44,6 +44,28 @@ function tests(): void {
     }
   })
 
+  t.test(
+    'tables that the server has made without transactions are refused until they are InnoDB',
+    async (t) => {
+      const server = await useServer(t)
+      const url = await freshDatabase(server, 'shop')
+      await setAll(server, { enforce_storage_engine: 'Aria' })
+      t.match(await rejectionOf(openedAt(t, url)), {
+        name: 'StoreError',
+        outcome: 'none',
+        message:
+          /coordination_events \(Aria\), .*coordination_workers \(Aria\)\. Unset enforce_storage_engine/,
+      })
+      await setAll(server, { enforce_storage_engine: 'null' })
+      const all = ['events', 'leases', 'meta', 'nodes', 'workers']
+      for (const name of all) {
+        t.match(await rejectionOf(openedAt(t, url)), { message: new RegExp(`needs: coordination_${name} `) })
+        await server.query(`alter table shop.coordination_${name} engine = InnoDB`)
+      }
+      await joined(await openedAt(t, url), ['a'])
+    },
+  )
+
   t.test('a statement that is longer than the server takes is an error that names the limit', async (t) => {
     const server = await useServer(t)
     await server.query('set global max_allowed_packet = 16384')

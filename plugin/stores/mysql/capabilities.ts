@@ -1,10 +1,11 @@
 /** What the server at the other end can do. Determined once, when the store opens. */
-import { type SQL, sql } from 'drizzle-orm'
+import { getTableName, type SQL, sql } from 'drizzle-orm'
 import type { Connection } from 'mysql2/promise'
 import { StoreError } from '../../core/errors.js'
 import type { Capabilities } from '../../core/store.js'
 import type { Limits } from '../shared/limits.js'
 import { wholeSeconds } from './connections.js'
+import { events, leases, meta, nodes, workers } from './schema.js'
 
 /** What a store must know about its server. */
 export interface Server {
@@ -95,6 +96,31 @@ function refuseStatementLog(variables: Variables): void {
   if (variables.get('log_bin') !== 'ON' || variables.get('binlog_format') !== 'STATEMENT') return
   throw new StoreError(
     'The server logs statements instead of rows (binlog_format = STATEMENT). Set it to ROW or MIXED.',
+    'none',
+  )
+}
+
+/**
+ * Refuses tables of another engine. A MariaDB server with `enforce_storage_engine` makes them without a word, although
+ * the migrations ask for InnoDB, and an operator may have altered them. Where the engine knows no transactions, a
+ * change that fails half-way stays, and nothing holds a row.
+ *
+ * @throws StoreError
+ */
+export async function refuseOtherEngines(client: Connection): Promise<void> {
+  const [rows] = await client.query({
+    sql:
+      'select table_name, engine from information_schema.tables ' +
+      "where table_schema = database() and table_name in (?) and engine <> 'InnoDB' order by table_name",
+    values: [[nodes, workers, leases, events, meta].map(getTableName)],
+    rowsAsArray: true,
+  })
+  const others = (Array.isArray(rows) ? rows : []).map((row) => (Array.isArray(row) ? row : []))
+  if (others.length === 0) return
+  const list = others.map(([name, engine]) => `${name} (${engine})`).join(', ')
+  throw new StoreError(
+    `These tables are not of InnoDB, whose transactions and locks the library needs: ${list}. Unset ` +
+      'enforce_storage_engine if the server has it, then run "alter table … engine = InnoDB" for each.',
     'none',
   )
 }

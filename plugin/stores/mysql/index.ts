@@ -9,7 +9,7 @@ import { connectPatiently, type Limits, limitsWithin } from '../shared/limits.js
 import { runMigrations } from '../shared/migrate.js'
 import { property } from '../shared/property.js'
 import { Statements } from '../shared/statements.js'
-import { examine, type Server, settingsAnywhere } from './capabilities.js'
+import { examine, refuseOtherEngines, type Server, settingsAnywhere } from './capabilities.js'
 import { PooledConnections, sendInTurn, wayOf } from './connections.js'
 import { errorNumber, isReadOnly, judgement } from './failures.js'
 import { migrationTarget } from './migrations.js'
@@ -74,6 +74,9 @@ export async function openMysqlStore(options: MysqlOptions): Promise<MysqlStore>
     )
     if (server.warning !== undefined) options.onWarning(server.warning)
     await runMigrations('mysql', migrationTarget(connections), { migrate: options.migrate })
+    await connections.lendPatiently('Looking at the tables', ({ client }) =>
+      refuseOtherEngines(client.promise()),
+    )
     return await openOn(server, () => driver.createConnection(config), connections, limits, options)
   } catch (error) {
     await connections.close()
