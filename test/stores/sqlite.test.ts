@@ -245,6 +245,17 @@ t.test('nobody opens a file that another process has open by another name', asyn
   t.equal(checked(link), 'ok')
 })
 
+t.test('who opens a file that is kept locked outside of WAL mode is told what may keep it', async (t) => {
+  const { path } = await useSqlite(t)
+  const other = new Sqlite(path)
+  t.teardown(() => other.close())
+  other.exec('create table app (id integer); begin exclusive')
+  const hurried = { ...common, database: path, statementTimeoutMs: 100 }
+  t.match((await storeErrorOf(openSqliteStore(hurried))).message, 'a transaction that was left open')
+  other.exec('rollback; pragma locking_mode = exclusive; insert into app values (1)')
+  t.match((await storeErrorOf(openSqliteStore(hurried))).message, 'locking_mode = EXCLUSIVE')
+})
+
 t.test('a file that is gone is an error and not an empty database, until it is back', async (t) => {
   const { store, path } = await useStore(t)
   await addNodes(store, 'a')
