@@ -987,6 +987,23 @@ t.test("an application's pool", async (t) => {
     t.equal(await join(store, ['a']), 1)
   })
 
+  t.test('that is ended while a verb waits for it is left as soon as it shows', async (t) => {
+    const { url } = await usePostgres(t)
+    const pool = new pg.Pool({ connectionString: url, max: 2 })
+    const store = await opened(t, pool)
+    await join(store, ['a'])
+    const clients = [await pool.connect(), await pool.connect()]
+    const changes = [join(store, ['b']), join(store, ['c'])]
+    await eventually(() => pool.waitingCount === 2)
+    const ended = pool.end()
+    clients.pop()?.release()
+    await Promise.all(changes)
+    t.equal((await store.snapshot()).nodes.length, 3)
+    clients.pop()?.release()
+    await ended
+    t.equal(pool.totalCount, 0, 'no connection of it is kept')
+  })
+
   t.test('that is used up makes a verb fail in time and not for ever', async (t) => {
     const { url } = await usePostgres(t)
     const pool = usePool(t, url, { max: 1 })

@@ -35,6 +35,8 @@ export class PooledConnections extends shared.LentConnections<PoolClient, Loan> 
   #pool: Pool
   #own: boolean
   readonly #heard = new Set<PoolClient>()
+  /** What makes each verb that waits for the application's pool leave it. */
+  readonly #waiting = new Set<() => void>()
   #bounded = false
   #role: string | undefined
 
@@ -48,7 +50,10 @@ export class PooledConnections extends shared.LentConnections<PoolClient, Loan> 
     this.#heard.add(client)
   }
 
-  readonly #removed = (client: PoolClient): void => void this.#heard.delete(client)
+  readonly #removed = (client: PoolClient): void => {
+    this.#heard.delete(client)
+    this.#leaveEnded()
+  }
 
   constructor({ pool, own, createPool }: PoolSource, limits: Limits) {
     super(limits)
@@ -76,13 +81,9 @@ export class PooledConnections extends shared.LentConnections<PoolClient, Loan> 
     return this.#bounded
   }
 
-  /**
-   * An application that stops may end its pool first. This node must still give its leases back: nobody else could have
-   * them for a ttl.
-   */
   protected acquire(): Promise<PoolClient> {
-    if (this.#pool.ending && !this.#own) this.#replacePool()
-    return this.#pool.connect()
+    this.#leaveEnded()
+    return this.#own ? this.#pool.connect() : this.#borrow()
   }
 
   protected release(client: PoolClient): void {
@@ -103,6 +104,37 @@ export class PooledConnections extends shared.LentConnections<PoolClient, Loan> 
     if (this.#own) return this.#pool.end()
     this.#pool.off('error', ignore).off('connect', this.#hear).off('remove', this.#removed)
     for (const client of this.#heard) client.off('error', ignore)
+  }
+
+  #borrow(): Promise<PoolClient> {
+    return new Promise((resolve, reject) => {
+      const lent = this.#pool.connect()
+      const leave = (): void => {
+        lent.then((client) => this.release(client), ignore)
+        resolve(this.#pool.connect())
+      }
+      this.#waiting.add(leave)
+      const settle = (how: () => void): void => {
+        this.#waiting.delete(leave)
+        how()
+      }
+      lent.then(
+        (client) => settle(() => resolve(client)),
+        (error: unknown) => settle(() => reject(error)),
+      )
+    })
+  }
+
+  /**
+   * An application that stops may end its pool first. This node must still give its leases back: nobody else could have
+   * them for a ttl. A pool that is ended never serves those who wait for it, and tells nobody. But from then on it
+   * removes each connection that it gets back.
+   */
+  #leaveEnded(): void {
+    if (this.#own || !this.#pool.ending) return
+    this.#replacePool()
+    for (const leave of this.#waiting) leave()
+    this.#waiting.clear()
   }
 
   /** Still listens to the pool that is replaced: some of its connections may be lent, or may just be made. */
