@@ -995,7 +995,7 @@ t.test("an application's pool", async (t) => {
     const clients = [await pool.connect(), await pool.connect()]
     const changes = [join(store, ['b']), join(store, ['c'])]
     await eventually(() => pool.waitingCount === 2)
-    const ended = pool.end()
+    const ended = endPool(pool)
     clients.pop()?.release()
     await Promise.all(changes)
     t.equal((await store.snapshot()).nodes.length, 3)
