@@ -93,6 +93,32 @@ t.test('every action of an operator leaves an event with actor and reason', asyn
   t.ok(mine.every((event) => event.reason === 'a good one'))
 })
 
+t.test('a share that is released by force does not end those of the others', async (t) => {
+  const { world, nodes } = await startedWith(t, () => untilAborted('indexing', { kind: 'coordinated' }))
+  const [a, b, c] = nodes
+  const shareOf = async ({ coordinator }: WorldNode) =>
+    (await c.coordinator.operator.snapshot()).leases.find(({ holder }) => holder === coordinator.nodeId)
+  const before = await shareOf(a)
+  const others = [...b.history, ...c.history]
+  for (const immediate of [false, true]) {
+    const { key = '', token = 0 } = (await shareOf(a)) ?? {}
+    world.freeze(a)
+    await c.coordinator.operator.release({ key, token, immediate, cooldownMs: 0, ...by })
+    await world.advance(5_000)
+    world.thaw(a)
+    t.same([...b.history, ...c.history], others, 'the others go on, also while its holder stands still')
+    await world.advance(5_000)
+    t.same([...b.history, ...c.history], others)
+    const again = await shareOf(a)
+    t.match(again, { slot: before?.slot, generation: before?.generation }, 'it has the same share again')
+    t.ok((again?.token ?? 0) > token, 'under a new token')
+  }
+  const { key = '', token = 0 } = (await shareOf(a)) ?? {}
+  await c.coordinator.operator.release({ key, token, cooldownMs: 60_000, ...by })
+  await world.advance(5_000)
+  t.equal(await shareOf(a), undefined, 'a node that cools down stands aside')
+})
+
 t.test(
   'a partition that was given to a node stays there, and is not shared out again after a while',
   async (t) => {

@@ -534,7 +534,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a share whose node has lapsed is planned anew',
-    file: 'core/changes/wishes',
+    file: 'core/changes/rules',
     find: 'if (!draft.isCoordinated(lease))',
     replace: 'if (!hasNewPlan(draft, lease))',
     test: 'core/regressions',

@@ -6,7 +6,7 @@ import type { Change, LeaseRow } from '../store.js'
 import { Draft } from './draft.js'
 import { type Candidate, chooseSuccessor } from './plan.js'
 import { namedBy, unblocked, uncooled } from './rows.js'
-import { noteNodes, takeAway } from './rules.js'
+import { noteNodes, takeAway, unname } from './rules.js'
 import { planByName, planWorkers, queueFirst, replan } from './targets.js'
 
 /** Who asked for an operation, and why. It goes into the audit trail. */
@@ -78,7 +78,7 @@ export async function revoke(change: Change, order: Revocation): Promise<Revoked
   } else if (isBlockedByIt) {
     draft.edit(lease.key, unblocked)
     draft.coolDown(lease.key, previousHolder, order.cooldownMs)
-    if (lease.target === previousHolder) draft.assign(lease.key, null)
+    unname(draft, lease, previousHolder)
   } else takeAway(draft, lease, { immediate, cooldownMs: order.cooldownMs })
   draft.record({
     type: 'lease.revoked',

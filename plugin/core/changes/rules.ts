@@ -6,7 +6,7 @@
 import type { EndReason } from '../errors.js'
 import type { Change, LeaseRow, LockedLease, NodeRow, WorkerRow } from '../store.js'
 import { Draft } from './draft.js'
-import { isBlocked, namedBy, unblocked, vacated } from './rows.js'
+import { isBlocked, isOutdated, namedBy, unblocked, vacated } from './rows.js'
 import { replan } from './targets.js'
 
 /** A lease as its holder knows it. */
@@ -59,7 +59,26 @@ export function takeAway(
     ...(blocks ? { blockedNode: holder, blockedToken: lease.token } : {}),
   })
   draft.coolDown(lease.key, holder, how.cooldownMs)
-  if (lease.target === holder) draft.assign(lease.key, null)
+  unname(draft, lease, holder)
+}
+
+/**
+ * Has the next plan choose who follows a node as target of a lease. A share stays with its node as long as that is a
+ * candidate and does not stand aside: another plan would end everybody's passes.
+ */
+export function unname(draft: Draft, lease: LeaseRow, node: string): void {
+  if (lease.target !== node) return
+  if (!draft.isCoordinated(lease)) draft.assign(lease.key, null)
+  else if (!hasNewPlan(draft, lease)) draft.edit(lease.key, { targetAtMs: draft.change.nowMs })
+}
+
+/**
+ * Whether the lease is a share of an older generation. Its target is then that of the new plan, which stays. If each
+ * release planned anew, a plan for many nodes would begin as many generations.
+ */
+function hasNewPlan(draft: Draft, lease: LeaseRow): boolean {
+  const worker = draft.workerOf(lease)
+  return worker?.kind === 'coordinated' && isOutdated(lease, worker)
 }
 
 /**

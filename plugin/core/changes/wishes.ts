@@ -3,10 +3,10 @@
  * of, and asks for leases by name.
  */
 import type { EndReason } from '../errors.js'
-import type { Ahead, Change, LeaseRow, LockedLease } from '../store.js'
+import type { Ahead, Change, LockedLease } from '../store.js'
 import { Draft } from './draft.js'
 import { barrierOpen, freshLease, isOutdated, unblocked, vacated } from './rows.js'
-import { freeIfAbandoned, type Held, isFree, isWaived, revokeLate, standAsideMs } from './rules.js'
+import { freeIfAbandoned, type Held, isFree, isWaived, revokeLate, standAsideMs, unname } from './rules.js'
 import { planByName, replan } from './targets.js'
 import { nextToken } from './token.js'
 
@@ -106,30 +106,14 @@ async function loadWhatIsNeeded(draft: Draft, wishes: Wishes): Promise<void> {
   if (coordinated.length > 0) await draft.load({ workers: [...new Set(coordinated)] })
 }
 
-/**
- * A share stays with its node as long as that is a candidate, as after a lapse of its trust: another plan would end
- * everybody's passes.
- */
 function release(draft: Draft, node: string, wish: Wishes['release'][number]): boolean {
   const lease = heldBy(draft, node, wish)
   if (lease === undefined) return false
   draft.edit(lease.key, vacated)
   draft.coolDown(lease.key, node, wish.cooldownMs ?? 0)
-  if (lease.target === node) {
-    if (!draft.isCoordinated(lease)) draft.assign(lease.key, null)
-    else if (!hasNewPlan(draft, lease)) draft.edit(lease.key, { targetAtMs: draft.change.nowMs })
-  }
+  unname(draft, lease, node)
   draft.record({ type: 'lease.released', subject: lease.key, node, token: lease.token, reason: wish.reason })
   return true
-}
-
-/**
- * Whether the lease is a share of an older generation. Its target is then that of the new plan, which stays. If each
- * release planned anew, a plan for many nodes would begin as many generations.
- */
-function hasNewPlan(draft: Draft, lease: LeaseRow): boolean {
-  const worker = draft.workerOf(lease)
-  return worker?.kind === 'coordinated' && isOutdated(lease, worker)
 }
 
 /**
