@@ -509,6 +509,28 @@ export const mutants: readonly Mutant[] = [
     replace: 'await this.nodesWith(worker.key)',
     mix: 'operators',
   },
+  {
+    name: 'a share that was taken by force is planned anew',
+    file: 'core/changes/rules',
+    find: 'unname(draft, lease, holder);',
+    replace: 'if (lease.target === holder) draft.assign(lease.key, null);',
+    mix: 'operators',
+    from: 6012,
+  },
+  {
+    name: 'partitions are shared out whoever has them',
+    file: 'core/changes/targets',
+    find: 'leases.map((lease) => lease.target ?? lease.holder)',
+    replace: 'leases.map(() => null)',
+    mix: 'crowd',
+  },
+  {
+    name: 'who has a lease by name gives it up when others wait',
+    file: 'core/session/holdings',
+    find: 'return lease.target === node ?',
+    replace: 'return lease.target === node && lease.waiters.length === 0 ?',
+    mix: 'duel',
+  },
   // ---------------------------------------------------------------- operators, closing
   {
     name: 'a release by force leaves no event',

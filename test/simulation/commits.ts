@@ -5,6 +5,8 @@ import { Claims } from './claims.js'
 import type { Committed, SimulatedDatabase, StoredLease } from './database.js'
 import type { Plan } from './faults.js'
 import type { History, Term } from './history.js'
+import { Interruptions } from './interruptions.js'
+import { Moves } from './moves.js'
 import { Queues } from './queues.js'
 import type { Scene, Site } from './scene.js'
 import type { Scheduler } from './scheduler.js'
@@ -17,6 +19,7 @@ const passedOverForMs = 30_000
 
 export class Commits {
   readonly claims: Claims
+  readonly interruptions: Interruptions
   readonly #scheduler: Scheduler
   readonly #database: SimulatedDatabase
   readonly #history: History
@@ -27,6 +30,7 @@ export class Commits {
   readonly #trail: Trail
   readonly #queues: Queues
   readonly #spread: Spread
+  readonly #moves: Moves
   readonly #sites: readonly Site[]
   /** Pairs of lease and node that an operator or a plan has named as target. These nodes need not have cooled down. */
   readonly #named = new Set<string>()
@@ -71,6 +75,8 @@ export class Commits {
     this.#trail = new Trail(scene.database, scene.history)
     this.#queues = new Queues(scene.database, scene.history)
     this.#spread = new Spread(scene.database, scene.history)
+    this.#moves = new Moves(scene.database, scene.history)
+    this.interruptions = new Interruptions(scene)
     this.#sites = scene.sites
     this.claims = new Claims(scene, () => this.clockMovedAtMs)
   }
@@ -87,6 +93,8 @@ export class Commits {
     this.#trail.committed(change)
     this.#queues.committed(change)
     this.#spread.committed(change)
+    this.#moves.committed(change)
+    this.interruptions.committed(change)
     this.forgotten(deleted)
     for (const lease of leases) {
       const before = this.#history.stored(lease.key)
@@ -173,7 +181,7 @@ export class Commits {
     this.#recorded = { ...this.#database.record(), sinceMs: this.#scheduler.nowMs }
     this.#history.rolledBack(this.#database.leases())
     this.#times.rolledBack(this.#database.leases())
-    this.#trail.look()
+    this.#look()
   }
 
   /** Notes that somebody has deleted all rows. */
@@ -183,7 +191,7 @@ export class Commits {
     this.#recorded = { identity: '', settled: true, sinceMs: this.#scheduler.nowMs }
     this.#history.rolledBack([])
     this.#times.rolledBack([])
-    this.#trail.look()
+    this.#look()
   }
 
   /**
@@ -241,7 +249,14 @@ export class Commits {
     for (const inForce of this.#inForce) if (!inForce()) this.#inForce.delete(inForce)
     this.#history.forget(leases)
     this.#times.forget(leases)
+    this.#look()
+  }
+
+  /** Takes what is stored as given, whoever has written it. */
+  #look(): void {
     this.#trail.look()
+    this.#moves.look()
+    this.interruptions.look()
   }
 
   clockMoved(): void {

@@ -94,6 +94,8 @@ const newestRegressions: Worlds = {
     seed: 78000888,
   },
   'of two that cool down the one that does so longer may win': { mix: 'network', seed: 78000338 },
+  'a share that is taken by force does not end those of the others': { mix: 'operators', seed: 6012 },
+  'a worker that is to be registered once more is not withdrawn first': { mix: 'deploys', seed: 20139 },
 }
 
 /** Seeds that meet a limit which the guarantees name, by the word under which the checker counts what it excuses. */

@@ -515,9 +515,10 @@ class World {
       if (coordinator.state === 'closing')
         this.#history.violate('X5', `${process.label} begins ${key}@${token} while it closes`)
     })
-    coordinator.on('lease.ended', ({ key, token, reason }) =>
-      this.#history.ended(process, key, token, reason),
-    )
+    coordinator.on('lease.ended', ({ key, token, reason }) => {
+      this.#history.ended(process, key, token, reason)
+      this.#commits.interruptions.ended(life, key, token, reason)
+    })
     coordinator.on('lease.released', ({ key, token }) =>
       this.#history.note(() => `${process.label} is done with ${key}@${token}`),
     )
