@@ -2,6 +2,7 @@ import t, { type Test } from 'tap'
 import * as membership from '../../plugin/core/changes/membership.js'
 import { forget, forgetWorker, rebalance, transfer } from '../../plugin/core/changes/operations.js'
 import type { Store } from '../../plugin/core/store.js'
+import { blockWaitMs } from '../../plugin/core/time/timing.js'
 import type { PassContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
 import {
   commit,
@@ -117,6 +118,40 @@ t.test('a share that is released by force does not end those of the others', asy
   await c.coordinator.operator.release({ key, token, cooldownMs: 60_000, ...by })
   await world.advance(5_000)
   t.equal(await shareOf(a), undefined, 'a node that cools down stands aside')
+})
+
+t.test('where nobody else can take a lease, the watchers do not try all the time', async (t) => {
+  const world = new World(t)
+  let changes = 0
+  const counted = (store: Store): Store =>
+    new Proxy(store, {
+      get(target, verb) {
+        const value: unknown = Reflect.get(target, verb, target)
+        if (verb === 'change') changes += 1
+        return typeof value === 'function' ? value.bind(target) : value
+      },
+    })
+  const [a, b] = [await world.node('a', { wrap: counted }), await world.node('b', { wrap: counted })]
+  let settle = (): void => undefined
+  const ignoresItsSignal = new Promise<void>((resolve) => {
+    settle = resolve
+  })
+  a.coordinator.worker(untilAborted('w', { run: () => ignoresItsSignal } as Partial<WorkerDefinition>))
+  await world.start(a, b)
+  await world.advance(1_000)
+  const key = 'global/w'
+  await b.coordinator.operator.release({ key, token: await tokenOf(b, key), cooldownMs: 0, ...by })
+  await world.advance(60_000)
+  changes = 0
+  const periodMs = 300_000
+  await world.advance(periodMs)
+  t.ok(changes > 0, 'they go on trying')
+  t.ok(changes <= (2 * periodMs) / world.timing.heartbeatMs, `each once in a heartbeat at most: ${changes}`)
+  const c = await world.node('c')
+  c.coordinator.worker(untilAborted('w'))
+  await world.start(c)
+  await world.advanceUntil(() => c.coordinator.isHeld('w'), blockWaitMs(world.timing) + 1_000)
+  settle()
 })
 
 t.test(

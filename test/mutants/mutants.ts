@@ -555,6 +555,13 @@ export const mutants: readonly Mutant[] = [
     test: 'core/regressions',
   },
   {
+    name: 'watchers try all the time what nobody else can take',
+    file: 'core/watch/lookout',
+    find: 'elapsedMs(attended.lastAt, now) < pauseMs',
+    replace: 'false',
+    test: 'core/operator',
+  },
+  {
     name: 'a share whose node has lapsed is planned anew',
     file: 'core/changes/rules',
     find: 'if (!draft.isCoordinated(lease))',

@@ -13,6 +13,7 @@ import type { Beat, LeaseRow, Look, Store } from '../store.js'
 import type { Clock, Reading } from '../time/clock.js'
 import { Alarm } from '../time/loop.js'
 import { leastPauseMs, lookEveryMs, standstillMs, type Timing } from '../time/timing.js'
+import { elapsedMs } from '../time/trust.js'
 import { StandIn } from './stand-in.js'
 import { Standstill } from './watch.js'
 
@@ -48,6 +49,8 @@ export class Lookout {
   readonly #overdue: Standstill<number>
   readonly #standIn: StandIn
   #handoverTimeouts: ReadonlyMap<string, number> = new Map()
+  /** What was attended to last, and when it was for the first and for the last time. */
+  #attended: { what: string; firstAt: Reading; lastAt: Reading } | undefined
   #suspects: ReadonlySet<string> = new Set()
   /** How many answers in a row have shown no watcher beside this node, although there must be one. */
   #unwatched = 0
@@ -134,6 +137,7 @@ export class Lookout {
 
   #forget(): void {
     for (const watch of [this.#nodes, this.#watchers, this.#unclaimed, this.#overdue]) watch.reset()
+    this.#attended = undefined
   }
 
   async #look(): Promise<void> {
@@ -149,6 +153,7 @@ export class Lookout {
       else await this.#judgeWatchers(look, sentAt, receivedAt)
     } catch (error) {
       this.#failures += 1
+      this.#attended = undefined
       this.#owner.lookFailed(error)
     } finally {
       this.#looking = false
@@ -173,11 +178,27 @@ export class Lookout {
     await this.#bury(look.nodes, still)
     if (unclaimed.length + overdue.length + abandoned.length === 0) return
     const byKey = new Map(look.leases.map((lease) => [lease.key, lease]))
-    await this.#owner.attend({
+    const findings = {
       unclaimed: unclaimed.map((key) => ({ key, target: byKey.get(key)?.target ?? '' })),
       overdue: overdue.map((key) => ({ key, token: byKey.get(key)?.token ?? 0 })),
       abandoned: abandoned.map((lease) => lease.key),
-    })
+    }
+    if (!this.#isInVain(findings, look, receivedAt)) await this.#owner.attend(findings)
+  }
+
+  /**
+   * Whether the same has just been attended to among the same nodes, and nothing came of it: there is no other candidate, or
+   * a fence is in the way. It is attended to again after as long as it has been so, but once in a heartbeat at least. What
+   * a gone node held is not put off.
+   */
+  #isInVain(findings: Findings, look: Look, now: Reading): boolean {
+    const what = JSON.stringify([findings, look.nodes.map(({ id }) => id)])
+    const attended = this.#attended?.what === what ? this.#attended : { what, firstAt: now, lastAt: now }
+    this.#attended = attended
+    const pauseMs = Math.min(this.#timing.heartbeatMs, elapsedMs(attended.firstAt, attended.lastAt))
+    if (findings.abandoned.length === 0 && elapsedMs(attended.lastAt, now) < pauseMs) return true
+    attended.lastAt = now
+    return false
   }
 
   /** Judges the extra look that a node other than a watcher takes at the very instant a watcher's time is up. */
