@@ -194,7 +194,7 @@ export class Coordinator implements AsyncDisposable {
    *   `WCO_WORKER_CONFLICT` when the name is taken in this process, `WCO_NOT_RUNNING` once the coordinator is closing.
    */
   worker(definition: WorkerDefinition): WorkerHandle {
-    if (this.#closing.signal.aborted) throw notRunning('is closing: no worker can be registered any more')
+    if (this.#closing.signal.aborted) throw this.#refusal(': no worker can be registered any more')
     const worker = parseWorker(definition, this.settings.identity, this.settings.timing)
     const { key } = worker.declaration
     if (this.#runners.has(key)) {
@@ -230,8 +230,7 @@ export class Coordinator implements AsyncDisposable {
    *   close.
    */
   start(): Promise<void> {
-    if (this.#closing.signal.aborted)
-      return Promise.reject(notRunning('is closed and cannot be started again'))
+    if (this.#closing.signal.aborted) return Promise.reject(this.#refusal(' and cannot be started again'))
     this.#starting ??= this.#inContext(() => this.#start())
     return this.#starting
   }
@@ -478,7 +477,7 @@ export class Coordinator implements AsyncDisposable {
     this.#closing.abort()
     this.#whenClosing.resolve()
     this.#housekeeping.stop()
-    this.#requests.rejectAll(notRunning('is closing'))
+    this.#requests.rejectAll(this.#refusal())
     await this.#starting?.catch(() => undefined)
     await this.#rejoining
     this.#state = 'closing'
@@ -616,9 +615,14 @@ export class Coordinator implements AsyncDisposable {
           "ready (or listens, with autoStart: 'listen')",
       )
     }
-    if (this.#closing.signal.aborted) throw notRunning('is closing')
+    if (this.#closing.signal.aborted) throw this.#refusal()
     if (this.#runners.has(key)) throw nameOfWorker(key)
     return key
+  }
+
+  /** Why nothing more can be asked of a coordinator whose `close` has been called. */
+  #refusal(consequence = ''): CoordinationError {
+    return notRunning(`${this.#state === 'closed' ? 'is closed' : 'is closing'}${consequence}`)
   }
 
   #request(name: string, scope: Scope, wait: boolean): Request {

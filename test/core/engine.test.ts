@@ -762,6 +762,35 @@ t.test('start and close, in any order and number', async (t) => {
   t.same(await a.store.snapshot().catch(() => undefined), undefined, 'the store is closed')
 })
 
+t.test('a coordinator that is closing, and one that is closed, say which of the two they are', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  await world.start(a)
+  const refusesAs = async (state: 'closing' | 'closed'): Promise<void> => {
+    const refusal = { code: 'WCO_NOT_RUNNING', message: new RegExp(`^The coordinator is ${state}\\b`) }
+    const late = { name: 'late', kind: 'single', scope: 'global', run: () => undefined } as const
+    t.equal(a.coordinator.state, state)
+    await t.rejects(a.coordinator.start(), refusal)
+    await t.rejects(a.coordinator.acquire('rebuild-cache'), refusal)
+    await t.rejects(a.coordinator.tryAcquire('rebuild-cache'), refusal)
+    await t.rejects(a.coordinator.claimTime('backup', new Date(0)), refusal)
+    t.throws(() => a.coordinator.worker(late), refusal)
+  }
+  let settle: (() => void) | undefined
+  a.coordinator.worker({
+    name: 'indexing',
+    kind: 'single',
+    scope: 'global',
+    run: () => new Promise<void>((resolve) => (settle = resolve)),
+  })
+  await world.advance(500)
+  const closed = a.coordinator.close()
+  await refusesAs('closing')
+  settle?.()
+  await closed
+  await refusesAs('closed')
+})
+
 t.test('1 000 leases on one node cost one statement per heartbeat', async (t) => {
   const world = new World(t)
   const calls = new Map<string, number>()
