@@ -4,7 +4,7 @@ import { connect } from 'node:net'
 import Fastify, { type FastifyInstance, type InjectOptions } from 'fastify'
 import t from 'tap'
 import { type Authorize, allowLoopback } from '../../plugin/index.js'
-import { listening, mira, over, useApp, useEnvironment } from './application.js'
+import { listening, mira, over, stopTime, useApp, useEnvironment } from './application.js'
 
 const pause: InjectOptions = {
   method: 'PUT',
@@ -470,6 +470,7 @@ t.test('pages of other sites cannot embed an answer', async (t) => {
 t.test('writes of one actor are limited, and those of another go on', async (t) => {
   const authorize: Authorize = ({ headers }) => ({ id: String(headers['x-user']) })
   const app = await useApp(t, { options: { authorize } })
+  stopTime(t)
   const as = (user: string) => app.inject({ ...pause, headers: { 'x-user': user } })
   const replies = await Promise.all(Array.from({ length: 31 }, () => as('mira')))
   t.equal(replies.filter(({ statusCode }) => statusCode === letThrough).length, 30)

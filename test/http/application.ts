@@ -2,6 +2,7 @@
 import type { IncomingMessage } from 'node:http'
 import { request } from 'node:http'
 import Fastify, { type FastifyInstance } from 'fastify'
+import type { Test } from 'tap'
 import workerCoordination, {
   type Authorize,
   type WorkerCoordinationOptions,
@@ -70,6 +71,12 @@ export function useEnvironment(t: Lifetime, environment: string): void {
     else process.env.NODE_ENV = before
   })
   process.env.NODE_ENV = environment
+}
+
+/** Lets no time pass until the test ends for what goes by the monotonic clock, as our limit on writes does. */
+export function stopTime(t: Pick<Test, 'intercept'>): void {
+  const nowMs = performance.now()
+  t.intercept(performance, 'now', { value: () => nowMs })
 }
 
 /** Starts to listen and returns the origin of the server. */
