@@ -187,6 +187,15 @@ t.test('a system that tells no time of creation does not make a new server of ea
   t.equal(await process.ask('tell', 'a'), 2)
 })
 
+t.test('a process that may not look at itself knows a file as others do', async (t) => {
+  const { store, url } = await useStore(t)
+  await addNodes(store, 'a')
+  const process = startProcess(t)
+  await process.ask('hideProcess')
+  await process.ask('open', url)
+  t.equal(await process.ask('identity', 'a'), await identityOf(store, 'a'))
+})
+
 t.test('a restored file is not mixed with what the old one left beside it', async (t) => {
   const { store, path } = await useStore(t)
   await addNodes(store, 'a')

@@ -41,9 +41,24 @@ const commands = {
     Object.assign(fs, { statSync: forgetful })
     syncBuiltinESMExports()
   },
+  /** Has Node refuse to look at this process in `/proc`, as its permission model does. */
+  async hideProcess() {
+    const { statSync } = fs
+    const guarded = (...args: unknown[]) => {
+      if (args[0] === '/proc/self')
+        throw Object.assign(new Error('restricted'), { code: 'ERR_ACCESS_DENIED' })
+      return Reflect.apply(statSync, fs, args)
+    }
+    Object.assign(fs, { statSync: guarded })
+    syncBuiltinESMExports()
+  },
   /** Adds a node. */
   async join(node: string) {
     await opened().change(undefined, (change) => change.addNode(newNode(node), 1))
+  },
+  /** Returns what this process takes the server for. */
+  async identity(node: string) {
+    return (await opened().view(node))?.serverIdentity
   },
   /** Makes news for a node. Returns the number of the change. */
   async tell(node: string) {

@@ -220,8 +220,13 @@ function identityOf(path: string): string | undefined {
  */
 const tellsBirth = once(() => {
   if (process.platform !== 'linux') return true
-  const facts = statSync('/proc/self', { bigint: true, throwIfNoEntry: false })
-  return facts === undefined || facts.birthtimeNs !== facts.ctimeNs
+  try {
+    const { birthtimeNs, ctimeNs } = statSync('/proc/self', { bigint: true })
+    return birthtimeNs !== ctimeNs
+  } catch {
+    // There is no `/proc`, or this process may not read it. Others that may must find the same identity.
+    return true
+  }
 })
 
 /** Creates the file only at the first opening. Later, an empty file in the place of a full one must not be used. */
