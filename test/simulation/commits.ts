@@ -182,6 +182,7 @@ export class Commits {
     this.#history.rolledBack(this.#database.leases())
     this.#times.rolledBack(this.#database.leases())
     this.#look()
+    this.interruptions.rolledBack()
   }
 
   /** Notes that somebody has deleted all rows. */

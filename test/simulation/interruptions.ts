@@ -72,6 +72,15 @@ export class Interruptions {
     this.#registered = registered
   }
 
+  /**
+   * Notes that the rows are those of an earlier time. A process may have been refused a worker since that its row has
+   * again, and then takes that out.
+   */
+  rolledBack(): void {
+    this.look()
+    for (const name of this.#registered.keys()) this.#registered.set(name, undefined)
+  }
+
   /** Checks the end of a term at its node. */
   ended({ process, registered }: LifeOnSite, key: string, token: number, reason: string): void {
     if (!fromRows.includes(reason) || !this.#terms.has(`${key}@${token}`)) return

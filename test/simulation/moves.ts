@@ -27,7 +27,7 @@ export class Moves {
     for (const worker of this.#database.workers()) {
       const before = this.#workers.get(worker.key)
       if (worker.kind === 'coordinated' && before?.kind === 'coordinated') {
-        if (worker.generation !== before.generation) this.#checkGeneration(worker, before)
+        if (worker.generation !== before.generation) this.#checkGeneration(worker, before, change)
       } else if (worker.kind === 'partitioned' && change.leases.some((lease) => lease.worker === worker.key))
         this.#checkPartitions(worker, change)
     }
@@ -40,7 +40,7 @@ export class Moves {
   }
 
   /** A new generation ends the passes of all nodes. So its nodes are others, and who leaves can or should have no share. */
-  #checkGeneration(worker: StoredWorker, before: StoredWorker): void {
+  #checkGeneration(worker: StoredWorker, before: StoredWorker, { events }: Committed): void {
     const { key, generation } = worker
     const old = Array.from({ length: before.slots }, (_, slot) => this.#history.stored(slotKey(key, slot)))
     // Rows that somebody has deleted are planned anew.
@@ -52,15 +52,21 @@ export class Moves {
     if ([...from].sort().join() === [...to].sort().join())
       this.#violate(`${key} gets generation ${generation} for the same nodes: ${to.join(' and ')}`)
     const candidates = this.#candidates(worker)
+    // A row keeps the cool-down that ends last. Who is to cool down beside that one stands aside in this change alone.
+    const coolsUnwritten = ({ key: share }: StoredLease, node: string): boolean =>
+      events.some((event) => event.subject === share && event.node === node && ends.includes(event.type))
+    const standsAside = (share: StoredLease, node: string): boolean =>
+      this.#coolsIn(share, node) || (this.#coolsIn(share) && coolsUnwritten(share, node))
     for (const node of from)
       if (node !== null && !to.includes(node) && candidates.includes(node))
-        if (!rows.some((share) => this.#coolsIn(share, node)))
+        if (!rows.some((share) => standsAside(share, node)))
           this.#violate(`${key} gets generation ${generation} without ${node}, which is a candidate`)
   }
 
   /**
    * The fewest partitions that must leave a node are those that it has beyond its even part. More move only where a node
-   * cools down for one of them, or where one is given to another node by itself.
+   * cools down for one of them, or where one is given to another node by itself. One that was on its way to another node
+   * is no longer worked on, so it may go anywhere.
    */
   #checkPartitions(worker: StoredWorker, { events }: Committed): void {
     const rows = this.#rowsOf(worker.key)
@@ -69,12 +75,14 @@ export class Moves {
     const moved: string[] = []
     for (const row of rows) {
       const types = events.filter(({ subject }) => subject === row.key).map(({ type }) => type)
-      const bearer = this.#bearerOf(row, types)
+      const bearer = this.#bearerOf(row, types, (node) => held.has(node))
       const count = held.get(bearer ?? '')
       if (bearer === null || count === undefined) continue
       held.set(bearer, count + 1)
       const isChosen = types.some((type) => otherChoices.includes(type)) || this.#coolsIn(row)
-      if (row.target !== bearer && !isChosen) moved.push(row.key)
+      const { holder, target } = this.#history.stored(row.key) ?? {}
+      const isWorkedOn = holder === bearer && target === bearer
+      if (row.target !== bearer && isWorkedOn && !isChosen) moved.push(row.key)
     }
     const part = Math.floor(rows.length / held.size)
     const above = [...held.values()].filter((count) => count > part)
@@ -87,12 +95,20 @@ export class Moves {
       )
   }
 
-  /** The node that a partition was meant for before this change, or that had it. Null for one that the change has freed. */
-  #bearerOf({ key, worker }: StoredLease, types: readonly string[]): string | null {
+  /**
+   * The node that a partition was meant for before this change; the one that had it, where that node is no candidate any
+   * more. Null for one that the change has freed.
+   */
+  #bearerOf(
+    { key, worker }: StoredLease,
+    types: readonly string[],
+    isCandidate: (node: string) => boolean,
+  ): string | null {
     const before = this.#history.stored(key)
     if (before === undefined || before.worker !== worker) return null
     const isFreed = before.target === before.holder && types.some((type) => ends.includes(type))
-    return isFreed ? null : (before.target ?? before.holder)
+    if (isFreed) return null
+    return before.target !== null && isCandidate(before.target) ? before.target : before.holder
   }
 
   /** Whether a node cools down by this row, now or before this change: this one, or any. */
