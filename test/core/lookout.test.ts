@@ -1,9 +1,11 @@
 /** Tests what a watcher does with what it has seen. */
 import t from 'tap'
+import { freshLease } from '../../plugin/core/changes/rows.js'
 import { StoreError } from '../../plugin/core/errors.js'
 import type { Look, Store } from '../../plugin/core/store.js'
 import { deferred } from '../../plugin/core/time/loop.js'
-import { resolveTiming } from '../../plugin/core/time/timing.js'
+import { lookEveryMs, resolveTiming } from '../../plugin/core/time/timing.js'
+import { elapsedMs } from '../../plugin/core/time/trust.js'
 import { Lookout } from '../../plugin/core/watch/lookout.js'
 import { ManualClock } from '../../plugin/testing/manual-clock.js'
 
@@ -101,3 +103,39 @@ t.test('watchers are named by one change at a time, however long it takes', asyn
   await answered(3)
   t.equal(changes.length, 2, 'after a failure it is tried again')
 })
+
+t.test(
+  'a node that hangs is passed over without delay also when its turn comes again and again',
+  async (t) => {
+    const clock = new ManualClock()
+    let token = 1
+    let freeAt = clock.read()
+    const waitedMs: number[] = []
+    const look = async (): Promise<Look> => ({
+      nodes: ['watcher', 'another', 'hangs'].map((id) => ({ id, beat: clock.read().monoMs })),
+      leases: [{ ...freshLease('l', null, 0), target: 'hangs', targetAtMs: 0, token, pending: true }],
+      workers: [],
+      gone: new Set(),
+    })
+    const lookout = new Lookout('watcher', { look } as Store, clock, timing, {
+      trusted: () => true,
+      mayClaim: () => true,
+      longestTtlMs: () => timing.ttlMs,
+      bury: async () => undefined,
+      nameWatchers: async () => undefined,
+      // Who is next claims, and releases at once.
+      async attend() {
+        waitedMs.push(elapsedMs(freeAt, clock.read()))
+        token += 1
+        freeAt = clock.read()
+      },
+      lookFailed: () => undefined,
+    })
+    t.teardown(() => lookout.stop())
+    lookout.setWatchers(['watcher', 'another'])
+    const mostMs = timing.claimTimeoutMs + lookEveryMs(timing)
+    await clock.advance(6 * mostMs)
+    t.ok(waitedMs.length > 4, `${waitedMs.length} times`)
+    for (const ms of waitedMs) t.ok(ms <= mostMs, `${ms} ms`)
+  },
+)

@@ -176,7 +176,11 @@ export class Lookout {
     const overdue = this.#overdue.observe(lateHolders(look), sentAt, receivedAt)
     const abandoned = look.leases.filter((lease) => lease.holder !== null && look.gone.has(lease.holder))
     await this.#bury(look.nodes, still)
-    if (unclaimed.length + overdue.length + abandoned.length === 0) return
+    if (unclaimed.length + overdue.length + abandoned.length === 0) {
+      // So what was attended to was not in vain, even if the same is found again soon.
+      this.#attended = undefined
+      return
+    }
     const byKey = new Map(look.leases.map((lease) => [lease.key, lease]))
     const findings = {
       unclaimed: unclaimed.map((key) => ({ key, target: byKey.get(key)?.target ?? '' })),
