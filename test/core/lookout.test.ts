@@ -139,3 +139,36 @@ t.test(
     for (const ms of waitedMs) t.ok(ms <= mostMs, `${ms} ms`)
   },
 )
+
+t.test('what is in vain is tried less often in whatever order the nodes and leases are read', async (t) => {
+  const clock = new ManualClock()
+  let looks = 0
+  let tries = 0
+  const turned = <Row>(rows: Row[]): Row[] => (looks % 2 === 0 ? rows : rows.reverse())
+  const look = async (): Promise<Look> => {
+    looks += 1
+    const stuck = { target: 'hangs', targetAtMs: 0, token: 1, pending: true }
+    return {
+      nodes: turned(['watcher', 'another', 'hangs'].map((id) => ({ id, beat: looks }))),
+      leases: turned(['l', 'm'].map((key) => ({ ...freshLease(key, null, 0), ...stuck }))),
+      workers: [],
+      gone: new Set(),
+    }
+  }
+  const lookout = new Lookout('watcher', { look } as Store, clock, timing, {
+    trusted: () => true,
+    mayClaim: () => true,
+    longestTtlMs: () => timing.ttlMs,
+    bury: async () => undefined,
+    nameWatchers: async () => undefined,
+    attend: async () => void tries++,
+    lookFailed: () => undefined,
+  })
+  t.teardown(() => lookout.stop())
+  lookout.setWatchers(['watcher', 'another'])
+  await clock.advance(60_000)
+  tries = 0
+  await clock.advance(300_000)
+  t.ok(tries > 0)
+  t.ok(tries <= 300_000 / timing.heartbeatMs, `once in a heartbeat at most: ${tries}`)
+})

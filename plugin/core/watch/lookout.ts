@@ -196,11 +196,14 @@ export class Lookout {
    * a gone node held is not put off.
    */
   #isInVain(findings: Findings, look: Look, now: Reading): boolean {
-    const what = JSON.stringify([findings, look.nodes.map(({ id }) => id)])
+    const { unclaimed, overdue, abandoned } = findings
+    const parts = [...unclaimed, ...overdue, ...abandoned, ...look.nodes.map(({ id }) => id)]
+    // Sorted, because a database may return rows in another order after each heartbeat.
+    const what = JSON.stringify(parts.map((part) => JSON.stringify(part)).sort())
     const attended = this.#attended?.what === what ? this.#attended : { what, firstAt: now, lastAt: now }
     this.#attended = attended
     const pauseMs = Math.min(this.#timing.heartbeatMs, elapsedMs(attended.firstAt, attended.lastAt))
-    if (findings.abandoned.length === 0 && elapsedMs(attended.lastAt, now) < pauseMs) return true
+    if (abandoned.length === 0 && elapsedMs(attended.lastAt, now) < pauseMs) return true
     attended.lastAt = now
     return false
   }
