@@ -145,7 +145,7 @@ export class World {
     this.#database.exec(statement)
   }
 
-  /** Stops a process, as SIGSTOP does. */
+  /** Stops the timers of a process. What has been asked for is still answered, and hints still arrive. */
   freeze(node: WorldNode): void {
     this.#frozen.add(node)
   }
