@@ -1,12 +1,12 @@
 /** Tests what a watcher does with what it has seen. */
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { freshLease } from '../../plugin/core/changes/rows.js'
 import { StoreError } from '../../plugin/core/errors.js'
 import type { Look, Store } from '../../plugin/core/store.js'
 import { deferred } from '../../plugin/core/time/loop.js'
 import { lookEveryMs, resolveTiming } from '../../plugin/core/time/timing.js'
 import { elapsedMs } from '../../plugin/core/time/trust.js'
-import { Lookout } from '../../plugin/core/watch/lookout.js'
+import { Lookout, type LookoutOwner } from '../../plugin/core/watch/lookout.js'
 import { ManualClock } from '../../plugin/testing/manual-clock.js'
 
 const timing = resolveTiming({})
@@ -21,20 +21,13 @@ t.test('a watcher buries in the end also more nodes than one change has time for
     gone: new Set(),
   })
   const clock = new ManualClock()
-  const lookout = new Lookout('watcher', { look } as Store, clock, timing, {
-    trusted: () => true,
-    mayClaim: () => true,
-    longestTtlMs: () => timing.ttlMs,
+  const lookout = useLookout(t, 'watcher', { look }, clock, {
     async bury(beats) {
       portions.push(beats.length)
       if (beats.length > 300) throw new StoreError('A change did not end within 3000 ms.', 'none')
       for (const { id } of beats) present.delete(id)
     },
-    nameWatchers: async () => undefined,
-    attend: async () => undefined,
-    lookFailed: () => undefined,
   })
-  t.teardown(() => lookout.stop())
   lookout.setWatchers(['watcher', 'another'])
   await clock.advance(2 * timing.ttlMs)
   t.equal(present.size, 0)
@@ -44,16 +37,9 @@ t.test('a watcher buries in the end also more nodes than one change has time for
 t.test('a watcher has another named where it hears of none, unless it is alone', async (t) => {
   const clock = new ManualClock()
   let named = 0
-  const lookout = new Lookout('node', {} as Store, clock, timing, {
-    trusted: () => true,
-    mayClaim: () => true,
-    longestTtlMs: () => timing.ttlMs,
-    bury: async () => undefined,
+  const lookout = useLookout(t, 'node', {}, clock, {
     nameWatchers: async () => void named++,
-    attend: async () => undefined,
-    lookFailed: () => undefined,
   })
-  t.teardown(() => lookout.stop())
   const hears = (...beats: { id: string; beat: number }[]): void =>
     lookout.sawWatchers(beats, clock.read(), clock.read())
   for (const [watchers, times] of [
@@ -77,20 +63,13 @@ t.test('a watcher has another named where it hears of none, unless it is alone',
 t.test('watchers are named by one change at a time, however long it takes', async (t) => {
   const clock = new ManualClock()
   const changes: { resolve(): void; reject(error: unknown): void }[] = []
-  const lookout = new Lookout('node', {} as Store, clock, timing, {
-    trusted: () => true,
-    mayClaim: () => true,
-    longestTtlMs: () => timing.ttlMs,
-    bury: async () => undefined,
+  const lookout = useLookout(t, 'node', {}, clock, {
     nameWatchers: () => {
       const change = deferred()
       changes.push(change)
       return change.promise
     },
-    attend: async () => undefined,
-    lookFailed: () => undefined,
   })
-  t.teardown(() => lookout.stop())
   const answered = async (times: number): Promise<void> => {
     for (let time = 0; time < times; time++) {
       await clock.advance(timing.heartbeatMs)
@@ -117,21 +96,14 @@ t.test(
       workers: [],
       gone: new Set(),
     })
-    const lookout = new Lookout('watcher', { look } as Store, clock, timing, {
-      trusted: () => true,
-      mayClaim: () => true,
-      longestTtlMs: () => timing.ttlMs,
-      bury: async () => undefined,
-      nameWatchers: async () => undefined,
+    const lookout = useLookout(t, 'watcher', { look }, clock, {
       // Who is next claims, and releases at once.
       async attend() {
         waitedMs.push(elapsedMs(freeAt, clock.read()))
         token += 1
         freeAt = clock.read()
       },
-      lookFailed: () => undefined,
     })
-    t.teardown(() => lookout.stop())
     lookout.setWatchers(['watcher', 'another'])
     const mostMs = timing.claimTimeoutMs + lookEveryMs(timing)
     await clock.advance(6 * mostMs)
@@ -155,16 +127,9 @@ t.test('what is in vain is tried less often in whatever order the nodes and leas
       gone: new Set(),
     }
   }
-  const lookout = new Lookout('watcher', { look } as Store, clock, timing, {
-    trusted: () => true,
-    mayClaim: () => true,
-    longestTtlMs: () => timing.ttlMs,
-    bury: async () => undefined,
-    nameWatchers: async () => undefined,
+  const lookout = useLookout(t, 'watcher', { look }, clock, {
     attend: async () => void tries++,
-    lookFailed: () => undefined,
   })
-  t.teardown(() => lookout.stop())
   lookout.setWatchers(['watcher', 'another'])
   await clock.advance(60_000)
   tries = 0
@@ -172,3 +137,25 @@ t.test('what is in vain is tried less often in whatever order the nodes and leas
   t.ok(tries > 0)
   t.ok(tries <= 300_000 / timing.heartbeatMs, `once in a heartbeat at most: ${tries}`)
 })
+
+/** Returns a lookout that ends with the test. Its owner trusts, may claim, and does only what is given. */
+function useLookout(
+  t: Test,
+  self: string,
+  store: Partial<Store>,
+  clock: ManualClock,
+  owner: Partial<LookoutOwner>,
+): Lookout {
+  const lookout = new Lookout(self, store as Store, clock, timing, {
+    trusted: () => true,
+    mayClaim: () => true,
+    longestTtlMs: () => timing.ttlMs,
+    bury: async () => undefined,
+    nameWatchers: async () => undefined,
+    attend: async () => undefined,
+    lookFailed: () => undefined,
+    ...owner,
+  })
+  t.teardown(() => lookout.stop())
+  return lookout
+}

@@ -5,12 +5,8 @@
 import { slotKey } from '../../plugin/core/names.js'
 import type { Committed, SimulatedDatabase, StoredLease, StoredWorker } from './database.js'
 import type { History } from './history.js'
-
-/** The events of terms that end, after which a partition whose node was its holder is planned like a new one. */
-const ends: readonly string[] = ['lease.released', 'lease.revoked', 'lease.lost']
-
-/** The events of partitions that go to another node whatever the plan is. */
-const otherChoices: readonly string[] = ['lease.transferred', 'target.passed-over']
+import { otherChoices } from './spread.js'
+import { ends } from './trail.js'
 
 export class Moves {
   readonly #database: SimulatedDatabase

@@ -6,7 +6,7 @@ import type { Committed, SimulatedDatabase, StoredLease } from './database.js'
 import type { History } from './history.js'
 
 /** The events of targets that are chosen in another way. */
-const otherChoices: readonly string[] = ['lease.transferred', 'target.passed-over']
+export const otherChoices: readonly string[] = ['lease.transferred', 'target.passed-over']
 
 /** How the leases that a node has came to be so in one change. */
 interface Moves {

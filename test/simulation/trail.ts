@@ -6,7 +6,7 @@ import type { Committed, SimulatedDatabase, StoredLease } from './database.js'
 import type { History } from './history.js'
 
 /** The events by which a term ends. */
-const ends: readonly string[] = ['lease.released', 'lease.revoked', 'lease.lost']
+export const ends: readonly string[] = ['lease.released', 'lease.revoked', 'lease.lost']
 
 /** What an operator switches on and off: the name of the state, and the events that tell of it. */
 const switches = {
