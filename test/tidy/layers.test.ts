@@ -234,6 +234,18 @@ t.test('inside the engine knowledge points one way', async (t) => {
   t.strictSame([...folders].sort(), ['.', ...Object.keys(engineFolders)].sort(), 'no folder is forgotten')
 })
 
+t.test('no files import each other in a circle, not even for types', async (t) => {
+  const folders = ['plugin', 'dashboard', 'examples', 'bench', 'test']
+  const files = folders.flatMap(sources)
+  const imports = new Map(
+    files.map((file) => [file, importsOf(file, read(file)).map(({ target }) => target)] as const),
+  )
+  t.strictSame(circleIn(imports), undefined)
+  const example = { a: ['b', 'c'], b: ['d'], c: ['e'], d: ['e'] }
+  t.strictSame(circleIn(new Map(Object.entries({ ...example, e: ['b'] }))), ['b', 'd', 'e', 'b'])
+  t.strictSame(circleIn(new Map(Object.entries({ ...example, e: ['f'] }))), undefined)
+})
+
 t.test('the engine takes time, chance and surroundings from its door alone', async (t) => {
   for (const file of sources('plugin/core')) {
     const isDoor = ['time/clock.ts', 'identity.ts', 'watch/machine.ts'].includes(
@@ -366,6 +378,27 @@ function strangersIn(file: string, source: string, room: Room): string[] {
       ({ target, typeOnly }) => !allowed(target, [...room.may, ...(typeOnly ? (room.mayAsTypes ?? []) : [])]),
     )
     .map(({ target }) => target)
+}
+
+/** Returns the first circle of files that is found, from one file to the same one. */
+function circleIn(imports: ReadonlyMap<string, readonly string[]>): readonly string[] | undefined {
+  const done = new Set<string>()
+  function search(path: readonly string[]): readonly string[] | undefined {
+    const file = path.at(-1) ?? ''
+    for (const target of imports.get(file) ?? []) {
+      if (path.includes(target)) return [...path.slice(path.indexOf(target)), target]
+      if (done.has(target)) continue
+      const circle = search([...path, target])
+      if (circle !== undefined) return circle
+    }
+    done.add(file)
+    return undefined
+  }
+  for (const file of imports.keys()) {
+    const circle = done.has(file) ? undefined : search([file])
+    if (circle !== undefined) return circle
+  }
+  return undefined
 }
 
 function matchesIn(source: string, forbidden: RegExp): string[] {

@@ -9,6 +9,7 @@
 import type { Database } from 'better-sqlite3'
 import { StoreError } from '../../core/errors.js'
 import { isBusy, isUseless, outcomeOf, sqliteError } from './failures.js'
+import { pause } from './pause.js'
 import type { Open, Source } from './source.js'
 
 /** Hands out the open database, one user at a time, and tries again while another process keeps it busy. */
@@ -104,11 +105,4 @@ async function commit(client: Database, deadlineMs: number): Promise<void> {
 
 export function tooLate(): StoreError {
   return new StoreError('A transaction took longer than statementTimeoutMs and was rolled back.', 'none')
-}
-
-/** Waits before the next attempt: about 1 ms at first, at most 50 ms, and not in step with other processes. */
-export async function pause(attempt: number, deadlineMs: number): Promise<void> {
-  const longestMs = Math.min(50, 2 ** (attempt + 1))
-  const delayMs = Math.min(longestMs * (0.5 + Math.random() / 2), deadlineMs - performance.now())
-  await new Promise((resolve) => setTimeout(resolve, delayMs))
 }

@@ -1,8 +1,9 @@
 /** Migrates SQLite: in one transaction that holds the file's one write slot. */
 import type { Database } from 'better-sqlite3'
 import { journalTable, type MigrationSession, type MigrationTarget } from '../shared/migrate.js'
-import { pause, transact } from './connections.js'
+import { transact } from './connections.js'
 import { isBusy } from './failures.js'
+import { pause } from './pause.js'
 
 /** Returns a connection that has no other user meanwhile as a migration target. */
 export function migrationTarget(client: Database, deadlineMs: number): MigrationTarget {

@@ -10,8 +10,8 @@ import { driverMissing } from '../shared/driver.js'
 import { messageOf, rootOf } from '../shared/failures.js'
 import { once } from '../shared/once.js'
 import { Turns } from '../shared/turns.js'
-import { pause } from './connections.js'
 import { isBusy } from './failures.js'
+import { pause } from './pause.js'
 
 /** The class `Database` of some copy of better-sqlite3. */
 export type Driver = new (filename: string, options?: Options) => Database
