@@ -278,6 +278,22 @@ function tests(): void {
     )
   })
 
+  t.test('connections stay though they are idle for longer than a transaction may be', async (t) => {
+    const { url } = await useMysql(t)
+    const admin = await connected(t, url)
+    const store = await opened(t, url, { statementTimeoutMs: 2_000 })
+    await join(store, ['a'])
+    await rejectionOf(store.change(undefined, () => Promise.reject(new Error('on purpose'))))
+    const before = await storeProcesses(admin)
+    // The server ends this one later than it would end the others.
+    const idle = await connected(t, url)
+    await idle.query('set wait_timeout = 2')
+    await new Promise((resolve) => idle.on('end', resolve).on('error', resolve))
+    t.ok(await store.heartbeat('a', 1))
+    t.equal(await join(store, ['b']), 2)
+    t.same(await storeProcesses(admin), before)
+  })
+
   t.test('a change gives up waiting for a revision row that is held by force', async (t) => {
     const { url } = await useMysql(t)
     const admin = await connected(t, url)
@@ -696,19 +712,16 @@ function tests(): void {
     const { url } = await useMysql(t)
     const client = await connected(t, url)
     const settings = (await examine(client)).settings(limitsWithin(3_000))
-    for (const kind of ['forChanges', 'forHeartbeats'] as const) {
-      await client.query(`set names latin1, autocommit = 0, completion_type = 'CHAIN', wait_timeout = 2,
-        sql_select_limit = 3, max_join_size = 1, sql_big_selects = 0, sql_safe_updates = 1, sql_mode = 'ANSI'`)
-      for (const statement of settings[kind]) await client.query(statement)
-      const here = `concat_ws(' ', @@character_set_client, @@character_set_connection, @@character_set_results,
-        @@autocommit + 0, @@completion_type, @@sql_select_limit, @@sql_big_selects + 0, @@sql_safe_updates + 0,
-        @@sql_mode)`
-      t.equal(
-        await only(client, `select ${here}`),
-        'utf8mb4 utf8mb4 utf8mb4 1 NO_CHAIN 18446744073709551615 1 0 STRICT_ALL_TABLES',
-        kind,
-      )
-    }
+    await client.query(`set names latin1, autocommit = 0, completion_type = 'CHAIN', wait_timeout = 2,
+      sql_select_limit = 3, max_join_size = 1, sql_big_selects = 0, sql_safe_updates = 1, sql_mode = 'ANSI'`)
+    for (const statement of settings) await client.query(statement)
+    const here = `concat_ws(' ', @@character_set_client, @@character_set_connection, @@character_set_results,
+      @@autocommit + 0, @@completion_type, @@sql_select_limit, @@sql_big_selects + 0, @@sql_safe_updates + 0,
+      @@sql_mode)`
+    t.equal(
+      await only(client, `select ${here}`),
+      'utf8mb4 utf8mb4 utf8mb4 1 NO_CHAIN 18446744073709551615 1 0 STRICT_ALL_TABLES',
+    )
     t.equal(await only(client, 'select @@wait_timeout'), 28_800, 'heartbeats may be far apart')
   })
 

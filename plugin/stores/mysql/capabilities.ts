@@ -13,17 +13,18 @@ export interface Server {
   readonly schema: string
   /** The collation for comparing a text with one of our columns. */
   readonly collation: SQL
-  /** Returns the settings that each connection gets before its first use. */
-  settings(limits: Limits): Settings
+  /** Returns the statements that each connection is sent before its first use, in this order. */
+  settings(limits: Limits): readonly string[]
+  /** Returns how a transaction is begun whose client must not be silent for too long. */
+  transactions(limits: Limits): Transactions
   /** A warning about what works less well here than it could; undefined when there is nothing to warn of. */
   readonly warning: string | undefined
 }
 
-/** The settings of connections, as statements to send in this order. */
-export interface Settings {
-  readonly forHeartbeats: readonly string[]
-  /** As `forHeartbeats`, with a limit on how long a transaction may be silent. */
-  readonly forChanges: readonly string[]
+/** How the transaction of a change is begun, and what its connection is sent once it has ended. */
+export interface Transactions {
+  readonly begin: string
+  readonly afterwards: string | undefined
 }
 
 /** Neither server has anything like LISTEN, so news is polled. */
@@ -47,6 +48,7 @@ export async function examine(client: Connection): Promise<Server> {
     schema: await schemaOf(client),
     collation: sql.raw(isMariaDb ? 'utf8mb4_nopad_bin' : 'utf8mb4_0900_bin'),
     settings: (limits) => (isMariaDb ? mariaDbSettings(limits, variables) : mysqlSettings(limits)),
+    transactions: (limits) => (isMariaDb ? mariaDbTransactions : mysqlTransactions(limits)),
     warning: variables.get('wsrep_on') === 'ON' ? manyWriters : undefined,
   }
 }
@@ -155,37 +157,46 @@ export function settingsAnywhere({ lockMs, openMs }: Limits): string {
  * MariaDB limits every statement, and the silence of a client within a transaction. Its `server_uid` is made of the
  * machine's address and the port.
  */
-function mariaDbSettings(limits: Limits, variables: Variables): Settings {
+function mariaDbSettings(limits: Limits, variables: Variables): readonly string[] {
   const who = variables.has('server_uid') ? '@@server_uid' : "concat(@@hostname, ':', @@port)"
   const settings = [
     identifiedBy(who, 'information_schema'),
     "tx_isolation = 'READ-COMMITTED'",
     `max_statement_time = ${limits.statementMs / 1000}`,
+    `idle_transaction_timeout = ${wholeSeconds(limits.silenceMs)}`,
   ]
-  return together(limits, settings, `idle_transaction_timeout = ${wholeSeconds(limits.silenceMs)}`)
+  return together(limits, settings)
 }
 
-/**
- * MySQL limits only statements that read; other statements are bounded by the limits of their lock waits. It does not
- * distinguish a client that is silent within a transaction from an idle one, and so ends both.
- */
-function mysqlSettings(limits: Limits): Settings {
-  const settings = [
+const mariaDbTransactions: Transactions = { begin: 'start transaction', afterwards: undefined }
+
+/** MySQL limits only statements that read; other statements are bounded by the limits of their lock waits. */
+function mysqlSettings(limits: Limits): readonly string[] {
+  return together(limits, [
     identifiedBy('@@server_uuid', 'performance_schema'),
     "transaction_isolation = 'READ-COMMITTED'",
     `max_execution_time = ${limits.statementMs}`,
-  ]
-  return together(limits, settings, `wait_timeout = ${wholeSeconds(limits.silenceMs)}`)
+  ])
 }
 
-/** The identity is computed by a select, which the first statement must have allowed. */
-function together(limits: Limits, settings: readonly string[], silence: string): Settings {
-  const first = settingsAnywhere(limits)
-  // The server's own limit for idle connections may be shorter than the pause between two heartbeats.
+/**
+ * MySQL does not distinguish a client that is silent within a transaction from an idle one, and ends both. So the limit
+ * is set where a transaction begins and taken back once it has ended. Without automatic commits, the statement after
+ * the first one begins the transaction.
+ */
+function mysqlTransactions({ silenceMs }: Limits): Transactions {
   return {
-    forHeartbeats: [first, `set ${[...settings, 'wait_timeout = 28800'].join(', ')}`],
-    forChanges: [first, `set ${[...settings, silence].join(', ')}`],
+    begin: `set autocommit = 0, wait_timeout = ${wholeSeconds(silenceMs)}`,
+    afterwards: `set autocommit = 1, ${patient}`,
   }
+}
+
+/** The server's own limit for idle connections may be shorter than the pause between two heartbeats. */
+const patient = 'wait_timeout = 28800'
+
+/** The identity is computed by a select, which the first statement must have allowed. */
+function together(limits: Limits, settings: readonly string[]): readonly string[] {
+  return [settingsAnywhere(limits), `set ${[...settings, patient].join(', ')}`]
 }
 
 /**

@@ -28,6 +28,7 @@ import {
   type Taken,
   writesFenced,
 } from '../shared/change.js'
+import type { Transactions } from './capabilities.js'
 import { leasesWanted, lockLeases } from './change-queries.js'
 import type { Loan } from './connections.js'
 import { isLocked } from './failures.js'
@@ -42,6 +43,7 @@ const rowsAtOnce = 1_000
 /** What a change must know besides its connection. */
 export interface Setting {
   readonly terms: Terms
+  readonly transactions: Transactions
   readonly queries: Queries
 }
 
@@ -54,7 +56,8 @@ export async function beginChange(
   const ask = <T>(send: () => Promise<T>): Promise<T> => loan.send(aChange, send)
   // Until it has ended well, the transaction and its connection go together.
   loan.spoiled = true
-  await ask(() => loan.client.promise().query('start transaction'))
+  loan.afterwards = setting.transactions.afterwards
+  await ask(() => loan.client.promise().query(setting.transactions.begin))
   await ask(() => setting.queries.takeRevision().execute())
   const stamped = session !== undefined && (await ask(() => stampSession(setting, session)))
   const node = stamped ? session.node : null

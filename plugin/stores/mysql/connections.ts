@@ -26,7 +26,10 @@ export function wholeSeconds(limitMs: number): number {
 }
 
 /** A pooled connection, for the duration of one verb. */
-export type Loan = shared.Loan<PoolConnection>
+export class Loan extends shared.Loan<PoolConnection> {
+  /** The statement that takes back what a transaction has set. It is sent when the verb has ended well. */
+  afterwards: string | undefined
+}
 
 /** The connections for changes and reads: a small pool. */
 export class PooledConnections extends shared.LentConnections<PoolConnection, Loan> {
@@ -66,16 +69,22 @@ export class PooledConnections extends shared.LentConnections<PoolConnection, Lo
   }
 
   protected loanOf(connection: PoolConnection, deadline: Deadline): Loan {
-    return new shared.Loan(connection, deadline, judgement)
+    return new Loan(connection, deadline, judgement)
   }
 
-  protected takeBack({ client, spoiled }: Loan): void {
+  /** What another verb sends over the connection waits in it until the transaction's settings are gone. */
+  protected takeBack({ client, spoiled, afterwards }: Loan): void {
     if (spoiled) {
-      this.#open.delete(client)
-      destroy(client)
-    } else {
-      client.release()
+      this.#drop(client)
+      return
     }
+    if (afterwards !== undefined) client.query(afterwards, (error) => error && this.#drop(client))
+    client.release()
+  }
+
+  #drop(client: PoolConnection): void {
+    this.#open.delete(client)
+    destroy(client)
   }
 
   protected end(): Promise<void> {

@@ -95,11 +95,11 @@ async function openOn(
   const { MysqlStore } = await import('./store.js')
   const { schema, collation } = server
   const settings = server.settings(limits)
-  connections.tell(settings.forChanges)
+  connections.tell(settings)
   const heartbeats = new DedicatedConnection(
     wayOf(create),
     {
-      setUp: (client) => sendInTurn(client, settings.forHeartbeats),
+      setUp: (client) => sendInTurn(client, settings),
       // The heartbeat itself reports, once, that the server is read-only.
       lost(error) {
         if (!isReadOnly(error))
@@ -110,7 +110,7 @@ async function openOn(
   )
   await connectPatiently(() => heartbeats.open(), limits)
   return new MysqlStore({
-    ...{ limits, schema, heartbeats, connections },
+    ...{ limits, schema, heartbeats, connections, transactions: server.transactions(limits) },
     ...{ terms: { namespace, collation }, hints: new Hints(), statements: new Statements() },
     async close() {
       await heartbeats.close()

@@ -31,7 +31,7 @@ import { storeError } from '../shared/failures.js'
 import type { Hints } from '../shared/hints.js'
 import type { Limits } from '../shared/limits.js'
 import type { Statements } from '../shared/statements.js'
-import { capabilities } from './capabilities.js'
+import { capabilities, type Transactions } from './capabilities.js'
 import { beginChange, type MysqlChange } from './change.js'
 import type { Loan, PooledConnections } from './connections.js'
 import { isConflict } from './failures.js'
@@ -52,6 +52,7 @@ export interface Parts {
   readonly statements: Statements
   readonly heartbeats: DedicatedConnection<Connection>
   readonly connections: PooledConnections
+  readonly transactions: Transactions
   /** Ends everything that was opened for this store. */
   close(): Promise<void>
 }
@@ -151,9 +152,10 @@ export class MysqlStore implements Store {
     session: SessionKey | undefined,
     work: (change: Change) => Promise<T>,
   ): Promise<Changed<T>> {
-    const { connections, limits, terms, hints } = this.#parts
+    const { connections, limits, terms, transactions, hints } = this.#parts
     const way = {
-      begin: (loan: Loan) => beginChange(loan, { terms, queries: this.#on(loan.client) }, session),
+      begin: (loan: Loan) =>
+        beginChange(loan, { terms, transactions, queries: this.#on(loan.client) }, session),
       isConflict,
       committed: ({ woken }: MysqlChange) => hints.told(woken),
     }
