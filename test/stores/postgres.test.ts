@@ -1004,6 +1004,25 @@ t.test("an application's pool", async (t) => {
     t.equal(pool.totalCount, 0, 'no connection of it is kept')
   })
 
+  t.test('that is ended gets back the connection that it was making for a verb', async (t) => {
+    const { url } = await usePostgres(t)
+    const proxy = await useProxy(t, addressOf(url))
+    const pool = new pg.Pool({ connectionString: through(proxy, url), max: 2 })
+    const store = await opened(t, pool)
+    await join(store, ['a'])
+    const lent = await pool.connect()
+    proxy.toClient.hold()
+    const changes = [join(store, ['b'])]
+    await eventually(() => pool.totalCount === 2)
+    const ended = pool.end()
+    changes.push(join(store, ['c']))
+    proxy.toClient.release()
+    await Promise.all(changes)
+    lent.release()
+    await eventually(() => pool.totalCount === 0)
+    await ended
+  })
+
   t.test('that is used up makes a verb fail in time and not for ever', async (t) => {
     const { url } = await usePostgres(t)
     const pool = usePool(t, url, { max: 1 })
