@@ -265,6 +265,26 @@ t.test('who opens a file that is kept locked outside of WAL mode is told what ma
   t.match((await storeErrorOf(openSqliteStore(hurried))).message, 'locking_mode = EXCLUSIVE')
 })
 
+t.test('who opens a file that is locked for a moment waits for it', async (t) => {
+  const { path } = await useSqlite(t)
+  const other = new Sqlite(path)
+  t.teardown(() => other.close())
+  other.exec('create table app (id integer); begin exclusive')
+  let attempts = 0
+  class Counted extends Sqlite {
+    constructor(...given: ConstructorParameters<typeof Sqlite>) {
+      super(...given)
+      attempts += 1
+    }
+  }
+  const mine = new Counted(path)
+  t.teardown(() => mine.close())
+  const opening = openSqliteStore({ ...common, database: mine })
+  await eventually(() => attempts > 3)
+  other.exec('rollback')
+  await (await opening).close()
+})
+
 t.test('a file that is gone is an error and not an empty database, until it is back', async (t) => {
   const { store, path } = await useStore(t)
   await addNodes(store, 'a')
