@@ -1,19 +1,5 @@
 /** The statements of the verbs that are not part of a change. */
-import {
-  and,
-  asc,
-  type Column,
-  desc,
-  eq,
-  gt,
-  inArray,
-  isNotNull,
-  lt,
-  notInArray,
-  or,
-  type SQL,
-  sql,
-} from 'drizzle-orm'
+import { and, asc, desc, eq, gt, inArray, isNotNull, lt, notInArray, or, type SQL, sql } from 'drizzle-orm'
 import { alias } from 'drizzle-orm/sqlite-core'
 import {
   type Beat,
@@ -22,6 +8,7 @@ import {
   type EventRow,
   type LeaseRow,
   type Look,
+  type MetaRow,
   type Neighbour,
   type OwnView,
   prunedAtOnce,
@@ -89,7 +76,6 @@ function prepareHeartbeat(at: Place) {
     from ${nodes} as ${sql.identifier('watching')}
     where ${watching.namespace} = ${namespace} and ${watching.id} in ${named}
       and ${watching.state} <> 'gone' and ${watching.id} <> ${given('node')})`
-  const ofMeta = (column: Column): SQL => sql`(select ${column} from ${meta} where ${ourMeta(at)})`
   const statement = db
     .update(nodes)
     .set({ heartbeatAtMs: given('nowMs'), beat: given('beat') })
@@ -97,9 +83,7 @@ function prepareHeartbeat(at: Place) {
     .returning({
       state: nodes.state,
       newsRevision: nodes.newsRevision,
-      recordedIdentity: ofMeta(meta.serverIdentity).mapWith(meta.serverIdentity),
-      identitySettled: ofMeta(meta.identitySettled).mapWith(meta.identitySettled),
-      longestTtlMs: ofMeta(meta.longestTtlMs).mapWith(meta.longestTtlMs),
+      ...recorded(at),
       watchers: watchers.mapWith((text): Beat[] => JSON.parse(String(text))),
     })
     .prepare()
@@ -111,6 +95,21 @@ function prepareHeartbeat(at: Place) {
   }
 }
 
+/** What is recorded of the server, or what holds before the first change where there is no revision row. */
+function recorded(at: Place) {
+  return {
+    recordedIdentity: ofMeta(at, 'serverIdentity').mapWith(meta.serverIdentity),
+    identitySettled: ofMeta(at, 'identitySettled').mapWith(meta.identitySettled),
+    longestTtlMs: ofMeta(at, 'longestTtlMs').mapWith(meta.longestTtlMs),
+  }
+}
+
+function ofMeta(at: Place, property: keyof MetaRow): SQL {
+  const column = meta[property]
+  const otherwise = sql.param(beforeAnyChange[property], column)
+  return sql`coalesce((select ${column} from ${meta} where ${ourMeta(at)}), ${otherwise})`
+}
+
 function prepareView(at: Place) {
   const { client, db } = at
   const own = db
@@ -118,13 +117,10 @@ function prepareView(at: Place) {
       state: nodes.state,
       newsRevision: nodes.newsRevision,
       standsFor: nodes.workers,
-      watchers: meta.watchers,
-      recordedIdentity: meta.serverIdentity,
-      identitySettled: meta.identitySettled,
-      longestTtlMs: meta.longestTtlMs,
+      watchers: ofMeta(at, 'watchers').mapWith(meta.watchers),
+      ...recorded(at),
     })
     .from(nodes)
-    .innerJoin(meta, eq(meta.namespace, nodes.namespace))
     .where(thisNode(at))
     .prepare()
   const coordinated = db

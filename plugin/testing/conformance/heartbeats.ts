@@ -15,6 +15,7 @@ import {
   nodeOf,
   openChange,
   promise,
+  tables,
   times,
   within,
 } from './world.js'
@@ -231,6 +232,28 @@ export const heartbeatCases: readonly ConformanceCase[] = [
       assert.equal((await nodeOf(store, 'a')).beat, 1)
       assert.equal((await metaOf(store)).tokenFloor, 0)
     },
+  ),
+
+  promise(
+    'where the revision row is missing, a node hears what it would hear before the first change',
+    async (world) => {
+      const store = await world.open()
+      await join(store, ['a', 'b'])
+      await commit(store, (change) =>
+        change.saveMeta({
+          watchers: ['b'],
+          serverIdentity: 'former',
+          identitySettled: false,
+          longestTtlMs: 60_000,
+        }),
+      )
+      await world.execute(`delete from coordination_meta where namespace = '${world.namespace}'`)
+      for (const answer of [await store.heartbeat('a', 1), await store.view('a')]) {
+        const { recordedIdentity, identitySettled, longestTtlMs, watchers } = found(answer)
+        assert.deepEqual([recordedIdentity, identitySettled, longestTtlMs, watchers], ['', true, 0, []])
+      }
+    },
+    tables,
   ),
 
   promise('heartbeats and changes of one node overwrite nothing of each other', async (world) => {
