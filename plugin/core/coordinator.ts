@@ -27,6 +27,7 @@ import { wishesAtOnce } from './session/portions.js'
 import { KnownServer } from './session/server.js'
 import type { Retention, Scope, Store } from './store.js'
 import { Stragglers } from './stragglers.js'
+import { whenAborted } from './time/abort.js'
 import type { Clock, Timer } from './time/clock.js'
 import { presentContext } from './time/context.js'
 import { deferred, sleep, within } from './time/loop.js'
@@ -268,18 +269,19 @@ export class Coordinator implements AsyncDisposable {
     options.signal?.throwIfAborted()
     const { timeoutMs } = options
     const request = timeoutMs === 0 ? this.#tryOnce(name, scope) : this.#request(name, scope, true)
-    const giveUp = (): void => this.#giveUp(request, options.signal?.reason)
     const timer = timeoutMs === 0 ? undefined : this.#timeout(request, timeoutMs)
-    options.signal?.addEventListener('abort', giveUp, { once: true })
+    const { signal } = options
+    const stopListening = signal && whenAborted(signal, () => this.#giveUp(request, signal.reason))
     try {
       const lease = await request.answer.promise
-      if (lease === undefined && timeoutMs === 0) throw this.#tooLate(request, timeoutMs)
-      return gotten(lease)
+      // Only what would not wait is declined.
+      if (lease === undefined) throw this.#tooLate(request, 0)
+      return lease
     } catch (error) {
       throw timeoutMs === 0 && error instanceof StoreError ? this.#tooLate(request, timeoutMs, error) : error
     } finally {
       timer?.cancel()
-      options.signal?.removeEventListener('abort', giveUp)
+      stopListening?.()
     }
   }
 
@@ -696,9 +698,4 @@ function aboutLease({ key, token, worker }: Holding): AboutLease {
 
 function notRunning(how: string): CoordinationError {
   return new CoordinationError('WCO_NOT_RUNNING', `The coordinator ${how}.`)
-}
-
-function gotten(lease: Lease | undefined): Lease {
-  if (lease === undefined) throw notRunning('stopped waiting')
-  return lease
 }

@@ -1,4 +1,5 @@
 /** The queue of a lease by name: who is next keeps that place, whatever an operator asks for meanwhile. */
+import { getEventListeners } from 'node:events'
 import t, { type Test } from 'tap'
 import { runChange } from '../../plugin/core/changes/run-change.js'
 import type { Lease } from '../../plugin/core/work/lease.js'
@@ -169,4 +170,30 @@ t.test('who is next and goes on with its work of before is not named again and a
   t.same(events.filter(({ type }) => type === 'target.passed-over').length, 0)
   void kept?.release()
   t.ok((await again).held, 'it asks again once that work has ended')
+})
+
+t.test('any number of calls may wait with one signal, and leave nothing on it', async (t) => {
+  const { world, nodes, held } = await line(t)
+  const [, , , { coordinator }] = nodes
+  const stop = new AbortController()
+  const listening = (): number => getEventListeners(stop.signal, 'abort').length
+  const refusal = (timeoutMs?: number): Promise<unknown> =>
+    coordinator.acquire('k', { signal: stop.signal, timeoutMs }).catch((error: unknown) => error)
+  const late = refusal(1_000)
+  const waiting = Array.from({ length: 20 }, () => refusal())
+  t.equal(listening(), 1, 'more than ten would make Node warn of a leak')
+  await world.advance(1_500)
+  t.match(await late, { code: 'WCO_ACQUIRE_TIMEOUT' })
+  t.equal(listening(), 1, 'the others still wait')
+  const reason = new Error('the request was cancelled')
+  stop.abort(reason)
+  t.same(new Set(await Promise.all(waiting)), new Set([reason]))
+  t.equal(listening(), 0)
+
+  const again = new AbortController()
+  const served = nodes[0].coordinator.acquire('k2', { signal: again.signal })
+  await world.advance(500)
+  t.equal((await served).held, true)
+  t.equal(getEventListeners(again.signal, 'abort').length, 0)
+  void held.release()
 })
