@@ -121,6 +121,7 @@ export class Coordinator implements AsyncDisposable {
   #starting: Promise<void> | undefined
   #rejoining: Promise<void> | undefined
   #closed: Promise<void> | undefined
+  #storeCloses = false
 
   /** @internal */
   constructor(
@@ -149,7 +150,10 @@ export class Coordinator implements AsyncDisposable {
       ended: (holding) => this.#ended(holding),
       released: (holding) => this.#events.emit('lease.released', aboutLease(holding)),
     })
-    this.operator = new Operator(store, () => this.#holdings.highestToken)
+    this.operator = new Operator(
+      () => this.#openStore(),
+      () => this.#holdings.highestToken,
+    )
     this.#surroundings = {
       identity,
       timing,
@@ -348,10 +352,10 @@ export class Coordinator implements AsyncDisposable {
   /**
    * Returns everything in the namespace as of one instant.
    *
-   * @throws {StoreError} `WCO_STORE` when the database does not answer.
+   * @throws {CoordinationError} `WCO_STORE` when the database does not answer, `WCO_NOT_RUNNING` after a close.
    */
   async status(): Promise<Status> {
-    return describe(await this.#store.snapshot(), this.settings, this.nodeId, this.#state)
+    return describe(await this.#openStore().snapshot(), this.settings, this.nodeId, this.#state)
   }
 
   /**
@@ -486,6 +490,7 @@ export class Coordinator implements AsyncDisposable {
     const life = this.#life
     if (life !== undefined) await this.#handOver(life)
     else await this.#giveTimeToSettle()
+    this.#storeCloses = true
     try {
       await this.#store.close()
     } finally {
@@ -620,6 +625,12 @@ export class Coordinator implements AsyncDisposable {
     if (this.#closing.signal.aborted) throw this.#refusal()
     if (this.#runners.has(key)) throw nameOfWorker(key)
     return key
+  }
+
+  /** The store, for what needs no session: also before the start, and while this node hands over. */
+  #openStore(): Store {
+    if (this.#storeCloses) throw this.#refusal()
+    return this.#store
   }
 
   /** Why nothing more can be asked of a coordinator whose `close` has been called. */

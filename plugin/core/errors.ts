@@ -29,7 +29,7 @@ export type ErrorCode =
   | 'WCO_FENCED'
   /** A fence was not given an open transaction of the coordinator's database. */
   | 'WCO_FENCE_TARGET'
-  /** The coordinator is not running, or is closing. */
+  /** The coordinator has not been started, is closing, or is closed. */
   | 'WCO_NOT_RUNNING'
   /** The coordinator's decorator is already taken in this Fastify instance. */
   | 'WCO_DECORATOR_TAKEN'

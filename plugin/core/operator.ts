@@ -85,17 +85,19 @@ export interface RebalanceOrder extends Instruction {
  * too.
  *
  * Each method asks the database, and rejects with a {@link StoreError} (`WCO_STORE`) when that does not answer. The
- * request may nevertheless have been carried out, unless the error's `outcome` is `'none'`.
+ * request may nevertheless have been carried out, unless the error's `outcome` is `'none'`. Once the coordinator is
+ * closed, each rejects with `WCO_NOT_RUNNING`.
  */
 export class Operator {
-  readonly #store: Store
+  readonly #store: () => Store
   readonly #highestToken: () => number
 
   /**
    * @internal
+   * @param store returns the store, or throws once it may not be used any more.
    * @param highestToken returns the greatest token this process has ever seen.
    */
-  constructor(store: Store, highestToken: () => number) {
+  constructor(store: () => Store, highestToken: () => number) {
     this.#store = store
     this.#highestToken = highestToken
   }
@@ -103,31 +105,31 @@ export class Operator {
   /**
    * Returns the whole namespace as of one instant, row by row.
    *
-   * @throws {StoreError} `WCO_STORE`
+   * @throws {CoordinationError} `WCO_STORE`, `WCO_NOT_RUNNING`
    */
-  snapshot(): Promise<Snapshot> {
-    return this.#store.snapshot()
+  async snapshot(): Promise<Snapshot> {
+    return this.#store().snapshot()
   }
 
   /**
    * Returns the namespaces in this database that ever had a change, ordered by name.
    *
    * @param most how many to return at most: the first ones. Default 1 000.
-   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
+   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`, `WCO_NOT_RUNNING`
    */
   async namespaces(most = 1_000): Promise<string[]> {
     checkMost('operator.namespaces', 'the first argument', most)
-    return this.#store.namespaces(most)
+    return this.#store().namespaces(most)
   }
 
   /**
    * Returns events of the audit trail: newest first or, with `after`, those after that place, oldest first.
    *
-   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
+   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`, `WCO_NOT_RUNNING`
    */
   async events(query: EventQuery): Promise<EventRow[]> {
     checkEventQuery('operator.events', query)
-    return this.#store.events(query)
+    return this.#store().events(query)
   }
 
   /**
@@ -135,7 +137,7 @@ export class Operator {
    *
    * @param node session id of the node.
    * @returns `unchanged` when it was already draining, `gone` when it is gone or unknown.
-   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
+   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`, `WCO_NOT_RUNNING`
    */
   async drain(node: string, by: Instruction): Promise<'done' | 'unchanged' | 'gone'> {
     const instruction = checkInstruction('operator.drain', by)
@@ -148,7 +150,7 @@ export class Operator {
    *
    * @param node session id of the node.
    * @returns `unchanged` when it was not draining, `gone` when it is gone or unknown.
-   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
+   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`, `WCO_NOT_RUNNING`
    */
   async undrain(node: string, by: Instruction): Promise<'done' | 'unchanged' | 'gone'> {
     const instruction = checkInstruction('operator.undrain', by)
@@ -162,7 +164,7 @@ export class Operator {
    * @param node session id of the node.
    * @returns `unknown` when there is no such node, `alive` when it is not gone, `named` while a lease still names it as
    *   its holder, its target or a holder that has not acknowledged; nothing was removed then.
-   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
+   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`, `WCO_NOT_RUNNING`
    */
   async forget(node: string, by: Instruction): Promise<'done' | 'unknown' | 'alive' | 'named'> {
     const instruction = checkInstruction('operator.forget', by)
@@ -177,7 +179,7 @@ export class Operator {
    * @param key of the worker, like `global/month-close`.
    * @returns `unknown` when there is no such worker, `registered` while a node that is not gone has registered it,
    *   `named` while such a node still holds one of its leases, or a transaction fences one; nothing was removed then.
-   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
+   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`, `WCO_NOT_RUNNING`
    */
   async forgetWorker(key: string, by: Instruction): Promise<'done' | 'unknown' | 'registered' | 'named'> {
     const instruction = checkInstruction('operator.forgetWorker', by)
@@ -190,7 +192,7 @@ export class Operator {
    *
    * @param key of the worker, like `global/month-close`.
    * @returns `unchanged` when it was already paused, `unknown` when there is no such worker.
-   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
+   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`, `WCO_NOT_RUNNING`
    */
   async pause(key: string, by: Instruction): Promise<'done' | 'unchanged' | 'unknown'> {
     const instruction = checkInstruction('operator.pause', by)
@@ -203,7 +205,7 @@ export class Operator {
    *
    * @param key of the worker, like `global/month-close`.
    * @returns `unchanged` when it was not paused, `unknown` when there is no such worker.
-   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
+   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`, `WCO_NOT_RUNNING`
    */
   async resume(key: string, by: Instruction): Promise<'done' | 'unchanged' | 'unknown'> {
     const instruction = checkInstruction('operator.resume', by)
@@ -217,7 +219,7 @@ export class Operator {
    * Unless `immediate`, the next holder begins when the old one has stopped, is gone, or can no longer trust. A release
    * that still waits stops waiting when it is repeated with `immediate`.
    *
-   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
+   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`, `WCO_NOT_RUNNING`
    */
   async release(order: ReleaseOrder): Promise<Revoked> {
     checkOrder('operator.release', order, ['token', 'immediate', 'cooldownMs'])
@@ -232,7 +234,7 @@ export class Operator {
    *
    * Its signal aborts, and once its pass has settled the next holder begins: `to`, if given.
    *
-   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
+   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`, `WCO_NOT_RUNNING`
    */
   async transfer(order: TransferOrder): Promise<Transferred> {
     checkOrder('operator.transfer', order, ['token', 'to', 'cooldownMs'])
@@ -245,7 +247,7 @@ export class Operator {
   /**
    * Plans the leases of a worker afresh.
    *
-   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`
+   * @throws {CoordinationError} `WCO_OPTIONS`, `WCO_STORE`, `WCO_NOT_RUNNING`
    */
   async rebalance(order: RebalanceOrder): Promise<Rebalanced> {
     checkOrder('operator.rebalance', order, ['dryRun', 'revision'])
@@ -253,7 +255,7 @@ export class Operator {
     return this.#change((change) => rebalance(change, key, { ...by, dryRun, revision }))
   }
 
-  #change<T>(work: (change: Change) => Promise<T>): Promise<T> {
-    return changeWithoutSession(this.#store, this.#highestToken, work)
+  async #change<T>(work: (change: Change) => Promise<T>): Promise<T> {
+    return changeWithoutSession(this.#store(), this.#highestToken, work)
   }
 }

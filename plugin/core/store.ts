@@ -30,7 +30,7 @@ export interface NodeRow {
   /** Keys of the workers that this node is a candidate for. */
   readonly workers: readonly string[]
   readonly labels: Readonly<Record<string, string>>
-  /** The application's version, as it states it; used to prefer newer nodes in a rolling deploy. */
+  /** The application's version, as it states it; breaks ties when partitions are spread. Null when it states none. */
   readonly version: string | null
   /** Identifies its machine, as far as processes there can see one another; null when unknown. */
   readonly machine: string | null

@@ -2,12 +2,13 @@
  * Turns errors into `application/problem+json` responses (RFC 9457), with the id of the request and without any text
  * from the database or its driver.
  *
- * Such a response is an HTTP problem. A "problem" alone is a condition that an operator should see: `attention.ts`.
+ * Such a response is an HTTP problem. A "problem" alone is a condition that an operator should see:
+ * `core/reports/problems.ts`.
  */
 import { STATUS_CODES } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { reasonLimits } from '../core/audit.js'
-import { StoreError } from '../core/errors.js'
+import { CoordinationError, StoreError } from '../core/errors.js'
 import { shown } from '../core/names.js'
 
 /** The media type of every error response. */
@@ -87,14 +88,16 @@ export class HttpProblem extends Error {
 
 /**
  * The error handler of our routes. It logs unexpected failures (5xx), which only the application can fix. It does not
- * log HTTP problems that are thrown on purpose and may repeat: that something is not installed, or that no node leads.
+ * log HTTP problems that are thrown on purpose and may repeat: that something is not installed, that no node leads, or
+ * that this process is closing.
  * That the database is not available fails every request until it is back, so it is logged once in a while.
  */
 export function answerHttpProblem(
-  error: unknown,
+  thrown: unknown,
   request: Pick<FastifyRequest, 'id' | 'log'>,
   reply: FastifyReply,
 ): FastifyReply {
+  const error = isNotRunning(thrown) ? closing() : thrown
   const { details, ...problem } = asHttpProblem(error, reply)
   if (error instanceof StoreError) {
     const level = failuresOf(reply.server).isNew(error) ? 'error' : 'debug'
@@ -106,6 +109,16 @@ export function answerHttpProblem(
   if (details.retryAfter !== undefined) reply.header('retry-after', details.retryAfter)
   const body: HttpProblemBody = { ...problem, instance: String(request.id), ...details }
   return reply.code(problem.status).type(httpProblemType).header('cache-control', 'no-store').send(body)
+}
+
+/** Whether the coordinator is closed: it then refuses whatever needs the database. */
+export function isNotRunning(error: unknown): boolean {
+  return error instanceof CoordinationError && error.code === 'WCO_NOT_RUNNING'
+}
+
+/** What a process answers from when it closes; later another one may answer. */
+export function closing(): HttpProblem {
+  return new HttpProblem('unavailable', 'This process is closing.', { retryAfter: 10 })
 }
 
 const notAvailable =

@@ -244,7 +244,10 @@ export class World {
   }
 
   get operator(): Operator {
-    return new Operator(this.#observer, () => 0)
+    return new Operator(
+      () => this.#observer,
+      () => 0,
+    )
   }
 
   async status(): Promise<Status> {

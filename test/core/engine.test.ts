@@ -787,8 +787,17 @@ t.test('a coordinator that is closing, and one that is closed, say which of the 
   const closed = a.coordinator.close()
   await refusesAs('closing')
   settle?.()
+  t.match(await a.coordinator.status(), { self: { state: 'closing' } })
   await closed
   await refusesAs('closed')
+  const { operator } = a.coordinator
+  const refusal = { code: 'WCO_NOT_RUNNING', message: 'The coordinator is closed.' }
+  const by = { actor: 'ops', reason: 'a good one' }
+  await t.rejects(a.coordinator.status(), refusal)
+  await t.rejects(operator.snapshot(), refusal)
+  await t.rejects(operator.namespaces(), refusal)
+  await t.rejects(operator.events({ limit: 1 }), refusal)
+  await t.rejects(operator.pause('global/indexing', by), refusal)
 })
 
 t.test('1 000 leases on one node cost one statement per heartbeat', async (t) => {

@@ -47,7 +47,10 @@ t.test('behind an address of two servers an order is given up, and not tried for
   alternates = true
   const floorBefore = (await metaOf(store)).tokenFloor
   changes = 0
-  const operator = new Operator(store, () => 0)
+  const operator = new Operator(
+    () => store,
+    () => 0,
+  )
   const refused = await rejectionOf(operator.pause('w', { actor: 'ops', reason: 'a good one' }))
   t.type(refused, StoreError)
   t.match(refused, { outcome: 'none', message: /a different database server/ })

@@ -1,11 +1,13 @@
 /** Tests what can be read, over every database: status, lists, single things, tags and pages. */
-import type { FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance } from 'fastify'
 import t from 'tap'
 import { silentLog } from '../../plugin/core/log.js'
+import { leaderOnly } from '../../plugin/index.js'
 import { openStore } from '../../plugin/stores/open.js'
 import { eachDatabase, type Lifetime, useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
-import { listening, threeWorkers, untilAborted, useApp } from './application.js'
+import { execute } from '../support/statements.js'
+import { listening, mira, threeWorkers, untilAborted, useApp } from './application.js'
 import { type Frame, watch } from './room.js'
 
 const isoTime = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
@@ -559,9 +561,9 @@ t.test('a key as long as keys can be is found', async (t) => {
 })
 
 t.test('a database that is away is a 503 that does not say more', (t) =>
-  eachDatabase(t, async (t, { url }) => {
-    const app = await useApp(t, { url, workers: threeWorkers })
-    await app.coordination.close()
+  eachDatabase(t, async (t, database) => {
+    const app = await useApp(t, { url: database.url, options: { authorize: mira, drainTimeoutMs: 100 } })
+    await execute(database, 'drop table coordination_meta')
     const by = { 'if-match': '"1"' }
     const replies = [
       ...['/status', '/nodes', '/leases', '/leaders', '/assignments', '/events'].map((path) =>
@@ -594,6 +596,27 @@ t.test('a database that is away is a 503 that does not say more', (t) =>
     }
   }),
 )
+
+t.test('a process whose coordinator is closed answers that it closes, and blames no database', async (t) => {
+  const lines: string[] = []
+  const logger = { level: 'warn', stream: { write: (line: string) => void lines.push(line) } }
+  const app = await useApp(t, {
+    app: Fastify({ logger }),
+    after: (app) => app.get('/own', { preHandler: leaderOnly(app.coordination, 'indexing') }, () => 'led'),
+  })
+  await app.coordination.close()
+  const paths = ['/status', '/overview', '/nodes', '/events', '/stream'].map((path) => `/coordination${path}`)
+  const pause = { method: 'PUT', url: '/coordination/workers/global:data/pause' } as const
+  const replies = [
+    ...[...paths, '/own'].map((path) => app.inject(path)),
+    app.inject({ ...pause, payload: { reason: 'a good one' } }),
+  ]
+  for (const reply of await Promise.all(replies)) {
+    t.equal(reply.statusCode, 503)
+    t.match(reply.json(), { type: /:unavailable$/, detail: 'This process is closing.', retryAfter: 10 })
+  }
+  t.same(lines, [], 'it is no failure')
+})
 
 async function allHeld(app: FastifyInstance): Promise<void> {
   await eventually(async () => {

@@ -239,7 +239,10 @@ async function observe(
   t.teardown(() => store.close())
   const settings = { namespace: 'default', identity: { node: 'observer', cluster: 'none' } }
   return {
-    operator: new Operator(store, () => 0),
+    operator: new Operator(
+      () => store,
+      () => 0,
+    ),
     status: async () => describe(await store.snapshot(), settings, undefined, 'idle'),
   }
 }

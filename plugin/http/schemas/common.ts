@@ -156,7 +156,13 @@ export const noContent = { description: 'Done', type: 'null' } as const
 
 /** Returns the replies of a route that reads: the given ones and its possible errors. */
 export function reads(replies: object, ...further: HttpProblemName[]): object {
-  return withHttpProblems(replies, [...refusalsOfReads, ...further, 'internal-error', 'store-unavailable'])
+  return withHttpProblems(replies, [
+    ...refusalsOfReads,
+    ...further,
+    'internal-error',
+    'store-unavailable',
+    'unavailable',
+  ])
 }
 
 /** Like {@link reads}, for a route that answers without the database. */
@@ -184,6 +190,7 @@ export function writes(replies: object, ...further: HttpProblemName[]): object {
     ...usual,
     'internal-error',
     'store-unavailable',
+    'unavailable',
   ])
 }
 

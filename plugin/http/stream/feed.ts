@@ -2,9 +2,8 @@
 import type { Status } from '../../core/reports/status.js'
 import type { EventRow, Snapshot } from '../../core/store.js'
 import type { Dependencies } from '../dependencies.js'
-import { HttpProblem } from '../http-problems.js'
+import { closing, isNotRunning } from '../http-problems.js'
 import { type EventPlace, eventId, eventPlace, isBefore } from '../snapshot/event-places.js'
-import { comeAgain } from './seats.js'
 import type { StreamPace, Viewer } from './viewer.js'
 
 /** The dependencies of the feed. */
@@ -60,13 +59,13 @@ export class Feed {
    * Adds a viewer and returns the frames to send to it first. Later frames are sent to the viewer as well; it keeps
    * them back until it is opened.
    *
-   * @throws StoreError, HttpProblem 503
+   * @throws CoordinationError, HttpProblem 503
    */
   async admit(viewer: Viewer, after: string | undefined): Promise<string> {
     let state = (this.#failing ? undefined : this.#known) ?? (await this.#lookOnce())
     const place = after === undefined ? undefined : eventPlace(after)
     if (place !== undefined && isBefore(state.place, place)) state = await this.#lookOnce()
-    if (this.#closed) throw new HttpProblem('unavailable', 'This process is closing.', comeAgain)
+    if (this.#closed) throw closing()
     this.#viewers.add(viewer)
     this.#timer ??= setInterval(() => this.#tick(), this.#pace.everyMs)
     viewer.whenGone(() => this.dismiss(viewer))
@@ -118,7 +117,7 @@ export class Feed {
       this.#state = state
       return state
     } catch (error) {
-      if (!this.#failing) this.#failed(error)
+      if (!this.#failing && !isNotRunning(error)) this.#failed(error)
       this.#failing = true
       throw error
     }

@@ -87,7 +87,6 @@ function streamRoute(name: string): Omit<RouteOptions, 'handler'> {
           },
         },
         'too-many-requests',
-        'unavailable',
       ),
     }),
   }
