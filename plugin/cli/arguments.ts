@@ -4,7 +4,7 @@
 import { parseArgs } from 'node:util'
 import { actorLimits, checkText, reasonLimits, usualReasons } from '../core/audit.js'
 import type { Instruction } from '../core/changes/operations.js'
-import { keyFrom } from '../core/names.js'
+import { checkName, keyFrom } from '../core/names.js'
 import type { Preset } from '../core/time/timing.js'
 
 /** The flags that every command takes. */
@@ -112,7 +112,7 @@ export const flagNames: readonly string[] = Object.keys(options)
  *
  * @param environment supplies what is not typed: `DATABASE_URL`
  * @param user returns who is asking; called where that matters and `--actor` is not given
- * @throws UsageError or CoordinationError `WCO_OPTIONS`
+ * @throws UsageError or CoordinationError `WCO_OPTIONS`, `WCO_NAME`
  */
 export function parse(
   typed: readonly string[],
@@ -135,7 +135,8 @@ export function parse(
   const database = values.database ?? environment.DATABASE_URL
   if (database === undefined || database === '')
     throw new UsageError('Which database? Say --database URL, or set DATABASE_URL.')
-  const common = { database, namespace: values.namespace ?? 'default', json: values.json ?? false }
+  const namespace = checkName('--namespace', values.namespace ?? 'default')
+  const common = { database, namespace, json: values.json ?? false }
   switch (command) {
     case 'status':
     case 'leaders':

@@ -138,7 +138,8 @@ function say(out: Output, text: string): number {
 function complain(err: Output, error: unknown): number {
   const message = error instanceof Error ? error.message : String(error)
   const isUsage =
-    error instanceof UsageError || (error instanceof CoordinationError && error.code === 'WCO_OPTIONS')
+    error instanceof UsageError ||
+    (error instanceof CoordinationError && ['WCO_OPTIONS', 'WCO_NAME'].includes(error.code))
   err.write(`${message}\n${isUsage ? `Run ${program} --help to see what there is.\n` : ''}`)
   if (isUsage) return exitCodes.usage
   return error instanceof CoordinationError ? exitCodes.unreachable : exitCodes.no

@@ -597,6 +597,11 @@ t.test('what cannot be understood is said, with how it is meant, and nothing is 
     ],
     [url, ['check', '--token', '1'], /^`check` takes no --token; /],
     [url, ['check', '--preset', 'slow'], /^--preset: expected default, fast or relaxed, got "slow"/],
+    ...['status', 'check', 'migrate'].map((command): [string, string[], RegExp] => [
+      url,
+      [command, '--namespace', 'our jobs'],
+      /^--namespace: expected 1 to 100 of the characters .*, got "our jobs"\.\n/,
+    ]),
     [undefined, ['status'], /Say --database URL, or set DATABASE_URL/],
     ...[[], ['status'], ['explain']].map((typed): [string, string[], RegExp] => [
       url,
