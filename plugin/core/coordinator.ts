@@ -21,9 +21,9 @@ import { Operator } from './operator.js'
 import { Outage } from './outage.js'
 import { type CoordinatorState, type Health, healthOf } from './reports/health.js'
 import { describe, type Status } from './reports/status.js'
+import { giveTimeToSettle, handOver } from './session/hand-over.js'
 import { Holdings } from './session/holdings.js'
 import { Life, type Surroundings } from './session/life.js'
-import { wishesAtOnce } from './session/portions.js'
 import { KnownServer } from './session/server.js'
 import type { Retention, Scope, Store } from './store.js'
 import { Stragglers } from './stragglers.js'
@@ -471,7 +471,7 @@ export class Coordinator implements AsyncDisposable {
     this.#life = undefined
     if (this.#closing.signal.aborted) return
     this.#answerTriesBetweenLives()
-    const settled = Promise.race([this.#whenSettled(), this.#whenClosing.promise])
+    const settled = Promise.race([this.#holdings.whenSettled(), this.#whenClosing.promise])
     this.#rejoining = within(this.#clock, this.settings.timing.handoverTimeoutMs, settled).then(() =>
       this.#join(),
     )
@@ -488,8 +488,8 @@ export class Coordinator implements AsyncDisposable {
     await this.#rejoining
     this.#state = 'closing'
     const life = this.#life
-    if (life !== undefined) await this.#handOver(life)
-    else await this.#giveTimeToSettle()
+    if (life !== undefined) await handOver(life, this.#surroundings)
+    else await giveTimeToSettle(this.#surroundings)
     this.#storeCloses = true
     try {
       await this.#store.close()
@@ -500,86 +500,6 @@ export class Coordinator implements AsyncDisposable {
       this.#life = undefined
       this.#state = 'closed'
     }
-  }
-
-  /**
-   * Claims nothing new, aborts the signals, lets work settle, and releases everything in one change.
-   *
-   * What settles at once waits for that change: released before it, it would go to a node that then had to wait for it
-   * too. Heartbeats go on until the work has settled, because until then it may need its leases. What fails is tried
-   * again while trust lasts; without trust, the others need no message from this node to take over.
-   */
-  async #handOver(life: Life): Promise<void> {
-    const { drainTimeoutMs } = this.settings.timing
-    const beganAt = this.#clock.read()
-    const leftMs = (): number => Math.max(0, drainTimeoutMs - elapsedMs(beganAt, this.#clock.read()))
-    const hasTime = (): boolean => life.trusted() && leftMs() > 0
-    life.claimNothing()
-    life.rest()
-    this.#holdings.endAll('closing')
-    const held = this.#holdings.all()
-    const areMany = held.length > wishesAtOnce.most
-    if (areMany || !(await within(this.#clock, 0, this.#whenSettled()))) {
-      life.goOn()
-      const over = new AbortController()
-      const settled = this.#giveTimeToSettle().finally(() => over.abort())
-      // Work is given its time to end even while the database is unavailable.
-      await this.#insist(() => life.drain(), hasTime, over.signal).catch((error: unknown) => {
-        this.#log.warn({ err: error }, 'could not tell the others that this node hands over')
-      })
-      await settled
-      // More leases than fit into one change are released in turns.
-      const givenBack = Promise.all(held.map((holding) => holding.whenForgotten))
-      if (areMany) await within(this.#clock, leftMs(), givenBack)
-    }
-    try {
-      if (await this.#insist(() => life.leave(), hasTime)) {
-        this.#events.emit('node.left', { node: life.id })
-        this.#log.info({ session: life.id }, 'left')
-      } else {
-        this.#log.warn({ session: life.id }, 'could not leave: this node had been declared gone before')
-      }
-    } catch (error) {
-      this.#log.warn(
-        { err: error },
-        'could not give the leases back; they become free when this node is declared gone',
-      )
-    }
-    await life.stop()
-    this.#holdings.abandon('closing')
-  }
-
-  /** Tries once, and again after requests that failed, while that is of use. */
-  async #insist<T>(
-    work: () => Promise<T>,
-    isOfUse: () => boolean,
-    over = new AbortController().signal,
-  ): Promise<T> {
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return await work()
-      } catch (error) {
-        const pauseMs = retryPauseMs(this.settings.timing, attempt, this.#clock.random())
-        if (error instanceof StoreError) await sleep(this.#clock, pauseMs, over)
-        if (!(error instanceof StoreError) || over.aborted || !isOfUse()) throw error
-      }
-    }
-  }
-
-  /** Resolves once all work that is under way now has settled. */
-  async #whenSettled(): Promise<void> {
-    await Promise.all(this.#holdings.all().map((holding) => holding.whenSettled))
-  }
-
-  /** Waits for work that was told to end, up to `drainTimeoutMs`. */
-  async #giveTimeToSettle(): Promise<void> {
-    if (await within(this.#clock, this.settings.timing.drainTimeoutMs, this.#whenSettled())) return
-    const unsettled = this.#holdings.all().filter((holding) => holding.unsettled)
-    if (unsettled.length === 0) return
-    this.#log.warn(
-      { leases: unsettled.map((holding) => holding.key) },
-      'work goes on although its signal has aborted; its leases are given back all the same',
-    )
   }
 
   async #stopWorker(runner: Runner): Promise<void> {

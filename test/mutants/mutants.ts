@@ -675,13 +675,13 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a closing node does not leave',
-    file: 'core/coordinator',
-    find: 'await this.#insist(() => life.leave(), hasTime)',
+    file: 'core/session/hand-over',
+    find: 'await insist(() => life.leave(), surroundings, hasTime)',
     replace: 'true',
   },
   {
     name: 'closing does not wait until work has ended',
-    file: 'core/coordinator',
+    file: 'core/session/hand-over',
     find: 'await settled;',
     replace: '',
     mix: 'brief',

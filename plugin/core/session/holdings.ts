@@ -75,6 +75,11 @@ export class Holdings {
     return this.#byKey.get(key)
   }
 
+  /** Resolves once all work that is under way now has settled. */
+  async whenSettled(): Promise<void> {
+    await Promise.all(this.all().map((holding) => holding.whenSettled))
+  }
+
   endAll(reason: EndReason): void {
     for (const holding of this.#byKey.values()) holding.end(reason)
   }
