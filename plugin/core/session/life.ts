@@ -13,31 +13,17 @@ import type { Held } from '../changes/rules.js'
 import { type ChangeOutcome, mostServers, runChange, severalServers } from '../changes/run-change.js'
 import { sayTokens, settleServer } from '../changes/server-record.js'
 import { type Fired, fire } from '../changes/times.js'
-import { attend, bury, buryEnded, type Findings, nameWatchers } from '../changes/upkeep.js'
 import { aheadOf, settle } from '../changes/wishes.js'
 import { StoreError } from '../errors.js'
 import type { Events } from '../events.js'
 import type { Identity } from '../identity.js'
 import type { Log } from '../log.js'
 import type { Outage, RequestKind } from '../outage.js'
-import type {
-  Ahead,
-  Beat,
-  Change,
-  HeartbeatAnswer,
-  Neighbour,
-  NodeRow,
-  OwnView,
-  ServerFacts,
-  SessionKey,
-  Store,
-} from '../store.js'
+import type { Ahead, Change, HeartbeatAnswer, OwnView, ServerFacts, SessionKey, Store } from '../store.js'
 import type { Clock, Reading } from '../time/clock.js'
 import { Alarm, deferred, Loop, Turnstile } from '../time/loop.js'
 import { retryPauseMs, type Timing } from '../time/timing.js'
-import { Lookout } from '../watch/lookout.js'
 import type { Machine } from '../watch/machine.js'
-import { Neighbourhood } from '../watch/neighbourhood.js'
 import type { Watchdog } from '../watch/watchdog.js'
 import type { Requests } from '../work/acquire.js'
 import type { Runner } from '../work/worker.js'
@@ -49,6 +35,7 @@ import { Registrations } from './registrations.js'
 import { Sent } from './sent.js'
 import type { KnownServer } from './server.js'
 import { Session } from './session.js'
+import { Watching } from './watching.js'
 
 /** What outlives a life: the process and its work. */
 export interface Surroundings {
@@ -75,8 +62,7 @@ export class Life {
   readonly #in: Surroundings
   readonly #lost: () => void
   readonly #session: Session
-  readonly #lookout: Lookout
-  readonly #neighbourhood: Neighbourhood | undefined
+  readonly #watching: Watching
   readonly #turns: Loop
   readonly #turnAlarm: Alarm
   /** Makes reads and changes run one by one, so that none can overtake another and bring back an old state. */
@@ -120,23 +106,10 @@ export class Life {
       trustBegan: () => this.#turns.poke(),
       sessionLost: () => this.#sessionLost(),
     })
-    this.#lookout = new Lookout(this.#session.id, store, clock, timing, {
-      trusted: () => this.trusted(),
-      mayClaim: () => this.#in.server.mayClaim,
-      longestTtlMs: () => this.#in.server.longestTtlMs,
-      bury: (beats, longestTtlMs) => this.#bury(beats, longestTtlMs),
-      nameWatchers: () => this.#nameWatchers(),
-      attend: (findings) => this.#attend(findings),
-      lookFailed: (error) => this.#failed(error, 'look'),
+    this.#watching = new Watching(surroundings, this.#session, {
+      change: (work, done) => this.#inBetween(work, done),
+      failed: (error, request) => this.#failed(error, request),
     })
-    const { machine } = surroundings
-    this.#neighbourhood =
-      machine &&
-      new Neighbourhood(this.#session.id, { machine, store, clock }, timing.heartbeatMs, {
-        looks: () => this.#session.checkTrust(),
-        bury: (ended) => this.#buryEnded(ended, machine.name),
-        lookFailed: (error) => this.#failed(error, 'neighbours'),
-      })
     this.#turns = new Loop(() => this.#turn())
     this.#turnAlarm = new Alarm(clock, () => this.#turns.poke())
     this.#newsPoll = new NewsPoll(this.#session.id, store, clock, timing, {
@@ -231,7 +204,7 @@ export class Life {
     this.#session.joined(joined.view, this.#firstJoinSentAt)
     this.#stopListening = this.#in.store.listen(this.id, () => this.#newsArrived())
     this.#newsPoll.pollWhereNothingIsPushed()
-    this.#neighbourhood?.start()
+    this.#watching.start()
     this.#adopt(joined.view)
     return true
   }
@@ -305,8 +278,7 @@ export class Life {
 
   #quieten(): void {
     this.#session.stop()
-    this.#lookout.stop()
-    this.#neighbourhood?.stop()
+    this.#watching.stop()
     this.#stopListening()
     this.#turnAlarm.clear()
     this.#newsPoll.stop()
@@ -524,13 +496,13 @@ export class Life {
     this.#view = view
     if (resumed) this.#in.requests.askAgain()
     this.#learn(view, this.#in.clock.read())
-    this.#lookout.setWatchers(view.watchers)
+    this.#watching.setWatchers(view.watchers)
   }
 
   #learn(facts: ServerFacts, receivedAt: Reading): void {
     if (!this.#in.server.learn(facts, receivedAt)) return
     this.#in.log.warn({ server: facts.serverIdentity }, 'the database server is not the same as before')
-    this.#lookout.reset()
+    this.#watching.reset()
     this.#viewWanted = true
   }
 
@@ -540,7 +512,7 @@ export class Life {
     this.#in.events.emit('heartbeat.answered', { latencyMs, databaseNowMs: answer.nowMs })
     this.#learn(answer, receivedAt)
     this.#newsPoll.pollWhereNothingIsPushed()
-    this.#lookout.sawWatchers(answer.watchers, sentAt, receivedAt)
+    this.#watching.sawWatchers(answer.watchers, sentAt, receivedAt)
     if (this.#in.server.mustRecord) this.#turns.poke()
     // The number of the news is not enough: a server that was set back may have reached the same number again.
     return { mustReadAgain: this.#view?.serverIdentity !== answer.serverIdentity }
@@ -553,7 +525,7 @@ export class Life {
 
   #newsArrived(): void {
     this.#viewWanted = true
-    this.#neighbourhood?.noteNews()
+    this.#watching.noteNews()
     this.#turns.poke()
   }
 
@@ -579,35 +551,6 @@ export class Life {
     this.#in.events.emit('session.lost', { node: this.id })
     this.#in.holdings.abandon('lost')
     this.#lost()
-  }
-
-  async #bury(beats: readonly Beat[], longestTtlMs: number): Promise<void> {
-    const by = this.#in.identity.node
-    const work = (change: Change): Promise<NodeRow[]> => bury(change, beats, longestTtlMs, by)
-    const why = (name: string): string => `the heartbeat of ${name} stood still for a ttl`
-    await this.#inBetween(work, (buried) => this.#buried(buried, why))
-  }
-
-  async #buryEnded(ended: readonly Neighbour[], machine: string): Promise<void> {
-    const by = this.#in.identity.node
-    const work = (change: Change): Promise<NodeRow[]> => buryEnded(change, ended, machine, by)
-    const why = (name: string): string => `the process of ${name} has ended`
-    await this.#inBetween(work, (buried) => this.#buried(buried, why))
-  }
-
-  #buried(nodes: readonly NodeRow[], why: (name: string) => string): void {
-    for (const { id, name } of nodes) {
-      this.#in.log.warn({ gone: id }, `another node is gone: ${why(name)}`)
-      this.#in.events.emit('node.gone', { node: id })
-    }
-  }
-
-  async #nameWatchers(): Promise<void> {
-    await this.#inBetween(nameWatchers)
-  }
-
-  async #attend(findings: Findings): Promise<void> {
-    await this.#inBetween((change) => attend(change, findings))
   }
 
   /** Makes a change that no turn asks for, between two steps. A turn follows. Returns what {@link #make} returns. */
