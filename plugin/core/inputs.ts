@@ -151,7 +151,7 @@ export function checkEventQuery(method: string, query: unknown): void {
     throw wrong(
       `${method}: \`types\` must be a list of event types like "lease.revoked", got ${shown(types)}.`,
     )
-  if (subject !== undefined && typeof subject !== 'string')
+  if (subject !== undefined && !isText(subject))
     throw wrong(
       `${method}: \`subject\` must be the key of a lease or worker or the id of a node, got ${shown(subject)}.`,
     )
@@ -166,14 +166,24 @@ export function checkMost(method: string, what: string, most: unknown): void {
 /** More than any database keeps, and a limit that every dialect takes. */
 const mostRows = 2 ** 31 - 1
 
-/** The place just before an event has a position that is less by one, so it may be negative. */
+/**
+ * The place just before an event has a position that is less by one, so it may be negative. Events of one change are
+ * counted in 32 bits.
+ */
 function isPlace(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false
-  return [Reflect.get(value, 'revision'), Reflect.get(value, 'position')].every(Number.isSafeInteger)
+  const position: unknown = Reflect.get(value, 'position')
+  const isPosition = Number.isInteger(position) && Math.abs(Number(position)) <= mostRows
+  return isPosition && Number.isSafeInteger(Reflect.get(value, 'revision'))
 }
 
 function isTexts(value: unknown): boolean {
-  return Array.isArray(value) && value.every((each) => typeof each === 'string')
+  return Array.isArray(value) && value.every(isText)
+}
+
+/** PostgreSQL has no texts with NUL. It would refuse the question, which is no fault of the database. */
+function isText(value: unknown): value is string {
+  return typeof value === 'string' && !value.includes('\0')
 }
 
 /** @throws {CoordinationError} `WCO_OPTIONS` */
@@ -192,7 +202,7 @@ export function checkNode(method: string, node: unknown): void {
 }
 
 function checkFilled(expected: string, method: string, what: string, text: unknown): void {
-  if (typeof text === 'string' && text !== '') return
+  if (isText(text) && text !== '') return
   throw wrong(`${method}: ${what} must be ${expected}, got ${shown(text)}.`)
 }
 

@@ -275,6 +275,10 @@ t.test(
         'operator.pause: the first argument must be a key like "global/month-close", got undefined.',
       ],
       [() => operator.drain('', by), 'operator.drain: the first argument must be the id of a node, got "".'],
+      [
+        () => operator.resume('global/job\0', by),
+        'operator.resume: the first argument must be a key like "global/month-close", got "global/job\\u0000".',
+      ],
     ]
     for (const [call, expected] of calls) {
       const { code, message } = await refusal(call)
@@ -342,10 +346,16 @@ t.test('a question about events that makes no sense is refused and not answered'
     ],
     [() => operator.events({ limit: 1, after: { revision: 1 } }), /`after` .* got an object/],
     [() => operator.events({ limit: 1, after: null }), /`after` .* got null/],
+    [
+      () => operator.events({ limit: 1, after: { revision: 1, position: 2 ** 31 } }),
+      /`after` .* got an object/,
+    ],
     [() => operator.events({ limit: 1, type: 'node.left' }), /no option `type` \(did you mean `types`\?\)/],
     [() => operator.events({ limit: 1, types: 'node.left' }), /`types` must be a list .* got "node.left"/],
     [() => operator.events({ limit: 1, types: [1] }), /`types` .* got an array/],
+    [() => operator.events({ limit: 1, types: ['node.\0'] }), /`types` .* got an array/],
     [() => operator.events({ limit: 1, subject: 5 }), /`subject` must be the key .* got 5/],
+    [() => operator.events({ limit: 1, subject: '\0' }), /`subject` must be the key .* got "\\u0000"/],
     [() => operator.namespaces('all'), /^operator\.namespaces: the first argument must be .* got "all"/],
   ]
   for (const [call, expected] of calls) {
