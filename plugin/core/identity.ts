@@ -67,12 +67,18 @@ interface Found {
 function checked(node: Found, cluster: Found): Identity {
   return Object.freeze({
     node: checkName(node.what, node.name),
-    cluster: notGlobal(cluster.what, checkName(cluster.what, cluster.name)),
+    cluster: checkCluster(cluster.what, cluster.name),
   })
 }
 
-/** In any spelling, because some databases compare keys without regard to case. */
-function notGlobal(what: string, cluster: string): string {
+/**
+ * Returns the name of a cluster if it can be used. None can be called `global`, in any spelling, because some databases
+ * compare keys without regard to case.
+ *
+ * @throws CoordinationError `WCO_NAME`
+ */
+export function checkCluster(what: string, name: unknown): string {
+  const cluster = checkName(what, name)
   if (cluster.toLowerCase() !== globalPrefix) return cluster
   throw new CoordinationError(
     'WCO_NAME',

@@ -16,6 +16,7 @@
 
 import { Coordinator } from '../core/coordinator.js'
 import { CoordinationError } from '../core/errors.js'
+import { checkCluster } from '../core/identity.js'
 import { type Log, silentLog } from '../core/log.js'
 import { checkName } from '../core/names.js'
 import type { Snapshot, Store } from '../core/store.js'
@@ -90,10 +91,14 @@ export class TestWorld implements AsyncDisposable {
     return new Date(Math.floor(this.#timeMs))
   }
 
-  /** Adds a node, which has not started yet. Register workers on its coordinator, then call {@link start}. */
+  /**
+   * Adds a node, which has not started yet. Register workers on its coordinator, then call {@link start}.
+   *
+   * @throws {CoordinationError} `WCO_NAME` when its name, or that of its cluster, is not usable.
+   */
   node(name: string, options: TestNodeOptions = {}): TestNode {
     const { cluster = 'default', labels = {}, version = null, log = silentLog } = options
-    const identity = { node: checkName('node', name), cluster: checkName('cluster', cluster) }
+    const identity = { node: checkName('node', name), cluster: checkCluster('cluster', cluster) }
     const timing = this.#timing
     const body = new Body(this.#open())
     const settings = { namespace: 'default', identity, timing, labels, version, retention }

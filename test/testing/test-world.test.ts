@@ -187,6 +187,10 @@ t.test('a world says what is wrong with it', async (t) => {
   t.throws(() => new TestWorld({ startsAt: 'noon' }), { code: 'WCO_OPTIONS' })
   const { world } = useTwo(t)
   t.throws(() => world.node('no blanks'), { code: 'WCO_NAME' })
+  t.throws(() => world.node('a', { cluster: 'Global' }), {
+    code: 'WCO_NAME',
+    message: /the scope of all clusters/,
+  })
   await t.rejects(
     world.advanceUntil(() => false, 100),
     /did not come within 100 ms/,
