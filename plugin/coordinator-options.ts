@@ -29,7 +29,7 @@ export interface CoordinatorOptions extends TimingOptions {
   version?: string | undefined
   /** Whether to run pending migrations when opening; otherwise they must have been run by hand. Default `true`. */
   migrate?: boolean | undefined
-  /** Whether to use the database's own push for hints where it has one, instead of polling. Default `true`. */
+  /** Whether PostgreSQL is to push hints, instead of polling. Other databases ignore it. Default `true`. */
   push?: boolean | undefined
   /**
    * Whether to declare a node of this machine gone as soon as its process has ended, instead of a ttl later. Works
@@ -171,7 +171,7 @@ export const shared = {
   },
   push: {
     ...trueUnlessSaid(),
-    about: "Use the database's own push for hints where it has one.",
+    about: 'Let PostgreSQL push hints instead of polling.',
   },
   watchProcesses: {
     ...trueUnlessSaid(),
