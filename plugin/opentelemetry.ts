@@ -25,6 +25,7 @@ import {
 } from '@opentelemetry/api'
 import type { Coordinator } from './core/coordinator.js'
 import type { CoordinatorEvents, EventName, Listener } from './core/events.js'
+import { checkOptions } from './core/inputs.js'
 
 /** Where spans and metrics go. Default: the providers that are registered globally. */
 export interface InstrumentOptions {
@@ -35,14 +36,14 @@ export interface InstrumentOptions {
 /** The name of the tracer and of the meter. */
 const scopeName = 'fastify-worker-coordination'
 
-/** Traces and measures passes, claims and hand-overs. Returns a function that stops it. */
-export function instrument(
-  coordinator: Coordinator,
-  {
-    tracerProvider = trace.getTracerProvider(),
-    meterProvider = metrics.getMeterProvider(),
-  }: InstrumentOptions = {},
-): () => void {
+/**
+ * Traces and measures passes, claims and hand-overs. Returns a function that stops it.
+ *
+ * @throws {CoordinationError} `WCO_OPTIONS` for an unknown option.
+ */
+export function instrument(coordinator: Coordinator, options: InstrumentOptions = {}): () => void {
+  checkOptions('instrument', options, ['tracerProvider', 'meterProvider'])
+  const { tracerProvider = trace.getTracerProvider(), meterProvider = metrics.getMeterProvider() } = options
   const tracer = tracerProvider.getTracer(scopeName)
   const ends = [
     traceTerms(coordinator, tracer),

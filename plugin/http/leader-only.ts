@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Coordinator } from '../core/coordinator.js'
 import { CoordinationError } from '../core/errors.js'
+import { checkOptions } from '../core/inputs.js'
 import { keysMeant } from '../core/names.js'
 import type { NodeStatus, Status, WorkerStatus } from '../core/reports/status.js'
 import { answerHttpProblem, HttpProblem } from './http-problems.js'
@@ -46,6 +47,7 @@ export function leaderOnly(
   worker: string,
   options: LeaderOnlyOptions = {},
 ): (request: LeaderOnlyRequest, reply: LeaderOnlyReply) => Promise<unknown> {
+  checkOptions('leaderOnly', options, ['redirect'])
   const { redirect = false } = options
   if (!isCoordinator(coordinator) || typeof worker !== 'string' || typeof redirect !== 'boolean') {
     throw new CoordinationError(

@@ -17,6 +17,7 @@
 import { Coordinator } from '../core/coordinator.js'
 import { CoordinationError } from '../core/errors.js'
 import { checkCluster } from '../core/identity.js'
+import { checkOptions } from '../core/inputs.js'
 import { type Log, silentLog } from '../core/log.js'
 import { checkName } from '../core/names.js'
 import type { Snapshot, Store } from '../core/store.js'
@@ -68,8 +69,13 @@ export class TestWorld implements AsyncDisposable {
   readonly #bodies: Body[] = []
   #timeMs: number
 
-  /** @throws {CoordinationError} `WCO_OPTIONS` when durations do not go together, or `startsAt` is not a time. */
-  constructor({ startsAt = '2030-01-01T00:00:00Z', ...timing }: TestWorldOptions = {}) {
+  /**
+   * @throws {CoordinationError} `WCO_OPTIONS` for an unknown option, when durations do not go together, or `startsAt` is
+   *   not a time.
+   */
+  constructor(options: TestWorldOptions = {}) {
+    checkOptions('TestWorld', options, ['startsAt', 'preset', ...Object.keys(resolveTiming({}))])
+    const { startsAt = '2030-01-01T00:00:00Z', ...timing } = options
     this.#timeMs = new Date(startsAt).getTime()
     if (Number.isNaN(this.#timeMs)) {
       throw new CoordinationError('WCO_OPTIONS', '`startsAt` must be a time, like "2030-01-01T00:00:00Z".')
@@ -94,9 +100,11 @@ export class TestWorld implements AsyncDisposable {
   /**
    * Adds a node, which has not started yet. Register workers on its coordinator, then call {@link start}.
    *
-   * @throws {CoordinationError} `WCO_NAME` when its name, or that of its cluster, is not usable.
+   * @throws {CoordinationError} `WCO_OPTIONS` for an unknown option, `WCO_NAME` when its name, or that of its cluster, is
+   *   not usable.
    */
   node(name: string, options: TestNodeOptions = {}): TestNode {
+    checkOptions('node', options, ['cluster', 'labels', 'version', 'log'])
     const { cluster = 'default', labels = {}, version = null, log = silentLog } = options
     const identity = { node: checkName('node', name), cluster: checkCluster('cluster', cluster) }
     const timing = this.#timing

@@ -229,6 +229,12 @@ t.test('while nobody leads it is unavailable', async (t) => {
   t.equal(answer.headers['retry-after'], '1')
   t.throws(() => leaderOnly(app.coordination, 7 as never), { code: 'WCO_OPTIONS' })
   t.throws(() => leaderOnly(undefined as never, 'orders'), { code: 'WCO_OPTIONS' }, 'not registered yet')
+  const misspelt = { redirects: true } as object
+  t.throws(() => leaderOnly(app.coordination, 'orders', misspelt), {
+    code: 'WCO_OPTIONS',
+    message: /^leaderOnly: there is no option `redirects` \(did you mean `redirect`\?\)/,
+  })
+  t.throws(() => leaderOnly(app.coordination, 'orders', null as never), { code: 'WCO_OPTIONS' })
   t.doesNotThrow(() => leaderOnly(app.coordination, 'orders', { redirect: undefined }))
 })
 

@@ -182,6 +182,11 @@ t.test('what there is to measure is measured', async (t) => {
 t.test('without a provider nothing is said and nothing fails', async (t) => {
   const world = useWorld(t)
   const { coordinator } = world.node('a')
+  const misspelt = { tracerprovider: trace.getTracerProvider() } as object
+  t.throws(() => instrument(coordinator, misspelt), {
+    code: 'WCO_OPTIONS',
+    message: /did you mean `tracerProvider`\?/,
+  })
   instrument(coordinator)
   coordinator.worker({ name: 'indexing', kind: 'single', scope: 'global', run: () => undefined })
   await world.start()

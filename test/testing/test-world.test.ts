@@ -185,8 +185,13 @@ t.test("an application's own routes can be rehearsed with it", async (t) => {
 t.test('a world says what is wrong with it', async (t) => {
   t.throws(() => new TestWorld({ ttlMs: 15_000, heartbeatMs: 14_000 }), { code: 'WCO_OPTIONS' })
   t.throws(() => new TestWorld({ startsAt: 'noon' }), { code: 'WCO_OPTIONS' })
+  t.throws(() => new TestWorld({ ttl: 500 } as object), {
+    code: 'WCO_OPTIONS',
+    message: /did you mean `ttlMs`\?/,
+  })
   const { world } = useTwo(t)
   t.throws(() => world.node('no blanks'), { code: 'WCO_NAME' })
+  t.throws(() => world.node('a', { clusters: 'eu-1' } as object), { code: 'WCO_OPTIONS' })
   t.throws(() => world.node('a', { cluster: 'Global' }), {
     code: 'WCO_NAME',
     message: /the scope of all clusters/,
