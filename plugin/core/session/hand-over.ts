@@ -5,8 +5,9 @@ import { StoreError } from '../errors.js'
 import { sleep, within } from '../time/loop.js'
 import { retryPauseMs } from '../time/timing.js'
 import { elapsedMs } from '../time/trust.js'
-import type { Life, Surroundings } from './life.js'
+import type { Life } from './life.js'
 import { wishesAtOnce } from './portions.js'
+import type { Surroundings } from './surroundings.js'
 
 /**
  * Claims nothing new, aborts the signals, lets work settle, and releases everything in one change.

@@ -15,48 +15,20 @@ import { sayTokens, settleServer } from '../changes/server-record.js'
 import { type Fired, fire } from '../changes/times.js'
 import { aheadOf, settle } from '../changes/wishes.js'
 import { StoreError } from '../errors.js'
-import type { Events } from '../events.js'
-import type { Identity } from '../identity.js'
-import type { Log } from '../log.js'
-import type { Outage, RequestKind } from '../outage.js'
-import type { Ahead, Change, HeartbeatAnswer, OwnView, ServerFacts, SessionKey, Store } from '../store.js'
-import type { Clock, Reading } from '../time/clock.js'
+import type { RequestKind } from '../outage.js'
+import type { Ahead, Change, HeartbeatAnswer, OwnView, ServerFacts, SessionKey } from '../store.js'
+import type { Reading } from '../time/clock.js'
 import { Alarm, deferred, Loop, Turnstile } from '../time/loop.js'
-import { retryPauseMs, type Timing } from '../time/timing.js'
-import type { Machine } from '../watch/machine.js'
-import type { Watchdog } from '../watch/watchdog.js'
-import type { Requests } from '../work/acquire.js'
-import type { Runner } from '../work/worker.js'
+import { retryPauseMs } from '../time/timing.js'
 import { type Agenda, Agendas, isEmpty } from './agenda.js'
-import type { Circumstances, Holdings } from './holdings.js'
+import type { Circumstances } from './holdings.js'
 import { NewsPoll } from './news-poll.js'
 import { Portions } from './portions.js'
 import { Registrations } from './registrations.js'
 import { Sent } from './sent.js'
-import type { KnownServer } from './server.js'
 import { Session } from './session.js'
+import type { Surroundings } from './surroundings.js'
 import { Watching } from './watching.js'
-
-/** What outlives a life: the process and its work. */
-export interface Surroundings {
-  readonly identity: Identity
-  readonly timing: Timing
-  readonly labels: Readonly<Record<string, string>>
-  readonly version: string | null
-  /** Undefined where other processes cannot be observed, or the application has turned that off. */
-  readonly machine: Machine | undefined
-  readonly watchdog: Watchdog | undefined
-  readonly store: Store
-  readonly clock: Clock
-  readonly log: Log
-  readonly events: Events
-  readonly outage: Outage
-  readonly server: KnownServer
-  readonly holdings: Holdings
-  readonly requests: Requests
-  /** The workers registered in this process, by key. */
-  readonly runners: ReadonlyMap<string, Runner>
-}
 
 export class Life {
   readonly #in: Surroundings

@@ -8,8 +8,8 @@ import type { Beat, Change, Neighbour, NodeRow } from '../store.js'
 import type { Reading } from '../time/clock.js'
 import { Lookout } from '../watch/lookout.js'
 import { Neighbourhood } from '../watch/neighbourhood.js'
-import type { Surroundings } from './life.js'
 import type { Session } from './session.js'
+import type { Surroundings } from './surroundings.js'
 
 /** What acts for the node. */
 export interface WatchingOwner {
