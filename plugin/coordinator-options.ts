@@ -10,6 +10,7 @@ import type { Log } from './core/log.js'
 import { checkName, nearest, shown } from './core/names.js'
 import type { Retention } from './core/store.js'
 import { type Preset, presetProblem, resolveTiming, type Timing, timingProblems } from './core/time/timing.js'
+import { databaseProblem } from './stores/open.js'
 
 /** The options of `createCoordinator`. Only `database` is required. */
 export interface CoordinatorOptions extends TimingOptions {
@@ -100,7 +101,7 @@ export const shared = {
   database: {
     default: undefined,
     unit: null,
-    check: expecting("a URL (postgres://…, mysql://…, mssql://…, sqlite:…) or a driver's client", isDatabase),
+    check: (_name, database) => databaseProblem(database),
     about: 'Where leases are kept.',
   },
   namespace: {
@@ -408,10 +409,6 @@ function nameProblem(name: string, value: unknown): string | undefined {
 
 export function isObject(value: unknown): value is object {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
-function isDatabase(value: unknown): boolean {
-  return (typeof value === 'string' && value !== '') || isObject(value)
 }
 
 function isIdentitySource(value: unknown): boolean {

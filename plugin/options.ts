@@ -86,7 +86,10 @@ export const pluginOptions = {
   prefix: {
     default: '/coordination',
     unit: null,
-    check: expecting('a path like "/coordination"', isPath),
+    check: expecting(
+      'a path like "/coordination", with a slash before each part and none at the end',
+      isPath,
+    ),
     about: 'Where the HTTP routes are mounted.',
   },
   decorateAs: {

@@ -29,20 +29,26 @@ async function problemsOf(reading: Promise<unknown>): Promise<string[]> {
   }
 }
 
+const expectedDatabase =
+  'database: expected a URL that begins with "postgres:", "postgresql:", "mysql:", "mariadb:", "mssql:" or "sqlite:", ' +
+  'a pg.Pool, a pool or connection of mysql2, a ConnectionPool of mssql, a better-sqlite3 Database, or a Drizzle ' +
+  'database over one of these'
+
 t.test('one wrong option is one sentence that says what was expected and what came', async (t) => {
   const rows: [options: Record<string, unknown>, problem: string][] = [
-    [
-      { database: undefined },
-      "database: expected a URL (postgres://…, mysql://…, mssql://…, sqlite:…) or a driver's client, got undefined.",
-    ],
-    [
-      { database: '' },
-      'database: expected a URL (postgres://…, mysql://…, mssql://…, sqlite:…) or a driver\'s client, got "".',
-    ],
-    [
-      { database: 5 },
-      "database: expected a URL (postgres://…, mysql://…, mssql://…, sqlite:…) or a driver's client, got 5.",
-    ],
+    ...(
+      [
+        [undefined, 'undefined'],
+        ['', 'an empty string'],
+        [5, 'a value of type number'],
+        ['coordination.db', 'a string that begins with none of these; a file is "sqlite:path"'],
+        ['oracle://app:secret@host/app', 'a URL that begins with "oracle:"'],
+        [new Map(), 'an object of class Map'],
+      ] as const
+    ).map(([database, came]): [Record<string, unknown>, string] => [
+      { database },
+      `${expectedDatabase}, got ${came}.`,
+    ]),
     [{ ttlMs: '5s' }, 'ttlMs: expected a whole number of milliseconds from 500 to 3600000, got "5s".'],
     [{ ttlMs: 10 }, 'ttlMs: expected a whole number of milliseconds from 500 to 3600000, got 10.'],
     [{ ttlMs: null }, 'ttlMs: expected a whole number of milliseconds from 500 to 3600000, got null.'],
@@ -57,9 +63,18 @@ t.test('one wrong option is one sentence that says what was expected and what ca
       { keepEventsForMs: '30d' },
       'keepEventsForMs: expected a whole number of milliseconds from 0 to 316224000000, got "30d".',
     ],
-    [{ prefix: 'coordination' }, 'prefix: expected a path like "/coordination", got "coordination".'],
-    [{ prefix: '/a/' }, 'prefix: expected a path like "/coordination", got "/a/".'],
-    [{ prefix: '/:id' }, 'prefix: expected a path like "/coordination", got "/:id".'],
+    [
+      { prefix: 'coordination' },
+      'prefix: expected a path like "/coordination", with a slash before each part and none at the end, got "coordination".',
+    ],
+    [
+      { prefix: '/a/' },
+      'prefix: expected a path like "/coordination", with a slash before each part and none at the end, got "/a/".',
+    ],
+    [
+      { prefix: '/:id' },
+      'prefix: expected a path like "/coordination", with a slash before each part and none at the end, got "/:id".',
+    ],
     [{ authorize: true }, 'authorize: expected a function, got true.'],
     [{ metrics: { registry: {} } }, "metrics.registry: expected a registry of prom-client's, got an object."],
     [{ metrics: { prefix: 'app_' } }, 'metrics["prefix"]: there is no such entry; there is registry.'],

@@ -51,6 +51,17 @@ export async function openStore(options: OpenStoreOptions): Promise<Store> {
   return openSqliteStore({ ...common, database: place.database })
 }
 
+/** Returns what is wrong with the option `database`, as far as that shows without connecting: a sentence that begins so. */
+export function databaseProblem(database: unknown): string | undefined {
+  try {
+    placeOf(database)
+    return undefined
+  } catch (error) {
+    if (error instanceof CoordinationError) return error.message
+    throw error
+  }
+}
+
 type Place =
   | { readonly dialect: 'postgres'; readonly database: string | PgPool }
   | { readonly dialect: 'mysql'; readonly database: string | MysqlClient }
@@ -134,12 +145,12 @@ function notADatabase(came: string): CoordinationError {
 function describeUrl(url: string): string {
   const scheme = /^[a-z][a-z0-9+.-]*(?=:\/\/)/i.exec(url)?.[0]
   if (scheme !== undefined) return `a URL that begins with "${scheme}:"`
-  return url === '' ? 'an empty string' : 'a string that begins with none of these'
+  return url === '' ? 'an empty string' : 'a string that begins with none of these; a file is "sqlite:path"'
 }
 
 function describe(value: unknown): string {
-  if (typeof value !== 'object' || value === null)
-    return value === null ? 'null' : `a value of type ${typeof value}`
+  if (value === null || value === undefined) return String(value)
+  if (typeof value !== 'object') return `a value of type ${typeof value}`
   const name = Object.getPrototypeOf(value)?.constructor?.name
   return typeof name === 'string' && name !== '' ? `an object of class ${name}` : 'an object'
 }
