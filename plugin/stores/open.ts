@@ -92,6 +92,9 @@ function placeOfUrl(url: string): Place {
   if (/^(postgres|postgresql|mysql|mariadb|mssql):(?!\/\/|$)/i.test(url))
     throw notADatabase('a URL without "//"')
   if (scheme !== 'sqlite' && /^\w+:\/\/\/[^?]*@/.test(url)) throw notADatabase('a URL without a host')
+  // It was cut at a "/", "?" or "#" in the password, and errors would name the rest of that as host or database.
+  if (scheme !== 'sqlite' && /^\w+:\/\/[^/?#]*(?=[/?#])[^?]*(?:\?[^=]*)?@/.test(url))
+    throw notADatabase('a URL whose user or password has a special character that is not percent-encoded')
   if (scheme === 'postgres' || scheme === 'postgresql') return { dialect: 'postgres', database: url }
   if (scheme === 'mysql' || scheme === 'mariadb') return { dialect: 'mysql', database: url }
   if (scheme === 'mssql') return { dialect: 'mssql', database: url }

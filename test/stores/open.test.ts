@@ -85,6 +85,14 @@ t.test('anything else is refused, with what was expected and what came', async (
     ['postgres:root:secret@localhost:5432/app', 'got a URL without "//"'],
     ['MySQL:/root:secret@localhost/app', 'got a URL without "//"'],
     ['mariadb:///root:secret@localhost/app', 'got a URL without a host'],
+    ...['secret@x/secret', '1/secret', 'x@x#secret', 'x@x?secret', '1/x?secret'].map(
+      (password): [string, string] => [
+        `postgres://app:${password}@host:5432/app`,
+        'got a URL whose user or password has a special character that is not percent-encoded',
+      ],
+    ),
+    ['mysql://app:a@b/secret@host/app', 'special character that is not percent-encoded'],
+    ['mssql://app:a@b/secret@host/app', 'special character that is not percent-encoded'],
     ['sqlite:', 'got a URL without a path'],
     ['sqlite://', 'got a URL without a path'],
     ['sqlite: ', 'got a URL without a path'],
