@@ -163,8 +163,8 @@ async function inTime<T>(
   if (await within(systemClock, limitMs, work)) return work
   const cause = latestError()
   throw new StoreError(
-    `The database did not let this node ${doing} within ${limitMs} ms. Make sure that it can be reached ` +
-      "and is not overloaded; Fastify's option `pluginTimeout` allows for more time.",
+    `The database did not let this node ${doing} within ${limitMs} ms. Make sure that it can be reached, is ` +
+      "not overloaded and grants the rights it needs; Fastify's option `pluginTimeout` allows for more time.",
     'unknown',
     cause === undefined ? {} : { cause },
   )
