@@ -1,10 +1,6 @@
 /** Tests streams over real sockets and real databases: what they tell, what they cost, and how they end. */
-import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { get } from 'node:http'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import BetterSqlite from 'better-sqlite3'
@@ -19,7 +15,7 @@ import { openStore } from '../../plugin/stores/open.js'
 import { NodeProcess, shortTtlMs } from '../process/processes.js'
 import { type Database, eachDatabase, useSqlite } from '../support/databases.js'
 import { eventually, latest } from '../support/eventually.js'
-import { freePort } from '../support/ports.js'
+import { useNginx, withNginx } from '../support/nginx.js'
 import { bodies, byHeader, type Client, type Frame, type Room, untilAborted, useRoom, watch } from './room.js'
 
 // For all of them together: on a server that is slow to become ready, each test takes many seconds.
@@ -363,41 +359,36 @@ t.test('a leader that dies is seen to be gone, and then its successor', (t) =>
   }),
 )
 
-const nginx = await promisify(execFile)('nginx', ['-v']).then(
-  () => true,
-  () => false,
-)
-
-t.test(
-  'a reverse proxy that buffers passes it on at once',
-  nginx ? {} : { skip: 'there is no nginx on this machine (Debian: apt-get install nginx-light)' },
-  async (t) => {
-    const room = await useStream(t, await useSqlite(t), {}, { register: withBufferedStream })
-    const front = await useNginx(t, room.origin)
-    const buffered = get(`${front}/buffered`, { agent: false })
-    buffered.on('error', () => undefined)
-    t.teardown(() => buffered.destroy())
-    let arrived = ''
-    buffered.on('response', (reply) =>
-      reply.on('data', (chunk) => {
-        arrived += chunk
-      }),
-    )
-    const viewer = await watch(t, front)
-    t.equal(viewer.status, 200)
-    await framesOf(viewer, 1)
-    await room.coordinator.operator.pause(key, by)
-    // The last event of the pause: an event after the viewer has left would be the first one shown later.
-    await eventsOf(viewer, 'lease.released')
-    t.equal(arrived, '', 'what does not ask for it is kept back by this very proxy')
-    viewer.leave()
-    t.match(await framesOf(await watch(t, front, { after: viewer.lastId }), 1), [{ event: 'change' }])
-    t.equal(
-      await Promise.race([room.app.close().then(() => 'closed'), delay(20_000, 'hangs', { ref: false })]),
-      'closed',
-    )
-  },
-)
+t.test('a reverse proxy that buffers passes it on at once', withNginx, async (t) => {
+  const room = await useStream(t, await useSqlite(t), {}, { register: withBufferedStream })
+  const front = await useNginx(
+    t,
+    `location / { proxy_pass ${room.origin}; proxy_buffering on; proxy_set_header Host $host; }
+       location /buffered { proxy_pass ${room.origin}/coordination/buffered; proxy_set_header x-user mira; }`,
+  )
+  const buffered = get(`${front}/buffered`, { agent: false })
+  buffered.on('error', () => undefined)
+  t.teardown(() => buffered.destroy())
+  let arrived = ''
+  buffered.on('response', (reply) =>
+    reply.on('data', (chunk) => {
+      arrived += chunk
+    }),
+  )
+  const viewer = await watch(t, front)
+  t.equal(viewer.status, 200)
+  await framesOf(viewer, 1)
+  await room.coordinator.operator.pause(key, by)
+  // The last event of the pause: an event after the viewer has left would be the first one shown later.
+  await eventsOf(viewer, 'lease.released')
+  t.equal(arrived, '', 'what does not ask for it is kept back by this very proxy')
+  viewer.leave()
+  t.match(await framesOf(await watch(t, front, { after: viewer.lastId }), 1), [{ event: 'change' }])
+  t.equal(
+    await Promise.race([room.app.close().then(() => 'closed'), delay(20_000, 'hangs', { ref: false })]),
+    'closed',
+  )
+})
 
 function isZero(count: number): boolean {
   return count === 0
@@ -470,46 +461,6 @@ function withBufferedStream(scope: Room['app']): void {
   scope.addHook('preClose', async () => {
     for (const raw of open) raw.destroy()
   })
-}
-
-/** Starts an instance of the test's own, with its own folder for everything. */
-async function useNginx(t: Test, origin: string): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'coordination-nginx-'))
-  const port = await freePort()
-  const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
-    (name) => `${name}_temp_path ${folder}/${name};`,
-  )
-  await writeFile(
-    join(folder, 'nginx.conf'),
-    `daemon off; master_process off; pid ${folder}/pid; error_log ${folder}/error.log;
-     events {}
-     http {
-       access_log off; ${paths.join(' ')}
-       server {
-         listen 127.0.0.1:${port};
-         location / { proxy_pass ${origin}; proxy_buffering on; proxy_set_header Host $host; }
-         location /buffered { proxy_pass ${origin}/coordination/buffered; proxy_set_header x-user mira; }
-       }
-     }`,
-  )
-  const child = spawn('nginx', [
-    '-p',
-    folder,
-    '-e',
-    join(folder, 'error.log'),
-    '-c',
-    join(folder, 'nginx.conf'),
-  ])
-  t.teardown(async () => {
-    if (child.exitCode === null) {
-      child.kill('SIGTERM')
-      await once(child, 'exit')
-    }
-    await rm(folder, { recursive: true, force: true })
-  })
-  const front = `http://127.0.0.1:${port}`
-  await eventually(async () => (await fetch(`${front}/`)).status === 404)
-  return front
 }
 
 /**
