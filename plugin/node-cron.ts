@@ -10,7 +10,7 @@
  */
 import type { Coordinator } from './core/coordinator.js'
 import { CoordinationError } from './core/errors.js'
-import { checkOptions, checkScope } from './core/inputs.js'
+import { checkCoordinator, checkOptions, checkScope } from './core/inputs.js'
 import { shown } from './core/names.js'
 import type { Scope } from './core/store.js'
 
@@ -32,11 +32,14 @@ export interface RunCoordinatorOptions {
  * that are late, because claimed times are stored in the database. When the database does not answer, node-cron
  * skips that time and reports it. Tasks need a `name`, the same on all nodes, of letters, digits, `.`, `_` and `-`,
  * that no lease and no worker has.
+ *
+ * @throws {CoordinationError} `WCO_OPTIONS` when it is given no coordinator, or options that there are not.
  */
 export function runCoordinator(
   coordinator: Coordinator,
   options: RunCoordinatorOptions = {},
 ): RunCoordinator {
+  checkCoordinator('runCoordinator', coordinator)
   checkOptions('runCoordinator', options, ['scope'])
   const scope = checkScope('runCoordinator', options.scope)
   return {

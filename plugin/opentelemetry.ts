@@ -25,7 +25,7 @@ import {
 } from '@opentelemetry/api'
 import type { Coordinator } from './core/coordinator.js'
 import type { CoordinatorEvents, EventName, Listener } from './core/events.js'
-import { checkOptions } from './core/inputs.js'
+import { checkCoordinator, checkOptions } from './core/inputs.js'
 
 /** Where spans and metrics go. Default: the providers that are registered globally. */
 export interface InstrumentOptions {
@@ -39,9 +39,10 @@ const scopeName = 'fastify-worker-coordination'
 /**
  * Traces and measures passes, claims and hand-overs. Returns a function that stops it.
  *
- * @throws {CoordinationError} `WCO_OPTIONS` for an unknown option.
+ * @throws {CoordinationError} `WCO_OPTIONS` when it is given no coordinator, or an unknown option.
  */
 export function instrument(coordinator: Coordinator, options: InstrumentOptions = {}): () => void {
+  checkCoordinator('instrument', coordinator)
   checkOptions('instrument', options, ['tracerProvider', 'meterProvider'])
   const { tracerProvider = trace.getTracerProvider(), meterProvider = metrics.getMeterProvider() } = options
   const tracer = tracerProvider.getTracer(scopeName)

@@ -91,6 +91,19 @@ export function checkItemKey(method: string, key: unknown): void {
   throw wrong(`${method}: the key must be a string, a number or a bigint, got ${shown(key)}.`)
 }
 
+/**
+ * Refuses at once what would fail much later, at the first time of a schedule for instance.
+ *
+ * @throws {CoordinationError} `WCO_OPTIONS`
+ */
+export function checkCoordinator(method: string, value: unknown): void {
+  if (typeof value === 'object' && value !== null && 'keyOfSingle' in value) return
+  throw wrong(
+    `${method}: expected a coordinator, got ${shown(value)}. There is no \`app.coordination\` until the registration of ` +
+      'the plugin has been awaited.',
+  )
+}
+
 /** @throws {CoordinationError} `WCO_OPTIONS` */
 export function checkFunction(method: string, value: unknown): void {
   if (typeof value === 'function') return

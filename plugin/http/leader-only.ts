@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Coordinator } from '../core/coordinator.js'
 import { CoordinationError } from '../core/errors.js'
-import { checkOptions } from '../core/inputs.js'
+import { checkCoordinator, checkOptions } from '../core/inputs.js'
 import { keysMeant } from '../core/names.js'
 import type { NodeStatus, Status, WorkerStatus } from '../core/reports/status.js'
 import { answerHttpProblem, HttpProblem } from './http-problems.js'
@@ -47,12 +47,13 @@ export function leaderOnly(
   worker: string,
   options: LeaderOnlyOptions = {},
 ): (request: LeaderOnlyRequest, reply: LeaderOnlyReply) => Promise<unknown> {
+  checkCoordinator('leaderOnly', coordinator)
   checkOptions('leaderOnly', options, ['redirect'])
   const { redirect = false } = options
-  if (!isCoordinator(coordinator) || typeof worker !== 'string' || typeof redirect !== 'boolean') {
+  if (typeof worker !== 'string' || typeof redirect !== 'boolean') {
     throw new CoordinationError(
       'WCO_OPTIONS',
-      'leaderOnly: expected a coordinator, the name of a worker and { redirect: true or false }.',
+      'leaderOnly: expected the name of a worker and { redirect: true or false }.',
     )
   }
   const source = snapshotSourceOf(coordinator)
@@ -87,11 +88,6 @@ export function leaderOnly(
       return answerHttpProblem(error, request, reply)
     }
   }
-}
-
-/** There is no `app.coordination` until the plugin's registration has been awaited. */
-function isCoordinator(given: unknown): boolean {
-  return typeof given === 'object' && given !== null && 'keyOfSingle' in given
 }
 
 /** Maximum number of workers in one log line. */

@@ -7,7 +7,9 @@ import {
   SingleInstanceClusterWorker,
 } from '../../plugin/core/work/base-classes.js'
 import { makeAssignment, type PassContext } from '../../plugin/core/work/worker.js'
+import { leaderOnly } from '../../plugin/http/leader-only.js'
 import { runCoordinator } from '../../plugin/node-cron.js'
+import { instrument } from '../../plugin/opentelemetry.js'
 import { World } from '../support/world.js'
 
 /** A value as a program without types would use it. */
@@ -42,6 +44,21 @@ t.test('a scope that is none is refused, and no other lease taken instead', asyn
     message: 'runCoordinator: `scope` must be "cluster" or "global", got "all".',
   })
   t.same((await a.coordinator.status()).leases, [])
+})
+
+t.test('where a coordinator is expected, one that is not there yet is refused', async (t) => {
+  for (const given of [undefined, {}]) {
+    const calls: Readonly<Record<string, () => unknown>> = {
+      runCoordinator: () => runCoordinator(given as Untyped),
+      instrument: () => instrument(given as Untyped),
+      leaderOnly: () => leaderOnly(given as Untyped, 'orders'),
+    }
+    for (const [name, call] of Object.entries(calls))
+      t.throws(call, {
+        code: 'WCO_OPTIONS',
+        message: `${name}: expected a coordinator, got ${given === undefined ? 'undefined' : 'an object'}. There is no \`app.coordination\` until the registration of the plugin has been awaited.`,
+      })
+  }
 })
 
 t.test('options that are wrong, or that there are not, are refused with what was expected', async (t) => {
