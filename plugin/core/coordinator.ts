@@ -14,7 +14,15 @@ import { claimedForMs } from './changes/upkeep.js'
 import { CoordinationError, StoreError } from './errors.js'
 import { type AboutLease, type EventName, Events, type Listener } from './events.js'
 import type { Identity } from './identity.js'
-import { checkFunction, checkOptions, checkScope, checkSignal, checkTime, checkTimeout } from './inputs.js'
+import {
+  checkFunction,
+  checkNameOrKey,
+  checkOptions,
+  checkScope,
+  checkSignal,
+  checkTime,
+  checkTimeout,
+} from './inputs.js'
 import { type Log, withFields } from './log.js'
 import { checkName, keysMeant, leaseKey } from './names.js'
 import { Operator } from './operator.js'
@@ -329,8 +337,11 @@ export class Coordinator implements AsyncDisposable {
    * Returns whether this node holds a lease right now, of a worker or acquired, by its full key (`global/month-close`)
    * or its name. A name means every lease of that name, in either scope; the key of a worker with several leases means
    * any of them.
+   *
+   * @throws {CoordinationError} `WCO_OPTIONS` when it is no text.
    */
   isHeld(name: string): boolean {
+    checkNameOrKey('isHeld', name)
     const means = (holding: Holding): boolean =>
       [holding.name, holding.key, holding.worker ?? holding.key].includes(name)
     return this.#holdings.all().some((holding) => means(holding) && holding.held)
@@ -339,8 +350,11 @@ export class Coordinator implements AsyncDisposable {
   /**
    * Returns the key of a single worker registered here, by its key or its name; undefined when there is none. Of two
    * with the same name, this node's cluster's is meant.
+   *
+   * @throws {CoordinationError} `WCO_OPTIONS` when it is no text.
    */
   keyOfSingle(name: string): string | undefined {
+    checkNameOrKey('keyOfSingle', name)
     const isSingle = (key: string): boolean => this.#runners.get(key)?.worker.declaration.kind === 'single'
     return keysMeant(name, this.settings.identity.cluster).find(isSingle)
   }

@@ -210,6 +210,11 @@ export function checkKey(method: string, key: unknown): void {
 }
 
 /** @throws {CoordinationError} `WCO_OPTIONS` */
+export function checkNameOrKey(method: string, nameOrKey: unknown): void {
+  checkFilled('a name or a key', method, 'the first argument', nameOrKey)
+}
+
+/** @throws {CoordinationError} `WCO_OPTIONS` */
 export function checkNode(method: string, node: unknown): void {
   checkFilled('the id of a node', method, 'the first argument', node)
 }

@@ -46,6 +46,21 @@ t.test('a scope that is none is refused, and no other lease taken instead', asyn
   t.same((await a.coordinator.status()).leases, [])
 })
 
+t.test('a worker or its handle is not taken for a name', async (t) => {
+  const { coordinator } = await new World(t).node('a')
+  const handle: Untyped = coordinator.worker({
+    name: 'w',
+    kind: 'single',
+    scope: 'global',
+    run: () => undefined,
+  })
+  for (const given of [handle, undefined, '']) {
+    const message = /: the first argument must be a name or a key, got /
+    t.throws(() => coordinator.isHeld(given), { code: 'WCO_OPTIONS', message })
+    t.throws(() => coordinator.keyOfSingle(given), { code: 'WCO_OPTIONS', message })
+  }
+})
+
 t.test('where a coordinator is expected, one that is not there yet is refused', async (t) => {
   for (const given of [undefined, {}]) {
     const calls: Readonly<Record<string, () => unknown>> = {
