@@ -303,6 +303,23 @@ t.test('a fenced share of a dead node does not begin generation after generation
   await world.advance(60_000)
 })
 
+t.test('who waits for the fenced share of a dead node does not stand aside', async (t) => {
+  const fences = new Set<string>()
+  const { world, nodes, running } = await dividing(t, fences, ['a', 'b', 'c', 'd', 'e'])
+  const [a, b, c, d, e] = nodes as [WorldNode, WorldNode, WorldNode, WorldNode, WorldNode]
+  await world.start(a, b, c)
+  await world.advance(1_000)
+  fences.add('global/data#0')
+  await world.start(d)
+  world.freeze(a)
+  await world.advance(40_000)
+  t.same(running(), [], 'its transaction may still write')
+  await world.start(e)
+  fences.clear()
+  await world.advance(5_000)
+  t.same(running(), ['0 of 4', '1 of 4', '2 of 4', '3 of 4'])
+})
+
 t.test('trying for a lease on a drained node answers', async (t) => {
   const world = new World(t)
   const a = await world.node('a')
@@ -1266,15 +1283,16 @@ t.test('partitions are shared out evenly again after a node stood still when it 
   t.equal((await world.snapshot()).meta.revision, revision, 'and no more plans are made')
 })
 
-/** Three nodes that share the work. Changes see the leases with these keys as fenced. */
+/** Nodes that share the work. Changes see the leases with these keys as fenced. */
 async function dividing(
   t: Test,
   fences: ReadonlySet<string> = new Set(),
+  names: readonly string[] = ['a', 'b', 'c'],
 ): Promise<{ world: World; nodes: WorldNode[]; running: () => string[] }> {
   const world = new World(t)
   const running = new Map<string, string>()
   const nodes: WorldNode[] = []
-  for (const name of ['a', 'b', 'c']) {
+  for (const name of names) {
     const node = await world.node(name, { wrap: fenced(fences) })
     const run = async ({ signal, assignment: { index, count } }: CoordinatedContext): Promise<void> => {
       running.set(`${name} ${index}`, `${index} of ${count}`)

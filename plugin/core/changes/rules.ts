@@ -28,6 +28,16 @@ export function isWaived(lease: LeaseRow, waived: readonly Held[]): boolean {
   return waived.some((each) => each.key === lease.key && each.token === lease.blockedToken)
 }
 
+/**
+ * Whether a fence holds a share of an older generation of a worker, so that none of the present one can be claimed. Its
+ * holder may be gone: its transaction may still write.
+ */
+export function isFencedOff(draft: Draft, worker: WorkerRow): boolean {
+  return draft
+    .leasesOf(worker.key)
+    .some((each) => each.fenced && each.holder !== null && isOutdated(each, worker))
+}
+
 /** How the end of a lease is recorded when its holder is gone. */
 interface Ending {
   readonly type: 'lease.lost' | 'lease.released'

@@ -7,7 +7,16 @@ import type { Beat, Change, LeaseRow, Neighbour, NodeRow } from '../store.js'
 import { Draft } from './draft.js'
 import { nextAfter } from './plan.js'
 import { barrierOpen, isOutdated, namedBy } from './rows.js'
-import { freeIfAbandoned, type Held, isFree, noteNodes, putAside, revokeLate, sortOut } from './rules.js'
+import {
+  freeIfAbandoned,
+  type Held,
+  isFencedOff,
+  isFree,
+  noteNodes,
+  putAside,
+  revokeLate,
+  sortOut,
+} from './rules.js'
 import { planByName, planWorkers, replan } from './targets.js'
 
 /**
@@ -173,7 +182,8 @@ async function passOver(draft: Draft, key: string, target: string): Promise<void
     }
     await planByName(draft, key)
   } else if (worker.kind === 'coordinated') {
-    if (!standsInItsOwnWay && !barrierOpen(worker, draft.leasesOf(worker.key), draft.isGone)) return
+    const open = !isFencedOff(draft, worker) && barrierOpen(worker, draft.leasesOf(worker.key), draft.isGone)
+    if (!standsInItsOwnWay && !open) return
     const candidates = await draft.candidates(worker)
     // A target that is no candidate any more, because a fence hindered the plan without it, needs no other one.
     if (candidates.some(({ id }) => id === target)) {

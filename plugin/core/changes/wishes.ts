@@ -5,8 +5,17 @@
 import type { EndReason } from '../errors.js'
 import type { Ahead, Change, LockedLease } from '../store.js'
 import { Draft } from './draft.js'
-import { barrierOpen, freshLease, isOutdated, unblocked, vacated } from './rows.js'
-import { freeIfAbandoned, type Held, isFree, isWaived, revokeLate, standAsideMs, unname } from './rules.js'
+import { barrierOpen, freshLease, unblocked, vacated } from './rows.js'
+import {
+  freeIfAbandoned,
+  type Held,
+  isFencedOff,
+  isFree,
+  isWaived,
+  revokeLate,
+  standAsideMs,
+  unname,
+} from './rules.js'
 import { planByName, replan } from './targets.js'
 import { nextToken } from './token.js'
 
@@ -162,10 +171,7 @@ function claim(draft: Draft, node: string, key: string, waived: readonly Held[])
   if (lease === undefined || worker === undefined || worker.paused || lease.target !== node) return
   if (!isFree(draft, lease, waived)) return
   if (worker.kind === 'coordinated') {
-    const fenced = draft
-      .leasesOf(worker.key)
-      .some((each) => each.fenced && each.holder !== null && isOutdated(each, worker))
-    if (fenced) return
+    if (isFencedOff(draft, worker)) return
     const open = barrierOpen(worker, draft.leasesOf(worker.key), draft.isGone, (each) =>
       isWaived(each, waived),
     )
