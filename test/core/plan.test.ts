@@ -276,6 +276,16 @@ t.test('a node gives away the partitions for which it scores lowest', async (t) 
   )
 })
 
+t.test('a node gives away first what is about to change hands anyway', async (t) => {
+  const current = new Array<string>(10).fill('a')
+  for (let slot = 0; slot + 1 < 10; slot++) {
+    const pending = new Set([slot, slot + 1])
+    const plan = planPartitions(current, [node('a'), node('b')], pending)
+    t.same([plan[slot], plan[slot + 1]], ['b', 'b'])
+    t.equal(movesOf(current, plan), 5, 'and no more than without')
+  }
+})
+
 t.test('nodes whose hashes are equal are told apart by their ids', async (t) => {
   const twins = idsOfEqualHash().map((id) => node(id))
   const reversed = [...twins].reverse()

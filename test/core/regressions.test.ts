@@ -1226,6 +1226,35 @@ t.test('a node that is resumed while partitions are fenced gets its part of them
   t.same(await partsOf(a, b, c), [4, 4, 4])
 })
 
+t.test('partitions that a node has yet to get are given away before those that it works on', async (t) => {
+  const world = new World(t)
+  const [a, b, c] = (await Promise.all(['a', 'b', 'c'].map((name) => world.node(name)))) as [
+    WorldNode,
+    WorldNode,
+    WorldNode,
+  ]
+  const ending = gate()
+  let end: Promise<void> | undefined
+  const { run } = untilAborted('data') as { run: (context: unknown) => Promise<void> }
+  const takesLong = (context: unknown) => run(context).then(() => end)
+  for (const { coordinator } of [a, b, c])
+    coordinator.worker(untilAborted('data', { ...parts, run: takesLong }))
+  await world.start(a, b)
+  await world.advance(1_000)
+  const { operator, nodeId } = b.coordinator
+  const workedOnBy = async (node: string | undefined) => {
+    const { leases } = await operator.snapshot()
+    return leases.filter(({ holder, target }) => holder === node && target === node)
+  }
+  end = ending.opened
+  for (const { key, token } of await workedOnBy(a.coordinator.nodeId))
+    await operator.transfer({ key, token, to: nodeId, ...by })
+  t.equal((await workedOnBy(nodeId)).length, 6, 'and it is to get the others')
+  await world.start(c)
+  t.equal((await workedOnBy(nodeId)).length, 4, 'its part')
+  ending.open()
+})
+
 t.test('partitions are shared out evenly again after the cool-down of a node', async (t) => {
   const world = new TestWorld({ ttlMs: 60_000 })
   t.teardown(() => world.close())

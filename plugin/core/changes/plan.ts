@@ -77,14 +77,16 @@ export function planShares(
 }
 
 /**
- * Plans partitions: slot -> node, as many slots as `current` has; all null when there are no candidates.
+ * Plans partitions: slot -> node, as many slots as `current` has; all null when there are no candidates. Those in
+ * `pending` are about to change hands anyway.
  *
  * The plan is balanced to ±1 with the fewest moves: what can stay, stays. Where that leaves a choice
  *  - of the nodes that have one partition more than the others: first those that already have one more, then nodes
  *    of the newest version (that of the candidate that joined last), then those with fewer leases elsewhere. In a
  *    rolling deployment an old node will soon be gone, and whatever it is given now would have to move a second
  *    time;
- *  - of the partitions a node gives away, and of the nodes that get them: rendezvous score.
+ *  - of the partitions a node gives away: first those that are pending, because giving them away interrupts nothing,
+ *    then rendezvous score, which also decides which nodes get them.
  *
  * Only loose partitions are scored, and only against a few of the nodes that still want some. That keeps the
  * planning of thousands of partitions short: the change that plans holds up all others.
@@ -92,12 +94,13 @@ export function planShares(
 export function planPartitions(
   current: readonly (string | null)[],
   candidates: readonly Candidate[],
+  pending: ReadonlySet<number> = new Set(),
 ): readonly (string | null)[] {
   const seats = seatsFor(current, candidates)
   setQuotas(seats, current.length)
   const plan: (string | null)[] = current.map(() => null)
   for (const seat of seats) {
-    for (const slot of slotsToKeep(seat)) plan[slot] = seat.id
+    for (const slot of slotsToKeep(seat, pending)) plan[slot] = seat.id
   }
   placeLoose(plan, seats)
   return plan
@@ -212,11 +215,11 @@ function setQuotas(seats: readonly Seat[], partitions: number): void {
   for (const [place, seat] of ranked.entries()) seat.quota = fairShare + Number(place < remainder)
 }
 
-function slotsToKeep({ held, quota, hash }: Seat): readonly number[] {
+function slotsToKeep({ held, quota, hash }: Seat, pending: ReadonlySet<number>): readonly number[] {
   if (held.length <= quota) return held
   return held
-    .map((slot) => ({ slot, score: scoreOfHashes(slotHash(slot), hash) }))
-    .sort((a, b) => b.score - a.score)
+    .map((slot) => ({ slot, last: Number(pending.has(slot)), score: scoreOfHashes(slotHash(slot), hash) }))
+    .sort((a, b) => a.last - b.last || b.score - a.score)
     .slice(0, quota)
     .map(({ slot }) => slot)
 }

@@ -3,7 +3,7 @@ import { slotKey } from '../names.js'
 import type { LeaseRow, WorkerRow } from '../store.js'
 import type { Draft } from './draft.js'
 import { type Candidate, chooseSuccessor, planPartitions, planShares } from './plan.js'
-import { freshLease, isOutdated, uncooled } from './rows.js'
+import { freshLease, isOutdated, isPending, uncooled } from './rows.js'
 
 /**
  * Chooses the next targets of leases that have become free, and plans further workers with them. A lease that
@@ -141,6 +141,7 @@ function assignPartitions(draft: Draft, worker: WorkerRow, candidates: readonly 
   const planned = planPartitions(
     leases.map((lease) => lease.target ?? lease.holder),
     candidates,
+    new Set(leases.flatMap((lease, slot) => (isPending(lease, worker) ? [slot] : []))),
   )
   const counts = new Map<string, number>()
   for (const node of planned) if (node !== null) counts.set(node, (counts.get(node) ?? 0) + 1)
