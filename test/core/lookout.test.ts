@@ -102,6 +102,7 @@ t.test(
         waitedMs.push(elapsedMs(freeAt, clock.read()))
         token += 1
         freeAt = clock.read()
+        return []
       },
     })
     lookout.setWatchers(['watcher', 'another'])
@@ -128,7 +129,10 @@ t.test('what is in vain is tried less often in whatever order the nodes and leas
     }
   }
   const lookout = useLookout(t, 'watcher', { look }, clock, {
-    attend: async () => void tries++,
+    async attend() {
+      tries += 1
+      return []
+    },
   })
   lookout.setWatchers(['watcher', 'another'])
   await clock.advance(60_000)
@@ -152,7 +156,7 @@ function useLookout(
     longestTtlMs: () => timing.ttlMs,
     bury: async () => undefined,
     nameWatchers: async () => undefined,
-    attend: async () => undefined,
+    attend: async () => [],
     lookFailed: () => undefined,
     ...owner,
   })

@@ -634,6 +634,45 @@ async function holderAndWaiter(t: Test, fences: ReadonlySet<string>) {
   return { world, a, b, release: () => void lease?.release() }
 }
 
+t.test('who could not claim because of a fence is not passed over when that ends', async (t) => {
+  const world = new World(t)
+  const fences = new Set<string>()
+  const key = 'global/w'
+  let endsWithNextLook = false
+  const looked = (store: Store): Store =>
+    new Proxy(store, {
+      get(target, verb) {
+        const value: unknown = Reflect.get(target, verb, target)
+        if (typeof value !== 'function') return value
+        return (...given: unknown[]) => {
+          if (verb === 'look' && endsWithNextLook) fences.delete(key)
+          return value.apply(target, given)
+        }
+      },
+    })
+  const wrap = (store: Store): Store => looked(fencedOver(store, fences))
+  const nodes = await Promise.all(['a', 'b', 'c'].map((name) => world.node(name, { wrap })))
+  for (const { coordinator } of nodes) coordinator.worker(untilAborted('w'))
+  const [a, b, c] = nodes as [WorldNode, WorldNode, WorldNode]
+  await world.start(c, b, a)
+  await world.advanceUntil(() => c.coordinator.isHeld('w'), 1_000)
+  const { operator, nodeId = '' } = a.coordinator
+  const token = (await operator.snapshot()).leases.find((lease) => lease.key === key)?.token ?? 0
+  world.freeze(c)
+  await operator.transfer({ key, token, to: nodeId, ...by })
+  fences.add(key)
+  await world.advance(60_000)
+  endsWithNextLook = true
+  await world.advanceUntil(() => !fences.has(key), 10_000)
+  await world.advance(2 * world.timing.pollMs)
+  t.ok(a.coordinator.isHeld('w'))
+  const events = await operator.events({ limit: 1_000 })
+  t.same(
+    events.filter(({ type }) => type === 'target.passed-over'),
+    [],
+  )
+})
+
 t.test('who asks for a lease while its row is fenced gets it once it is free', async (t) => {
   const fences = new Set(['global/k'])
   const { world, b, release } = await holderAndWaiter(t, fences)

@@ -140,7 +140,12 @@ t.test('a free place among the watchers goes to whoever was heard of last', asyn
 })
 
 async function attending(store: Store, unclaimed: { key: string; target: string }[]): Promise<void> {
-  await answerOf(store, (change) => attend(change, { unclaimed, overdue: [], abandoned: [] }))
+  const findings = {
+    unclaimed: unclaimed.map((each) => ({ ...each, hindered: false })),
+    overdue: [],
+    abandoned: [],
+  }
+  await answerOf(store, (change) => attend(change, findings))
 }
 
 t.test('watchers are named where one on record is missing, and where none is on record', async (t) => {

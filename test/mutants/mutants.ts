@@ -194,8 +194,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a target that does not claim is waited for',
     file: 'core/changes/upkeep',
-    find: 'await passOver(draft, key, target);',
-    replace: '',
+    find: 'await passOver(draft, each);',
+    replace: ';',
     test: 'core/regressions',
   },
   {

@@ -86,18 +86,28 @@ async function sortOutGone(
   return rows
 }
 
+/** A target that has not claimed in time. */
+export interface Unclaimed {
+  readonly key: string
+  readonly target: string
+  /** Whether a fence kept it from claiming when this was last attended to. */
+  readonly hindered: boolean
+}
+
 /** What a watcher has found wrong with leases. Each finding is acted on only if it is still true. */
 export interface Findings {
-  /** Targets that have not claimed in time. */
-  readonly unclaimed: readonly { readonly key: string; readonly target: string }[]
+  readonly unclaimed: readonly Unclaimed[]
   /** Holders that have not handed over in time. */
   readonly overdue: readonly Held[]
   /** Leases whose holder is gone. */
   readonly abandoned: readonly string[]
 }
 
-/** Passes over targets that hang, revokes holders that do not hand over, and frees what gone nodes still hold. */
-export async function attend(change: Change, findings: Findings): Promise<void> {
+/**
+ * Passes over targets that hang, revokes holders that do not hand over, and frees what gone nodes still hold. Returns
+ * the keys of the unclaimed leases that a fence keeps from being claimed.
+ */
+export async function attend(change: Change, findings: Findings): Promise<string[]> {
   const draft = new Draft(change)
   const keys = [...findings.unclaimed, ...findings.overdue]
     .map((finding) => finding.key)
@@ -111,8 +121,12 @@ export async function attend(change: Change, findings: Findings): Promise<void> 
     draft,
     revoked.map(({ key }) => key),
   )
-  for (const { key, target } of findings.unclaimed) await passOver(draft, key, target)
+  const hindered: string[] = []
+  for (const each of findings.unclaimed)
+    if (isHindered(draft, each)) hindered.push(each.key)
+    else await passOver(draft, each)
   await draft.write()
+  return hindered
 }
 
 /** How much longer a claimed time is remembered than an unused name, in ms. Older times cannot be claimed. */
@@ -167,11 +181,20 @@ function revokeOverdue(draft: Draft, key: string, token: number): boolean {
  */
 const passedOverMs = 5 * 60_000
 
-async function passOver(draft: Draft, key: string, target: string): Promise<void> {
+/** Whether a fence keeps the target from claiming: of this lease, or of a share of an older generation. */
+function isHindered(draft: Draft, { key }: Unclaimed): boolean {
   const lease = draft.lease(key)
-  if (lease === undefined || lease.fenced || lease.target !== target || lease.holder === target) return
+  const worker = lease && draft.workerOf(lease)
+  return lease?.fenced === true || (worker?.kind === 'coordinated' && isFencedOff(draft, worker))
+}
+
+async function passOver(draft: Draft, { key, target, hindered }: Unclaimed): Promise<void> {
+  const lease = draft.lease(key)
+  if (lease === undefined || lease.target !== target || lease.holder === target) return
   const standsInItsOwnWay = lease.blockedNode === target
   if (!standsInItsOwnWay && !isFree(draft, lease, [])) return
+  // The fence has ended. The target hears of it, and has as much time as any other.
+  if (hindered) return draft.edit(key, { targetAtMs: draft.change.nowMs })
   const worker = draft.workerOf(lease)
   if (worker === undefined) {
     // It goes to the end of the queue: it still waits, and does not ask again while it believes that it is next.
@@ -182,8 +205,7 @@ async function passOver(draft: Draft, key: string, target: string): Promise<void
     }
     await planByName(draft, key)
   } else if (worker.kind === 'coordinated') {
-    const open = !isFencedOff(draft, worker) && barrierOpen(worker, draft.leasesOf(worker.key), draft.isGone)
-    if (!standsInItsOwnWay && !open) return
+    if (!standsInItsOwnWay && !barrierOpen(worker, draft.leasesOf(worker.key), draft.isGone)) return
     const candidates = await draft.candidates(worker)
     // A target that is no candidate any more, because a fence hindered the plan without it, needs no other one.
     if (candidates.some(({ id }) => id === target)) {

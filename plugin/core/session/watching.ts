@@ -14,7 +14,7 @@ import type { Surroundings } from './surroundings.js'
 /** What acts for the node. */
 export interface WatchingOwner {
   /** Makes a change of this session. `done` is called with its result, unless the session is over by then. */
-  change<T>(work: (change: Change) => Promise<T>, done?: (result: T) => void): Promise<unknown>
+  change<T>(work: (change: Change) => Promise<T>, done?: (result: T) => void): Promise<T | undefined>
   failed(error: unknown, request: RequestKind): void
 }
 
@@ -35,7 +35,7 @@ export class Watching {
       longestTtlMs: () => server.longestTtlMs,
       bury: (beats, longestTtlMs) => this.#bury(beats, longestTtlMs),
       nameWatchers: async () => void (await owner.change(nameWatchers)),
-      attend: async (findings) => void (await owner.change((change) => attend(change, findings))),
+      attend: async (findings) => (await owner.change((change) => attend(change, findings))) ?? [],
       lookFailed: (error) => owner.failed(error, 'look'),
     })
     this.#neighbourhood =

@@ -29,7 +29,8 @@ export interface LookoutOwner {
   bury(beats: readonly Beat[], longestTtlMs: number): Promise<void>
   /** Has watchers named. Rejects as the others do. */
   nameWatchers(): Promise<void>
-  attend(findings: Findings): Promise<void>
+  /** Resolves with the keys of the unclaimed leases that a fence keeps from being claimed. */
+  attend(findings: Findings): Promise<readonly string[]>
   lookFailed(error: unknown): void
 }
 
@@ -51,6 +52,8 @@ export class Lookout {
   #handoverTimeouts: ReadonlyMap<string, number> = new Map()
   /** What was attended to last, and when it was for the first and for the last time. */
   #attended: { what: string; firstAt: Reading; lastAt: Reading } | undefined
+  /** The unclaimed leases that a fence kept from being claimed when they were attended to last. */
+  #hindered: ReadonlySet<string> = new Set()
   #suspects: ReadonlySet<string> = new Set()
   /** How many answers in a row have shown no watcher beside this node, although there must be one. */
   #unwatched = 0
@@ -138,6 +141,7 @@ export class Lookout {
   #forget(): void {
     for (const watch of [this.#nodes, this.#watchers, this.#unclaimed, this.#overdue]) watch.reset()
     this.#attended = undefined
+    this.#hindered = new Set()
   }
 
   async #look(): Promise<void> {
@@ -183,11 +187,16 @@ export class Lookout {
     }
     const byKey = new Map(look.leases.map((lease) => [lease.key, lease]))
     const findings = {
-      unclaimed: unclaimed.map((key) => ({ key, target: byKey.get(key)?.target ?? '' })),
+      unclaimed: unclaimed.map((key) => ({
+        key,
+        target: byKey.get(key)?.target ?? '',
+        hindered: this.#hindered.has(key),
+      })),
       overdue: overdue.map((key) => ({ key, token: byKey.get(key)?.token ?? 0 })),
       abandoned: abandoned.map((lease) => lease.key),
     }
-    if (!this.#isInVain(findings, look, receivedAt)) await this.#owner.attend(findings)
+    if (!this.#isInVain(findings, look, receivedAt))
+      this.#hindered = new Set(await this.#owner.attend(findings))
   }
 
   /**
