@@ -625,10 +625,11 @@ t.test('a change that arrives twice is made once, and none is made for a session
 })
 
 /** Starts `a`, which holds the lease `k`, and `b`. */
-async function holderAndWaiter(t: Test, fences: ReadonlySet<string>) {
+async function holderAndWaiter(t: Test, fences: ReadonlySet<string>, count = { changes: 0 }) {
   const world = new World(t)
-  const a = await world.node('a', { wrap: fenced(fences) })
-  const b = await world.node('b', { wrap: fenced(fences) })
+  const wrap = (store: Store): Store => counted(fencedOver(store, fences), count)
+  const a = await world.node('a', { wrap })
+  const b = await world.node('b', { wrap })
   await world.start(a, b)
   const lease = await a.coordinator.tryAcquire('k')
   return { world, a, b, release: () => void lease?.release() }
@@ -673,6 +674,23 @@ t.test('who could not claim because of a fence is not passed over when that ends
   )
 })
 
+t.test('what a fence keeps from being done is tried ever less often', async (t) => {
+  const count = { changes: 0 }
+  const fences = new Set<string>()
+  const { world, a, release } = await holderAndWaiter(t, fences, count)
+  fences.add('global/k')
+  release()
+  await world.advance(30_000)
+  count.changes = 0
+  await world.advance(60_000)
+  const { heartbeatMs } = world.timing
+  t.ok(count.changes > 0)
+  t.ok(count.changes <= 60_000 / heartbeatMs + 1, `once in a heartbeat at most: ${count.changes}`)
+  fences.clear()
+  await world.advance(heartbeatMs)
+  t.equal((await a.coordinator.operator.snapshot()).leases[0]?.holder, null)
+})
+
 t.test('who asks for a lease while its row is fenced gets it once it is free', async (t) => {
   const fences = new Set(['global/k'])
   const { world, b, release } = await holderAndWaiter(t, fences)
@@ -682,7 +700,7 @@ t.test('who asks for a lease while its row is fenced gets it once it is free', a
   await world.advance(500)
   t.same(answers, ['WCO_ACQUIRE_TIMEOUT'], 'who does not wait is declined')
   fences.clear()
-  await world.advance(300)
+  await world.advance(500)
   const { leases } = await b.coordinator.operator.snapshot()
   t.same(leases[0]?.waiters, [b.coordinator.nodeId], 'it stands in the queue')
   release()
@@ -759,7 +777,7 @@ t.test('a block is acknowledged once, when the fence of its row has ended', asyn
     (await a.coordinator.operator.events({ limit: 100 })).filter(({ type }) => type === 'lease.acknowledged')
   t.same(await acknowledged(), [])
   fences.clear()
-  await world.advance(500)
+  await world.advance(world.timing.heartbeatMs)
   t.equal((await acknowledged()).length, 1)
 })
 
@@ -788,7 +806,7 @@ t.test('a cool-down that is too long is left alone while its row is fenced', asy
   await world.advance(1_000)
   t.same(await shortened(), [])
   fences.clear()
-  await world.advance(500)
+  await world.advance(world.timing.heartbeatMs)
   t.equal((await shortened()).length, 1)
 })
 

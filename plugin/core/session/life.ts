@@ -40,7 +40,7 @@ export class Life {
   /** Makes reads and changes run one by one, so that none can overtake another and bring back an old state. */
   readonly #turnstile = new Turnstile()
   readonly #agendas: Agendas
-  readonly #portions = new Portions()
+  readonly #portions: Portions
   readonly #newsPoll: NewsPoll
   readonly #sent = new Sent()
   #firstJoinSentAt: Reading | undefined
@@ -89,6 +89,7 @@ export class Life {
       failed: (error) => this.#failed(error, 'news'),
     })
     this.#agendas = new Agendas(surroundings.holdings, timing)
+    this.#portions = new Portions(timing.heartbeatMs)
     this.#registrations = new Registrations(surroundings.runners, timing.ttlMs)
   }
 
@@ -497,6 +498,7 @@ export class Life {
 
   #newsArrived(): void {
     this.#viewWanted = true
+    this.#portions.newsArrived()
     this.#watching.noteNews()
     this.#turns.poke()
   }

@@ -10,30 +10,49 @@ import { elapsedMs } from '../time/trust.js'
 export const wishesAtOnce = { least: 32, most: 512 }
 
 /**
- * How long until wishes that a change left undone are made again, for example because of a fence. News does not shorten
- * it.
+ * The shortest pause before wishes that a change left undone are made again, for example because of a fence. News does
+ * not shorten it.
  */
 const undoneRetryMs = 250
 
 export class Portions {
+  readonly #longestPauseMs: number
   #most = wishesAtOnce.most
-  #lastUndone = ''
-  #lastTriedAt: Reading = { monoMs: 0, bootMs: 0 }
+  /** What was sent last, and when it was for the first and for the last time. */
+  #sent: { what: string; firstAt: Reading; lastAt: Reading } | undefined
 
-  /** Returns the wishes for a change to make now; or how long it must wait, because the last one left the same undone. */
+  /** @param longestPauseMs the longest pause before wishes that were left undone are made again. */
+  constructor(longestPauseMs: number) {
+    this.#longestPauseMs = longestPauseMs
+  }
+
+  /**
+   * Returns the wishes for a change to make now; or how long it must wait, because the last ones left the same undone.
+   * That is a quarter of how long they have done so, so that what is no longer in the way delays them little.
+   */
   next(all: Wishes, now: Reading): Wishes | { readonly waitMs: number } {
     const wishes = portionOf(all, this.#most)
-    const undone = JSON.stringify(wishes)
-    const waitMs = undone === this.#lastUndone ? undoneRetryMs - elapsedMs(this.#lastTriedAt, now) : 0
+    const what = JSON.stringify(wishes)
+    if (this.#sent?.what !== what) {
+      this.#sent = { what, firstAt: now, lastAt: now }
+      return wishes
+    }
+    const { firstAt, lastAt } = this.#sent
+    const pauseMs = Math.min(this.#longestPauseMs, Math.max(undoneRetryMs, elapsedMs(firstAt, lastAt) / 4))
+    const waitMs = pauseMs - elapsedMs(lastAt, now)
     if (waitMs > 0) return { waitMs }
-    this.#lastUndone = undone
-    this.#lastTriedAt = now
+    this.#sent.lastAt = now
     return wishes
   }
 
   /** Notes that no wish is left. */
   nothingLeft(): void {
-    this.#lastUndone = ''
+    this.#sent = undefined
+  }
+
+  /** Notes that something has changed: pauses are short again. */
+  newsArrived(): void {
+    if (this.#sent !== undefined) this.#sent.firstAt = this.#sent.lastAt
   }
 
   /** Notes that the change was made. */
@@ -43,7 +62,7 @@ export class Portions {
 
   /** Notes that a change failed, or what was to be read for it. */
   failed(): void {
-    this.#lastUndone = ''
+    this.#sent = undefined
     this.#most = Math.max(wishesAtOnce.least, this.#most / 2)
   }
 }
