@@ -12,7 +12,7 @@ import type { Findings } from '../changes/upkeep.js'
 import type { Beat, LeaseRow, Look, Store } from '../store.js'
 import type { Clock, Reading } from '../time/clock.js'
 import { Alarm } from '../time/loop.js'
-import { leastPauseMs, lookEveryMs, standstillMs, type Timing } from '../time/timing.js'
+import { blockWaitMs, leastPauseMs, lookEveryMs, standstillMs, type Timing } from '../time/timing.js'
 import { elapsedMs } from '../time/trust.js'
 import { StandIn } from './stand-in.js'
 import { Standstill } from './watch.js'
@@ -50,6 +50,8 @@ export class Lookout {
   readonly #overdue: Standstill<number>
   readonly #standIn: StandIn
   #handoverTimeouts: ReadonlyMap<string, number> = new Map()
+  /** The shares that only their own targets block, while the other nodes work. */
+  #blockedShares: ReadonlySet<string> = new Set()
   /** What was attended to last, and when it was for the first and for the last time. */
   #attended: { what: string; firstAt: Reading; lastAt: Reading } | undefined
   /** The unclaimed leases that a fence kept from being claimed when they were attended to last. */
@@ -82,7 +84,13 @@ export class Lookout {
     const waitMs = (): number => standstillMs({ ttlMs: owner.longestTtlMs() })
     this.#nodes = new Standstill({ waitMs, staleAfterMs })
     this.#watchers = new Standstill({ waitMs, staleAfterMs: staleAfterMs + timing.heartbeatMs })
-    this.#unclaimed = new Standstill({ waitMs: timing.claimTimeoutMs, staleAfterMs })
+    this.#unclaimed = new Standstill({
+      waitMs: (key) =>
+        this.#blockedShares.has(key)
+          ? blockWaitMs({ ...timing, ttlMs: owner.longestTtlMs() })
+          : timing.claimTimeoutMs,
+      staleAfterMs,
+    })
     this.#overdue = new Standstill({
       waitMs: (key) => this.#handoverTimeouts.get(key) ?? timing.handoverTimeoutMs,
       staleAfterMs,
@@ -172,6 +180,7 @@ export class Lookout {
     }
     const still = this.#nodes.observe(this.#others(look.nodes), sentAt, receivedAt)
     this.#handoverTimeouts = handoverTimeouts(look)
+    this.#blockedShares = blockedShares(look)
     const unclaimed = this.#unclaimed.observe(
       this.#owner.mayClaim() ? unclaimedTargets(look) : new Map(),
       sentAt,
@@ -289,9 +298,24 @@ function unclaimedTargets(look: Look): Map<string, string> {
     if (!standsInItsOwnWay && (isBlocked(lease, isGone) || waitsAtBarrier(lease, look, isGone))) continue
     // Not the row's revision: the row is written whenever nodes join or leave its queue.
     const generation = workerNamed(look.workers, lease.worker)?.generation
-    targets.set(lease.key, `${lease.target}@${lease.targetAtMs} ${lease.token} ${generation}`)
+    const { key, target, targetAtMs, token, blockedToken } = lease
+    targets.set(key, `${target}@${targetAtMs} ${token} ${blockedToken} ${generation}`)
   }
   return targets
+}
+
+/**
+ * Shares of the present generation that were taken by force from nodes that are to have them again. Another plan would
+ * end the passes of all other nodes, which could begin again only once the block has ended or been waited out; so a
+ * watcher waits for that first.
+ */
+function blockedShares(look: Look): ReadonlySet<string> {
+  const shares = look.leases.filter((lease) => {
+    const worker = workerNamed(look.workers, lease.worker)
+    const standsInItsOwnWay = lease.target !== null && lease.target === lease.blockedNode
+    return standsInItsOwnWay && worker?.kind === 'coordinated' && !isOutdated(lease, worker)
+  })
+  return new Set(shares.map(({ key }) => key))
 }
 
 /** A look shows all leases that hold a barrier shut, because these are pending. */
