@@ -734,7 +734,7 @@ t.test('who asks for a lease while its row is fenced gets it once it is free', a
   await world.advance(500)
   t.same(answers, ['WCO_ACQUIRE_TIMEOUT'], 'who does not wait is declined')
   fences.clear()
-  await world.advance(500)
+  await world.advance(300)
   const { leases } = await b.coordinator.operator.snapshot()
   t.same(leases[0]?.waiters, [b.coordinator.nodeId], 'it stands in the queue')
   release()
@@ -811,7 +811,7 @@ t.test('a block is acknowledged once, when the fence of its row has ended', asyn
     (await a.coordinator.operator.events({ limit: 100 })).filter(({ type }) => type === 'lease.acknowledged')
   t.same(await acknowledged(), [])
   fences.clear()
-  await world.advance(world.timing.heartbeatMs)
+  await world.advance(500)
   t.equal((await acknowledged()).length, 1)
 })
 
@@ -840,7 +840,7 @@ t.test('a cool-down that is too long is left alone while its row is fenced', asy
   await world.advance(1_000)
   t.same(await shortened(), [])
   fences.clear()
-  await world.advance(world.timing.heartbeatMs)
+  await world.advance(500)
   t.equal((await shortened()).length, 1)
 })
 
