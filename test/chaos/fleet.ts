@@ -1,7 +1,7 @@
 /** The processes of a campaign: how one is started, disturbed and ended. */
 import { type ChildProcess, type ForkOptions, fork } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, openSync, writeFileSync } from 'node:fs'
+import { closeSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type History, monotonicMs } from './history.js'
@@ -49,15 +49,16 @@ export class ChaosNode {
     this.#child.on('message', (report: ChaosReport) => this.reports.push(report))
     this.#child.on('error', () => undefined)
     this.#ended = once(this.#child, 'exit')
-    void this.#ended.then(([code, signal]) =>
+    void this.#ended.then(([code, signal]) => {
+      tidyFaketime(this.pid)
       history.add({
         t: 'ended',
         atMs: monotonicMs(),
         by: this.by,
         how: String(signal ?? code),
         asked: this.#asked,
-      }),
-    )
+      })
+    })
   }
 
   get pid(): number {
@@ -145,4 +146,9 @@ export function faketimeEnvironment(library: string, file: string): Record<strin
     FAKETIME_NO_CACHE: '1',
     DONT_FAKE_MONOTONIC: '1',
   }
+}
+
+/** Removes what the library keeps in memory that outlives a process, which has ended without time to do so itself. */
+export function tidyFaketime(pid: number): void {
+  for (const name of ['faketime_shm', 'sem.faketime_sem']) rmSync(`/dev/shm/${name}_${pid}`, { force: true })
 }

@@ -7,7 +7,14 @@ import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { createConnection, type RowDataPacket } from 'mysql2/promise'
 import { freePort } from '../support/ports.js'
-import { DatabaseServer, orRemoved, type Refusal, type Run, type ServerPlan } from './server.js'
+import {
+  DatabaseServer,
+  orRemoved,
+  type Refusal,
+  type Run,
+  type ServerPlan,
+  stopInGoodOrder,
+} from './server.js'
 
 const run = promisify(execFile)
 
@@ -167,7 +174,7 @@ export class MariadbServer extends DatabaseServer {
     )
     if (received?.events === null || Number(received?.events) < 0)
       throw new Error(`The replica has not received everything: ${JSON.stringify(received)}`)
-    await primary.stop('fast')
+    await stopInGoodOrder(primary)
   }
 
   async stopReceiving(): Promise<void> {

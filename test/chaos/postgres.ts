@@ -10,7 +10,14 @@ import { promisify } from 'node:util'
 import { Client } from 'pg'
 import { eventually } from '../support/eventually.js'
 import { freePort } from '../support/ports.js'
-import { DatabaseServer, orRemoved, type Refusal, type Run, type ServerPlan } from './server.js'
+import {
+  DatabaseServer,
+  orRemoved,
+  type Refusal,
+  type Run,
+  type ServerPlan,
+  stopInGoodOrder,
+} from './server.js'
 
 const run = promisify(execFile)
 
@@ -147,7 +154,7 @@ export class PostgresServer extends DatabaseServer {
   async stopPrimary(primary: DatabaseServer): Promise<void> {
     const sql = "select 1 from pg_stat_wal_receiver where status = 'streaming'"
     await eventually(async () => (await this.query(sql)).length > 0)
-    await primary.stop('fast')
+    await stopInGoodOrder(primary)
   }
 
   async stopReceiving(): Promise<void> {

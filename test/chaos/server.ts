@@ -4,11 +4,12 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, openSync, readFileSync, statfsSync, writeFileSync } from 'node:fs'
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { eventually } from '../support/eventually.js'
-import { faketimeEnvironment } from './fleet.js'
+import { faketimeEnvironment, tidyFaketime } from './fleet.js'
 
 export interface ServerPlan {
   /** A folder that nothing else uses. */
@@ -94,34 +95,75 @@ export abstract class DatabaseServer {
     return this.inSession((run) => run(sql))
   }
 
-  /** Resolves once the server answers. The lock file that a crash leaves behind is removed by the next start. */
+  /**
+   * Resolves once the server answers. The lock file that a crash leaves behind is removed by the next start. A server
+   * that ends instead, because its port or its files are still in use for a moment, is started again.
+   *
+   * @throws Error with the {@link condition} of the server when it does not answer in time.
+   */
   async start(): Promise<void> {
+    const answers = async (): Promise<boolean> => {
+      if (this.#process === undefined || hasEnded(this.#process)) this.#process = this.#spawn()
+      return (await this.query('select 1')).length > 0
+    }
+    await eventually(answers, { timeoutMs: 60_000, everyMs: 50, until: 'the server answers' }).catch(
+      (error: Error) => {
+        throw new Error(`${error.message}\n${this.condition()}`, { cause: error.cause })
+      },
+    )
+  }
+
+  #spawn(): ChildProcess {
     const log = openSync(this.#log, 'a')
     const lies = this.faketime === undefined ? {} : faketimeEnvironment(this.faketime, this.#clock)
     // The server ends when its standard input ends, so at the latest with this process, however that ends.
     const crash = this.crashSignal.slice('SIG'.length)
     const guard = `"$@" <&- & server=$!; (read end; kill -${crash} $server) <&3 & wait $server; kill $!`
-    this.#process = spawn('sh', ['-c', `exec 3<&0; ${guard}`, 'sh', ...this.command], {
+    const child = spawn('sh', ['-c', `exec 3<&0; ${guard}`, 'sh', ...this.command], {
       stdio: ['pipe', log, log],
       env: { ...process.env, ...lies },
       ...this.user,
     })
     closeSync(log)
-    await eventually(() => this.query('select 1'), {
-      timeoutMs: 60_000,
-      everyMs: 50,
-      until: 'the server answers',
-    })
+    child.once('exit', () => tidyFaketime(child.pid ?? 0))
+    return child
   }
 
-  /** Stops the server. `immediate` is like a crash: nothing is flushed, and the next start recovers. */
-  async stop(how: 'immediate' | 'fast'): Promise<void> {
-    const pid = this.#pid
-    if (pid !== undefined) process.kill(pid, how === 'immediate' ? this.crashSignal : this.stopSignal)
+  /**
+   * Stops the server. `immediate` is like a crash: nothing is flushed, and the next start recovers. A server that does
+   * not end within `limitMs` is killed with all its processes; a frozen or hanging one waits for no signal but that.
+   * Returns whether it has ended by itself.
+   */
+  async stop(how: 'immediate' | 'fast', limitMs = 30_000): Promise<boolean> {
     const child = this.#process
-    this.#process = undefined
-    if (child === undefined || child.exitCode !== null) return
-    await once(child, 'exit')
+    if (child === undefined || hasEnded(child)) return true
+    const ended = once(child, 'exit').then(() => true)
+    const pid = this.#pid
+    if (pid !== undefined) signalled(pid, how === 'immediate' ? this.crashSignal : this.stopSignal)
+    const inTime = await Promise.race([ended, sleep(limitMs, false, { ref: false })])
+    if (inTime) return true
+    this.#killAll(child)
+    return ended.then(() => false)
+  }
+
+  #killAll(child: ChildProcess): void {
+    const pid = this.#pid
+    if (pid === undefined) child.kill('SIGKILL')
+    else for (const each of this.processesOf(pid)) signalled(each, 'SIGKILL')
+  }
+
+  /** What can be known of the server from outside: its processes and their states, its disk, and the end of its log. */
+  condition(): string {
+    const pid = this.#pid
+    const processes = pid === undefined ? [] : this.processesOf(pid)
+    const { bavail, blocks, bsize } = statfsSync(this.folder)
+    const megabytes = (count: number): number => Math.round((count * bsize) / 2 ** 20)
+    return [
+      `${this.name}, port ${this.port}, process ${pid ?? 'none'}`,
+      ...processes.map(stateOf),
+      `disk: ${megabytes(bavail)} of ${megabytes(blocks)} MB free`,
+      readFileSync(this.#log, 'utf8').slice(-4_000),
+    ].join('\n')
   }
 
   freeze(): number {
@@ -151,7 +193,7 @@ export abstract class DatabaseServer {
 
   async remove(): Promise<void> {
     this.thaw()
-    if (this.#process !== undefined) await this.stop('immediate')
+    await this.stop('immediate')
     await rm(this.folder, { recursive: true, force: true })
   }
 
@@ -192,6 +234,28 @@ export async function orRemoved<Server extends DatabaseServer>(
     await server.remove()
     throw error
   }
+}
+
+/** A primary that had to be killed may have sent less to its replica than it has acknowledged. */
+export async function stopInGoodOrder(primary: DatabaseServer): Promise<void> {
+  if (!(await primary.stop('fast'))) throw new Error(`${primary.name} had to be killed.`)
+}
+
+function hasEnded(child: ChildProcess): boolean {
+  return child.exitCode !== null || child.signalCode !== null
+}
+
+/** The name of a process, its state, and what it waits for in the kernel. */
+function stateOf(pid: number): string {
+  const read = (file: string): string => {
+    try {
+      return readFileSync(`/proc/${pid}/${file}`, 'utf8').replaceAll('\0', ' ').trim()
+    } catch {
+      return ''
+    }
+  }
+  const state = /^State:\s+(.*)$/m.exec(read('status'))?.[1]
+  return `${pid} ${read('cmdline')}: ${state ?? 'gone'}, waits in ${read('wchan') || 'nothing'}`
 }
 
 function signalled(pid: number, signal: NodeJS.Signals | 0): boolean {

@@ -423,10 +423,14 @@ export class Undo implements Lifetime {
   }
 }
 
-/** Returns the path of the library that fakes the time of day, as Debian installs it. */
-function findFaketime(): string | undefined {
+/**
+ * Returns the path of the library that fakes the time of day, as Debian installs it. It is the one for threads, which
+ * holds back signals while it reads the time. With the other one a process of PostgreSQL hangs for ever when a timer
+ * goes off meanwhile: both read the file of the clock, and the second waits for the first.
+ */
+export function findFaketime(): string | undefined {
   return ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr/lib', '/usr/local/lib']
-    .map((folder) => `${folder}/faketime/libfaketime.so.1`)
+    .map((folder) => `${folder}/faketime/libfaketimeMT.so.1`)
     .find((path) => existsSync(path))
 }
 

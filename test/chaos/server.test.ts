@@ -1,0 +1,61 @@
+/** Servers of a campaign's own, when they do not do what they are told. */
+import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { PostgresServer } from './postgres.js'
+import { findFaketime } from './world.js'
+
+t.setTimeout(120_000)
+
+t.test('a server is stopped even when one of its processes hangs, and starts again', async (t) => {
+  const server = await serverFor(t)
+  await server.inSession(async (run) => {
+    const [row] = await run('select pg_backend_pid() as pid')
+    process.kill(Number(row?.pid), 'SIGSTOP')
+    t.match(
+      server.condition(),
+      new RegExp(`^${row?.pid} postgres: .*: T \\(stopped\\)`, 'm'),
+      'what hangs is named',
+    )
+    t.equal(await server.stop('fast', 500), false)
+  })
+  await server.start()
+  t.equal((await server.query('select 1 as one'))[0]?.one, 1)
+  t.equal(await server.stop('fast'), true, 'without such a process it ends by itself')
+})
+
+t.test('a server that has ended by itself is stopped, and starts again', async (t) => {
+  const server = await serverFor(t)
+  const [row] = await server.query("select pg_read_file('postmaster.pid') as line")
+  process.kill(Number.parseInt(String(row?.line), 10), 'SIGTERM')
+  t.equal(await server.stop('immediate'), true)
+  await server.start()
+  t.equal((await server.query('select 1 as one'))[0]?.one, 1)
+})
+
+t.test(
+  'no process hangs when a timer goes off while it reads a faked time',
+  { skip: findFaketime() === undefined && 'libfaketime is not installed' },
+  async (t) => {
+    const server = await serverFor(t, findFaketime())
+    const readAndBeCancelled = async (): Promise<void> =>
+      server.inSession(async (run) => {
+        await run("set statement_timeout = '3ms'")
+        for (let statement = 0; statement < 1_000; statement++)
+          await run('select count(clock_timestamp()) from generate_series(1, 200)').catch(() => undefined)
+      })
+    await Promise.all(Array.from({ length: 10 }, readAndBeCancelled))
+    t.equal(await server.stop('fast'), true)
+  },
+)
+
+async function serverFor(t: Test, faketime?: string): Promise<PostgresServer> {
+  const folder = await mkdtemp(join(tmpdir(), 'coordination-server-'))
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  // As root the server runs as another user, which must be able to reach its data through this folder.
+  await chmod(folder, 0o755)
+  const server = await PostgresServer.create({ folder: join(folder, 'server'), faketime })
+  t.teardown(() => server.remove())
+  return server
+}
