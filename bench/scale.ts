@@ -15,6 +15,7 @@ import workerCoordination from 'fastify-worker-coordination'
 import { createCoordinator } from 'fastify-worker-coordination/coordinator'
 import { Client } from 'pg'
 import { type Candidate, planPartitions } from '../plugin/core/changes/plan.js'
+import { refuse } from '../test/support/command-line.js'
 import { writeCrowd } from '../test/support/crowd.js'
 import { eventually } from '../test/support/eventually.js'
 import type { Beats, BeatsDone } from './beats.js'
@@ -34,6 +35,12 @@ const parts: Record<string, () => Promise<void> | void> = {
   listeners: manyListeners,
 }
 const chosen = process.argv.slice(2)
+const unknown = chosen.filter((name) => !Object.hasOwn(parts, name))
+if (unknown.length > 0)
+  refuse(
+    `node build/bench/scale.js [${Object.keys(parts).join('] [')}]`,
+    `There is no part "${unknown.join('", "')}".`,
+  )
 for (const [name, part] of Object.entries(parts)) {
   if (chosen.length > 0 && !chosen.includes(name)) continue
   process.stderr.write(`${name} …\n`)

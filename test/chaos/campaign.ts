@@ -7,6 +7,7 @@ import { chmod, mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Lifetime, useMssql, useMysql, withoutMssql, withoutMysql } from '../support/databases.js'
+import { aborted } from '../support/interruptible.js'
 import type { Fault } from './faults.js'
 import { fileFaults } from './file-faults.js'
 import { History, monotonicMs } from './history.js'
@@ -16,6 +17,7 @@ import { networkFaults } from './network-faults.js'
 import { operatorFaults } from './operator-faults.js'
 import { PostgresServer } from './postgres.js'
 import { processFaults } from './process-faults.js'
+import { reach } from './register.js'
 import { serverFaults } from './server-faults.js'
 import { versionFaults } from './version-faults.js'
 import { type Place, Undo, World } from './world.js'
@@ -61,7 +63,11 @@ export function randomSeed(): number {
   return randomInt(2 ** 31)
 }
 
-export async function runCampaign(plan: CampaignPlan): Promise<void> {
+/** @throws the reason of `asked` when it aborts. The world is gone by then. */
+export async function runCampaign(
+  plan: CampaignPlan,
+  asked: AbortSignal = new AbortController().signal,
+): Promise<void> {
   const history = new History(plan.history)
   const random = seeded(plan.seed)
   history.add({ t: 'campaign', atMs: monotonicMs(), database: plan.database, seed: plan.seed })
@@ -72,38 +78,51 @@ export async function runCampaign(plan: CampaignPlan): Promise<void> {
   const lifetime = new Undo()
   try {
     const place = await placeOf(plan.database, lifetime)
-    await disturb(plan, await World.start({ place, nodes, ttlMs, folder, history, random }), random)
+    const world = await World.start({ place, nodes, ttlMs, folder, history, random })
+    await disturb(plan, world, random, asked)
   } finally {
     history.close()
     await lifetime.undo()
   }
 }
 
-async function disturb(plan: CampaignPlan, world: World, random: () => number): Promise<void> {
+async function disturb(
+  plan: CampaignPlan,
+  world: World,
+  random: () => number,
+  asked: AbortSignal,
+): Promise<void> {
   try {
-    const possible = noteMissing(world, plan.kinds)
-    const decks = new Map(
-      lanes.map((lane) => [
-        lane,
-        new Deck(
-          possible.filter((each) => each.lane === lane),
-          random,
-        ),
-      ]),
-    )
-    let left = plan.faults
-    let settled = await world.settle(settleLimitMs)
-    const untilMs = monotonicMs() + plan.seconds * 1_000
-    while (settled && left > 0 && monotonicMs() < untilMs) {
-      const inRound = Math.min(left, plan.faultsPerRound)
-      await playRound(world, decks, inRound, untilMs)
-      left -= inRound
-      settled = await world.settle(settleLimitMs)
-    }
-    await world.takeStock()
+    await Promise.race([playAll(plan, world, random), aborted(asked)])
+  } catch (error) {
+    if (!asked.aborted) process.stderr.write(`The campaign cannot go on.${conditionOf(world)}\n`)
+    throw error
   } finally {
     await world.end()
   }
+}
+
+async function playAll(plan: CampaignPlan, world: World, random: () => number): Promise<void> {
+  const possible = noteMissing(world, plan.kinds)
+  const decks = new Map(
+    lanes.map((lane) => [
+      lane,
+      new Deck(
+        possible.filter((each) => each.lane === lane),
+        random,
+      ),
+    ]),
+  )
+  let left = plan.faults
+  let settled = await world.settle(settleLimitMs)
+  const untilMs = monotonicMs() + plan.seconds * 1_000
+  while (settled && left > 0 && monotonicMs() < untilMs) {
+    const inRound = Math.min(left, plan.faultsPerRound)
+    await playRound(world, decks, inRound, untilMs)
+    left -= inRound
+    settled = await world.settle(settleLimitMs)
+  }
+  await world.takeStock()
 }
 
 const lanes = ['process', 'network', 'database', 'operator'] as const
@@ -135,6 +154,8 @@ async function inject(world: World, { kind, inject }: Fault): Promise<void> {
   let detail = ''
   const times = await within(injectLimitMs, inject(world)).catch(async (error: unknown) => {
     detail = error instanceof Error ? (error.stack ?? error.message) : String(error)
+    if (error instanceof Late) detail += conditionOf(world)
+    if (error instanceof Late) process.stderr.write(`fault ${number}, ${kind}: ${detail}\n`)
     // While a fault of another lane keeps the database away, this one would soon have tried all its faults in vain.
     await world.pause(200)
     return 0
@@ -142,10 +163,21 @@ async function inject(world: World, { kind, inject }: Fault): Promise<void> {
   world.add({ t: 'happened', atMs: monotonicMs(), ...which, times, detail })
 }
 
+class Late extends Error {}
+
+/** What can be known of the world's server, on lines of its own. */
+function conditionOf({ server }: World): string {
+  try {
+    return server === undefined ? '' : `\n${server.condition()}`
+  } catch (error) {
+    return `\nnothing is known of the server: ${error}`
+  }
+}
+
 async function within(ms: number, work: Promise<number>): Promise<number> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error(`It did not end within ${ms} ms`)), ms)
+    timer = setTimeout(() => reject(new Late(`It did not end within ${ms} ms`)), ms)
   })
   return Promise.race([work, late]).finally(() => clearTimeout(timer))
 }
@@ -180,8 +212,29 @@ function noteMissing(world: World, kinds: readonly string[]): Fault[] {
 export function whyNot(database: string): string | undefined {
   const named = { mariadb: withoutMariadb, mysql: withoutMysql, mssql: withoutMssql, ...ownDatabases }
   if (Object.hasOwn(named, database)) return named[database as keyof typeof named]
-  if (/^[a-z]+:\/\//.test(database)) return undefined
+  if (isUrl(database)) return undefined
   return `expected postgres, mariadb, sqlite, mysql, mssql or a URL, got "${database}"`
+}
+
+/** Returns why the server of a database that is not the campaign's own cannot be used; undefined when it can. */
+export async function whyUnreachable(database: string): Promise<string | undefined> {
+  const { TEST_MYSQL_URL: mysql = '', TEST_MSSQL_URL: mssql = '' } = process.env
+  const url = isUrl(database) ? database : { mysql, mssql }[database]
+  if (url === undefined) return undefined
+  return reach(url).then(
+    () => undefined,
+    (error: unknown) => `the server cannot be used: ${messageOf(error)}`,
+  )
+}
+
+function isUrl(database: string): boolean {
+  return /^(postgres|postgresql|mysql|mssql):\/\//.test(database)
+}
+
+/** Where a name has several addresses, the error is made of those of each. */
+function messageOf(error: unknown): string {
+  const [first = error] = error instanceof AggregateError ? error.errors : []
+  return first instanceof Error ? first.message : String(first)
 }
 
 /** Those that need nothing of the machine. */

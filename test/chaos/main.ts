@@ -17,7 +17,8 @@ import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { atLeastOne, mustOpen, namesIn, optionsOf, refuse, seeds } from '../support/command-line.js'
-import { allFaults, randomSeed, runCampaign, whyNot } from './campaign.js'
+import { interruptible } from '../support/interruptible.js'
+import { allFaults, randomSeed, runCampaign, whyNot, whyUnreachable } from './campaign.js'
 import { check, report } from './check.js'
 import { type Entry, readHistory } from './history.js'
 
@@ -40,6 +41,7 @@ const values = optionsOf(
   },
   {
     texts: ['history', 'check'],
+    ways: [['database', 'seconds', 'faults', 'nodes', 'ttl', 'seed', 'only', 'history'], ['check']],
     // A coordinator takes no other ttl; a node that is refused would be started again and again.
     whole: { faults: atLeastOne, nodes: atLeastOne, ttl: [500, 3_600_000], seed: seeds },
   },
@@ -51,17 +53,19 @@ const kinds = namesIn(
   'kind of fault',
   allFaults.map(({ kind }) => kind),
 )
-if (values.check === undefined) await campaign()
+if (values.check === undefined) await interruptible(campaign)
 else judge(historyIn(values.check))
 
-async function campaign(): Promise<void> {
+async function campaign(asked: AbortSignal): Promise<void> {
   const why = whyNot(values.database)
   if (why !== undefined) refuse(usage, `--database: ${why}.`)
+  const unreachable = await whyUnreachable(values.database)
+  if (unreachable !== undefined) return fail(`--database: ${unreachable}`)
   if (values.history !== undefined) mustOpen(usage, 'history', values.history, 'a')
   const history =
     values.history ?? join(await mkdtemp(join(tmpdir(), 'coordination-history-')), 'history.ndjson')
   process.stdout.write(`seed ${values.seed}, history ${history}\n`)
-  await runCampaign({
+  const plan = {
     database: values.database,
     history,
     faults: values.faults,
@@ -71,8 +75,14 @@ async function campaign(): Promise<void> {
     seed: values.seed,
     faultsPerRound: 40,
     kinds,
-  })
+  }
+  await runCampaign(plan, asked)
   judge(readHistory(history))
+}
+
+function fail(why: string): void {
+  process.stderr.write(`${why}\n`)
+  process.exitCode = 2
 }
 
 /** What is no history has no violation either: it would seem to have passed. */

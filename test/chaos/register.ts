@@ -32,6 +32,13 @@ export function openRegister(database: string): Register {
   return database.startsWith('mssql:') ? mssqlRegister(database) : postgresRegister(database)
 }
 
+/** @throws the error of the driver when the server of the database does not answer. */
+export async function reach(database: string): Promise<void> {
+  if (database.startsWith('mysql:')) await withMysql(database, (connection) => connection.query('select 1'))
+  else if (database.startsWith('mssql:')) await withMssql(database, (pool) => pool.query('select 1'))
+  else await withClient(database, (client) => client.query('select 1'))
+}
+
 /** Creates the table if it does not exist. */
 export async function createRegister(database: string): Promise<void> {
   if (database.startsWith('sqlite:')) {

@@ -6,10 +6,22 @@
  * First each of the tests is run with all rules in place, because a test that fails anyway would prove nothing.
  */
 import { spawn } from 'node:child_process'
-import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { atLeastOne, optionsOf, refuse } from '../support/command-line.js'
+import { endOf, inTurns, interruptible, signalGroup } from '../support/interruptible.js'
 import { type Rule, rules } from './rules.js'
 
 const usage = 'npm run rules -- [--jobs 1] [--only "streams per"]'
@@ -24,42 +36,38 @@ const longestMs = 2 * patienceMs
 
 const build = fileURLToPath(new URL('../..', import.meta.url))
 const root = join(build, '..')
-const copies = join(build, 'without-rules')
 
 const chosen = rules.filter(({ rule }) => rule.includes(values.only))
 if (chosen.length === 0) refuse(usage, `No rule has "${values.only}" in its name.`)
 const tests = new Map(chosen.map(({ test }) => [test.join(': '), test]))
-rmSync(copies, { recursive: true, force: true })
-const whole = copyOf('whole')
-const broken = await inTurns([...tests.values()], async (test) => {
-  const failed = await fails(whole, test)
-  if (failed) console.log(`fails with all rules in place: ${test.join(': ')}`)
-  return failed
-})
-const held = await inTurns(chosen, async (rule) => {
-  const copy = copyOf(String(rules.indexOf(rule)), rule)
-  const failed = await fails(copy, rule.test)
-  rmSync(copy, { recursive: true })
-  console.log(`${failed ? 'held ' : 'LOOSE'} ${rule.rule}`)
-  return failed
-})
-rmSync(copies, { recursive: true, force: true })
-console.log(`${chosen.length} rules, ${held.filter(Boolean).length} held by their tests`)
-if (broken.some(Boolean) || !held.every(Boolean)) process.exitCode = 1
-
-/** Does the work for several items at a time. Returns an answer for each. */
-async function inTurns<Item>(
-  items: readonly Item[],
-  work: (item: Item) => Promise<boolean>,
-): Promise<boolean[]> {
-  const answers: boolean[] = []
-  const waiting = [...items.entries()]
-  const go = async (): Promise<void> => {
-    for (let next = waiting.shift(); next !== undefined; next = waiting.shift())
-      answers[next[0]] = await work(next[1])
+const copies = mkdtempSync(join(build, 'without-rules-'))
+// As root a server runs as another user, which must be able to reach its data through this folder.
+const temporary = mkdtempSync(join(tmpdir(), 'coordination-rules-'))
+chmodSync(temporary, 0o755)
+await interruptible(async (asked) => {
+  try {
+    await takeOutEach(asked)
+  } finally {
+    for (const folder of [copies, temporary]) rmSync(folder, { recursive: true, force: true, maxRetries: 10 })
   }
-  await Promise.all(Array.from({ length: values.jobs }, go))
-  return answers
+})
+
+async function takeOutEach(asked: AbortSignal): Promise<void> {
+  const whole = copyOf('whole')
+  const broken = await inTurns([...tests.values()], values.jobs, asked, async (test, stop) => {
+    const failed = await fails(whole, test, stop)
+    if (failed) console.log(`fails with all rules in place: ${test.join(': ')}`)
+    return failed
+  })
+  const held = await inTurns(chosen, values.jobs, asked, async (rule, stop) => {
+    const copy = copyOf(String(rules.indexOf(rule)), rule)
+    const failed = await fails(copy, rule.test, stop)
+    rmSync(copy, { recursive: true })
+    console.log(`${failed ? 'held ' : 'LOOSE'} ${rule.rule}`)
+    return failed
+  })
+  console.log(`${chosen.length} rules, ${held.filter(Boolean).length} held by their tests`)
+  if (broken.some(Boolean) || !held.every(Boolean)) process.exitCode = 1
 }
 
 /** Copies the compiled code without the rule into a folder of its own. */
@@ -82,19 +90,21 @@ function sourceWithout({ rule, file, find, replace }: Rule): string {
 }
 
 /** Returns whether the test fails in this copy. A test that does not end has failed. */
-async function fails(copy: string, [file, name]: Rule['test']): Promise<boolean> {
+async function fails(copy: string, [file, name]: Rule['test'], stop: AbortSignal): Promise<boolean> {
   const pattern = `^${name.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')}$`
   const child = spawn(process.execPath, [join(copy, `build/test/${file}.test.js`)], {
-    env: { ...process.env, TAP_GREP: pattern, TAP_TIMEOUT: String(patienceMs / 1_000) },
+    env: {
+      ...{ ...process.env, TAP_GREP: pattern, TAP_TIMEOUT: String(patienceMs / 1_000) },
+      // A test that is killed leaves its temporary files behind.
+      TMPDIR: temporary,
+    },
     stdio: ['ignore', 'pipe', 'ignore'],
+    detached: true,
   })
-  let output = ''
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    output += text
-  })
-  const impatience = setTimeout(() => child.kill('SIGKILL'), longestMs)
-  const code = await new Promise((resolve) => child.once('close', resolve))
-  clearTimeout(impatience)
+  const limit = setTimeout(() => signalGroup(child, 'SIGKILL'), longestMs)
+  const [output, code] = await Promise.all([text(child.stdout), endOf(child, stop)]).finally(() =>
+    clearTimeout(limit),
+  )
   if (!output.includes(`# Subtest: ${name}`)) throw new Error(`There is no test "${name}" in ${file}.`)
   return code !== 0
 }

@@ -5,16 +5,15 @@
  *
  * Needs spin and a C compiler. A search that exceeds its minutes or its memory is never reported as complete.
  */
-import { execFile, spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { cp, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import { atLeastOne, optionsOf, refuse } from '../support/command-line.js'
+import { endOf, interruptible, signalGroup } from '../support/interruptible.js'
 import { type Search, searches } from './searches.js'
-
-const run = promisify(execFile)
 
 const usage = 'npm run model -- [--only liveness] [--long] [--minutes 60] [--memory 5000]'
 const values = optionsOf(
@@ -28,6 +27,9 @@ if (chosen.length === 0)
     usage,
     `No search ${values.long ? '' : 'that runs without --long '}has "${values.only}" in its name.`,
   )
+
+for (const program of ['spin', 'cc'])
+  if (spawnSync(program, ['--version']).error !== undefined) refuse(usage, `${program} is not installed.`)
 
 interface Found {
   readonly errors: number
@@ -47,16 +49,18 @@ const models = fileURLToPath(new URL('../../../test/model', import.meta.url))
  */
 const compiled = ['-DSAFETY', '-DNOREDUCE', `-DMEMLIM=${values.memory}`]
 
-let wrong = 0
-console.log('| search | nodes | faults | states | transitions | CPU s | result |')
-console.log('| --- | --- | --- | --- | --- | --- | --- |')
-for (const search of chosen) {
-  const found = await carryOut(search)
-  const asWanted = found.errors > 0 === search.fails
-  if (!asWanted) wrong += 1
-  console.log(rowOf(search, found, asWanted))
-}
-process.exitCode = wrong === 0 ? 0 : 1
+await interruptible(async (asked) => {
+  let wrong = 0
+  console.log('| search | nodes | faults | states | transitions | CPU s | result |')
+  console.log('| --- | --- | --- | --- | --- | --- | --- |')
+  for (const search of chosen) {
+    const found = await carryOut(search, asked)
+    const asWanted = found.errors > 0 === search.fails
+    if (!asWanted) wrong += 1
+    console.log(rowOf(search, found, asWanted))
+  }
+  process.exitCode = wrong === 0 ? 0 : 1
+})
 
 function rowOf(
   search: Search,
@@ -72,13 +76,13 @@ function rowOf(
   return `| ${name} | ${nodes} | ${faults} | ${figures.join(' | ')} | ${seconds} | ${asWanted ? result : `**${result}**`} |`
 }
 
-async function carryOut(search: Search): Promise<Found> {
+async function carryOut(search: Search, asked: AbortSignal): Promise<Found> {
   const folder = await mkdtemp(join(tmpdir(), 'coordination-model-'))
   try {
     await cp(models, folder, { recursive: true, filter: (path) => !path.endsWith('.ts') })
-    await run('spin', ['-a', ...definitionsOf(search), 'lease.pml'], { cwd: folder })
-    await run('cc', ['-O2', '-o', 'pan', ...compiled, 'pan.c'], { cwd: folder })
-    return await searchIn(folder)
+    await run('spin', ['-a', ...definitionsOf(search), 'lease.pml'], folder, asked)
+    await run('cc', ['-O2', '-o', 'pan', ...compiled, 'pan.c'], folder, asked)
+    return await searchIn(folder, asked)
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
@@ -95,23 +99,27 @@ function definitionsOf({ nodes, crashes, slips, orders, liveness, lateAnswers, m
 }
 
 /**
- * Runs the search in a folder. When it is interrupted it still reports what it has seen so far. The shell around it
+ * Runs the search in a folder. When its minutes are over it still reports what it has seen so far. The shell around it
  * reports the CPU time.
  */
-async function searchIn(folder: string): Promise<Found> {
+async function searchIn(folder: string, asked: AbortSignal): Promise<Found> {
   const flags = ['-w24', '-m2000000']
   const script = 'trap : INT; ./pan "$@"; times'
   const search = spawn('sh', ['-c', `{ ${script}; } > out.txt 2>&1`, 'sh', ...flags], {
     cwd: folder,
     detached: true,
   })
-  const interrupt = (): void => void (search.pid && process.kill(-search.pid, 'SIGINT'))
-  const limit = setTimeout(interrupt, values.minutes * 60_000)
-  process.once('exit', interrupt)
-  await new Promise((resolve) => search.once('exit', resolve))
-  process.off('exit', interrupt)
-  clearTimeout(limit)
+  const limit = setTimeout(() => signalGroup(search, 'SIGINT'), values.minutes * 60_000)
+  await endOf(search, asked).finally(() => clearTimeout(limit))
   return readFound(await readFile(join(folder, 'out.txt'), 'utf8'))
+}
+
+/** Runs a program in the folder, which is also the one of its temporary files. */
+async function run(program: string, args: readonly string[], cwd: string, asked: AbortSignal): Promise<void> {
+  const env = { ...process.env, TMPDIR: cwd }
+  const child = spawn(program, args, { cwd, env, detached: true, stdio: ['ignore', 'ignore', 'pipe'] })
+  const [complaints, code] = await Promise.all([text(child.stderr), endOf(child, asked)])
+  if (code !== 0) throw new Error(`${program} has failed:\n${complaints}`)
 }
 
 function readFound(text: string): Found {

@@ -4,13 +4,15 @@
  *
  *     npm run mutants -- [--seeds 300] [--jobs 2] [--only "the margin|nobody hears"]
  *
- * Each mutant lives in a copy of the compiled code under `build/mutants`, and is hunted in processes of its own.
+ * Each mutant lives in a copy of the compiled code under `build/`, and is hunted in processes of its own.
  */
 import { fork, spawn } from 'node:child_process'
-import { cpSync, mkdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { atLeastOne, optionsOf, refuse } from '../support/command-line.js'
+import { endOf, inTurns, interruptible, signalGroup } from '../support/interruptible.js'
 import type { Quarry } from './hunt.js'
 import { type Mutant, mutants, mutated } from './mutants.js'
 
@@ -26,7 +28,6 @@ const longestMs = 600_000
 
 const build = fileURLToPath(new URL('../..', import.meta.url))
 const root = join(build, '..')
-const copies = join(build, 'mutants')
 
 interface TestFile {
   readonly file: string
@@ -63,10 +64,11 @@ const testFiles: readonly TestFile[] = [
   { file: 'stores/sqlite.test.js' },
 ]
 
-const wanted = values.only.split('|')
+const wanted = values.only === '' ? [''] : values.only.split('|').filter(Boolean)
 for (const part of wanted)
   if (!mutants.some(({ name }) => name.includes(part))) refuse(usage, `No mutant has "${part}" in its name.`)
 const hunted = mutants.filter(({ name }) => wanted.some((part) => name.includes(part)))
+if (hunted.length === 0) refuse(usage, `"${values.only}" is no part of a name.`)
 for (const mutant of hunted) mutated(mutant, build)
 // A missing file would fail, and so seem to find every mutant.
 for (const { file } of testFiles) statSync(join(build, 'test', file))
@@ -76,23 +78,28 @@ for (const { name, test } of hunted)
 const rows = new Map<Mutant, string>()
 let survivors = 0
 const acquitted = new Map<string, Promise<void>>()
-const waiting = [...hunted]
-rmSync(copies, { recursive: true, force: true })
-await Promise.all(Array.from({ length: values.jobs }, huntOn))
-rmSync(copies, { recursive: true, force: true })
-console.log('\n| mutant | place | found by |\n| --- | --- | --- |')
-for (const mutant of hunted) console.log(rows.get(mutant))
-console.log(`\n${hunted.length} mutants, ${hunted.length - survivors} killed`)
-if (survivors > 0) process.exitCode = 1
-
-async function huntOn(): Promise<void> {
-  for (let mutant = waiting.shift(); mutant !== undefined; mutant = waiting.shift()) {
-    const found = await hunt(mutant)
-    if (found === undefined) survivors += 1
-    const row = `| ${mutant.name} | \`${mutant.file}\` | ${found?.by ?? '**nothing**'} |`
-    rows.set(mutant, row)
-    console.log(`${row} ${found?.what.slice(0, 160) ?? ''}`)
+const copies = mkdtempSync(join(build, 'mutants-'))
+/** The folder for the temporary files of all tests: a test that is killed leaves its own behind. */
+const temporary = join(copies, 'tmp')
+await interruptible(async (asked) => {
+  try {
+    mkdirSync(temporary)
+    await inTurns(hunted, values.jobs, asked, huntOne)
+  } finally {
+    rmSync(copies, { recursive: true, force: true })
   }
+  console.log('\n| mutant | place | found by |\n| --- | --- | --- |')
+  for (const mutant of hunted) console.log(rows.get(mutant))
+  console.log(`\n${hunted.length} mutants, ${hunted.length - survivors} killed`)
+  if (survivors > 0) process.exitCode = 1
+})
+
+async function huntOne(mutant: Mutant, stop: AbortSignal): Promise<void> {
+  const found = await hunt(mutant, stop)
+  if (found === undefined) survivors += 1
+  const row = `| ${mutant.name} | \`${mutant.file}\` | ${found?.by ?? '**nothing**'} |`
+  rows.set(mutant, row)
+  console.log(`${row} ${found?.what.slice(0, 160) ?? ''}`)
 }
 
 interface Found {
@@ -101,7 +108,7 @@ interface Found {
 }
 
 /** Hunts one mutant. Returns undefined when it survives. */
-async function hunt(mutant: Mutant): Promise<Found | undefined> {
+async function hunt(mutant: Mutant, stop: AbortSignal): Promise<Found | undefined> {
   const copy = join(copies, String(mutants.indexOf(mutant)))
   mkdirSync(copy, { recursive: true })
   for (const folder of ['plugin', 'test'])
@@ -112,30 +119,35 @@ async function hunt(mutant: Mutant): Promise<Found | undefined> {
     const known = testFiles.filter(({ file }) => file === `${mutant.test}.test.js`)
     const others = testFiles.filter((each) => !known.includes(each))
     return (
-      (await huntByTests(copy, known)) ??
-      (await huntBySimulation(mutant, copy)) ??
-      (await huntByTests(copy, others))
+      (await huntByTests(copy, known, stop)) ??
+      (await huntBySimulation(mutant, copy, stop)) ??
+      (await huntByTests(copy, others, stop))
     )
   } finally {
     rmSync(copy, { recursive: true, force: true })
   }
 }
 
-async function huntBySimulation(mutant: Mutant, copy: string): Promise<Found | undefined> {
-  const quarry = await setLoose(join(copy, 'build'), mutant.mix ?? 'all', values.seeds, mutant.from ?? 1)
+async function huntBySimulation(mutant: Mutant, copy: string, stop: AbortSignal): Promise<Found | undefined> {
+  const { mix = 'all', from = 1 } = mutant
+  const quarry = await setLoose(join(copy, 'build'), mix, values.seeds, from, stop)
   if (quarry === undefined) return { by: 'simulation: it does not end', what: '' }
   if (quarry.killedBy === undefined) return undefined
-  await acquit(quarry.killedBy)
-  const { rule, mix, seed, what } = quarry.killedBy
-  return { by: `simulation: ${rule}, \`--mix ${mix} --seed ${seed}\``, what }
+  await acquit(quarry.killedBy, stop)
+  const { rule, seed, what } = quarry.killedBy
+  return { by: `simulation: ${rule}, \`--mix ${quarry.killedBy.mix} --seed ${seed}\``, what }
 }
 
 /** Returns the first test that fails. */
-async function huntByTests(copy: string, files: readonly TestFile[]): Promise<Found | undefined> {
+async function huntByTests(
+  copy: string,
+  files: readonly TestFile[],
+  stop: AbortSignal,
+): Promise<Found | undefined> {
   for (const { file, only } of files) {
-    const output = await failing(join(copy, 'build/test', file), only)
+    const output = await failing(join(copy, 'build/test', file), only, stop)
     if (output === undefined) continue
-    await acquitTests(file, only)
+    await acquitTests(file, only, stop)
     const failure = /^ *not ok \d+ - (.*?)(?: # .*)?$/m.exec(output)
     const name = failure?.[1] ?? 'it does not end'
     // The test that failed, or the one that did and then never ended.
@@ -148,53 +160,60 @@ async function huntByTests(copy: string, files: readonly TestFile[]): Promise<Fo
 }
 
 /** Returns what a test file printed when it failed; undefined when it passed. */
-async function failing(file: string, only?: string): Promise<string | undefined> {
+async function failing(
+  file: string,
+  only: string | undefined,
+  stop: AbortSignal,
+): Promise<string | undefined> {
   const env = {
     ...process.env,
     NODE_V8_COVERAGE: '',
     TAP_TIMEOUT: String(longestMs / 1_000),
+    TMPDIR: temporary,
     ...(only === undefined ? {} : { TAP_GREP: only }),
   }
-  const child = spawn(process.execPath, [file], {
-    env,
-    stdio: ['ignore', 'pipe', 'ignore'],
-    timeout: longestMs,
-  })
-  let output = ''
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    output += text
-  })
-  const code = await new Promise((resolve) => child.once('close', resolve))
+  const child = spawn(process.execPath, [file], { env, stdio: ['ignore', 'pipe', 'ignore'], detached: true })
+  const limit = setTimeout(() => signalGroup(child, 'SIGKILL'), longestMs)
+  const [output, code] = await Promise.all([text(child.stdout), endOf(child, stop)]).finally(() =>
+    clearTimeout(limit),
+  )
   return code === 0 ? undefined : output
 }
 
 /** Checks once that a test file which fails with a mutant passes without any. */
-function acquitTests(file: string, only?: string): Promise<void> {
-  const control = acquitted.get(file) ?? passes(file, only)
+function acquitTests(file: string, only: string | undefined, stop: AbortSignal): Promise<void> {
+  const control = acquitted.get(file) ?? passes(file, only, stop)
   acquitted.set(file, control)
   return control
 }
 
-async function passes(file: string, only?: string): Promise<void> {
-  if ((await failing(join(build, 'test', file), only)) !== undefined)
+async function passes(file: string, only: string | undefined, stop: AbortSignal): Promise<void> {
+  if ((await failing(join(build, 'test', file), only, stop)) !== undefined)
     throw new Error(`${file} fails without any mutant.`)
 }
 
 /** Checks that a seed which breaks with the mutant does not break without it. */
-async function acquit({ seed, mix }: NonNullable<Quarry['killedBy']>): Promise<void> {
-  const control = await setLoose(build, mix, 1, seed)
+async function acquit({ seed, mix }: NonNullable<Quarry['killedBy']>, stop: AbortSignal): Promise<void> {
+  const control = await setLoose(build, mix, 1, seed, stop)
   if (control?.killedBy !== undefined) throw new Error(`Seed ${seed} (${mix}) breaks without any mutant.`)
 }
 
-async function setLoose(code: string, mix: string, seeds: number, from: number): Promise<Quarry | undefined> {
+async function setLoose(
+  code: string,
+  mix: string,
+  seeds: number,
+  from: number,
+  stop: AbortSignal,
+): Promise<Quarry | undefined> {
   const child = fork(join(code, 'test/mutants/hunt.js'), [mix, String(seeds), String(from)], {
     execArgv: ['--single-threaded'],
+    detached: true,
   })
-  const timer = setTimeout(() => child.kill('SIGKILL'), longestMs)
-  const quarry = await new Promise<Quarry | undefined>((resolve) => {
-    child.once('message', (message) => resolve(message as Quarry))
-    child.once('exit', () => resolve(undefined))
+  let quarry: Quarry | undefined
+  child.once('message', (message) => {
+    quarry = message as Quarry
   })
-  clearTimeout(timer)
+  const limit = setTimeout(() => signalGroup(child, 'SIGKILL'), longestMs)
+  await endOf(child, stop).finally(() => clearTimeout(limit))
   return quarry
 }

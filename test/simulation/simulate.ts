@@ -21,6 +21,7 @@ import {
   seedCount,
   seeds,
 } from '../support/command-line.js'
+import { aborted, interruptible } from '../support/interruptible.js'
 import { addTally, emptyTally, mixFor, report, runCampaign, type Tally, vacuities } from './campaign.js'
 import { type MixName, mixes, timedKinds, traits } from './faults.js'
 import { type Outcome, simulate } from './world.js'
@@ -49,6 +50,11 @@ const values = optionsOf(
     texts: ['record', 'report'],
     // `part`: the number of this process among the jobs.
     numbers: ['seed', 'part'],
+    ways: [
+      ['seeds', 'from', 'jobs', 'minutes', 'mix', 'without', 'record', 'part'],
+      ['seed', 'mix', 'without', 'history', 'minimise'],
+      ['report'],
+    ],
     whole: {
       seed: seeds,
       from: seeds,
@@ -74,22 +80,29 @@ const seedsALine = 250
 const without: ReadonlySet<string> = new Set(
   namesIn(usage, values.without, 'kind of fault', [...timedKinds, ...traits]),
 )
-const [mix = 'all'] = namesIn(usage, values.mix, 'mix', mixNames)
+const [mix = 'all', ...moreMixes] = namesIn(usage, values.mix, 'mix', mixNames)
+if (moreMixes.length > 0) refuse(usage, `--mix takes one name, not "${values.mix}".`)
+if (values.part !== undefined && process.send === undefined)
+  refuse(usage, '--part is for the processes that --jobs starts.')
 if (values.report !== undefined) conclude(recorded(values.report))
-else if (values.seed === undefined) await campaign()
-else if (values.minimise) await minimise(values.seed)
-else await replay(values.seed)
+else await interruptible((asked) => Promise.race([simulated(asked), aborted(asked)]))
 
-async function campaign(): Promise<void> {
-  if (values.part !== undefined) {
-    process.send?.(await share(values.part, values.jobs))
-    process.disconnect()
-    return
-  }
+async function simulated(asked: AbortSignal): Promise<void> {
+  const { seed, part } = values
+  if (part !== undefined) {
+    process.once('disconnect', () => process.exit())
+    process.send?.(await share(part, values.jobs))
+  } else if (seed === undefined) await campaign(asked)
+  else if (values.minimise) await minimise(seed)
+  else await replay(seed)
+}
+
+async function campaign(asked: AbortSignal): Promise<void> {
   if (values.record !== undefined) mustOpen(usage, 'record', values.record, 'a')
-  const jobs = values.jobs
+  const { jobs } = values
   const tally = emptyTally()
-  const parts = jobs === 1 ? [share(0, 1)] : Array.from({ length: jobs }, (_, part) => shareElsewhere(part))
+  const parts =
+    jobs === 1 ? [share(0, 1)] : Array.from({ length: jobs }, (_, part) => shareElsewhere(part, asked))
   for (const part of await Promise.all(parts)) addTally(tally, part)
   conclude(tally)
 }
@@ -111,7 +124,8 @@ function conclude(tally: Tally): void {
   for (const line of report(tally)) console.log(line)
   const idle = vacuities(tally, mix, without)
   for (const what of idle) console.log(`not shown: ${what}`)
-  if (tally.failed > 0 || (tally.seeds >= manySeeds && idle.length > 0)) process.exitCode = 1
+  if (tally.seeds === 0 || tally.failed > 0 || (tally.seeds >= manySeeds && idle.length > 0))
+    process.exitCode = 1
 }
 
 async function share(part: number, jobs: number): Promise<Tally> {
@@ -145,11 +159,18 @@ function some(from: number, seeds: number, step: number, minutes: number): Promi
   })
 }
 
-/** Simulates one share of the seeds in another process. */
-function shareElsewhere(part: number): Promise<Tally> {
-  const child = fork(fileURLToPath(import.meta.url), [...process.argv.slice(2), '--part', String(part)])
+/** Simulates one share of the seeds in another process, which ends with this one. */
+function shareElsewhere(part: number, asked: AbortSignal): Promise<Tally> {
+  const typed = [...process.argv.slice(2), '--part', String(part)]
+  const child = fork(fileURLToPath(import.meta.url), typed, {
+    ...{ signal: asked, killSignal: 'SIGKILL' },
+  })
   return new Promise((resolve, reject) => {
-    child.once('message', (tally) => resolve(tally as Tally))
+    child.once('message', (tally) => {
+      resolve(tally as Tally)
+      child.disconnect()
+    })
+    child.once('error', reject)
     child.once('exit', (code) => reject(new Error(`process ${part} ended with ${code}`)))
   })
 }
@@ -164,7 +185,7 @@ async function minimise(seed: number): Promise<void> {
   const world = { seed, without, mix: mixFor(seed, mix) }
   const whole = await simulate(world)
   const [violation] = whole.violations
-  if (violation === undefined) return summarise(whole, seed)
+  if (violation === undefined) return replay(seed)
   const { rule } = violation
   let kept = whole.plan.faults.map((_, index) => index)
   const fails = async (indices: readonly number[]): Promise<boolean> => {

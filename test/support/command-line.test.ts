@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { freePort } from './ports.js'
 
 const commands = {
   simulate: 'simulation/simulate.js',
@@ -22,6 +23,67 @@ t.test('an option that there is not is named, and the command does nothing', asy
     t.match(errors, "Unknown option '--nonsense'")
     t.match(errors, `npm run ${command} -- `, 'how it is used')
     t.notMatch(errors, /^ +at /m, 'no stack')
+    t.equal(output, '')
+  }
+})
+
+t.test('with --help each says how it is used, and does nothing else', async (t) => {
+  for (const command of Object.keys(commands) as Command[]) {
+    const { code, errors, output } = await run(command, ['--help'])
+    t.equal(code, 0, command)
+    t.match(output, `npm run ${command} -- `)
+    t.equal(errors, '')
+  }
+})
+
+t.test('options that do not go together are refused, with those that do', async (t) => {
+  const ofSeed = 'only --mix, --without, --history, --minimise do.'
+  const wrong: readonly [Command, readonly string[], string][] = [
+    ['simulate', ['--seed', '1', '--seeds', '2'], `--seeds does not go with --seed; ${ofSeed}`],
+    ['simulate', ['--jobs', '2', '--seed', '1'], `--jobs does not go with --seed; ${ofSeed}`],
+    ['simulate', ['--seed', '1', '--minutes', '2'], `--minutes does not go with --seed; ${ofSeed}`],
+    ['simulate', ['--seed', '1', '--from', '2'], `--from does not go with --seed; ${ofSeed}`],
+    ['simulate', ['--seed', '1', '--record', 'x'], `--record does not go with --seed; ${ofSeed}`],
+    ['simulate', ['--seeds', '1', '--history'], '--history goes only with --seed.'],
+    ['simulate', ['--minimise'], '--minimise goes only with --seed.'],
+    [
+      'simulate',
+      ['--report', 'x', '--mix', 'full'],
+      '--mix does not go with --report; no other option does.',
+    ],
+    ['simulate', ['--mix', 'full,brief'], '--mix takes one name, not "full,brief".'],
+    ['simulate', ['--seed', '1', '--seed', '2'], '--seed is given twice.'],
+    ['simulate', ['--part', '0'], '--part is for the processes that --jobs starts.'],
+    [
+      'chaos',
+      ['--check', 'x', '--seconds', '9'],
+      '--seconds does not go with --check; no other option does.',
+    ],
+    ['model', ['--only', ''], '--only is given without a value.'],
+    ['mutants', ['--only', 'beat', '--only', 'margin'], '--only is given twice.'],
+  ]
+  for (const [command, typed, said] of wrong) {
+    const { code, errors, output } = await run(command, typed)
+    t.equal(code, 2, `${command} ${typed.join(' ')}`)
+    t.equal(errors.split('\n')[0], said)
+    t.equal(output, '')
+  }
+})
+
+t.test('a campaign without a seed has not passed', async (t) => {
+  const { code, output } = await run('simulate', ['--minutes', '0'])
+  t.equal(code, 1)
+  t.match(output, /^0 seeds,/)
+})
+
+t.test('a server that cannot be reached is named in one line, and no history is begun', async (t) => {
+  const port = await freePort()
+  for (const scheme of ['postgres', 'mysql', 'mssql']) {
+    const typed = ['--database', `${scheme}://nobody:secret@127.0.0.1:${port}/none`]
+    const { code, errors, output } = await run('chaos', typed)
+    t.equal(code, 2, scheme)
+    t.match(errors, new RegExp(`^--database: the server cannot be used: .*127\\.0\\.0\\.1:${port}.*\n$`))
+    t.notMatch(errors, 'secret')
     t.equal(output, '')
   }
 })
