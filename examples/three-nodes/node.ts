@@ -7,11 +7,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import Fastify from 'fastify'
 import workerCoordination, { allowLoopback } from 'fastify-worker-coordination'
 import { readableLog } from './log.js'
-import { database, exampleNodes, preset } from './nodes.js'
+import { database, exampleNodes, preset, refuse } from './nodes.js'
 
-const self = exampleNodes.find(({ number }) => String(number) === process.argv[2])
-if (self === undefined) throw new Error('Which node? Say 1, 2 or 3: npm run node -- 2')
-const { node, cluster, port } = self
+const { node, cluster, port } =
+  exampleNodes.find(({ number }) => String(number) === process.argv[2]) ??
+  refuse('Which node? Say 1, 2 or 3: npm run node -- 2')
 
 const app = Fastify({
   logger: { level: 'info', stream: readableLog },

@@ -8,7 +8,7 @@ export interface ExampleNode {
   readonly port: number
 }
 
-const firstPort = Number(process.env.PORT ?? 3000)
+const firstPort = portOf(process.env.PORT ?? '3000')
 
 export const exampleNodes: readonly ExampleNode[] = [
   { number: 1, node: 'node-1', cluster: 'eu-1', port: firstPort },
@@ -32,6 +32,18 @@ export const preset = presetOf(process.env.PRESET ?? (database.startsWith('mssql
 function presetOf(name: string): Preset {
   const known: readonly Preset[] = ['default', 'fast', 'relaxed']
   const preset = known.find((each) => each === name)
-  if (preset === undefined) throw new Error(`PRESET: expected ${known.join(', ')}, got "${name}".`)
-  return preset
+  return preset ?? refuse(`PRESET: expected ${known.join(', ')}, got "${name}".`)
+}
+
+/** Each node needs a port of its own, so the first one cannot be among the last. */
+function portOf(text: string): number {
+  const port = Number(text)
+  const isPort = Number.isInteger(port) && port >= 1 && port <= 65_533
+  return isPort ? port : refuse(`PORT: expected a whole number from 1 to 65533, got "${text}".`)
+}
+
+/** Ends this process because it was not started as it should be. */
+export function refuse(why: string): never {
+  console.error(why)
+  process.exit(2)
 }
