@@ -179,18 +179,24 @@ async function openFragileMysql(t: Test, url: string, options: StoreOptions): Pr
   const store = await openMysql(proxied, options)
   return {
     store,
-    loseAnswerTo: (verb) => void proxy.cutAtAnswer(verb === 'change' ? answersMysqlCommit : answersStamp),
+    loseAnswerTo(verb) {
+      if (verb === 'change') loseAnswerToCommit(proxy)
+      else proxy.cutAtAnswer(answersStamp)
+    },
     goSilent: () => proxy.goSilent(),
     cut: () => proxy.cut(),
   }
 }
 
-/** Returns whether the server says only that all is well and that no transaction is open. */
-function answersMysqlCommit(bytes: Buffer): boolean {
-  const autocommitOutsideTransactions = 2
-  const status = bytes.length < 9 ? 0 : bytes.readUInt16LE(7) & 3
-  // MySQL adds how the transaction ended.
-  return bytes.subarray(4, 7).equals(Buffer.alloc(3)) && status === autocommitOutsideTransactions
+/** Loses the next answer to a commit: all answers to statements that return nothing look the same. */
+function loseAnswerToCommit(proxy: TcpProxy): void {
+  const commit = '\x03commit'
+  let isCommitting = false
+  proxy.toServer.alter((bytes) => {
+    isCommitting ||= bytes.includes(commit)
+    return bytes
+  })
+  proxy.cutAtAnswer(() => isCommitting)
 }
 
 /** Returns whether the server says that an update has changed its row. */
