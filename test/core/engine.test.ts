@@ -1,30 +1,12 @@
 import t from 'tap'
-import { StoreError } from '../../plugin/core/errors.js'
 import { silentLog } from '../../plugin/core/log.js'
-import type { Store } from '../../plugin/core/store.js'
 import { resolveTiming } from '../../plugin/core/time/timing.js'
 import type { Lease } from '../../plugin/core/work/lease.js'
 import type { Assignment, PassContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
 import { gate, rejectionOf } from '../../plugin/testing/conformance/world.js'
-import { World, type WorldNode } from '../support/world.js'
-
-/** Returns a worker whose passes last until their signal aborts. */
-function leader(name: string, more: Partial<WorkerDefinition> = {}): WorkerDefinition {
-  return {
-    name,
-    kind: 'single',
-    scope: 'global',
-    run: ({ signal }) => aborted(signal),
-    ...more,
-  } as WorkerDefinition
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve()
-    signal.addEventListener('abort', () => resolve(), { once: true })
-  })
-}
+import { aborted, untilAborted } from '../support/workers.js'
+import { holders, World, type WorldNode } from '../support/world.js'
+import { answeringLate, counting, failing } from '../support/wrapped-store.js'
 
 function caught(work: () => void): unknown {
   try {
@@ -34,14 +16,10 @@ function caught(work: () => void): unknown {
   }
 }
 
-function holders(nodes: readonly WorldNode[], name: string): string[] {
-  return nodes.filter((node) => node.coordinator.isHeld(name)).map((node) => node.name)
-}
-
 t.test('a single worker runs on one node, and on the next when that one closes', async (t) => {
   const world = new World(t)
   const [a, b] = [await world.node('a'), await world.node('b')]
-  for (const node of [a, b]) node.coordinator.worker(leader('month-close'))
+  for (const node of [a, b]) node.coordinator.worker(untilAborted('month-close'))
   await world.start(a, b)
   t.same(holders(world.nodes, 'month-close'), ['a'])
   const closed = a.coordinator.close()
@@ -62,7 +40,7 @@ t.test('a cluster worker runs once per cluster', async (t) => {
     await world.node('b', { cluster: 'eu' }),
     await world.node('c', { cluster: 'us' }),
   ]
-  for (const node of nodes) node.coordinator.worker(leader('indexing', { scope: 'cluster' }))
+  for (const node of nodes) node.coordinator.worker(untilAborted('indexing', { scope: 'cluster' }))
   await world.start(...nodes)
   t.same(holders(nodes, 'eu/indexing'), ['a'])
   t.same(holders(nodes, 'us/indexing'), ['c'])
@@ -73,7 +51,7 @@ t.test('a node that stands still is buried after a ttl, and its work goes to ano
   const lines: string[] = []
   const log = { ...silentLog, warn: (_fields: object, line: string) => void lines.push(line) }
   const [a, b, c] = [await world.node('a'), await world.node('b', { log }), await world.node('c', { log })]
-  for (const node of [a, b, c]) node.coordinator.worker(leader('month-close'))
+  for (const node of [a, b, c]) node.coordinator.worker(untilAborted('month-close'))
   await world.start(a, b, c)
   world.freeze(a)
   await world.advance(world.timing.ttlMs - 1_000)
@@ -93,9 +71,9 @@ t.test('a node with a longer ttl is judged by that, whatever the ttl of those wh
   const world = new World(t)
   const [a, b] = [await world.node('a'), await world.node('b')]
   const patient = await world.node('patient', { timing: resolveTiming({ ttlMs: 60_000 }) })
-  patient.coordinator.worker(leader('month-close'))
+  patient.coordinator.worker(untilAborted('month-close'))
   await world.start(a, b, patient)
-  a.coordinator.worker(leader('month-close'))
+  a.coordinator.worker(untilAborted('month-close'))
   await world.advance(500)
   world.freeze(patient)
   await world.advance(world.timing.ttlMs * 3)
@@ -108,7 +86,7 @@ t.test('a node with a longer ttl is judged by that, whatever the ttl of those wh
 t.test('both watchers may die, and all nodes but one', async (t) => {
   const world = new World(t)
   const nodes = await Promise.all(['a', 'b', 'c', 'd'].map((name) => world.node(name)))
-  for (const node of nodes) node.coordinator.worker(leader('month-close'))
+  for (const node of nodes) node.coordinator.worker(untilAborted('month-close'))
   await world.start(...nodes)
   const [a, b, c, d] = nodes as [WorldNode, WorldNode, WorldNode, WorldNode]
   for (const node of [a, b, c]) world.freeze(node)
@@ -128,8 +106,7 @@ t.test('who hears nothing of the watchers looks at others, until they turn out t
   const calls = new Map<string, number>()
   const looks = (): number => calls.get('beats') ?? 0
   const watchers = await Promise.all(['a', 'b'].map((name) => world.node(name)))
-  const wrap = (store: Store): Store => counting(store, calls)
-  const others = await Promise.all(['c', 'd'].map((name) => world.node(name, { wrap })))
+  const others = await Promise.all(['c', 'd'].map((name) => world.node(name, { wrap: counting(calls) })))
   const silent = await world.node('e')
   const nodes = [...watchers, ...others, silent]
   await world.start(...nodes)
@@ -160,7 +137,7 @@ t.test(
     const calls = new Map<string, number>()
     const timing = resolveTiming({ ttlMs: 60_000 })
     const patient = await Promise.all(['a', 'b'].map((name) => world.node(name, { timing })))
-    const hasty = await world.node('c', { wrap: (store) => counting(store, calls) })
+    const hasty = await world.node('c', { wrap: counting(calls) })
     await world.start(...patient, hasty)
     await world.advance(timing.ttlMs * 4)
     t.ok((calls.get('heartbeat') ?? 0) > 30)
@@ -170,20 +147,14 @@ t.test(
 
 t.test('a database that is away is not asked without pause by those who watch', async (t) => {
   const world = new World(t)
-  let away = false
+  const outage = { on: false }
   const calls = new Map<string, number>()
-  const a = await world.node('a', {
-    wrap: (store) =>
-      counting(
-        failing(store, () => away),
-        calls,
-      ),
-  })
+  const a = await world.node('a', { wrap: (store) => counting(calls)(failing(outage)(store)) })
   const [b, c] = [await world.node('b'), await world.node('c')]
   await world.start(a, b, c)
   const { ttlMs } = world.timing
   await world.advance(ttlMs)
-  away = true
+  outage.on = true
   calls.clear()
   await world.advance(ttlMs * 4)
   const asked = [...calls.values()].reduce((sum, count) => sum + count, 0)
@@ -194,7 +165,7 @@ t.test('who is alone looks as often as it beats, and at once when somebody comes
   const world = new World(t)
   const calls = new Map<string, number>()
   const looks = (): number => calls.get('look') ?? 0
-  const a = await world.node('a', { wrap: (store) => counting(store, calls) })
+  const a = await world.node('a', { wrap: counting(calls) })
   await world.start(a)
   const { ttlMs, heartbeatMs } = world.timing
   await world.advance(heartbeatMs)
@@ -216,24 +187,24 @@ t.test('who is alone looks as often as it beats, and at once when somebody comes
 
 t.test('a start waits for a database that is away, for two ttls', async (t) => {
   const world = new World(t)
-  let away = true
-  const a = await world.node('a', { wrap: (store) => failing(store, () => away) })
+  const outage = { on: true }
+  const a = await world.node('a', { wrap: failing(outage) })
   const { ttlMs, heartbeatMs } = world.timing
   const started = a.coordinator.start()
   await world.advance(ttlMs * 1.9)
   t.equal(a.coordinator.state, 'starting')
-  away = false
+  outage.on = false
   await world.advance(heartbeatMs)
   await started
   t.equal(a.coordinator.state, 'running')
 
-  away = true
-  const b = await world.node('b', { wrap: (store) => failing(store, () => away) })
+  outage.on = true
+  const b = await world.node('b', { wrap: failing(outage) })
   const refused = t.rejects(b.coordinator.start(), { code: 'WCO_STORE' })
   await world.advance(ttlMs * 2 + heartbeatMs)
   await refused
   t.equal(b.coordinator.state, 'idle', 'it may be tried again')
-  away = false
+  outage.on = false
   await world.start(b)
   t.equal(b.coordinator.state, 'running')
 })
@@ -392,18 +363,7 @@ t.test('a lease that is free is acquired without time to wait, and one that is h
   const outage = { on: false }
   const a = await world.node('a')
   const b = await world.node('b', {
-    wrap: (store) =>
-      new Proxy(store, {
-        get(target, name) {
-          const value: unknown = Reflect.get(target, name, target)
-          if (typeof value !== 'function') return value
-          if (name !== 'change') return value.bind(target)
-          return async (...given: unknown[]) => {
-            if (outage.on) throw new StoreError('the database is away', 'none')
-            return value.apply(target, given)
-          }
-        },
-      }),
+    wrap: failing(outage, 'change'),
   })
   await world.start(a, b)
   const atOnce = async (node: WorldNode): Promise<unknown> => {
@@ -495,19 +455,7 @@ t.test('who gives up while the database is being asked does not stay in the queu
   const answers = gate()
   let isSlow = false
   const b = await world.node('b', {
-    wrap: (store) =>
-      new Proxy(store, {
-        get(target, name) {
-          const value: unknown = Reflect.get(target, name, target)
-          if (typeof value !== 'function') return value
-          if (name !== 'change') return value.bind(target)
-          return async (...given: unknown[]) => {
-            const answer: unknown = await Reflect.apply(value, target, given)
-            if (isSlow) await answers.opened
-            return answer
-          }
-        },
-      }),
+    wrap: answeringLate(() => (isSlow ? answers.opened : undefined), 'change'),
   })
   await world.start(a, b)
   const lease = await a.coordinator.acquire('rebuild')
@@ -565,7 +513,7 @@ t.test('a forced release: the holder is alive and does not work', async (t) => {
 t.test('a forced release is acknowledged by a holder that listens to its signal', async (t) => {
   const world = new World(t)
   const [a, b] = [await world.node('a'), await world.node('b')]
-  for (const node of [a, b]) node.coordinator.worker(leader('month-close'))
+  for (const node of [a, b]) node.coordinator.worker(untilAborted('month-close'))
   await world.start(a, b)
   const token = (await a.coordinator.status()).leases[0]?.token ?? 0
   await b.coordinator.operator.release({ key: 'global/month-close', token, actor: 'ops', reason: 'stuck' })
@@ -578,7 +526,7 @@ t.test('a forced release is acknowledged by a holder that listens to its signal'
 t.test('pause stops a worker everywhere and survives restarts; resume brings it back', async (t) => {
   const world = new World(t)
   const [a, b] = [await world.node('a'), await world.node('b')]
-  for (const node of [a, b]) node.coordinator.worker(leader('month-close'))
+  for (const node of [a, b]) node.coordinator.worker(untilAborted('month-close'))
   await world.start(a, b)
   const by = { actor: 'ops', reason: 'maintenance' }
   t.equal(await b.coordinator.operator.pause('global/month-close', by), 'done')
@@ -590,7 +538,7 @@ t.test('pause stops a worker everywhere and survives restarts; resume brings it 
   await world.advance(30_000)
   t.equal((await a.coordinator.status()).revision, revision, 'nobody is named for it, or passed over')
   const c = await world.node('c')
-  c.coordinator.worker(leader('month-close'))
+  c.coordinator.worker(untilAborted('month-close'))
   await world.start(c)
   await world.advance(500)
   t.same(holders(world.nodes, 'month-close'), [])
@@ -603,8 +551,8 @@ t.test('a draining node hands everything over and takes nothing', async (t) => {
   const world = new World(t)
   const [a, b] = [await world.node('a'), await world.node('b')]
   for (const node of [a, b]) {
-    node.coordinator.worker(leader('one'))
-    node.coordinator.worker(leader('two'))
+    node.coordinator.worker(untilAborted('one'))
+    node.coordinator.worker(untilAborted('two'))
   }
   await world.start(a, b)
   await world.advance(500)
@@ -626,7 +574,7 @@ t.test('a pass that fails too often hands the worker to another node', async (t)
   const [a, b] = [await world.node('a'), await world.node('b')]
   let failures = 0
   a.coordinator.worker(
-    leader('month-close', {
+    untilAborted('month-close', {
       maxFailures: 3,
       run: () => {
         failures++
@@ -634,7 +582,7 @@ t.test('a pass that fails too often hands the worker to another node', async (t)
       },
     }),
   )
-  b.coordinator.worker(leader('month-close'))
+  b.coordinator.worker(untilAborted('month-close'))
   await world.start(a, b)
   await world.advance(30_000)
   t.equal(failures, 3)
@@ -648,12 +596,12 @@ t.test(
   'the database away for less than the trust window costs nothing; for longer, all work stops and comes back',
   async (t) => {
     const world = new World(t)
-    let away = false
-    const flaky = await world.node('a', { wrap: (store) => failing(store, () => away) })
+    const outage = { on: false }
+    const flaky = await world.node('a', { wrap: failing(outage) })
     let lost: unknown
     let thrown: unknown
     flaky.coordinator.worker(
-      leader('month-close', {
+      untilAborted('month-close', {
         run: async ({ lease, signal }: PassContext) => {
           await aborted(signal)
           lost = signal.reason
@@ -662,19 +610,19 @@ t.test(
       }),
     )
     await world.start(flaky)
-    away = true
+    outage.on = true
     await world.advance(world.timing.ttlMs - world.timing.marginMs - world.timing.heartbeatMs * 1.2)
     t.ok(flaky.coordinator.isHeld('month-close'))
-    away = false
+    outage.on = false
     await world.advance(world.timing.heartbeatMs * 1.5)
     t.ok(flaky.coordinator.isHeld('month-close'))
     t.notOk(flaky.history.includes('trust.expired'))
-    away = true
+    outage.on = true
     await world.advance(world.timing.ttlMs)
     t.notOk(flaky.coordinator.isHeld('month-close'))
     t.match(lost, { code: 'WCO_LEASE_LOST', reason: 'trust-expired' })
     t.match(thrown, { code: 'WCO_LEASE_LOST' })
-    away = false
+    outage.on = false
     await world.advance(world.timing.heartbeatMs * 2)
     t.ok(flaky.coordinator.isHeld('month-close'), 'nobody buried it, so it goes on under a new token')
   },
@@ -683,7 +631,7 @@ t.test(
 t.test('a new server identity: nobody claims until the old trust has surely ended', async (t) => {
   const world = new World(t)
   const [a, b] = [await world.node('a'), await world.node('b')]
-  for (const node of [a, b]) node.coordinator.worker(leader('month-close'))
+  for (const node of [a, b]) node.coordinator.worker(untilAborted('month-close'))
   await world.start(a, b)
   const before = (await a.coordinator.status()).leases[0]?.token ?? 0
   world.identity = 'server-2'
@@ -720,7 +668,7 @@ t.test('what a watcher saw under one server buries nobody under the next', async
 t.test('nobody is passed over while a new server is waited out', async (t) => {
   const world = new World(t)
   const nodes = [await world.node('a'), await world.node('b'), await world.node('c')] as const
-  for (const node of nodes) node.coordinator.worker(leader('month-close'))
+  for (const node of nodes) node.coordinator.worker(untilAborted('month-close'))
   await world.start(...nodes)
   await world.advance(1_000)
   const holder = nodes.find((node) => node.coordinator.isHeld('month-close')) ?? nodes[0]
@@ -795,7 +743,7 @@ t.test('1 000 leases on one node cost one statement per heartbeat', async (t) =>
   const world = new World(t)
   const calls = new Map<string, number>()
   const counted = await world.node('a', {
-    wrap: (store) => counting(store, calls),
+    wrap: counting(calls),
   })
   counted.coordinator.worker({
     name: 'consumer',
@@ -814,42 +762,12 @@ t.test('1 000 leases on one node cost one statement per heartbeat', async (t) =>
   t.same([...calls.keys()].sort(), ['heartbeat', 'look'])
 })
 
-/** Wraps a store so that it cannot be reached while `isAway`. */
-function failing(store: Store, isAway: () => boolean): Store {
-  const verbs = ['heartbeat', 'view', 'look', 'beats', 'change', 'news']
-  return new Proxy(store, {
-    get: (target, property) => {
-      const value = Reflect.get(target, property)
-      if (typeof value !== 'function') return value
-      return (...args: unknown[]) => {
-        if (isAway() && verbs.includes(String(property)))
-          return Promise.reject(new StoreError('connection refused', 'none'))
-        return value.apply(target, args)
-      }
-    },
-  })
-}
-
-/** Wraps a store and counts the calls of each verb. */
-function counting(store: Store, calls: Map<string, number>): Store {
-  return new Proxy(store, {
-    get(target, property) {
-      const value = Reflect.get(target, property)
-      if (typeof value !== 'function') return value
-      return (...args: unknown[]) => {
-        calls.set(String(property), (calls.get(String(property)) ?? 0) + 1)
-        return value.apply(target, args)
-      }
-    },
-  })
-}
-
 t.test('who waits for a lease by name asks once per ttl, and writes nothing', async (t) => {
   const world = new World(t)
   const calls = new Map<string, number>()
   const holder = await world.node('holder')
   const waiting = await Promise.all(
-    ['b', 'c', 'd'].map((name) => world.node(name, { wrap: (store) => counting(store, calls) })),
+    ['b', 'c', 'd'].map((name) => world.node(name, { wrap: counting(calls) })),
   )
   await world.start(holder, ...waiting)
   const lease = await holder.coordinator.acquire('critical')

@@ -2,41 +2,25 @@
  * Tests which objects outlive others: handles their session and their coordinator, workers their registration, and a
  * node its refused workers.
  */
+
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { setImmediate } from 'node:timers/promises'
 import t from 'tap'
-import { type CoordinationError, StoreError } from '../../plugin/core/errors.js'
+import type { CoordinationError } from '../../plugin/core/errors.js'
 import { type Log, silentLog } from '../../plugin/core/log.js'
-import type { Store } from '../../plugin/core/store.js'
 import { deferred } from '../../plugin/core/time/loop.js'
 import type { Lease } from '../../plugin/core/work/lease.js'
 import type {
   AroundPass,
   CoordinatedContext,
-  PartitionedContext,
   Pass,
   SingleContext,
   WorkerDefinition,
 } from '../../plugin/core/work/worker.js'
 import { rejectionOf } from '../../plugin/testing/conformance/world.js'
-import { World, type WorldNode } from '../support/world.js'
-
-function partitioned(partitions: number, run: (context: PartitionedContext) => unknown): WorkerDefinition {
-  return { name: 'parts', kind: 'partitioned', scope: 'global', partitions, run }
-}
-
-function single(name: string, run: () => unknown): WorkerDefinition {
-  return { name, kind: 'single', scope: 'global', run }
-}
-
-/** Returns a state whose `over` becomes true when the promise is fulfilled. Does not wait for it. */
-function watched(promise: Promise<unknown>): { over: boolean } {
-  const state = { over: false }
-  void promise.then(() => {
-    state.over = true
-  })
-  return state
-}
+import { partitioned, single } from '../support/workers.js'
+import { acquired, World, type WorldNode, watched } from '../support/world.js'
+import { answeringChangesLate, around, failing, overriding } from '../support/wrapped-store.js'
 
 t.test(
   'a node whose worker others contradict loses its session, and does the rest of its work again',
@@ -208,10 +192,7 @@ t.test('a worker whose coordinator has closed can be stopped once its pass has s
 t.test('a lease that was lost is released though the database is away', async (t) => {
   const world = new World(t)
   const outage = { on: false }
-  const [a, b] = [
-    await world.node('a', { wrap: (store) => failing(store, ['change', 'view', 'heartbeat'], outage) }),
-    await world.node('b'),
-  ]
+  const [a, b] = [await world.node('a', { wrap: failing(outage) }), await world.node('b')]
   await world.start(a, b)
   const lease = await acquired(world, a.coordinator.acquire('critical'))
   world.freeze(a)
@@ -268,7 +249,7 @@ t.test('an outage is told when it begins and when it is over, whatever fails in 
   const log = writing(lines)
   const a = await world.node('a', {
     log,
-    wrap: (store) => failing(store, ['change', 'view', 'heartbeat', 'look'], outage),
+    wrap: failing(outage),
   })
   await world.start(a)
   await world.advance(1_000)
@@ -294,7 +275,7 @@ t.test('an outage is told when it begins and when it is over, whatever fails in 
 t.test('a time of a schedule that cannot be written down is told', async (t) => {
   const world = new World(t)
   const outage = { on: false }
-  const a = await world.node('a', { wrap: (store) => failing(store, ['change'], outage) })
+  const a = await world.node('a', { wrap: failing(outage, 'change') })
   const failures: unknown[] = []
   let ran = 0
   a.coordinator.worker({
@@ -323,25 +304,6 @@ function writing(lines: string[]): Log {
     lines.push(`${level}: ${message}`)
   }
   return { debug: () => undefined, info: note('info'), warn: note('warn'), error: note('error') }
-}
-
-/** Wraps a store so that some verbs fail while the outage is on. */
-function failing(store: Store, verbs: readonly (keyof Store)[], outage: { readonly on: boolean }): Store {
-  return new Proxy(store, {
-    get(target, property) {
-      const value: unknown = Reflect.get(target, property, target)
-      if (typeof value !== 'function') return value
-      if (outage.on && verbs.includes(property as keyof Store))
-        return () => Promise.reject(new StoreError('The database is away.', 'none'))
-      return value.bind(target)
-    },
-  })
-}
-
-async function acquired(world: World, promise: Promise<Lease>): Promise<Lease> {
-  const state = watched(promise)
-  await world.advanceUntil(() => state.over, 5_000)
-  return promise
 }
 
 t.test('a worker may be stopped by its own pass, from its first line on', async (t) => {
@@ -604,9 +566,7 @@ t.test('a log that throws at each line does not disturb the node', async (t) => 
   }
   const log: Log = { debug: broken, info: broken, warn: broken, error: broken }
   const outage = { on: false }
-  const wrap = (store: Store): Store =>
-    failing(store, ['heartbeat', 'change', 'view', 'look', 'news'], outage)
-  const [a, b] = [await world.node('a', { log, wrap }), await world.node('b')]
+  const [a, b] = [await world.node('a', { log, wrap: failing(outage) }), await world.node('b')]
   const terms: SingleContext[] = []
   let passes = 0
   a.coordinator.worker({
@@ -703,8 +663,7 @@ t.test('a pass that fails again and again is tried after ever longer pauses, up 
 t.test('tryAcquire answers in an outage even when trust has lapsed', async (t) => {
   const world = new World(t)
   const outage = { on: false }
-  const verbs = ['change', 'view', 'heartbeat', 'look'] as const
-  const a = await world.node('a', { wrap: (store) => failing(store, verbs, outage) })
+  const a = await world.node('a', { wrap: failing(outage) })
   await world.start(a)
   outage.on = true
   await world.advance(world.timing.ttlMs * 2, 500)
@@ -746,7 +705,7 @@ t.test(
     const lines: string[] = []
     const outage = { on: false }
     const log = writing(lines)
-    const a = await world.node('a', { log, wrap: (store) => failing(store, ['look'], outage) })
+    const a = await world.node('a', { log, wrap: failing(outage, 'look') })
     const b = await world.node('b')
     await world.start(a, b)
     lines.length = 0
@@ -850,7 +809,7 @@ t.test('who waits comes before who asks just now, when the one that was named is
   const outage = { on: false }
   const [a, b, c, d] = [
     await world.node('a'),
-    await world.node('b', { wrap: (store) => failing(store, ['change'], outage) }),
+    await world.node('b', { wrap: failing(outage, 'change') }),
     await world.node('c'),
     await world.node('d'),
   ]
@@ -875,7 +834,7 @@ t.test(
   async (t) => {
     const world = new World(t)
     const outage = { on: true }
-    const a = await world.node('a', { wrap: (store) => failing(store, ['change'], outage) })
+    const a = await world.node('a', { wrap: failing(outage, 'change') })
     const started = watched(a.coordinator.start())
     let passes = 0
     a.coordinator.worker(single('job', () => void passes++))
@@ -935,7 +894,7 @@ t.test('an outage is told though something else has failed before', async (t) =>
   const log = writing(lines)
   const a = await world.node('a', {
     log,
-    wrap: (store) => failing(failing(store, ['look'], broken), ['heartbeat', 'view', 'change'], outage),
+    wrap: (store) => failing(outage)(failing(broken, 'look')(store)),
   })
   await world.start(a, await world.node('b'))
   lines.length = 0
@@ -968,29 +927,23 @@ t.test('a session that is lost leaves no timer, at whatever step of a turn that 
     let wake = (): void => undefined
     const a = await world.node('a', {
       wrap: (store) =>
-        new Proxy(store, {
-          get(target, name) {
-            const verbs: Partial<Store> = {
-              listen: (node, poke) => {
-                wake = poke
-                return target.listen(node, poke)
-              },
-              view: async (node) => {
-                const answer = await target.view(node)
-                if (view.held) {
-                  view.asked.resolve()
-                  await view.answer.promise
-                }
-                return answer
-              },
-              heartbeat: async (node, beat) => {
-                if (!heartbeat.held) return target.heartbeat(node, beat)
-                await heartbeat.answer.promise
-                return undefined
-              },
+        overriding(store, {
+          listen: (node, poke) => {
+            wake = poke
+            return store.listen(node, poke)
+          },
+          view: async (node) => {
+            const answer = await store.view(node)
+            if (view.held) {
+              view.asked.resolve()
+              await view.answer.promise
             }
-            const value: unknown = Reflect.get(verbs, name) ?? Reflect.get(target, name, target)
-            return typeof value === 'function' ? value.bind(target) : value
+            return answer
+          },
+          heartbeat: async (node, beat) => {
+            if (!heartbeat.held) return store.heartbeat(node, beat)
+            await heartbeat.answer.promise
+            return undefined
           },
         }),
     })
@@ -1023,7 +976,7 @@ t.test('a clean stop stays one though requests fail for some seconds', async (t)
     t.test(how, async (t) => {
       const world = new World(t)
       const outage = { on: false }
-      const a = await world.node('a', { wrap: (store) => failing(store, ['change'], outage) })
+      const a = await world.node('a', { wrap: failing(outage, 'change') })
       const pass = deferred()
       const run = (): unknown => (how === 'work that ends at once' ? undefined : pass.promise)
       a.coordinator.worker(single('job', run))
@@ -1051,8 +1004,7 @@ t.test('a clean stop stays one though requests fail for some seconds', async (t)
 t.test('a stop does not outlast the trust of a node whose database is away', async (t) => {
   const world = new World(t)
   const outage = { on: false }
-  const away: readonly (keyof Store)[] = ['change', 'view', 'heartbeat']
-  const a = await world.node('a', { wrap: (store) => failing(store, away, outage) })
+  const a = await world.node('a', { wrap: failing(outage) })
   a.coordinator.worker(single('job', () => undefined))
   await world.start(a)
   await world.advance(1_000)
@@ -1068,19 +1020,13 @@ t.test('who tries for a lease that this process is just getting is told that it 
   const asked = deferred()
   let holds = false
   const a = await world.node('a', {
-    wrap: (store) =>
-      new Proxy(store, {
-        get(target, name) {
-          const value: unknown = Reflect.get(target, name, target)
-          if (typeof value !== 'function') return value
-          if (name !== 'change' || !holds) return value.bind(target)
-          return async (...given: unknown[]) => {
-            asked.resolve()
-            await held.promise
-            return value.apply(target, given)
-          }
-        },
-      }),
+    wrap: around(async (run) => {
+      if (holds) {
+        asked.resolve()
+        await held.promise
+      }
+      return run()
+    }, 'change'),
   })
   await world.start(a)
   holds = true
@@ -1154,7 +1100,7 @@ async function perChange(node: WorldNode, type: string): Promise<number[]> {
 t.test('what is too much for one change is claimed and given back in several', async (t) => {
   const world = new World(t)
   const outage = { on: true }
-  const a = await world.node('a', { wrap: (store) => failing(store, ['change'], outage) })
+  const a = await world.node('a', { wrap: failing(outage, 'change') })
   const b = await world.node('b')
   outage.on = false
   await world.start(a, b)
@@ -1243,24 +1189,6 @@ t.test(
   },
 )
 
-/** Wraps a store so that changes are carried out at once and answered `pauseMs` later. */
-function slow(node: () => WorldNode, answers: { pauseMs: number }) {
-  return (store: Store): Store =>
-    new Proxy(store, {
-      get(target, property) {
-        const value: unknown = Reflect.get(target, property)
-        if (typeof value !== 'function') return value
-        if (property !== 'change') return value.bind(target)
-        return async (...given: unknown[]) => {
-          const answer: unknown = await value.apply(target, given)
-          const { pauseMs } = answers
-          if (pauseMs > 0) await new Promise<void>((resolve) => node().clock.setTimer(pauseMs, resolve))
-          return answer
-        }
-      },
-    })
-}
-
 t.test('a worker that is stopped by a listener of its own lease begins no pass', async (t) => {
   const world = new World(t)
   const a = await world.node('a')
@@ -1288,7 +1216,7 @@ t.test(
   async (t) => {
     const world = new World(t)
     const answers = { pauseMs: 0 }
-    const a: WorldNode = await world.node('a', { wrap: slow(() => a, answers) })
+    const a: WorldNode = await world.node('a', { wrap: answeringChangesLate(() => a, answers) })
     const b = await world.node('b')
     await world.start(a, b)
     answers.pauseMs = 500
@@ -1311,7 +1239,7 @@ t.test(
 t.test('a worker that is stopped while it claims is stopped when its session is lost, too', async (t) => {
   const world = new World(t)
   const answers = { pauseMs: 0 }
-  const a: WorldNode = await world.node('a', { wrap: slow(() => a, answers) })
+  const a: WorldNode = await world.node('a', { wrap: answeringChangesLate(() => a, answers) })
   const b = await world.node('b')
   await world.start(a, b)
   answers.pauseMs = 500
@@ -1329,7 +1257,7 @@ t.test('a worker that is stopped while it claims is stopped when its session is 
 t.test('a lease that was claimed for a worker of another kind is not worked under', async (t) => {
   const world = new World(t)
   const answers = { pauseMs: 0 }
-  const a: WorldNode = await world.node('a', { wrap: slow(() => a, answers) })
+  const a: WorldNode = await world.node('a', { wrap: answeringChangesLate(() => a, answers) })
   await world.start(a)
   answers.pauseMs = 500
   const old = a.coordinator.worker(single('parts', () => undefined))
@@ -1381,7 +1309,7 @@ t.test('a node that hangs is passed over though others come and go in the queue 
   const world = new World(t)
   const outage = { on: false }
   const a = await world.node('a')
-  const b = await world.node('b', { wrap: (store) => failing(store, ['change'], outage) })
+  const b = await world.node('b', { wrap: failing(outage, 'change') })
   const [c, d] = [await world.node('c'), await world.node('d')]
   await world.start(a, b, c, d)
   const held = await a.coordinator.acquire('x')

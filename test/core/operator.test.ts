@@ -17,24 +17,11 @@ import {
 } from '../../plugin/testing/conformance/world.js'
 import { Link } from '../../plugin/testing/link.js'
 import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
-import { World, type WorldNode } from '../support/world.js'
+import { untilAborted } from '../support/workers.js'
+import { holders, World, type WorldNode } from '../support/world.js'
+import { counting } from '../support/wrapped-store.js'
 
 const by = { actor: 'ops', reason: 'a good one' }
-
-function untilAborted(name: string, more: Partial<WorkerDefinition> = {}): WorkerDefinition {
-  return {
-    name,
-    kind: 'single',
-    scope: 'global',
-    run: ({ signal }: { signal: AbortSignal }) =>
-      new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true })),
-    ...more,
-  } as WorkerDefinition
-}
-
-function holders(world: World, key: string): string[] {
-  return world.nodes.filter((node) => node.coordinator.isHeld(key)).map((node) => node.name)
-}
 
 async function tokenOf(node: WorldNode, key: string): Promise<number> {
   const { leases } = await node.coordinator.status()
@@ -118,16 +105,9 @@ t.test('a share that is released by force does not end those of the others', asy
 
 t.test('where nobody else can take a lease, the watchers do not try all the time', async (t) => {
   const world = new World(t)
-  let changes = 0
-  const counted = (store: Store): Store =>
-    new Proxy(store, {
-      get(target, verb) {
-        const value: unknown = Reflect.get(target, verb, target)
-        if (verb === 'change') changes += 1
-        return typeof value === 'function' ? value.bind(target) : value
-      },
-    })
-  const [a, b] = [await world.node('a', { wrap: counted }), await world.node('b', { wrap: counted })]
+  const calls = new Map<string, number>()
+  const wrap = counting(calls)
+  const [a, b] = [await world.node('a', { wrap }), await world.node('b', { wrap })]
   let settle = (): void => undefined
   const ignoresItsSignal = new Promise<void>((resolve) => {
     settle = resolve
@@ -138,9 +118,10 @@ t.test('where nobody else can take a lease, the watchers do not try all the time
   const key = 'global/w'
   await b.coordinator.operator.release({ key, token: await tokenOf(b, key), cooldownMs: 0, ...by })
   await world.advance(60_000)
-  changes = 0
+  calls.clear()
   const periodMs = 300_000
   await world.advance(periodMs)
+  const changes = calls.get('change') ?? 0
   t.ok(changes > 0, 'they go on trying')
   t.ok(changes <= (2 * periodMs) / world.timing.heartbeatMs, `each once in a heartbeat at most: ${changes}`)
   const c = await world.node('c')
@@ -164,7 +145,7 @@ t.test(
     const to = c.coordinator.nodeId ?? ''
     t.match(await operator.transfer({ key, token, to, ...by }), { kind: 'asked', to })
     await world.advance(600_000)
-    t.same(holders(world, key), ['c'])
+    t.same(holders(world.nodes, key), ['c'])
     const held = (node: WorldNode) => node.coordinator.health().held.length
     t.same([held(a), held(b), held(c)], [1, 2, 3])
   },
@@ -182,13 +163,13 @@ t.test('a transfer names the next holder, who stays it; the old one does not com
   t.match(await operator.transfer({ key: 'global/nothing', token, ...by }), { kind: 'unknown' })
   t.match(await operator.transfer({ key, token, to, ...by }), { kind: 'asked', to })
   await world.advance(500)
-  t.same(holders(world, key), ['c'])
+  t.same(holders(world.nodes, key), ['c'])
   t.ok(a.history.includes(`lease.ended ${key} reassigned`))
   const d = await world.node('d')
   d.coordinator.worker(untilAborted('month-close'))
   await world.start(d)
   await world.advance(5_000)
-  t.same(holders(world, key), ['c'])
+  t.same(holders(world.nodes, key), ['c'])
 })
 
 t.test(
@@ -219,7 +200,7 @@ t.test('a holder whose lease is freed at once is told, although no row names it 
   const token = await tokenOf(a, key)
   await b.coordinator.operator.release({ key, token, immediate: true, cooldownMs: 600_000, ...by })
   await world.advance(2 * world.timing.heartbeatMs)
-  t.notOk(holders(world, key).includes('a'))
+  t.notOk(holders(world.nodes, key).includes('a'))
   t.match(a.history, ['lease.acquired global/month-close', 'lease.ended global/month-close lost'])
 })
 
@@ -235,9 +216,9 @@ t.test('a share that is transferred goes out of the plan for as long as its node
     ...by,
   })
   await world.advance(1_000)
-  t.same(holders(world, 'data'), ['b', 'c'])
+  t.same(holders(world.nodes, 'data'), ['b', 'c'])
   await world.advance(60_000, 200)
-  t.same(holders(world, 'data'), ['a', 'b', 'c'], 'and comes back into it afterwards')
+  t.same(holders(world.nodes, 'data'), ['a', 'b', 'c'], 'and comes back into it afterwards')
 })
 
 t.test('planning afresh: a dry run answers the moves and changes nothing', async (t) => {
@@ -469,7 +450,7 @@ t.test(
     await b.coordinator.operator.release({ key, token, cooldownMs: 60_000, ...by })
     await world.advance(1_000)
     t.same(await own(), [])
-    t.equal(holders(world, key).length, 1, 'another node has it')
+    t.equal(holders(world.nodes, key).length, 1, 'another node has it')
     await b.coordinator.operator.rebalance({ key: 'global/consumer', ...by })
     await world.advance(1_000)
     t.same(await own(), [], 'nor does a new plan bring it back')
@@ -524,13 +505,13 @@ t.test('a shorter cool-down of the next holder does not end a longer one', async
       await observer?.coordinator.operator.rebalance({ key: 'global/poisoned', ...by })
       await world.advance(1_000)
       t.same(won(), [], 'the cool-down of the second is over, that of the first is not')
-      const [holder] = taken.flatMap((key) => holders(world, key))
+      const [holder] = taken.flatMap((key) => holders(world.nodes, key))
       const third = nodes.find(({ name }) => name === holder)?.coordinator.nodeId ?? ''
       await observer?.coordinator.operator.drain(third, by)
       await world.advance(1_000)
       t.same(won(), [])
       t.ok(
-        taken.some((key) => holders(world, key).length > 0),
+        taken.some((key) => holders(world.nodes, key).length > 0),
         'but the second wins again',
       )
     })
@@ -665,7 +646,7 @@ t.test('whom an operator names as next gets the lease, though it was to cool dow
       const [first, second] = a.coordinator.isHeld(key) ? [a, b] : [b, a]
       await operator.release({ ...(await order()), cooldownMs: 3_600_000 })
       await world.advance(1_000)
-      t.same(holders(world, key), [second.name])
+      t.same(holders(world.nodes, key), [second.name])
       isSlow = true
       const to = first.coordinator.nodeId ?? ''
       t.match(await operator.transfer({ ...(await order()), to }), { kind: 'asked', to })
@@ -673,7 +654,7 @@ t.test('whom an operator names as next gets the lease, though it was to cool dow
       isSlow = false
       handOver()
       await world.advance(1_000)
-      t.same(holders(world, key), [first.name], 'also where nodes join before it is handed over')
+      t.same(holders(world.nodes, key), [first.name], 'also where nodes join before it is handed over')
     })
 })
 
@@ -682,9 +663,9 @@ t.test('who steps down has no share at once again, though all others cool down',
   const first = holder()
   await release(first, { cooldownMs: 3_600_000 })
   const [second = first] = nodes.filter((node) => node !== first)
-  t.same(holders(world, 'poisoned'), [second.name])
+  t.same(holders(world.nodes, 'poisoned'), [second.name])
   await stepsDown(30_000)
-  t.same(holders(world, 'poisoned'), [first.name])
+  t.same(holders(world.nodes, 'poisoned'), [first.name])
 })
 
 t.test('a candidate that does not claim gives way, even to one that cools down', async (t) => {
@@ -702,14 +683,14 @@ t.test('a candidate that does not claim gives way, even to one that cools down',
     await world.start(node)
   }
   const key = 'global/month-close'
-  t.same(holders(world, key), ['a'])
+  t.same(holders(world.nodes, key), ['a'])
   links[0]?.cut()
   const order = { key, token: await tokenOf(a, key), cooldownMs: 3_600_000 }
   t.match(await a.coordinator.operator.release({ ...order, ...by }), { kind: 'revoked' })
   await world.advance(1_000)
-  t.same(holders(world, key), [], 'the other may still claim')
+  t.same(holders(world.nodes, key), [], 'the other may still claim')
   await world.advance(5_000)
-  t.same(holders(world, key), ['a'])
+  t.same(holders(world.nodes, key), ['a'])
   links[0]?.mend()
 })
 
@@ -739,7 +720,7 @@ t.test('a release that waits for its holder can be made immediate', async (t) =>
   t.match(await operator.release({ key, token, ...by }), { kind: 'revoked', blocked: true })
   t.match(await operator.release({ key, token, ...by }), { kind: 'repeated' })
   await world.advance(1_000)
-  t.same(holders(world, key), [], 'the work of the old holder goes on')
+  t.same(holders(world.nodes, key), [], 'the work of the old holder goes on')
   const cooldownMs = 600_000
   const why = { actor: 'ops', reason: 'it is dead' }
   const lifted = await operator.release({ key, token, immediate: true, cooldownMs, ...why })
@@ -748,7 +729,7 @@ t.test('a release that waits for its holder can be made immediate', async (t) =>
   const leftMs = (row?.cooldownUntilMs ?? 0) - (row?.targetAtMs ?? 0)
   t.ok(leftMs >= cooldownMs, 'and it cools down for as long as was asked for at last')
   await world.advance(1_000)
-  t.equal(holders(world, key).length, 1)
+  t.equal(holders(world.nodes, key).length, 1)
   const events = (await operator.events({ limit: 100 })).filter(({ type }) => type === 'lease.revoked')
   t.same(
     events.map(({ reason }) => reason),

@@ -1,9 +1,11 @@
 /** Tests how workers are registered after the start: how many at once, and what becomes of one that is refused. */
+
 import t from 'tap'
 import { CoordinationError, StoreError } from '../../plugin/core/errors.js'
-import type { Change, Store, WorkerRow } from '../../plugin/core/store.js'
+import type { Store, WorkerRow } from '../../plugin/core/store.js'
 import type { WorkerDefinition } from '../../plugin/core/work/worker.js'
 import { World, type WorldNode } from '../support/world.js'
+import { inChanges, losingAnswers, overriding } from '../support/wrapped-store.js'
 
 function worker(name: string, partitions?: number): WorkerDefinition {
   const run = ({ signal }: { signal: AbortSignal }): Promise<void> =>
@@ -29,26 +31,23 @@ class Changes {
   }
 
   readonly wrap = (store: Store): Store => {
-    const made: Store['change'] = (session, work, ahead) => {
-      this.#made.push(session?.node ?? '')
-      return store.change(session, (change) => work(this.#checked(change)), ahead)
-    }
-    return new Proxy(store, {
-      get(target, verb) {
-        const value: unknown = verb === 'change' ? made : Reflect.get(target, verb, target)
-        return typeof value === 'function' ? value.bind(target) : value
+    const checked = this.#checking(store)
+    return overriding(checked, {
+      change: (session, work, ahead) => {
+        this.#made.push(session?.node ?? '')
+        return checked.change(session, work, ahead)
       },
     })
   }
 
-  #checked(change: Change): Change {
-    const saveWorkers = change.saveWorkers.bind(change)
-    change.saveWorkers = (rows) => {
-      this.#check(rows)
-      return saveWorkers(rows)
-    }
-    return change
-  }
+  readonly #checking = inChanges((change) =>
+    overriding(change, {
+      saveWorkers: (rows) => {
+        this.#check(rows)
+        return change.saveWorkers(rows)
+      },
+    }),
+  )
 }
 
 /** Notes which workers are refused, with the codes of the errors. */
@@ -136,29 +135,15 @@ t.test('where a change has no time for all workers, fewer are registered at once
 
 t.test('workers whose registration had no answer are not withdrawn by one of fewer', async (t) => {
   const world = new World(t)
-  let losesAnswer = false
-  const lossy = (store: Store): Store =>
-    new Proxy(store, {
-      get(target, verb) {
-        const value: unknown = Reflect.get(target, verb, target)
-        if (typeof value !== 'function') return value
-        if (verb !== 'change') return value.bind(target)
-        return async (...given: unknown[]) => {
-          const changed: unknown = await value.apply(target, given)
-          if (!losesAnswer) return changed
-          losesAnswer = false
-          throw new StoreError('the answer was lost', 'unknown')
-        }
-      },
-    })
-  const [a, b] = [await world.node('a'), await world.node('b', { wrap: lossy })]
+  const loss = { next: 0 }
+  const [a, b] = [await world.node('a'), await world.node('b', { wrap: losingAnswers(loss) })]
   const shared = names(4).map((name) => ({ ...worker(name), kind: 'coordinated' }) as WorkerDefinition)
   for (const definition of shared) a.coordinator.worker(definition)
   await world.start(a, b)
   await world.advance(1_000)
   const generations = async () => (await a.coordinator.status()).workers.map(({ generation }) => generation)
   t.same(await generations(), [1, 1, 1, 1])
-  losesAnswer = true
+  loss.next = 1
   for (const definition of shared) b.coordinator.worker(definition)
   await world.advance(world.timing.ttlMs)
   t.ok(names(4).every((name) => b.coordinator.isHeld(name)))

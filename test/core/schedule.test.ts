@@ -1,16 +1,16 @@
 /** Tests passes at times of day: each time once, whichever node holds the lease, whatever the clocks do. */
+
 import t from 'tap'
 import { runChange } from '../../plugin/core/changes/run-change.js'
 import { claimTime, fire } from '../../plugin/core/changes/times.js'
 import { claimedForMs, pruneLeases } from '../../plugin/core/changes/upkeep.js'
-import { StoreError } from '../../plugin/core/errors.js'
 import { silentLog } from '../../plugin/core/log.js'
-import type { Store } from '../../plugin/core/store.js'
 import { readSchedule, type Schedule, timetableOf, writtenSchedule } from '../../plugin/core/work/schedule.js'
 import type { SingleContext, WorkerDefinition, WorkerHandle } from '../../plugin/core/work/worker.js'
 import { join, leaseOf, newLease, saveLeases } from '../../plugin/testing/conformance/world.js'
 import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
 import { World, type WorldNode } from '../support/world.js'
+import { answeringChangesLate, losingAnswers } from '../support/wrapped-store.js'
 
 /** A pass: the node that began it, and the time for which it was due. */
 interface Fired {
@@ -480,52 +480,16 @@ t.test(
 t.test('a change whose answer is lost is written again, and its pass is begun once', async (t) => {
   const world = new World(t)
   const fired: Fired[] = []
-  let losing = 0
-  const lossy = (store: Store): Store =>
-    new Proxy(store, {
-      get(target, property) {
-        const value: unknown = Reflect.get(target, property)
-        if (property !== 'change' || typeof value !== 'function') {
-          return typeof value === 'function' ? value.bind(target) : value
-        }
-        return async (...given: unknown[]) => {
-          const answer: unknown = await value.apply(target, given)
-          if (losing-- > 0) throw new StoreError('The answer was lost.', 'unknown')
-          return answer
-        }
-      },
-    })
-  const a = await world.node('a', { wrap: lossy })
+  const loss = { next: 0 }
+  const a = await world.node('a', { wrap: losingAnswers(loss) })
   scheduled(a, everyMinute, fired)
   await world.start(a)
   await world.advance(30_000)
-  losing = 3
+  loss.next = 3
   await world.advance(90_000)
   t.strictSame(dues(fired), minutes(14, 15))
-  t.ok(losing <= 0, 'answers were lost')
+  t.equal(loss.next, 0, 'answers were lost')
 })
-
-/**
- * Wraps a store whose changes are carried out. They are answered late while `pauseMs` is above 0, and with an error
- * while `lost`.
- */
-function late(node: () => WorldNode, answers: { pauseMs: number; lost: boolean }) {
-  return (store: Store): Store =>
-    new Proxy(store, {
-      get(target, property) {
-        const value: unknown = Reflect.get(target, property)
-        if (typeof value !== 'function') return value
-        if (property !== 'change') return value.bind(target)
-        return async (...given: unknown[]) => {
-          const answer: unknown = await value.apply(target, given)
-          const { pauseMs, lost } = answers
-          if (pauseMs > 0) await new Promise<void>((resolve) => node().clock.setTimer(pauseMs, resolve))
-          if (lost) throw new StoreError('The answer was lost.', 'unknown')
-          return answer
-        }
-      },
-    })
-}
 
 t.test('a scheduled pass that its signal ends is told, since its time is not begun again', async (t) => {
   for (const how of ['closed', 'stopped', 'paused', 'drained', 'released', 'stepped down'] as const)
@@ -594,9 +558,9 @@ t.test('a time that is written when its term ends, before its pass has begun, is
       const world = new World(t)
       const fired: Fired[] = []
       const errors: unknown[] = []
-      const answers = { pauseMs: 0, lost: false }
+      const answers = { pauseMs: 0 }
       const log = { ...silentLog, error: (fields: object) => void errors.push(fields) }
-      const a: WorldNode = await world.node('a', { wrap: late(() => a, answers), log })
+      const a: WorldNode = await world.node('a', { wrap: answeringChangesLate(() => a, answers), log })
       const worker = scheduled(a, everyMinute, fired)
       await world.start(a)
       const b = await world.node('b')
@@ -627,16 +591,16 @@ t.test(
   async (t) => {
     const world = new World(t)
     const fired: Fired[] = []
-    const answers = { pauseMs: 0, lost: false }
+    const loss = { next: 0 }
     const lines: string[] = []
     const note = (_fields: object, line: string) => void lines.push(line)
     const log = { ...silentLog, info: note, warn: note }
-    const a: WorldNode = await world.node('a', { wrap: late(() => a, answers), log })
+    const a: WorldNode = await world.node('a', { wrap: losingAnswers(loss), log })
     scheduled(a, everyMinute, fired)
     await world.start(a)
     const { operator } = a.coordinator
     await world.advance(39_000)
-    answers.lost = true
+    loss.next = Number.POSITIVE_INFINITY
     world.freeze(a)
     await world.advance(1_000)
     world.thaw(a)
@@ -652,7 +616,7 @@ t.test(
     t.ok(a.history.includes('trust.expired'))
     t.same(fired, [])
     t.same(a.coordinator.health().unsettled, [], 'no pass has begun, so none goes on')
-    answers.lost = false
+    loss.next = 0
     await world.advance(10_000)
     t.same(dues(fired), minutes(14))
     t.notMatch(lines.join(), /work .* signal/, 'nor does the log say so')
@@ -665,22 +629,22 @@ t.test(
     const world = new World(t)
     const fired: Fired[] = []
     const errors: object[] = []
-    const answers = { pauseMs: 0, lost: false }
+    const loss = { next: 0 }
     const log = { ...silentLog, error: (fields: object) => void errors.push(fields) }
-    const a: WorldNode = await world.node('a', { wrap: late(() => a, answers), log })
+    const a: WorldNode = await world.node('a', { wrap: losingAnswers(loss), log })
     const b = await world.node('b')
     scheduled(a, everyMinute, fired)
     await world.start(a, b)
     scheduled(b, everyMinute, fired)
     await world.advance(1_000)
-    answers.lost = true
+    loss.next = Number.POSITIVE_INFINITY
     const { operator } = b.coordinator
     const due = Date.UTC(2023, 10, 14, 22, 14)
     await world.advanceUntil(async () => (await operator.snapshot()).leases[0]?.firedAtMs === due, 60_000)
     const { key = '', token = 0 } = (await operator.snapshot()).leases[0] ?? {}
     world.freeze(a)
     await world.advance(world.timing.ttlMs * 2, 500)
-    answers.lost = false
+    loss.next = 0
     world.thaw(a)
     await world.advance(40_000, 500)
     t.same(dues(fired), minutes(15))
@@ -692,9 +656,9 @@ t.test('a time whose record was answered only after the session was found lost i
   const world = new World(t)
   const fired: Fired[] = []
   const errors: object[] = []
-  const answers = { pauseMs: 0, lost: false }
+  const answers = { pauseMs: 0 }
   const log = { ...silentLog, error: (fields: object) => void errors.push(fields) }
-  const a: WorldNode = await world.node('a', { wrap: late(() => a, answers), log })
+  const a: WorldNode = await world.node('a', { wrap: answeringChangesLate(() => a, answers), log })
   const b = await world.node('b')
   scheduled(a, everyMinute, fired)
   await world.start(a, b)

@@ -1,4 +1,5 @@
 /** Tests what a node does when its database has become another server. */
+
 import t from 'tap'
 import { freshLease } from '../../plugin/core/changes/rows.js'
 import { runChange } from '../../plugin/core/changes/run-change.js'
@@ -24,6 +25,7 @@ import {
 import { Link } from '../../plugin/testing/link.js'
 import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
 import { World } from '../support/world.js'
+import { around } from '../support/wrapped-store.js'
 
 const timing = resolveTiming({ ttlMs: 15_000 })
 
@@ -270,7 +272,15 @@ t.test('the time by the database, counted on, has no fraction of a millisecond',
 t.test('where reads and changes reach different servers, turns make pauses', async (t) => {
   const world = new World(t)
   const split = { on: false, views: 0 }
-  const a = await world.node('a', { wrap: (store) => splitOver(store, split) })
+  const a = await world.node('a', {
+    wrap: around(async (run) => {
+      const view = await run()
+      split.views += split.on ? 1 : 0
+      // Without this, a turn that never pauses would stop the test as well.
+      if (split.views > 1_000) split.on = false
+      return split.on ? { ...(view as OwnView), serverIdentity: 'replica' } : view
+    }, 'view'),
+  })
   const failures: unknown[] = []
   a.coordinator.on('store.failed', ({ error }) => failures.push(error))
   await world.start(a)
@@ -290,12 +300,11 @@ t.test('a close whose changes reach another server each time ends all the same',
   const world = new World(t)
   let [closing, servers] = [false, 0]
   const a = await world.node('a', {
-    wrap: (store) =>
-      wrapped(store, 'change', (change) => (...given) => {
-        // Without this, a close that never gives up would stop the test as well.
-        if (closing && servers < 1_000) world.identity = `other-${++servers}`
-        return change(...given)
-      }),
+    wrap: around((run) => {
+      // Without this, a close that never gives up would stop the test as well.
+      if (closing && servers < 1_000) world.identity = `other-${++servers}`
+      return run()
+    }, 'change'),
   })
   await world.start(a)
   await world.advance(1_000)
@@ -305,28 +314,3 @@ t.test('a close whose changes reach another server each time ends all the same',
   t.equal(a.coordinator.state, 'closed')
   t.ok(servers < 100, `${servers} changes`)
 })
-
-type Verb = (...given: unknown[]) => Promise<unknown>
-
-/** Wraps one verb of a store. */
-function wrapped(store: Store, name: string, wrap: (verb: Verb) => Verb): Store {
-  return new Proxy(store, {
-    get(target, property) {
-      const value: unknown = Reflect.get(target, property, target)
-      if (typeof value !== 'function') return value
-      const verb = value.bind(target) as Verb
-      return property === name ? wrap(verb) : verb
-    },
-  })
-}
-
-/** Wraps a store so that views come from a replica that has an identity of its own. */
-function splitOver(store: Store, split: { on: boolean; views: number }): Store {
-  return wrapped(store, 'view', (read) => async (...given) => {
-    const view = await read(...given)
-    split.views += split.on ? 1 : 0
-    // Without this, a turn that never pauses would stop the test as well.
-    if (split.views > 1_000) split.on = false
-    return split.on ? { ...(view as OwnView), serverIdentity: 'replica' } : view
-  })
-}
