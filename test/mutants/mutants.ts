@@ -485,7 +485,7 @@ export const mutants: readonly Mutant[] = [
     name: 'a time from a clock that was far ahead stays',
     file: 'core/changes/draft',
     find: 'this.#shortenCooldown(row);',
-    replace: '',
+    replace: ';',
     test: 'core/regressions',
   },
   {
@@ -579,7 +579,7 @@ export const mutants: readonly Mutant[] = [
     name: 'a node that is passed over for a partition leaves no trace',
     file: 'core/changes/upkeep',
     find: 'draft.coolDown(key, target, passedOverMs);',
-    replace: '',
+    replace: ';',
     test: 'core/regressions',
   },
   {
@@ -798,7 +798,7 @@ export const mutants: readonly Mutant[] = [
     name: 'who is next by the queue and drains loses its place',
     file: 'core/changes/targets',
     find: 'queueFirst(draft, key, lease.target);',
-    replace: '',
+    replace: ';',
     test: 'core/queue',
   },
   {

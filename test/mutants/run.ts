@@ -133,10 +133,13 @@ async function huntBySimulation(mutant: Mutant, copy: string): Promise<Found | u
 /** Returns the first test that fails. */
 async function huntByTests(copy: string, files: readonly TestFile[]): Promise<Found | undefined> {
   for (const { file, only } of files) {
-    const output = await failing(join(copy, 'build/test', file), only)
-    if (output === undefined) continue
+    const run = await failing(join(copy, 'build/test', file), only)
+    if (run === undefined) continue
     await acquitTests(file, only)
+    const { output, ended: hasEnded } = run
     const failure = /^ *not ok \d+ - (.*?)(?: # .*)?$/m.exec(output)
+    if (failure === null && hasEnded)
+      throw new Error(`${file} ended without a test that failed, as code that cannot be loaded does.`)
     const name = failure?.[1] ?? 'it does not end'
     // The test that failed, or the one that did and then never ended.
     const [ended] = output.matchAll(/^(?: {4})*not ok \d+ - (.*?) # time=/gm)
@@ -147,8 +150,8 @@ async function huntByTests(copy: string, files: readonly TestFile[]): Promise<Fo
   return undefined
 }
 
-/** Returns what a test file printed when it failed; undefined when it passed. */
-async function failing(file: string, only?: string): Promise<string | undefined> {
+/** Returns what a test file printed when it failed, and whether it ended by itself; undefined when it passed. */
+async function failing(file: string, only?: string): Promise<{ output: string; ended: boolean } | undefined> {
   const env = {
     ...process.env,
     NODE_V8_COVERAGE: '',
@@ -165,7 +168,7 @@ async function failing(file: string, only?: string): Promise<string | undefined>
     output += text
   })
   const code = await new Promise((resolve) => child.once('close', resolve))
-  return code === 0 ? undefined : output
+  return code === 0 ? undefined : { output, ended: code !== null }
 }
 
 /** Checks once that a test file which fails with a mutant passes without any. */
