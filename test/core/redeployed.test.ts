@@ -1,5 +1,4 @@
 /** Tests for leases of workers that another version of the application declares in another way, and that come back. */
-
 import t, { type Test } from 'tap'
 import type { PassContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
 import { World, type WorldNode } from '../support/world.js'

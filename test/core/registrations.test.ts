@@ -1,9 +1,10 @@
-/** Tests how workers are registered after the start: how many at once, and what becomes of one that is refused. */
-
+/** Tests how workers are registered: how many at once, what becomes of one that is refused, and of one that was forgotten. */
 import t from 'tap'
 import { CoordinationError, StoreError } from '../../plugin/core/errors.js'
+import { silentLog } from '../../plugin/core/log.js'
 import type { Store, WorkerRow } from '../../plugin/core/store.js'
 import type { WorkerDefinition } from '../../plugin/core/work/worker.js'
+import { partitioned, single, untilAborted } from '../support/workers.js'
 import { World, type WorldNode } from '../support/world.js'
 import { inChanges, losingAnswers, overriding } from '../support/wrapped-store.js'
 
@@ -204,4 +205,154 @@ t.test('nodes that live fail a start, though silent ones contradict another work
   }, 2 * world.timing.ttlMs)
   for (const name of ['p', 'q']) next.coordinator.worker(worker(name, 4))
   await t.rejects(world.start(next), { code: 'WCO_WORKER_CONFLICT', message: /"global\/q".*among them "b"/ })
+})
+
+t.test(
+  'a node whose worker others contradict loses its session, and does the rest of its work again',
+  async (t) => {
+    const world = new World(t)
+    const [a, b] = [await world.node('a'), await world.node('b')]
+    a.coordinator.worker(partitioned(4, () => undefined))
+    b.coordinator.worker(single('other', () => undefined))
+    await world.start(a, b)
+    const refused: string[] = []
+    const failures: unknown[] = []
+    b.coordinator.on('worker.refused', ({ worker, error }) =>
+      refused.push(`${worker} ${(error as CoordinationError).code}`),
+    )
+    const parts = b.coordinator.worker(partitioned(8, () => undefined))
+    t.equal(parts.state, 'candidate')
+    await world.advance(2_000)
+    t.same(refused, ['global/parts WCO_WORKER_CONFLICT'])
+    t.equal(parts.state, 'refused')
+    b.coordinator.on('store.failed', ({ error }) => failures.push(error))
+    world.freeze(b)
+    await world.advance(world.timing.ttlMs * 2, 500)
+    world.thaw(b)
+    await world.advance(world.timing.ttlMs * 2, 500)
+    t.ok(b.history.includes('session.lost'))
+    t.ok(b.coordinator.isHeld('other'), 'it works again')
+    t.same(refused.slice(1), ['global/parts WCO_WORKER_CONFLICT'], 'and says once more what it does not')
+    t.same(failures, [], 'the database did answer')
+    await parts.stop()
+    t.equal(parts.state, 'stopped')
+  },
+)
+
+t.test('a node whose worker others have with another schedule warns of it, and stands for it', async (t) => {
+  const world = new World(t)
+  const warnings: object[] = []
+  const warn = (fields: object, message: string): void => {
+    if (message === 'a worker is registered here with a different schedule than it was last registered with')
+      warnings.push(fields)
+  }
+  const settings = { log: { ...silentLog, warn } }
+  const [a, b, c] = [
+    await world.node('a', settings),
+    await world.node('b', settings),
+    await world.node('c', settings),
+  ]
+  const [three, four] = ['0 3 * * *', '0 4 * * *']
+  const report = (name: string, schedule?: string): WorkerDefinition => ({
+    ...{ name, kind: 'single', scope: 'global', schedule, run: () => undefined },
+  })
+  a.coordinator.worker(report('early', three))
+  b.coordinator.worker(report('early', four))
+  await world.start(a, b, c)
+  const written = (cron: string): string => JSON.stringify({ cron, timeZone: 'UTC', missed: 'once' })
+  const ofB = { node: 'b', cluster: 'default', ours: written(four) }
+  const ofC = { ...ofB, node: 'c' }
+  const early = { ...ofB, worker: 'global/early', registered: written(three) }
+  t.same(warnings, [early])
+  c.coordinator.worker(report('early', four))
+  c.coordinator.worker(report('late'))
+  await world.advance(2_000)
+  t.same(warnings, [early, { ...early, ...ofC }], 'who leads has declared its own once more')
+  b.coordinator.worker(report('same', three))
+  c.coordinator.worker(report('same', three))
+  await world.advance(2_000)
+  t.equal(warnings.length, 2, 'what is the same is nothing to warn of')
+  const late = b.coordinator.worker(report('late', four))
+  await world.advance(2_000)
+  t.same(warnings.slice(2), [{ ...ofB, worker: 'global/late', registered: null }])
+  t.equal(late.state, 'candidate')
+})
+
+t.test('a node that was away joins again though others have registered its worker differently', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  a.coordinator.worker(partitioned(4, () => undefined))
+  a.coordinator.worker(single('other', () => undefined))
+  await world.start(a, b)
+  world.freeze(a)
+  await world.advance(world.timing.ttlMs * 2, 500)
+  b.coordinator.worker(partitioned(8, () => undefined))
+  await world.advance(2_000)
+  world.thaw(a)
+  await world.advance(world.timing.ttlMs * 2, 500)
+  t.ok(a.coordinator.isHeld('other'))
+  t.equal((await b.coordinator.status()).workers.find(({ key }) => key === 'global/parts')?.slots, 8)
+})
+
+t.test('a worker that was refused is taken once nobody contradicts it any more', async (t) => {
+  const world = new World(t)
+  const errors: string[] = []
+  const error = (_fields: object, message: string): void => void errors.push(message)
+  const [a, b] = [await world.node('a'), await world.node('b', { log: { ...silentLog, error } })]
+  a.coordinator.worker(partitioned(4, () => undefined))
+  await world.start(a, b)
+  let ran = 0
+  let refused = 0
+  b.coordinator.on('worker.refused', () => void refused++)
+  const parts = b.coordinator.worker(partitioned(8, () => void ran++))
+  await world.advance(world.timing.ttlMs * 3, 500)
+  t.equal(parts.state, 'refused')
+  t.same([refused, errors], [1, ['a worker was refused']], 'which is told once')
+  void a.coordinator.close()
+  await world.advance(world.timing.ttlMs * 2, 500)
+  t.equal(parts.state, 'working')
+  t.ok(ran > 0)
+})
+
+t.test('a worker registered while the first answer to a join was lost', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a', { wrap: losingAnswers({ next: 1 }) })
+  a.coordinator.worker(untilAborted('one'))
+  const starting = a.coordinator.start()
+  await world.advance(1, 1)
+  a.coordinator.worker(untilAborted('two'))
+  await world.advance(5_000)
+  await starting
+  await world.advance(30_000)
+  t.ok(a.coordinator.isHeld('one'))
+  t.ok(a.coordinator.isHeld('two'))
+})
+
+t.test('a registration that a failover has forgotten is made again, and a withdrawal too', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  for (const { coordinator } of [a, b]) coordinator.worker(untilAborted('kept'))
+  const old = b.coordinator.worker(untilAborted('old'))
+  await world.start(a, b)
+  await world.advance(2_000)
+  const tables = ['nodes', 'workers', 'leases', 'meta']
+  for (const table of tables) world.sql(`create table then_${table} as select * from coordination_${table}`)
+  a.coordinator.worker(untilAborted('new'))
+  const stopped = old.stop()
+  await world.advance(500)
+  await stopped
+  t.ok(a.coordinator.isHeld('new'))
+  for (const table of tables)
+    world.sql(
+      `delete from coordination_${table}; insert into coordination_${table} select * from then_${table}`,
+    )
+  world.identity = 'server-2'
+  await world.advance(120_000)
+  t.ok(a.coordinator.isHeld('new'))
+  const { nodes, leases } = await a.coordinator.operator.snapshot()
+  t.notOk(nodes.some(({ workers }) => workers.includes('global/old')))
+  t.match(
+    leases.find(({ key }) => key === 'global/old'),
+    { holder: null, target: null },
+  )
 })

@@ -1,5 +1,4 @@
 /** Tests passes at times of day: each time once, whichever node holds the lease, whatever the clocks do. */
-
 import t from 'tap'
 import { runChange } from '../../plugin/core/changes/run-change.js'
 import { claimTime, fire } from '../../plugin/core/changes/times.js'

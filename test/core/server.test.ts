@@ -1,5 +1,4 @@
 /** Tests what a node does when its database has become another server. */
-
 import t from 'tap'
 import { freshLease } from '../../plugin/core/changes/rows.js'
 import { runChange } from '../../plugin/core/changes/run-change.js'
@@ -24,8 +23,9 @@ import {
 } from '../../plugin/testing/conformance/world.js'
 import { Link } from '../../plugin/testing/link.js'
 import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
-import { World } from '../support/world.js'
-import { around } from '../support/wrapped-store.js'
+import { untilAborted } from '../support/workers.js'
+import { holders, World } from '../support/world.js'
+import { around, failing } from '../support/wrapped-store.js'
 
 const timing = resolveTiming({ ttlMs: 15_000 })
 
@@ -313,4 +313,81 @@ t.test('a close whose changes reach another server each time ends all the same',
   await world.advance(60_000)
   t.equal(a.coordinator.state, 'closed')
   t.ok(servers < 100, `${servers} changes`)
+})
+
+t.test('a new server identity: nobody claims until the old trust has surely ended', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  for (const node of [a, b]) node.coordinator.worker(untilAborted('month-close'))
+  await world.start(a, b)
+  const before = (await a.coordinator.status()).leases[0]?.token ?? 0
+  world.identity = 'server-2'
+  await world.advance(world.timing.heartbeatMs * 1.5)
+  t.same(holders(world.nodes, 'month-close'), ['a'], 'who held goes on holding')
+  const closed = a.coordinator.close()
+  await world.advance(1_000)
+  await closed
+  t.same(holders([b], 'month-close'), [])
+  await world.advance(
+    world.timing.ttlMs * 1.01 + 1.5 * world.timing.statementTimeoutMs + world.timing.heartbeatMs,
+  )
+  t.same(holders([b], 'month-close'), ['b'])
+  const after = (await b.coordinator.status()).leases[0]?.token ?? 0
+  t.ok(after > before + 1e9, 'tokens leap ahead of everything the old server may have given')
+})
+
+t.test('what a watcher saw under one server buries nobody under the next', async (t) => {
+  const world = new World(t)
+  const nodes = [await world.node('a'), await world.node('b'), await world.node('c')] as const
+  await world.start(...nodes)
+  const { ttlMs, heartbeatMs } = world.timing
+  const buried = (): boolean => nodes.some(({ history }) => history.includes('node.gone'))
+  await world.advance(ttlMs)
+  world.freeze(nodes[2])
+  await world.advance(ttlMs * 0.7)
+  world.identity = 'server-2'
+  await world.advance(ttlMs)
+  t.notOk(buried(), 'it has stood still for 1.7 ttl, but not yet for one under this server')
+  await world.advance(heartbeatMs * 1.1 + ttlMs * 0.2)
+  t.ok(buried())
+})
+
+t.test('nobody is passed over while a new server is waited out', async (t) => {
+  const world = new World(t)
+  const nodes = [await world.node('a'), await world.node('b'), await world.node('c')] as const
+  for (const node of nodes) node.coordinator.worker(untilAborted('month-close'))
+  await world.start(...nodes)
+  await world.advance(1_000)
+  const holder = nodes.find((node) => node.coordinator.isHeld('month-close')) ?? nodes[0]
+  const others = nodes.filter((node) => node !== holder)
+  world.identity = 'server-2'
+  await world.advance(world.timing.heartbeatMs * 1.5)
+  const closed = holder.coordinator.close()
+  await world.advance(world.timing.ttlMs)
+  await closed
+  t.same(holders(others, 'month-close'), [], 'the grace period goes on')
+  const passedOver = async () => {
+    const events = (await others[0]?.coordinator.operator.events({ limit: 100 })) ?? []
+    return events.filter(({ type }) => type === 'target.passed-over')
+  }
+  t.same(await passedOver(), [], 'who is named cannot claim yet')
+  await world.advance(world.timing.ttlMs * 0.5 + 1.5 * world.timing.statementTimeoutMs)
+  t.equal(holders(others, 'month-close').length, 1)
+  t.same(await passedOver(), [])
+})
+
+t.test('heartbeats to another server do not count before rows have been read from it', async (t) => {
+  const world = new World(t)
+  const blind = { on: false }
+  const a = await world.node('a', { wrap: failing(blind, 'view', 'change') })
+  await world.start(a)
+  await world.advance(5_000)
+  t.ok(a.coordinator.health().trusted)
+  blind.on = true
+  world.identity = 'server-2'
+  await world.advance(world.timing.ttlMs)
+  t.notOk(a.coordinator.health().trusted, 'trust has ended, though heartbeats succeed')
+  blind.on = false
+  await world.advance(2 * world.timing.ttlMs)
+  t.ok(a.coordinator.health().trusted)
 })

@@ -1,5 +1,4 @@
 /** Tests from when trust counts: what a session does with late answers, and with news that it has not read. */
-
 import t, { type Test } from 'tap'
 import { StoreError } from '../../plugin/core/errors.js'
 import { Session } from '../../plugin/core/session/session.js'

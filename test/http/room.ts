@@ -2,7 +2,6 @@
  * The routes under test in an application of their own, over a real database whose calls are counted, and clients that
  * read streams as browsers do.
  */
-
 import { once } from 'node:events'
 import { get, type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
 import { setTimeout as delay } from 'node:timers/promises'

@@ -1,0 +1,8 @@
+/** Returns everything that a log of this error could show. */
+export function describe(error: unknown): string {
+  const seen: unknown[] = []
+  for (let at = error; at instanceof Error; at = at.cause) {
+    seen.push(at.message, at.stack, JSON.stringify(at), Object.values(at))
+  }
+  return JSON.stringify(seen)
+}
