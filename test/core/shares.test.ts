@@ -2,6 +2,7 @@
 import t, { type Test } from 'tap'
 import { blockWaitMs } from '../../plugin/core/time/timing.js'
 import type { Assignment, CoordinatedContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
+import { found } from '../../plugin/testing/conformance/world.js'
 import { aborted, untilAborted } from '../support/workers.js'
 import { World, type WorldNode } from '../support/world.js'
 import { failing, fenced } from '../support/wrapped-store.js'
@@ -10,7 +11,7 @@ const by = { actor: 'ops', reason: 'a good one' }
 
 async function generationOf(node: WorldNode): Promise<number> {
   const { workers } = await node.coordinator.operator.snapshot()
-  return workers.find((worker) => worker.key === 'global/data')?.generation ?? -1
+  return found(workers.find((worker) => worker.key === 'global/data')).generation
 }
 
 /** The nodes that share a coordinated worker. */
@@ -171,8 +172,7 @@ t.test('a fenced share of a dead node does not begin generation after generation
   await world.start(...nodes)
   await world.advance(5_000)
   const [a, b] = nodes as [WorldNode, WorldNode]
-  const share = nodes[0]?.coordinator.health().held.find((k) => k.includes('data')) ?? ''
-  fences.add(share)
+  fences.add(found(a.coordinator.health().held.find((key) => key.includes('data'))))
   world.freeze(a)
   await world.advance(20_000)
   const before = await generationOf(b)

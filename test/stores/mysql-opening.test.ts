@@ -181,7 +181,8 @@ function tests(): void {
     t.test('have time, however little the server gives a statement', async (t) => {
       const { url } = await useMysql(t)
       const admin = await connected(t, url)
-      if (!/mariadb/i.test(String(await only(admin, 'select version()')))) return
+      if (!/mariadb/i.test(String(await only(admin, 'select version()'))))
+        return t.plan(0, 'MySQL limits nothing but reads')
       const pool = createPool(url)
       pool.pool.on('connection', (client) => client.query('set max_statement_time = 1'))
       const connections = new PooledConnections(pool.pool, limitsWithin(30_000))

@@ -37,7 +37,7 @@ t.test("an application's pool", async (t) => {
   t.test('that is used up by the application is said to be', async (t) => {
     const { url } = await usePostgres(t)
     const pool = usePool(t, url, { max: 1 })
-    const store = await opened(t, pool, { statementTimeoutMs: 3_000 })
+    const store = await opened(t, pool, { statementTimeoutMs: 1_000 })
     const client = await pool.connect()
     await t.rejects(store.look(), { code: 'WCO_STORE', message: /it waited for a connection of the pool/ })
     client.release()
