@@ -573,7 +573,7 @@ export const mutants: readonly Mutant[] = [
     file: 'core/changes/declarations',
     find: 'await loadLeft(draft, declarations);',
     replace: '',
-    test: 'core/operator',
+    test: 'core/forgetting',
   },
   {
     name: 'a node that is passed over for a partition leaves no trace',
@@ -671,7 +671,7 @@ export const mutants: readonly Mutant[] = [
     file: 'core/changes/operations',
     find: '(await draft.nodesWith(key)).length > 0',
     replace: 'false',
-    test: 'core/operator',
+    test: 'core/forgetting',
   },
   {
     name: 'a closing node does not leave',
@@ -749,7 +749,7 @@ export const mutants: readonly Mutant[] = [
     file: 'core/work/firing',
     find: 'const taken = await this.#take(latestMs);',
     replace: "void this.#take(latestMs); const taken = 'taken';",
-    test: 'core/schedule',
+    test: 'core/times',
   },
   {
     name: 'a time whose pass is begun is taken back',
@@ -763,7 +763,7 @@ export const mutants: readonly Mutant[] = [
     file: 'core/work/firing',
     find: "if (taken === 'perhaps')",
     replace: 'if (false)',
-    test: 'core/schedule',
+    test: 'core/times',
   },
   {
     name: 'who has lost the lease writes its times',
@@ -792,7 +792,7 @@ export const mutants: readonly Mutant[] = [
     file: 'core/changes/targets',
     find: '(isCandidate(lease.holder) ? current[0] : undefined)',
     replace: 'current[0]',
-    test: 'core/operator',
+    test: 'core/cool-downs',
   },
   {
     name: 'who is next by the queue and drains loses its place',

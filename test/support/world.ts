@@ -12,6 +12,7 @@ import type { Store } from '../../plugin/core/store.js'
 import { resolveTiming, type Timing } from '../../plugin/core/time/timing.js'
 import type { Machine } from '../../plugin/core/watch/machine.js'
 import type { Lease } from '../../plugin/core/work/lease.js'
+import type { WorkerDefinition } from '../../plugin/core/work/worker.js'
 import { openSqliteStoreOver } from '../../plugin/stores/sqlite/index.js'
 import { ManualClock } from '../../plugin/testing/manual-clock.js'
 
@@ -165,6 +166,22 @@ function uniqueIds(clock: ManualClock, name: string): ManualClock {
   let lives = 0
   clock.uuid = () => `${name}-life-${++lives}`
   return clock
+}
+
+/** Starts three nodes that have the worker, and lets a second pass. */
+export async function startedWith(t: Test, definition: () => WorkerDefinition) {
+  const world = new World(t)
+  const nodes = [await world.node('a'), await world.node('b'), await world.node('c')] as const
+  for (const node of nodes) node.coordinator.worker(definition())
+  await world.start(...nodes)
+  await world.advance(1_000)
+  return { world, nodes }
+}
+
+/** Returns the token of a lease; 0 when there is none. */
+export async function tokenOf(node: WorldNode, key: string): Promise<number> {
+  const { leases } = await node.coordinator.status()
+  return leases.find((lease) => lease.key === key)?.token ?? 0
 }
 
 /** Returns the names of those nodes that trust that they hold a lease, by its key or name. */
