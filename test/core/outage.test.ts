@@ -6,6 +6,7 @@ import { type Log, silentLog } from '../../plugin/core/log.js'
 import { Outage } from '../../plugin/core/outage.js'
 import { systemClock } from '../../plugin/core/time/clock.js'
 import type { PassContext } from '../../plugin/core/work/worker.js'
+import { thrownBy } from '../support/errors.js'
 import { aborted, untilAborted } from '../support/workers.js'
 import { World } from '../support/world.js'
 import { failing } from '../support/wrapped-store.js'
@@ -27,14 +28,6 @@ t.test('only what the database has failed at is told as its failure; the rest is
   t.same(lines, ['a turn failed'])
   t.equal(outage.error, error)
 })
-
-function caught(work: () => void): unknown {
-  try {
-    return void work()
-  } catch (error) {
-    return error
-  }
-}
 
 /** Returns a log that keeps each line as `level: message`. */
 function writing(lines: string[]): Log {
@@ -161,7 +154,7 @@ t.test(
         run: async ({ lease, signal }: PassContext) => {
           await aborted(signal)
           lost = signal.reason
-          thrown = caught(() => lease.assertHeld())
+          thrown = thrownBy(() => lease.assertHeld())
         },
       }),
     )

@@ -17,6 +17,7 @@ function tests(): void {
     ...{ use: useMysql, connected, opened, storeProcesses },
     endStores: killStores,
     undoEvents: (admin, times) => failInserts(admin, 1213, times),
+    whoHoldsLocks: /Another transaction holds a lock, .*: SHOW FULL PROCESSLIST shows it\.$/,
   })
 
   t.test('a heartbeat that was stamped and not read again may have happened, and has', async (t) => {
@@ -30,23 +31,6 @@ function tests(): void {
     await admin.query('rename table elsewhere to coordination_meta')
     t.match((await store.snapshot()).nodes, [{ id: 'a', beat: 2 }])
     t.match(await store.heartbeat('a', 3), { state: 'active' })
-  })
-
-  t.test('a change gives up waiting for a revision row that is held by force', async (t) => {
-    const { url } = await useMysql(t)
-    const admin = await connected(t, url)
-    const store = await opened(t, url, { statementTimeoutMs: 2_000 })
-    await join(store, ['a'])
-    await admin.query('begin')
-    await admin.query('select * from coordination_meta for update')
-    t.match(await rejectionOf(join(store, ['b'])), {
-      name: 'StoreError',
-      outcome: 'none',
-      message: /Another transaction holds a lock, .*: SHOW FULL PROCESSLIST shows it\.$/,
-    })
-    t.ok(await store.heartbeat('a', 1), 'heartbeats wait for no change')
-    await admin.query('rollback')
-    t.equal(await join(store, ['b']), 2)
   })
 
   t.test('the time a change tells is not older than what it has waited for', async (t) => {

@@ -32,6 +32,7 @@ testConnections(t, {
   ...{ use: usePostgres, connected, opened, storeProcesses },
   endStores: terminateStores,
   undoEvents: (admin, times) => failInserts(admin, '40001', times),
+  whoHoldsLocks: /lock timeout\. Another transaction holds a lock, .*: pg_stat_activity shows it\.$/,
 })
 
 t.test('a change that has nothing more to send notices that its connection has ended', async (t) => {
@@ -58,23 +59,6 @@ t.test('a change whose answer is lost after the commit may have happened, and ha
   await lost
   t.match(error, { name: 'StoreError', outcome: 'unknown' })
   t.match((await store.snapshot()).leases, [{ key: 'l', token: 7 }])
-})
-
-t.test('a change gives up waiting for a revision row that is held by force', async (t) => {
-  const { url } = await usePostgres(t)
-  const admin = await connected(t, url)
-  const store = await opened(t, url, { statementTimeoutMs: 1_000 })
-  await join(store, ['a'])
-  await admin.query('begin')
-  await admin.query('select * from coordination_meta for update')
-  t.match(await rejectionOf(join(store, ['b'])), {
-    name: 'StoreError',
-    outcome: 'none',
-    message: /lock timeout\. Another transaction holds a lock, .*: pg_stat_activity shows it\.$/,
-  })
-  t.ok(await store.heartbeat('a', 1), 'heartbeats wait for no change')
-  await admin.query('rollback')
-  t.equal(await join(store, ['b']), 2)
 })
 
 t.test('the time a change tells is not older than what it has waited for', async (t) => {
@@ -104,6 +88,8 @@ t.test('a change that the database undoes as it begins is made again, too', asyn
   const store = await opened(t, url)
   await failInserts(admin, '40P01', 2, 'coordination_meta')
   t.equal(await join(store, ['a']), 1)
+  const { rows } = await admin.query('select last_value::int as tries from failures')
+  t.same(rows, [{ tries: 3 }])
 })
 
 t.test(

@@ -15,7 +15,7 @@ import { eventually } from '../support/eventually.js'
 import { type TcpProxy, throughProxy } from '../support/proxy.js'
 
 /** A kind of server. `Admin` is a connection of its driver. */
-export interface Server<Admin> {
+export interface Server<Admin extends Queried> {
   use(t: Test): Promise<Database>
   connected(t: Test, url: string): Promise<Admin>
   opened(t: Test, url: string, more?: StoreSettings): Promise<Store>
@@ -25,6 +25,12 @@ export interface Server<Admin> {
   endStores(admin: Admin): Promise<number>
   /** Makes the next events, as often as `times`, fail as what the server undoes for the sake of another change. */
   undoEvents(admin: Admin, times: number): Promise<void>
+  /** What the error says of a lock that was waited for in vain. */
+  readonly whoHoldsLocks: RegExp
+}
+
+export interface Queried {
+  query(sql: string): Promise<unknown>
 }
 
 export interface StoreSettings {
@@ -32,8 +38,8 @@ export interface StoreSettings {
   readonly onWarning?: (message: string) => void
 }
 
-export function testConnections<Admin>(t: Test, server: Server<Admin>): void {
-  const { use, connected, opened, storeProcesses, endStores, undoEvents } = server
+export function testConnections<Admin extends Queried>(t: Test, server: Server<Admin>): void {
+  const { use, connected, opened, storeProcesses, endStores, undoEvents, whoHoldsLocks } = server
   const openedThroughProxy = async (
     t: Test,
     url: string,
@@ -163,6 +169,23 @@ export function testConnections<Admin>(t: Test, server: Server<Admin>): void {
       (await other.snapshot()).nodes.map(({ id }) => id),
       ['a', 'b'],
     )
+  })
+
+  t.test('a change gives up waiting for a revision row that is held by force', async (t) => {
+    const { url } = await use(t)
+    const admin = await connected(t, url)
+    const store = await opened(t, url, { statementTimeoutMs: 2_000 })
+    await join(store, ['a'])
+    await admin.query('begin')
+    await admin.query('select * from coordination_meta for update')
+    t.match(await rejectionOf(join(store, ['b'])), {
+      name: 'StoreError',
+      outcome: 'none',
+      message: whoHoldsLocks,
+    })
+    t.ok(await store.heartbeat('a', 1), 'heartbeats wait for no change')
+    await admin.query('rollback')
+    t.equal(await join(store, ['b']), 2)
   })
 
   t.test('a change that the database undoes for the sake of another is made again', async (t) => {

@@ -6,3 +6,13 @@ export function describe(error: unknown): string {
   }
   return JSON.stringify(seen)
 }
+
+/** Returns what an action throws; undefined when it throws nothing. */
+export function thrownBy(action: () => unknown): unknown {
+  try {
+    action()
+  } catch (error) {
+    return error
+  }
+  return undefined
+}
