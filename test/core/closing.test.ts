@@ -1,3 +1,4 @@
+/** Tests starting and closing a coordinator: what is handed over, what is waited for, and what is said of it. */
 import t from 'tap'
 import { silentLog } from '../../plugin/core/log.js'
 import { deferred } from '../../plugin/core/time/loop.js'

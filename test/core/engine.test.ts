@@ -1,3 +1,7 @@
+/**
+ * Tests a few nodes as a whole: who works, and who is next when a holder closes, is drained, steps down or loses its
+ * lease.
+ */
 import t from 'tap'
 import type { SingleContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
 import { aborted, untilAborted } from '../support/workers.js'

@@ -1,4 +1,4 @@
-/** Tests how workers are registered: how many at once, what becomes of one that is refused, and of one that was forgotten. */
+/** Tests how workers are registered: how many at once, and what becomes of one that is refused or was forgotten. */
 import t from 'tap'
 import { CoordinationError, StoreError } from '../../plugin/core/errors.js'
 import { silentLog } from '../../plugin/core/log.js'

@@ -1,4 +1,4 @@
-/** Tests the connections of the store on MySQL and MariaDB: what becomes of verbs when they fail, or when a lock is in the way. */
+/** Tests what becomes of verbs on MySQL and MariaDB when their connections fail, or when a lock is in the way. */
 import type { Connection } from 'mysql2/promise'
 import t from 'tap'
 import { join, newNode, rejectionOf } from '../../plugin/testing/conformance/world.js'

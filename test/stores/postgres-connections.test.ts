@@ -1,4 +1,4 @@
-/** Tests the connections of the store on PostgreSQL: what becomes of verbs when they fail, and the one that listens for hints. */
+/** Tests the connections of the store on PostgreSQL: what becomes of verbs when they fail, and hints. */
 import type { Client } from 'pg'
 import t, { type Test } from 'tap'
 import { StoreError } from '../../plugin/core/errors.js'

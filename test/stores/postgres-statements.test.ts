@@ -1,4 +1,4 @@
-/** Tests the statements of the store on PostgreSQL: how many they are, what they read, and how they are planned and committed. */
+/** Tests the statements of the store on PostgreSQL: their number, what they read, and their plans and commits. */
 import { sql } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/node-postgres'
 import type { Client } from 'pg'

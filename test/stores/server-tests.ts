@@ -1,4 +1,4 @@
-/** Tests of what the stores on PostgreSQL and on MySQL do alike when connections end, or when the network or a lock is in the way. */
+/** Tests of what the stores on PostgreSQL and MySQL do alike when connections end, or when a lock is in the way. */
 import type { Test } from 'tap'
 import type { Store } from '../../plugin/core/store.js'
 import {

@@ -14,7 +14,7 @@ export function partitioned(
   return { name: 'parts', kind: 'partitioned', scope: 'global', partitions, run }
 }
 
-/** Returns a worker whose passes last until their signal aborts: a single one of all clusters, unless `more` says otherwise. */
+/** Returns a single worker whose passes last until their signal aborts, with what `more` says otherwise. */
 export function untilAborted(name: string, more: object = {}): WorkerDefinition {
   return {
     ...single(name, () => undefined),
