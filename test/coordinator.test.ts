@@ -11,16 +11,9 @@ import type { EventName } from '../plugin/core/events.js'
 import type { Lease } from '../plugin/core/work/lease.js'
 import type { SingleContext } from '../plugin/core/work/worker.js'
 import type { CoordinatorOptions } from '../plugin/options.js'
-import {
-  type Database,
-  eachDatabase,
-  endPool,
-  usePostgres,
-  usePostgresCluster,
-  useSqlite,
-} from './support/databases.js'
+import { eachDatabase, endPool, usePostgres, usePostgresCluster, useSqlite } from './support/databases.js'
 import { eventually } from './support/eventually.js'
-import { answersCommit, type TcpProxy, useProxy } from './support/proxy.js'
+import { answersCommit, throughProxy } from './support/proxy.js'
 
 /** Timing with many heartbeats in one trust window, which is longer than any delay of a slow machine. */
 const patient = { ttlMs: 60_000, heartbeatMs: 200, statementTimeoutMs: 5_000 } as const
@@ -40,14 +33,6 @@ async function useCoordinator(
   t.teardown(() => coordinator.close())
   await coordinator.start()
   return coordinator
-}
-
-async function throughProxy(t: Test, { url }: Database): Promise<{ proxy: TcpProxy; url: string }> {
-  const real = new URL(url)
-  const proxy = await useProxy(t, { host: real.hostname, port: Number(real.port || 5432) })
-  real.hostname = '127.0.0.1'
-  real.port = String(proxy.port)
-  return { proxy, url: real.href }
 }
 
 function times(coordinator: Coordinator, name: EventName, count: number): Promise<void> {
@@ -92,7 +77,7 @@ t.test('two applications in one database do not see each other', (t) =>
 )
 
 t.test('what the store warns of says whose it is, like every other line', async (t) => {
-  const { proxy, url } = await throughProxy(t, await usePostgres(t))
+  const { proxy, url } = await throughProxy(t, (await usePostgres(t)).url)
   const warnings: [object, string][] = []
   const nothing = (): void => undefined
   const warn = (fields: object, message: string): void => void warnings.push([fields, message])
@@ -105,7 +90,7 @@ t.test('what the store warns of says whose it is, like every other line', async 
 })
 
 t.test('the database away for less than the trust window costs nothing', async (t) => {
-  const { proxy, url } = await throughProxy(t, await usePostgres(t))
+  const { proxy, url } = await throughProxy(t, (await usePostgres(t)).url)
   const coordinator = await useCoordinator(t, url)
   const lease = await coordinator.acquire('rebuild')
   coordinator.on('trust.expired', () => t.fail('trust has ended'))
@@ -122,7 +107,7 @@ t.test('the database away for less than the trust window costs nothing', async (
 })
 
 t.test('the database away for longer ends all work, which comes back with the database', async (t) => {
-  const { proxy, url } = await throughProxy(t, await usePostgres(t))
+  const { proxy, url } = await throughProxy(t, (await usePostgres(t)).url)
   const coordinator = await useCoordinator(t, url, {
     ttlMs: 3_000,
     heartbeatMs: 1_000,
@@ -153,7 +138,7 @@ t.test('the database away for longer ends all work, which comes back with the da
 })
 
 t.test('an answer lost after the commit: the lease is held once, and nothing is done twice', async (t) => {
-  const { proxy, url } = await throughProxy(t, await usePostgres(t))
+  const { proxy, url } = await throughProxy(t, (await usePostgres(t)).url)
   const coordinator = await useCoordinator(t, url)
   const cut = proxy.cutAtAnswer(answersCommit)
   const lease = await coordinator.acquire('rebuild')
@@ -359,7 +344,7 @@ t.test('a fence on SQLite may be awaited while its transaction is open, and no l
 })
 
 t.test('closing ends in time although the database does not answer', async (t) => {
-  const { proxy, url } = await throughProxy(t, await usePostgres(t))
+  const { proxy, url } = await throughProxy(t, (await usePostgres(t)).url)
   const coordinator = await useCoordinator(t, url, {
     ttlMs: 3_000,
     heartbeatMs: 1_000,

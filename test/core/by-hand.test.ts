@@ -2,25 +2,13 @@
 import t, { type Test } from 'tap'
 import type { CoordinationError } from '../../plugin/core/errors.js'
 import { blockWaitMs } from '../../plugin/core/time/timing.js'
-import type { SingleContext, WorkerDefinition, WorkerHandle } from '../../plugin/core/work/worker.js'
+import type { CoordinatedContext, WorkerDefinition, WorkerHandle } from '../../plugin/core/work/worker.js'
+import { aborted, untilAborted } from '../support/workers.js'
 import { World, type WorldNode } from '../support/world.js'
+import { countingInChanges } from '../support/wrapped-store.js'
 
-const untilAborted = ({ signal }: Pick<SingleContext, 'signal'>): Promise<void> =>
-  new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
-
-const single = (name: string): WorkerDefinition => ({
-  name,
-  kind: 'single',
-  scope: 'global',
-  run: untilAborted,
-})
-const parts = (partitions: number): WorkerDefinition => ({
-  name: 'parts',
-  kind: 'partitioned',
-  scope: 'global',
-  partitions,
-  run: untilAborted,
-})
+const parts = (partitions: number): WorkerDefinition =>
+  untilAborted('parts', { kind: 'partitioned', partitions })
 
 async function nodesWith(
   t: Test,
@@ -74,7 +62,7 @@ t.test('a clock of the database that was set back makes no node silent for ever'
 
 t.test('a holder whose row somebody has deleted has stopped before another begins', async (t) => {
   for (const name of ['w', 'v', 'u', 'z']) {
-    const [world, a, b, c] = await nodesWith(t, single(name))
+    const [world, a, b, c] = await nodesWith(t, untilAborted(name))
     await world.start(a, b, c)
     await world.advance(2_000)
     const holder = world.nodes.find(({ coordinator }) => coordinator.isHeld(name)) ?? a
@@ -103,7 +91,7 @@ t.test('rows that are missed while a grace period goes on are waited for anew', 
     await world.node('d'),
   ] as const
   const [a, b, c, d] = nodes
-  for (const { coordinator } of nodes) for (const name of ['w', 'v']) coordinator.worker(single(name))
+  for (const { coordinator } of nodes) for (const name of ['w', 'v']) coordinator.worker(untilAborted(name))
   await world.start(a, b)
   await world.advance(2_000)
   const holder = a.coordinator.isHeld('v') ? a : b
@@ -130,7 +118,7 @@ t.test(
     const world = new World(t)
     const a = await world.node('a')
     const { coordinator } = a
-    for (const name of ['w', 'v']) coordinator.worker(single(name))
+    for (const name of ['w', 'v']) coordinator.worker(untilAborted(name))
     await world.start(a)
     world.identity = 'server-2'
     await world.advance(60_000)
@@ -152,7 +140,12 @@ t.test(
 )
 
 t.test('a share whose row somebody has deleted is not passed over by the next plan', async (t) => {
-  const all: WorkerDefinition = { name: 'all', kind: 'coordinated', scope: 'global', run: untilAborted }
+  const all: WorkerDefinition = {
+    name: 'all',
+    kind: 'coordinated',
+    scope: 'global',
+    run: ({ signal }) => aborted(signal),
+  }
   const [world, a, b, c] = await nodesWith(t, all)
   await world.start(a, b, c)
   await world.advance(5_000)
@@ -171,7 +164,12 @@ t.test('a share whose row somebody has deleted is not passed over by the next pl
 })
 
 t.test('a share is not passed over where a cool-down is first to name its missing holder', async (t) => {
-  const all: WorkerDefinition = { name: 'all', kind: 'coordinated', scope: 'global', run: untilAborted }
+  const all: WorkerDefinition = {
+    name: 'all',
+    kind: 'coordinated',
+    scope: 'global',
+    run: ({ signal }) => aborted(signal),
+  }
   const world = new World(t)
   const [a, b] = [await world.node('a'), await world.node('b')]
   for (const { coordinator } of [a, b]) coordinator.worker(all)
@@ -261,7 +259,7 @@ t.test('the change that misses the row of a holder does not give its lease away'
 })
 
 t.test('an operator can release a lease whose holder has no row', async (t) => {
-  for (const definition of [single('w'), parts(1)]) {
+  for (const definition of [untilAborted('w'), parts(1)]) {
     const [world, a, b, c] = await nodesWith(t, definition)
     await world.start(a, b, c)
     await world.advance(2_000)
@@ -284,7 +282,7 @@ t.test('an operator can release a lease whose holder has no row', async (t) => {
 t.test(
   'a worker is not given away when it is forgotten while the row of its holder is missing',
   async (t) => {
-    for (const definition of [single('w'), parts(1)]) {
+    for (const definition of [untilAborted('w'), parts(1)]) {
       const world = new World(t)
       const [a, b] = [await world.node('a'), await world.node('b')]
       await world.start(a, b)
@@ -326,7 +324,7 @@ for (const [name, end, tables = ['leases', 'workers']] of [
     const world = new World(t)
     const [a, b] = [await world.node('a'), await world.node('b')]
     await world.start(a, b)
-    const handle = a.coordinator.worker(single('w'))
+    const handle = a.coordinator.worker(untilAborted('w'))
     await world.advance(1_000)
     // From now on tokens lie ahead of the clock.
     world.identity = 'server-2'
@@ -342,7 +340,7 @@ for (const [name, end, tables = ['leases', 'workers']] of [
     void end(handle, a, world)
     await world.advance(60_000)
     if (tables.length === 1) t.equal(await operator.forgetWorker('global/w', by), 'done')
-    b.coordinator.worker(single('w'))
+    b.coordinator.worker(untilAborted('w'))
     await world.advance(60_000)
     t.ok(b.coordinator.isHeld('w'))
     t.ok((await token()) > before)
@@ -350,7 +348,7 @@ for (const [name, end, tables = ['leases', 'workers']] of [
 
 t.test('a wait that began before all rows were deleted does not count for what was held then', async (t) => {
   for (const laterMs of [12_000, 15_000, 18_000]) {
-    const [world, a, b] = await nodesWith(t, single('w'))
+    const [world, a, b] = await nodesWith(t, untilAborted('w'))
     await world.start(a)
     await world.advance(2_000)
     await world.start(b)
@@ -362,4 +360,129 @@ t.test('a wait that began before all rows were deleted does not count for what w
     t.equal(await world.mostHolders('w', 60_000), 1)
     t.ok(b.coordinator.isHeld('w'))
   }
+})
+
+const by = { actor: 'ops', reason: 'a good one' }
+
+t.test('tokens go on when all rows are wiped beneath those who have seen them', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  for (const { coordinator } of [a, b]) coordinator.worker(untilAborted('w'))
+  await world.start(a, b)
+  world.identity = 'server-2'
+  await world.advance(60_000)
+  const { operator } = a.coordinator
+  const held = async () => (await operator.snapshot()).leases.find(({ key }) => key === 'global/w')
+  await operator.pause('global/w', by)
+  await world.advance(1_000)
+  await operator.resume('global/w', by)
+  await world.advance(1_000)
+  const before = (await held())?.token ?? 0
+  t.ok(before > 1_700_000_500_000, 'since the server was another one, tokens lie ahead of the time')
+  world.wipe()
+  await world.advanceUntil(async () => ((await held())?.holder ?? null) !== null, 60_000)
+  t.ok(((await held())?.token ?? 0) > before)
+})
+
+t.test('a standby does not begin at once when all rows are wiped beneath a holder', async (t) => {
+  for (let laterMs = 0; laterMs < 3_000; laterMs += 300) {
+    const world = new World(t)
+    const [a, b] = [await world.node('a'), await world.node('b')]
+    for (const { coordinator } of [a, b]) coordinator.worker(untilAborted('w'))
+    await world.start(a)
+    await world.advance(3_000)
+    await world.start(b)
+    await world.advance(10_000 + laterMs)
+    world.wipe()
+    t.equal(await world.mostHolders('global/w', 30_000), 1)
+  }
+})
+
+t.test('a lease whose row somebody has deleted is not held twice when a node makes it again', async (t) => {
+  for (const name of ['w', 'v', 'u', 'z']) {
+    const world = new World(t)
+    const [a, b, c] = [await world.node('a'), await world.node('b'), await world.node('c')]
+    for (const { coordinator } of [a, b, c]) coordinator.worker(untilAborted(name))
+    await world.start(a, b)
+    await world.advance(2_000)
+    const token = async () => (await a.coordinator.operator.snapshot()).leases[0]?.token ?? 0
+    const before = await token()
+    world.sql('delete from coordination_leases')
+    world.clockOffsetMs = -600_000
+    await world.start(c)
+    t.equal(await world.mostHolders(`global/${name}`, 60_000), 1)
+    t.ok((await token()) > before)
+  }
+})
+
+t.test('a node that makes rows of many workers again takes no more requests than for one', async (t) => {
+  const requests: number[] = []
+  for (const workers of [1, 50]) {
+    const world = new World(t)
+    const calls = new Map<string, number>()
+    const [a, b] = [await world.node('a'), await world.node('b', { wrap: countingInChanges(calls) })]
+    for (const { coordinator } of [a, b])
+      for (let each = 0; each < workers; each++) coordinator.worker(untilAborted(`w${each}`))
+    await world.start(a)
+    await world.advance(2_000)
+    world.sql('delete from coordination_leases; delete from coordination_workers')
+    const started = b.coordinator.start()
+    await world.advance(10)
+    await started
+    requests.push([...calls.values()].reduce((sum, count) => sum + count, 0))
+  }
+  t.equal(requests[0], requests[1])
+})
+
+t.test(
+  'no two generations run when a worker whose row somebody has deleted is registered again',
+  async (t) => {
+    const world = new World(t)
+    let atOnce = 0
+    const passes = new Set<{ readonly generation: number }>()
+    const run = async ({ signal, assignment: pass }: CoordinatedContext): Promise<void> => {
+      passes.add(pass)
+      atOnce = Math.max(atOnce, new Set([...passes].map(({ generation }) => generation)).size)
+      await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+      passes.delete(pass)
+    }
+    const nodes = [await world.node('a'), await world.node('b'), await world.node('c')] as const
+    for (const { coordinator } of nodes)
+      coordinator.worker({
+        name: 'w',
+        kind: 'coordinated',
+        scope: 'global',
+        run,
+      } as unknown as WorkerDefinition)
+    await world.start(nodes[0], nodes[1])
+    await world.advance(5_000)
+    world.sql('delete from coordination_workers')
+    await world.start(nodes[2])
+    await world.advance(60_000)
+    t.equal(passes.size, 3)
+    t.equal(atOnce, 1)
+  },
+)
+
+t.test('a node does not claim again and again what its worker does not fit', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  const refused: string[] = []
+  a.coordinator.on('worker.refused', ({ worker }) => refused.push(worker))
+  a.coordinator.worker(untilAborted('w', { kind: 'partitioned', partitions: 3 }))
+  b.coordinator.worker(untilAborted('w', { kind: 'partitioned', partitions: 1 }))
+  await world.start(a)
+  await world.advance(2_000)
+  world.sql('delete from coordination_workers')
+  await world.start(b)
+  await world.advance(60_000)
+  t.same(refused, ['global/w'], 'once another node has said otherwise')
+  const { operator } = a.coordinator
+  const { revision } = (await operator.snapshot()).meta
+  await world.advance(10_000)
+  t.ok((await operator.snapshot()).meta.revision <= revision + 2)
+  const closed = b.coordinator.close()
+  await world.advance(60_000)
+  await closed
+  t.equal(a.coordinator.health().held.length, 3)
 })

@@ -3,6 +3,7 @@ import t from 'tap'
 import { CoordinationError, type ErrorCode } from '../../plugin/core/errors.js'
 import { type IdentitySource, identityFromEnvironment, resolveIdentity } from '../../plugin/core/identity.js'
 import { checkName, leaseKey, shown, slotKey } from '../../plugin/core/names.js'
+import { thrownBy } from '../support/errors.js'
 
 t.test('without a source the environment says who this node is', async (t) => {
   const table: readonly [string, Record<string, string>, string, string][] = [
@@ -243,13 +244,4 @@ function setVariables(
       else process.env[name] = before
     })
   }
-}
-
-function thrownBy(action: () => unknown): unknown {
-  try {
-    action()
-  } catch (error) {
-    return error
-  }
-  return undefined
 }

@@ -3,7 +3,9 @@ import Fastify from 'fastify'
 import t from 'tap'
 import { type Log, type PassLog, silentLog, withFields } from '../../plugin/core/log.js'
 import { deferred } from '../../plugin/core/time/loop.js'
+import type { SingleContext } from '../../plugin/core/work/worker.js'
 import { World } from '../support/world.js'
+import { failing } from '../support/wrapped-store.js'
 
 const boom = new Error('boom')
 
@@ -140,4 +142,46 @@ t.test('a pass may log an error alone, and the line says which lease it was', as
   await world.start(a)
   await world.advance(1_000)
   t.match(await told.promise, [{ node: 'a', lease: 'global/report', token: Number, err: boom }, 'boom'])
+})
+
+t.test('a log that throws at each line does not disturb the node', async (t) => {
+  const world = new World(t)
+  const broken = (): never => {
+    throw new Error('the log is closed')
+  }
+  const log: Log = { debug: broken, info: broken, warn: broken, error: broken }
+  const outage = { on: false }
+  const [a, b] = [await world.node('a', { log, wrap: failing(outage) }), await world.node('b')]
+  const terms: SingleContext[] = []
+  let passes = 0
+  a.coordinator.worker({
+    name: 'report',
+    kind: 'single',
+    scope: 'global',
+    run: (context: SingleContext) => {
+      passes += 1
+      if (passes === 1) throw new Error('boom')
+      if (terms.at(-1)?.lease !== context.lease) terms.push(context)
+      return new Promise<void>((resolve) => {
+        context.signal.addEventListener('abort', () => resolve())
+      })
+    },
+  })
+  await world.start(a, b)
+  await world.advance(3_000)
+  t.equal(terms.length, 1, 'work goes on after a pass that failed')
+  outage.on = true
+  await world.advance(world.timing.ttlMs - 100, 100)
+  t.ok(terms[0]?.signal.aborted, 'its signal aborts when trust ends')
+  outage.on = false
+  await world.advance(world.timing.ttlMs * 2, 100)
+  t.equal(terms[0]?.lease.held, false, 'that term has ended for good')
+  t.equal(terms.length, 2, 'and another has begun')
+  world.freeze(a)
+  await world.advance(world.timing.ttlMs * 2, 500)
+  world.thaw(a)
+  await world.advance(world.timing.ttlMs * 2, 500)
+  t.ok(a.history.includes('session.lost'))
+  t.equal(terms.length, 3, 'a node whose session was lost joins again')
+  t.ok(a.coordinator.isHeld('report'))
 })

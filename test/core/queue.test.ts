@@ -1,9 +1,11 @@
-/** The queue of a lease by name: who is next keeps that place, whatever an operator asks for meanwhile. */
+/** The queue of a lease by name: who is next keeps that place, whatever happens meanwhile. */
 import { getEventListeners } from 'node:events'
 import t, { type Test } from 'tap'
 import { runChange } from '../../plugin/core/changes/run-change.js'
 import type { Lease } from '../../plugin/core/work/lease.js'
-import { World, type WorldNode } from '../support/world.js'
+import { TestWorld } from '../../plugin/testing/index.js'
+import { World, type WorldNode, watched } from '../support/world.js'
+import { counting, failing } from '../support/wrapped-store.js'
 
 const by = { actor: 'ops', reason: 'a good one' }
 const key = 'global/k'
@@ -170,6 +172,231 @@ t.test('who is next and goes on with its work of before is not named again and a
   t.same(events.filter(({ type }) => type === 'target.passed-over').length, 0)
   void kept?.release()
   t.ok((await again).held, 'it asks again once that work has ended')
+})
+
+t.test(
+  'several who wait on one node get the lease one after another, without waiting for a ttl',
+  async (t) => {
+    const world = new World(t)
+    const [a, b] = [await world.node('a'), await world.node('b')]
+    await world.start(a, b)
+    const held = await b.coordinator.acquire('rebuild')
+    const first = a.coordinator.acquire('rebuild')
+    const second = a.coordinator.acquire('rebuild')
+    await world.advance(200)
+    await held.release()
+    await world.advance(200)
+    await (await first).release()
+    await world.advance(200)
+    t.ok(a.coordinator.isHeld('rebuild'))
+    await (await second).release()
+  },
+)
+
+t.test('who waits for a lease by name asks once per ttl, and writes nothing', async (t) => {
+  const world = new World(t)
+  const calls = new Map<string, number>()
+  const holder = await world.node('holder')
+  const waiting = await Promise.all(
+    ['b', 'c', 'd'].map((name) => world.node(name, { wrap: counting(calls) })),
+  )
+  await world.start(holder, ...waiting)
+  const lease = await holder.coordinator.acquire('critical')
+  const inLine = waiting.map(({ coordinator }) => coordinator.acquire('critical'))
+  const { ttlMs } = world.timing
+  await world.advance(ttlMs)
+  const { revision } = (await holder.store.snapshot()).meta
+  calls.clear()
+  await world.advance(ttlMs * 10)
+  t.equal((await holder.store.snapshot()).meta.revision, revision)
+  t.ok((calls.get('change') ?? 0) <= 3 * 10, `${calls.get('change')} changes`)
+  t.ok((calls.get('change') ?? 0) >= 3 * 9, 'and it does ask')
+  for (const next of [lease, ...inLine]) {
+    const state = { lease: undefined as Awaited<typeof next> | undefined }
+    void Promise.resolve(next).then((held) => {
+      state.lease = held
+    })
+    await world.advanceUntil(() => state.lease !== undefined, ttlMs)
+    void state.lease?.release()
+  }
+  await world.advance(500)
+  t.notOk(waiting.some(({ coordinator }) => coordinator.isHeld('critical')))
+})
+
+t.test('nodes that waited for a lease and are gone do not stay in its queue', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a')
+  await world.start(a)
+  await a.coordinator.tryAcquire('rebuild')
+  const waiters = async (): Promise<readonly string[]> =>
+    (await a.coordinator.operator.snapshot()).leases.find(({ key }) => key === 'global/rebuild')?.waiters ??
+    []
+  for (let life = 1; life <= 4; life++) {
+    const b = await world.node(`b-${life}`)
+    await world.start(b)
+    const waiting = b.coordinator.acquire('rebuild').catch(() => undefined)
+    await world.advance(500)
+    t.same(await waiters(), [b.coordinator.nodeId])
+    void b.coordinator.close()
+    await world.advance(500)
+    await waiting
+    t.match((await a.coordinator.status()).leases, [{ waiting: 0 }], 'nor do they count')
+  }
+})
+
+t.test('who stands first in line keeps that place when the holder is drained and taken back', async (t) => {
+  const world = new World(t)
+  const [a, b, c] = [await world.node('a'), await world.node('b'), await world.node('c')]
+  await world.start(a, b, c)
+  const held = await a.coordinator.tryAcquire('rebuild')
+  const order: string[] = []
+  for (const { name, coordinator } of [b, c]) {
+    void coordinator.acquire('rebuild').then(async (lease) => {
+      order.push(name)
+      await lease.release()
+    })
+    await world.advance(100)
+  }
+  const by = { actor: 'ops', reason: 'deploy' }
+  const id = a.coordinator.nodeId ?? ''
+  await b.coordinator.operator.drain(id, by)
+  await world.advance(500)
+  await b.coordinator.operator.undrain(id, by)
+  await world.advance(500)
+  void held?.release()
+  await world.advance(2_000)
+  t.same(order, ['b', 'c'])
+})
+
+t.test('a node that joins again stands in line again at once for what it waits for', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  await world.start(a, b)
+  await a.coordinator.acquire('rebuild')
+  const waiting = b.coordinator.acquire('rebuild')
+  await world.advance(100)
+  world.freeze(b)
+  await world.advance(world.timing.ttlMs * 1.5, 500)
+  world.thaw(b)
+  await world.advance(world.timing.heartbeatMs * 1.1)
+  const [row] = (await a.store.snapshot()).leases
+  t.ok(b.history.includes('session.lost'))
+  t.same(row?.waiters.at(-1), b.coordinator.nodeId)
+  void waiting.catch(() => undefined)
+})
+
+t.test('who waits comes before who asks just now, when the one that was named is drained', async (t) => {
+  const world = new World(t)
+  const outage = { on: false }
+  const [a, b, c, d] = [
+    await world.node('a'),
+    await world.node('b', { wrap: failing(outage, 'change') }),
+    await world.node('c'),
+    await world.node('d'),
+  ]
+  await world.start(a, b, c, d)
+  const held = await a.coordinator.tryAcquire('rebuild')
+  for (const { coordinator } of [b, c]) {
+    void coordinator.acquire('rebuild').catch(() => undefined)
+    await world.advance(100)
+  }
+  outage.on = true
+  void held?.release()
+  await world.advance(200)
+  await a.coordinator.operator.drain(b.coordinator.nodeId ?? '', { actor: 'ops', reason: 'it hangs' })
+  t.equal(await d.coordinator.tryAcquire('rebuild'), undefined)
+  await world.advance(1_000)
+  t.ok(c.coordinator.isHeld('rebuild'))
+  outage.on = false
+})
+
+t.test('a node that hangs is passed over though others come and go in the queue meanwhile', async (t) => {
+  const world = new World(t)
+  const outage = { on: false }
+  const a = await world.node('a')
+  const b = await world.node('b', { wrap: failing(outage, 'change') })
+  const [c, d] = [await world.node('c'), await world.node('d')]
+  await world.start(a, b, c, d)
+  const held = await a.coordinator.acquire('x')
+  void b.coordinator.acquire('x').catch(() => undefined)
+  await world.advance(1_000)
+  const next = watched(c.coordinator.acquire('x'))
+  await world.advance(1_000)
+  let asking = true
+  const askAgain = async (): Promise<void> => {
+    while (asking)
+      await d.coordinator.acquire('x', { timeoutMs: 1_000 }).then(
+        (lease) => lease.release(),
+        () => undefined,
+      )
+  }
+  const asked = askAgain()
+  await world.advance(2_000)
+  outage.on = true
+  void held.release()
+  await world.advance(20_000)
+  t.ok(next.over)
+  outage.on = false
+  asking = false
+  await world.advance(2_000)
+  await asked
+})
+
+t.test('who waits for a lease and stands still is passed over, and is not forgotten', async (t) => {
+  const world = new TestWorld()
+  t.teardown(() => world.close())
+  const [a, b, c] = [world.node('a'), world.node('b'), world.node('c')]
+  await world.start()
+  const held = await world.settled(a.coordinator.acquire('k'))
+  const order: string[] = []
+  for (const { name, coordinator } of [b, c]) {
+    void coordinator.acquire('k').then((lease) => {
+      order.push(name)
+      return lease.release()
+    })
+    await world.advance(500)
+  }
+  b.freeze()
+  await world.settled(held.release())
+  await world.advance(8_000)
+  t.same(order, ['c'])
+  b.thaw()
+  await world.advance(500)
+  t.same(order, ['c', 'b'])
+})
+
+t.test('who stands still and is the only one to wait for a lease remains the next', async (t) => {
+  const world = new TestWorld()
+  t.teardown(() => world.close())
+  const [a, b] = [world.node('a'), world.node('b')]
+  await world.start()
+  const held = await world.settled(a.coordinator.acquire('k'))
+  void b.coordinator.acquire('k').catch(() => undefined)
+  await world.advance(500)
+  b.freeze()
+  await world.settled(held.release())
+  await world.advance(8_000)
+  b.thaw()
+  await world.advance(500)
+  t.ok(b.coordinator.isHeld('k'))
+})
+
+t.test('who waits for a lease and is drained and taken back has kept its place', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  await world.start(a, b)
+  const held = await a.coordinator.tryAcquire('k')
+  void b.coordinator.acquire('k').catch(() => undefined)
+  await world.advance(500)
+  await a.coordinator.operator.drain(b.coordinator.nodeId ?? '', by)
+  await world.advance(500)
+  void held?.release()
+  await world.advance(500)
+  const { leases } = await a.coordinator.operator.snapshot()
+  t.match(leases[0], { holder: null, target: null, waiters: [b.coordinator.nodeId] })
+  await a.coordinator.operator.undrain(b.coordinator.nodeId ?? '', by)
+  await world.advance(500)
+  t.ok(b.coordinator.isHeld('k'))
 })
 
 t.test('any number of calls may wait with one signal, and leave nothing on it', async (t) => {

@@ -1,8 +1,8 @@
 /** Tests for leases of workers that another version of the application declares in another way, and that come back. */
 import t, { type Test } from 'tap'
-import type { Change, Store } from '../../plugin/core/store.js'
 import type { PassContext, WorkerDefinition } from '../../plugin/core/work/worker.js'
 import { World, type WorldNode } from '../support/world.js'
+import { inChanges, overriding } from '../support/wrapped-store.js'
 
 interface Pass {
   readonly node: string
@@ -155,7 +155,16 @@ for (const kind of [{ kind: 'coordinated' }, partitions(2)]) {
         let leases = 0
         const node = await world.node(name, {
           namespace: name,
-          wrap: (store) => tapped(store, () => leases++),
+          wrap: inChanges((change, session) =>
+            session?.operation !== 1
+              ? change
+              : overriding(change, {
+                  leases: (filter) => {
+                    leases += 1
+                    return change.leases(filter)
+                  },
+                }),
+          ),
         })
         const define = (number: number): WorkerDefinition => {
           const definition: object = {
@@ -175,32 +184,4 @@ for (const kind of [{ kind: 'coordinated' }, partitions(2)]) {
       t.equal(await reads('many', 50), await reads('one', 1))
     },
   )
-}
-
-/** Calls back whenever a change by which a node joins reads leases. */
-function tapped(store: Store, read: () => void): Store {
-  return new Proxy(store, {
-    get(target, name) {
-      const value: unknown = Reflect.get(target, name)
-      if (typeof value !== 'function') return value
-      if (name !== 'change') return value.bind(target)
-      const change: Store['change'] = (session, work, ahead) =>
-        target.change(
-          session,
-          (inside) => work(session?.operation === 1 ? tellingReads(inside, read) : inside),
-          ahead,
-        )
-      return change
-    },
-  })
-}
-
-function tellingReads(change: Change, read: () => void): Change {
-  return new Proxy(change, {
-    get(target, name) {
-      if (name === 'leases') read()
-      const value: unknown = Reflect.get(target, name)
-      return typeof value === 'function' ? value.bind(target) : value
-    },
-  })
 }

@@ -1,9 +1,12 @@
-/** Tests how workers are registered after the start: how many at once, and what becomes of one that is refused. */
+/** Tests how workers are registered: how many at once, and what becomes of one that is refused or was forgotten. */
 import t from 'tap'
 import { CoordinationError, StoreError } from '../../plugin/core/errors.js'
-import type { Change, Store, WorkerRow } from '../../plugin/core/store.js'
+import { silentLog } from '../../plugin/core/log.js'
+import type { Store, WorkerRow } from '../../plugin/core/store.js'
 import type { WorkerDefinition } from '../../plugin/core/work/worker.js'
+import { partitioned, single, untilAborted } from '../support/workers.js'
 import { World, type WorldNode } from '../support/world.js'
+import { inChanges, losingAnswers, overriding } from '../support/wrapped-store.js'
 
 function worker(name: string, partitions?: number): WorkerDefinition {
   const run = ({ signal }: { signal: AbortSignal }): Promise<void> =>
@@ -29,26 +32,23 @@ class Changes {
   }
 
   readonly wrap = (store: Store): Store => {
-    const made: Store['change'] = (session, work, ahead) => {
-      this.#made.push(session?.node ?? '')
-      return store.change(session, (change) => work(this.#checked(change)), ahead)
-    }
-    return new Proxy(store, {
-      get(target, verb) {
-        const value: unknown = verb === 'change' ? made : Reflect.get(target, verb, target)
-        return typeof value === 'function' ? value.bind(target) : value
+    const checked = this.#checking(store)
+    return overriding(checked, {
+      change: (session, work, ahead) => {
+        this.#made.push(session?.node ?? '')
+        return checked.change(session, work, ahead)
       },
     })
   }
 
-  #checked(change: Change): Change {
-    const saveWorkers = change.saveWorkers.bind(change)
-    change.saveWorkers = (rows) => {
-      this.#check(rows)
-      return saveWorkers(rows)
-    }
-    return change
-  }
+  readonly #checking = inChanges((change) =>
+    overriding(change, {
+      saveWorkers: (rows) => {
+        this.#check(rows)
+        return change.saveWorkers(rows)
+      },
+    }),
+  )
 }
 
 /** Notes which workers are refused, with the codes of the errors. */
@@ -136,29 +136,15 @@ t.test('where a change has no time for all workers, fewer are registered at once
 
 t.test('workers whose registration had no answer are not withdrawn by one of fewer', async (t) => {
   const world = new World(t)
-  let losesAnswer = false
-  const lossy = (store: Store): Store =>
-    new Proxy(store, {
-      get(target, verb) {
-        const value: unknown = Reflect.get(target, verb, target)
-        if (typeof value !== 'function') return value
-        if (verb !== 'change') return value.bind(target)
-        return async (...given: unknown[]) => {
-          const changed: unknown = await value.apply(target, given)
-          if (!losesAnswer) return changed
-          losesAnswer = false
-          throw new StoreError('the answer was lost', 'unknown')
-        }
-      },
-    })
-  const [a, b] = [await world.node('a'), await world.node('b', { wrap: lossy })]
+  const loss = { next: 0 }
+  const [a, b] = [await world.node('a'), await world.node('b', { wrap: losingAnswers(loss) })]
   const shared = names(4).map((name) => ({ ...worker(name), kind: 'coordinated' }) as WorkerDefinition)
   for (const definition of shared) a.coordinator.worker(definition)
   await world.start(a, b)
   await world.advance(1_000)
   const generations = async () => (await a.coordinator.status()).workers.map(({ generation }) => generation)
   t.same(await generations(), [1, 1, 1, 1])
-  losesAnswer = true
+  loss.next = 1
   for (const definition of shared) b.coordinator.worker(definition)
   await world.advance(world.timing.ttlMs)
   t.ok(names(4).every((name) => b.coordinator.isHeld(name)))
@@ -219,4 +205,154 @@ t.test('nodes that live fail a start, though silent ones contradict another work
   }, 2 * world.timing.ttlMs)
   for (const name of ['p', 'q']) next.coordinator.worker(worker(name, 4))
   await t.rejects(world.start(next), { code: 'WCO_WORKER_CONFLICT', message: /"global\/q".*among them "b"/ })
+})
+
+t.test(
+  'a node whose worker others contradict loses its session, and does the rest of its work again',
+  async (t) => {
+    const world = new World(t)
+    const [a, b] = [await world.node('a'), await world.node('b')]
+    a.coordinator.worker(partitioned(4, () => undefined))
+    b.coordinator.worker(single('other', () => undefined))
+    await world.start(a, b)
+    const refused: string[] = []
+    const failures: unknown[] = []
+    b.coordinator.on('worker.refused', ({ worker, error }) =>
+      refused.push(`${worker} ${(error as CoordinationError).code}`),
+    )
+    const parts = b.coordinator.worker(partitioned(8, () => undefined))
+    t.equal(parts.state, 'candidate')
+    await world.advance(2_000)
+    t.same(refused, ['global/parts WCO_WORKER_CONFLICT'])
+    t.equal(parts.state, 'refused')
+    b.coordinator.on('store.failed', ({ error }) => failures.push(error))
+    world.freeze(b)
+    await world.advance(world.timing.ttlMs * 2, 500)
+    world.thaw(b)
+    await world.advance(world.timing.ttlMs * 2, 500)
+    t.ok(b.history.includes('session.lost'))
+    t.ok(b.coordinator.isHeld('other'), 'it works again')
+    t.same(refused.slice(1), ['global/parts WCO_WORKER_CONFLICT'], 'and says once more what it does not')
+    t.same(failures, [], 'the database did answer')
+    await parts.stop()
+    t.equal(parts.state, 'stopped')
+  },
+)
+
+t.test('a node whose worker others have with another schedule warns of it, and stands for it', async (t) => {
+  const world = new World(t)
+  const warnings: object[] = []
+  const warn = (fields: object, message: string): void => {
+    if (message === 'a worker is registered here with a different schedule than it was last registered with')
+      warnings.push(fields)
+  }
+  const settings = { log: { ...silentLog, warn } }
+  const [a, b, c] = [
+    await world.node('a', settings),
+    await world.node('b', settings),
+    await world.node('c', settings),
+  ]
+  const [three, four] = ['0 3 * * *', '0 4 * * *']
+  const report = (name: string, schedule?: string): WorkerDefinition => ({
+    ...{ name, kind: 'single', scope: 'global', schedule, run: () => undefined },
+  })
+  a.coordinator.worker(report('early', three))
+  b.coordinator.worker(report('early', four))
+  await world.start(a, b, c)
+  const written = (cron: string): string => JSON.stringify({ cron, timeZone: 'UTC', missed: 'once' })
+  const ofB = { node: 'b', cluster: 'default', ours: written(four) }
+  const ofC = { ...ofB, node: 'c' }
+  const early = { ...ofB, worker: 'global/early', registered: written(three) }
+  t.same(warnings, [early])
+  c.coordinator.worker(report('early', four))
+  c.coordinator.worker(report('late'))
+  await world.advance(2_000)
+  t.same(warnings, [early, { ...early, ...ofC }], 'who leads has declared its own once more')
+  b.coordinator.worker(report('same', three))
+  c.coordinator.worker(report('same', three))
+  await world.advance(2_000)
+  t.equal(warnings.length, 2, 'what is the same is nothing to warn of')
+  const late = b.coordinator.worker(report('late', four))
+  await world.advance(2_000)
+  t.same(warnings.slice(2), [{ ...ofB, worker: 'global/late', registered: null }])
+  t.equal(late.state, 'candidate')
+})
+
+t.test('a node that was away joins again though others have registered its worker differently', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  a.coordinator.worker(partitioned(4, () => undefined))
+  a.coordinator.worker(single('other', () => undefined))
+  await world.start(a, b)
+  world.freeze(a)
+  await world.advance(world.timing.ttlMs * 2, 500)
+  b.coordinator.worker(partitioned(8, () => undefined))
+  await world.advance(2_000)
+  world.thaw(a)
+  await world.advance(world.timing.ttlMs * 2, 500)
+  t.ok(a.coordinator.isHeld('other'))
+  t.equal((await b.coordinator.status()).workers.find(({ key }) => key === 'global/parts')?.slots, 8)
+})
+
+t.test('a worker that was refused is taken once nobody contradicts it any more', async (t) => {
+  const world = new World(t)
+  const errors: string[] = []
+  const error = (_fields: object, message: string): void => void errors.push(message)
+  const [a, b] = [await world.node('a'), await world.node('b', { log: { ...silentLog, error } })]
+  a.coordinator.worker(partitioned(4, () => undefined))
+  await world.start(a, b)
+  let ran = 0
+  let refused = 0
+  b.coordinator.on('worker.refused', () => void refused++)
+  const parts = b.coordinator.worker(partitioned(8, () => void ran++))
+  await world.advance(world.timing.ttlMs * 3, 500)
+  t.equal(parts.state, 'refused')
+  t.same([refused, errors], [1, ['a worker was refused']], 'which is told once')
+  void a.coordinator.close()
+  await world.advance(world.timing.ttlMs * 2, 500)
+  t.equal(parts.state, 'working')
+  t.ok(ran > 0)
+})
+
+t.test('a worker registered while the first answer to a join was lost', async (t) => {
+  const world = new World(t)
+  const a = await world.node('a', { wrap: losingAnswers({ next: 1 }) })
+  a.coordinator.worker(untilAborted('one'))
+  const starting = a.coordinator.start()
+  await world.advance(1, 1)
+  a.coordinator.worker(untilAborted('two'))
+  await world.advance(5_000)
+  await starting
+  await world.advance(30_000)
+  t.ok(a.coordinator.isHeld('one'))
+  t.ok(a.coordinator.isHeld('two'))
+})
+
+t.test('a registration that a failover has forgotten is made again, and a withdrawal too', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  for (const { coordinator } of [a, b]) coordinator.worker(untilAborted('kept'))
+  const old = b.coordinator.worker(untilAborted('old'))
+  await world.start(a, b)
+  await world.advance(2_000)
+  const tables = ['nodes', 'workers', 'leases', 'meta']
+  for (const table of tables) world.sql(`create table then_${table} as select * from coordination_${table}`)
+  a.coordinator.worker(untilAborted('new'))
+  const stopped = old.stop()
+  await world.advance(500)
+  await stopped
+  t.ok(a.coordinator.isHeld('new'))
+  for (const table of tables)
+    world.sql(
+      `delete from coordination_${table}; insert into coordination_${table} select * from then_${table}`,
+    )
+  world.identity = 'server-2'
+  await world.advance(120_000)
+  t.ok(a.coordinator.isHeld('new'))
+  const { nodes, leases } = await a.coordinator.operator.snapshot()
+  t.notOk(nodes.some(({ workers }) => workers.includes('global/old')))
+  t.match(
+    leases.find(({ key }) => key === 'global/old'),
+    { holder: null, target: null },
+  )
 })

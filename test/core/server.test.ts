@@ -23,7 +23,9 @@ import {
 } from '../../plugin/testing/conformance/world.js'
 import { Link } from '../../plugin/testing/link.js'
 import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
-import { World } from '../support/world.js'
+import { untilAborted } from '../support/workers.js'
+import { holders, World } from '../support/world.js'
+import { around, failing } from '../support/wrapped-store.js'
 
 const timing = resolveTiming({ ttlMs: 15_000 })
 
@@ -270,7 +272,15 @@ t.test('the time by the database, counted on, has no fraction of a millisecond',
 t.test('where reads and changes reach different servers, turns make pauses', async (t) => {
   const world = new World(t)
   const split = { on: false, views: 0 }
-  const a = await world.node('a', { wrap: (store) => splitOver(store, split) })
+  const a = await world.node('a', {
+    wrap: around(async (run) => {
+      const view = await run()
+      split.views += split.on ? 1 : 0
+      // Without this, a turn that never pauses would stop the test as well.
+      if (split.views > 1_000) split.on = false
+      return split.on ? { ...(view as OwnView), serverIdentity: 'replica' } : view
+    }, 'view'),
+  })
   const failures: unknown[] = []
   a.coordinator.on('store.failed', ({ error }) => failures.push(error))
   await world.start(a)
@@ -290,12 +300,11 @@ t.test('a close whose changes reach another server each time ends all the same',
   const world = new World(t)
   let [closing, servers] = [false, 0]
   const a = await world.node('a', {
-    wrap: (store) =>
-      wrapped(store, 'change', (change) => (...given) => {
-        // Without this, a close that never gives up would stop the test as well.
-        if (closing && servers < 1_000) world.identity = `other-${++servers}`
-        return change(...given)
-      }),
+    wrap: around((run) => {
+      // Without this, a close that never gives up would stop the test as well.
+      if (closing && servers < 1_000) world.identity = `other-${++servers}`
+      return run()
+    }, 'change'),
   })
   await world.start(a)
   await world.advance(1_000)
@@ -306,27 +315,79 @@ t.test('a close whose changes reach another server each time ends all the same',
   t.ok(servers < 100, `${servers} changes`)
 })
 
-type Verb = (...given: unknown[]) => Promise<unknown>
+t.test('a new server identity: nobody claims until the old trust has surely ended', async (t) => {
+  const world = new World(t)
+  const [a, b] = [await world.node('a'), await world.node('b')]
+  for (const node of [a, b]) node.coordinator.worker(untilAborted('month-close'))
+  await world.start(a, b)
+  const before = (await a.coordinator.status()).leases[0]?.token ?? 0
+  world.identity = 'server-2'
+  await world.advance(world.timing.heartbeatMs * 1.5)
+  t.same(holders(world.nodes, 'month-close'), ['a'], 'who held goes on holding')
+  const closed = a.coordinator.close()
+  await world.advance(1_000)
+  await closed
+  t.same(holders([b], 'month-close'), [])
+  await world.advance(
+    world.timing.ttlMs * 1.01 + 1.5 * world.timing.statementTimeoutMs + world.timing.heartbeatMs,
+  )
+  t.same(holders([b], 'month-close'), ['b'])
+  const after = (await b.coordinator.status()).leases[0]?.token ?? 0
+  t.ok(after > before + 1e9, 'tokens leap ahead of everything the old server may have given')
+})
 
-/** Wraps one verb of a store. */
-function wrapped(store: Store, name: string, wrap: (verb: Verb) => Verb): Store {
-  return new Proxy(store, {
-    get(target, property) {
-      const value: unknown = Reflect.get(target, property, target)
-      if (typeof value !== 'function') return value
-      const verb = value.bind(target) as Verb
-      return property === name ? wrap(verb) : verb
-    },
-  })
-}
+t.test('what a watcher saw under one server buries nobody under the next', async (t) => {
+  const world = new World(t)
+  const nodes = [await world.node('a'), await world.node('b'), await world.node('c')] as const
+  await world.start(...nodes)
+  const { ttlMs, heartbeatMs } = world.timing
+  const buried = (): boolean => nodes.some(({ history }) => history.includes('node.gone'))
+  await world.advance(ttlMs)
+  world.freeze(nodes[2])
+  await world.advance(ttlMs * 0.7)
+  world.identity = 'server-2'
+  await world.advance(ttlMs)
+  t.notOk(buried(), 'it has stood still for 1.7 ttl, but not yet for one under this server')
+  await world.advance(heartbeatMs * 1.1 + ttlMs * 0.2)
+  t.ok(buried())
+})
 
-/** Wraps a store so that views come from a replica that has an identity of its own. */
-function splitOver(store: Store, split: { on: boolean; views: number }): Store {
-  return wrapped(store, 'view', (read) => async (...given) => {
-    const view = await read(...given)
-    split.views += split.on ? 1 : 0
-    // Without this, a turn that never pauses would stop the test as well.
-    if (split.views > 1_000) split.on = false
-    return split.on ? { ...(view as OwnView), serverIdentity: 'replica' } : view
-  })
-}
+t.test('nobody is passed over while a new server is waited out', async (t) => {
+  const world = new World(t)
+  const nodes = [await world.node('a'), await world.node('b'), await world.node('c')] as const
+  for (const node of nodes) node.coordinator.worker(untilAborted('month-close'))
+  await world.start(...nodes)
+  await world.advance(1_000)
+  const holder = nodes.find((node) => node.coordinator.isHeld('month-close')) ?? nodes[0]
+  const others = nodes.filter((node) => node !== holder)
+  world.identity = 'server-2'
+  await world.advance(world.timing.heartbeatMs * 1.5)
+  const closed = holder.coordinator.close()
+  await world.advance(world.timing.ttlMs)
+  await closed
+  t.same(holders(others, 'month-close'), [], 'the grace period goes on')
+  const passedOver = async () => {
+    const events = (await others[0]?.coordinator.operator.events({ limit: 100 })) ?? []
+    return events.filter(({ type }) => type === 'target.passed-over')
+  }
+  t.same(await passedOver(), [], 'who is named cannot claim yet')
+  await world.advance(world.timing.ttlMs * 0.5 + 1.5 * world.timing.statementTimeoutMs)
+  t.equal(holders(others, 'month-close').length, 1)
+  t.same(await passedOver(), [])
+})
+
+t.test('heartbeats to another server do not count before rows have been read from it', async (t) => {
+  const world = new World(t)
+  const blind = { on: false }
+  const a = await world.node('a', { wrap: failing(blind, 'view', 'change') })
+  await world.start(a)
+  await world.advance(5_000)
+  t.ok(a.coordinator.health().trusted)
+  blind.on = true
+  world.identity = 'server-2'
+  await world.advance(world.timing.ttlMs)
+  t.notOk(a.coordinator.health().trusted, 'trust has ended, though heartbeats succeed')
+  blind.on = false
+  await world.advance(2 * world.timing.ttlMs)
+  t.ok(a.coordinator.health().trusted)
+})

@@ -2,10 +2,11 @@
 import t, { type Test } from 'tap'
 import { StoreError } from '../../plugin/core/errors.js'
 import { Session } from '../../plugin/core/session/session.js'
-import type { Change, HeartbeatAnswer, OwnView, Store } from '../../plugin/core/store.js'
+import type { HeartbeatAnswer, OwnView, Store } from '../../plugin/core/store.js'
 import { resolveTiming, trustMs } from '../../plugin/core/time/timing.js'
 import { ManualClock } from '../../plugin/testing/manual-clock.js'
 import { World } from '../support/world.js'
+import { losingAnswers } from '../support/wrapped-store.js'
 
 const timing = resolveTiming({ ttlMs: 15_000 })
 const { heartbeatMs } = timing
@@ -179,10 +180,10 @@ t.test('what has lapsed ends before an answer begins it anew', async (t) => {
 })
 
 t.test('a join counts from its first try, also when another was answered', async (t) => {
-  let lost = 0
+  const loss = { next: 0 }
   const world = new World(t)
-  const node = await world.node('a', { wrap: (store) => losingAnswers(store, () => lost-- > 0) })
-  lost = 1
+  const node = await world.node('a', { wrap: losingAnswers(loss) })
+  loss.next = 1
   const startedAtMs = node.clock.nowMs
   const started = node.coordinator.start().catch(() => node.coordinator.start())
   await world.advanceUntil(() => node.coordinator.state === 'running', 30_000)
@@ -193,20 +194,3 @@ t.test('a join counts from its first try, also when another was answered', async
     `${passedMs} ms have passed`,
   )
 })
-
-/** Wraps a store so that changes are made but their answers are lost while `isLost`. */
-function losingAnswers(store: Store, isLost: () => boolean): Store {
-  return new Proxy(store, {
-    get(target, name) {
-      if (name !== 'change') {
-        const value: unknown = Reflect.get(target, name, target)
-        return typeof value === 'function' ? value.bind(target) : value
-      }
-      return async (session: never, work: (change: Change) => Promise<unknown>) => {
-        const changed = await target.change(session, work)
-        if (isLost()) throw new StoreError('No answer in time.', 'unknown')
-        return changed
-      }
-    },
-  })
-}

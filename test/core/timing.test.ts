@@ -13,6 +13,7 @@ import {
   timingProblems,
   trustMs,
 } from '../../plugin/core/time/timing.js'
+import { thrownBy } from '../support/errors.js'
 
 const presets: readonly Preset[] = ['default', 'fast', 'relaxed']
 
@@ -232,12 +233,3 @@ t.test('the figures for the log', async (t) => {
     t.ok(toleratedOutageMs > 0, `${preset} tolerates an outage`)
   }
 })
-
-function thrownBy(action: () => unknown): unknown {
-  try {
-    action()
-  } catch (error) {
-    return error
-  }
-  return undefined
-}

@@ -1,7 +1,7 @@
 /** Starts applications with the plugin, over databases of their own. */
 import type { IncomingMessage } from 'node:http'
 import { request } from 'node:http'
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, type LightMyRequestResponse } from 'fastify'
 import type { Test } from 'tap'
 import workerCoordination, {
   type Authorize,
@@ -62,6 +62,29 @@ export const threeWorkers: readonly WorkerDefinition[] = [
   { name: 'data', kind: 'coordinated', scope: 'global', run: untilAborted },
   { name: 'consumer', kind: 'partitioned', scope: 'global', partitions: 12, run: untilAborted },
 ]
+
+/** Returns a single worker with this key. */
+export function single(
+  key: string,
+  run: (context: { signal: AbortSignal }) => Promise<void>,
+): WorkerDefinition {
+  return { name: key.replace('global/', ''), kind: 'single', scope: 'global', run }
+}
+
+/** Asks for an action, under a tag where it needs one. */
+export function post(
+  app: FastifyInstance,
+  url: string,
+  payload?: object,
+  tag?: string,
+): Promise<LightMyRequestResponse> {
+  const headers = tag === undefined ? {} : { 'if-match': tag }
+  return app.inject({ method: 'POST', url, headers, ...(payload === undefined ? {} : { payload }) })
+}
+
+export async function revisionOf(app: FastifyInstance): Promise<number> {
+  return (await app.coordination.status()).revision
+}
 
 /** Sets `NODE_ENV` until the test ends. */
 export function useEnvironment(t: Lifetime, environment: string): void {

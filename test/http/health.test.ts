@@ -8,7 +8,8 @@ import { resolveTiming } from '../../plugin/core/time/timing.js'
 import { registerHealth } from '../../plugin/http/routes/health.js'
 import { type Database, eachDatabase, type Lifetime, useSqlite } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
-import { type Room, untilAborted, useRoom } from './room.js'
+import { untilAborted } from '../support/workers.js'
+import { type Room, useRoom } from './room.js'
 
 const workers = () => [
   untilAborted('month-close'),

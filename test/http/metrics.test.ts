@@ -17,7 +17,8 @@ import { SnapshotSource } from '../../plugin/http/snapshot/snapshot.js'
 import workerCoordination from '../../plugin/index.js'
 import { type Database, eachDatabase, useSqlite } from '../support/databases.js'
 import { eventually, latest } from '../support/eventually.js'
-import { type Room, untilAborted, useRoom } from './room.js'
+import { untilAborted } from '../support/workers.js'
+import { type Room, useRoom } from './room.js'
 
 const by = { actor: 'ops', reason: 'a good one' }
 

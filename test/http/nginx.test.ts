@@ -4,7 +4,7 @@ import Fastify from 'fastify'
 import t from 'tap'
 import workerCoordination from '../../plugin/index.js'
 import { useNginx, withNginx } from '../support/nginx.js'
-import { untilAborted } from './room.js'
+import { untilAborted } from '../support/workers.js'
 
 t.test('behind nginx, on a port of its own, pages can read and write', withNginx, async (t) => {
   const app = Fastify({ forceCloseConnections: true })

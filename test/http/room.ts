@@ -9,7 +9,7 @@ import ajvCompiler from '@fastify/ajv-compiler'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { Coordinator } from '../../plugin/core/coordinator.js'
 import { silentLog } from '../../plugin/core/log.js'
-import type { HeartbeatAnswer, Store } from '../../plugin/core/store.js'
+import type { HeartbeatAnswer } from '../../plugin/core/store.js'
 import { systemClock } from '../../plugin/core/time/clock.js'
 import { resolveTiming } from '../../plugin/core/time/timing.js'
 import type { WorkerDefinition } from '../../plugin/core/work/worker.js'
@@ -22,6 +22,7 @@ import { SnapshotSource } from '../../plugin/http/snapshot/snapshot.js'
 import type { StreamBodies } from '../../plugin/http/stream/feed.js'
 import { openStore } from '../../plugin/stores/open.js'
 import type { Database, Lifetime } from '../support/databases.js'
+import { around, counting, type Wrap } from '../support/wrapped-store.js'
 
 /** What the events of a stream contain here. */
 export const bodies: StreamBodies = {
@@ -83,7 +84,7 @@ export async function useRoom(
     version: null,
     retention: { eventsForMs: 1e9, events: 10_000, goneNodesForMs: 1e9 },
   }
-  const store = counting(opened, calls, weather)
+  const store = counting(calls)(under(weather)(opened))
   const coordinator = new Coordinator(settings, store, systemClock, silentLog)
   for (const worker of workers) coordinator.worker(worker)
   const guard = new Guard({ authorize, access: {}, allowedOrigins: [], limits: usualLimits })
@@ -108,13 +109,6 @@ export async function useRoom(
   await coordinator.start()
   const origin = await app.listen({ port: 0, host: '127.0.0.1' })
   return Object.assign(weather, { app, coordinator, calls, origin })
-}
-
-/** Returns a worker whose pass lasts until its signal aborts. */
-export function untilAborted(name: string, more: Partial<WorkerDefinition> = {}): WorkerDefinition {
-  const run = ({ signal }: { signal: AbortSignal }): Promise<void> =>
-    new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
-  return { name, kind: 'single', scope: 'global', run, ...more } as WorkerDefinition
 }
 
 /** One server-sent event. */
@@ -201,30 +195,14 @@ function framesIn(text: string): Frame[] {
 /** The behaviour of a room's database. */
 type Weather = Pick<Room, 'failure' | 'clockOffsetMs' | 'delayMs'>
 
-/** Wraps a store so that calls are counted, and fail or are delayed as the weather says. */
-function counting(store: Store, calls: Map<string, number>, weather: Weather): Store {
-  return new Proxy(store, {
-    get(target, name) {
-      const value: unknown = Reflect.get(target, name, target)
-      if (typeof value !== 'function') return value
-      return (...args: unknown[]): unknown => {
-        const verb = String(name)
-        calls.set(verb, (calls.get(verb) ?? 0) + 1)
-        if (weather.failure !== undefined && verb !== 'close' && verb !== 'listen')
-          return Promise.reject(weather.failure)
-        const answer: unknown = Reflect.apply(value, target, args)
-        if (weather.delayMs > 0 && (verb === 'snapshot' || verb === 'events'))
-          return delay(weather.delayMs).then(() => answer)
-        return verb === 'heartbeat' ? later(answer as Promise<HeartbeatAnswer | undefined>, weather) : answer
-      }
-    },
+/** Lets requests fail, and reads and clocks be late, as the weather says. */
+function under(weather: Weather): Wrap {
+  return around(async (run, request) => {
+    if (weather.failure !== undefined) throw weather.failure
+    const answer = await run()
+    if (weather.delayMs > 0 && (request === 'snapshot' || request === 'events')) await delay(weather.delayMs)
+    if (request !== 'heartbeat' || answer === undefined) return answer
+    const heartbeat = answer as HeartbeatAnswer
+    return { ...heartbeat, nowMs: heartbeat.nowMs + weather.clockOffsetMs }
   })
-}
-
-async function later(
-  answer: Promise<HeartbeatAnswer | undefined>,
-  { clockOffsetMs }: Weather,
-): Promise<HeartbeatAnswer | undefined> {
-  const given = await answer
-  return given && { ...given, nowMs: given.nowMs + clockOffsetMs }
 }

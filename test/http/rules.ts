@@ -18,6 +18,7 @@ export interface Rule {
 const access = (name: string): Rule['test'] => ['http/access', name]
 const reads = (name: string): Rule['test'] => ['http/reads', name]
 const interventions = (name: string): Rule['test'] => ['http/interventions', name]
+const releases = (name: string): Rule['test'] => ['http/releases', name]
 const stream = (name: string): Rule['test'] => ['http/stream', name]
 
 const nobodyWrites = access('without authorize nobody may write, and the answer names the option')
@@ -435,7 +436,7 @@ export const rules: readonly Rule[] = [
     file: 'core/changes/operations',
     find: 'if (isBlockedByIt && !order.immediate)',
     replace: 'if (false)',
-    test: interventions(
+    test: releases(
       'a stuck lease is freed by force, and the next holder begins when the old one has stopped',
     ),
   },
@@ -454,7 +455,7 @@ export const rules: readonly Rule[] = [
     file: 'core/changes/draft',
     find: 'return isAnyLeft ? all : new Set(cooledHere);',
     replace: 'return new Set(cooledHere);',
-    test: interventions('one after another is stuck: who was first does not win again while another stands'),
+    test: releases('one after another is stuck: who was first does not win again while another stands'),
   },
   {
     rule: 'Writes of one actor are limited',

@@ -16,7 +16,8 @@ import { NodeProcess, shortTtlMs } from '../process/processes.js'
 import { type Database, eachDatabase, useSqlite } from '../support/databases.js'
 import { eventually, latest } from '../support/eventually.js'
 import { useNginx, withNginx } from '../support/nginx.js'
-import { bodies, byHeader, type Client, type Frame, type Room, untilAborted, useRoom, watch } from './room.js'
+import { untilAborted } from '../support/workers.js'
+import { bodies, byHeader, type Client, type Frame, type Room, useRoom, watch } from './room.js'
 
 // For all of them together: on a server that is slow to become ready, each test takes many seconds.
 t.setTimeout(300_000)

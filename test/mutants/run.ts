@@ -48,14 +48,28 @@ const testFiles: readonly TestFile[] = [
     'terms',
     'identity',
     'plan',
-    'regressions',
+    'shares',
+    'partitions',
+    'fences',
+    'ignored-signals',
+    'lives',
     'by-hand',
     'queue',
+    'acquire',
     'engine',
+    'watchers',
     'server',
     'operator',
+    'cool-downs',
+    'forgetting',
     'schedule',
-    'lifetimes',
+    'schedule-patterns',
+    'times',
+    'passes',
+    'stopping',
+    'closing',
+    'outage',
+    'log',
     'registrations',
     'upkeep',
     'holdings',
@@ -145,10 +159,13 @@ async function huntByTests(
   stop: AbortSignal,
 ): Promise<Found | undefined> {
   for (const { file, only } of files) {
-    const output = await failing(join(copy, 'build/test', file), only, stop)
-    if (output === undefined) continue
+    const run = await failing(join(copy, 'build/test', file), only, stop)
+    if (run === undefined) continue
     await acquitTests(file, only, stop)
+    const { output, ended: hasEnded } = run
     const failure = /^ *not ok \d+ - (.*?)(?: # .*)?$/m.exec(output)
+    if (failure === null && hasEnded)
+      throw new Error(`${file} ended without a test that failed, as code that cannot be loaded does.`)
     const name = failure?.[1] ?? 'it does not end'
     // The test that failed, or the one that did and then never ended.
     const [ended] = output.matchAll(/^(?: {4})*not ok \d+ - (.*?) # time=/gm)
@@ -159,12 +176,12 @@ async function huntByTests(
   return undefined
 }
 
-/** Returns what a test file printed when it failed; undefined when it passed. */
+/** Returns what a test file printed when it failed, and whether it ended by itself; undefined when it passed. */
 async function failing(
   file: string,
   only: string | undefined,
   stop: AbortSignal,
-): Promise<string | undefined> {
+): Promise<{ output: string; ended: boolean } | undefined> {
   const env = {
     ...process.env,
     NODE_V8_COVERAGE: '',
@@ -177,7 +194,7 @@ async function failing(
   const [output, code] = await Promise.all([text(child.stdout), endOf(child, stop)]).finally(() =>
     clearTimeout(limit),
   )
-  return code === 0 ? undefined : output
+  return code === 0 ? undefined : { output, ended: code !== null }
 }
 
 /** Checks once that a test file which fails with a mutant passes without any. */

@@ -14,7 +14,7 @@ import type {
 import { storeConformance } from '../../plugin/testing/conformance.js'
 import { MemoryDatabase } from '../../plugin/testing/memory-store.js'
 import { useMysql, usePostgres, useSqlite, withoutMssql, withoutMysql } from '../support/databases.js'
-import { answersCommit, type TcpProxy, useProxy } from '../support/proxy.js'
+import { answersCommit, fragile, throughProxy } from '../support/proxy.js'
 import { mssqlHarness } from './mssql-harness.js'
 
 const dialects: Readonly<Record<string, (t: Test) => Promise<ConformanceHarness>>> = {
@@ -100,7 +100,7 @@ async function postgresHarness(t: Test): Promise<ConformanceHarness> {
     open: (options) => openPostgres(url, options),
     openFragile: (options) => openFragilePostgres(t, url, options),
     user: {
-      transaction: (work) => onPostgres(url, (client) => postgresTransaction(client, work)),
+      transaction: (work) => onPostgres(url, (client) => inTransaction(client, work)),
       outsideTransaction: (work) => onPostgres(url, work),
     },
     execute: (sql) => onPostgres(url, (client) => client.query(sql)),
@@ -118,15 +118,11 @@ function openPostgres(url: string, options: StoreOptions) {
 }
 
 async function openFragilePostgres(t: Test, url: string, options: StoreOptions): Promise<FragileStore> {
-  const proxied = await throughProxy(t, url, 5432)
-  const { proxy } = proxied
-  const store = await openPostgres(proxied.url, options)
-  return {
-    store,
-    loseAnswerTo: (verb) => void proxy.cutAtAnswer(verb === 'change' ? answersCommit : answersStatement),
-    goSilent: () => proxy.goSilent(),
-    cut: () => proxy.cut(),
-  }
+  const { proxy, url: proxied } = await throughProxy(t, url)
+  return fragile(await openPostgres(proxied, options), proxy, {
+    change: answersCommit,
+    heartbeat: answersStatement,
+  })
 }
 
 /** Returns whether the server says that it is idle after a statement that was a transaction by itself. */
@@ -144,17 +140,6 @@ async function onPostgres(url: string, work: (client: Client) => Promise<unknown
   }
 }
 
-async function postgresTransaction(client: Client, work: (handle: unknown) => Promise<void>): Promise<void> {
-  await client.query('begin')
-  try {
-    await work(client)
-    await client.query('commit')
-  } catch (error) {
-    await client.query('rollback')
-    throw error
-  }
-}
-
 async function mysqlHarness(t: Test): Promise<ConformanceHarness> {
   const { url } = await useMysql(t)
   return {
@@ -162,7 +147,7 @@ async function mysqlHarness(t: Test): Promise<ConformanceHarness> {
     open: (options) => openMysql(url, options),
     openFragile: (options) => openFragileMysql(t, url, options),
     user: {
-      transaction: (work) => onMysql(url, (client) => mysqlTransaction(client, work)),
+      transaction: (work) => onMysql(url, (client) => inTransaction(client, work)),
       outsideTransaction: (work) => onMysql(url, work),
     },
     execute: (sql) => onMysql(url, (client) => client.query(sql)),
@@ -175,28 +160,17 @@ function openMysql(url: string, options: StoreOptions) {
 
 /** Opens a store behind a proxy. In a heartbeat the first statement is the one that counts, in a change the last. */
 async function openFragileMysql(t: Test, url: string, options: StoreOptions): Promise<FragileStore> {
-  const { proxy, url: proxied } = await throughProxy(t, url, 3306)
-  const store = await openMysql(proxied, options)
-  return {
-    store,
-    loseAnswerTo(verb) {
-      if (verb === 'change') loseAnswerToCommit(proxy)
-      else proxy.cutAtAnswer(answersStamp)
-    },
-    goSilent: () => proxy.goSilent(),
-    cut: () => proxy.cut(),
-  }
-}
-
-/** Loses the next answer to a commit: all answers to statements that return nothing look the same. */
-function loseAnswerToCommit(proxy: TcpProxy): void {
-  const commit = '\x03commit'
-  let isCommitting = false
+  const { proxy, url: proxied } = await throughProxy(t, url)
+  let asked = ''
   proxy.toServer.alter((bytes) => {
-    isCommitting ||= bytes.includes(commit)
+    asked = bytes.toString('latin1')
     return bytes
   })
-  proxy.cutAtAnswer(() => isCommitting)
+  return fragile(await openMysql(proxied, options), proxy, {
+    // The answers to all statements that return nothing look the same.
+    change: () => asked.endsWith('commit'),
+    heartbeat: answersStamp,
+  })
 }
 
 /** Returns whether the server says that an update has changed its row. */
@@ -213,7 +187,10 @@ async function onMysql(url: string, work: (client: Connection) => Promise<unknow
   }
 }
 
-async function mysqlTransaction(client: Connection, work: (handle: unknown) => Promise<void>): Promise<void> {
+async function inTransaction(
+  client: { query(sql: string): Promise<unknown> },
+  work: (handle: unknown) => Promise<void>,
+): Promise<void> {
   await client.query('begin')
   try {
     await work(client)
@@ -222,17 +199,4 @@ async function mysqlTransaction(client: Connection, work: (handle: unknown) => P
     await client.query('rollback')
     throw error
   }
-}
-
-/** Puts a proxy in front of the server, and returns the URL of the same database through it. */
-async function throughProxy(
-  t: Test,
-  url: string,
-  usualPort: number,
-): Promise<{ proxy: TcpProxy; url: string }> {
-  const target = new URL(url)
-  const proxy = await useProxy(t, { host: target.hostname, port: Number(target.port || usualPort) })
-  target.hostname = '127.0.0.1'
-  target.port = String(proxy.port)
-  return { proxy, url: target.href }
 }

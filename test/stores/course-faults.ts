@@ -1,6 +1,7 @@
 /** Stores in memory with one fault each, which the courses must find. */
 import type { Change, LeaseFilter, LockedLease, Store } from '../../plugin/core/store.js'
 import type { MemoryDatabase, MemoryStoreOptions } from '../../plugin/testing/memory-store.js'
+import { overriding, inChanges as wrappingChanges } from '../support/wrapped-store.js'
 
 type Open = (database: MemoryDatabase, options: MemoryStoreOptions) => Store
 
@@ -54,19 +55,6 @@ function inVerbs(ownOf: (store: Store) => Partial<Store>): Open {
 }
 
 function inChanges(ownOf: (change: Change) => Partial<Change>): Open {
-  return inVerbs((store) => ({
-    change: (session, work, ahead) =>
-      store.change(session, (change) => work(overriding(change, ownOf(change))), ahead),
-  }))
-}
-
-/** Returns the same object with some members replaced. */
-function overriding<T extends object>(target: T, own: Partial<T>): T {
-  return new Proxy(target, {
-    get(_, name) {
-      if (name in own) return Reflect.get(own, name)
-      const value: unknown = Reflect.get(target, name, target)
-      return typeof value === 'function' ? value.bind(target) : value
-    },
-  })
+  const wrap = wrappingChanges((change) => overriding(change, ownOf(change)))
+  return (database, options) => wrap(database.open(options))
 }

@@ -8,7 +8,7 @@ import type {
   StoreOptions,
 } from '../../plugin/testing/conformance/harness.js'
 import { useMssql, withMssql } from '../support/databases.js'
-import { type TcpProxy, useProxy } from '../support/proxy.js'
+import { fragile, throughProxy } from '../support/proxy.js'
 
 export async function mssqlHarness(t: Test): Promise<ConformanceHarness> {
   const { url } = await useMssql(t)
@@ -22,15 +22,6 @@ export async function mssqlHarness(t: Test): Promise<ConformanceHarness> {
     },
     execute: (sql) => withMssql(url, async (pool) => void (await pool.query(sql))),
   }
-}
-
-/** Puts a proxy in front of the server, and returns the URL of the same database through it. */
-export async function throughProxy(t: Test, url: string): Promise<{ proxy: TcpProxy; url: string }> {
-  const target = new URL(url)
-  const proxy = await useProxy(t, { host: target.hostname, port: Number(target.port || 1433) })
-  target.hostname = '127.0.0.1'
-  target.port = String(proxy.port)
-  return { proxy, url: target.href }
 }
 
 /** Returns whether the server says that the transaction of this connection has been committed. */
@@ -70,13 +61,10 @@ function openMssql(url: string, options: StoreOptions) {
 
 async function openFragile(t: Test, url: string, options: StoreOptions): Promise<FragileStore> {
   const { proxy, url: proxied } = await throughProxy(t, url)
-  const store = await openMssql(proxied, options)
-  return {
-    store,
-    loseAnswerTo: (verb) => void proxy.cutAtAnswer(verb === 'change' ? answersCommit : answersHeartbeat),
-    goSilent: () => proxy.goSilent(),
-    cut: () => proxy.cut(),
-  }
+  return fragile(await openMssql(proxied, options), proxy, {
+    change: answersCommit,
+    heartbeat: answersHeartbeat,
+  })
 }
 
 /** Returns whether the answer has a column that heartbeats have. */

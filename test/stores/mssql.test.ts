@@ -14,8 +14,9 @@ import {
 } from '../../plugin/testing/conformance/world.js'
 import { useMssql, withMssql, withoutMssql } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
+import { throughProxy } from '../support/proxy.js'
 import { documentedGrants } from '../support/rights.js'
-import { throughProxy, within } from './mssql-harness.js'
+import { within } from './mssql-harness.js'
 
 if (withoutMssql) t.plan(0, withoutMssql)
 else tests()

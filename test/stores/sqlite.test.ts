@@ -2,7 +2,7 @@
 
 import { once } from 'node:events'
 import { chmodSync, existsSync, linkSync, renameSync, rmSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { dirname, join as joinPath } from 'node:path'
 import Sqlite from 'better-sqlite3'
 import { drizzle } from 'drizzle-orm/better-sqlite3'
 import t, { type Test } from 'tap'
@@ -11,7 +11,7 @@ import type { Store } from '../../plugin/core/store.js'
 import { FileWatch } from '../../plugin/stores/sqlite/hints.js'
 import { openSqliteStore, openSqliteStoreOver } from '../../plugin/stores/sqlite/index.js'
 import { refuseUnfit } from '../../plugin/stores/sqlite/source.js'
-import { newLease, rejectionOf } from '../../plugin/testing/conformance/world.js'
+import { join, newLease, rejectionOf } from '../../plugin/testing/conformance/world.js'
 import { useSqlite } from '../support/databases.js'
 import { eventually, latest } from '../support/eventually.js'
 import { kill, startProcess } from './store-process.js'
@@ -20,7 +20,7 @@ t.setTimeout(120_000)
 
 t.test('a file that another process keeps busy does not stop the event loop', async (t) => {
   const { store, path } = await useStore(t)
-  await addNodes(store, 'a')
+  await join(store, ['a'])
   const other = startProcess(t)
   await other.ask('hold', path)
 
@@ -42,7 +42,7 @@ t.test('a heartbeat that could not be committed is no heartbeat', async (t) => {
   const { path } = await useSqlite(t)
   const store = await openSqliteStore({ ...common, database: path })
   t.teardown(() => store.close())
-  await addNodes(store, 'a')
+  await join(store, ['a'])
   const other = new Sqlite(path)
   t.teardown(() => other.close())
   // What this trigger writes is checked when the statement commits, after the row has been returned.
@@ -59,7 +59,7 @@ t.test(
   'a file that stays busy is an error after the statement timeout, and nothing has happened',
   async (t) => {
     const { store, path, url } = await useStore(t)
-    await addNodes(store, 'a')
+    await join(store, ['a'])
     const hurried = await openSqliteStore({ ...common, database: path, statementTimeoutMs: 100 })
     t.teardown(() => hurried.close())
     const other = startProcess(t)
@@ -85,11 +85,11 @@ t.test('outside of WAL mode a reader holds up a commit, but not the event loop',
   const store = await openSqliteStoreOver(client, common)
   const hurried = await openSqliteStoreOver(client, { ...common, statementTimeoutMs: 100 })
   reader.exec('begin; select * from coordination_nodes')
-  const error = await storeErrorOf(addNodes(hurried, 'a'))
+  const error = await storeErrorOf(join(hurried, ['a']))
   t.equal(error.outcome, 'none')
   let done = false
   const commits = countingCommits(client)
-  const joined = addNodes(store, 'b').finally(() => {
+  const joined = join(store, ['b']).finally(() => {
     done = true
   })
   await eventually(() => commits() >= 3)
@@ -103,7 +103,7 @@ t.test('a process that dies while it has the file leaves it free', async (t) => 
   const { store, path } = await useStore(t)
   const other = startProcess(t)
   await other.ask('hold', path)
-  const joined = addNodes(store, 'a')
+  const joined = join(store, ['a'])
   await kill(other.child)
   await joined
   t.equal((await store.snapshot()).nodes.length, 1)
@@ -111,7 +111,7 @@ t.test('a process that dies while it has the file leaves it free', async (t) => 
 
 t.test('what was acknowledged outlives the process that was told so', async (t) => {
   const { store, url } = await useStore(t)
-  await addNodes(store, 'a')
+  await join(store, ['a'])
   const other = startProcess(t)
   await other.ask('open', url)
   let acknowledged = 0
@@ -144,7 +144,7 @@ t.test('a heartbeat is one statement', async (t) => {
   const client = new Sqlite(':memory:', { verbose: (statement) => statements.push(String(statement)) })
   t.teardown(() => client.close())
   const store = await openSqliteStoreOver(client, common)
-  await addNodes(store, 'a', 'b')
+  await join(store, ['a', 'b'])
   await store.change(undefined, (change) => change.saveMeta({ watchers: ['a', 'b'] }))
   await store.heartbeat('a', 1)
   statements.length = 0
@@ -154,7 +154,7 @@ t.test('a heartbeat is one statement', async (t) => {
 
 t.test('a file put in the place of the database is used, and is another server', async (t) => {
   const { store, path, url } = await useStore(t)
-  await addNodes(store, 'a')
+  await join(store, ['a'])
   const before = await identityOf(store, 'a')
   t.equal(await identityOf(store, 'a'), before, 'a file that stays is one server')
   const twin = await openSqliteStore({ ...common, database: path })
@@ -164,7 +164,7 @@ t.test('a file put in the place of the database is used, and is another server',
   await other.ask('open', url)
 
   backUp(path, `${path}.backup`)
-  await addNodes(store, 'b')
+  await join(store, ['b'])
   restore(`${path}.backup`, path)
 
   for (const each of [store, twin]) {
@@ -173,7 +173,7 @@ t.test('a file put in the place of the database is used, and is another server',
   }
   t.equal(await identityOf(store, 'a'), await identityOf(twin, 'a'))
   await other.ask('join', 'c')
-  await addNodes(twin, 'd')
+  await join(twin, ['d'])
   t.strictSame(ids(await store.snapshot()), ['a', 'c', 'd'])
   t.equal(checked(path), 'ok')
 })
@@ -189,7 +189,7 @@ t.test('a system that tells no time of creation does not make a new server of ea
 
 t.test('a process that may not look at itself knows a file as others do', async (t) => {
   const { store, url } = await useStore(t)
-  await addNodes(store, 'a')
+  await join(store, ['a'])
   const process = startProcess(t)
   await process.ask('hideProcess')
   await process.ask('open', url)
@@ -198,9 +198,9 @@ t.test('a process that may not look at itself knows a file as others do', async 
 
 t.test('a restored file is not mixed with what the old one left beside it', async (t) => {
   const { store, path } = await useStore(t)
-  await addNodes(store, 'a')
+  await join(store, ['a'])
   backUp(path, `${path}.backup`)
-  await addNodes(store, 'b')
+  await join(store, ['b'])
   renameSync(`${path}.backup`, path)
   for (const verb of [() => store.heartbeat('a', 1), () => tell(store, 'a'), () => store.snapshot()]) {
     const error = await storeErrorOf(verb())
@@ -210,7 +210,7 @@ t.test('a restored file is not mixed with what the old one left beside it', asyn
   rmSync(`${path}-wal`)
   rmSync(`${path}-shm`)
   t.strictSame(ids(await store.snapshot()), ['a'])
-  await addNodes(store, 'c')
+  await join(store, ['c'])
   t.equal(checked(path), 'ok')
 })
 
@@ -219,7 +219,7 @@ for (const companion of ['-wal', '-shm']) {
     const { store, path } = await useStore(t)
     const twin = await openSqliteStore({ ...common, database: path })
     t.teardown(() => twin.close())
-    await addNodes(store, 'a')
+    await join(store, ['a'])
     rmSync(`${path}${companion}`)
     const late = openSqliteStore({ ...common, database: path, statementTimeoutMs: 100 })
     t.match((await storeErrorOf(late)).message, 'one of the two was deleted')
@@ -287,7 +287,7 @@ t.test('who opens a file that is locked for a moment waits for it', async (t) =>
 
 t.test('a file that is gone is an error and not an empty database, until it is back', async (t) => {
   const { store, path } = await useStore(t)
-  await addNodes(store, 'a')
+  await join(store, ['a'])
   const before = await identityOf(store, 'a')
   await store.close()
   const again = await openSqliteStore({ ...common, database: path })
@@ -309,14 +309,14 @@ t.test('a file with an older schema, put in place of the database, is migrated l
   restore(`${path}.empty`, path)
   const error = await storeErrorOf(strict.snapshot())
   t.match(error.message, 'Migrations are pending')
-  await addNodes(store, 'a')
+  await join(store, ['a'])
   t.strictSame(ids(await strict.snapshot()), ['a'])
 })
 
 t.test('a file that cannot be written can be read, and written once it can be', async (t) => {
   const { path } = await useSqlite(t)
   const owner = await openSqliteStore({ ...common, database: path })
-  await addNodes(owner, 'a')
+  await join(owner, ['a'])
   t.teardown(() => owner.close())
   const restricted = readOnly(path)
   const store = await restricted(() => openSqliteStore({ ...common, database: path }))
@@ -345,7 +345,7 @@ t.test('a full disk loses nothing and keeps nothing of a change by half', async 
   t.teardown(() => client.close())
   client.pragma('journal_mode = WAL')
   const store = await openSqliteStoreOver(client, common)
-  await addNodes(store, 'a')
+  await join(store, ['a'])
   const before = await store.snapshot()
   const pages = client.pragma('page_count', { simple: true })
   client.pragma(`max_page_count = ${pages}`)
@@ -377,7 +377,7 @@ t.test('a driver that would end the process is refused, and what to install inst
 
 t.test('a file that is no database is an error that says so', async (t) => {
   const { path } = await useSqlite(t)
-  const missing = join(dirname(path), 'missing', 'folder.db')
+  const missing = joinPath(dirname(path), 'missing', 'folder.db')
   t.match((await storeErrorOf(openSqliteStore({ ...common, database: missing }))).message, /directory/)
   t.match(
     (await storeErrorOf(openSqliteStore({ ...common, database: dirname(path) }))).message,
@@ -388,7 +388,7 @@ t.test('a file that is no database is an error that says so', async (t) => {
 t.test('hints cross from process to process, none missing, without waiting for the slow tick', async (t) => {
   stopTicking(t)
   const { store, url } = await useStore(t)
-  await addNodes(store, 'a')
+  await join(store, ['a'])
   const other = startProcess(t)
   await other.ask('open', url)
   let seen = 0
@@ -403,7 +403,7 @@ t.test('hints cross from process to process, none missing, without waiting for t
 
 t.test('only the nodes that are told are woken', async (t) => {
   const { store, url } = await useStore(t)
-  await addNodes(store, 'a', 'b')
+  await join(store, ['a', 'b'])
   const woken = { a: 0, b: 0 }
   for (const node of ['a', 'b'] as const) t.teardown(store.listen(node, () => (woken[node] += 1)))
   const other = startProcess(t)
@@ -457,7 +457,7 @@ t.test('a database that was handed in lends its file and nothing else', async (t
   const store = await openSqliteStore({ ...common, database: client })
   client.exec('begin')
   client.prepare('select * from of_the_application').all()
-  await addNodes(store, 'a')
+  await join(store, ['a'])
   t.ok(client.inTransaction)
   t.equal(
     client.prepare('select count(*) from coordination_nodes').pluck().get(),
@@ -485,7 +485,7 @@ t.test('a database that was handed in is found wherever the working directory is
   const store = await openSqliteStore({ ...common, database: client })
   t.teardown(() => store.close())
   reading.return?.()
-  await addNodes(store, 'a')
+  await join(store, ['a'])
   t.equal(client.prepare('select count(*) from coordination_nodes').pluck().get(), 1)
 })
 
@@ -512,7 +512,7 @@ t.test('a database in memory that was handed in is refused', async (t) => {
 
 t.test('a database in memory of its own is a whole store', async (t) => {
   const store = await openSqliteStore({ ...common, database: ':memory:' })
-  await addNodes(store, 'a')
+  await join(store, ['a'])
   let woken = 0
   store.listen('a', () => (woken += 1))
   await tell(store, 'a')
@@ -533,7 +533,7 @@ t.test('many stores over one open database take turns, hear each other, and leav
   let woken = 0
   second.listen('node 0', () => (woken += 1))
   const verbs = stores.flatMap((store, index) => [
-    addNodes(store, `node ${index}`),
+    join(store, [`node ${index}`]),
     ...Array.from({ length: 10 }, () => tell(store, 'node 0')),
     store.snapshot(),
   ])
@@ -614,33 +614,12 @@ async function useStore(t: Test) {
   return { store, path, url }
 }
 
-async function addNodes(store: Store, ...nodes: string[]): Promise<void> {
-  await store.change(undefined, async (change) => {
-    for (const id of nodes) {
-      await change.addNode(
-        {
-          id,
-          name: id,
-          cluster: 'eu-1',
-          workers: [],
-          labels: {},
-          version: null,
-          machine: null,
-          process: null,
-          ttlMs: 15_000,
-        },
-        1,
-      )
-    }
-  })
-}
-
 async function tell(store: Store, node: string): Promise<void> {
   await store.change(undefined, (change) => change.tell(new Set([node])))
 }
 
 async function holdLease(store: Store): Promise<void> {
-  await addNodes(store, 'a')
+  await join(store, ['a'])
   await store.change(undefined, (change) => change.saveLeases([{ ...newLease('l'), holder: 'a', token: 5 }]))
 }
 

@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url'
 import Sqlite from 'better-sqlite3'
 import type { Store } from '../../plugin/core/store.js'
 import { openStore } from '../../plugin/stores/open.js'
+import { newNode } from '../../plugin/testing/conformance/world.js'
 
 const thisFile = fileURLToPath(import.meta.url)
 
@@ -140,20 +141,6 @@ function opened(): Store {
 
 function complain(message: string): void {
   process.stderr.write(`${message}\n`)
-}
-
-function newNode(id: string) {
-  return {
-    id,
-    name: id,
-    cluster: 'eu-1',
-    workers: [],
-    labels: {},
-    version: null,
-    machine: null,
-    process: null,
-    ttlMs: 15_000,
-  }
 }
 
 function isCommand(name: string): name is keyof typeof commands {

@@ -1,6 +1,8 @@
 /** A TCP proxy, on loopback by default, that disturbs connections as networks do. */
 import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
+import type { Store } from '../../plugin/core/store.js'
+import type { FragileStore } from '../../plugin/testing/conformance/harness.js'
 import type { Lifetime } from './databases.js'
 
 /** A way to a server that can be disturbed. */
@@ -45,6 +47,32 @@ export interface Direction {
 /** Whether these bytes say that the server has committed. */
 export function answersCommit(bytes: Buffer): boolean {
   return bytes.includes('COMMIT\0')
+}
+
+const usualPorts: Readonly<Record<string, number>> = { 'postgres:': 5432, 'mysql:': 3306, 'mssql:': 1433 }
+
+/** Puts a proxy in front of a database's server, and returns the URL of the same database through it. */
+export async function throughProxy(t: Lifetime, url: string): Promise<{ proxy: TcpProxy; url: string }> {
+  const way = new URL(url)
+  const port = Number(way.port || usualPorts[way.protocol])
+  const proxy = await useProxy(t, { host: way.hostname, port })
+  way.hostname = '127.0.0.1'
+  way.port = String(proxy.port)
+  return { proxy, url: way.href }
+}
+
+/** Returns what the conformance suite takes for a store behind a proxy, by the answers of its server to each verb. */
+export function fragile(
+  store: Store,
+  proxy: TcpProxy,
+  answersTo: Readonly<Record<'heartbeat' | 'change', (bytes: Buffer) => boolean>>,
+): FragileStore {
+  return {
+    store,
+    loseAnswerTo: (verb) => void proxy.cutAtAnswer(answersTo[verb]),
+    goSilent: () => proxy.goSilent(),
+    cut: () => proxy.cut(),
+  }
 }
 
 /** Starts a proxy to a server. It ends with the test. */

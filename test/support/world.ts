@@ -11,6 +11,8 @@ import { type Log, silentLog } from '../../plugin/core/log.js'
 import type { Store } from '../../plugin/core/store.js'
 import { resolveTiming, type Timing } from '../../plugin/core/time/timing.js'
 import type { Machine } from '../../plugin/core/watch/machine.js'
+import type { Lease } from '../../plugin/core/work/lease.js'
+import type { WorkerDefinition } from '../../plugin/core/work/worker.js'
 import { openSqliteStoreOver } from '../../plugin/stores/sqlite/index.js'
 import { ManualClock } from '../../plugin/testing/manual-clock.js'
 
@@ -164,4 +166,41 @@ function uniqueIds(clock: ManualClock, name: string): ManualClock {
   let lives = 0
   clock.uuid = () => `${name}-life-${++lives}`
   return clock
+}
+
+/** Starts three nodes that have the worker, and lets a second pass. */
+export async function startedWith(t: Test, definition: () => WorkerDefinition) {
+  const world = new World(t)
+  const nodes = [await world.node('a'), await world.node('b'), await world.node('c')] as const
+  for (const node of nodes) node.coordinator.worker(definition())
+  await world.start(...nodes)
+  await world.advance(1_000)
+  return { world, nodes }
+}
+
+/** Returns the token of a lease; 0 when there is none. */
+export async function tokenOf(node: WorldNode, key: string): Promise<number> {
+  const { leases } = await node.coordinator.status()
+  return leases.find((lease) => lease.key === key)?.token ?? 0
+}
+
+/** Returns the names of those nodes that trust that they hold a lease, by its key or name. */
+export function holders(nodes: readonly WorldNode[], name: string): string[] {
+  return nodes.filter(({ coordinator }) => coordinator.isHeld(name)).map((node) => node.name)
+}
+
+/** Returns a state whose `over` becomes true when the promise is fulfilled. Does not wait for it. */
+export function watched(promise: Promise<unknown>): { over: boolean } {
+  const state = { over: false }
+  void promise.then(() => {
+    state.over = true
+  })
+  return state
+}
+
+/** Lets time pass until a lease has come, and returns it. */
+export async function acquired(world: World, promise: Promise<Lease>): Promise<Lease> {
+  const state = watched(promise)
+  await world.advanceUntil(() => state.over, 5_000)
+  return promise
 }
