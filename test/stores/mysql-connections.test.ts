@@ -49,6 +49,29 @@ function tests(): void {
     t.same(await storeProcesses(admin), before)
   })
 
+  t.test('who stood still in a change is not sent to settings of the server', async (t) => {
+    const { url } = await useMysql(t)
+    const admin = await connected(t, url)
+    const isMariaDb = /mariadb/i.test(String(await only(admin, 'select version()')))
+    const store = await opened(t, url, { statementTimeoutMs: 4_000 })
+    await join(store, ['a'])
+    const error = await rejectionOf(
+      store.change(undefined, async (change) => {
+        await change.record([{ type: 'thing.happened', subject: 'a' }])
+        await eventually(async () => (await only(admin, silent)) === 0, { everyMs: 200 })
+        await change.nodes()
+      }),
+    )
+    t.match(error, { name: 'StoreError', outcome: 'none' })
+    if (!isMariaDb) t.match(error, { message: stoodStill })
+    await failInserts(admin, 4031, 1)
+    const record = store.change(undefined, (change) =>
+      change.record([{ type: 'thing.happened', subject: 'a' }]),
+    )
+    t.match(await rejectionOf(record), { name: 'StoreError', message: stoodStill })
+    t.equal(await join(store, ['b']), 2, 'nothing has been written')
+  })
+
   t.test('the time a change tells is not older than what it has waited for', async (t) => {
     const { url } = await useMysql(t)
     const admin = await connected(t, url)
@@ -124,6 +147,13 @@ function tests(): void {
     t.equal(await join(store, ['a']), 1)
   })
 }
+
+const stoodStill = /stood still in a transaction\. The library sets wait_timeout itself\.$/
+
+/** Counts the transactions in this database. */
+const silent = `
+  select count(*) from information_schema.innodb_trx join information_schema.processlist on id = trx_mysql_thread_id
+  where db = database()`
 
 /** Counts the transactions in this database that wait for a row. */
 const waiting = `

@@ -1,6 +1,7 @@
 /** What MySQL's errors mean: whether the request took effect, and whether its connection is still usable. */
 import type { Judgement } from '../shared/connections.js'
 import { grantRights, keptLocked, rootOf, takesNoWrites } from '../shared/failures.js'
+import { property } from '../shared/property.js'
 
 /**
  * Errors that leave the outcome of the request unknown, although the server sent them: it is stopping, has lost or
@@ -16,6 +17,11 @@ const readOnly = new Set([1036, 1290, 1792, 1836, 1874])
 
 /** A row is locked and the statement must not wait. MariaDB reports a wait that took too long in the same way. */
 const locked = new Set([1205, 3572])
+
+/**
+ * The server has ended a connection whose client was silent. Its message leads to `wait_timeout`, which is ours to set.
+ */
+const silent = 4031
 
 /** A statement is longer than the server takes. */
 const tooLong = 1153
@@ -63,10 +69,17 @@ export function errorNumber(error: unknown): number | undefined {
 }
 
 function advice(error: unknown): string | undefined {
+  if (wasSilent(error))
+    return 'This process stood still in a transaction. The library sets wait_timeout itself.'
   if (isReadOnly(error)) return takesNoWrites
   if (isLocked(error)) return keptLocked('SHOW FULL PROCESSLIST')
   if (errorNumber(error) === tooLong) return "Raise the server's max_allowed_packet."
   return notPermitted.has(errorNumber(error) ?? 0) ? grantRights('mysql') : undefined
+}
+
+/** While no request is pending, the driver gives the number as the code. */
+function wasSilent(error: unknown): boolean {
+  return [errorNumber(error), property(rootOf(error), 'code')].includes(silent)
 }
 
 /** How requests to this server judge errors. */

@@ -231,8 +231,8 @@ export abstract class ServerChange<Lent extends Loan<unknown>> {
   #guard(): void {
     if (this.#failure !== undefined) throw this.#failure
     if (this.#over) throw new StoreError('This change has ended.', 'none')
-    const { deadline, lost } = this.loan
-    if (lost !== undefined) throw storeError(aChange, 'none', lost)
+    const { deadline, lost, judgement } = this.loan
+    if (lost !== undefined) throw storeError(aChange, 'none', lost, judgement.advice(lost))
     // After a stall, the timer that ends this verb may be late. Nothing is sent once the caller has stopped waiting.
     if (deadline.remainingMs === 0) throw tooSlow(aChange, deadline.limitMs, 'none')
   }

@@ -35,15 +35,12 @@ export class Loan<Client> {
   spoiled = false
   /** Why the connection ended between two statements. */
   lost: Error | undefined
-  readonly #judgement: Judgement
 
   constructor(
     readonly client: Client,
     readonly deadline: Deadline,
-    judgement: Judgement,
-  ) {
-    this.#judgement = judgement
-  }
+    readonly judgement: Judgement,
+  ) {}
 
   /**
    * Sends one request of a verb. Rejects with a `StoreError`, and marks the connection as spoiled if the error
@@ -53,8 +50,8 @@ export class Loan<Client> {
     try {
       return await request()
     } catch (error) {
-      if (!this.#judgement.isHarmless(error)) this.spoiled = true
-      const { isRefusal, advice } = this.#judgement
+      if (!this.judgement.isHarmless(error)) this.spoiled = true
+      const { isRefusal, advice } = this.judgement
       throw storeError(what, isRefusal(error) ? 'none' : this.outcome, error, advice(error))
     }
   }
