@@ -73,6 +73,28 @@ function tests(): void {
       })
     })
 
+    t.test(
+      'a server that wants SSL gets it, and one whose certificate is not trusted is refused',
+      async (t) => {
+        const { url } = await useMysql(t)
+        const admin = await connected(t, url)
+        const clerk = await useUser(t, admin, url)
+        await admin.query(`grant all on ${nameIn(url)}.* to ${clerk.user}`)
+        await admin.query(`alter user ${clerk.user} require ssl`)
+        const open = (ssl: string) => openMysqlStore(options(`${clerk.url}?ssl=${encodeURIComponent(ssl)}`))
+        const untrusted = await rejectionOf(open('true'))
+        if (/does not support secure/.test(describe(untrusted))) return t.plan(0, 'This server has no SSL')
+        t.match(untrusted, { name: 'StoreError', message: /certificate.*"ssl" says: docs\/databases/ })
+        t.match(await rejectionOf(open('false')), {
+          name: 'StoreError',
+          message: /whether the server wants SSL/,
+        })
+        const store = await open('{"rejectUnauthorized":false}')
+        t.teardown(() => store.close())
+        t.equal(await join(store, ['a']), 1)
+      },
+    )
+
     t.test('a database that does not answer ends the attempt', async (t) => {
       const { url } = await useMysql(t)
       const { proxy, url: way } = await throughProxy(t, url)

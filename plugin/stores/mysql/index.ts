@@ -229,5 +229,7 @@ function connectionAdvice(error: unknown): string {
     return "Raise the user's max_user_connections, or give its other applications fewer."
   }
   if (number === 1053) return 'The server is stopping: try again.'
+  if (property(error, 'code') === 'HANDSHAKE_SSL_ERROR')
+    return 'Check the server\'s certificate and what "ssl" says: docs/databases/mysql.md tells which are trusted.'
   return 'Check host and port, that the server is running and lets this machine in, and whether it wants SSL.'
 }
