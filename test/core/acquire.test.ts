@@ -1,6 +1,7 @@
 /** Tests what whoever asks for a lease by name is told, and when. */
 import t from 'tap'
 import { deferred } from '../../plugin/core/time/loop.js'
+import { elapsedMs } from '../../plugin/core/time/trust.js'
 import type { Lease } from '../../plugin/core/work/lease.js'
 import { gate, rejectionOf } from '../../plugin/testing/conformance/world.js'
 import { partitioned } from '../support/workers.js'
@@ -305,6 +306,36 @@ t.test('who tries for a lease that this process is just getting is told that it 
   t.ok(await first)
   t.ok(second.over)
 })
+
+t.test(
+  'trying is answered soon however often and for however long others on this node try, too',
+  async (t) => {
+    const world = new World(t)
+    const delays: number[] = []
+    const attempt = async ({ clock, coordinator }: WorldNode): Promise<void> => {
+      const askedAt = clock.read()
+      if ((await coordinator.tryAcquire('k')) === undefined) delays.push(elapsedMs(askedAt, clock.read()))
+    }
+    let trying = false
+    const a: WorldNode = await world.node('a', {
+      // The next attempt begins while the answer to the one before is on its way.
+      wrap: answeringLate(() => {
+        if (trying) void attempt(a)
+        return undefined
+      }, 'change'),
+    })
+    const b = await world.node('b')
+    await world.start(a, b)
+    await b.coordinator.tryAcquire('k')
+    trying = true
+    void attempt(a)
+    await world.advance(30_000)
+    trying = false
+    await world.advance(1_000)
+    t.ok(delays.length > 100, `${delays.length} times`)
+    t.ok(Math.max(...delays) <= 300, `within ${Math.max(...delays)} ms`)
+  },
+)
 
 t.test('trying for a lease on a drained node answers', async (t) => {
   const world = new World(t)

@@ -1,6 +1,7 @@
 /** Tests what waits while a user's transaction holds the row of a lease, and goes on afterwards. */
 import t, { type Test } from 'tap'
 import { runChange } from '../../plugin/core/changes/run-change.js'
+import { lookEveryMs } from '../../plugin/core/time/timing.js'
 import { untilAborted } from '../support/workers.js'
 import { holders, World, type WorldNode } from '../support/world.js'
 import { around, counting, fenced, type Wrap } from '../support/wrapped-store.js'
@@ -135,6 +136,24 @@ t.test('who could not claim because of a fence is not passed over when that ends
     events.filter(({ type }) => type === 'target.passed-over'),
     [],
   )
+})
+
+t.test('who is kept from claiming tries again often until a watcher may know of the fence', async (t) => {
+  const fences = new Set<string>()
+  const tries: number[] = []
+  const noting: Wrap = (store) =>
+    around((run) => {
+      if (fences.size > 0) tries.push(a.clock.read().monoMs)
+      return run()
+    }, 'change')(store)
+  const { world, a, release } = await holderAndWaiter(t, fences, noting)
+  fences.add('global/k')
+  release()
+  const { claimTimeoutMs } = world.timing
+  await world.advance(claimTimeoutMs + lookEveryMs(world.timing))
+  t.ok(tries.length > 2)
+  const gaps = tries.slice(1).map((atMs, place) => atMs - (tries[place] ?? 0))
+  t.ok(Math.max(...gaps) <= 300, `every ${Math.max(...gaps)} ms at least`)
 })
 
 t.test('what a fence keeps from being done is tried ever less often', async (t) => {

@@ -89,7 +89,7 @@ export class Life {
       failed: (error) => this.#failed(error, 'news'),
     })
     this.#agendas = new Agendas(surroundings.holdings, timing)
-    this.#portions = new Portions(timing.heartbeatMs)
+    this.#portions = new Portions(timing)
     this.#registrations = new Registrations(surroundings.runners, timing.ttlMs)
   }
 
@@ -376,6 +376,8 @@ export class Life {
         for (const name of refused) this.#in.requests.refuse(name)
         this.#in.requests.withdrawn(wishes.withdraw)
         this.#in.requests.answered(asking, hindered)
+        // Those that only try have their answers. Who tries next asks for the first time.
+        if (asking.some(({ wait }) => !wait)) this.#portions.hurry()
       },
       aheadOf(wishes),
     )
@@ -498,7 +500,7 @@ export class Life {
 
   #newsArrived(): void {
     this.#viewWanted = true
-    this.#portions.newsArrived()
+    this.#portions.hurry()
     this.#watching.noteNews()
     this.#turns.poke()
   }

@@ -1,6 +1,7 @@
 /** How much of what this node wishes goes into its next change, and when that change is made. */
 import type { Wishes } from '../changes/wishes.js'
 import type { Reading } from '../time/clock.js'
+import { lookEveryMs, type Timing } from '../time/timing.js'
 import { elapsedMs } from '../time/trust.js'
 
 /**
@@ -17,18 +18,21 @@ const undoneRetryMs = 250
 
 export class Portions {
   readonly #longestPauseMs: number
+  /** How long pauses stay short: until the watchers have seen what keeps this node from claiming. */
+  readonly #unseenMs: number
   #most = wishesAtOnce.most
   /** What was sent last, and when it was for the first and for the last time. */
   #sent: { what: string; firstAt: Reading; lastAt: Reading } | undefined
 
-  /** @param longestPauseMs the longest pause before wishes that were left undone are made again. */
-  constructor(longestPauseMs: number) {
-    this.#longestPauseMs = longestPauseMs
+  constructor(timing: Timing) {
+    this.#longestPauseMs = timing.heartbeatMs
+    this.#unseenMs = timing.claimTimeoutMs + lookEveryMs(timing)
   }
 
   /**
    * Returns the wishes for a change to make now; or how long it must wait, because the last ones left the same undone.
-   * That is a quarter of how long they have done so, so that what is no longer in the way delays them little.
+   * That is a quarter of how long they have done so since a watcher must have seen it, so that what is no longer in the
+   * way delays them little. Before that, a target that tried again late would be taken for one that hangs.
    */
   next(all: Wishes, now: Reading): Wishes | { readonly waitMs: number } {
     const wishes = portionOf(all, this.#most)
@@ -38,7 +42,8 @@ export class Portions {
       return wishes
     }
     const { firstAt, lastAt } = this.#sent
-    const pauseMs = Math.min(this.#longestPauseMs, Math.max(undoneRetryMs, elapsedMs(firstAt, lastAt) / 4))
+    const knownForMs = elapsedMs(firstAt, lastAt) - this.#unseenMs
+    const pauseMs = Math.min(this.#longestPauseMs, Math.max(undoneRetryMs, knownForMs / 4))
     const waitMs = pauseMs - elapsedMs(lastAt, now)
     if (waitMs > 0) return { waitMs }
     this.#sent.lastAt = now
@@ -50,8 +55,8 @@ export class Portions {
     this.#sent = undefined
   }
 
-  /** Notes that something has changed: pauses are short again. */
-  newsArrived(): void {
+  /** Makes pauses short again, because something has changed or somebody else asks for the same. */
+  hurry(): void {
     if (this.#sent !== undefined) this.#sent.firstAt = this.#sent.lastAt
   }
 
