@@ -142,6 +142,37 @@ t.test('what is in vain is tried less often in whatever order the nodes and leas
   t.ok(tries <= 300_000 / timing.heartbeatMs, `once in a heartbeat at most: ${tries}`)
 })
 
+t.test('a fence that kept one target from claiming excuses none that is named later', async (t) => {
+  const clock = new ManualClock()
+  let token = 1
+  let free = true
+  const found: boolean[] = []
+  const look = async (): Promise<Look> => ({
+    nodes: ['watcher', 'another', 'hangs'].map((id) => ({ id, beat: clock.read().monoMs })),
+    leases: free
+      ? [{ ...freshLease('l', null, 0), target: 'hangs', targetAtMs: 0, token, pending: true }]
+      : [],
+    workers: [],
+    gone: new Set(),
+  })
+  const lookout = useLookout(t, 'watcher', { look }, clock, {
+    async attend({ unclaimed }) {
+      found.push(...unclaimed.map(({ hindered }) => hindered))
+      return token === 1 ? ['l'] : []
+    },
+  })
+  lookout.setWatchers(['watcher', 'another'])
+  await clock.advance(timing.ttlMs)
+  t.same(found.slice(0, 2), [false, true])
+  free = false
+  await clock.advance(timing.ttlMs)
+  found.length = 0
+  token = 2
+  free = true
+  await clock.advance(timing.ttlMs)
+  t.equal(found[0], false)
+})
+
 /** Returns a lookout that ends with the test. Its owner trusts, may claim, and does only what is given. */
 function useLookout(
   t: Test,

@@ -87,7 +87,7 @@ export class Lookout {
     this.#unclaimed = new Standstill({
       waitMs: (key) =>
         this.#blockedShares.has(key)
-          ? blockWaitMs({ ...timing, ttlMs: owner.longestTtlMs() })
+          ? Math.max(timing.claimTimeoutMs, blockWaitMs({ ...timing, ttlMs: owner.longestTtlMs() }))
           : timing.claimTimeoutMs,
       staleAfterMs,
     })
@@ -192,6 +192,7 @@ export class Lookout {
     if (unclaimed.length + overdue.length + abandoned.length === 0) {
       // So what was attended to was not in vain, even if the same is found again soon.
       this.#attended = undefined
+      this.#hindered = new Set()
       return
     }
     const byKey = new Map(look.leases.map((lease) => [lease.key, lease]))
