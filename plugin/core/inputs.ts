@@ -210,8 +210,8 @@ export function checkKey(method: string, key: unknown): void {
 }
 
 /** @throws {CoordinationError} `WCO_OPTIONS` */
-export function checkNameOrKey(method: string, nameOrKey: unknown): void {
-  checkFilled('a name or a key', method, 'the first argument', nameOrKey)
+export function checkNameOrKey(method: string, nameOrKey: unknown, what = 'the first argument'): void {
+  checkFilled('a name or a key', method, what, nameOrKey)
 }
 
 /** @throws {CoordinationError} `WCO_OPTIONS` */

@@ -3,8 +3,8 @@ import type { IncomingMessage } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Coordinator } from '../core/coordinator.js'
 import { CoordinationError } from '../core/errors.js'
-import { checkCoordinator, checkOptions } from '../core/inputs.js'
-import { keysMeant } from '../core/names.js'
+import { checkCoordinator, checkNameOrKey, checkOptions } from '../core/inputs.js'
+import { keysMeant, shown } from '../core/names.js'
 import type { NodeStatus, Status, WorkerStatus } from '../core/reports/status.js'
 import { answerHttpProblem, HttpProblem } from './http-problems.js'
 import { snapshotSourceOf } from './snapshot/snapshot.js'
@@ -49,11 +49,12 @@ export function leaderOnly(
 ): (request: LeaderOnlyRequest, reply: LeaderOnlyReply) => Promise<unknown> {
   checkCoordinator('leaderOnly', coordinator)
   checkOptions('leaderOnly', options, ['redirect'])
+  checkNameOrKey('leaderOnly', worker, 'the second argument')
   const { redirect = false } = options
-  if (typeof worker !== 'string' || typeof redirect !== 'boolean') {
+  if (typeof redirect !== 'boolean') {
     throw new CoordinationError(
       'WCO_OPTIONS',
-      'leaderOnly: expected the name of a worker and { redirect: true or false }.',
+      `leaderOnly: \`redirect\` must be true or false, got ${shown(redirect)}.`,
     )
   }
   const source = snapshotSourceOf(coordinator)

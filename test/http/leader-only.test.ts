@@ -227,7 +227,12 @@ t.test('while nobody leads it is unavailable', async (t) => {
   const answer = await app.inject(order)
   t.equal(answer.statusCode, 503)
   t.equal(answer.headers['retry-after'], '1')
-  t.throws(() => leaderOnly(app.coordination, 7 as never), { code: 'WCO_OPTIONS' })
+  for (const worker of [7, '', 'a\0b'])
+    t.throws(() => leaderOnly(app.coordination, worker as never), {
+      code: 'WCO_OPTIONS',
+      message: /^leaderOnly: the second argument must be a name or a key, got/,
+    })
+  t.throws(() => leaderOnly(app.coordination, 'orders', { redirect: 1 as never }), { code: 'WCO_OPTIONS' })
   t.throws(() => leaderOnly(undefined as never, 'orders'), { code: 'WCO_OPTIONS' }, 'not registered yet')
   const misspelt = { redirects: true } as object
   t.throws(() => leaderOnly(app.coordination, 'orders', misspelt), {
