@@ -3,8 +3,8 @@ import t, { type Test } from 'tap'
 import { runChange } from '../../plugin/core/changes/run-change.js'
 import { lookEveryMs } from '../../plugin/core/time/timing.js'
 import { untilAborted } from '../support/workers.js'
-import { holders, World, type WorldNode } from '../support/world.js'
-import { around, counting, fenced, type Wrap } from '../support/wrapped-store.js'
+import { holders, tokenOf, World, type WorldNode } from '../support/world.js'
+import { around, counting, failing, fenced, type Wrap } from '../support/wrapped-store.js'
 
 const by = { actor: 'ops', reason: 'a good one' }
 
@@ -136,6 +136,34 @@ t.test('who could not claim because of a fence is not passed over when that ends
     events.filter(({ type }) => type === 'target.passed-over'),
     [],
   )
+})
+
+t.test('who is gone when a fence ends is given no more time to claim', async (t) => {
+  const world = new World(t)
+  const fences = new Set<string>()
+  const outage = { on: false }
+  const key = 'global/w'
+  const dying: Wrap = (store) => failing(outage)(fenced(fences)(store))
+  const [a, b, c, d] = [
+    await world.node('a', { wrap: fenced(fences) }),
+    await world.node('b', { wrap: fenced(fences) }),
+    await world.node('c', { wrap: dying }),
+    await world.node('d', { wrap: dying }),
+  ]
+  for (const { coordinator } of [a, b, c, d]) coordinator.worker(untilAborted('w'))
+  await world.start(c, a, b, d)
+  await world.advanceUntil(() => c.coordinator.isHeld('w'), 1_000)
+  const { operator } = a.coordinator
+  const token = await tokenOf(a, key)
+  world.freeze(c)
+  await operator.transfer({ key, token, to: d.coordinator.nodeId ?? '', ...by })
+  fences.add(key)
+  outage.on = true
+  await world.advance(60_000)
+  t.match((await operator.snapshot()).leases, [{ target: /^d/ }], 'it could not be given another target')
+  fences.clear()
+  await world.advanceUntil(() => a.coordinator.isHeld('w') || b.coordinator.isHeld('w'), 1_500)
+  outage.on = false
 })
 
 t.test('who is kept from claiming tries again often until a watcher may know of the fence', async (t) => {

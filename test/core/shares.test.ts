@@ -129,6 +129,37 @@ for (const claimTimeoutMs of [2_000, 40_000])
     },
   )
 
+t.test(
+  'a blocked share of a node that is gone is given to others as soon as its fence has ended',
+  async (t) => {
+    const world = new World(t)
+    const fences = new Set<string>()
+    const team = new Team()
+    const nodes: WorldNode[] = []
+    for (const name of ['a', 'b', 'c']) {
+      const node = await world.node(name, { wrap: fenced(fences) })
+      nodes.push(node)
+      node.coordinator.worker(coordinated(team, name, () => name === 'a'))
+    }
+    const [a, b, c] = nodes as [WorldNode, WorldNode, WorldNode]
+    await world.start(b, c, a)
+    await world.advance(3_000)
+    const { operator } = b.coordinator
+    const { leases } = await operator.snapshot()
+    const { key = '', token = 0 } = leases.find(({ holder }) => holder === a.coordinator.nodeId) ?? {}
+    await operator.release({ key, token, cooldownMs: 0, ...by })
+    await world.advance(500)
+    fences.add(key)
+    world.freeze(a)
+    await world.advance(60_000)
+    const running = () => ['b', 'c'].map((name) => team.running.get(name)?.slice(0, 3)).sort()
+    t.same(running(), ['0/3', '1/3'])
+    fences.clear()
+    await world.advanceUntil(() => running().join() === '0/2,1/2', world.timing.heartbeatMs)
+    team.release()
+  },
+)
+
 t.test('a share that a new plan leaves with its node counts as named by that plan', async (t) => {
   const world = new World(t)
   const team = new Team()

@@ -193,23 +193,22 @@ async function passOver(draft: Draft, { key, target, hindered }: Unclaimed): Pro
   if (lease === undefined || lease.target !== target || lease.holder === target) return
   const standsInItsOwnWay = lease.blockedNode === target
   if (!standsInItsOwnWay && !isFree(draft, lease, [])) return
-  // The fence has ended. The target hears of it, and has as much time as any other.
-  if (hindered) return draft.edit(key, { targetAtMs: draft.change.nowMs })
   const worker = draft.workerOf(lease)
+  const couldClaim = (await draft.standFor(lease)).some(({ id }) => id === target)
+  // The fence has ended. The target hears of it, and has as much time as any other.
+  if (hindered && couldClaim) return draft.edit(key, { targetAtMs: draft.change.nowMs })
   if (worker === undefined) {
     // It goes to the end of the queue: it still waits, and does not ask again while it believes that it is next.
-    const present = await draft.presentNodes()
-    if (present.some(({ id, state }) => id === target && state === 'active')) {
+    if (couldClaim) {
       draft.assign(key, null)
       draft.edit(key, { waiters: [...lease.waiters.filter((node) => node !== target), target] })
     }
     await planByName(draft, key)
   } else if (worker.kind === 'coordinated') {
     if (!standsInItsOwnWay && !barrierOpen(worker, draft.leasesOf(worker.key), draft.isGone)) return
-    const candidates = await draft.candidates(worker)
     // A target that is no candidate any more, because a fence hindered the plan without it, needs no other one.
-    if (candidates.some(({ id }) => id === target)) {
-      if (candidates.length < 2) return
+    if (couldClaim) {
+      if ((await draft.candidates(worker)).length < 2) return
       putAside(draft, worker, key, target)
     }
     await planWorkers(draft, [worker.key])

@@ -313,7 +313,8 @@ function unclaimedTargets(look: Look): Map<string, string> {
 function blockedShares(look: Look): ReadonlySet<string> {
   const shares = look.leases.filter((lease) => {
     const worker = workerNamed(look.workers, lease.worker)
-    const standsInItsOwnWay = lease.target !== null && lease.target === lease.blockedNode
+    const { target } = lease
+    const standsInItsOwnWay = target !== null && target === lease.blockedNode && !look.gone.has(target)
     return standsInItsOwnWay && worker?.kind === 'coordinated' && !isOutdated(lease, worker)
   })
   return new Set(shares.map(({ key }) => key))
