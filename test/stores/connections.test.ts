@@ -2,12 +2,13 @@
  * Tests lending connections that take time to become ready. It uses PostgreSQL, where a connection waits for a lock for
  * as long as the test wants.
  */
+import { setTimeout } from 'node:timers/promises'
 import { Client, Pool, type PoolClient } from 'pg'
 import t, { type Test } from 'tap'
 import { judgement } from '../../plugin/stores/postgres/failures.js'
 import { LentConnections, Loan, type Readiness, settingUp } from '../../plugin/stores/shared/connections.js'
 import type { Deadline } from '../../plugin/stores/shared/deadline.js'
-import { limitsWithin } from '../../plugin/stores/shared/limits.js'
+import { connectPatiently, limitsWithin } from '../../plugin/stores/shared/limits.js'
 import { gate, rejectionOf } from '../../plugin/testing/conformance/world.js'
 import { usePostgres } from '../support/databases.js'
 import { eventually } from '../support/eventually.js'
@@ -16,6 +17,17 @@ type PgLoan = Loan<PoolClient>
 
 /** The time limit of a verb that is meant to be late. */
 const hastyMs = 300
+
+t.test('an attempt that the driver ends a moment before its time is up is followed by another', async (t) => {
+  let attempts = 0
+  const connect = async (): Promise<string> => {
+    attempts += 1
+    if (attempts === 3) return 'connected'
+    await setTimeout(0.97 * hastyMs)
+    throw new Error("the driver's own limit")
+  }
+  t.equal(await connectPatiently(connect, limitsWithin(hastyMs)), 'connected')
+})
 
 t.test('a connection that is ready too late for one verb serves the next', async (t) => {
   const { connections, makeSlow, serverProcesses } = await useConnections(t, { max: 1 })

@@ -12,7 +12,6 @@ import { applyMigrations, journalTable, shippedMigrations } from '../../plugin/s
 import { commit, join, newLease, rejectionOf, saveLeases } from '../../plugin/testing/conformance/world.js'
 import { useMysql, withoutMysql } from '../support/databases.js'
 import { describe } from '../support/errors.js'
-import { eventually } from '../support/eventually.js'
 import { throughProxy } from '../support/proxy.js'
 import { documentedGrants } from '../support/rights.js'
 import { connected, only, opened, options } from './mysql-scene.js'
@@ -94,15 +93,6 @@ function tests(): void {
         t.equal(await join(store, ['a']), 1)
       },
     )
-
-    t.test('a database that does not answer ends the attempt', async (t) => {
-      const { url } = await useMysql(t)
-      const { proxy, url: way } = await throughProxy(t, url)
-      proxy.goSilent()
-      const error = await rejectionOf(openMysqlStore(options(way, { statementTimeoutMs: 500 })))
-      t.match(error, { name: 'StoreError', outcome: 'none' })
-      await eventually(() => proxy.connections === 0, { until: 'nothing is left open' })
-    })
 
     t.test('a server that is too old is refused, and told which would do', async (t) => {
       const { url } = await useMysql(t)

@@ -1,15 +1,18 @@
 /** Tests what the option `database` may be, and the messages when it is something else. */
+import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { dirname, join } from 'node:path'
 import Sqlite from 'better-sqlite3'
 import { drizzle as drizzleSqlite } from 'drizzle-orm/better-sqlite3'
 import { drizzle as drizzlePostgres } from 'drizzle-orm/node-postgres'
 import pg, { Client, Pool } from 'pg'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { openStore } from '../../plugin/stores/open.js'
 import { driverMissing, loadDriver } from '../../plugin/stores/shared/driver.js'
 import { rejectionOf } from '../../plugin/testing/conformance/world.js'
 import { usePostgres, useSqlite } from '../support/databases.js'
+import { eventually } from '../support/eventually.js'
 
 t.setTimeout(60_000)
 
@@ -182,6 +185,18 @@ t.test('a file of SQLite that cannot be opened is named, with what may be done a
   }
 })
 
+t.test('a server that says nothing is tried again, until there is no server', async (t) => {
+  const tries = { postgres: 4, mysql: 4, mssql: 2 }
+  const ways = Object.entries(tries).map(async ([dialect, most]) => {
+    const { url, sockets } = await useSilence(t, most)
+    const error = await rejectionOf(open(url(dialect), 300))
+    t.match(error, { code: 'WCO_STORE', outcome: 'none' }, dialect)
+    t.equal(sockets.length, most, dialect)
+    await eventually(() => sockets.every(({ destroyed }) => destroyed), { until: 'nothing is left open' })
+  })
+  await Promise.all(ways)
+})
+
 t.test('a driver that cannot be loaded is an error that says what to install', async (t) => {
   const cause = new Error("Cannot find package 'of-no-kind'\nimported from here")
   const error = await rejectionOf(loadDriver('of-no-kind@1', () => Promise.reject(cause)))
@@ -204,11 +219,26 @@ t.test('a driver whose binary half is missing counts as missing', async (t) => {
   t.match(await rejectionOf(open(handle)), { code: 'WCO_DRIVER_MISSING' })
 })
 
-function open(database: string | object) {
+/** Starts a server that takes connections without a word. It is gone once it has taken `most`. */
+async function useSilence(t: Test, most: number) {
+  const sockets: Socket[] = []
+  const server = createServer((socket) => {
+    sockets.push(socket.on('error', () => undefined).resume())
+    if (sockets.length < most) return
+    server.close()
+    for (const each of sockets) each.resetAndDestroy()
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const { port } = server.address() as AddressInfo
+  return { sockets, url: (dialect: string) => `${dialect}://app:secret@127.0.0.1:${port}/app` }
+}
+
+function open(database: string | object, statementTimeoutMs = 30_000) {
   return openStore({
     database,
     namespace: 'test',
-    statementTimeoutMs: 30_000,
+    statementTimeoutMs,
     migrate: true,
     push: false,
     log: { warn: () => undefined },

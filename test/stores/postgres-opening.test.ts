@@ -66,15 +66,6 @@ t.test('opening', async (t) => {
     t.match(await refused(), { message: /too many connections for database .* Raise the database's limit/ })
   })
 
-  t.test('a database that does not answer ends the attempt', async (t) => {
-    const { url } = await usePostgres(t)
-    const { proxy, url: way } = await throughProxy(t, url)
-    proxy.goSilent()
-    const error = await rejectionOf(openPostgresStore(options(way, { statementTimeoutMs: 500 })))
-    t.match(error, { name: 'StoreError', outcome: 'none' })
-    await eventually(() => proxy.connections === 0, { until: 'nothing is left open' })
-  })
-
   t.test('any number of processes may start at once on an empty database', async (t) => {
     const { url } = await usePostgres(t)
     const stores = await Promise.all(Array.from({ length: 8 }, () => opened(t, url)))

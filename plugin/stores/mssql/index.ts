@@ -4,7 +4,7 @@ import { CoordinationError, type StoreError } from '../../core/errors.js'
 import { loadDriver } from '../shared/driver.js'
 import { messageOf, storeError, unusable } from '../shared/failures.js'
 import { Hints } from '../shared/hints.js'
-import { type Limits, limitsWithin } from '../shared/limits.js'
+import { connectPatiently, type Limits, limitsWithin } from '../shared/limits.js'
 import { runMigrations } from '../shared/migrate.js'
 import { Statements } from '../shared/statements.js'
 import { examine, refuseOld } from './capabilities.js'
@@ -88,10 +88,8 @@ function connectionsOf(driver: Driver, settings: config, limits: Limits, most: n
  * Errors undo the whole transaction. Connections are not validated beforehand, because a lost one is detected when it
  * is next used. The name is what the server's lists of sessions show, unless the application has set one.
  */
-function ourSettings({ options = {} }: config, { verbMs }: Limits, most: number) {
-  // Connecting takes several round trips, and more with encryption. A connection that takes longer than the verb that
-  // needed it serves a later verb.
-  const connectMs = Math.max(5_000, verbMs)
+function ourSettings({ options = {} }: config, limits: Limits, most: number) {
+  const connectMs = connectMsWithin(limits)
   return {
     connectionTimeout: connectMs,
     requestTimeout: 0,
@@ -104,9 +102,17 @@ function ourSettings({ options = {} }: config, { verbMs }: Limits, most: number)
       appName: 'fastify-worker-coordination',
       ...Object.fromEntries(Object.entries(options).filter(([name]) => ways.has(name))),
       ...{ abortTransactionOnError: true, enableImplicitTransactions: false, useUTC: true },
-      ...{ connectTimeout: connectMs, requestTimeout: 0, cancelTimeout: verbMs },
+      ...{ connectTimeout: connectMs, requestTimeout: 0, cancelTimeout: limits.verbMs },
     },
   }
+}
+
+/**
+ * The limit of connecting, which takes several round trips, and more with encryption. A connection that takes longer
+ * than the verb that needed it serves a later verb.
+ */
+function connectMsWithin({ verbMs }: Limits): number {
+  return Math.max(5_000, verbMs)
 }
 
 /** The options taken from an application's pool: what leads to the server, and nothing else. */
@@ -170,7 +176,7 @@ function unreadable(got: string): CoordinationError {
 
 async function reach(settings: config, connections: Connections): Promise<void> {
   try {
-    await connections.open()
+    await connectPatiently(() => connections.open(), connections.limits, connectMsWithin(connections.limits))
   } catch (error) {
     throw unreachable(settings, error)
   }

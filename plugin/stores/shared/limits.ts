@@ -28,17 +28,23 @@ export function limitsWithin(statementTimeoutMs: number): Limits {
 }
 
 /**
- * Connects. When an attempt failed only because the limit of a verb passed, tries again, for as long as opening may
- * take.
+ * Connects. When an attempt failed only because its time had passed, tries again, for as long as opening may take.
+ *
+ * @param attemptMs the limit of an attempt, here or in the driver. The two race where both have it, and the driver may
+ *   be a little early: an attempt that has taken nearly all of its time has failed for want of it.
  */
-export async function connectPatiently<T>(connect: () => Promise<T>, { verbMs, openMs }: Limits): Promise<T> {
+export async function connectPatiently<T>(
+  connect: () => Promise<T>,
+  { verbMs, openMs }: Limits,
+  attemptMs = verbMs,
+): Promise<T> {
   const deadline = new Deadline(openMs)
   for (;;) {
-    const attempt = new Deadline(verbMs)
+    const patience = new Deadline(0.9 * attemptMs)
     try {
       return await connect()
     } catch (error) {
-      if (attempt.remainingMs > 0 || deadline.remainingMs === 0) throw error
+      if (patience.remainingMs > 0 || deadline.remainingMs === 0) throw error
     }
   }
 }
