@@ -170,10 +170,13 @@ async function jumped(world: World, server: DatabaseServer, ttls: number): Promi
   if (!server.canBeLiedTo) return 0
   const before = await server.nowS()
   server.setClock(Math.round((world.plan.random() * 2 - 1) * dayS))
-  const after = await server.nowS()
-  await world.pause(world.ttls(ttls, 3 * ttls))
-  server.setClock(0)
-  return Math.abs(after - before) > 10 ? 1 : 0
+  try {
+    const after = await server.nowS()
+    await world.pause(world.ttls(ttls, 3 * ttls))
+    return Math.abs(after - before) > 10 ? 1 : 0
+  } finally {
+    server.setClock(0)
+  }
 }
 
 /** Fills the disk. A server that panics may not come back by itself; then it is started again once there is room. */
