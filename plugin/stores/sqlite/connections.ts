@@ -16,6 +16,7 @@ import type { Open, Source } from './source.js'
 export class Connection {
   readonly #source: Source
   readonly #timeoutMs: number
+  readonly #underWay = new Set<Promise<unknown>>()
   #closing: Promise<void> | undefined
 
   constructor(source: Source, timeoutMs: number) {
@@ -36,12 +37,30 @@ export class Connection {
     work: (open: Open, deadlineMs: number) => T | Promise<T>,
     ready?: () => Promise<void>,
   ): Promise<T> {
+    if (this.#closing) throw new StoreError('The store is closed.', 'none')
+    const use = this.#run(doing, work, ready)
+    const ended = use.then(ignore, ignore)
+    this.#underWay.add(ended)
+    ended.then(() => this.#underWay.delete(ended))
+    return use
+  }
+
+  /** Accepts no more work, and closes the database once the work that was accepted has ended. Harmless when repeated. */
+  close(): Promise<void> {
+    this.#closing ??= Promise.all(this.#underWay).then(() => this.#source.close())
+    return this.#closing
+  }
+
+  async #run<T>(
+    doing: string,
+    work: (open: Open, deadlineMs: number) => T | Promise<T>,
+    ready: (() => Promise<void>) | undefined,
+  ): Promise<T> {
     const deadlineMs = performance.now() + this.#timeoutMs
     for (let attempt = 0; ; attempt += 1) {
       const done = await this.#source.turns.take(deadlineMs)
       try {
         await ready?.()
-        if (this.#closing) throw new StoreError('The store is closed.', 'none')
         return await work(await this.#source.current(deadlineMs), deadlineMs)
       } catch (error) {
         if (isUseless(error)) this.#source.discard()
@@ -52,18 +71,6 @@ export class Connection {
       }
       await pause(attempt, deadlineMs)
     }
-  }
-
-  /** Waits for the current user of the database, then closes it. Harmless when repeated. */
-  close(): Promise<void> {
-    this.#closing ??= this.#close()
-    return this.#closing
-  }
-
-  async #close(): Promise<void> {
-    const done = await this.#source.turns.take(Number.POSITIVE_INFINITY)
-    this.#source.close()
-    done()
   }
 }
 
@@ -106,3 +113,5 @@ async function commit(client: Database, deadlineMs: number): Promise<void> {
 export function tooLate(): StoreError {
   return new StoreError('A transaction took longer than statementTimeoutMs and was rolled back.', 'none')
 }
+
+function ignore(): void {}
