@@ -247,6 +247,7 @@ t.test('nobody opens a file that another process has open by another name', asyn
   const hurried = { ...common, database: link, statementTimeoutMs: 100 }
   const error = await storeErrorOf(openSqliteStore(hurried))
   t.match(error, { outcome: 'none', message: /it was opened by another name, such as a hard link/ })
+  t.ok(error.message.startsWith(`The database file "${link}" is in use`), 'which file it is')
   await other.ask('close')
   const store = await openSqliteStore(hurried)
   t.teardown(() => store.close())

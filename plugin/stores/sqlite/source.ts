@@ -144,9 +144,9 @@ async function refuseOtherName(path: string, driver: Driver, deadlineMs: number)
   for (let attempt = 0; isOpenElsewhere(path, driver); attempt += 1) {
     if (performance.now() >= deadlineMs) {
       throw new StoreError(
-        'The database file is in use, but not with a "-wal" and a "-shm" beside it: it was opened by another name, such ' +
-          'as a hard link or a mount of the file without its folder; or one of the two was deleted; or it is kept ' +
-          'locked, by a transaction that was left open or by locking_mode = EXCLUSIVE.',
+        `The database file "${path}" is in use, but not with a "-wal" and a "-shm" beside it: it was opened by another ` +
+          'name, such as a hard link or a mount of the file without its folder; or one of the two was deleted; or it ' +
+          'is kept locked, by a transaction that was left open or by locking_mode = EXCLUSIVE.',
         'none',
       )
     }
