@@ -8,6 +8,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyBaseLogger, FastifyInstance, FastifyTypeProvider, RawServerDefault } from 'fastify'
+import { checkApplication } from './core/inputs.js'
 
 /** A handler as `node:http` calls it and, with `next`, as Express and Connect do. */
 export type NodeHandler = (
@@ -25,11 +26,14 @@ export type NodeHandler = (
  *
  * Closing is up to the application, as usual: `await app.close()` hands everything over and ends streams, and the
  * outer server can be closed after it.
+ *
+ * @throws {CoordinationError} `WCO_OPTIONS` when it is given something else.
  */
 export function toNodeHandler<Logger extends FastifyBaseLogger, Provider extends FastifyTypeProvider>(
   app: FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, Logger, Provider>,
 ): NodeHandler
 export function toNodeHandler(app: FastifyInstance): NodeHandler {
+  checkApplication('toNodeHandler', app)
   const passingOn = new WeakMap<IncomingMessage, () => void>()
   passOnWhatLeadsNowhere(app, passingOn)
   const ready = app.ready()

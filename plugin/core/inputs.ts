@@ -105,6 +105,12 @@ export function checkCoordinator(method: string, value: unknown): void {
 }
 
 /** @throws {CoordinationError} `WCO_OPTIONS` */
+export function checkApplication(method: string, value: unknown): void {
+  if (typeof value === 'object' && value !== null && 'setNotFoundHandler' in value) return
+  throw wrong(`${method}: expected a Fastify application, got ${shown(value)}.`)
+}
+
+/** @throws {CoordinationError} `WCO_OPTIONS` */
 export function checkFunction(method: string, value: unknown): void {
   if (typeof value === 'function') return
   throw wrong(`${method}: the first argument must be a function, got ${shown(value)}.`)

@@ -70,6 +70,17 @@ t.test('applications with loggers and type providers of their own are taken', as
   t.teardown(() => Promise.all([plain.close(), typed.close()]))
 })
 
+t.test('anything but a Fastify application is refused', async (t) => {
+  for (const [given, got] of [
+    [undefined, 'undefined'],
+    [{}, 'an object'],
+    [express(), 'a function'],
+  ]) {
+    const message = `toNodeHandler: expected a Fastify application, got ${got}.`
+    t.throws(() => toNodeHandler(given as never), { code: 'WCO_OPTIONS', message })
+  }
+})
+
 t.test('what goes on to an Express server has its body still, whatever has been read of it', async (t) => {
   const app = await useUnready(t)
   const orders: express.RequestHandler = (request, response) => void response.json({ got: request.body })

@@ -110,7 +110,7 @@ const rooms: readonly Room[] = [
   {
     name: 'the door for other servers',
     holds: (file) => file === 'plugin/node-handler.ts',
-    may: [],
+    may: ['plugin/core/'],
     mayAsTypes: ['fastify', 'node:http'],
   },
   {
