@@ -3,8 +3,10 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { eventually } from '../support/eventually.js'
 import { PostgresServer } from './postgres.js'
-import { findFaketime } from './world.js'
+import { serverFaults } from './server-faults.js'
+import { findFaketime, type World } from './world.js'
 
 t.setTimeout(120_000)
 
@@ -47,6 +49,25 @@ t.test(
       })
     await Promise.all(Array.from({ length: 10 }, readAndBeCancelled))
     t.equal(await server.stop('fast'), true)
+  },
+)
+
+t.test(
+  'the clock of a server is set back also when the fault that set it fails',
+  { skip: findFaketime() === undefined && 'libfaketime is not installed' },
+  async (t) => {
+    const server = await serverFor(t, findFaketime())
+    const offS = async (): Promise<number> => Math.abs((await server.nowS()) - Date.now() / 1_000)
+    const failing = {
+      ...{ server, plan: { random: () => 0 }, ttls: () => 0 },
+      async pause() {
+        t.ok((await offS()) > 3_600, 'the clock is off')
+        throw new Error('in the middle of it')
+      },
+    }
+    const jump = serverFaults.find(({ kind }) => kind === 'clock of the database jumps')
+    await t.rejects(async () => jump?.inject(failing as unknown as World), { message: 'in the middle of it' })
+    await eventually(async () => (await offS()) < 60)
   },
 )
 
