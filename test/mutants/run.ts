@@ -7,7 +7,16 @@
  * Each mutant lives in a copy of the compiled code under `build/`, and is hunted in processes of its own.
  */
 import { fork, spawn } from 'node:child_process'
-import { cpSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
@@ -93,6 +102,8 @@ const rows = new Map<Mutant, string>()
 let survivors = 0
 const acquitted = new Map<string, Promise<void>>()
 const copies = mkdtempSync(join(build, 'mutants-'))
+// Some tests go on as another user than root.
+chmodSync(copies, 0o755)
 /** The folder for the temporary files of all tests: a test that is killed leaves its own behind. */
 const temporary = join(copies, 'tmp')
 await interruptible(async (asked) => {
