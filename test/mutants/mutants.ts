@@ -205,6 +205,20 @@ export const mutants: readonly Mutant[] = [
     replace: '[]',
     test: 'core/shares',
   },
+  {
+    name: 'a target that a fence has kept from claiming is passed over',
+    file: 'core/changes/upkeep',
+    find: 'if (hindered && couldClaim)',
+    replace: 'if (false)',
+    test: 'core/fences',
+  },
+  {
+    name: 'a blocked share is planned anew as soon as any other',
+    file: 'core/watch/lookout',
+    find: 'this.#blockedShares.has(key)',
+    replace: 'false',
+    test: 'core/shares',
+  },
   // ---------------------------------------------------------------- rows and numbers
   {
     name: 'the order of beats is not checked',
@@ -523,6 +537,20 @@ export const mutants: readonly Mutant[] = [
     find: 'leases.map((lease) => lease.target ?? lease.holder)',
     replace: 'leases.map(() => null)',
     mix: 'crowd',
+  },
+  {
+    name: 'partitions that are about to change hands are kept like others',
+    file: 'core/changes/plan',
+    find: 'a.last - b.last ||',
+    replace: '',
+    test: 'core/partitions',
+  },
+  {
+    name: 'what is left undone is tried as often as ever',
+    file: 'core/session/portions',
+    find: 'knownForMs / 4',
+    replace: '0',
+    test: 'core/fences',
   },
   {
     name: 'who has a lease by name gives it up when others wait',
