@@ -109,7 +109,7 @@ export class Commits {
         this.#excuseForgotten(lease.key, lease.holder)
     }
     const joined = change.events.flatMap(({ type, subject }) => (type === 'node.joined' ? subject : []))
-    for (const id of joined) if (this.#isEnd(id)) this.#joinedAfterEnd.add(id)
+    if (this.#isEnd()) for (const id of joined) this.#joinedAfterEnd.add(id)
     // The row of a node that joins was missing before, even if the node holds something: somebody had deleted it.
     const isGone = (id: string): boolean =>
       joined.includes(id) || !this.#database.nodes().some((node) => node.id === id)
@@ -122,17 +122,15 @@ export class Commits {
   }
 
   /**
-   * Whether a request to join has come so late that its process has closed, and all others close too: nobody need bury
-   * the node.
+   * Whether a node has joined when all processes were closing already, its own included, and that one has not heard of
+   * it: nobody need bury the node.
    */
   hasJoinedAfterEnd(node: string): boolean {
     return this.#joinedAfterEnd.has(node)
   }
 
-  #isEnd(node: string): boolean {
-    const lives = this.#sites.flatMap(({ life }) => life ?? [])
-    const isClosed = lives.every(({ process, closed }) => closed || !process.made(node))
-    return isClosed && lives.every(({ closing }) => closing)
+  #isEnd(): boolean {
+    return this.#sites.flatMap(({ life }) => life ?? []).every(({ closing }) => closing)
   }
 
   /**
@@ -218,6 +216,7 @@ export class Commits {
   /** Notes that the process of this node has heard that it has joined, and checks by which names. */
   joined(node: string, identity: Identity): void {
     this.#joined.set(labelOf(node), numberOf(node))
+    this.#joinedAfterEnd.delete(node)
     const { name, cluster } = this.#database.nodes().find(({ id }) => id === node) ?? {}
     if (name !== undefined && (name !== identity.node || cluster !== identity.cluster))
       this.#history.violate(

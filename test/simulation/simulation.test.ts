@@ -96,6 +96,12 @@ const newestRegressions: Worlds = {
   'of two that cool down the one that does so longer may win': { mix: 'network', seed: 78000338 },
   'a share that is taken by force does not end those of the others': { mix: 'operators', seed: 6012 },
   'a worker that is to be registered once more is not withdrawn first': { mix: 'deploys', seed: 20139 },
+  'who contradicts nodes that have died joins later where the clock was set back': {
+    mix: 'servers',
+    seed: 80502647,
+  },
+  "a join that nobody has heard of when all close is nobody's to bury": { mix: 'crowd', seed: 81000637 },
+  'a share of an older plan does not stand for one that was deleted': { mix: 'brief', seed: 81008529 },
 }
 
 /** Seeds that meet a limit which the guarantees name, by the word under which the checker counts what it excuses. */

@@ -102,7 +102,10 @@ class World {
   #lastSinglesMs = 0
   #lapsedAtMs = 0
   #failedAtMs = 0
-  /** The processes that have lost a session while they keep a lease: they give that work time to end before they join. */
+  /**
+   * The processes that join later than others. Those that have lost a session while they keep a lease give that work time
+   * to end; those that contradict nodes that have died wait until these are silent by a clock that has been set back.
+   */
   readonly #joiningLate = new Set<SimulatedProcess>()
   #joinedLateAtMs = 0
   #lastAllMs = 0
@@ -252,7 +255,7 @@ class World {
     const known = [...nodes.map(({ id }) => id), ...this.#database.goneNodes()]
     const isWhole = (key: string): boolean => {
       const worker = workers.find((each) => each.key === key)
-      const own = leases.filter((each) => each.worker === key)
+      const own = leases.filter((each) => each.worker === key && each.slot < (worker?.slots ?? 0))
       const isHolderKnown = own.every(({ holder }) => holder === null || known.includes(holder))
       return worker !== undefined && own.length >= worker.slots && isHolderKnown
     }
@@ -280,7 +283,7 @@ class World {
   /**
    * Returns how long after the faults something last began that takes its own time, in ms. In a network that is always
    * slow, requests fail and trust lapses without faults, which counts for at most 20 ttls; a grace period begins where rows that were
-   * deleted by hand are made again; and who keeps a lease when its session is lost joins again only later.
+   * deleted by hand are made again; and some processes join only later.
    */
   #delayedMs(fromMs: number): number {
     const slow = this.#plan.traits.has('slow-network')
@@ -557,6 +560,7 @@ class World {
         this.#history.note(() => `${process.label} could not start: ${describe(error)}`)
         if (!(error instanceof StoreError) && !this.#isRefused(error) && !life.closing)
           this.#history.violate('X2', `${process.label} could not start: ${describe(error)}`)
+        if (this.#isRefused(error) && this.#commits.clockMovedAtMs > 0) this.#joiningLate.add(process)
         process.later(1_000, () => !life.closing && this.#tryToStart(life))
       },
     )
