@@ -54,6 +54,8 @@ export interface Committed {
   readonly events: readonly NewEvent[]
   /** The node that made it; undefined for an operator's. */
   readonly by: string | undefined
+  /** When it was asked for, in true time. */
+  readonly sentMs: number
 }
 
 export interface StoredNode {
@@ -228,7 +230,7 @@ export class SimulatedDatabase {
     session: SessionKey | undefined,
     work: (change: Change) => Promise<T>,
     heard: {
-      committed(change: Committed): void
+      committed(change: Omit<Committed, 'sentMs'>): void
       fenced(): void
     },
   ): Promise<Changed<T>> {

@@ -46,7 +46,7 @@ export class Interruptions {
       if (lease.holder === holder && lease.token === token) this.#checkTarget(term, lease, change)
       else this.#checkEnd(term, change)
     }
-    if (change.by !== undefined) this.#checkWithdrawn(change.by)
+    if (change.by !== undefined) this.#checkWithdrawn(change.by, change.sentMs)
     this.look()
   }
 
@@ -107,8 +107,11 @@ export class Interruptions {
     this.#violate(`${by} ends ${key}@${token} of ${holder}: ${event?.type} ${event?.reason ?? ''}`)
   }
 
-  /** A node ceases to be a candidate for a worker when its process stops it, or when the worker has another layout. */
-  #checkWithdrawn(id: string): void {
+  /**
+   * A node ceases to be a candidate for a worker when its process stops it, or when the worker has another layout. A
+   * request may have been on its way when the process registered the worker once more.
+   */
+  #checkWithdrawn(id: string, sentMs: number): void {
     const node = this.#node(id)
     if (node === undefined) return
     for (const [name, handle] of this.#registered) {
@@ -116,7 +119,8 @@ export class Interruptions {
       if (owner !== id || handle === undefined || namesOf(node).includes(key)) continue
       const registered = this.#lifeOf(id)?.registered.find((each) => each.handle === handle)
       const worker = this.#worker(key)
-      if (registered !== undefined && worker !== undefined && hasLayout(worker, registered.layout))
+      if (registered === undefined || sentMs < registered.sinceMs) continue
+      if (worker !== undefined && hasLayout(worker, registered.layout))
         this.#violate(`${id} withdraws ${key}, which it has registered and not stopped`)
     }
   }

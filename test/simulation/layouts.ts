@@ -15,6 +15,8 @@ export type Layout =
 export interface Registered {
   readonly handle: WorkerHandle
   readonly layout: Layout
+  /** Since when, in true time. */
+  readonly sinceMs: number
 }
 
 const usual: Readonly<Record<string, Layout>> = {

@@ -130,9 +130,10 @@ export class RemoteStore implements Store {
   }
 
   change<T>(session: SessionKey | undefined, work: (change: Change) => Promise<T>): Promise<Changed<T>> {
+    const sentMs = this.#scheduler.nowMs
     return this.#ask('change', () =>
       this.#database.change(session, work, {
-        committed: (change) => this.#weather.committed(change),
+        committed: (change) => this.#weather.committed({ ...change, sentMs }),
         fenced: () => this.#weather.hit('fence'),
       }),
     )

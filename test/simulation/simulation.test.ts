@@ -102,6 +102,14 @@ const newestRegressions: Worlds = {
   },
   "a join that nobody has heard of when all close is nobody's to bury": { mix: 'crowd', seed: 81000637 },
   'a share of an older plan does not stand for one that was deleted': { mix: 'brief', seed: 81008529 },
+  'who leads by a version that skips times has more time after a takeover': {
+    mix: 'deploys',
+    seed: 82006450,
+  },
+  'a worker may be withdrawn by a request that is older than its registration': {
+    mix: 'brief',
+    seed: 82501857,
+  },
 }
 
 /** Seeds that meet a limit which the guarantees name, by the word under which the checker counts what it excuses. */

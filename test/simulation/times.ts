@@ -30,6 +30,8 @@ export class Times {
   readonly #begun = new Map<string, Set<number>>()
   /** The latest time that each term has recorded. Its holder remembers that, even if a failover makes the row forget it. */
   readonly #recorded = new Map<string, number>()
+  /** When each term began, by the database's clock. */
+  readonly #beganAtMs = new Map<string, number>()
 
   constructor(database: SimulatedDatabase, history: History) {
     this.#database = database
@@ -53,6 +55,7 @@ export class Times {
     if (firedAtMs !== null && !Number.isInteger(firedAtMs))
       this.#history.violate('T2', `a time of ${key} is no whole number: ${firedAtMs}`)
     const term = `${key}@${token}`
+    if (!this.#beganAtMs.has(term)) this.#beganAtMs.set(term, this.#database.nowMs)
     this.#recorded.set(term, Math.max(this.#recorded.get(term) ?? 0, firedAtMs ?? 0))
     const beforeMs = before?.firedAtMs ?? null
     if (beforeMs === null || (firedAtMs ?? 0) >= beforeMs) return
@@ -78,10 +81,14 @@ export class Times {
   /**
    * Whether a time has been due for longer than `patienceMs`. A time that the database's clock has not reached is not
    * due.
+   *
+   * @param maySkip whether the holder may have skipped what was missed before its term.
    */
-  isOverdue({ key, token, firedAtMs }: StoredLease, patienceMs: number): boolean {
+  isOverdue({ key, token, firedAtMs }: StoredLease, patienceMs: number, maySkip: boolean): boolean {
     if (firedAtMs === null) return true
-    const dealtWithMs = Math.max(firedAtMs, this.#recorded.get(`${key}@${token}`) ?? 0)
+    const term = `${key}@${token}`
+    const skippedMs = maySkip ? (this.#beganAtMs.get(term) ?? 0) : 0
+    const dealtWithMs = Math.max(firedAtMs, this.#recorded.get(term) ?? 0, skippedMs)
     const dueMs = (Math.floor(dealtWithMs / timesEveryMs) + 1) * timesEveryMs
     return dueMs + patienceMs < this.#database.nowMs
   }

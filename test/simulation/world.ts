@@ -272,11 +272,12 @@ class World {
    */
   #checkTimes(): void {
     if (this.#scheduler.nowMs - this.#commits.clockMovedAtMs < 65_000) return
-    const rarerByMs = this.#plan.traits.has('schedules') ? rarerTimesEveryMs - timesEveryMs : 0
+    const areTwo = this.#plan.traits.has('schedules')
+    const patienceMs = 2 * this.#timing.ttlMs + (areTwo ? rarerTimesEveryMs - timesEveryMs : 0)
     for (const worker of this.#database.workers().filter(({ key }) => key === 'global/ticks'))
       for (const lease of this.#database.leases().filter((each) => each.worker === worker.key))
         if (lease.holder !== null && this.#history.isTrusted(lease.key, lease.token))
-          if (this.#scene.times.isOverdue(lease, 2 * this.#timing.ttlMs + rarerByMs))
+          if (this.#scene.times.isOverdue(lease, patienceMs, areTwo))
             this.#history.violate('T3', `a time of ${lease.key} is overdue: ${JSON.stringify(lease)}`)
   }
 
@@ -612,7 +613,8 @@ class World {
     if (stopping.has(name) || registered.some(({ handle }) => handle.name === name)) return
     const layout = this.#scene.layouts.draw(name, life.versions)
     const definition = this.#application.definition(life.process, name, layout)
-    registered.push({ handle: life.coordinator.worker(definition), layout })
+    const handle = life.coordinator.worker(definition)
+    registered.push({ handle, layout, sinceMs: this.#scheduler.nowMs })
   }
 
   // ---------------------------------------------------------------- faults
