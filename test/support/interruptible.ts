@@ -25,7 +25,10 @@ export async function interruptible(work: (asked: AbortSignal) => Promise<void>)
     if (by === undefined) throw error
   }
   for (const signal of signals) process.off(signal, end)
-  if (by !== undefined) process.kill(process.pid, by)
+  if (by === undefined) return
+  process.kill(process.pid, by)
+  // Where something else listens for it, too, the signal is heard in a later turn of the loop, which must not end before.
+  setTimeout(() => undefined, 10_000)
 }
 
 /** A signal that ends `npm run` does not reach this process. */
